@@ -1,0 +1,105 @@
+"""The public form of an event: CloudEvents 1.0 in JSON, encoded once, when it is recorded."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from .errors import MalformedEnvelope
+
+REQUIRED = ("specversion", "id", "source", "type", "subject", "time", "partitionkey", "sequence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One public event. Facts only: an envelope never changes after it was recorded.
+
+    `type` is ``<service>.<aggregate>.<fact>.v<n>``, `subject` the aggregate's id,
+    `partitionkey` the id of the aggregate that was locked when the event was recorded (order
+    is kept per key), `sequence` that aggregate's version, `data` values that JSON can hold
+    (amounts and times as strings).
+    """
+
+    type: str
+    subject: str
+    partitionkey: str
+    sequence: int
+    data: Mapping[str, Any]
+    time: datetime
+    id: UUID = field(default_factory=uuid7)
+    source: str = ""
+    traceparent: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            object.__setattr__(self, "source", "/" + self.producer)
+
+    @property
+    def producer(self) -> str:
+        """The service that publishes this type: the type's first segment."""
+        return self.type.partition(".")[0]
+
+    def encode(self) -> str:
+        """The event as CloudEvents JSON.
+
+        Raises TypeError or ValueError when `data` holds what JSON can't (a Decimal, a NaN):
+        better at the write, where the caller can mend it, than at every reader.
+        """
+        event = {
+            "specversion": "1.0",
+            "id": str(self.id),
+            "source": self.source,
+            "type": self.type,
+            "subject": self.subject,
+            "time": self.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "datacontenttype": "application/json",
+            "partitionkey": self.partitionkey,
+            "sequence": self.sequence,
+            "data": self.data,
+        }
+        if self.traceparent:
+            event["traceparent"] = self.traceparent
+        return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str | bytes) -> "Envelope":
+        """Read what `encode` wrote; attributes it doesn't know are passed over.
+
+        Raises MalformedEnvelope, saying what is wrong, for anything else.
+        """
+        try:
+            event = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise MalformedEnvelope("the entry is not JSON") from exc
+        if not isinstance(event, dict):
+            raise MalformedEnvelope("the entry is not a JSON object")
+        if missing := [name for name in REQUIRED if name not in event]:
+            raise MalformedEnvelope(f"the event lacks {', '.join(missing)}")
+        if event["specversion"] != "1.0":
+            raise MalformedEnvelope(f"specversion {event['specversion']!r} is not 1.0")
+        for name in ("source", "type", "subject", "partitionkey"):
+            if not isinstance(event[name], str) or not event[name]:
+                raise MalformedEnvelope(f"{name} is not a text")
+        sequence, data = event["sequence"], event.get("data", {})
+        if not isinstance(sequence, int) or isinstance(sequence, bool):
+            raise MalformedEnvelope("sequence is not a whole number")
+        if not isinstance(data, dict):
+            raise MalformedEnvelope("data is not an object")
+        try:
+            return cls(
+                type=event["type"],
+                subject=event["subject"],
+                partitionkey=event["partitionkey"],
+                sequence=sequence,
+                data=data,
+                time=datetime.fromisoformat(event["time"]),
+                id=UUID(event["id"]),
+                source=event["source"],
+                traceparent=event.get("traceparent"),
+            )
+        except (TypeError, ValueError, AttributeError) as exc:
+            raise MalformedEnvelope(f"id or time is malformed: {exc}") from exc

@@ -1,0 +1,57 @@
+"""Records an event beside the change that it announces."""
+
+from contextvars import ContextVar
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import streams
+from .envelope import Envelope
+from .errors import RecordedOutsideTransaction
+from .models import AbstractOutboxEvent
+from .partitions import partition_count, partition_of
+
+# {label: xid} of the last transaction that recorded anything in this context (a request, a
+# task): what a reader of one's own write has to wait for.
+last_write: ContextVar[MappingProxyType[str, int]] = ContextVar(
+    "outbox_last_write", default=MappingProxyType({})
+)
+
+
+def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
+    """Add the event to the caller's transaction, and nudge the relay once that commits.
+
+    Call it *after* the aggregate was written, or its event appended: only then do the ids of
+    one aggregate's rows rise in the order of its commits. Returns the row's id.
+
+    Raises RecordedOutsideTransaction outside `atomic()` on the alias that `into` is written to.
+    """
+    alias = router.db_for_write(into)
+    connection = connections[alias]
+    if not connection.in_atomic_block:
+        raise RecordedOutsideTransaction(
+            f"{envelope.type} was recorded outside atomic(using={alias!r})"
+        )
+    row = into._default_manager.using(alias).create(
+        partition=partition_of(envelope.partitionkey, partitions=partition_count()),
+        body=envelope.encode(),
+    )
+    label = into._meta.app_label
+    last_write.set(MappingProxyType({**last_write.get(), label: row.xid}))
+    _nudge_on_commit(label, connection, row.xid)
+    return int(row.pk)
+
+
+def _nudge_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:
+    # One nudge a transaction, not one an event. The open savepoints belong to the mark: a
+    # hook that was registered in a savepoint goes when that is rolled back.
+    mark = (xid, tuple(connection.savepoint_ids))
+    holder: Any = connection
+    if getattr(holder, "_outbox_nudge", None) != mark:
+        holder._outbox_nudge = mark
+        transaction.on_commit(
+            partial(streams.nudge, label), using=connection.alias, robust=True
+        )
