@@ -1,0 +1,34 @@
+"""Free TCP ports on the loopback address."""
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+# Below the kernels' ranges for outgoing connections (Linux 32768+, macOS 49152+): a kept port is
+# then rarely somebody's client socket when we come back for it.
+_RANGE = range(20_000, 32_000)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on it now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_port(*, preferred: int | None = None) -> int:
+    """The preferred port if a server could listen on it now, else a random free one.
+
+    Somebody may take it before we do: start, verify who listens, and ask again on failure.
+    """
+    if preferred is not None and is_free(preferred):
+        return preferred
+    for port in random.sample(_RANGE, k=len(_RANGE)):
+        if is_free(port):
+            return port
+    raise OSError("no free TCP port on 127.0.0.1")

@@ -1,0 +1,103 @@
+"""A Valkey server: streams and broker with an append-only file, or a cache node without."""
+
+import signal
+import socket
+from pathlib import Path
+from typing import ClassVar
+
+from config.stack.files import write_whole
+from config.stack.ports import LOOPBACK
+from config.stack.server import Server
+
+_ANSWER_SECONDS = 1.0
+
+
+class Valkey(Server):
+    """One Valkey in `<home of root>/<name>`.
+
+    With `append_only` a write is on disk within a second of its answer and the memory policy is
+    `noeviction`; without, nothing is kept and the oldest keys go beyond `max_memory_mb`.
+    """
+
+    program: ClassVar[str] = "valkey-server"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        *,
+        append_only: bool,
+        password: str | None = None,
+        max_memory_mb: int = 64,
+    ) -> None:
+        super().__init__(root, name)
+        self.append_only = append_only
+        self.password = password
+        self.max_memory_mb = max_memory_mb
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def url(self) -> str:
+        """redis://:password@127.0.0.1:port/0"""
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}{LOOPBACK}:{self.port}/0"
+
+    def _prepare(self) -> None:
+        self.data.mkdir(exist_ok=True, mode=0o700)
+        self.user.give(self.data)
+
+    def _configure(self, port: int) -> list[str]:
+        # In a file, since a password among the arguments would be everybody's to read.
+        file = self.directory / "valkey.conf"
+        write_whole(file, "\n".join(self._settings(port)) + "\n")
+        self.user.give(file)
+        return [str(self.binaries.valkey), str(file)]
+
+    def _settings(self, port: int) -> list[str]:
+        lines = [
+            f"bind {LOOPBACK}",
+            f"port {port}",
+            f'dir "{self.data}"',
+            "daemonize no",
+            'save ""',
+            "repl-diskless-sync-delay 0",
+        ]
+        if self.password:
+            lines.append(f"requirepass {self.password}")
+        if self.append_only:
+            return [
+                *lines,
+                "appendonly yes",
+                "appendfsync everysec",
+                "maxmemory-policy noeviction",
+            ]
+        return [
+            *lines,
+            f"maxmemory {self.max_memory_mb}mb",
+            "maxmemory-policy allkeys-lru",
+        ]
+
+    def _answers(self, pid: int, port: int) -> bool:
+        # Over a raw socket: the stack needs no client library. PING would do for a stranger too.
+        try:
+            info = self._info(port)
+        except OSError:
+            return False
+        return info.get("process_id") == str(pid) and info.get("loading") == "0"
+
+    def _info(self, port: int) -> dict[str, str]:
+        with socket.create_connection(
+            (LOOPBACK, port), timeout=_ANSWER_SECONDS
+        ) as connection:
+            if self.password:
+                connection.sendall(f"AUTH {self.password}\r\n".encode())
+            connection.sendall(b"INFO server persistence\r\nQUIT\r\n")
+            text = b"".join(iter(lambda: connection.recv(65536), b"")).decode(
+                errors="replace"
+            )
+        pairs = (line.partition(":") for line in text.splitlines())
+        return {key: value for key, _, value in pairs}
