@@ -9,11 +9,12 @@ import os
 import pwd
 import shutil
 import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.stack.files import kept_secret
+from config.stack.files import kept_secret, write_whole
 
 # Where root keeps the servers' data when the asked-for root can't be reached by `nobody`.
 SHARED_HOME = Path("/var/lib/mitosis")
@@ -80,20 +81,24 @@ def home_of(root: Path) -> Path:
     return SHARED_HOME / hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
+_opening = threading.Lock()
+
+
 def open_home(root: Path) -> Path:
     """Make the home of this root and return it.
 
     A home elsewhere carries the mark of its root, so the data of a root that was deleted and made
     anew (or of another tree that once lay at the same path) is never taken over.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    home = home_of(root)
-    if home == root.absolute():
+    with _opening:
+        root.mkdir(parents=True, exist_ok=True)
+        home = home_of(root)
+        if home == root.absolute():
+            return home
+        mark = kept_secret(root / "home-mark")
+        theirs = home / "home-mark"
+        if not theirs.exists() or theirs.read_text() != mark:
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir(parents=True, mode=0o755)
+            write_whole(theirs, mark)
         return home
-    mark = kept_secret(root / "home-mark")
-    if (there := home / "home-mark").exists() and there.read_text() != mark:
-        shutil.rmtree(home)
-    home.mkdir(parents=True, exist_ok=True, mode=0o755)
-    there.write_text(mark)
-    there.chmod(0o600)
-    return home

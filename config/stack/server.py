@@ -13,7 +13,7 @@ from config.stack import ports, processes
 from config.stack.binaries import Binaries
 from config.stack.errors import ServerFailed, explained
 from config.stack.files import read_json, write_json
-from config.stack.owner import ServerUser, open_home, server_user
+from config.stack.owner import ServerUser, home_of, open_home, server_user
 from config.stack.processes import Recorded
 
 _START_SECONDS = 60.0  # a crash recovery with much log to read takes a while
@@ -62,7 +62,7 @@ class Server(ABC):
 
     @property
     def directory(self) -> Path:
-        return self._home() / self.name
+        return home_of(self.root) / self.name
 
     @property
     def log(self) -> Path:
@@ -87,6 +87,7 @@ class Server(ABC):
             if self._process is not None and self._process.poll() is None:
                 return
             try:
+                open_home(self.root)
                 self._end_leftovers()
                 self._make_directory()
                 self._prepare()
@@ -117,14 +118,11 @@ class Server(ABC):
 
     @property
     def binaries(self) -> Binaries:
-        return Binaries.reachable(home=self._home(), user=self.user)
+        return Binaries.reachable(home=home_of(self.root), user=self.user)
 
     @property
     def _state(self) -> Path:
         return self.directory / "state.json"
-
-    def _home(self) -> Path:
-        return open_home(self.root)
 
     def _recorded(self) -> Recorded | None:
         state = read_json(self._state)
@@ -205,17 +203,10 @@ class Server(ABC):
         with self.log.open("rb") as log:
             log.seek(begins)
             lines = log.read().decode(errors="replace").splitlines()
+        # A full disk shows as many errors; the others only follow from it.
+        full = [line for line in lines if "No space left" in line]
         telling = [line for line in lines if any(word in line for word in _TELLING)]
-        return (telling or lines or ["it said nothing"])[-1].strip()
+        return (full or telling or lines[-1:] or ["it said nothing"])[0].strip()
 
 
-_TELLING = (
-    "FATAL",
-    "PANIC",
-    "ERROR",
-    "rror:",
-    "atal",
-    "No space left",
-    "Can't",
-    "Failed",
-)
+_TELLING = ("FATAL", "PANIC", "rror:", "atal", "Can't open", "Failed")

@@ -8,6 +8,7 @@ servers.stop()
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,8 +76,9 @@ class Servers:
                 [self._start_databases, *(s.start for s in (self.streams, *self.ring))]
             )
         except BaseException as error:
-            if self.lock.is_held:
-                self.stop()
+            with suppress(StackError, OSError):  # the first failure is the one to tell
+                if self.lock.is_held:
+                    self.stop()
             if isinstance(error, OSError):
                 raise explained(error, self.root) from error
             raise
