@@ -52,6 +52,4 @@ def _nudge_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> N
     holder: Any = connection
     if getattr(holder, "_outbox_nudge", None) != mark:
         holder._outbox_nudge = mark
-        transaction.on_commit(
-            partial(streams.nudge, label), using=connection.alias, robust=True
-        )
+        transaction.on_commit(partial(streams.nudge, label), using=connection.alias, robust=True)

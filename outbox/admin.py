@@ -1,0 +1,73 @@
+"""Admin pages of the mechanism's tables. Each service registers its own models with them."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from . import consumer as consuming
+from .models import AbstractParkedEvent
+from .parking import Parking
+
+
+class FactAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that are facts: to be looked at, never edited."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class OutboxEventAdmin(FactAdmin):
+    list_display = ("id", "xid", "partition", "body")
+    list_filter = ("partition",)
+    ordering = ("-id",)
+
+
+class TickAdmin(FactAdmin):
+    list_display = ("id", "prev", "snapshot")
+    ordering = ("-id",)
+
+
+class PositionAdmin(FactAdmin):
+    list_display = ("consumer", "producer", "partition", "entry")
+    list_filter = ("consumer", "producer")
+    ordering = ("consumer", "producer", "partition")
+
+
+class StateAdmin(FactAdmin):
+    list_display = ("name", "value")
+
+
+class ParkedEventAdmin(FactAdmin):
+    """Parked sequences, and the action that applies them again."""
+
+    list_display = ("id", "consumer", "key", "type", "error", "attempts", "parked_at")
+    list_filter = ("consumer", "producer")
+    search_fields = ("key", "type", "error")
+    ordering = ("id",)
+    actions = ("replay",)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+    @admin.action(description="Replay the sequences of the selected events", permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
+        chosen = queryset.order_by().values_list("consumer", "producer", "partition", "key")
+        for name, producer, partition, key in chosen.distinct():
+            consumer = consuming.named(name)
+            parking = Parking(consumer.tables, consumer=name, producer=producer)
+            done = parking.replay(consumer, partition=partition, key=key)
+            told = f"{name}, {key or 'without a key'}: {done.applied} applied"
+            if done.error:
+                messages.error(request, f"{told}; stopped at: {done.error}")
+            else:
+                messages.success(request, told)

@@ -1,0 +1,74 @@
+"""What a service consumes: one visible table in its consumers.py.
+
+::
+
+    CONSUMERS = {
+        "saga": {
+            "accounts.credit.reserved.v1": confirm,
+            "accounts.user.registered.v1": ignore,
+        },
+    }
+
+Each consumer lists every type that its producers publish, with a handler or `ignore`. A type
+or version that it doesn't list is parked, not passed over: after the release that knows it, a
+replay applies it in order, and nothing was lost.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from django.apps import apps
+from django.utils.module_loading import module_has_submodule
+
+from . import tables
+from .envelope import Envelope
+from .errors import Unconfigured, UnknownEventType
+
+Handler = Callable[[Envelope], None]
+
+
+def ignore(envelope: Envelope) -> None:
+    """The handler of a type that the consumer knows and has no use for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """A named table of handlers; its positions and parked events live in service `label`."""
+
+    label: str
+    name: str
+    handlers: Mapping[str, Handler]
+
+    @property
+    def producers(self) -> list[str]:
+        """The services whose streams it reads: the first segments of its types."""
+        return sorted({type_.partition(".")[0] for type_ in self.handlers})
+
+    @property
+    def tables(self) -> tables.Tables:
+        return tables.of(self.label)
+
+    def handle(self, envelope: Envelope) -> None:
+        """Apply one event. Raises UnknownEventType, or what its handler raises."""
+        handler = self.handlers.get(envelope.type)
+        if handler is None:
+            raise UnknownEventType(f"{self.name} has no handler for {envelope.type}")
+        handler(envelope)
+
+
+def every() -> Iterator[Consumer]:
+    """The consumers of all installed services, from their consumers.py."""
+    for config in apps.get_app_configs():
+        if config.module and module_has_submodule(config.module, "consumers"):
+            table = getattr(import_module(f"{config.name}.consumers"), "CONSUMERS", {})
+            for name, handlers in table.items():
+                yield Consumer(label=config.label, name=name, handlers=handlers)
+
+
+def named(name: str) -> Consumer:
+    """One consumer by name. Raises Unconfigured, naming those that there are."""
+    known = {consumer.name: consumer for consumer in every()}
+    if name not in known:
+        raise Unconfigured(f"no consumer {name!r}; there are: {', '.join(known) or 'none'}")
+    return known[name]

@@ -1,0 +1,85 @@
+"""A consumer's positions, kept in its own schema: the reason that effects happen once.
+
+A position moves in the transaction of the effects, and only from the entry that the batch was
+read after. So a zombie, a twin or a commit thought lost changes nothing twice, and the space
+needed is one row per partition, for ever.
+"""
+
+from collections.abc import Collection, Mapping
+
+from django.db import transaction
+
+from .errors import Fenced
+from .tables import Tables
+
+START = "0-0"
+
+
+class Inbox:
+    """The positions of one consumer in one producer's partitions."""
+
+    def __init__(self, tables: Tables, *, consumer: str, producer: str) -> None:
+        self._tables = tables
+        self._consumer = consumer
+        self._producer = producer
+        self._table = tables.connection.ops.quote_name(tables.position._meta.db_table)
+
+    @property
+    def _rows(self):  # type: ignore[no-untyped-def]
+        rows = self._tables.position._default_manager.using(self._tables.alias)
+        return rows.filter(consumer=self._consumer, producer=self._producer)
+
+    def open(self, partitions: Collection[int]) -> dict[int, str]:
+        """The positions, rows made where there were none."""
+        make = self._tables.position
+        make._default_manager.using(self._tables.alias).bulk_create(
+            [
+                make(consumer=self._consumer, producer=self._producer, partition=partition)
+                for partition in partitions
+            ],
+            ignore_conflicts=True,
+        )
+        return self.committed()
+
+    def committed(self) -> dict[int, str]:
+        """The positions as they are, once whoever holds them has committed or not.
+
+        After an error memory and a plain read may both be wrong: the commit whose answer was
+        lost can still be on its way. Waiting for the lock settles it.
+        """
+        with transaction.atomic(using=self._tables.alias):
+            rows = self._rows.select_for_update().order_by("partition")
+            return dict(rows.values_list("partition", "entry"))
+
+    def stored(self) -> dict[int, str]:
+        """The positions for a look, without waiting for anyone."""
+        return dict(self._rows.values_list("partition", "entry"))
+
+    def lock(self, partition: int) -> None:
+        """Hold one partition still until the transaction ends."""
+        list(self._rows.select_for_update().filter(partition=partition))
+
+    def move(self, moves: Mapping[int, tuple[str, str]]) -> None:
+        """Within a transaction, move each partition from one entry to another: lock, compare
+        and set in one statement. Raises Fenced when any of them isn't where it should be."""
+        partitions = list(moves)
+        with self._tables.connection.cursor() as cursor:
+            cursor.execute(
+                f"UPDATE {self._table} held SET entry = move.next "  # noqa: S608
+                "FROM unnest(%s::smallint[], %s::text[], %s::text[]) "
+                "AS move (partition, expected, next) "
+                "WHERE held.consumer = %s AND held.producer = %s "
+                "AND held.partition = move.partition AND held.entry = move.expected",
+                [
+                    partitions,
+                    [moves[partition][0] for partition in partitions],
+                    [moves[partition][1] for partition in partitions],
+                    self._consumer,
+                    self._producer,
+                ],
+            )
+            if cursor.rowcount != len(partitions):
+                raise Fenced(
+                    f"{self._consumer} isn't where it read after, in one of the partitions "
+                    f"{partitions} of {self._producer}"
+                )

@@ -1,0 +1,63 @@
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from outbox import consumer as consuming
+from outbox import parking
+from outbox.consumer import Consumer
+from outbox.management.failing import failing_clearly
+from outbox.parking import Parking, Sequence
+
+
+class Command(BaseCommand):
+    help = "List parked sequences, or apply them again in order once their cause is mended."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("action", nargs="?", choices=("list", "retry"), default="list")
+        parser.add_argument("key", nargs="?", help="only the sequence of this key")
+        parser.add_argument("--consumer", metavar="NAME", help="only this consumer's")
+        parser.add_argument("--json", action="store_true", help="list as JSON, a line each")
+
+    @failing_clearly
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        chosen = list(_chosen(options["consumer"], options["key"]))
+        if action == "retry":
+            self._retry(chosen)
+        else:
+            self._list([sequence for _, _, sequence in chosen], as_json=options["json"])
+
+    def _list(self, sequences: list[Sequence], *, as_json: bool) -> None:
+        if not sequences and not as_json:
+            self.stdout.write("nothing is parked")
+        for found in sequences:
+            if as_json:
+                self.stdout.write(json.dumps(asdict(found), default=str))
+            else:
+                self.stdout.write(
+                    f"{found.consumer}  {found.key or '(no key)'}  {found.events} event(s) "
+                    f"since {found.since:%Y-%m-%d %H:%M:%S}  {found.error}"
+                )
+
+    def _retry(self, chosen: list[tuple[Consumer, Parking, Sequence]]) -> None:
+        stuck = 0
+        for number, (consumer, parked, found) in enumerate(chosen, start=1):
+            done = parked.replay(consumer, partition=found.partition, key=found.key)
+            stuck += bool(done.error)
+            self.stdout.write(
+                f"{number}/{len(chosen)}  {found.consumer}  {found.key or '(no key)'}  "
+                f"{done.applied} applied" + (f"; stopped: {done.error}" if done.error else "")
+            )
+        if stuck:
+            raise CommandError(f"{stuck} of {len(chosen)} sequences are still parked")
+
+
+def _chosen(name: str | None, key: str | None) -> Iterator[tuple[Consumer, Parking, Sequence]]:
+    for consumer in [consuming.named(name)] if name else consuming.every():
+        for parked in parking.of(consumer):
+            for sequence in parked.sequences():
+                if key is None or sequence.key == key:
+                    yield consumer, parked, sequence

@@ -1,0 +1,62 @@
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import Error as DatabaseError
+
+from outbox import relay, streams, tables
+from outbox.errors import OutboxError, StreamsMisconfigured, Unconfigured
+from outbox.management.failing import failing_clearly
+
+AGAIN_SECONDS = 1.0
+
+
+class Command(BaseCommand):
+    help = "Publish a service's outbox in the foreground, as the Celery task does. Ctrl-C ends it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("label", nargs="?", help="the service; needed where there are several")
+        parser.add_argument("--once", action="store_true", help="publish what waits, and end")
+        parser.add_argument(
+            "--shared", action="store_true", help="publish beside another relay of the service"
+        )
+
+    @failing_clearly
+    def handle(self, *args: Any, label: str | None, once: bool, shared: bool, **_: Any) -> None:
+        found = tables.of(label) if label else _only_one()
+        stopping = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopping.set())
+        waiting = ""
+        while not stopping.is_set():
+            try:
+                ended = relay.run(
+                    found,
+                    streams.connect(),
+                    stopping=stopping,
+                    exclusive=not shared,
+                    **({"linger_seconds": 0.0} if once else {}),
+                )
+                reason = str(ended.value)
+            except StreamsMisconfigured:
+                raise
+            except (OutboxError, DatabaseError) as exc:
+                if once:
+                    raise
+                reason = " ".join(str(exc).split())
+            else:
+                if once and ended is not relay.Ended.TAKEN:
+                    return
+            if not stopping.is_set() and reason != waiting:
+                self.stderr.write(f"{found.label}: {reason}; trying again each second")
+                waiting = reason
+            stopping.wait(AGAIN_SECONDS)
+
+
+def _only_one() -> tables.Tables:
+    every = list(tables.every())
+    if len(every) != 1:
+        raise Unconfigured(f"name a service: {', '.join(found.label for found in every)}")
+    return every[0]

@@ -1,0 +1,50 @@
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from outbox import status, streams
+from outbox.management.failing import failing_clearly
+
+
+class Command(BaseCommand):
+    help = "Show what waits where: outbox, streams, consumers, parked sequences."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+
+    @failing_clearly
+    def handle(self, *args: Any, **options: Any) -> None:
+        told = status.report(streams.connect()) | {"ring": []}
+        if options["json"]:
+            self.stdout.write(json.dumps(told))
+            return
+        for name, service in told["services"].items():
+            self._show(name, service)
+
+    def _show(self, name: str, service: status.Report) -> None:
+        outbox, stream = service["outbox"], service["streams"]
+        self.stdout.write(self.style.MIGRATE_HEADING(name))
+        waiting = _or_unknown(outbox["unpublished"])
+        oldest = outbox["oldest_unpublished_seconds"]
+        self.stdout.write(
+            f"  outbox     {outbox['rows']} rows, {waiting} unpublished"
+            + (f", the oldest for {oldest:.1f} s" if oldest is not None else "")
+        )
+        if stream.get("error"):
+            self.stdout.write(self.style.ERROR(f"  streams    {stream['error']}"))
+        else:
+            self.stdout.write(
+                f"  streams    {stream['entries']} entries, cursor {stream['cursor'] or 'unset'}"
+            )
+        for consumer, lag in service["consumers"].items():
+            line = (
+                f"  {consumer:<20} {_or_unknown(lag['lag_events'])} events behind "
+                f"({_or_unknown(lag['lag_seconds'])} s), {lag['parked']} parked"
+            )
+            self.stdout.write(self.style.ERROR(line) if lag["parked"] else line)
+
+
+def _or_unknown(value: float | None) -> str:
+    return "?" if value is None else str(value)

@@ -1,0 +1,146 @@
+"""Parked sequences: an event that can't be applied, and every later one of its key.
+
+Other keys flow on. A replay applies a whole sequence in order, one transaction each, and stops
+at the first that still fails; what arrives meanwhile joins the end.
+"""
+
+import traceback
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Count, Max, Min, QuerySet
+
+from .consumer import Consumer
+from .delivery import Delivery
+from .envelope import Envelope
+from .inbox import Inbox
+from .models import AbstractParkedEvent
+from .tables import Tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """A parked sequence as an operator sees it."""
+
+    consumer: str
+    producer: str
+    partition: int
+    key: str
+    events: int
+    since: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What a replay of one sequence did: how many were applied, and why it stopped, if so."""
+
+    applied: int
+    error: str = ""
+
+
+class Parking:
+    """The parked events of one consumer and producer."""
+
+    def __init__(self, tables: Tables, *, consumer: str, producer: str) -> None:
+        self._tables = tables
+        self._consumer = consumer
+        self._producer = producer
+
+    @property
+    def rows(self) -> QuerySet[AbstractParkedEvent]:
+        rows = self._tables.parked._default_manager.using(self._tables.alias)
+        return rows.filter(consumer=self._consumer, producer=self._producer)
+
+    def keys(self, partitions: Collection[int]) -> set[str]:
+        """The keys with a parked sequence. Ask while holding the partitions' positions."""
+        found = self.rows.filter(partition__in=partitions).exclude(key="")
+        return set(found.values_list("key", flat=True).distinct())
+
+    def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
+        """Keep the event, with its error or as one that waits behind another."""
+        self.rows.create(
+            consumer=self._consumer,
+            producer=self._producer,
+            partition=delivery.partition,
+            key=delivery.key,
+            entry=delivery.id,
+            type=delivery.envelope.type if delivery.envelope else "",
+            body=delivery.text,
+            error=described(error) if error else "",
+            traceback="".join(traceback.format_exception(error)) if error else "",
+            attempts=attempts,
+        )
+
+    def sequences(self) -> Iterator[Sequence]:
+        """The parked sequences, oldest first; entries without a key stand for themselves."""
+        groups = self.rows.values("partition", "key").annotate(
+            events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
+        )
+        for group in groups.order_by("first"):
+            yield Sequence(
+                consumer=self._consumer,
+                producer=self._producer,
+                partition=group["partition"],
+                key=group["key"],
+                events=group["events"],
+                since=group["since"],
+                error=group["error"],
+            )
+
+    def replay(self, consumer: Consumer, *, partition: int, key: str) -> Replayed:
+        """Apply a sequence in order until it is empty or one fails again.
+
+        Each event is one transaction that holds the partition's position first, so that the
+        consumer can't add to the sequence between the last event and its end.
+        """
+        inbox = Inbox(self._tables, consumer=self._consumer, producer=self._producer)
+        applied = 0
+        failed: set[int] = set()
+        while True:
+            event = None
+            try:
+                with transaction.atomic(using=self._tables.alias):
+                    inbox.lock(partition)
+                    waiting = self.rows.filter(partition=partition, key=key).exclude(pk__in=failed)
+                    event = waiting.order_by("id").first()
+                    if event is None:
+                        break
+                    consumer.handle(Envelope.decode(event.body))
+                    settle_constraints(self._tables)
+                    event.delete()
+            except Exception as exc:
+                if event is None:
+                    raise
+                self.rows.filter(pk=event.pk).update(
+                    attempts=event.attempts + 1,
+                    error=described(exc),
+                    traceback="".join(traceback.format_exception(exc)),
+                )
+                if key:
+                    return Replayed(applied=applied, error=described(exc))
+                # Entries without a key belong to no sequence: the next one may do.
+                failed.add(event.pk)
+            else:
+                applied += 1
+        left = f"{len(failed)} without a key still fail" if failed else ""
+        return Replayed(applied=applied, error=left)
+
+
+def of(consumer: Consumer) -> Iterator[Parking]:
+    """The consumer's parking, one per producer."""
+    for producer in consumer.producers:
+        yield Parking(consumer.tables, consumer=consumer.name, producer=producer)
+
+
+def described(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def settle_constraints(tables: Tables) -> None:
+    """Check deferred constraints now: at COMMIT a failure could not be told from a crash."""
+    with tables.connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")

@@ -1,0 +1,97 @@
+"""What an operator asks first: what waits where, and since when."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from . import consumer as consuming
+from . import parking, tables
+from .envelope import Envelope
+from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
+from .inbox import START, Inbox
+from .streams import Streams, order
+from .tables import Tables
+
+Report = dict[str, Any]
+
+# Rows that the snapshot of a tick doesn't see.
+_AFTER_TICK = """
+SELECT count(*), min(id) FROM (
+  SELECT id FROM {event} WHERE xid >= pg_snapshot_xmax(%(snapshot)s::pg_snapshot)
+  UNION ALL
+  SELECT e.id FROM pg_snapshot_xip(%(snapshot)s::pg_snapshot) AS open (xid)
+  JOIN {event} e ON e.xid = open.xid
+) waiting
+"""
+
+
+def report(streams: Streams) -> Report:
+    """The state of every installed service. With the stream server away, what it would tell is
+    null, and `streams.error` says why."""
+    return {"services": {found.label: of_service(found, streams) for found in tables.every()}}
+
+
+def of_service(found: Tables, streams: Streams) -> Report:
+    told: Report = {"outbox": {}, "streams": {}, "consumers": {}, "replicas": []}
+    try:
+        at, error = streams.cursor(found.label).at, None
+        told["streams"] = {"entries": streams.entries(found.label), "cursor": at}
+    except (StreamsUnavailable, StreamsMisconfigured) as exc:
+        at, error = "", str(exc)
+        told["streams"] = {"entries": None, "cursor": None, "error": error}
+    told["outbox"] = of_outbox(found, at, known=error is None)
+    for consumer in consuming.every():
+        if consumer.label == found.label:
+            told["consumers"][consumer.name] = of_consumer(consumer, streams, known=error is None)
+    return told
+
+
+def of_outbox(found: Tables, at: str, *, known: bool) -> Report:
+    events = found.event._default_manager.using(found.alias)
+    last_tick = found.tick._default_manager.using(found.alias).order_by("-id").first()
+    unpublished, oldest = _unpublished(found, at) if known else (None, None)
+    return {
+        "rows": events.count(),
+        "unpublished": unpublished,
+        "oldest_unpublished_seconds": _age_seconds(found, oldest),
+        "last_tick": last_tick.pk if last_tick else 0,
+    }
+
+
+def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
+    events = found.event._default_manager.using(found.alias)
+    ticks = found.tick._default_manager.using(found.alias)
+    tick = ticks.filter(pk=order(at)[0]).first() if at else None
+    if tick is None:
+        return events.count(), events.order_by("id").values_list("pk", flat=True).first()
+    event = found.connection.ops.quote_name(found.event._meta.db_table)
+    with found.connection.cursor() as cursor:
+        cursor.execute(_AFTER_TICK.format(event=event), {"snapshot": tick.snapshot})
+        waiting, oldest = cursor.fetchone()
+    return int(waiting), oldest
+
+
+def _age_seconds(found: Tables, row: int | None) -> float | None:
+    body = found.event._default_manager.using(found.alias).filter(pk=row).values_list("body")
+    try:
+        recorded = Envelope.decode(body[0][0]).time if row is not None else None
+    except (IndexError, MalformedEnvelope):
+        return None
+    return max(0.0, (datetime.now(UTC) - recorded).total_seconds()) if recorded else None
+
+
+def of_consumer(consumer: consuming.Consumer, streams: Streams, *, known: bool) -> Report:
+    lag_events, oldest = 0, ""
+    for producer in consumer.producers if known else ():
+        inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
+        after = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
+        behind, first = streams.behind(producer, after)
+        lag_events += behind
+        if first and (not oldest or order(first) < order(oldest)):
+            oldest = first
+    waited = max(0.0, time.time() - order(oldest)[0] / 1000) if oldest else 0.0
+    return {
+        "lag_events": lag_events if known else None,
+        "lag_seconds": round(waited, 3) if known else None,
+        "parked": sum(found.rows.count() for found in parking.of(consumer)),
+    }

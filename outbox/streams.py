@@ -1,0 +1,359 @@
+"""The stream server: the only door to Redis (or Valkey; the commands are Redis 7.0's).
+
+Keys, with one hash tag per service, so that a service's keys share a slot of a cluster::
+
+    {accounts}:events:0 … :15   the streams; entry id = <tick>-<outbox row id>
+    {accounts}:cursor           hash: at, p0 … p15, partitions, snapshot, origin
+    {accounts}:nudge            list: wakes a waiting relay
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from typing import Any
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .errors import (
+    CursorMoved,
+    StreamDamaged,
+    StreamsMisconfigured,
+    StreamsUnavailable,
+    Unconfigured,
+)
+from .partitions import partition_count
+
+log = logging.getLogger(__name__)
+
+FIELD = b"event"
+NUDGE_TIMEOUT_SECONDS = 0.04  # what a dead server may cost a request
+NUDGE_PAUSE_SECONDS = 1.0  # and how long it is then left alone; the relay polls that often anyway
+ANSWER_TIMEOUT_SECONDS = 10.0
+OLDEST_VERSION = (7, 0)
+
+# One atomic step: refuse unless the cursor is where the relay left it, look at every key before
+# the first write, add the entries, move the cursor. See docs/outbox.md, "The script".
+#
+# KEYS: cursor, stream of partition 0, 1, …
+# ARGV: expected at, next at, partitions, snapshot ('' unless a tick is complete), origin, tick,
+#       then (partition, row id, event) for each entry
+PUBLISH = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and kind ~= 'hash' then return {'WRONGTYPE', KEYS[1]} end
+local held = redis.call('HMGET', KEYS[1], 'at', 'partitions')
+if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end
+if held[2] and held[2] ~= ARGV[3] then return {'PARTITIONS', held[2]} end
+for i = 2, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind == 'none' then
+    if redis.call('HEXISTS', KEYS[1], 'p' .. (i - 2)) == 1 then return {'LOST', KEYS[i]} end
+  elseif kind ~= 'stream' then
+    return {'WRONGTYPE', KEYS[i]}
+  end
+end
+local tops = {}
+for i = 7, #ARGV, 3 do
+  local key, id = KEYS[ARGV[i] + 2], ARGV[6] .. '-' .. ARGV[i + 1]
+  local added = redis.pcall('XADD', key, id, 'event', ARGV[i + 2])
+  if type(added) == 'table' and added.err then
+    if not string.find(added.err, 'equal or smaller', 1, true) then return added end
+    if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end
+  end
+  tops['p' .. ARGV[i]] = id
+end
+local fields = {'at', ARGV[2], 'partitions', ARGV[3]}
+if ARGV[4] ~= '' then
+  fields[5], fields[6], fields[7], fields[8] = 'snapshot', ARGV[4], 'origin', ARGV[5]
+end
+for field, id in pairs(tops) do
+  fields[#fields + 1] = field
+  fields[#fields + 1] = id
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+return {'OK'}
+"""
+
+# Forget where the relay is, so that it sends everything again from the floor; what is still
+# there refuses its twin. KEYS: cursor, a stream to drop (or the cursor again, for none).
+# ARGV: expected at, partitions
+REWIND = """
+if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
+if KEYS[2] ~= KEYS[1] then redis.call('DEL', KEYS[2]) end
+redis.call('HDEL', KEYS[1], 'at', 'snapshot', 'origin')
+for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
+return 1
+"""
+
+# A nudge if none waits. KEYS: list
+NUDGE = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], ARGV[1]) end"
+
+# How many entries follow an id, and the last one looked at. KEYS: stream; ARGV: id, limit
+COUNT_AFTER = """
+local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+if #found == 0 then return {0, '', ''} end
+return {#found, found[1][1], found[#found][1]}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a service's publishing stands. `at` is empty when nothing is known."""
+
+    at: str
+    tops: Mapping[int, str]  # partition → id of its last entry
+    snapshot: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stream entry: its partition, its id, and the event's text if it has one."""
+
+    partition: int
+    id: str
+    body: bytes | None
+
+
+def order(entry_id: str) -> tuple[int, int]:
+    """An entry id as the pair that it sorts by."""
+    tick, _, row = entry_id.partition("-")
+    return int(tick), int(row or 0)
+
+
+class Streams:
+    """The streams of all services on one server. Safe to share between threads.
+
+    Raises StreamsUnavailable when the server doesn't answer, StreamsMisconfigured when it
+    does and can't be used.
+    """
+
+    def __init__(self, url: str, *, partitions: int) -> None:
+        self.partitions = partitions
+        patient = {"socket_connect_timeout": 2.0, "socket_timeout": ANSWER_TIMEOUT_SECONDS}
+        hasty = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), NUDGE_TIMEOUT_SECONDS)
+        self._client = _client(url, patient)
+        self._hasty = _client(url, hasty)
+        self._publish = self._client.register_script(PUBLISH)
+        self._rewind = self._client.register_script(REWIND)
+        self._count_after = self._client.register_script(COUNT_AFTER)
+        self._quiet_until = 0.0
+
+    def close(self) -> None:
+        self._client.close()
+        self._hasty.close()
+
+    def check(self) -> None:
+        """Refuse a server that could drop entries by itself, or lacks what we use."""
+        with _translated():
+            server: Any = self._client.info("server")
+            policy: Any = self._client.config_get("maxmemory-policy")
+        version = str(server["redis_version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+            raise StreamsMisconfigured(f"the stream server is Redis {version}; 7.0 is the oldest")
+        if (found := policy.get("maxmemory-policy")) != "noeviction":
+            raise StreamsMisconfigured(
+                f"the stream server's maxmemory-policy is {found}: it would drop events that "
+                "nobody has read; set it to noeviction"
+            )
+
+    # -- the relay's side ----------------------------------------------------------------
+
+    def cursor(self, label: str) -> Cursor:
+        with _translated():
+            held: Any = self._client.hgetall(_cursor(label))
+        fields = {name.decode(): value.decode() for name, value in held.items()}
+        if int(fields.get("partitions", self.partitions)) != self.partitions:
+            raise _partitions_differ(fields["partitions"], self.partitions)
+        return Cursor(
+            at=fields.get("at", ""),
+            tops={
+                int(name[1:]): value
+                for name, value in fields.items()
+                if name[0] == "p" and name[1:].isdigit()
+            },
+            snapshot=fields.get("snapshot", ""),
+            origin=fields.get("origin", ""),
+        )
+
+    def publish(
+        self,
+        label: str,
+        *,
+        expected: str,
+        at: str,
+        tick: int,
+        rows: Sequence[tuple[int, int, str]] = (),
+        snapshot: str = "",
+        origin: str = "",
+    ) -> None:
+        """Add `rows` (row id, partition, event) and move the cursor, or do neither.
+
+        Adding what is there already changes nothing. Raises CursorMoved when the cursor isn't
+        at `expected`, StreamDamaged when a stream was lost or holds an entry of a stranger.
+        """
+        entries = chain.from_iterable((partition, row, body) for row, partition, body in rows)
+        with _translated():
+            answer: Any = self._publish(
+                keys=[_cursor(label), *(_stream(label, n) for n in range(self.partitions))],
+                args=[expected, at, self.partitions, snapshot, origin, tick, *entries],
+            )
+        word, *told = (part.decode() for part in answer)
+        if word == "CURSOR":
+            raise CursorMoved(told[0])
+        if word in ("LOST", "FOREIGN"):
+            raise StreamDamaged(told[0], foreign=word == "FOREIGN")
+        if word == "PARTITIONS":
+            raise _partitions_differ(told[0], self.partitions)
+        if word == "WRONGTYPE":
+            raise StreamsMisconfigured(f"{told[0]} exists on the stream server as something else")
+
+    def rewind(self, label: str, *, expected: str, drop: str | None = None) -> None:
+        """Forget the cursor (and drop a damaged stream), if it is still at `expected`."""
+        cursor = _cursor(label)
+        with _translated():
+            self._rewind(keys=[cursor, drop or cursor], args=[expected, self.partitions])
+
+    def wait_nudge(self, label: str, *, timeout_seconds: float) -> str:
+        """Wait for a nudge and take it: its word, or nothing when the time is up."""
+        with _translated():
+            told: Any = self._client.blpop([_nudge(label)], timeout=timeout_seconds)
+        return told[1].decode() if told else ""
+
+    def nudge(self, label: str, word: str = "go") -> bool:
+        """Wake the relay. Never raises, and costs a dead server's caller 0.1 s at most, once a
+        second: the relay looks by itself each second anyway."""
+        if time.monotonic() < self._quiet_until:
+            return False
+        try:
+            with _translated():
+                self._hasty.eval(NUDGE, 1, _nudge(label), word)
+        except (StreamsUnavailable, StreamsMisconfigured) as exc:
+            self._quiet_until = time.monotonic() + NUDGE_PAUSE_SECONDS
+            log.warning("the relay of %s was not nudged: %s", label, exc)
+            return False
+        return True
+
+    # -- the consumers' side -------------------------------------------------------------
+
+    def read(
+        self, label: str, after: Mapping[int, str], *, count: int, block_seconds: float
+    ) -> list[Entry]:
+        """Up to `count` entries of each partition after its id, in order per partition.
+
+        Waits up to `block_seconds` for the first. Only what the cursor confirms is given:
+        an entry beyond it was not added by a relay (or is being added; the next read has it).
+        """
+        keys = {_stream(label, partition).encode(): partition for partition in after}
+        with _translated():
+            found: Any = self._client.xread(
+                {key: after[partition] for key, partition in keys.items()},
+                count=count,
+                block=int(block_seconds * 1000) or 1,
+            )
+        if not found:
+            return []
+        entries = [
+            Entry(keys[key], id_.decode(), fields.get(FIELD))
+            for key, items in found
+            for id_, fields in items
+        ]
+        tops = self.cursor(label).tops
+        return [
+            entry
+            for entry in entries
+            if entry.partition in tops and order(entry.id) <= order(tops[entry.partition])
+        ]
+
+    # -- for status ----------------------------------------------------------------------
+
+    def entries(self, label: str) -> int:
+        """How many entries the service's streams hold."""
+        with _translated():
+            with self._client.pipeline(transaction=False) as pipe:
+                for partition in range(self.partitions):
+                    pipe.xlen(_stream(label, partition))
+                return int(sum(pipe.execute()))
+
+    def behind(self, label: str, after: Mapping[int, str]) -> tuple[int, str]:
+        """How many entries follow these ids, and the oldest of them ('' for none).
+
+        Counts in steps of 1,000, so that a long backlog never holds the server for long.
+        """
+        total, oldest = 0, ""
+        for partition, position in after.items():
+            while True:
+                with _translated():
+                    answer: Any = self._count_after(
+                        keys=[_stream(label, partition)], args=[position, 1000]
+                    )
+                number, first = int(answer[0]), answer[1].decode()
+                if first and (not oldest or order(first) < order(oldest)):
+                    oldest = first
+                total += number
+                if number < 1000:
+                    break
+                position = answer[2].decode()
+        return total, oldest
+
+
+def _client(url: str, timeouts: Mapping[str, float]) -> redis.Redis:
+    # No retry inside the client: whoever calls knows better what a second try means.
+    return redis.Redis.from_url(
+        url, retry=Retry(NoBackoff(), 0), health_check_interval=0, protocol=2, **timeouts
+    )
+
+
+def _cursor(label: str) -> str:
+    return f"{{{label}}}:cursor"
+
+
+def _stream(label: str, partition: int) -> str:
+    return f"{{{label}}}:events:{partition}"
+
+
+def _nudge(label: str) -> str:
+    return f"{{{label}}}:nudge"
+
+
+def _partitions_differ(found: str, configured: int) -> StreamsMisconfigured:
+    return StreamsMisconfigured(
+        f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: a key would "
+        "change its partition, and lose its order"
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except redis.AuthenticationError as exc:
+        raise StreamsMisconfigured(f"the stream server refuses us: {exc}") from exc
+    except (redis.ConnectionError, redis.TimeoutError) as exc:
+        raise StreamsUnavailable(f"the stream server doesn't answer: {exc}") from exc
+    except (redis.OutOfMemoryError, redis.ReadOnlyError) as exc:
+        raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
+    except redis.ResponseError as exc:
+        if str(exc).startswith(("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN")):
+            raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
+        raise StreamsMisconfigured(f"the stream server refuses: {exc}") from exc
+
+
+@cache
+def connect() -> Streams:
+    """The process's streams, from the settings OUTBOX_STREAMS_URL and OUTBOX_PARTITIONS."""
+    url = getattr(settings, "OUTBOX_STREAMS_URL", None)
+    if not url:
+        raise Unconfigured("OUTBOX_STREAMS_URL is not set, e.g. redis://localhost:6379/0")
+    return Streams(url, partitions=partition_count())
+
+
+def nudge(label: str) -> None:
+    """Wake the service's relay, if the streams are there."""
+    connect().nudge(label)

@@ -1,0 +1,69 @@
+"""Celery's side of the relay: it owns the relay's life, and no event pays its dispatch.
+
+The task lingers: it publishes, waits to be nudged, and after LINGER_SECONDS queues itself
+again. Beat starts one each second; where one runs already, the new one returns at once. Run
+the worker with a threads pool, prefetch 1, and at least two slots more than services.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Task, shared_task
+from celery.signals import worker_shutting_down
+from django.db import Error as DatabaseError
+
+from . import relay as relaying
+from . import streams, tables
+from .errors import OutboxError
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 15.0
+HANDOVER_SECONDS = 5  # a successor that couldn't start by then isn't needed: beat sent another
+
+_stopping = threading.Event()
+_lingering: set[str] = set()
+
+
+@shared_task(bind=True, name="outbox.relay", ignore_result=True, acks_late=False)
+def relay(self: "Task[..., None]", label: str) -> None:
+    """Publish the service's outbox for a while. Errors are logged; beat sends the next one."""
+    _lingering.add(label)
+    try:
+        ended = relaying.run(
+            tables.of(label),
+            streams.connect(),
+            stopping=_stopping,
+            linger_seconds=LINGER_SECONDS,
+        )
+    except (OutboxError, DatabaseError) as exc:
+        log.warning("the relay of %s stopped: %s", label, str(exc).strip())
+        return
+    if ended is relaying.Ended.LINGERED:
+        self.apply_async(
+            (label,),
+            queue=(self.request.delivery_info or {}).get("routing_key"),
+            expires=HANDOVER_SECONDS,
+        )
+
+
+@worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    _stopping.set()
+    for label in _lingering:
+        streams.connect().nudge(label, relaying.STOP)
+
+
+def beat_schedule(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Beat's entries: one relay per service, each on the queue of its service's name."""
+    return {
+        f"relay-{label}": {
+            "task": "outbox.relay",
+            "schedule": 1.0,
+            "args": (label,),
+            "options": {"queue": label, "expires": 1},
+        }
+        for label in labels
+    }

@@ -1,0 +1,154 @@
+"""Ticks: saved snapshots that cut the outbox into batches, as PgQ does.
+
+Ids are given at INSERT and rows appear at COMMIT, so neither an id nor a transaction id can
+be a cursor. A tick is a saved `pg_current_snapshot()`. A batch is what its tick sees and the
+one before doesn't, ordered by row id: no gap, no reversal, and an open transaction holds back
+nothing but its own rows.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .tables import Tables
+
+Row = tuple[int, int, str]  # row id, partition, event
+
+# Sees no transaction: the first batch holds whatever was recorded before any relay ran.
+# 3 is PostgreSQL's first ordinary transaction id.
+GENESIS = "3:3:"
+
+# Chunks of one batch. Larger ones hold the stream server for longer than a few milliseconds.
+CHUNK_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A tick and the snapshot of its predecessor (the genesis tick has none)."""
+
+    id: int
+    snapshot: str
+    previous: str
+
+
+def clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Ticks:
+    """Makes and reads the ticks of one service, on a connection that nothing else uses."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        connection: BaseDatabaseWrapper,
+        *,
+        clock_ms: Callable[[], int] = clock_ms,
+    ) -> None:
+        self._connection = connection
+        self._clock_ms = clock_ms
+        quote = connection.ops.quote_name
+        tick, event = quote(tables.tick._meta.db_table), quote(tables.event._meta.db_table)
+        self._genesis_sql = (
+            f"INSERT INTO {tick} (id, prev, snapshot) SELECT 0, NULL, %s::pg_snapshot "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT FROM {tick}) ON CONFLICT DO NOTHING"
+        )
+        # Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
+        self._make_sql = (
+            f"INSERT INTO {tick} (id, prev, snapshot) "  # noqa: S608
+            "SELECT greatest(last.id + 1, %s), last.id, pg_current_snapshot() "
+            f"FROM {tick} last WHERE last.id = (SELECT max(id) FROM {tick}) AND ("
+            f"EXISTS (SELECT FROM {event} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot)) "
+            "OR EXISTS (SELECT FROM pg_snapshot_xip(last.snapshot) AS open (xid) "
+            f"JOIN {event} e ON e.xid = open.xid)) RETURNING id"
+        )
+        self._read_sql = (
+            f"SELECT t.id, t.snapshot::text, coalesce(p.snapshot, t.snapshot)::text "  # noqa: S608
+            f"FROM {tick} t LEFT JOIN {tick} p ON p.id = t.prev "
+        )
+        self._first_sql = f"SELECT min(id) FROM {tick}"  # noqa: S608
+        self._rows_sql = (
+            "BEGIN; DECLARE batch NO SCROLL CURSOR FOR SELECT id, partition, body FROM ("  # noqa: S608
+            f"SELECT id, partition, body FROM {event} "
+            "WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot) "
+            "AND xid < pg_snapshot_xmax(%(snapshot)s::pg_snapshot) "
+            "AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot) "
+            "UNION ALL SELECT e.id, e.partition, e.body "
+            "FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS open (xid) "
+            f"JOIN {event} e ON e.xid = open.xid "
+            "WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"
+            ") rows WHERE id > %(after)s ORDER BY id; "
+            f"FETCH {CHUNK_ROWS} FROM batch"
+        )
+
+    def make(self) -> int | None:
+        """Close a batch if anything waits for one: the new tick's id, else None.
+
+        One autocommit statement, so that the id and the snapshot rise together; `prev` is
+        unique, so of two makers one wins and the other reads what it made. Durable when this
+        returns: the connection has synchronous_commit on.
+        """
+        with self._connection.cursor() as cursor:
+            try:
+                cursor.execute(self._make_sql, [self._clock_ms()])
+            except IntegrityError:
+                return None
+            made = cursor.fetchone()
+        return made[0] if made else None
+
+    def first(self) -> int:
+        """The oldest tick: everything after it can still be sent again."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._first_sql)
+            (oldest,) = cursor.fetchone()
+            if oldest is None:
+                cursor.execute(self._genesis_sql, [GENESIS])
+                cursor.execute(self._first_sql)
+                (oldest,) = cursor.fetchone()
+        return int(oldest)
+
+    def get(self, tick_id: int) -> Tick | None:
+        return self._read("WHERE t.id = %s", tick_id)
+
+    def after(self, tick_id: int) -> Tick | None:
+        """The tick that follows, if it was made."""
+        return self._read("WHERE t.prev = %s", tick_id)
+
+    def _read(self, where: str, tick_id: int) -> Tick | None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._read_sql + where, [tick_id])
+            found = cursor.fetchone()
+        return Tick(id=found[0], snapshot=found[1], previous=found[2]) if found else None
+
+    @contextmanager
+    def rows(self, tick: Tick, *, after: int) -> Iterator[Iterator[list[Row]]]:
+        """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order.
+
+        One server-side cursor under one snapshot that was taken after the tick's commit, so
+        the batch is the same for whoever reads it, and pruning doesn't tear it.
+        """
+        with self._connection.cursor() as cursor:
+            try:
+                cursor.execute(
+                    self._rows_sql,
+                    {"previous": tick.previous, "snapshot": tick.snapshot, "after": after},
+                )
+                yield _chunks(cursor)
+            finally:
+                if not self._connection.connection.closed:
+                    cursor.execute("ROLLBACK")
+
+
+def _chunks(cursor: Any) -> Iterator[list[Row]]:
+    chunk = cursor.fetchall()
+    while chunk:
+        yield chunk
+        if len(chunk) < CHUNK_ROWS:
+            return
+        cursor.execute(f"FETCH {CHUNK_ROWS} FROM batch")
+        chunk = cursor.fetchall()
