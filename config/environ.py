@@ -1,0 +1,282 @@
+"""The only reader of the environment: typed, complete, and failing at start.
+
+Every problem is reported at once, with the variable's name and what a good value looks like,
+never with the value itself: it may be a secret. Any variable may be given as a file instead,
+as `SECRET_KEY_FILE=/run/secrets/key` gives `SECRET_KEY`.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+SERVICES: Final = ("accounts", "orders")
+SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+T = TypeVar("T")
+_REQUIRED: Final = object()
+
+
+class BadEnvironment(Exception):
+    """One or more variables are missing or wrong; `problems` has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n  ".join(["the environment is not usable:", *problems]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What this process was told. Mappings are keyed by service name."""
+
+    service: str  # all | accounts | orders
+    services: tuple[str, ...]  # the services in this process
+    database_urls: Mapping[str, str]
+    replica_urls: Mapping[str, tuple[str, ...]]
+    admin_database_url: str  # only `manage.py provision` needs it
+    statement_timeout_seconds: float  # 0: no limit
+    streams_url: str
+    broker_url: str
+    cache_urls: tuple[str, ...]
+    outbox_partitions: int
+    peer_urls: Mapping[str, str]
+    jwt_signing_key: str  # PEM, EC P-256; empty where accounts isn't in this process
+    jwks: str  # path or URL; empty where the key set follows from the signing key
+    secret_key: str
+    debug: bool
+    https: bool
+    proxies: int  # trusted reverse proxies before this process
+    allowed_hosts: tuple[str, ...]
+    csrf_trusted_origins: tuple[str, ...]
+    static_root: str  # where collectstatic collects; empty: served straight from the packages
+    throttle_anon: str
+    throttle_user: str
+    orders_deadline_seconds: int
+    log_level: str
+    log_format: str
+
+
+class _Reader:
+    def __init__(self, source: Mapping[str, str]) -> None:
+        self.source = source
+        self.problems: list[str] = []
+
+    def __call__(
+        self,
+        name: str,
+        parse: Callable[[str], T],
+        *,
+        good: str,
+        default: object = _REQUIRED,
+    ) -> T:
+        """The parsed value, or `default` when unset; a fault is kept for the final report."""
+        try:
+            if text := self.text(name):
+                return parse(text)
+            if default is not _REQUIRED:
+                return cast(T, default)
+            self.problems.append(f"{name} is not set; it wants {good}")
+        except (ValueError, OSError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            self.problems.append(f"{name} is not usable ({why}); it wants {good}")
+        return cast(T, None)  # never seen: read() raises first
+
+    def text(self, name: str) -> str:
+        if text := self.source.get(name, "").strip():
+            return text
+        path = self.source.get(f"{name}_FILE", "").strip()
+        return Path(path).read_text(encoding="utf-8").strip() if path else ""
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"not one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in {"1", "on", "true", "yes", "0", "off", "false", "no"}:
+        raise ValueError("neither on nor off")
+    return text.lower() in {"1", "on", "true", "yes"}
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"not a {schemes[0]}:// address")
+        return text
+
+    return parse
+
+
+def _urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
+    return lambda text: tuple(map(_url(*schemes), _list(text)))
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if (number := int(text)) < least:
+            raise ValueError(f"less than {least}")
+        return number
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    if (number := float(text)) < 0:
+        raise ValueError("less than 0")
+    return number
+
+
+def _rate(text: str) -> str:
+    count, _, period = text.partition("/")
+    if not count.isdigit() or period[:1] not in {"s", "m", "h", "d"}:
+        raise ValueError("not a rate")
+    return text
+
+
+def _pem(text: str) -> str:
+    if "PRIVATE KEY-----" not in text:
+        raise ValueError("not a PEM private key")
+    return text
+
+
+_POSTGRES = _url("postgresql", "postgres")
+_REDIS = ("redis", "rediss", "unix")
+
+
+def read(source: Mapping[str, str]) -> Environment:
+    """The environment as `source` gives it.
+
+    With DEBUG on, what is missing comes from the stack that `./dev up` made in this checkout.
+    Raises BadEnvironment naming everything that is missing or wrong.
+    """
+    get = _Reader(source)
+    debug = get("DEBUG", _switch, good="on or off", default=False)
+    service = get("SERVICE", _choice(*SHAPES), good="all, accounts or orders", default="all")
+    if debug and service:
+        get.source = {**_stack_variables(source, service), **source}
+    services = SHAPES.get(service, ())
+    has_accounts = "accounts" in services
+    environment = Environment(
+        service=service,
+        services=services,
+        database_urls={
+            name: get(
+                f"{name.upper()}_DATABASE_URL",
+                _POSTGRES,
+                good=f"postgresql://{name}:password@host:5432/database",
+            )
+            for name in services
+        },
+        replica_urls={
+            name: get(
+                f"{name.upper()}_REPLICA_URLS",
+                _urls("postgresql", "postgres"),
+                good="a comma list of postgresql:// addresses, or nothing",
+                default=(),
+            )
+            for name in services
+        },
+        admin_database_url=get(
+            "ADMIN_DATABASE_URL",
+            _POSTGRES,
+            good="postgresql://postgres:password@host:5432/postgres",
+            default="",
+        ),
+        statement_timeout_seconds=get(
+            "STATEMENT_TIMEOUT", _seconds, good="seconds, such as 30; 0 for no limit", default=30.0
+        ),
+        streams_url=get("STREAMS_URL", _url(*_REDIS), good="redis://:password@host:6379/0"),
+        broker_url=get("BROKER_URL", _url(*_REDIS), good="redis://:password@host:6379/1"),
+        cache_urls=get(
+            "CACHE_URLS",
+            _urls(*_REDIS),
+            good="a comma list of redis:// addresses, or nothing",
+            default=(),
+        ),
+        outbox_partitions=get(
+            "OUTBOX_PARTITIONS", _at_least(1), good="a whole number such as 16", default=16
+        ),
+        peer_urls={
+            name: get(
+                f"{name.upper()}_URL",
+                _url("http", "https"),
+                good=f"https://{name}.example.com",
+                default="",
+            )
+            for name in SERVICES
+        },
+        jwt_signing_key=get(
+            "JWT_SIGNING_KEY",
+            _pem,
+            good="an EC P-256 private key in PEM (or JWT_SIGNING_KEY_FILE its path)",
+            default=_REQUIRED if has_accounts else "",
+        ),
+        jwks=get(
+            "JWKS",
+            str,
+            good="a path to, or the URL of, accounts' /.well-known/jwks.json",
+            default="" if has_accounts else _REQUIRED,
+        ),
+        secret_key=get("SECRET_KEY", str, good="50 random characters or more"),
+        debug=debug,
+        https=get("HTTPS", _switch, good="on or off", default=not debug),
+        proxies=get("PROXIES", _at_least(0), good="a whole number such as 1", default=0),
+        allowed_hosts=get(
+            "ALLOWED_HOSTS",
+            _list,
+            good="a comma list of host names, such as orders.example.com",
+            default=("localhost", "127.0.0.1", "[::1]") if debug else _REQUIRED,
+        ),
+        csrf_trusted_origins=get(
+            "CSRF_TRUSTED_ORIGINS",
+            _urls("https", "http"),
+            good="a comma list of origins, such as https://orders.example.com",
+            default=(),
+        ),
+        static_root=get("STATIC_ROOT", str, good="a folder, such as /srv/static", default=""),
+        throttle_anon=get("THROTTLE_ANON", _rate, good="60/min", default="60/min"),
+        throttle_user=get("THROTTLE_USER", _rate, good="600/min", default="600/min"),
+        orders_deadline_seconds=get(
+            "ORDERS_DEADLINE_SECONDS", _at_least(1), good="seconds, such as 900", default=900
+        ),
+        log_level=get(
+            "LOG_LEVEL", _choice(*LOG_LEVELS), good="one of " + ", ".join(LOG_LEVELS),
+            default="INFO",
+        ),
+        log_format=get(
+            "LOG_FORMAT",
+            _choice("json", "plain"),
+            good="json or plain",
+            default="plain" if debug else "json",
+        ),
+    )
+    if get.problems:
+        raise BadEnvironment(get.problems)
+    return environment
+
+
+def _stack_variables(source: Mapping[str, str], service: str) -> dict[str, str]:
+    """What the embedded stack gives a process of this shape; nothing when no stack was made."""
+    root = source.get("MITOSIS_STACK_ROOT", "") or CHECKOUT / ".local" / "stack"
+    path = Path(root, "env", f"{service}.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+@cache
+def environment() -> Environment:
+    """This process's environment, read once."""
+    return read(os.environ)

@@ -1,0 +1,108 @@
+"""Who is calling: a bearer of accounts' token, or a member of staff with a session.
+
+Tokens are verified with accounts' public keys alone: no call to accounts, no user table. Both
+ways lead to a `Caller`, the only user that views see.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+import jwt
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import (
+    BaseAuthentication,
+    SessionAuthentication,
+    get_authorization_header,
+)
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from config.keys import UnknownKey, key_set
+
+ISSUER: Final = "accounts"
+ALGORITHM: Final = "ES256"
+CLAIMS: Final = ["iss", "sub", "typ", "iat", "exp", "jti"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """An authenticated caller. `id` is the customer's; staff with a session have none."""
+
+    id: UUID | None
+    is_staff: bool
+    name: str  # what throttles count by and the browsable API shows
+
+    is_authenticated: ClassVar[bool] = True
+    is_anonymous: ClassVar[bool] = False
+    is_active: ClassVar[bool] = True
+
+    @property
+    def pk(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <access token>`; a bad or expired one is 401, never anonymous."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, str] | None:
+        scheme, _, token = get_authorization_header(request).partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        return caller_of(token.strip()), "bearer"
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="mitosis"'
+
+
+def caller_of(token: bytes) -> Caller:
+    """Whom an access token speaks for. Raises AuthenticationFailed with a reason for humans."""
+    try:
+        header = jwt.get_unverified_header(token)
+        claims = jwt.decode(
+            token,
+            key_set().key(header.get("kid")),
+            algorithms=[ALGORITHM],
+            issuer=ISSUER,
+            options={"require": CLAIMS, "verify_aud": False},
+        )
+        user_id = UUID(claims["sub"])
+    except jwt.ExpiredSignatureError as exc:
+        raise AuthenticationFailed("The token has expired.") from exc
+    except (jwt.InvalidTokenError, UnknownKey, ValueError) as exc:
+        raise AuthenticationFailed("The token is not valid.") from exc
+    if claims["typ"] != "access":
+        raise AuthenticationFailed("Only an access token opens this door.")
+    return Caller(id=user_id, is_staff=claims.get("staff") is True, name=str(user_id))
+
+
+class StaffSessionAuthentication(SessionAuthentication):
+    """The back office's session (admin, browsable API); unsafe requests need its CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, str] | None:
+        user = getattr(request._request, "user", None)
+        if user is None or not (user.is_active and user.is_staff):
+            return None
+        self.enforce_csrf(request)
+        return Caller(id=None, is_staff=True, name=user.get_username()), "session"
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = BearerAuthentication
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+class StaffSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = StaffSessionAuthentication
+    name = "staffSession"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        from django.conf import settings
+
+        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}

@@ -1,0 +1,104 @@
+"""accounts' public keys, by `kid`: parsed once, fetched again only when a new one appears."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from base64 import urlsafe_b64encode
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import urlopen
+
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from django.conf import settings
+from rest_framework.exceptions import APIException
+
+REFETCH_SECONDS: Final = 60.0
+FETCH_TIMEOUT_SECONDS: Final = 2.0
+
+Document = Mapping[str, Any]  # a JWK Set, RFC 7517
+
+
+class UnknownKey(Exception):
+    """No published key has this `kid`."""
+
+
+class KeysUnavailable(APIException):
+    """The key set could not be read, so nobody can be told from anybody."""
+
+    status_code = 503
+    default_detail = "The public keys of accounts can't be read at the moment."
+    default_code = "keys-unavailable"
+
+
+class KeySet:
+    """Keys by `kid`. An unknown one makes it load again, at most every REFETCH_SECONDS."""
+
+    def __init__(
+        self,
+        load: Callable[[], Document],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._clock = clock
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._loaded_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def key(self, kid: str | None) -> jwt.PyJWK:
+        """Raises UnknownKey, or KeysUnavailable if no key was ever read."""
+        if kid is None:
+            raise UnknownKey("the token names no key")
+        if kid not in self._keys:
+            self._refresh(kid)
+        try:
+            return self._keys[kid]
+        except KeyError as exc:
+            raise UnknownKey(kid) from exc
+
+    def _refresh(self, kid: str) -> None:
+        with self._lock:
+            if kid in self._keys or self._clock() - self._loaded_at < REFETCH_SECONDS:
+                return
+            try:
+                document = self._load()
+                self._keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+            except (OSError, ValueError, KeyError, jwt.PyJWTError) as exc:
+                if not self._keys:
+                    raise KeysUnavailable from exc
+            self._loaded_at = self._clock()
+
+
+def load_from(source: str) -> Document:
+    """A JWK Set from a file, or from an http(s) URL within FETCH_TIMEOUT_SECONDS."""
+    if source.startswith(("http://", "https://")):
+        with urlopen(source, timeout=FETCH_TIMEOUT_SECONDS) as response:  # noqa: S310 - checked
+            return dict(json.load(response))
+    return dict(json.loads(Path(source).read_text(encoding="utf-8")))
+
+
+def public_set(signing_key: str) -> Document:
+    """The JWK Set that publishes this PEM private key; `kid` is its RFC 7638 thumbprint."""
+    private = load_pem_private_key(signing_key.encode(), password=None)
+    key = jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True)  # type: ignore[arg-type]
+    kid = thumbprint(key)
+    return {"keys": [{**key, "kid": kid, "use": "sig", "alg": "ES256"}]}
+
+
+def thumbprint(key: Mapping[str, Any]) -> str:
+    """RFC 7638: base64url of SHA-256 over the required members in order, without padding."""
+    members = {name: key[name] for name in ("crv", "kty", "x", "y")}
+    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
+    return urlsafe_b64encode(sha256(canonical).digest()).rstrip(b"=").decode()
+
+
+@cache
+def key_set() -> KeySet:
+    """This process's key set: JWKS if given, else what follows from its own signing key."""
+    if settings.JWKS_SOURCE:
+        return KeySet(lambda: load_from(settings.JWKS_SOURCE))
+    return KeySet(lambda: public_set(settings.JWT_SIGNING_KEY))

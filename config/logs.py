@@ -1,0 +1,49 @@
+"""Log lines without personal data.
+
+Two sources would otherwise put people into logs: e-mail addresses in messages, and the DETAIL
+line of PostgreSQL's errors, which quotes the offending row.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+
+_DETAIL = re.compile(r"^(\s*DETAIL:).*$", re.MULTILINE)
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+
+
+def redact(text: str) -> str:
+    """`text` without e-mail addresses and without the rows that PostgreSQL quotes."""
+    return _EMAIL.sub("<email>", _DETAIL.sub(r"\1 <removed>", text))
+
+
+class PlainFormatter(logging.Formatter):
+    """A line for a person: time, level, logger, message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time (UTC), level, logger, service, process, message, error."""
+
+    def __init__(self, *, service: str) -> None:
+        super().__init__()
+        self.service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "service": self.service,
+            "process": record.process,
+            "message": redact(record.getMessage()),
+        }
+        if record.exc_info:
+            entry["error"] = redact(self.formatException(record.exc_info))
+        return json.dumps(entry, ensure_ascii=False, default=str)

@@ -1,0 +1,1 @@
+"""Where each service's data lives, and who may touch it."""

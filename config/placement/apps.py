@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+
+
+class PlacementConfig(AppConfig):
+    """Listed first in INSTALLED_APPS, so that its `migrate` is the one that runs."""
+
+    name = "config.placement"
+    label = "placement"
+    verbose_name = "placement"
+
+    def ready(self) -> None:
+        from config.placement import checks  # noqa: F401 - registers the system checks

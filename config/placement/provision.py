@@ -1,0 +1,99 @@
+"""Roles, schemas and grants: one idempotent way, for production, the stack and the tests.
+
+Each service has one login role, of its own name, which owns the schema of the same name and
+has no right on any other. PUBLIC has none on the database.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import psycopg2
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import encrypt_password, parse_dsn
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+
+IDLE_IN_TRANSACTION_SECONDS: Final = 60
+_LOCK: Final = 0x6D69746F736973  # "mitosis"; taken in the administrator's database
+
+
+def dsn_for(admin_dsn: str, *, database: str, role: str | None = None, password: str = "") -> str:
+    """The address of `database` on the same server(s), for `role` or for the administrator."""
+    parts = parse_dsn(admin_dsn)
+    parts.pop("dbname", None)
+    own_user, own_password = parts.pop("user", ""), parts.pop("password", "")
+    user, secret = (own_user, own_password) if role is None else (role, password)
+    hosts = parts.pop("host", "localhost").split(",")
+    ports = (parts.pop("port", "5432").split(",") * len(hosts))[: len(hosts)]
+    where = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
+    credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
+    options = f"?{urlencode(parts)}" if parts else ""
+    return f"postgresql://{credentials}@{where}/{quote(database, safe='')}{options}"
+
+
+def provision(
+    admin_dsn: str,
+    *,
+    database: str,
+    services: Mapping[str, str],
+    template: str | None = None,
+) -> None:
+    """Make `database` ready for `services` ({name: password}); running it again changes nothing.
+
+    A database that isn't there is made, from `template` if given. TEMPLATE copies neither the
+    database's grants nor what a role has set in it, so all is granted again. Concurrent runs
+    wait for each other. Raises psycopg2.Error; the administrator must be a superuser.
+    """
+    with _session(admin_dsn) as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        for service, password in services.items():
+            _make_role(cursor, service, password)
+        _make_database(cursor, database, template)
+        with _session(dsn_for(admin_dsn, database=database)) as inside:
+            _run(inside, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            for service in services:
+                _run(inside, "CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0}", service)
+                _run(inside, "GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}", database, service)
+
+
+def _make_role(cursor: Cursor, role: str, password: str) -> None:
+    cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
+    if not cursor.fetchone():
+        _run(cursor, "CREATE ROLE {}", role)
+    _run(
+        cursor,
+        "ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
+        role,
+    )
+    # Encrypted here, so that it never stands in a server's log.
+    secret = encrypt_password(password, role, cursor.connection, "scram-sha-256")
+    _run(cursor, "ALTER ROLE {} PASSWORD {}", role, Literal(secret))
+    # Never "$user", public: a name that is missing from the schema is then an error.
+    _run(cursor, "ALTER ROLE {0} SET search_path = {0}", role)
+    limit = Literal(f"{IDLE_IN_TRANSACTION_SECONDS}s")
+    _run(cursor, "ALTER ROLE {} SET idle_in_transaction_session_timeout = {}", role, limit)
+
+
+def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
+    cursor.execute("SELECT FROM pg_database WHERE datname = %s", [database])
+    if not cursor.fetchone():
+        if template is None:
+            _run(cursor, "CREATE DATABASE {}", database)
+        else:
+            _run(cursor, "CREATE DATABASE {} TEMPLATE {}", database, template)
+    _run(cursor, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
+
+
+def _run(cursor: Cursor, statement: str, *names: str | Composable) -> None:
+    """Names become quoted identifiers; a Composable stands for itself."""
+    parts = [name if isinstance(name, Composable) else Identifier(name) for name in names]
+    cursor.execute(SQL(statement).format(*parts))
+
+
+@contextmanager
+def _session(dsn: str) -> Iterator[Any]:
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True  # CREATE DATABASE allows nothing else
+        with connection.cursor() as cursor:
+            yield cursor

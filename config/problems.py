@@ -1,0 +1,143 @@
+"""Every error is RFC 9457 problem+json, whether DRF, Django or a service raised it.
+
+Services say what their errors mean in a table, `<service>.api.problems.PROBLEMS`:
+{exception class: {"status", "slug", "title"}}. The detail is the exception's text; its `extras`
+(a dict), if any, become extension members.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from importlib import import_module
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, JsonResponse
+from django.utils.module_loading import module_has_submodule
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as drf_exception_handler
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+Problem = dict[str, Any]
+
+
+def problem(
+    status: int,
+    *,
+    detail: str,
+    instance: str,
+    slug: str = "",
+    title: str = "",
+    extras: Mapping[str, Any] | None = None,
+) -> Problem:
+    """The document of RFC 9457. Without a slug the type says no more than the status does."""
+    return {
+        **(extras or {}),
+        "type": f"/problems/{slug}" if slug else "about:blank",
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+    }
+
+
+@cache
+def table() -> Mapping[type[Exception], Mapping[str, Any]]:
+    """What the installed services' errors mean."""
+    entries: dict[type[Exception], Mapping[str, Any]] = {}
+    for service in settings.SERVICES:
+        api = import_module(f"{service}.api")
+        if module_has_submodule(api, "problems"):
+            entries |= import_module(f"{service}.api.problems").PROBLEMS
+    return entries
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's EXCEPTION_HANDLER; None (then Django's 500) for what nobody declared."""
+    request = context["request"]
+    response = _declared(exc, request.path) or _drf(exc, context)
+    if response is not None and _speaks_json(request):
+        response.content_type = CONTENT_TYPE
+    return response
+
+
+def _speaks_json(request: Any) -> bool:
+    """The browsable API shows the same document inside its page."""
+    renderer = getattr(request, "accepted_renderer", None)
+    return renderer is None or renderer.format == "json"
+
+
+def _declared(exc: Exception, instance: str) -> Response | None:
+    for kind in type(exc).__mro__:
+        if entry := table().get(kind):
+            document = problem(
+                entry["status"],
+                slug=entry["slug"],
+                title=entry["title"],
+                detail=str(exc),
+                instance=instance,
+                extras=getattr(exc, "extras", None),
+            )
+            return Response(document, status=entry["status"])
+    return None
+
+
+def _drf(exc: Exception, context: dict[str, Any]) -> Response | None:
+    # DRF's handler knows the headers (WWW-Authenticate, Retry-After); the body is ours.
+    response = drf_exception_handler(exc, context)
+    if response is None:
+        return None
+    response.data = problem(
+        response.status_code, instance=context["request"].path, **_explained(exc)
+    )
+    return response
+
+
+def _explained(exc: Exception) -> dict[str, Any]:
+    if isinstance(exc, Http404):
+        return {"slug": "not-found", "detail": "There is nothing here."}
+    if isinstance(exc, PermissionDenied):
+        return {"slug": "permission-denied", "detail": "You may not do this."}
+    if isinstance(exc, exceptions.ValidationError):
+        return {
+            "slug": "validation",
+            "title": "The request is not valid",
+            "detail": "Some fields are missing or wrong.",
+            "extras": {"errors": _by_field(exc.detail)},
+        }
+    if isinstance(exc, exceptions.APIException):
+        slug = str(exc.default_code).replace("_", "-")
+        return {"slug": slug, "detail": str(exc.detail)}
+    return {"detail": ""}
+
+
+def _by_field(detail: Any) -> dict[str, Any]:
+    return detail if isinstance(detail, dict) else {"non_field_errors": detail}
+
+
+def _plain(request: HttpRequest, status: int, slug: str, detail: str) -> JsonResponse:
+    document = problem(status, slug=slug, detail=detail, instance=request.path)
+    return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return _plain(request, 400, "bad-request", "The request can't be understood.")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return _plain(request, 403, "permission-denied", "You may not do this.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
+    return _plain(request, 403, "csrf", "The form has expired; load it again.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return _plain(request, 404, "not-found", "There is nothing here.")
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    return _plain(request, 500, "server-error", "Something broke on our side; it was logged.")

@@ -1,0 +1,48 @@
+"""Secrets, cookies, transport and passwords. Safe unless a variable says otherwise."""
+
+from config.environ import environment
+
+_env = environment()
+
+SECRET_KEY = _env.secret_key
+ALLOWED_HOSTS = list(_env.allowed_hosts)
+CSRF_TRUSTED_ORIGINS = list(_env.csrf_trusted_origins)
+CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
+
+# One user model in every shape: the back office of one deployment. A user model that depended
+# on the shape could be split once and never go back.
+AUTH_USER_MODEL = "auth.User"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "api-root"
+LOGOUT_REDIRECT_URL = "api-root"
+
+# HTTPS=off is for a development stack on the loopback interface.
+SECURE_SSL_REDIRECT = _env.https
+SECURE_REDIRECT_EXEMPT = [r"^healthz/"]  # probes speak plain HTTP to the process itself
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _env.https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _env.https
+SECURE_HSTS_PRELOAD = _env.https
+SECURE_REFERRER_POLICY = "same-origin"
+# Believed only when a proxy of ours is there to set it.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _env.proxies else None
+X_FRAME_OPTIONS = "DENY"
+
+# Cookies ignore ports: two services on one host would log each other out under one name.
+SESSION_COOKIE_NAME = f"mitosis_{_env.service}_session"
+CSRF_COOKIE_NAME = f"mitosis_{_env.service}_csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _env.https
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600  # seconds: a working day, not Django's two weeks
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+]
+_VALIDATION = "django.contrib.auth.password_validation"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"{_VALIDATION}.UserAttributeSimilarityValidator"},
+    {"NAME": f"{_VALIDATION}.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": f"{_VALIDATION}.CommonPasswordValidator"},
+    {"NAME": f"{_VALIDATION}.NumericPasswordValidator"},
+]
