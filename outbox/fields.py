@@ -6,7 +6,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class Xid8Field(models.Field[int, int]):
+class Xid8Field(models.Field):  # type: ignore[type-arg]
     """A 64-bit transaction id: never wraps, and orders by age of the transaction's first write."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
@@ -20,7 +20,7 @@ class Xid8Field(models.Field[int, int]):
         return value if value is None or hasattr(value, "as_sql") else str(int(value))
 
 
-class SnapshotField(models.Field[str, str]):
+class SnapshotField(models.Field):  # type: ignore[type-arg]
     """A saved `pg_current_snapshot()`, as its text ``xmin:xmax:xip,…``."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:

@@ -1,0 +1,82 @@
+"""Who are you? Tokens for a password, tokens for a refresh token, and the key set."""
+
+from django.contrib.auth.hashers import check_password, make_password
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
+
+from .. import queries
+from . import tokens
+from .serializers import LoginSerializer, RefreshSerializer, TokensSerializer
+
+JWKS_SECONDS = 300  # how long anybody may keep the key set
+
+
+class TokenView(GenericAPIView):
+    """What the two ways to a token share.
+
+    No authentication: a client whose token has expired sends it along here too. Without it DRF
+    would answer 403 for a wrong password, so the challenge is named here.
+    """
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "token"
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+    def answer(self, credentials: queries.Credentials) -> Response:
+        # RFC 6749, 5.1: nobody between may keep a token.
+        return Response(tokens.issue(credentials), headers={"Cache-Control": "no-store"})
+
+
+class Login(TokenView):
+    """Exchange an e-mail address and a password for tokens."""
+
+    serializer_class = LoginSerializer
+
+    @extend_schema(operation_id="token_create", responses=TokensSerializer)
+    def post(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        credentials = queries.credentials_of_email(serializer.validated_data["email"])
+        # Unknown, wrong and inactive look and last alike: an unusable hash costs one hashing too.
+        encoded = credentials.password_hash if credentials else make_password(None)
+        correct = check_password(serializer.validated_data["password"], encoded)
+        if not correct or credentials is None or not credentials.is_active:
+            raise AuthenticationFailed("No active user has this e-mail address and password.")
+        return self.answer(credentials)
+
+
+class Refresh(TokenView):
+    """Exchange a refresh token for new tokens, if its user is still active."""
+
+    serializer_class = RefreshSerializer
+
+    @extend_schema(operation_id="token_refresh_create", responses=TokensSerializer)
+    def post(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        try:
+            claims = tokens.read_refresh(serializer.validated_data["refresh"])
+        except tokens.RefreshRefused as exc:
+            raise AuthenticationFailed("This refresh token is not valid.") from exc
+        credentials = queries.credentials_of(claims.user_id)
+        if credentials is None or not claims.still_hold(credentials):
+            raise AuthenticationFailed("This refresh token is not valid.")
+        return self.answer(credentials)
+
+
+@require_safe
+@cache_control(public=True, max_age=JWKS_SECONDS)
+def key_set(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(tokens.key_set())

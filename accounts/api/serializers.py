@@ -1,0 +1,66 @@
+"""The shapes of accounts' HTTP bodies."""
+
+from rest_framework import serializers
+
+from ..domain.commands import DEFAULT_CREDIT_LIMIT
+from .fields import (
+    AddressField,
+    AmountField,
+    InstantField,
+    PasswordField,
+    TextField,
+    YesNoField,
+)
+
+
+class UserSerializer(serializers.Serializer):
+    """A user; written, the fields that may change. `version` is what the change is based on,
+    where no If-Match can be sent (the browsable API's form carries it hidden)."""
+
+    id = serializers.UUIDField(read_only=True)
+    name = TextField(max_length=200)
+    email = AddressField(max_length=254)
+    password = PasswordField(required=False)
+    credit_limit = AmountField(required=False, help_text="Only staff may set it.")
+    credit_reserved = AmountField(read_only=True)
+    is_active = YesNoField(required=False, help_text="Only staff may set it.")
+    version = serializers.IntegerField(
+        required=False, min_value=1, label="", style={"input_type": "hidden"}
+    )
+    created_at = InstantField(read_only=True)
+    updated_at = InstantField(read_only=True)
+
+
+class RegistrationSerializer(UserSerializer):
+    """A user to be, and the user that it became."""
+
+    password = PasswordField()
+    credit_limit = AmountField(
+        required=False,
+        help_text=f"Only staff may set it; {DEFAULT_CREDIT_LIMIT} otherwise.",
+    )
+    is_active = YesNoField(read_only=True)
+    version = serializers.IntegerField(read_only=True)
+
+
+class HistorySerializer(serializers.Serializer):
+    """One version of a user: the event that made it, and the user as it was then."""
+
+    version = serializers.IntegerField(read_only=True)
+    event = serializers.CharField(read_only=True)
+    data = serializers.DictField(read_only=True)
+    recorded_at = InstantField(read_only=True)
+
+
+class LoginSerializer(serializers.Serializer):
+    email = TextField(max_length=254)
+    password = PasswordField()
+
+
+class RefreshSerializer(serializers.Serializer):
+    refresh = TextField(max_length=4096)
+
+
+class TokensSerializer(serializers.Serializer):
+    access = serializers.CharField(read_only=True)
+    refresh = serializers.CharField(read_only=True)

@@ -1,0 +1,116 @@
+"""Users over HTTP: each view calls one handler, or one query."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.filters import SearchFilter
+from rest_framework.generics import GenericAPIView, ListAPIView
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.serializers import Serializer
+from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
+
+from .. import queries
+from ..domain.commands import RegisterUser, UpdateUser
+from ..domain.errors import StaffOnly
+from ..handlers import register_user, update_user
+from .access import RegisterOrAuthenticated, caller, require_visible
+from .filters import UserFilter
+from .preconditions import etag, expected_version
+from .serializers import HistorySerializer, RegistrationSerializer, UserSerializer
+
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description='The ETag that was read, as `"3"`.',
+)
+
+
+class UserList(ListAPIView):
+    """Register a user; list those that the caller may see: staff all, a user itself."""
+
+    permission_classes = (RegisterOrAuthenticated,)
+    filter_backends = (DjangoFilterBackend, SearchFilter)
+    filterset_class = UserFilter
+    search_fields = ("name", "email")
+    throttle_scope = "register"
+
+    def get_queryset(self) -> QuerySet[Any]:
+        who = caller(self.request)
+        return queries.users() if who.is_staff else queries.users().filter(pk=who.id)
+
+    def get_serializer_class(self) -> type[Serializer[Any]]:
+        return RegistrationSerializer if self.request.method == "POST" else UserSerializer
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        scoped = [ScopedRateThrottle()] if self.request.method == "POST" else []
+        return [*super().get_throttles(), *scoped]
+
+    @extend_schema(responses={201: RegistrationSerializer})
+    def post(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        if "credit_limit" in serializer.validated_data and not caller(request).is_staff:
+            raise StaffOnly("credit_limit")
+        user = register_user(RegisterUser(**serializer.validated_data))
+        location = reverse("user-detail", [user.id], request=request)
+        body = self.get_serializer(user).data
+        return Response(body, status=201, headers=etag(user) | {"Location": location})
+
+
+class UserDetail(GenericAPIView):
+    """One user: the caller's own, or any for staff."""
+
+    permission_classes = (IsAuthenticated,)
+    serializer_class = UserSerializer
+
+    def get(self, request: Request, user_id: UUID) -> Response:
+        require_visible(request, user_id)
+        user = queries.user(user_id)
+        return Response(self.get_serializer(user).data, headers=etag(user))
+
+    @extend_schema(parameters=[IF_MATCH])
+    def put(self, request: Request, user_id: UUID) -> Response:
+        return self._update(request, user_id, partial=False)
+
+    @extend_schema(parameters=[IF_MATCH])
+    def patch(self, request: Request, user_id: UUID) -> Response:
+        return self._update(request, user_id, partial=True)
+
+    def _update(self, request: Request, user_id: UUID, *, partial: bool) -> Response:
+        require_visible(request, user_id)
+        serializer = self.get_serializer(data=request.data, partial=partial)
+        serializer.is_valid(raise_exception=True)
+        changes = dict(serializer.validated_data)
+        command = UpdateUser(
+            user_id=user_id,
+            expected_version=expected_version(request, changes.pop("version", None)),
+            by_staff=caller(request).is_staff,
+            **changes,
+        )
+        user = update_user(command)
+        return Response(self.get_serializer(user).data, headers=etag(user))
+
+
+class UserHistory(ListAPIView):
+    """Every version that a user has had, the newest first."""
+
+    permission_classes = (IsAuthenticated,)
+    serializer_class = HistorySerializer
+    filter_backends = ()
+    ordering = ("-version",)
+
+    def get_queryset(self) -> QuerySet[Any]:
+        if getattr(self, "swagger_fake_view", False):
+            return queries.history(UUID(int=0))
+        user_id = self.kwargs["user_id"]
+        require_visible(self.request, user_id)
+        if caller(self.request).is_staff:
+            queries.user(user_id)
+        return queries.history(user_id)

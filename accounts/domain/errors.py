@@ -1,0 +1,95 @@
+"""Why accounts refuses a command. `extras` is what a client may be told beside the message."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+
+class AccountsError(Exception):
+    """Root of the tree."""
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {}
+
+
+class UserNotFound(AccountsError):
+    """There is no such user, or none that the asker may know of: the two must look alike."""
+
+    def __init__(self, user_id: UUID) -> None:
+        super().__init__("There is no such user.")
+        self.user_id = user_id
+
+
+class StaleVersion(AccountsError):
+    """The user has changed since the asker looked."""
+
+    def __init__(self, *, expected: int, found: int) -> None:
+        super().__init__(f"The user is at version {found}, not {expected}. Read it again.")
+        self.expected = expected
+        self.found = found
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {"expected_version": self.expected, "current_version": self.found}
+
+
+class EmailTaken(AccountsError):
+    """Another user has this e-mail address, perhaps in other letter case."""
+
+    def __init__(self, email: str) -> None:
+        super().__init__("Another user has this e-mail address.")
+        self.email = email
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {"errors": {"email": [str(self)]}}
+
+
+class CreditLimitBelowReserved(AccountsError):
+    """The limit can't fall below what open orders hold."""
+
+    def __init__(self, *, limit: Decimal, reserved: Decimal) -> None:
+        super().__init__(f"The limit {limit:.2f} is below the {reserved:.2f} already reserved.")
+        self.limit = limit
+        self.reserved = reserved
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {
+            "credit_limit": f"{self.limit:.2f}",
+            "credit_reserved": f"{self.reserved:.2f}",
+        }
+
+
+class StaffOnly(AccountsError):
+    """Fields that only staff may set."""
+
+    def __init__(self, *fields: str) -> None:
+        super().__init__(f"Only staff may set {', '.join(fields)}.")
+        self.fields = fields
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {"fields": list(self.fields)}
+
+
+class UserInactive(AccountsError):
+    """A deactivated user changes nothing any more, until staff activates it again."""
+
+    def __init__(self, user_id: UUID) -> None:
+        super().__init__("This user is deactivated.")
+        self.user_id = user_id
+
+
+class WeakPassword(AccountsError):
+    """The password validators refused it."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        super().__init__(" ".join(messages))
+        self.messages = tuple(messages)
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {"errors": {"password": list(self.messages)}}

@@ -1,0 +1,86 @@
+"""The rules of the aggregate: commands against a state, giving an event or an error."""
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from .commands import RegisterUser, UpdateUser
+from .errors import CreditLimitBelowReserved, StaffOnly, StaleVersion, UserInactive
+from .events import RefusalReason, UserDeactivated, UserRegistered, UserUpdated
+from .state import UserState
+
+NOTHING = Decimal("0.00")
+OWN_FIELDS = ("name", "email")
+STAFF_FIELDS = ("credit_limit", "is_staff", "is_active")
+
+
+def register(command: RegisterUser, *, now: datetime) -> UserRegistered:
+    return UserRegistered(
+        user=UserState(
+            id=command.user_id,
+            name=command.name,
+            email=command.email,
+            credit_limit=two_places(command.credit_limit),
+            credit_reserved=NOTHING,
+            is_staff=command.is_staff,
+            is_active=True,
+            version=1,
+            created_at=now,
+            updated_at=now,
+        )
+    )
+
+
+def revise(
+    user: UserState, command: UpdateUser, *, now: datetime
+) -> UserUpdated | UserDeactivated | None:
+    """The event that the command makes of this state; None if nothing would change.
+
+    Naming a field with the value that it has is no change, so a client may send back whole
+    what it read. Raises StaleVersion, UserInactive, StaffOnly or CreditLimitBelowReserved.
+    """
+    if command.expected_version not in (None, user.version):
+        raise StaleVersion(expected=command.expected_version, found=user.version)
+    if not (command.by_staff or user.is_active):
+        raise UserInactive(user.id)
+    changes = _changes(user, command)
+    if not command.by_staff and (reserved := [f for f in STAFF_FIELDS if f in changes]):
+        raise StaffOnly(*reserved)
+    limit = changes.get("credit_limit", user.credit_limit)
+    if limit < user.credit_reserved:
+        raise CreditLimitBelowReserved(limit=limit, reserved=user.credit_reserved)
+    changed = (*changes, *(["password"] if command.password is not None else []))
+    if not changed:
+        return None
+    after = replace(user, **changes, version=user.version + 1, updated_at=max(now, user.updated_at))
+    if user.is_active and not after.is_active:
+        return UserDeactivated(user=after, changed=changed)
+    return UserUpdated(user=after, changed=changed)
+
+
+def refusal(user: UserState | None, *, amount: Decimal) -> RefusalReason | None:
+    """Why this user can't have `amount` more reserved; None if it can."""
+    if user is None:
+        return RefusalReason.UNKNOWN_USER
+    if not user.is_active:
+        return RefusalReason.INACTIVE_USER
+    if user.credit_reserved + amount > user.credit_limit:
+        return RefusalReason.INSUFFICIENT_CREDIT
+    return None
+
+
+def two_places(amount: Decimal) -> Decimal:
+    """As the rows keep it: 5 becomes 5.00, and -0 becomes 0.00."""
+    return amount.quantize(NOTHING) + 0
+
+
+def _changes(user: UserState, command: UpdateUser) -> dict[str, Any]:
+    asked = {name: getattr(command, name) for name in OWN_FIELDS + STAFF_FIELDS}
+    if asked["credit_limit"] is not None:
+        asked["credit_limit"] = two_places(asked["credit_limit"])
+    return {
+        name: value
+        for name, value in asked.items()
+        if value is not None and value != getattr(user, name)
+    }

@@ -1,0 +1,274 @@
+"""One function per command, one transaction each: write the rows, then record the event."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connections, router, transaction
+from django.utils import timezone
+
+from outbox.recorder import record
+
+from .domain import user as rules
+from .domain.commands import (
+    DeactivateUser,
+    RegisterUser,
+    ReleaseCredit,
+    ReserveCredit,
+    UpdateUser,
+)
+from .domain.errors import EmailTaken, UserNotFound, WeakPassword
+from .domain.events import (
+    CreditChange,
+    CreditRefused,
+    CreditReleased,
+    CreditReserved,
+    RefusalReason,
+    UserChange,
+)
+from .domain.state import UserState
+from .models import (
+    ONE_USER_PER_EMAIL,
+    STATE_FIELDS,
+    OutboxEvent,
+    Reservation,
+    User,
+    UserHistory,
+)
+from .published import amount, envelope, representation
+
+INSERT_RESERVATION_ONCE = """
+INSERT INTO accounts_reservation (order_id, user_id, amount, status, created_at, updated_at)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (order_id) DO NOTHING
+"""
+
+# The condition is judged on the row as it is once its lock is held, so two orders that race
+# can't both take the last of the credit. The CHECK constraint says the same again.
+TAKE_CREDIT = f"""
+UPDATE accounts_user
+   SET credit_reserved = credit_reserved + %(amount)s,
+       version = version + 1,
+       updated_at = greatest(updated_at, %(now)s)
+ WHERE id = %(user_id)s AND is_active AND credit_reserved + %(amount)s <= credit_limit
+RETURNING {", ".join(STATE_FIELDS)}
+"""
+
+GIVE_BACK_CREDIT = f"""
+UPDATE accounts_user
+   SET credit_reserved = credit_reserved - %(amount)s,
+       version = version + 1,
+       updated_at = greatest(updated_at, %(now)s)
+ WHERE id = %(user_id)s
+RETURNING {", ".join(STATE_FIELDS)}
+"""
+
+
+def register_user(command: RegisterUser) -> UserState:
+    """Raises WeakPassword or EmailTaken."""
+    password = _encoded(command.password, email=command.email)
+    try:
+        with transaction.atomic(using=router.db_for_write(User), savepoint=False):
+            event = rules.register(command, now=timezone.now())
+            row = {name: getattr(event.user, name) for name in STATE_FIELDS}
+            User.objects.create(**row, password=password)
+            _announce(event)
+    except IntegrityError as exc:
+        raise _named(exc, email=command.email) from exc
+    return event.user
+
+
+def update_user(command: UpdateUser) -> UserState:
+    """The user afterwards. Nothing is written or told if nothing would change.
+
+    Raises UserNotFound, StaleVersion, WeakPassword, EmailTaken, CreditLimitBelowReserved, and
+    without the staff's authority StaffOnly or UserInactive.
+    """
+    secrets = {}
+    if command.password is not None:
+        # Before the transaction: hashing is slow by design, and no row may wait for it.
+        secrets["password"] = _encoded(command.password, email=_email_after(command))
+    try:
+        with transaction.atomic(using=router.db_for_write(User), savepoint=False):
+            before = _locked(command.user_id)
+            if before is None:
+                raise UserNotFound(command.user_id)
+            event = rules.revise(before, command, now=timezone.now())
+            if event is None:
+                return before
+            row = {name: getattr(event.user, name) for name in STATE_FIELDS}
+            User.objects.filter(pk=row.pop("id")).update(**row, **secrets)
+            _announce(event)
+    except IntegrityError as exc:
+        raise _named(exc, email=command.email or "") from exc
+    return event.user
+
+
+def deactivate_user(command: DeactivateUser) -> UserState:
+    """Raises UserNotFound or StaleVersion; a user that is inactive already stays as it is."""
+    return update_user(
+        UpdateUser(
+            user_id=command.user_id,
+            expected_version=command.expected_version,
+            by_staff=True,
+            is_active=False,
+        )
+    )
+
+
+def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:
+    """Reserve once, or refuse once; None if this order was answered before.
+
+    An unknown or inactive user and an order that has ended are refused, never an error: the
+    order must learn of it, and a retry couldn't help.
+    """
+    with transaction.atomic(using=router.db_for_write(User), savepoint=False):
+        now = timezone.now()
+        # First of all, so that whatever else concerns this order waits for this transaction.
+        if _inserted(command.order_id, Reservation.Status.RESERVED, now=now, command=command):
+            return _reserve_or_refuse(command, now=now)
+        reservation = Reservation.objects.select_for_update().get(pk=command.order_id)
+        if reservation.amount is not None:
+            return None
+        user = _locked(command.user_id)
+        return _refuse(command, user, RefusalReason.ORDER_ENDED, now=now)
+
+
+def release_credit(command: ReleaseCredit) -> CreditReleased | None:
+    """Give back what the order's reservation row says, once.
+
+    None if there is nothing to give back. For an order that isn't known yet it leaves a
+    tombstone, by which the reserve that comes too late is refused.
+    """
+    with transaction.atomic(using=router.db_for_write(User), savepoint=False):
+        now = timezone.now()
+        if _inserted(command.order_id, Reservation.Status.RELEASED, now=now):
+            return None
+        reservation = Reservation.objects.select_for_update().get(pk=command.order_id)
+        if reservation.status != Reservation.Status.RESERVED:
+            return None
+        reservation.status = Reservation.Status.RELEASED
+        reservation.updated_at = now
+        reservation.save(update_fields=["status", "updated_at"])
+        params = {
+            "user_id": reservation.user_id,
+            "amount": reservation.amount,
+            "now": now,
+        }
+        [row] = User.objects.raw(GIVE_BACK_CREDIT, params, using=router.db_for_write(User))
+        assert reservation.amount is not None  # by accounts_only_tombstones_lack_amounts
+        event = CreditReleased(
+            user=row.state(), order_id=reservation.order_id, amount=reservation.amount
+        )
+        _announce(event)
+        return event
+
+
+def _reserve_or_refuse(command: ReserveCredit, *, now: datetime) -> CreditReserved | CreditRefused:
+    after = _taken(command, now=now)
+    if after is None:
+        # The user is locked before it is refused, so that the refusal takes its place among
+        # the user's events, and says what was true then.
+        user = _locked(command.user_id)
+        if reason := rules.refusal(user, amount=command.amount):
+            return _refuse(command, user, reason, now=now)
+        # Credit came back between the two statements; under the lock the next one succeeds.
+        after = _taken(command, now=now)
+        assert after is not None
+    event = CreditReserved(user=after, order_id=command.order_id, amount=command.amount)
+    _announce(event)
+    return event
+
+
+def _refuse(
+    command: ReserveCredit,
+    user: UserState | None,
+    reason: RefusalReason,
+    *,
+    now: datetime,
+) -> CreditRefused:
+    Reservation.objects.filter(pk=command.order_id).update(
+        status=Reservation.Status.REFUSED,
+        user_id=command.user_id,
+        amount=command.amount,
+        updated_at=now,
+    )
+    event = CreditRefused(
+        user=user,
+        user_id=command.user_id,
+        order_id=command.order_id,
+        amount=command.amount,
+        reason=reason,
+        refused_at=now,
+    )
+    record(envelope(event), into=OutboxEvent)
+    return event
+
+
+def _announce(event: UserChange | CreditChange) -> None:
+    """Keep the new version in the history and record the event. The user is written by now."""
+    user = event.user
+    more: dict[str, Any] = {"is_staff": user.is_staff}
+    if isinstance(event, CreditChange):
+        more |= {"order_id": str(event.order_id), "amount": amount(event.amount)}
+    else:
+        more |= {"changed": list(getattr(event, "changed", ()))}
+    UserHistory.objects.create(
+        user_id=user.id,
+        version=user.version,
+        event=type(event).__name__,
+        data=representation(user) | more,
+        recorded_at=user.updated_at,
+    )
+    record(envelope(event), into=OutboxEvent)
+
+
+def _locked(user_id: UUID) -> UserState | None:
+    row = User.objects.select_for_update().filter(pk=user_id).first()
+    return None if row is None else row.state()
+
+
+def _taken(command: ReserveCredit, *, now: datetime) -> UserState | None:
+    params = {"user_id": command.user_id, "amount": command.amount, "now": now}
+    rows = list(User.objects.raw(TAKE_CREDIT, params, using=router.db_for_write(User)))
+    return rows[0].state() if rows else None
+
+
+def _inserted(
+    order_id: UUID,
+    status: Reservation.Status,
+    *,
+    now: datetime,
+    command: ReserveCredit | None = None,
+) -> bool:
+    """Whether this is the order's first reservation row; False waits for the other's commit."""
+    user_id, held = (command.user_id, command.amount) if command else (None, None)
+    with connections[router.db_for_write(Reservation)].cursor() as cursor:
+        cursor.execute(INSERT_RESERVATION_ONCE, [order_id, user_id, held, status, now, now])
+        return cursor.rowcount == 1
+
+
+def _email_after(command: UpdateUser) -> str:
+    if command.email is not None:
+        return command.email
+    primary = User.objects.using(router.db_for_write(User))
+    email = primary.filter(pk=command.user_id).values_list("email", flat=True).first()
+    if email is None:
+        raise UserNotFound(command.user_id)
+    return email
+
+
+def _encoded(password: str, *, email: str) -> str:
+    try:
+        validate_password(password, user=User(email=email))  # type: ignore[arg-type]
+    except ValidationError as exc:
+        raise WeakPassword(exc.messages) from exc
+    return make_password(password)
+
+
+def _named(exc: IntegrityError, *, email: str) -> Exception:
+    constraint = getattr(getattr(exc.__cause__, "diag", None), "constraint_name", None)
+    return EmailTaken(email) if constraint == ONE_USER_PER_EMAIL else exc

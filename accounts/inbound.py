@@ -1,0 +1,62 @@
+"""accounts' own reading of orders' public events: only what accounts needs, checked strictly."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+AMOUNT = re.compile(r"[0-9]{1,16}\.[0-9]{2}", re.ASCII)
+
+
+class MalformedOrder(ValueError):
+    """An event of orders lacks what its contract promises; `field` says which part."""
+
+    def __init__(self, field: str, value: object) -> None:
+        super().__init__(f"orders sent {field} = {value!r:.80}")
+        self.field = field
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPlaced:
+    order_id: UUID
+    user_id: UUID
+    total: Decimal
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "OrderPlaced":
+        return cls(
+            order_id=_uuid(data, "id"),
+            user_id=_uuid(data, "user_id"),
+            total=_amount(data, "total"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEnded:
+    """Cancelled or expired: either way the order holds no credit from now on."""
+
+    order_id: UUID
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "OrderEnded":
+        return cls(order_id=_uuid(data, "id"))
+
+
+def _uuid(data: Mapping[str, Any], field: str) -> UUID:
+    value = data.get(field)
+    if not isinstance(value, str):
+        raise MalformedOrder(field, value)
+    try:
+        return UUID(value)
+    except ValueError as exc:
+        raise MalformedOrder(field, value) from exc
+
+
+def _amount(data: Mapping[str, Any], field: str) -> Decimal:
+    value = data.get(field)
+    if not isinstance(value, str) or not AMOUNT.fullmatch(value):
+        raise MalformedOrder(field, value)
+    return Decimal(value)

@@ -1,0 +1,147 @@
+"""The rows that accounts owns, with its own outbox tables."""
+
+from dataclasses import fields
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+from uuid_utils.compat import uuid7
+
+from outbox import models as outbox
+
+from .domain.state import UserState
+
+STATE_FIELDS = tuple(field.name for field in fields(UserState))
+ONE_USER_PER_EMAIL = "accounts_one_user_per_email"
+
+
+class User(models.Model):
+    """A customer, or one of the staff, at its present version.
+
+    Only handlers write it. `auth.User` is something else: the back office of one deployment.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200)
+    email = models.EmailField(max_length=254)
+    password = models.CharField(max_length=128, help_text="The hash.")
+    is_staff = models.BooleanField(default=False)
+    credit_limit = models.DecimalField(
+        max_digits=12, decimal_places=2, validators=[MinValueValidator(0)]
+    )
+    credit_reserved = models.DecimalField(max_digits=12, decimal_places=2, default=0)
+    is_active = models.BooleanField(default=True)
+    version = models.PositiveIntegerField(default=1)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"),
+                name=ONE_USER_PER_EMAIL,
+                violation_error_message="Another user has this e-mail address.",
+            ),
+            models.CheckConstraint(
+                condition=Q(credit_reserved__gte=0) & Q(credit_reserved__lte=F("credit_limit")),
+                name="accounts_reserved_within_limit",
+                violation_error_message="The limit is below what is already reserved.",
+            ),
+        ]
+        default_permissions = ("add", "change", "view")
+
+    def __str__(self) -> str:
+        return self.email
+
+    def state(self) -> UserState:
+        return UserState(**{name: getattr(self, name) for name in STATE_FIELDS})
+
+
+class UserHistory(models.Model):
+    """Every version that a user has had. Append-only: not even its owner may update or delete.
+
+    `data` is the user's representation at that version, with what else the event says; never
+    a password.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        User,
+        on_delete=models.PROTECT,
+        related_name="history",
+        db_index=False,  # the constraint below has one that begins with it
+    )
+    version = models.PositiveIntegerField()
+    event = models.CharField(max_length=63)
+    data = models.JSONField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "version"], name="accounts_one_row_per_version")
+        ]
+        verbose_name_plural = "user history"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at {self.version}: {self.event}"
+
+
+class Reservation(models.Model):
+    """What an order holds of a user's credit, and the memory that makes each step happen once.
+
+    RELEASED without an amount is a tombstone: the order ended before its reserve arrived, which
+    must then be refused. `user_id` is no foreign key, since an unknown user's is kept too.
+    """
+
+    class Status(models.TextChoices):
+        RESERVED = "RESERVED"
+        RELEASED = "RELEASED"
+        REFUSED = "REFUSED"
+
+    order_id = models.UUIDField(primary_key=True)
+    user_id = models.UUIDField(null=True, db_index=True)
+    # Wider than a credit limit: an order beyond any limit is refused, not malformed.
+    amount = models.DecimalField(max_digits=18, decimal_places=2, null=True)
+    status = models.CharField(max_length=8, choices=Status)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gte=0), name="accounts_amount_not_negative"),
+            models.CheckConstraint(
+                condition=Q(status="RELEASED") | Q(user_id__isnull=False, amount__isnull=False),
+                name="accounts_only_tombstones_lack_amounts",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.status}"
+
+
+class OutboxEvent(outbox.AbstractOutboxEvent):
+    class Meta(outbox.AbstractOutboxEvent.Meta):
+        pass
+
+
+class Tick(outbox.AbstractTick):
+    class Meta(outbox.AbstractTick.Meta):
+        pass
+
+
+class Position(outbox.AbstractPosition):
+    class Meta(outbox.AbstractPosition.Meta):
+        pass
+
+
+class ParkedEvent(outbox.AbstractParkedEvent):
+    class Meta(outbox.AbstractParkedEvent.Meta):
+        pass
+
+
+class State(outbox.AbstractState):
+    class Meta(outbox.AbstractState.Meta):
+        pass
