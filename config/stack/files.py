@@ -35,8 +35,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
-def kept_secret(path: Path) -> str:
+def kept_secret(path: Path, *, length_bytes: int = 16) -> str:
     """The secret in the file, made at the first call; readable by its owner alone."""
     if not path.exists():
-        write_whole(path, secrets.token_hex(16))
+        write_whole(path, secrets.token_hex(length_bytes))
     return path.read_text().strip()

@@ -32,9 +32,7 @@ class RootLock:
             file.seek(0)
             holder = file.read().strip()
             file.close()
-            raise StackInUse(
-                self.root, int(holder) if holder.isdigit() else None
-            ) from error
+            raise StackInUse(self.root, int(holder) if holder.isdigit() else None) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -45,8 +45,7 @@ class ServerUser:
         while not path.exists():
             path = path.parent
         return all(
-            self._may_execute(folder)
-            for folder in (path.resolve(), *path.resolve().parents)
+            self._may_execute(folder) for folder in (path.resolve(), *path.resolve().parents)
         )
 
     def can_execute(self, program: Path) -> bool:

@@ -25,9 +25,7 @@ class Postgres(Server):
     """A primary in `<home of root>/<name>`: loopback only, scram passwords, fsync on."""
 
     program: ClassVar[str] = "postgres"
-    stop_signal: ClassVar[signal.Signals] = (
-        signal.SIGINT
-    )  # SIGTERM would wait for the clients
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # SIGTERM would wait for the clients
 
     def __init__(self, root: Path, name: str = "postgres") -> None:
         super().__init__(root, name)
@@ -47,9 +45,7 @@ class Postgres(Server):
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement as superuser, in autocommit; its rows."""
-        with closing(
-            psycopg2.connect(self.dsn, connect_timeout=_CONNECT_SECONDS)
-        ) as connection:
+        with closing(psycopg2.connect(self.dsn, connect_timeout=_CONNECT_SECONDS)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement, parameters or None)
@@ -63,9 +59,7 @@ class Postgres(Server):
     def _prepare(self) -> None:
         if self._complete.exists():
             return
-        shutil.rmtree(
-            self.data, ignore_errors=True
-        )  # half of an interrupted first start
+        shutil.rmtree(self.data, ignore_errors=True)  # half of an interrupted first start
         self._create()
         self._complete.touch()
 
@@ -149,9 +143,7 @@ class Postgres(Server):
             with self.log.open("ab") as log:
                 begins = log.tell()
                 log.write(done.stdout)
-            raise ServerFailed(
-                self.name, f"{program}: {self._reason(begins)}", self.log
-            )
+            raise ServerFailed(self.name, f"{program}: {self._reason(begins)}", self.log)
 
 
 class Standby(Postgres):
@@ -184,11 +176,7 @@ class Standby(Postgres):
         return bool(slots) and self._origin() == (self.directory / "origin").read_text()
 
     def _origin(self) -> str:
-        return str(
-            self.primary.query("SELECT system_identifier FROM pg_control_system()")[0][
-                0
-            ]
-        )
+        return str(self.primary.query("SELECT system_identifier FROM pg_control_system()")[0][0])
 
     def _create(self) -> None:
         self._make_slot()

@@ -33,14 +33,8 @@ def identity(pid: int) -> str | None:
     """A text no other process ever shares with this one; None when it is gone (or a zombie)."""
     if not _has_proc():
         return _identity_from_ps(pid)
-    try:
-        stat = (_PROC / str(pid) / "stat").read_text()
-    except OSError:
-        return None
-    # The command name may contain anything, so count the fields after its closing bracket.
-    fields = stat.rpartition(")")[2].split()
-    state, started = fields[0], fields[19]
-    return None if state in "ZX" else f"{_boot()}:{started}"
+    fields = _stat(pid)
+    return None if fields is None else f"{_boot()}:{fields[19]}"
 
 
 def working_in(directory: Path, *, executable: str) -> list[int]:
@@ -56,9 +50,23 @@ def working_in(directory: Path, *, executable: str) -> list[int]:
         for entry in _PROC.iterdir()
         if entry.name.isdigit()
         and _link(entry / "cwd") == wanted
-        and os.path.basename(_link(entry / "exe").removesuffix(" (deleted)"))
-        == executable
+        and os.path.basename(_link(entry / "exe").removesuffix(" (deleted)")) == executable
     ]
+
+
+def session_members(leader: Recorded) -> list[int]:
+    """Who is left of the session that this process once opened; never somebody else's session.
+
+    The kernel gives no pid away that still names a session, so once the leader is gone, a session
+    of that number is ours, unless the pid lives again. Without /proc: the leader alone.
+    """
+    if leader.is_running and not _has_proc():
+        return [leader.pid]
+    if identity(leader.pid) not in (leader.identity, None):
+        return []
+    if not leader.identity.startswith(f"{_boot()}:"):
+        return []
+    return [pid for pid in _all_pids() if _session_of(pid) == leader.pid]
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
@@ -102,6 +110,26 @@ def _identity_from_ps(pid: int) -> str | None:
         check=False,
     ).stdout.split(maxsplit=1)
     return None if len(answer) < 2 or answer[0].startswith("Z") else answer[1].strip()
+
+
+def _all_pids() -> list[int]:
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
+
+
+def _session_of(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if fields is None else int(fields[3])
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields from `state` on (proc_pid_stat(5)); None for a zombie or nobody."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    # The command's name may contain anything, so count the fields after its closing bracket.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields
 
 
 def _link(path: Path) -> str:

@@ -72,9 +72,7 @@ class Servers:
             self.lock.take()
             self.standby = Standby(self.postgres) if standby else None
             self.ring = tuple(self._node(f"ring-{number}") for number in range(ring))
-            _together(
-                [self._start_databases, *(s.start for s in (self.streams, *self.ring))]
-            )
+            _together([self._start_databases, *(s.start for s in (self.streams, *self.ring))])
         except BaseException as error:
             with suppress(StackError, OSError):  # the first failure is the one to tell
                 if self.lock.is_held:
@@ -89,9 +87,7 @@ class Servers:
         if not self.root.exists():
             return
         self.lock.take()
-        nodes = [
-            self._node(folder.name) for folder in home_of(self.root).glob("ring-*")
-        ]
+        nodes = [self._node(folder.name) for folder in home_of(self.root).glob("ring-*")]
         own = {node.name: node for node in self.ring}
         _together(
             [
@@ -128,9 +124,7 @@ class Servers:
         self.postgres.stop()
 
     def _node(self, name: str) -> Valkey:
-        return Valkey(
-            self.root, name, append_only=False, password=self._password("ring")
-        )
+        return Valkey(self.root, name, append_only=False, password=self._password("ring"))
 
     def _password(self, name: str) -> str:
         return kept_secret(self.root / "secrets" / name)

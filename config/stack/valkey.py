@@ -89,15 +89,19 @@ class Valkey(Server):
             return False
         return info.get("process_id") == str(pid) and info.get("loading") == "0"
 
+    def flush(self) -> None:
+        """Forget everything in it."""
+        self._say("FLUSHALL")
+
     def _info(self, port: int) -> dict[str, str]:
-        with socket.create_connection(
-            (LOOPBACK, port), timeout=_ANSWER_SECONDS
-        ) as connection:
-            if self.password:
-                connection.sendall(f"AUTH {self.password}\r\n".encode())
-            connection.sendall(b"INFO server persistence\r\nQUIT\r\n")
-            text = b"".join(iter(lambda: connection.recv(65536), b"")).decode(
-                errors="replace"
-            )
+        text = self._say("INFO server persistence", port=port)
         pairs = (line.partition(":") for line in text.splitlines())
         return {key: value for key, _, value in pairs}
+
+    def _say(self, command: str, *, port: int | None = None) -> str:
+        """One command, and all that comes back before the server hangs up."""
+        address = (LOOPBACK, port or self.port)
+        with socket.create_connection(address, timeout=_ANSWER_SECONDS) as connection:
+            login = f"AUTH {self.password}\r\n" if self.password else ""
+            connection.sendall(f"{login}{command}\r\nQUIT\r\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode(errors="replace")

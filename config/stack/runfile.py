@@ -1,0 +1,63 @@
+"""What is running, as the supervisor last wrote it down: `<root>/run.json`."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config.stack.files import read_json, write_json
+from config.stack.processes import Recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    name: str
+    pid: int | None
+    state: str  # starting | running | restarting | stopped
+    identity: str = ""
+
+    @property
+    def recorded(self) -> Recorded | None:
+        return (
+            Recorded(pid=self.pid, identity=self.identity) if self.pid and self.identity else None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of the stack. `state`: starting, ready, stopping, stopped."""
+
+    shape: str
+    state: str
+    supervisor: Recorded
+    processes: tuple[ProcessState, ...] = field(default=())
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state != "stopped" and self.supervisor.is_running
+
+
+def write_run(root: Path, run: Run) -> None:
+    write_json(_file(root), asdict(run))
+
+
+def read_run(root: Path) -> Run | None:
+    """The last run, alive or not; None before the first, or if the file can't be read as one."""
+    found = read_json(_file(root))
+    try:
+        return Run(
+            shape=found["shape"],
+            state=found["state"],
+            supervisor=Recorded(**found["supervisor"]),
+            processes=tuple(_processes(found["processes"])),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def _processes(found: Iterable[dict[str, Any]]) -> Iterable[ProcessState]:
+    return (ProcessState(**one) for one in found)
+
+
+def _file(root: Path) -> Path:
+    return root / "run.json"
