@@ -254,7 +254,9 @@ def read(source: Mapping[str, str]) -> Environment:
             "ORDERS_DEADLINE_SECONDS", _at_least(1), good="seconds, such as 900", default=900
         ),
         log_level=get(
-            "LOG_LEVEL", _choice(*LOG_LEVELS), good="one of " + ", ".join(LOG_LEVELS),
+            "LOG_LEVEL",
+            _choice(*LOG_LEVELS),
+            good="one of " + ", ".join(LOG_LEVELS),
             default="INFO",
         ),
         log_format=get(

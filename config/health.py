@@ -49,9 +49,7 @@ def _is_migrated(alias: str) -> bool:
     """Asked until true: a process doesn't lose its migrations while it lives."""
     if alias not in _migrated:
         executor = MigrationExecutor(connections[alias])
-        targets = [
-            node for node in executor.loader.graph.leaf_nodes() if primary(node[0]) == alias
-        ]
+        targets = [node for node in executor.loader.graph.leaf_nodes() if primary(node[0]) == alias]
         if executor.migration_plan(targets):
             return False
         _migrated.add(alias)

@@ -15,14 +15,22 @@ from rest_framework.authentication import (
     SessionAuthentication,
     get_authorization_header,
 )
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
-from config.keys import UnknownKey, key_set
+from config.keys import KeysUnavailable, UnknownKey, key_set
 
 ISSUER: Final = "accounts"
 ALGORITHM: Final = "ES256"
 CLAIMS: Final = ["iss", "sub", "typ", "iat", "exp", "jti"]
+
+
+class TokensUnverifiable(APIException):
+    """accounts' keys were never read and can't be now: neither yes nor no."""
+
+    status_code = 503
+    default_detail = "Tokens can't be verified at the moment; try again."
+    default_code = "keys-unavailable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +67,7 @@ class BearerAuthentication(BaseAuthentication):
 
 
 def caller_of(token: bytes) -> Caller:
-    """Whom an access token speaks for. Raises AuthenticationFailed with a reason for humans."""
+    """Whom an access token speaks for. Raises AuthenticationFailed or TokensUnverifiable."""
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(
@@ -74,6 +82,8 @@ def caller_of(token: bytes) -> Caller:
         raise AuthenticationFailed("The token has expired.") from exc
     except (jwt.InvalidTokenError, UnknownKey, ValueError) as exc:
         raise AuthenticationFailed("The token is not valid.") from exc
+    except KeysUnavailable as exc:
+        raise TokensUnverifiable from exc
     if claims["typ"] != "access":
         raise AuthenticationFailed("Only an access token opens this door.")
     return Caller(id=user_id, is_staff=claims.get("staff") is True, name=str(user_id))

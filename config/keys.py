@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,6 @@ from urllib.request import urlopen
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
-from rest_framework.exceptions import APIException
 
 REFETCH_SECONDS: Final = 60.0
 FETCH_TIMEOUT_SECONDS: Final = 2.0
@@ -26,12 +25,8 @@ class UnknownKey(Exception):
     """No published key has this `kid`."""
 
 
-class KeysUnavailable(APIException):
+class KeysUnavailable(Exception):
     """The key set could not be read, so nobody can be told from anybody."""
-
-    status_code = 503
-    default_detail = "The public keys of accounts can't be read at the moment."
-    default_code = "keys-unavailable"
 
 
 class KeySet:

@@ -15,8 +15,6 @@ class CreatedCursorPagination(CursorPagination):
     max_page_size = 200
     ordering = "-id"
 
-    def get_ordering(
-        self, request: Request, queryset: QuerySet[Any], view: Any
-    ) -> tuple[str, ...]:
+    def get_ordering(self, request: Request, queryset: QuerySet[Any], view: Any) -> tuple[str, ...]:
         ordering = getattr(view, "ordering", None) or self.ordering
         return (ordering,) if isinstance(ordering, str) else tuple(ordering)

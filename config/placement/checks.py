@@ -5,14 +5,13 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Caution
 from django.db import connections
 
 
 @register
-def placement_is_coherent(
-    app_configs: Sequence[AppConfig] | None, **_: Any
-) -> list[CheckMessage]:
+def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """What can be told without a database."""
     errors: list[CheckMessage] = []
     first = next(iter(apps.get_app_configs()))
@@ -49,9 +48,7 @@ def _service(service: str) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def schemas_are_separate(
-    *, databases: Sequence[str] | None = None, **_: Any
-) -> list[CheckMessage]:
+def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """What only the servers know: the schema each role stands in, and its powers."""
     messages: list[CheckMessage] = []
     for service, alias in settings.PLACEMENT_HOMES.items():
@@ -77,7 +74,5 @@ def _schema(service: str, alias: str) -> list[CheckMessage]:
             )
         )
     if any(powers):
-        messages.append(
-            Warning(f"{service}'s role can read every schema.", id="placement.W001")
-        )
+        messages.append(Caution(f"{service}'s role can read every schema.", id="placement.W001"))
     return messages

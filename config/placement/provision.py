@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import psycopg2
-from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extensions import encrypt_password, parse_dsn
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
@@ -58,7 +58,7 @@ def provision(
 
 
 def _make_role(cursor: Cursor, role: str, password: str) -> None:
-    cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
     if not cursor.fetchone():
         _run(cursor, "CREATE ROLE {}", role)
     _run(
@@ -76,7 +76,7 @@ def _make_role(cursor: Cursor, role: str, password: str) -> None:
 
 
 def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
-    cursor.execute("SELECT FROM pg_database WHERE datname = %s", [database])
+    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
     if not cursor.fetchone():
         if template is None:
             _run(cursor, "CREATE DATABASE {}", database)

@@ -10,7 +10,7 @@ from config.placement.provision import provision
 
 class Command(BaseCommand):
     help = "Make the roles, schemas and grants of this process's services (idempotent)."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own declaration
+    requires_system_checks: list[str] = []
 
     def handle(self, **_: Any) -> None:
         env = environment()

@@ -1,0 +1,207 @@
+"""The pytest plugin of this project: marks by path, servers, databases and callers.
+
+What a test needs follows from where it lies:
+- tests/*/accounts and tests/*/orders are collected only where that service is installed;
+- integration and contract tests get the databases of every service in this shape;
+- everything else asks (`pytest.mark.django_db`, `transaction=True` where commits matter).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests import surroundings
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+    from config.stack.servers import Postgres, Valkey
+
+TESTS = Path(__file__).parent
+ROLE_PASSWORD = "for-tests"
+WITH_DATABASES = {"integration", "contracts"}
+UNIT_SECONDS = 5
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shape(service): needs this service to be installed")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Models of a service that isn't installed can't even be imported."""
+    service = _service_of(collection_path)
+    return True if service and service not in surroundings.SERVICES else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        _skip_other_shapes(item)
+        _give_databases(item)
+        if _tier_of(item.path) == "unit" and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(UNIT_SECONDS))
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    return path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
+
+
+def _tier_of(path: Path) -> str:
+    return next(iter(_parts(path)), "")
+
+
+def _service_of(path: Path) -> str:
+    parts = _parts(path)
+    return parts[1] if len(parts) > 1 and parts[1] in surroundings.SHAPES else ""
+
+
+def _skip_other_shapes(item: pytest.Item) -> None:
+    for mark in item.iter_markers("shape"):
+        if missing := set(mark.args) - set(surroundings.SERVICES):
+            names = ", ".join(sorted(missing))
+            item.add_marker(pytest.mark.skip(reason=f"{names} is not in this shape"))
+
+
+def _give_databases(item: pytest.Item) -> None:
+    from config.placement.router import primaries
+
+    mark = item.get_closest_marker("django_db")
+    parts = _parts(item.path)
+    by_path = parts[0] in WITH_DATABASES and parts[1] in {*surroundings.SERVICES, "outbox"}
+    if mark is None and not by_path:
+        return
+    args, kwargs = (mark.args, mark.kwargs) if mark else ((), {})
+    if len(args) < 3:
+        kwargs = {"databases": primaries(), **kwargs}
+    item.add_marker(pytest.mark.django_db(*args, **kwargs), append=False)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """The test PostgreSQL, shared by every worker and run of this checkout."""
+    from tests.servers import shared_postgres
+
+    with shared_postgres(surroundings.ROOT) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def worker(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "main"))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: Any,
+    postgres: "Postgres",
+    worker: str,
+) -> Iterator[None]:
+    """This worker's own database, at every alias of the shape."""
+    from tests import databases
+
+    name = databases.name_for(worker)
+    with django_db_blocker.unblock():
+        databases.create(postgres.dsn, name=name, password=ROLE_PASSWORD)
+        databases.point_connections_at(postgres.dsn, name=name, password=ROLE_PASSWORD)
+    yield
+    databases.drop(postgres.dsn, name=name)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator["Valkey"]:
+    """This worker's own Valkey."""
+    from tests.servers import own_valkey
+
+    with own_valkey(surroundings.ROOT) as server:
+        yield server
+
+
+@pytest.fixture
+def streams(valkey: "Valkey", settings: Any) -> Any:
+    """`outbox.streams.Streams` on an empty server; the settings point at it too."""
+    from outbox import streams as door
+
+    settings.OUTBOX_STREAMS_URL = valkey.url
+    door.connect.cache_clear()
+    valkey.flush()
+    yield door.connect()
+    door.connect().close()
+    door.connect.cache_clear()
+
+
+@pytest.fixture
+def environment(
+    django_db_setup: None, postgres: "Postgres", worker: str
+) -> Callable[..., dict[str, str]]:
+    """Makes the environment of a process beside the test, on the same database."""
+    from tests import databases
+
+    def make(shape: str = surroundings.SHAPE, **more: str) -> dict[str, str]:
+        given = surroundings.variables(shape)
+        given |= databases.urls(
+            postgres.dsn,
+            name=databases.name_for(worker),
+            password=ROLE_PASSWORD,
+            services=surroundings.SHAPES[shape],
+        )
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return {**inherited, **given, **more, "DJANGO_SETTINGS_MODULE": "config.settings"}
+
+    return make
+
+
+@pytest.fixture
+def api() -> "APIClient":
+    """A client that nobody is."""
+    from rest_framework.test import APIClient
+
+    return APIClient()
+
+
+@pytest.fixture
+def as_user() -> Callable[..., "APIClient"]:
+    """Clients with a real, signed access token."""
+    from rest_framework.test import APIClient
+
+    def make(user_id: UUID | str, *, staff: bool = False) -> APIClient:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(user_id, staff=staff)}")
+        return client
+
+    return make
+
+
+def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> str:
+    """What accounts would sign, also where accounts isn't installed."""
+    import jwt
+
+    from config.keys import public_set
+
+    pem = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
+    now = datetime.now(UTC)
+    payload = {
+        "iss": "accounts",
+        "sub": str(user_id),
+        "staff": staff,
+        "typ": "access",
+        "iat": now,
+        "exp": now + timedelta(minutes=15),
+        "jti": uuid4().hex,
+        **claims,
+    }
+    kid = public_set(pem)["keys"][0]["kid"]
+    return jwt.encode(payload, pem, algorithm="ES256", headers={"kid": kid})
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> Iterator[None]:
+    """Throttles and cached reads of one test are nothing to the next."""
+    from django.core.cache import cache
+
+    yield
+    cache.clear()

@@ -1,0 +1,77 @@
+"""Real servers for tests, started when first needed and gone when the last run ends.
+
+Several runs may share a checkout at once: PostgreSQL is shared, a Valkey is for one worker.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from config.stack.servers import Postgres, Valkey
+
+
+@contextmanager
+def shared_postgres(root: Path) -> Iterator[Postgres]:
+    """The checkout's PostgreSQL; whoever leaves last stops it."""
+    server = Postgres(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "users.lock").open("a") as users:
+        with _alone(root):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if server.pid is None:
+                server.start()
+                _prefer_speed(server)
+        try:
+            yield server
+        finally:
+            with _alone(root):
+                if _is_last(users):
+                    server.stop()
+
+
+def _prefer_speed(server: Postgres) -> None:
+    # Nothing in it outlives the machine, so nothing needs to reach the disk.
+    for setting in ("fsync", "full_page_writes"):
+        server.query(f"ALTER SYSTEM SET {setting} = off")
+    server.query("SELECT pg_reload_conf()")
+
+
+def _is_last(users: IO[str]) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def own_valkey(root: Path) -> Iterator[Valkey]:
+    """A Valkey that no other worker uses; one that a crashed run left behind is taken over."""
+    with _free_slot(root) as slot:
+        server = Valkey(slot, "streams", append_only=True, password="for-tests")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _free_slot(root: Path) -> Iterator[Path]:
+    for number in range(64):
+        folder = root / f"slot-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a") as file:
+            if _is_last(file):
+                yield folder
+                return
+    raise RuntimeError("no free slot: too many test runs at once")
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    with (root / "alone.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

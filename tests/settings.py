@@ -1,0 +1,10 @@
+"""The project's own settings, in the surroundings of tests. Also what mypy's plugin reads."""
+
+from tests import surroundings
+
+surroundings.prepare()
+
+from config.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and nothing else
+WHITENOISE_AUTOREFRESH = True  # no list of all static files for each test client

@@ -1,0 +1,22 @@
+"""Waits on a condition with a deadline: the only way in which a test lets time pass."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+LOOK_EVERY_SECONDS = 0.005
+
+
+def eventually(condition: Callable[[], Any], *, within_seconds: float, what: str) -> Any:
+    """Look often until the condition is true, and return what it returned.
+
+    Raises AssertionError, naming `what`, when it isn't within the time.
+    """
+    never = threading.Event()
+    deadline = time.monotonic() + within_seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_seconds} s: {what}")
+        never.wait(LOOK_EVERY_SECONDS)
+    return found
