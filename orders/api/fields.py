@@ -1,0 +1,100 @@
+"""Fields that take a value only in the form that the documentation gives it.
+
+DRF's own are obliging: a quantity of True or "5", a price in Arabic digits or 1E+3, a user id of
+1 all pass. What is money deserves better.
+"""
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from ..domain.lines import MAX_LINES, MAX_QUANTITY, MAX_SKU_LENGTH, is_sku
+
+PRICE = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
+MAX_KEY_LENGTH = 255  # characters
+
+
+class SkuField(serializers.CharField):
+    default_error_messages = {"invalid": f"Give 1 to {MAX_SKU_LENGTH} printable characters."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, max_length=MAX_SKU_LENGTH, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or not is_sku(data):
+            self.fail("invalid")
+        return data
+
+
+class QuantityField(serializers.IntegerField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=MAX_QUANTITY, **kwargs)
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:  # a bool is an int to isinstance
+            self.fail("invalid")
+        return data
+
+
+class PriceField(serializers.DecimalField):
+    """A price as text, or as a JSON number, whose shortest form is then taken."""
+
+    default_error_messages = {"invalid": 'Give an amount like "12.30", 0.01 to 9999999.99.'}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_digits=9, decimal_places=2, min_value=Decimal("0.01"), **kwargs)
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if isinstance(data, bool) or not isinstance(data, str | int | float):
+            self.fail("invalid")
+        if not PRICE.fullmatch(text := str(data)):
+            self.fail("invalid")
+        return Decimal(text).quantize(Decimal("0.01"))
+
+
+class UserIdField(serializers.UUIDField):
+    def to_internal_value(self, data: Any) -> UUID:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return UUID(str(super().to_internal_value(data)))
+
+
+class IdempotencyKeyField(serializers.CharField):
+    default_error_messages = {
+        "invalid": f"Give 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or not 1 <= len(data) <= MAX_KEY_LENGTH:
+            self.fail("invalid")
+        if not (data.isascii() and data.isprintable()):
+            self.fail("invalid")
+        return data
+
+
+class LineSerializer(serializers.Serializer[Any]):
+    sku = SkuField()
+    quantity = QuantityField()
+    unit_price = PriceField()
+
+
+@extend_schema_field(LineSerializer(many=True))
+class LinesField(serializers.JSONField):
+    """A list of lines; from an HTML form, the same as JSON in a text area."""
+
+    def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
+        if getattr(data, "is_json_string", False):
+            try:
+                data = json.loads(data)
+            except (ValueError, RecursionError):
+                self.fail("invalid")
+        lines = serializers.ListSerializer(
+            child=LineSerializer(), data=data, allow_empty=False, max_length=MAX_LINES
+        )
+        lines.is_valid(raise_exception=True)
+        return list(lines.validated_data)

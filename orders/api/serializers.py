@@ -1,0 +1,72 @@
+"""What is asked of orders, and how an order is answered."""
+
+from typing import Any
+
+from rest_framework import serializers
+from uuid_utils.compat import uuid7
+
+from ..domain.errors import InvalidLines
+from ..domain.lines import Line, check_lines
+from ..domain.order import Status
+from .fields import IdempotencyKeyField, LineSerializer, LinesField, UserIdField
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def example_lines() -> Any:
+    return [{"sku": "tea", "quantity": 2, "unit_price": "4.50"}]
+
+
+def fresh_key() -> str:
+    return str(uuid7())
+
+
+class PlaceOrderSerializer(serializers.Serializer[Any]):
+    """Staff may name the customer; everybody else orders for themselves."""
+
+    lines = LinesField(initial=example_lines, style={"base_template": "textarea.html", "rows": 6})
+    user_id = UserIdField(required=False, allow_null=True, help_text="Staff only.")
+    idempotency_key = IdempotencyKeyField(
+        required=False,
+        label="",
+        initial=fresh_key,
+        style={"input_type": "hidden"},
+        help_text="For HTML forms, which can't send the header.",
+    )
+
+    def validate_lines(self, lines: list[dict[str, Any]]) -> tuple[Line, ...]:
+        found = tuple(Line(**line) for line in lines)
+        try:
+            check_lines(found)
+        except InvalidLines as exc:
+            raise serializers.ValidationError(str(exc)) from exc
+        return found
+
+
+class OrderSerializer(serializers.Serializer[Any]):
+    """An order, read from the view or folded from its events."""
+
+    id = serializers.UUIDField()
+    user_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=[status.value for status in Status])
+    lines = LineSerializer(many=True)
+    total = serializers.DecimalField(max_digits=12, decimal_places=2)
+    reason = serializers.CharField(allow_blank=True)
+    version = serializers.IntegerField()
+    placed_at = serializers.DateTimeField(format=TIME_FORMAT)
+    updated_at = serializers.DateTimeField(format=TIME_FORMAT)
+
+
+class CancelOrderSerializer(serializers.Serializer[Any]):
+    """Nothing needs to be said."""
+
+
+class StoredEventSerializer(serializers.Serializer[Any]):
+    """One event of an order's stream, as it is stored."""
+
+    version = serializers.IntegerField()
+    type = serializers.CharField()
+    schema_version = serializers.IntegerField()
+    data = serializers.DictField()  # type: ignore[assignment]
+    metadata = serializers.DictField()
+    recorded_at = serializers.DateTimeField(format=TIME_FORMAT)

@@ -1,0 +1,10 @@
+"""The routes that orders serves."""
+
+from rest_framework.routers import SimpleRouter
+
+from .views import OrderViewSet
+
+router = SimpleRouter(use_regex_path=False)
+router.register("api/orders", OrderViewSet, basename="order")
+
+urlpatterns = router.urls

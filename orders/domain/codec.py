@@ -1,0 +1,124 @@
+"""Stored events: how each is written, and how every version ever written is read.
+
+A stored event is a type name, a schema version and JSON. Written is always the newest version.
+An old one is lifted step by step by its upcasters, JSON to JSON, before it becomes an event;
+tests/contracts/orders/stored keeps a golden of each version.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from .events import (
+    Event,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderExpired,
+    OrderPlaced,
+    OrderRejected,
+)
+from .lines import Line
+from .notation import read_amount, read_time, write_amount, write_time
+
+JSON = dict[str, Any]
+
+
+class UnreadableEvent(Exception):
+    """A stored event of a type or version that this release can't read."""
+
+    def __init__(self, type_name: str, schema_version: int) -> None:
+        super().__init__(f"no codec reads version {schema_version} of {type_name}")
+        self.type_name = type_name
+        self.schema_version = schema_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """An event as the store keeps it. Its order's id is the stream's, and not repeated."""
+
+    type: str
+    schema_version: int
+    data: JSON
+
+
+def no_more(_: Any) -> JSON:
+    """The fields of an event that says only what happened, and when."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """One event type: its current version, its own fields, and the steps up from old versions.
+
+    `upcasters[n]` turns data of version n into data of version n + 1.
+    """
+
+    event: type[Event]
+    schema_version: int = 1
+    write: Callable[[Any], JSON] = no_more
+    read: Callable[[JSON], JSON] = no_more
+    upcasters: dict[int, Callable[[JSON], JSON]] = field(default_factory=dict)
+
+
+def write_lines(lines: tuple[Line, ...]) -> list[JSON]:
+    return [
+        {
+            "sku": line.sku,
+            "quantity": line.quantity,
+            "unit_price": write_amount(line.unit_price),
+        }
+        for line in lines
+    ]
+
+
+def read_lines(data: list[JSON]) -> tuple[Line, ...]:
+    return tuple(
+        Line(
+            sku=line["sku"],
+            quantity=line["quantity"],
+            unit_price=read_amount(line["unit_price"]),
+        )
+        for line in data
+    )
+
+
+CODECS: dict[str, Codec] = {
+    "OrderPlaced": Codec(
+        event=OrderPlaced,
+        write=lambda event: {"user_id": str(event.user_id), "lines": write_lines(event.lines)},
+        read=lambda data: {"user_id": UUID(data["user_id"]), "lines": read_lines(data["lines"])},
+    ),
+    "OrderConfirmed": Codec(event=OrderConfirmed),
+    "OrderRejected": Codec(
+        event=OrderRejected,
+        write=lambda event: {"reason": event.reason},
+        read=lambda data: {"reason": data["reason"]},
+    ),
+    "OrderCancelled": Codec(event=OrderCancelled),
+    "OrderExpired": Codec(event=OrderExpired),
+}
+
+
+def encode(event: Event) -> Encoded:
+    """`event` in the newest version of its type."""
+    name = type(event).__name__
+    codec = CODECS[name]
+    return Encoded(
+        type=name,
+        schema_version=codec.schema_version,
+        data={**codec.write(event), "at": write_time(event.at)},
+    )
+
+
+def decode(encoded: Encoded, *, order_id: UUID) -> Event:
+    """The event that was written, whatever version it was written in.
+
+    Raises UnreadableEvent for a type or a version that no codec here knows.
+    """
+    codec, version, data = CODECS.get(encoded.type), encoded.schema_version, encoded.data
+    while codec and version in codec.upcasters:
+        data, version = codec.upcasters[version](data), version + 1
+    if codec is None or version != codec.schema_version:
+        raise UnreadableEvent(encoded.type, encoded.schema_version)
+    return codec.event(order_id=order_id, at=read_time(data["at"]), **codec.read(data))

@@ -1,0 +1,40 @@
+"""How amounts and times are written in stored events, public events and answers.
+
+One notation everywhere: an amount is a text with two places ("12.30"), a time ISO 8601 in UTC
+with microseconds and a "Z". Both survive any number of trips through JSON.
+"""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+
+AMOUNT = re.compile(r"-?[0-9]{1,10}\.[0-9]{2}")
+
+
+def write_amount(amount: Decimal) -> str:
+    """`amount` with two places. Raises ValueError rather than drop a fraction of a cent."""
+    text = f"{amount:.2f}"
+    if Decimal(text) != amount:
+        raise ValueError(f"{amount} has more than two places")
+    return text
+
+
+def read_amount(text: object) -> Decimal:
+    """The amount that `write_amount` wrote. Raises ValueError for anything else."""
+    if not isinstance(text, str) or not AMOUNT.fullmatch(text):
+        raise ValueError(f"{text!r} is not an amount with two places")
+    return Decimal(text)
+
+
+def write_time(time: datetime) -> str:
+    """An aware `time`, in UTC. Raises ValueError for a naive one, whose meaning is a guess."""
+    if time.tzinfo is None:
+        raise ValueError(f"{time} has no time zone")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def read_time(text: object) -> datetime:
+    """The aware time that `write_time` wrote. Raises ValueError for anything else."""
+    if not isinstance(text, str) or not text.endswith("Z"):
+        raise ValueError(f"{text!r} is not a time in UTC")
+    return datetime.fromisoformat(text)

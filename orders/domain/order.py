@@ -1,0 +1,162 @@
+"""The order: its states, and the one table that says what each command does in each of them.
+
+`decide` and `evolve` are pure: the first turns a command into events or an error, the second
+folds an event into the state (Chassaing, "Functional event sourcing: decider").
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum, StrEnum, auto
+from uuid import UUID
+
+from .commands import CancelOrder, Command, ConfirmOrder, ExpireOrder, PlaceOrder, RejectOrder
+from .errors import OrderEnded, OrderError, OrderExists, OrderNotFound
+from .events import (
+    Event,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderExpired,
+    OrderPlaced,
+    OrderRejected,
+)
+from .lines import Line, check_lines, total_of
+
+
+class Status(StrEnum):
+    PENDING = "PENDING"
+    CONFIRMED = "CONFIRMED"
+    REJECTED = "REJECTED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+class Answer(Enum):
+    """What a command comes to where it makes no event."""
+
+    IGNORED = auto()  # it came twice or too late, and nobody needs to know
+    REFUSED = auto()  # somebody waits for the result: an error
+
+
+IGNORED, REFUSED = Answer.IGNORED, Answer.REFUSED
+
+# What each command does in each state; None is the order that isn't placed yet.
+# The saga's commands and the sweep's may come twice or too late: an ended order ignores them,
+# because its own ending made accounts release the credit.
+TRANSITIONS: dict[Status | None, dict[type[Command], type[Event] | Answer]] = {
+    None: {
+        PlaceOrder: OrderPlaced,
+        ConfirmOrder: REFUSED,
+        RejectOrder: REFUSED,
+        CancelOrder: REFUSED,
+        ExpireOrder: REFUSED,
+    },
+    Status.PENDING: {
+        PlaceOrder: REFUSED,
+        ConfirmOrder: OrderConfirmed,
+        RejectOrder: OrderRejected,
+        CancelOrder: OrderCancelled,
+        ExpireOrder: OrderExpired,
+    },
+    Status.CONFIRMED: {
+        PlaceOrder: REFUSED,
+        ConfirmOrder: IGNORED,
+        RejectOrder: IGNORED,
+        CancelOrder: OrderCancelled,
+        ExpireOrder: IGNORED,
+    },
+    **{
+        ended: {
+            PlaceOrder: REFUSED,
+            ConfirmOrder: IGNORED,
+            RejectOrder: IGNORED,
+            CancelOrder: REFUSED,
+            ExpireOrder: IGNORED,
+        }
+        for ended in (Status.REJECTED, Status.CANCELLED, Status.EXPIRED)
+    },
+}
+
+# The state that each event leads to.
+LEADS_TO: dict[type[Event], Status] = {
+    OrderPlaced: Status.PENDING,
+    OrderConfirmed: Status.CONFIRMED,
+    OrderRejected: Status.REJECTED,
+    OrderCancelled: Status.CANCELLED,
+    OrderExpired: Status.EXPIRED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order as its events tell it. `version` counts them, from 1."""
+
+    id: UUID
+    user_id: UUID
+    status: Status
+    lines: tuple[Line, ...]
+    reason: str
+    version: int
+    placed_at: datetime
+    updated_at: datetime
+
+    @property
+    def total(self) -> Decimal:
+        return total_of(self.lines)
+
+
+def decide(order: Order | None, command: Command, *, at: datetime) -> tuple[Event, ...]:
+    """The events that obeying `command` at that time makes: none where the table ignores it.
+
+    Raises InvalidLines, OrderNotFound, OrderExists or OrderEnded where it is refused.
+    """
+    outcome = TRANSITIONS[order.status if order else None][type(command)]
+    if isinstance(outcome, Answer):
+        if outcome is REFUSED:
+            raise _refusal(order, command)
+        return ()
+    if isinstance(command, PlaceOrder):
+        check_lines(command.lines)
+    # An event keeps what its command asked for, field by field, and when.
+    asked = {field.name: getattr(command, field.name) for field in fields(command)}
+    return (outcome(**asked, at=at),)
+
+
+def _refusal(order: Order | None, command: Command) -> OrderError:
+    if order is None:
+        return OrderNotFound(command.order_id)
+    error = OrderExists if isinstance(command, PlaceOrder) else OrderEnded
+    return error(order.id, status=order.status, version=order.version)
+
+
+def evolve(order: Order | None, event: Event) -> Order:
+    """`order` after `event`, one version on. Trusts history: what happened is not judged."""
+    if isinstance(event, OrderPlaced):
+        return Order(
+            id=event.order_id,
+            user_id=event.user_id,
+            status=LEADS_TO[OrderPlaced],
+            lines=event.lines,
+            reason="",
+            version=1,
+            placed_at=event.at,
+            updated_at=event.at,
+        )
+    if order is None:
+        raise OrderNotFound(event.order_id)
+    return replace(
+        order,
+        status=LEADS_TO[type(event)],
+        reason=event.reason if isinstance(event, OrderRejected) else order.reason,
+        version=order.version + 1,
+        updated_at=event.at,
+    )
+
+
+def fold(events: Iterable[Event]) -> Order | None:
+    """The order that `events`, from its first on, add up to; None if there are none."""
+    order: Order | None = None
+    for event in events:
+        order = evolve(order, event)
+    return order

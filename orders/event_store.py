@@ -1,0 +1,129 @@
+"""The event store: one stream of events per order, appended only where the writer looked.
+
+Optimistic: an append names the version it was decided on, and fails if the stream has moved
+(Young, "CQRS documents": expected version).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.core.checks import CheckMessage, Error
+from django.db import connections, router
+
+from .domain.codec import Encoded, decode, encode
+from .domain.errors import ConcurrentAppend
+from .domain.events import Event
+from .domain.metadata import Metadata
+from .models import StoredEvent
+
+# All events, or none, in one statement that never raises a unique violation, which would spoil
+# the caller's transaction. `head` waits for a concurrent append of the same version and then
+# inserts nothing; `tail` follows only a head that went in. The version is compared here too, so
+# a gap can't be appended, and who appends N + 1 has seen N committed: the outbox's order of ids
+# rests on that (docs/outbox.md).
+APPEND = """
+WITH new AS (
+    SELECT * FROM unnest(%(versions)s::int[], %(types)s::text[], %(schema_versions)s::int[],
+                         %(data)s::jsonb[])
+        AS new (version, type, schema_version, data)
+), head AS (
+    INSERT INTO {table} (stream, version, type, schema_version, data, metadata)
+    SELECT %(stream)s, version, type, schema_version, data, %(metadata)s
+    FROM new
+    WHERE version = %(expected)s + 1
+      AND %(expected)s = (SELECT coalesce(max(version), 0) FROM {table} WHERE stream = %(stream)s)
+    ON CONFLICT (stream, version) DO NOTHING
+    RETURNING version
+), tail AS (
+    INSERT INTO {table} (stream, version, type, schema_version, data, metadata)
+    SELECT %(stream)s, new.version, type, schema_version, data, %(metadata)s
+    FROM new, head
+    WHERE new.version > head.version
+    ORDER BY new.version
+)
+SELECT count(*) FROM head
+"""
+
+
+def append(
+    stream: UUID, *, expected_version: int, events: Sequence[Event], metadata: Metadata
+) -> None:
+    """Append all of `events` as versions `expected_version` + 1 and on.
+
+    Raises ConcurrentAppend, with nothing appended and the caller's transaction usable, if the
+    stream isn't at `expected_version` (0: it is new) or a concurrent append gets there first.
+    """
+    encoded = [encode(event) for event in events]
+    table = StoredEvent._meta.db_table
+    with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
+        cursor.execute(
+            APPEND.format(table=table),
+            {
+                "stream": stream,
+                "expected": expected_version,
+                "versions": list(range(expected_version + 1, expected_version + 1 + len(encoded))),
+                "types": [event.type for event in encoded],
+                "schema_versions": [event.schema_version for event in encoded],
+                "data": [json.dumps(event.data) for event in encoded],
+                "metadata": json.dumps(metadata.written()),
+            },
+        )
+        if cursor.fetchone() == (1,):
+            return
+        # A statement of its own: the one above didn't see what it waited for.
+        cursor.execute(
+            f"SELECT coalesce(max(version), 0) FROM {table} WHERE stream = %s",  # noqa: S608
+            [stream],
+        )
+        (found,) = cursor.fetchone()
+    raise ConcurrentAppend(stream, expected=expected_version, found=found)
+
+
+def load(stream: UUID, *, up_to_version: int | None = None) -> Iterator[Event]:
+    """The events of `stream` from the first on, read on the primary; none if it is unknown.
+
+    Raises UnreadableEvent at an event that this release has no codec for.
+    """
+    for row in stored(stream, up_to_version=up_to_version):
+        yield event_of(row)
+
+
+def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[StoredEvent]:
+    """The rows of `stream` in order of version, read on the primary."""
+    rows = StoredEvent.objects.using(router.db_for_write(StoredEvent)).filter(stream=stream)
+    if up_to_version is not None:
+        rows = rows.filter(version__lte=up_to_version)
+    yield from rows.order_by("version")
+
+
+def event_of(row: StoredEvent) -> Event:
+    """The event that `row` keeps. Raises UnreadableEvent without a codec for it."""
+    encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
+    return decode(encoded, order_id=row.stream)
+
+
+def check_append_only(
+    app_configs: Any, databases: Sequence[str] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """System check orders.E001: nobody, its owner included, may change or delete an event."""
+    alias, table = router.db_for_write(StoredEvent), StoredEvent._meta.db_table
+    if alias not in (databases or ()):
+        return []
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT privilege FROM unnest(ARRAY['UPDATE', 'DELETE']) privilege"
+            " WHERE has_table_privilege(to_regclass(%s), privilege)",
+            [table],
+        )
+        held = [privilege for (privilege,) in cursor.fetchall()]
+    if not held:
+        return []
+    return [
+        Error(
+            f"{' and '.join(held)} on {table} is granted to the service's own role.",
+            hint=f"REVOKE UPDATE, DELETE ON {table} FROM CURRENT_USER",
+            id="orders.E001",
+        )
+    ]

@@ -1,0 +1,188 @@
+"""One function per command, one transaction each: lock, read, decide, append, record.
+
+Two rules hold everywhere. The event is appended before it is recorded, so that outbox ids
+follow the order of commits. And the order's deadline row is locked before anything else: the
+sweep holds it while it expires an order, so any other sequence could deadlock with it.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import blake2b, sha256
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connections, router, transaction
+from django.utils import timezone
+
+from outbox.recorder import record
+
+from . import event_store
+from .domain.codec import UnreadableEvent
+from .domain.commands import (
+    CancelOrder,
+    Command,
+    ConfirmOrder,
+    ExpireOrder,
+    PlaceOrder,
+    RejectOrder,
+)
+from .domain.errors import IdempotencyInFlight, IdempotencyKeyReused, OrderError, OrderNotFound
+from .domain.metadata import Metadata
+from .domain.order import Order, decide, evolve, fold
+from .models import IdempotentRequest, OrderDeadline, OutboxEvent, StoredEvent
+from .published import announce, represent
+
+NOTHING_KNOWN = Metadata()
+
+
+def place_order(command: PlaceOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
+    """Place a new order, pending until accounts decides or its deadline passes.
+
+    Raises InvalidLines, or OrderExists if the id is taken.
+    """
+    with transaction.atomic(using=router.db_for_write(StoredEvent), savepoint=False):
+        order = _obey(command, metadata)
+        OrderDeadline.objects.create(
+            order_id=order.id,
+            due_at=order.placed_at + timedelta(seconds=settings.ORDERS_DEADLINE_SECONDS),
+        )
+    return order
+
+
+def confirm_order(command: ConfirmOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
+    """Confirm a pending order; any other is left as it is. Raises OrderNotFound."""
+    return _obey(command, metadata)
+
+
+def reject_order(command: RejectOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
+    """Reject a pending order; any other is left as it is. Raises OrderNotFound."""
+    return _obey(command, metadata)
+
+
+def cancel_order(command: CancelOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
+    """Cancel a pending or confirmed order.
+
+    Raises OrderNotFound, OrderEnded, or ConcurrentAppend if it changed at the same moment.
+    """
+    return _obey(command, metadata)
+
+
+def expire_order(command: ExpireOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
+    """Expire a pending order; any other is left as it is. Raises OrderNotFound."""
+    return _obey(command, metadata)
+
+
+def _obey(command: Command, metadata: Metadata) -> Order:
+    with transaction.atomic(using=router.db_for_write(StoredEvent), savepoint=False):
+        # Only pending orders have a deadline, and whatever may happen to one ends the need of
+        # it: this is the lock and the clearing in one. A change that fails puts it back.
+        OrderDeadline.objects.filter(order_id=command.order_id).delete()
+        order = fold(event_store.load(command.order_id))
+        events = decide(order, command, at=timezone.now())
+        if events:
+            event_store.append(
+                command.order_id,
+                expected_version=order.version if order else 0,
+                events=events,
+                metadata=replace(metadata, correlation=str(command.order_id)),
+            )
+        for event in events:
+            order = evolve(order, event)
+            record(announce(event, order, traceparent=metadata.traceparent), into=OutboxEvent)
+        if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)
+            raise OrderNotFound(command.order_id)
+        return order
+
+
+def expire_due_orders(*, limit: int) -> int:
+    """Expire up to `limit` orders whose deadline has passed; returns how many.
+
+    One transaction for each order, which others' locks make it skip: any number of sweeps may
+    run at once. An order that can't be expired doesn't hold up the rest; it is raised at the
+    end, in an ExceptionGroup.
+    """
+    alias = router.db_for_write(OrderDeadline)
+    due = OrderDeadline.objects.using(alias).filter(due_at__lte=timezone.now())
+    expired, failures = 0, []
+    for order_id in list(due.order_by("due_at").values_list("order_id", flat=True)[:limit]):
+        try:
+            with transaction.atomic(using=alias):
+                free = OrderDeadline.objects.using(alias).select_for_update(skip_locked=True)
+                if free.filter(order_id=order_id).first():
+                    expire_order(ExpireOrder(order_id=order_id))
+                    expired += 1
+        except (OrderError, UnreadableEvent) as failure:
+            failures.append(failure)
+    if failures:
+        raise ExceptionGroup("orders that could not be expired", failures)
+    return expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a placing was, or is again, answered with."""
+
+    order_id: UUID
+    status: int
+    body: dict[str, Any]
+
+
+def place_order_once(
+    command: PlaceOrder, *, caller: str, key: str, metadata: Metadata = NOTHING_KNOWN
+) -> Answer:
+    """Place an order at most once per `caller` and `key`, however often it is asked for.
+
+    The key, a fingerprint of what was asked and the answer commit with the order; the same
+    request later gets the same answer and changes nothing. What fails keeps no key.
+
+    Raises IdempotencyInFlight while a request with that key is being worked on,
+    IdempotencyKeyReused if the key belongs to an order of other lines or for another user, and
+    whatever `place_order` does.
+    """
+    alias = router.db_for_write(IdempotentRequest)
+    fingerprint = _fingerprint_of(command)
+    with transaction.atomic(using=alias, savepoint=False):
+        if not _lock_key(alias, caller=caller, key=key):
+            raise IdempotencyInFlight(key)
+        # A statement after the lock's, so its snapshot has whatever the lock's last owner did.
+        known = IdempotentRequest.objects.using(alias).filter(caller=caller, key=key).first()
+        if known is None:
+            return _place_and_keep_answer(command, caller, key, fingerprint, metadata)
+    if known.fingerprint != fingerprint:
+        raise IdempotencyKeyReused(key)
+    return Answer(order_id=known.order_id, status=known.status, body=json.loads(known.body))
+
+
+def _place_and_keep_answer(
+    command: PlaceOrder, caller: str, key: str, fingerprint: str, metadata: Metadata
+) -> Answer:
+    order = place_order(command, metadata=metadata)
+    answer = Answer(order_id=order.id, status=HTTPStatus.CREATED, body=represent(order))
+    IdempotentRequest.objects.create(
+        caller=caller,
+        key=key,
+        fingerprint=fingerprint,
+        status=answer.status,
+        body=json.dumps(answer.body),
+        order_id=answer.order_id,
+    )
+    return answer
+
+
+def _fingerprint_of(command: PlaceOrder) -> str:
+    lines = [[line.sku, line.quantity, f"{line.unit_price:f}"] for line in command.lines]
+    return sha256(json.dumps([str(command.user_id), lines]).encode()).hexdigest()
+
+
+def _lock_key(alias: str, *, caller: str, key: str) -> bool:
+    """Whether this transaction now owns the key. Advisory locks are shared by all schemas of a
+    database, so the service and the purpose are part of what is hashed."""
+    name = json.dumps(["orders", "idempotency", caller, key]).encode()
+    number = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
+        (locked,) = cursor.fetchone()
+    return bool(locked)

@@ -1,0 +1,179 @@
+"""Public events as orders reads them: accounts' events, and its own for the projections.
+
+Strict about what is needed (a field that is missing or of another type is Malformed: the event
+is parked), silent about fields it doesn't know, so that a producer may add some.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+from uuid import UUID
+
+from outbox.envelope import Envelope
+
+from .domain.notation import read_amount, read_time
+from .domain.order import Status
+
+T = TypeVar("T")
+
+
+class Malformed(ValueError):
+    """A public event that lacks a field, or has one that can't be read."""
+
+    def __init__(self, envelope: Envelope, field: str, problem: str) -> None:
+        super().__init__(f"{envelope.type} {envelope.id}: {field}: {problem}")
+        self.type = envelope.type
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditReserved:
+    order_id: UUID
+
+    @classmethod
+    def parse(cls, envelope: Envelope) -> "CreditReserved":
+        return cls(order_id=_field(envelope, "order_id", _uuid))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditRefused:
+    order_id: UUID
+    reason: str
+
+    @classmethod
+    def parse(cls, envelope: Envelope) -> "CreditRefused":
+        return cls(
+            order_id=_field(envelope, "order_id", _uuid),
+            reason=_field(envelope, "reason", _code),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditChanged:
+    """A customer's credit after a reservation or a release."""
+
+    user_id: UUID
+    credit_limit: Decimal
+    credit_reserved: Decimal
+    version: int
+    updated_at: datetime
+
+    @classmethod
+    def parse(cls, envelope: Envelope) -> "CreditChanged":
+        return cls(
+            user_id=_field(envelope, "user_id", _uuid),
+            credit_limit=_field(envelope, "credit_limit", read_amount),
+            credit_reserved=_field(envelope, "credit_reserved", read_amount),
+            version=_field(envelope, "version", _count),
+            updated_at=envelope.time,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerChanged:
+    """A customer, whole."""
+
+    id: UUID
+    name: str
+    email: str
+    credit_limit: Decimal
+    credit_reserved: Decimal
+    is_active: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def parse(cls, envelope: Envelope) -> "CustomerChanged":
+        return cls(
+            id=_field(envelope, "id", _uuid),
+            name=_field(envelope, "name", _text),
+            email=_field(envelope, "email", _text),
+            credit_limit=_field(envelope, "credit_limit", read_amount),
+            credit_reserved=_field(envelope, "credit_reserved", read_amount),
+            is_active=_field(envelope, "is_active", _flag),
+            version=_field(envelope, "version", _count),
+            created_at=_field(envelope, "created_at", read_time),
+            updated_at=_field(envelope, "updated_at", read_time),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderChanged:
+    """An order, whole. `lines` stay as JSON, each of `sku`, `quantity` and `unit_price`."""
+
+    id: UUID
+    user_id: UUID
+    status: Status
+    lines: tuple[Mapping[str, Any], ...]
+    total: Decimal
+    reason: str
+    version: int
+    placed_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def parse(cls, envelope: Envelope) -> "OrderChanged":
+        return cls(
+            id=_field(envelope, "id", _uuid),
+            user_id=_field(envelope, "user_id", _uuid),
+            status=_field(envelope, "status", Status),
+            lines=_field(envelope, "lines", _lines),
+            total=_field(envelope, "total", read_amount),
+            reason=_field(envelope, "reason", _text),
+            version=_field(envelope, "version", _count),
+            placed_at=_field(envelope, "placed_at", read_time),
+            updated_at=_field(envelope, "updated_at", read_time),
+        )
+
+
+def _field(envelope: Envelope, name: str, read: Callable[[Any], T]) -> T:
+    if name not in envelope.data:
+        raise Malformed(envelope, name, "missing")
+    try:
+        return read(envelope.data[name])
+    except (ValueError, TypeError, KeyError) as exc:
+        raise Malformed(envelope, name, str(exc)) from exc
+
+
+def _uuid(value: Any) -> UUID:
+    return UUID(_text(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _code(value: Any) -> str:
+    if not _text(value):
+        raise ValueError("empty")
+    return _text(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TypeError(f"{value!r} is not a whole number from 1")
+    return value
+
+
+def _lines(value: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, list) or not value:
+        raise TypeError("not a list of lines")
+    return tuple(
+        {
+            "sku": _text(line["sku"]),
+            "quantity": _count(line["quantity"]),
+            "unit_price": str(read_amount(line["unit_price"])),
+        }
+        for line in value
+    )

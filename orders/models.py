@@ -1,0 +1,147 @@
+"""The rows that orders owns, in its own schema."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+from outbox import models as outbox
+from outbox.fields import Xid8Field
+
+from .domain.order import Status
+
+STATUSES = [(status.value, status.value.capitalize()) for status in Status]
+
+
+class StoredEvent(models.Model):
+    """One event of one order: the truth about it. Rows are appended, and never change.
+
+    UPDATE and DELETE are revoked in the database, from the owner too (migration 0001; the
+    system check orders.E001 says so if they come back). `version` counts the stream's events
+    from 1 without a gap. `xid` lets a rebuild replay exactly what a snapshot saw.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    stream = models.UUIDField(help_text="The order's id.")
+    version = models.PositiveIntegerField()
+    type = models.CharField(max_length=63)
+    schema_version = models.PositiveSmallIntegerField()
+    data = models.JSONField()
+    metadata = models.JSONField()
+    xid = Xid8Field(db_default=outbox.CurrentXactId(), editable=False)
+    recorded_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["stream", "version"], name="orders_one_version")
+        ]
+        indexes = [models.Index(fields=["xid"], name="orders_storedevent_xid")]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.stream} v{self.version}"
+
+
+class OrderView(models.Model):
+    """An order as its latest public event showed it: what lists and details are read from."""
+
+    id = models.UUIDField(primary_key=True)
+    user_id = models.UUIDField()
+    status = models.CharField(max_length=9, choices=STATUSES)
+    lines = models.JSONField()
+    total = models.DecimalField(max_digits=12, decimal_places=2)
+    reason = models.TextField(blank=True)
+    version = models.PositiveIntegerField()
+    placed_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "order"
+        # UUIDv7: by id is by time.
+        indexes = [
+            models.Index(fields=["user_id", "-id"], name="orders_newest_of_user"),
+            models.Index(fields=["status", "-id"], name="orders_newest_by_status"),
+        ]
+        default_permissions = ("view", "add", "change")
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class CustomerView(models.Model):
+    """A customer as accounts' events told: a replica, as fresh as its consumer's position."""
+
+    id = models.UUIDField(primary_key=True)
+    name = models.TextField()
+    email = models.TextField()
+    credit_limit = models.DecimalField(max_digits=12, decimal_places=2)
+    credit_reserved = models.DecimalField(max_digits=12, decimal_places=2)
+    is_active = models.BooleanField()
+    version = models.PositiveIntegerField()
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "customer"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OrderDeadline(models.Model):
+    """When a pending order expires. The row lives as long as the order is pending.
+
+    It is also what every change of a pending order locks first (handlers.py).
+    """
+
+    order_id = models.UUIDField(primary_key=True)
+    due_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.order_id} at {self.due_at}"
+
+
+class IdempotentRequest(models.Model):
+    """A placing that succeeded, and its answer: what the same request gets from then on."""
+
+    caller = models.TextField(help_text="A user's id, or the name of staff with a session.")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of what was asked.")
+    status = models.PositiveSmallIntegerField()
+    body = models.TextField(help_text="The answer's JSON, to the byte.")
+    order_id = models.UUIDField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="orders_one_answer")]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.caller} {self.key}"
+
+
+class OutboxEvent(outbox.AbstractOutboxEvent):
+    class Meta(outbox.AbstractOutboxEvent.Meta):
+        pass
+
+
+class Tick(outbox.AbstractTick):
+    class Meta(outbox.AbstractTick.Meta):
+        pass
+
+
+class Position(outbox.AbstractPosition):
+    class Meta(outbox.AbstractPosition.Meta):
+        pass
+
+
+class ParkedEvent(outbox.AbstractParkedEvent):
+    class Meta(outbox.AbstractParkedEvent.Meta):
+        pass
+
+
+class State(outbox.AbstractState):
+    class Meta(outbox.AbstractState.Meta):
+        pass
