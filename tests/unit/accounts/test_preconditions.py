@@ -1,0 +1,43 @@
+"""If-Match, and the version in the body that stands in for it."""
+
+import pytest
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
+
+from accounts.api.preconditions import NO_VERSION, VersionRequired, expected_version
+
+
+def request(**headers: str) -> Request:
+    return Request(APIRequestFactory().put("/", headers=headers))
+
+
+def test_the_etag_names_the_version() -> None:
+    assert expected_version(request(**{"If-Match": '"7"'}), None) == 7
+
+
+def test_the_body_counts_where_there_is_no_header() -> None:
+    assert expected_version(request(), 5) == 5
+
+
+def test_the_header_counts_before_the_body() -> None:
+    assert expected_version(request(**{"If-Match": '"7"'}), 5) == 7
+
+
+def test_a_star_stands_for_whatever_version_there_is() -> None:
+    assert expected_version(request(**{"If-Match": "*"}), None) is None
+
+
+def test_a_change_that_names_no_version_is_refused() -> None:
+    with pytest.raises(VersionRequired):
+        expected_version(request(), None)
+
+
+@pytest.mark.parametrize("tag", ["7", 'W/"7"', '"x"', '""', '"-1"', "", '"99999999999"', '"٧"'])
+def test_a_tag_that_no_version_has_never_matches(tag: str) -> None:
+    assert expected_version(request(**{"If-Match": tag}), 7) == NO_VERSION
+
+
+def test_several_tags_are_a_bad_request() -> None:
+    with pytest.raises(ParseError):
+        expected_version(request(**{"If-Match": '"1", "2"'}), None)
