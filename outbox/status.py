@@ -4,6 +4,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import models
+
 from . import consumer as consuming
 from . import parking, tables
 from .envelope import Envelope
@@ -14,14 +16,14 @@ from .tables import Tables
 
 Report = dict[str, Any]
 
-# Rows that the snapshot of a tick doesn't see.
-_AFTER_TICK = """
+# What the previous tick doesn't see, less what of this tick was sent already.
+_UNPUBLISHED = """
 SELECT count(*), min(id) FROM (
-  SELECT id FROM {event} WHERE xid >= pg_snapshot_xmax(%(snapshot)s::pg_snapshot)
+  SELECT id, xid FROM {event} WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
   UNION ALL
-  SELECT e.id FROM pg_snapshot_xip(%(snapshot)s::pg_snapshot) AS open (xid)
+  SELECT e.id, e.xid FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS open (xid)
   JOIN {event} e ON e.xid = open.xid
-) waiting
+) waiting WHERE NOT (id <= %(row)s AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot))
 """
 
 
@@ -61,12 +63,21 @@ def of_outbox(found: Tables, at: str, *, known: bool) -> Report:
 def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
     events = found.event._default_manager.using(found.alias)
     ticks = found.tick._default_manager.using(found.alias)
-    tick = ticks.filter(pk=order(at)[0]).first() if at else None
+    tick_id, row = order(at) if at else (0, 0)
+    tick = ticks.filter(pk=tick_id).first() if at else None
     if tick is None:
         return events.count(), events.order_by("id").values_list("pk", flat=True).first()
+    previous = ticks.filter(pk=tick.prev).first() or tick
     event = found.connection.ops.quote_name(found.event._meta.db_table)
     with found.connection.cursor() as cursor:
-        cursor.execute(_AFTER_TICK.format(event=event), {"snapshot": tick.snapshot})
+        cursor.execute(
+            _UNPUBLISHED.format(event=event),
+            {
+                "previous": previous.snapshot,
+                "snapshot": tick.snapshot,
+                "row": min(row, models.BigIntegerField.MAX_BIGINT),
+            },
+        )
         waiting, oldest = cursor.fetchone()
     return int(waiting), oldest
 

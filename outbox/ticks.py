@@ -83,7 +83,7 @@ class Ticks:
             f"JOIN {event} e ON e.xid = open.xid "
             "WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"
             ") rows WHERE id > %(after)s ORDER BY id; "
-            f"FETCH {CHUNK_ROWS} FROM batch"
+            f"FETCH %(chunk)s FROM batch"
         )
 
     def make(self) -> int | None:
@@ -136,7 +136,12 @@ class Ticks:
             try:
                 cursor.execute(
                     self._rows_sql,
-                    {"previous": tick.previous, "snapshot": tick.snapshot, "after": after},
+                    {
+                        "previous": tick.previous,
+                        "snapshot": tick.snapshot,
+                        "after": after,
+                        "chunk": CHUNK_ROWS,
+                    },
                 )
                 yield _chunks(cursor)
             finally:

@@ -1,0 +1,17 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .project import Project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """The stranger's shop on its own servers, migrated; all its processes end with the test."""
+    project = Project(tmp_path)
+    try:
+        project.start()
+        yield project
+    finally:
+        project.stop()

@@ -1,0 +1,138 @@
+"""Runs the stranger's project as real processes on private servers, and judges what came out."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import redis
+
+from config.stack.postgres import Postgres
+from config.stack.valkey import Valkey
+from tests.waiting import eventually
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was committed, against what was applied and in which order."""
+
+    committed: int
+    lost: int
+    twice: int
+    disordered: int
+
+    @property
+    def faultless(self) -> bool:
+        return not (self.lost or self.twice or self.disordered)
+
+
+class Project:
+    """The shop, its servers, and the processes that it runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.postgres = Postgres(root / "servers")
+        self.valkey = Valkey(root / "servers", "streams", append_only=True, password="faults")
+        self._log = (root / "processes.log").open("ab")
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        self.postgres.start()
+        self.valkey.start()
+        self.environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.stranger.settings",
+            "PYTHONPATH": str(REPOSITORY),
+            "STRANGER_DATABASE_URL": self.postgres.dsn,
+            "STRANGER_STREAMS_URL": self.valkey.url,
+        }
+        self.redis = redis.Redis.from_url(self.valkey.url, decode_responses=True)
+        self.finish(self.spawn("migrate", "--run-syncdb", "--verbosity", "0"))
+
+    def stop(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self.redis.close()
+        self.valkey.stop()
+        self.postgres.stop()
+        self._log.close()
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "django", *arguments],
+            env=self.environment,
+            stdout=self._log,
+            stderr=self._log,
+            cwd="/",
+        )
+        self._processes.append(process)
+        return process
+
+    def finish(self, process: subprocess.Popen[bytes], *, within_seconds: float = 60) -> None:
+        assert process.wait(within_seconds) == 0, f"{process.args} failed; see {self._log.name}"
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGTERM)
+        self.finish(process, within_seconds=10)
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        with closing(psycopg2.connect(self.postgres.dsn)) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall()
+
+    def count(self, table: str) -> int:
+        return int(self.ask(f"SELECT count(*) FROM shop_{table}")[0][0])
+
+    def settle(self, *, within_seconds: float = 60) -> None:
+        """Wait until nothing is unpublished and the consumer has read to the end."""
+        eventually(self._is_quiet, within_seconds=within_seconds, what="all published and read")
+
+    def _is_quiet(self) -> bool:
+        # What the relay and the consumer believe of themselves: a mechanism that loses events
+        # settles too, and the verdict tells.
+        cursor = self.redis.hgetall("{shop}:cursor")
+        last = self.ask("SELECT max(id) FROM shop_tick")[0][0]
+        waiting = self.ask(
+            "SELECT count(*) FROM shop_outboxevent WHERE NOT pg_visible_in_snapshot(xid, "
+            "(SELECT snapshot FROM shop_tick ORDER BY id DESC LIMIT 1))"
+        )
+        if waiting != [(0,)] or cursor.get("at") != f"{last}-18446744073709551615":
+            return False
+        positions = dict(self.ask("SELECT partition, entry FROM shop_position"))
+        return all(
+            positions.get(int(name[1:]), "0-0") == top
+            for name, top in cursor.items()
+            if name[0] == "p" and name[1:].isdigit()
+        )
+
+    def verdict(self) -> Verdict:
+        """Lost, applied twice, and out of order: per key the versions must be 1, 2, 3, …"""
+        committed = {
+            event
+            for (event,) in self.ask("SELECT (body::json ->> 'id')::text FROM shop_outboxevent")
+        }
+        applied = self.ask("SELECT event::text, key, sequence FROM shop_applied ORDER BY id")
+        times = Counter(event for event, _, _ in applied)
+        sequences: dict[str, list[int]] = defaultdict(list)
+        for _, key, sequence in applied:
+            sequences[key].append(sequence)
+        return Verdict(
+            committed=len(committed),
+            lost=len(committed - times.keys()),
+            twice=sum(number - 1 for number in times.values()),
+            disordered=sum(
+                later != earlier + 1
+                for found in sequences.values()
+                for earlier, later in zip([0, *found], found, strict=False)
+            ),
+        )
