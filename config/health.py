@@ -9,6 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from config.placement.router import primaries, primary
+from outbox import streams
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +24,18 @@ def live(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 if every database answers and is migrated, else 503; streams are not needed to write."""
+    """200 if every database answers and is migrated, else 503.
+
+    Streams are only reported: writes go on without them, and events wait in the outbox.
+    """
     databases = {alias: _database(alias) for alias in primaries()}
     fit = all(state == "ready" for state in databases.values())
-    return JsonResponse(
-        {"status": "ready" if fit else "unready", "databases": databases},
-        status=200 if fit else 503,
-    )
+    body = {
+        "status": "ready" if fit else "unready",
+        "databases": databases,
+        "streams": "ready" if streams.connect().answers() else "no answer",
+    }
+    return JsonResponse(body, status=200 if fit else 503)
 
 
 def _database(alias: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
@@ -79,7 +80,9 @@ def load_from(source: str) -> Document:
 def public_set(signing_key: str) -> Document:
     """The JWK Set that publishes this PEM private key; `kid` is its RFC 7638 thumbprint."""
     private = load_pem_private_key(signing_key.encode(), password=None)
-    key = jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True)  # type: ignore[arg-type]
+    if not isinstance(private, EllipticCurvePrivateKey):
+        raise TypeError("JWT_SIGNING_KEY is not an elliptic curve key")
+    key = jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
     kid = thumbprint(key)
     return {"keys": [{**key, "kid": kid, "use": "sig", "alg": "ES256"}]}
 

@@ -1,6 +1,6 @@
-from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management.base import CommandParser
 from django.core.management.commands import migrate
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
@@ -15,26 +15,28 @@ class Command(migrate.Command):
     split the service would then believe in tables that it doesn't have.
     """
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.set_defaults(database=None)
 
-    def get_check_kwargs(self, options: dict[str, Any]) -> dict[str, Any]:
+    def get_check_kwargs(self, options: dict[str, Any]) -> Any:
+        # Django would ask the checks of the database None.
         chosen = options["database"]
         databases = [chosen] if chosen else list(primaries())
-        return {**super().get_check_kwargs(options), "databases": databases}
+        kwargs: Any = super().get_check_kwargs(options)
+        return {**kwargs, "databases": databases}
 
     def handle(self, *args: Any, **options: Any) -> None:
         for alias in primaries():
             _without_time_limit(alias)
         if label := options["app_label"]:
             options["database"] = options["database"] or primary(label)
-            return super().handle(*args, **options)
+            super().handle(*args, **options)
+            return
         for label in sorted(MigrationLoader(None).migrated_apps):
             if options["database"] in (None, primary(label)):
                 each = {"app_label": label, "database": primary(label), "run_syncdb": False}
                 super().handle(*args, **options | each)
-        return None
 
 
 def _without_time_limit(alias: str) -> None:
