@@ -49,17 +49,21 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance._state.adding:
+        if self._adding:
             self.fields["new_password"].required = True
             self.fields["new_password"].help_text = ""
             self.initial.setdefault("credit_limit", DEFAULT_CREDIT_LIMIT)
         else:
             self.initial["seen_version"] = self.instance.version
 
+    @property
+    def _adding(self) -> bool:
+        return self.instance.created_at is None
+
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
         seen = self.cleaned_data.get("seen_version")
-        if not self.instance._state.adding and seen != self.instance.version:
+        if not self._adding and seen != self.instance.version:
             raise forms.ValidationError(
                 f"The user has changed since you opened this page: it is at version "
                 f"{self.instance.version}, the form at {seen}. Load the page again."

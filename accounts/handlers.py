@@ -48,22 +48,22 @@ ON CONFLICT (order_id) DO NOTHING
 
 # The condition is judged on the row as it is once its lock is held, so two orders that race
 # can't both take the last of the credit. The CHECK constraint says the same again.
-TAKE_CREDIT = f"""
+TAKE_CREDIT = """
 UPDATE accounts_user
    SET credit_reserved = credit_reserved + %(amount)s,
        version = version + 1,
        updated_at = greatest(updated_at, %(now)s)
  WHERE id = %(user_id)s AND is_active AND credit_reserved + %(amount)s <= credit_limit
-RETURNING {", ".join(STATE_FIELDS)}
+RETURNING *
 """
 
-GIVE_BACK_CREDIT = f"""
+GIVE_BACK_CREDIT = """
 UPDATE accounts_user
    SET credit_reserved = credit_reserved - %(amount)s,
        version = version + 1,
        updated_at = greatest(updated_at, %(now)s)
  WHERE id = %(user_id)s
-RETURNING {", ".join(STATE_FIELDS)}
+RETURNING *
 """
 
 
@@ -148,36 +148,27 @@ def release_credit(command: ReleaseCredit) -> CreditReleased | None:
         if _inserted(command.order_id, Reservation.Status.RELEASED, now=now):
             return None
         reservation = Reservation.objects.select_for_update().get(pk=command.order_id)
-        if reservation.status != Reservation.Status.RESERVED:
+        held = reservation.amount
+        if held is None or reservation.status != Reservation.Status.RESERVED:
             return None
         reservation.status = Reservation.Status.RELEASED
         reservation.updated_at = now
         reservation.save(update_fields=["status", "updated_at"])
-        params = {
-            "user_id": reservation.user_id,
-            "amount": reservation.amount,
-            "now": now,
-        }
+        params = {"user_id": reservation.user_id, "amount": held, "now": now}
         [row] = User.objects.raw(GIVE_BACK_CREDIT, params, using=router.db_for_write(User))
-        assert reservation.amount is not None  # by accounts_only_tombstones_lack_amounts
-        event = CreditReleased(
-            user=row.state(), order_id=reservation.order_id, amount=reservation.amount
-        )
+        event = CreditReleased(user=row.state(), order_id=command.order_id, amount=held)
         _announce(event)
         return event
 
 
 def _reserve_or_refuse(command: ReserveCredit, *, now: datetime) -> CreditReserved | CreditRefused:
-    after = _taken(command, now=now)
-    if after is None:
+    while (after := _taken(command, now=now)) is None:
         # The user is locked before it is refused, so that the refusal takes its place among
         # the user's events, and says what was true then.
         user = _locked(command.user_id)
         if reason := rules.refusal(user, amount=command.amount):
             return _refuse(command, user, reason, now=now)
-        # Credit came back between the two statements; under the lock the next one succeeds.
-        after = _taken(command, now=now)
-        assert after is not None
+        # Credit came back between the two statements; under the lock the next turn succeeds.
     event = CreditReserved(user=after, order_id=command.order_id, amount=command.amount)
     _announce(event)
     return event
@@ -248,7 +239,7 @@ def _inserted(
     user_id, held = (command.user_id, command.amount) if command else (None, None)
     with connections[router.db_for_write(Reservation)].cursor() as cursor:
         cursor.execute(INSERT_RESERVATION_ONCE, [order_id, user_id, held, status, now, now])
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)
 
 
 def _email_after(command: UpdateUser) -> str:

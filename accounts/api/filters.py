@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from .. import queries
 
 
-class UserFilter(django_filters.FilterSet):
+class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
     email = django_filters.CharFilter(method="by_email", max_length=254, label="E-mail address")
     is_active = django_filters.TypedChoiceFilter(
         choices=[("true", "Yes"), ("false", "No")],

@@ -1,5 +1,7 @@
 """Who are you? Tokens for a password, tokens for a refresh token, and the key set."""
 
+from typing import Any
+
 from django.contrib.auth.hashers import check_password, make_password
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import cache_control
@@ -19,7 +21,7 @@ from .serializers import LoginSerializer, RefreshSerializer, TokensSerializer
 JWKS_SECONDS = 300  # how long anybody may keep the key set
 
 
-class TokenView(GenericAPIView):
+class TokenView(GenericAPIView[Any]):
     """What the two ways to a token share.
 
     No authentication: a client whose token has expired sends it along here too. Without it DRF

@@ -1,5 +1,7 @@
 """The shapes of accounts' HTTP bodies."""
 
+from typing import Any
+
 from rest_framework import serializers
 
 from ..domain.commands import DEFAULT_CREDIT_LIMIT
@@ -13,7 +15,7 @@ from .fields import (
 )
 
 
-class UserSerializer(serializers.Serializer):
+class UserSerializer(serializers.Serializer[Any]):
     """A user; written, the fields that may change. `version` is what the change is based on,
     where no If-Match can be sent (the browsable API's form carries it hidden)."""
 
@@ -43,24 +45,24 @@ class RegistrationSerializer(UserSerializer):
     version = serializers.IntegerField(read_only=True)
 
 
-class HistorySerializer(serializers.Serializer):
+class HistorySerializer(serializers.Serializer[Any]):
     """One version of a user: the event that made it, and the user as it was then."""
 
     version = serializers.IntegerField(read_only=True)
     event = serializers.CharField(read_only=True)
-    data = serializers.DictField(read_only=True)
+    data = serializers.DictField(read_only=True)  # type: ignore[assignment]
     recorded_at = InstantField(read_only=True)
 
 
-class LoginSerializer(serializers.Serializer):
+class LoginSerializer(serializers.Serializer[Any]):
     email = TextField(max_length=254)
     password = PasswordField()
 
 
-class RefreshSerializer(serializers.Serializer):
+class RefreshSerializer(serializers.Serializer[Any]):
     refresh = TextField(max_length=4096)
 
 
-class TokensSerializer(serializers.Serializer):
+class TokensSerializer(serializers.Serializer[Any]):
     access = serializers.CharField(read_only=True)
     refresh = serializers.CharField(read_only=True)

@@ -32,7 +32,7 @@ IF_MATCH = OpenApiParameter(
 )
 
 
-class UserList(ListAPIView):
+class UserList(ListAPIView[Any]):
     """Register a user; list those that the caller may see: staff all, a user itself."""
 
     permission_classes = (RegisterOrAuthenticated,)
@@ -43,7 +43,7 @@ class UserList(ListAPIView):
 
     def get_queryset(self) -> QuerySet[Any]:
         who = caller(self.request)
-        return queries.users() if who.is_staff else queries.users().filter(pk=who.id)
+        return queries.users() if who.is_staff else queries.users_with_id(who.id)
 
     def get_serializer_class(self) -> type[Serializer[Any]]:
         return RegistrationSerializer if self.request.method == "POST" else UserSerializer
@@ -64,7 +64,7 @@ class UserList(ListAPIView):
         return Response(body, status=201, headers=etag(user) | {"Location": location})
 
 
-class UserDetail(GenericAPIView):
+class UserDetail(GenericAPIView[Any]):
     """One user: the caller's own, or any for staff."""
 
     permission_classes = (IsAuthenticated,)
@@ -98,7 +98,7 @@ class UserDetail(GenericAPIView):
         return Response(self.get_serializer(user).data, headers=etag(user))
 
 
-class UserHistory(ListAPIView):
+class UserHistory(ListAPIView[Any]):
     """Every version that a user has had, the newest first."""
 
     permission_classes = (IsAuthenticated,)

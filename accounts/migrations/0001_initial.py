@@ -3,11 +3,11 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.text
-import outbox.fields
-import outbox.models
 import uuid_utils.compat
 from django.db import migrations, models
 
+import outbox.fields
+import outbox.models
 
 # History is written once. TRUNCATE stays with the owner: tests empty tables by it.
 APPEND_ONLY = migrations.RunSQL(

@@ -18,9 +18,7 @@ ORDER = UUID(int=77)
 
 
 def reserve(user_id: UUID, amount: str, order_id: UUID = ORDER):
-    return reserve_credit(
-        ReserveCredit(order_id=order_id, user_id=user_id, amount=Decimal(amount))
-    )
+    return reserve_credit(ReserveCredit(order_id=order_id, user_id=user_id, amount=Decimal(amount)))
 
 
 def release(order_id: UUID = ORDER):

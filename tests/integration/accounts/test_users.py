@@ -46,7 +46,7 @@ def test_a_registration_leaves_row_history_and_event(ada: UserState) -> None:
 
 
 def test_a_change_leaves_row_history_and_event(ada: UserState) -> None:
-    after = change(ada, name="Ada L.", password="another good one", credit_limit=Decimal("5"))
+    after = change(ada, name="Ada L.", password="another good one", credit_limit=Decimal(5))
     row = User.objects.get()
     assert row.state() == after
     assert check_password("another good one", row.password)

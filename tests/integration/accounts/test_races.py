@@ -1,0 +1,168 @@
+"""Two real connections at a time: the limit holds, and every fact happens once."""
+
+from decimal import Decimal
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from accounts import handlers
+from accounts.domain.commands import (
+    DeactivateUser,
+    RegisterUser,
+    ReleaseCredit,
+    ReserveCredit,
+    UpdateUser,
+)
+from accounts.domain.errors import CreditLimitBelowReserved, EmailTaken, StaleVersion
+from accounts.domain.events import CreditRefused, CreditReleased, CreditReserved, RefusalReason
+from accounts.domain.state import UserState
+from accounts.handlers import (
+    deactivate_user,
+    register_user,
+    release_credit,
+    reserve_credit,
+    update_user,
+)
+from accounts.models import OutboxEvent, Reservation, User
+from outbox.testing import published
+
+from .conftest import PASSWORD
+from .racing import in_turn, outcome, together
+
+
+def reserve(user: UserState, amount: str, order: int) -> Any:
+    return reserve_credit(
+        ReserveCredit(order_id=UUID(int=order), user_id=user.id, amount=Decimal(amount))
+    )
+
+
+def release(order: int) -> Any:
+    return release_credit(ReleaseCredit(order_id=UUID(int=order)))
+
+
+def rename(user: UserState, name: str) -> UserState:
+    return update_user(
+        UpdateUser(user_id=user.id, expected_version=user.version, by_staff=False, name=name)
+    )
+
+
+def kinds(results: list[Any]) -> list[str]:
+    return sorted(type(result).__name__ for result in results)
+
+
+def test_of_two_orders_for_the_last_credit_one_gets_it(ada: UserState) -> None:
+    for round_ in range(10):
+        results = together(
+            lambda: reserve(ada, "600.00", 2 * round_ + 1),  # noqa: B023
+            lambda: reserve(ada, "600.00", 2 * round_ + 2),  # noqa: B023
+        )
+        assert kinds(results) == ["CreditRefused", "CreditReserved"]
+        assert User.objects.get().credit_reserved == Decimal("600.00")
+        [winner] = [result for result in results if isinstance(result, CreditReserved)]
+        release(winner.order_id.int)
+
+
+def test_an_order_waits_for_another_and_is_judged_by_what_that_left(ada: UserState) -> None:
+    first, second = in_turn(lambda: reserve(ada, "600.00", 1), lambda: reserve(ada, "600.00", 2))
+    assert isinstance(first, CreditReserved)
+    assert isinstance(second, CreditRefused)
+    assert second.user is not None
+    assert second.user.credit_reserved == Decimal("600.00")
+
+
+def test_the_same_order_reserved_twice_at_once_is_reserved_once(ada: UserState) -> None:
+    for order in range(1, 6):
+        results = together(*[lambda: reserve(ada, "10.00", order)] * 2)  # noqa: B023
+        assert kinds(results) == ["CreditReserved", "NoneType"]
+    assert User.objects.get().credit_reserved == Decimal("50.00")
+
+
+def test_a_release_waits_for_the_reserve_that_it_undoes(ada: UserState) -> None:
+    _, released = in_turn(lambda: reserve(ada, "10.00", 1), lambda: release(1))
+    assert isinstance(released, CreditReleased)
+    assert User.objects.get().credit_reserved == 0
+
+
+def test_a_reserve_waits_for_the_release_that_overtook_it(ada: UserState) -> None:
+    _, refused = in_turn(lambda: release(1), lambda: reserve(ada, "10.00", 1))
+    assert isinstance(refused, CreditRefused)
+    assert refused.reason is RefusalReason.ORDER_ENDED
+
+
+def test_two_releases_at_once_give_back_once(ada: UserState) -> None:
+    for order in range(1, 6):
+        reserve(ada, "10.00", order)
+        assert kinds(together(*[lambda: release(order)] * 2)) == [  # noqa: B023
+            "CreditReleased",
+            "NoneType",
+        ]
+    assert User.objects.get().credit_reserved == 0
+
+
+def test_credit_that_comes_back_while_an_order_is_being_refused_is_reserved(
+    ada: UserState,
+) -> None:
+    reserve(ada, "1000.00", 1)
+    locked = handlers._locked
+
+    def release_then_lock(user_id: UUID) -> UserState | None:
+        with patch.object(handlers, "_locked", locked):
+            together(lambda: release(1))
+        return locked(user_id)
+
+    with patch.object(handlers, "_locked", release_then_lock):
+        event = reserve(ada, "1000.00", 2)
+    assert isinstance(event, CreditReserved)
+    assert User.objects.get().credit_reserved == Decimal("1000.00")
+
+
+def test_no_credit_is_reserved_for_a_user_who_is_being_deactivated(ada: UserState) -> None:
+    _, refused = in_turn(
+        lambda: deactivate_user(DeactivateUser(user_id=ada.id)),
+        lambda: reserve(ada, "10.00", 1),
+    )
+    assert isinstance(refused, CreditRefused)
+    assert refused.reason is RefusalReason.INACTIVE_USER
+
+
+def test_the_limit_is_not_lowered_past_a_reservation_that_is_being_made(ada: UserState) -> None:
+    lower = UpdateUser(
+        user_id=ada.id, expected_version=None, by_staff=True, credit_limit=Decimal("5.00")
+    )
+    _, error = in_turn(
+        lambda: reserve(ada, "10.00", 1), lambda: outcome(lambda: update_user(lower))
+    )
+    assert isinstance(error, CreditLimitBelowReserved)
+
+
+def test_of_two_changes_based_on_one_version_the_second_is_stale(ada: UserState) -> None:
+    _, error = in_turn(lambda: rename(ada, "one"), lambda: outcome(lambda: rename(ada, "two")))
+    assert isinstance(error, StaleVersion)
+    assert (error.expected, error.found) == (1, 2)
+    assert User.objects.get().name == "one"
+
+
+def test_of_two_registrations_of_one_address_the_second_is_refused() -> None:
+    def join(email: str) -> UserState:
+        return register_user(RegisterUser(name="x", email=email, password=PASSWORD))
+
+    _, error = in_turn(
+        lambda: join("x@example.com"), lambda: outcome(lambda: join("X@example.com"))
+    )
+    assert isinstance(error, EmailTaken)
+    assert (User.objects.count(), len(published(OutboxEvent))) == (1, 1)
+
+
+def test_the_events_of_one_user_are_recorded_in_the_order_of_its_versions(ada: UserState) -> None:
+    def orders(first: int) -> None:
+        for order in range(first, first + 15):
+            reserve(ada, "1.00", order)
+            if order % 3 == 0:
+                release(order)
+
+    failures = together(*[lambda n=n: orders(100 * n) for n in (1, 2, 3, 4)])
+    assert failures == [None] * 4
+    sequences = [event.sequence for event in published(OutboxEvent)]
+    assert sequences == list(range(1, 1 + 1 + 60 + 20))
+    held = Reservation.objects.filter(status="RESERVED").count()
+    assert User.objects.get().credit_reserved == held == 40
