@@ -32,7 +32,13 @@ REST_FRAMEWORK = {
         "rest_framework.throttling.AnonRateThrottle",
         "rest_framework.throttling.UserRateThrottle",
     ],
-    "DEFAULT_THROTTLE_RATES": {"anon": _env.throttle_anon, "user": _env.throttle_user},
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": _env.throttle_anon,
+        "user": _env.throttle_user,
+        # Counted apart, so that guessing passwords spends a budget of its own.
+        "register": _env.throttle_anon,
+        "token": _env.throttle_anon,
+    },
     # Without this DRF throttles by X-Forwarded-For, which any client writes as it likes.
     "NUM_PROXIES": _env.proxies,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
