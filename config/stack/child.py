@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 from urllib.parse import urlsplit
 
 from config.stack.processes import Recorded, send, session_members
-from config.stack.terminal import Log
+from config.stack.terminal import Output
 
 _READ_BYTES = 65_536
 _LINE_LIMIT_BYTES = 100_000
@@ -47,30 +48,35 @@ class Child:
     counts the death of the spawning *thread*.
     """
 
-    def __init__(self, spec: ProcessSpec, *, log: Log, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self, spec: ProcessSpec, *, output: Output, selector: selectors.BaseSelector
+    ) -> None:
         self.spec = spec
         self.started_at = time.monotonic()
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._log = log
+        self._output = output
         self._selector = selector
         self._rest = b""
-        self._process = subprocess.Popen(
-            spec.command,
-            cwd=spec.directory,
-            env=dict(spec.environment),
+        self._process = self._spawned()
+        self._pipe = cast(IO[bytes], self._process.stdout)
+        self.pid = self._process.pid
+        self.recorded = Recorded.of(self.pid)
+        os.set_blocking(self._pipe.fileno(), False)
+        self._selector.register(self._pipe, selectors.EVENT_READ, self)
+
+    def _spawned(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.spec.command,
+            cwd=self.spec.directory,
+            env=dict(self.spec.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            # One system call; it needs nothing that another thread (a server's start) may hold.
+            preexec_fn=_die_with_parent,  # noqa: PLW1509
         )
-        self.pid = self._process.pid
-        self.recorded = Recorded.of(self.pid) or Recorded(pid=self.pid, identity="")
-        assert self._process.stdout is not None
-        self._pipe = self._process.stdout
-        os.set_blocking(self._pipe.fileno(), False)
-        selector.register(self._pipe, selectors.EVENT_READ, self)
 
     @property
     def age_seconds(self) -> float:
@@ -80,6 +86,11 @@ class Child:
     def status(self) -> int | None:
         """As of `subprocess`: None while it runs, negative for a signal."""
         return self._process.poll()
+
+    @property
+    def last_words(self) -> str:
+        """The last line it wrote that isn't empty."""
+        return next((line for line in reversed(self.last_lines) if line), "it said nothing")
 
     @property
     def is_ready(self) -> bool:
@@ -125,7 +136,7 @@ class Child:
     def _say(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         self.last_lines.append(text)
-        self._log.line(self.spec.name, text)
+        self._output.line(self.spec.name, text)
 
 
 def answers(url: str) -> Ready:

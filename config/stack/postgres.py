@@ -41,7 +41,9 @@ class Postgres(Server):
 
     @property
     def password(self) -> str:
-        return kept_secret(self.directory / "password")
+        """Empty before the first start."""
+        file = self.directory / "password"
+        return file.read_text().strip() if file.exists() else ""
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement as superuser, in autocommit; its rows."""
@@ -114,7 +116,7 @@ class Postgres(Server):
         }
 
     def _answers(self, pid: int, port: int) -> bool:
-        # The server keeps this file; PostgreSQL manual, "postmaster.pid": line 1 pid, 4 port, 8 state.
+        # Lines of postmaster.pid (miscadmin.h of PostgreSQL): 1 the pid, 4 the port, 8 the state.
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 
-def main(email: str, password_file: str) -> None:
+def main(email: str, password_file: Path) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
 
@@ -20,7 +20,7 @@ def main(email: str, password_file: str) -> None:
     call_command("migrate", verbosity=0, interactive=False)
     if "accounts" in settings.SERVICES:
         call_command("seed_staff", email=email, password_file=password_file)
-    _superuser(email, Path(password_file).read_text().strip())
+    _superuser(email, password_file.read_text().strip())
 
 
 def _superuser(email: str, password: str) -> None:
@@ -33,4 +33,4 @@ def _superuser(email: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], Path(sys.argv[2]))

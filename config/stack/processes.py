@@ -14,19 +14,18 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A process as it was written down: the pid and what tells it from a later owner of that pid."""
+    """A process as it was written down: its pid, and what tells it from a later owner of it."""
 
     pid: int
     identity: str
 
     @classmethod
-    def of(cls, pid: int) -> "Recorded | None":
-        found = identity(pid)
-        return None if found is None else cls(pid=pid, identity=found)
+    def of(cls, pid: int) -> "Recorded":
+        return cls(pid=pid, identity=identity(pid) or "")
 
     @property
     def is_running(self) -> bool:
-        return identity(self.pid) == self.identity
+        return bool(self.identity) and identity(self.pid) == self.identity
 
 
 def identity(pid: int) -> str | None:
@@ -64,7 +63,7 @@ def session_members(leader: Recorded) -> list[int]:
         return [leader.pid]
     if identity(leader.pid) not in (leader.identity, None):
         return []
-    if not leader.identity.startswith(f"{_boot()}:"):
+    if not leader.identity.startswith(f"{_boot()}:"):  # of an earlier boot, or never seen
         return []
     return [pid for pid in _all_pids() if _session_of(pid) == leader.pid]
 
@@ -104,7 +103,7 @@ def _boot() -> str:
 
 def _identity_from_ps(pid: int) -> str | None:
     answer = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,
         check=False,

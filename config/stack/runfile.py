@@ -1,12 +1,13 @@
 """What is running, as the supervisor last wrote it down: `<root>/run.json`."""
 
+import signal
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from config.stack.files import read_json, write_json
-from config.stack.processes import Recorded
+from config.stack.processes import Recorded, send, session_members, wait_gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,14 @@ class ProcessState:
     pid: int | None
     state: str  # starting | running | restarting | stopped
     identity: str = ""
+    kind: str = "application"  # application | server
+
+    @classmethod
+    def of(
+        cls, name: str, pid: int | None, state: str, *, kind: str = "application"
+    ) -> "ProcessState":
+        identity = Recorded.of(pid).identity if pid else ""
+        return cls(name=name, pid=pid, state=state, identity=identity, kind=kind)
 
     @property
     def recorded(self) -> Recorded | None:
@@ -53,6 +62,20 @@ def read_run(root: Path) -> Run | None:
         )
     except (KeyError, TypeError):
         return None
+
+
+def end_leftovers(root: Path) -> None:
+    """End the processes that a killed supervisor left behind. Hold the root's lock.
+
+    They are told from strangers by more than their pids. Servers are not ended here: they are
+    asked to stop in good order, by their own start or stop.
+    """
+    run = read_run(root)
+    for process in run.processes if run else ():
+        if process.kind == "application" and process.recorded:
+            left = session_members(process.recorded)
+            send(left, signal.SIGKILL)
+            wait_gone(left, timeout_seconds=5.0)
 
 
 def _processes(found: Iterable[dict[str, Any]]) -> Iterable[ProcessState]:

@@ -66,12 +66,16 @@ class Servers:
         password = self._password("streams")
         return Valkey(self.root, "streams", append_only=True, password=password)
 
+    def arrange(self, *, standby: bool = True, ring: int = 3) -> None:
+        """Say which servers there are, without starting them: `addresses` are the last ones."""
+        self.standby = Standby(self.postgres) if standby else None
+        self.ring = tuple(self._node(f"ring-{number}") for number in range(ring))
+
     def start(self, *, standby: bool = True, ring: int = 3) -> Addresses:
         """Start them in parallel; return when each answers. On failure none is left running."""
         try:
             self.lock.take()
-            self.standby = Standby(self.postgres) if standby else None
-            self.ring = tuple(self._node(f"ring-{number}") for number in range(ring))
+            self.arrange(standby=standby, ring=ring)
             _together([self._start_databases, *(s.start for s in (self.streams, *self.ring))])
         except BaseException as error:
             with suppress(StackError, OSError):  # the first failure is the one to tell
@@ -82,8 +86,11 @@ class Servers:
             raise
         return self.addresses
 
-    def stop(self) -> None:
-        """Stop them in good order, the standby before its primary; also an earlier run's."""
+    def stop(self, *, release: bool = True) -> None:
+        """Stop them in good order, the standby before its primary; also an earlier run's.
+
+        Without `release` the root stays locked.
+        """
         if not self.root.exists():
             return
         self.lock.take()
@@ -96,7 +103,8 @@ class Servers:
                 *(own.get(node.name, node).stop for node in nodes),
             ]
         )
-        self.lock.release()
+        if release:
+            self.lock.release()
 
     @property
     def addresses(self) -> Addresses:

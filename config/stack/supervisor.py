@@ -8,7 +8,7 @@ from typing import Final
 
 from config.stack.child import Child, ProcessSpec
 from config.stack.errors import StackError
-from config.stack.terminal import Log
+from config.stack.terminal import Output
 from config.stack.watch import ServerWatch
 
 TICK_SECONDS: Final = 0.1
@@ -28,6 +28,7 @@ class Supervised:
         self.state = "stopped"  # starting | running | restarting | stopped
         self.young_deaths = 0
         self.due_at = 0.0
+        self.last_words = ""  # of the child that died last
 
     @property
     def pid(self) -> int | None:
@@ -50,11 +51,11 @@ class Supervisor:
     def __init__(
         self,
         *,
-        log: Log,
+        output: Output,
         servers: ServerWatch,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.log = log
+        self.output = output
         self.servers = servers
         self.changed = changed
         self.supervised: list[Supervised] = []
@@ -82,8 +83,7 @@ class Supervisor:
                 child.close()
         for child in children:
             if child.status and not self.stop_requests:
-                last = child.last_lines[-1] if child.last_lines else "it said nothing"
-                raise StackError(f"{child.spec.name} failed: {last}")
+                raise StackError(f"{child.spec.name} failed: {child.last_words}")
 
     def start(self, specs: Sequence[ProcessSpec]) -> None:
         """Start them all; `tick` then looks after them."""
@@ -101,6 +101,10 @@ class Supervisor:
         self.servers.look_after()
         if self._picture() != before:
             self.changed()
+
+    def states(self) -> list[tuple[str, int | None, str]]:
+        """(name, pid, state) of each process, the servers not among them."""
+        return [(one.spec.name, one.pid, one.state) for one in self.supervised]
 
     @property
     def all_ready(self) -> bool:
@@ -129,7 +133,7 @@ class Supervisor:
             self._listen()
         for child in children:
             if child.status is None:
-                self.log.warn(f"{child.spec.name} (pid {child.pid}) does not stop: killed")
+                self.output.warn(f"{child.spec.name} (pid {child.pid}) does not stop: killed")
             child.close()
 
     def _look_after(self, one: Supervised) -> None:
@@ -143,9 +147,10 @@ class Supervisor:
 
     def _mourn(self, one: Supervised, child: Child) -> None:
         child.close()
+        one.last_words = child.last_words
         delay = one.delay_seconds()
         when = f"in {delay:g} s" if delay else "now"
-        self.log.warn(f"{one.spec.name} {_how(child.status or 0)}; starting it again {when}")
+        self.output.warn(f"{one.spec.name} {_how(child.status or 0)}; starting it again {when}")
         one.child, one.state, one.due_at = None, "restarting", time.monotonic() + delay
         if not delay:
             self._start(one)
@@ -156,7 +161,7 @@ class Supervisor:
 
     def _spawn(self, spec: ProcessSpec) -> Child:
         try:
-            return Child(spec, log=self.log, selector=self._selector)
+            return Child(spec, output=self.output, selector=self._selector)
         except OSError as error:
             raise StackError(f"cannot start {spec.name}: {error.strerror}") from error
 
@@ -167,8 +172,8 @@ class Supervisor:
         for key, _ in self._selector.select(TICK_SECONDS):
             key.data.pump()
 
-    def _picture(self) -> list[tuple[int | None, str]]:
-        return [(one.pid, one.state) for one in self.supervised] + self.servers.picture()
+    def _picture(self) -> list[tuple[str, int | None, str]]:
+        return [*self.states(), *self.servers.states()]
 
 
 def _how(status: int) -> str:

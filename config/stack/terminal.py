@@ -17,11 +17,19 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 OURSELVES = "dev"
 
 
-class Log:
+class Output:
     """Lines of all processes, in the order in which they came."""
 
-    def __init__(self, file: Path, *, stream: TextIO | None = None, width: int = 15) -> None:
+    def __init__(
+        self,
+        file: Path,
+        *,
+        stream: TextIO | None = None,
+        only_notes: bool = False,
+        width: int = 15,
+    ) -> None:
         self.file = file
+        self._only_notes = only_notes
         self._stream: TextIO | None = stream or sys.stdout
         self._width = width
         self._colours: dict[str, int] = {OURSELVES: _BOLD}
@@ -31,7 +39,7 @@ class Log:
 
     def line(self, name: str, text: str) -> None:
         """One line of one process."""
-        self._write(name, text, colour=self._colour_of(name))
+        self._write(name, text, colour=self._colour_of(name), shown=not self._only_notes)
 
     def note(self, text: str) -> None:
         """A line of our own."""
@@ -45,12 +53,16 @@ class Log:
         self._print(text)
 
     def leave_terminal(self) -> None:
-        """From now on only the file gets the lines."""
+        """From now on only the file gets the lines; whoever reads our output sees its end."""
         self._stream = None
+        with self.file.with_name("supervisor.log").open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
 
-    def _write(self, name: str, text: str, *, colour: int) -> None:
+    def _write(self, name: str, text: str, *, colour: int, shown: bool = True) -> None:
         prefix = f"{name:<{self._width}} |"
-        self._print(f"{self._painted(prefix, colour)} {text}")
+        if shown:
+            self._print(f"{self._painted(prefix, colour)} {text}")
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         plain = _ESCAPES.sub("", text)
         self._to_file.emit(logging.makeLogRecord({"msg": f"{stamp} {prefix} {plain}"}))

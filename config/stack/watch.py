@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from config.stack.errors import StackError
-from config.stack.terminal import Log
+from config.stack.terminal import Output
 
 RETRY_SECONDS: Final = 2.0
 
@@ -28,9 +28,9 @@ class ServerWatch:
     between: the processes' environments are then out of date.
     """
 
-    def __init__(self, servers: Sequence[Restartable], *, log: Log) -> None:
+    def __init__(self, servers: Sequence[Restartable], *, output: Output) -> None:
         self._servers = servers
-        self._log = log
+        self._output = output
         self._starting: dict[str, threading.Thread] = {}
         self._due_at: dict[str, float] = {}
         self._ports = {server.name: server.port for server in servers}
@@ -44,9 +44,6 @@ class ServerWatch:
                 del self._starting[server.name]
             elif thread is None and server.pid is None:
                 self._restart(server)
-
-    def picture(self) -> list[tuple[int | None, str]]:
-        return [(pid, state) for _, pid, state in self.states()]
 
     def states(self) -> list[tuple[str, int | None, str]]:
         """(name, pid, state) of each."""
@@ -65,7 +62,7 @@ class ServerWatch:
     def _restart(self, server: Restartable) -> None:
         if time.monotonic() < self._due_at.get(server.name, 0.0):
             return
-        self._log.warn(f"{server.name} died; starting it again now")
+        self._output.warn(f"{server.name} died; starting it again now")
         thread = threading.Thread(target=self._start, args=[server], name=server.name)
         self._starting[server.name] = thread
         self._due_at[server.name] = time.monotonic() + RETRY_SECONDS
@@ -75,7 +72,7 @@ class ServerWatch:
         try:
             server.start()
         except StackError as error:
-            self._log.warn(str(error))
+            self._output.warn(str(error))
             return
         if server.port != self._ports[server.name]:
             self.moved = server.name
