@@ -71,31 +71,15 @@ class Envelope:
 
         Raises MalformedEnvelope, saying what is wrong, for anything else.
         """
-        try:
-            event = json.loads(text)
-        except (ValueError, RecursionError) as exc:
-            raise MalformedEnvelope("the entry is not JSON") from exc
-        if not isinstance(event, dict):
-            raise MalformedEnvelope("the entry is not a JSON object")
-        if missing := [name for name in REQUIRED if name not in event]:
-            raise MalformedEnvelope(f"the event lacks {', '.join(missing)}")
-        if event["specversion"] != "1.0":
-            raise MalformedEnvelope(f"specversion {event['specversion']!r} is not 1.0")
-        for name in ("source", "type", "subject", "partitionkey"):
-            if not isinstance(event[name], str) or not event[name]:
-                raise MalformedEnvelope(f"{name} is not a text")
-        sequence, data = event["sequence"], event.get("data", {})
-        if not isinstance(sequence, int) or isinstance(sequence, bool):
-            raise MalformedEnvelope("sequence is not a whole number")
-        if not isinstance(data, dict):
-            raise MalformedEnvelope("data is not an object")
+        event = _object(text)
+        _check(event)
         try:
             return cls(
                 type=event["type"],
                 subject=event["subject"],
                 partitionkey=event["partitionkey"],
-                sequence=sequence,
-                data=data,
+                sequence=event["sequence"],
+                data=event.get("data", {}),
                 time=datetime.fromisoformat(event["time"]),
                 id=UUID(event["id"]),
                 source=event["source"],
@@ -103,3 +87,27 @@ class Envelope:
             )
         except (TypeError, ValueError, AttributeError) as exc:
             raise MalformedEnvelope(f"id or time is malformed: {exc}") from exc
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedEnvelope("the entry is not JSON") from exc
+    if not isinstance(event, dict):
+        raise MalformedEnvelope("the entry is not a JSON object")
+    return event
+
+
+def _check(event: dict[str, Any]) -> None:
+    if missing := [name for name in REQUIRED if name not in event]:
+        raise MalformedEnvelope(f"the event lacks {', '.join(missing)}")
+    if event["specversion"] != "1.0":
+        raise MalformedEnvelope(f"specversion {event['specversion']!r} is not 1.0")
+    for name in ("source", "type", "subject", "partitionkey"):
+        if not isinstance(event[name], str) or not event[name]:
+            raise MalformedEnvelope(f"{name} is not a text")
+    if type(event["sequence"]) is not int:
+        raise MalformedEnvelope("sequence is not a whole number")
+    if not isinstance(event.get("data", {}), dict):
+        raise MalformedEnvelope("data is not an object")

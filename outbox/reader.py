@@ -99,7 +99,7 @@ class Reader:
         if deliveries:
             try:
                 self._apply(deliveries)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is met event by event
                 log.info("%s goes event by event: %s", self.name, described(exc))
                 self._recover()
                 self._apply_singly(deliveries)
@@ -122,44 +122,38 @@ class Reader:
         self._positions.update(ends)
 
     def _apply_singly(self, deliveries: Sequence[Delivery]) -> None:
+        """Each event in a transaction of its own: what fails for good is parked, alone."""
         self._positions = self._inbox.committed()
         for delivery in deliveries:
-            tries = 0
-            for failures in count(1):
+            failed: list[Exception] = []
+            for attempt in count(1):
                 if self._stopping.is_set() or self._is_applied(delivery):
                     break
                 try:
-                    if tries < TRIES:
+                    if len(failed) < TRIES:
                         self._apply([delivery])
                     else:
-                        self._park(delivery, error, tries)
-                    break
-                except Exception as exc:
+                        self._park(delivery, failed)
+                except Exception as exc:  # noqa: BLE001 - whatever a handler raises is kept, not lost
                     self._recover()
                     if not is_transient(exc):
-                        tries, error = tries + 1, exc
+                        failed.append(exc)
                     elif not isinstance(exc, Fenced):
                         log.warning("%s tries again: %s", self.name, described(exc))
-                    self._pause(failures)
+                    self._pause(attempt)
                     self._positions = self._inbox.committed()
 
     def _is_applied(self, delivery: Delivery) -> bool:
         return order(delivery.id) <= order(self._positions[delivery.partition])
 
-    def _park(self, delivery: Delivery, error: BaseException, tries: int) -> None:
+    def _park(self, delivery: Delivery, failed: Sequence[Exception]) -> None:
+        partition = delivery.partition
         with transaction.atomic(using=self._tables.alias):
-            self._inbox.move(
-                {delivery.partition: (self._positions[delivery.partition], delivery.id)}
-            )
-            self._parking.park(delivery, error, attempts=tries)
-        self._positions[delivery.partition] = delivery.id
-        log.error(
-            "%s parked %s of key %s: %s",
-            self.name,
-            delivery.id,
-            delivery.key or "unknown",
-            described(error),
-        )
+            self._inbox.move({partition: (self._positions[partition], delivery.id)})
+            self._parking.park(delivery, failed[-1], attempts=len(failed))
+        self._positions[partition] = delivery.id
+        key = delivery.key or "unknown"
+        log.error("%s parked %s of key %s: %s", self.name, delivery.id, key, described(failed[-1]))
 
     def _recover(self) -> None:
         # Memory may be wrong after an error; the next step asks the table, under its lock.

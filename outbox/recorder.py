@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +19,10 @@ from .partitions import partition_count, partition_of
 last_write: ContextVar[MappingProxyType[str, int]] = ContextVar(
     "outbox_last_write", default=MappingProxyType({})
 )
+
+
+# The transaction (and its savepoints) that each connection last promised a nudge for.
+_nudged: WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, tuple[str, ...]]] = WeakKeyDictionary()
 
 
 def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
@@ -49,7 +53,6 @@ def _nudge_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> N
     # One nudge a transaction, not one an event. The open savepoints belong to the mark: a
     # hook that was registered in a savepoint goes when that is rolled back.
     mark = (xid, tuple(connection.savepoint_ids))
-    holder: Any = connection
-    if getattr(holder, "_outbox_nudge", None) != mark:
-        holder._outbox_nudge = mark
+    if _nudged.get(connection) != mark:
+        _nudged[connection] = mark
         transaction.on_commit(partial(streams.nudge, label), using=connection.alias, robust=True)

@@ -67,7 +67,7 @@ def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
     tick = ticks.filter(pk=tick_id).first() if at else None
     if tick is None:
         return events.count(), events.order_by("id").values_list("pk", flat=True).first()
-    previous = ticks.filter(pk=tick.prev).first() or tick
+    previous = ticks.filter(pk=tick.prev or 0).first() or tick
     event = found.connection.ops.quote_name(found.event._meta.db_table)
     with found.connection.cursor() as cursor:
         cursor.execute(
@@ -83,10 +83,12 @@ def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
 
 
 def _age_seconds(found: Tables, row: int | None) -> float | None:
-    body = found.event._default_manager.using(found.alias).filter(pk=row).values_list("body")
+    if row is None:
+        return None
+    event = found.event._default_manager.using(found.alias).filter(pk=row).first()
     try:
-        recorded = Envelope.decode(body[0][0]).time if row is not None else None
-    except (IndexError, MalformedEnvelope):
+        recorded = Envelope.decode(event.body).time if event else None
+    except MalformedEnvelope:
         return None
     return max(0.0, (datetime.now(UTC) - recorded).total_seconds()) if recorded else None
 

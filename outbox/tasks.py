@@ -44,7 +44,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
     if ended is relaying.Ended.LINGERED:
         self.apply_async(
             (label,),
-            queue=(self.request.delivery_info or {}).get("routing_key"),
+            queue=str((self.request.delivery_info or {}).get("routing_key") or label),
             expires=HANDOVER_SECONDS,
         )
 

@@ -5,12 +5,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import redis
 
 from config.stack.postgres import Postgres
@@ -85,13 +83,10 @@ class Project:
         self.finish(process, within_seconds=10)
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
-        with closing(psycopg2.connect(self.postgres.dsn)) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall()
+        return self.postgres.query(statement)
 
     def count(self, table: str) -> int:
-        return int(self.ask(f"SELECT count(*) FROM shop_{table}")[0][0])
+        return int(self.ask(f"SELECT count(*) FROM shop_{table}")[0][0])  # noqa: S608
 
     def settle(self, *, within_seconds: float = 60) -> None:
         """Wait until nothing is unpublished and the consumer has read to the end."""

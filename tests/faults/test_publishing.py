@@ -23,7 +23,7 @@ class Schedule:
     def __init__(self, project: Project, *relay_options: str) -> None:
         self._project = project
         self._options = relay_options
-        self._chance = random.Random(SEED)
+        self._chance = random.Random(SEED)  # noqa: S311
         self._relays = [self._relay(), self._relay()]
 
     def run(self, writers: subprocess.Popen[bytes]) -> None:

@@ -29,30 +29,27 @@ class Command(BaseCommand):
         stopping = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
-        waiting = ""
+        if once:
+            relay.run(found, streams.connect(), stopping=stopping, linger_seconds=0.0)
+            return
+        told = ""
         while not stopping.is_set():
-            try:
-                ended = relay.run(
-                    found,
-                    streams.connect(),
-                    stopping=stopping,
-                    exclusive=not shared,
-                    **({"linger_seconds": 0.0} if once else {}),
-                )
-                reason = str(ended.value)
-            except StreamsMisconfigured:
-                raise
-            except (OutboxError, DatabaseError) as exc:
-                if once:
-                    raise
-                reason = " ".join(str(exc).split())
-            else:
-                if once and ended is not relay.Ended.TAKEN:
-                    return
-            if not stopping.is_set() and reason != waiting:
+            reason = _relay(found, stopping, exclusive=not shared)
+            if reason != told and not stopping.is_set():
                 self.stderr.write(f"{found.label}: {reason}; trying again each second")
-                waiting = reason
+                told = reason
             stopping.wait(AGAIN_SECONDS)
+
+
+def _relay(found: tables.Tables, stopping: threading.Event, *, exclusive: bool) -> str:
+    """Publish until something ends it; the reason in one line."""
+    try:
+        ended = relay.run(found, streams.connect(), stopping=stopping, exclusive=exclusive)
+    except StreamsMisconfigured:
+        raise
+    except (OutboxError, DatabaseError) as exc:
+        return " ".join(str(exc).split())
+    return str(ended.value)
 
 
 def _only_one() -> tables.Tables:

@@ -4,9 +4,7 @@ from .models import Applied
 
 
 def apply(envelope: Envelope) -> None:
-    Applied.objects.create(
-        event=envelope.id, key=envelope.partitionkey, sequence=envelope.sequence
-    )
+    Applied.objects.create(event=envelope.id, key=envelope.partitionkey, sequence=envelope.sequence)
 
 
 CONSUMERS = {"ledger": {"shop.item.changed.v1": apply}}

@@ -1,20 +1,21 @@
 """An aggregate that changes, the outbox's tables, and a ledger of what was applied."""
 
 from django.db import models
+
 from outbox import models as outbox
 
 
-class Item(models.Model):
+class Item(models.Model):  # noqa: DJ008
     version = models.PositiveIntegerField(default=0)
 
 
-class Unrelated(models.Model):
+class Unrelated(models.Model):  # noqa: DJ008
     """Written before the item, to take a transaction id early."""
 
     note = models.TextField()
 
 
-class Applied(models.Model):
+class Applied(models.Model):  # noqa: DJ008
     """One effect; its id is the order in which effects happened."""
 
     id = models.BigAutoField(primary_key=True)

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
+
 from outbox import recorder
 from outbox.envelope import Envelope
 
@@ -36,7 +37,8 @@ class Command(BaseCommand):
         share = options["events"] // options["writers"]
         threads = [
             threading.Thread(
-                target=write, args=(random.Random(options["seed"] + n), share, deadline, options)
+                target=write,
+                args=(random.Random(options["seed"] + n), share, deadline, options),  # noqa: S311
             )
             for n in range(options["writers"])
         ]

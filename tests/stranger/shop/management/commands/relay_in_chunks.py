@@ -1,4 +1,5 @@
 from django.core.management.base import CommandParser
+
 from outbox import streams, ticks
 from outbox.management.commands import relay
 

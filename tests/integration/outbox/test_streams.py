@@ -1,0 +1,280 @@
+"""One behaviour suite for the real streams and the ones in memory."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from outbox.errors import (
+    CursorMoved,
+    StreamDamaged,
+    StreamsMisconfigured,
+    StreamsUnavailable,
+)
+from outbox.streams import Entry, Streams
+from outbox.testing import MemoryStreams
+from tests.waiting import eventually
+
+START = dict.fromkeys(range(16), "0-0")
+
+
+class RealFaults:
+    """What can happen to a real server's streams."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+
+    def flush(self) -> None:
+        self.redis.flushall()
+
+    def drop(self, label: str, partition: int) -> None:
+        self.redis.delete(f"{{{label}}}:events:{partition}")
+
+    def add_foreign(self, label: str, partition: int, entry_id: str, body: bytes) -> None:
+        self.redis.xadd(f"{{{label}}}:events:{partition}", {"event": body}, id=entry_id)
+
+
+@pytest.fixture(params=["real", "memory"])
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    """Streams, and the hand that damages them."""
+    if request.param == "memory":
+        memory = MemoryStreams()
+        yield memory, memory
+    else:
+        streams = request.getfixturevalue("streams")
+        faults = RealFaults(request.getfixturevalue("valkey").url)
+        yield streams, faults
+        faults.redis.close()
+
+
+def read(streams: Any, after: dict[int, str] | None = None, **options: Any) -> list[Entry]:
+    return streams.read("shop", after or START, **{"count": 100, "block_seconds": 0.01} | options)
+
+
+def test_what_is_published_is_read_in_order(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-3", tick=5, rows=[(1, 0, "a"), (3, 0, "b")])
+    streams.publish("shop", expected="5-3", at="6-9", tick=6, rows=[(2, 0, "c"), (9, 4, "d")])
+    assert sorted(read(streams), key=lambda entry: entry.id) == [
+        Entry(0, "5-1", b"a"),
+        Entry(0, "5-3", b"b"),
+        Entry(0, "6-2", b"c"),
+        Entry(4, "6-9", b"d"),
+    ]
+    assert read(streams, START | {0: "5-3", 4: "6-9"}) == [Entry(0, "6-2", b"c")]
+
+
+def test_count_bounds_each_partition(place):
+    streams, _ = place
+    rows = [(n, n % 2, str(n)) for n in range(1, 9)]
+    streams.publish("shop", expected="", at="5-8", tick=5, rows=rows)
+    assert len(read(streams, count=3)) == 6
+
+
+def test_the_cursor_tells_where_publishing_stands(place):
+    streams, _ = place
+    assert streams.cursor("shop").at == ""
+    streams.publish(
+        "shop", expected="", at="5-9", tick=5, rows=[(1, 2, "a")], snapshot="3:9:", origin="7.1"
+    )
+    cursor = streams.cursor("shop")
+    assert (cursor.at, cursor.tops, cursor.snapshot, cursor.origin) == (
+        "5-9",
+        {2: "5-1"},
+        "3:9:",
+        "7.1",
+    )
+
+
+def test_a_cursor_that_is_elsewhere_refuses_and_nothing_is_written(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    with pytest.raises(CursorMoved) as refused:
+        streams.publish("shop", expected="4-1", at="6-1", tick=6, rows=[(1, 1, "b")])
+    assert refused.value.found == "5-1"
+    assert [entry.id for entry in read(streams)] == ["5-1"]
+
+
+def test_what_is_there_already_is_added_once(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-2", tick=5, rows=[(1, 0, "a"), (2, 0, "b")])
+    streams.rewind("shop", expected="5-2")
+    assert streams.cursor("shop").at == ""
+    streams.publish(
+        "shop", expected="", at="5-3", tick=5, rows=[(1, 0, "a"), (2, 0, "b"), (3, 0, "c")]
+    )
+    assert [entry.id for entry in read(streams)] == ["5-1", "5-2", "5-3"]
+
+
+def test_a_rewind_by_one_who_is_late_changes_nothing(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    streams.rewind("shop", expected="4-1")
+    assert streams.cursor("shop").at == "5-1"
+
+
+def test_a_flushed_server_refuses_the_next_chunk(place):
+    streams, faults = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    faults.flush()
+    with pytest.raises(CursorMoved) as refused:
+        streams.publish("shop", expected="5-1", at="5-2", tick=5, rows=[(2, 0, "b")])
+    assert refused.value.found == ""
+    assert read(streams) == []
+
+
+def test_a_lost_stream_is_named_before_anything_is_written(place):
+    streams, faults = place
+    streams.publish("shop", expected="", at="5-2", tick=5, rows=[(1, 0, "a"), (2, 7, "b")])
+    faults.drop("shop", 7)
+    with pytest.raises(StreamDamaged, match="events:7") as refused:
+        streams.publish("shop", expected="5-2", at="6-3", tick=6, rows=[(3, 0, "c")])
+    assert not refused.value.foreign
+    assert [entry.id for entry in read(streams)] == ["5-1"]
+
+
+def test_a_foreign_entry_ahead_of_ours_is_named_not_taken_for_ours(place):
+    streams, faults = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    faults.add_foreign("shop", 0, "9-0", b"from a stranger")
+    with pytest.raises(StreamDamaged, match="events:0") as refused:
+        streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
+    assert refused.value.foreign
+    streams.rewind("shop", expected="5-1", drop=refused.value.key)
+    streams.publish("shop", expected="", at="6-2", tick=5, rows=[(1, 0, "a")])
+    assert [entry.id for entry in read(streams)] == ["5-1"]
+
+
+def test_an_entry_beyond_the_cursor_is_not_given_to_consumers(place):
+    streams, faults = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    faults.add_foreign("shop", 0, "5-9", b"from a stranger")
+    assert [entry.id for entry in read(streams)] == ["5-1"]
+
+
+def test_another_number_of_partitions_is_refused(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    streams.partitions = 8
+    with pytest.raises(StreamsMisconfigured, match="16 partitions"):
+        streams.cursor("shop")
+    with pytest.raises(StreamsMisconfigured, match="16 partitions"):
+        streams.publish("shop", expected="5-1", at="6-1", tick=6)
+
+
+def test_services_keep_apart(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    assert streams.cursor("bank").at == ""
+    assert streams.read("bank", START, count=10, block_seconds=0.01) == []
+    assert (streams.entries("shop"), streams.entries("bank")) == (1, 0)
+
+
+def test_only_one_nudge_waits(place):
+    streams, _ = place
+    assert streams.nudge("shop")
+    assert streams.nudge("shop")
+    assert streams.wait_nudge("shop", timeout_seconds=1) == "go"
+    assert streams.wait_nudge("shop", timeout_seconds=0.01) == ""
+
+
+def test_a_nudge_wakes_who_waits(place):
+    streams, _ = place
+    woken: list[str] = []
+    waiting = threading.Thread(
+        target=lambda: woken.append(streams.wait_nudge("shop", timeout_seconds=10))
+    )
+    waiting.start()
+    streams.nudge("shop", "stop")
+    waiting.join(10)
+    assert woken == ["stop"]
+
+
+def test_a_reader_that_waits_gets_what_is_published_meanwhile(place):
+    streams, _ = place
+    found: list[Entry] = []
+
+    def wait() -> None:
+        # The server may wake a reader between an entry and its cursor; the next look has both.
+        eventually(
+            lambda: found.extend(read(streams, block_seconds=1)) or found,
+            within_seconds=10,
+            what="an entry",
+        )
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    waiting.join(10)
+    assert [entry.id for entry in found] == ["5-1"]
+
+
+def test_what_is_behind_is_counted_across_partitions_and_steps(place):
+    streams, _ = place
+    rows = [(n, n % 2, "x") for n in range(1, 4001)]
+    streams.publish("shop", expected="", at="5-4000", tick=5, rows=rows)
+    assert streams.behind("shop", START) == (4000, "5-1")
+    assert streams.behind("shop", START | {0: "5-4000"}) == (2000, "5-1")
+    assert streams.behind("shop", START | {0: "5-4000", 1: "5-3999"}) == (0, "")
+
+
+# -- what only a real server can do to us ---------------------------------------------------
+
+
+def test_a_key_of_another_type_is_named(streams: Streams, valkey: Any):
+    with redis.Redis.from_url(valkey.url) as client:
+        client.set("{shop}:events:3", "something else")
+    with pytest.raises(StreamsMisconfigured, match="events:3"):
+        streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    assert streams.cursor("shop").at == ""
+
+
+def test_a_server_that_may_evict_is_refused(streams: Streams, valkey: Any):
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(StreamsMisconfigured, match="noeviction"):
+                streams.check()
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    streams.check()
+
+
+def test_a_full_server_takes_nothing_and_loses_nothing(streams: Streams, valkey: Any):
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(StreamsUnavailable, match="takes no writes"):
+                streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
+        finally:
+            client.config_set("maxmemory", "0")
+    streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
+    assert [entry.id for entry in read(streams)] == ["5-1", "6-2"]
+
+
+def test_a_wrong_password_is_said_clearly(valkey: Any):
+    streams = Streams(valkey.url.replace(valkey.password, "wrong"), partitions=16)
+    with pytest.raises(StreamsMisconfigured, match="refuses us"):
+        streams.check()
+
+
+def test_a_dead_server_neither_fails_a_nudge_nor_is_asked_again_at_once(
+    caplog: pytest.LogCaptureFixture, unused_url: str
+):
+    streams = Streams(unused_url, partitions=16)
+    assert not streams.nudge("shop")
+    assert not streams.nudge("shop")
+    assert len(caplog.records) == 1
+    with pytest.raises(StreamsUnavailable):
+        streams.cursor("shop")
+
+
+@pytest.fixture
+def unused_url() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"redis://127.0.0.1:{listener.getsockname()[1]}/0"

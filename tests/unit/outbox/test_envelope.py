@@ -1,0 +1,102 @@
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outbox.envelope import Envelope
+from outbox.errors import MalformedEnvelope
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+def an_envelope(**changed: object) -> Envelope:
+    facts = {
+        "type": "shop.item.changed.v1",
+        "subject": "item-1",
+        "partitionkey": "item-1",
+        "sequence": 3,
+        "data": {"name": "Grüße\u0000", "price": "12.30"},
+        "time": datetime(2026, 11, 23, 6, 30, tzinfo=UTC),
+    }
+    return Envelope(**facts | changed)  # type: ignore[arg-type]
+
+
+@given(subject=TEXT, key=TEXT, sequence=st.integers(), data=st.dictionaries(st.text(), JSON))
+def test_what_was_encoded_is_decoded(subject, key, sequence, data):
+    envelope = an_envelope(subject=subject, partitionkey=key, sequence=sequence, data=data)
+    assert Envelope.decode(envelope.encode()) == envelope
+
+
+def test_it_is_a_cloud_event():
+    envelope = an_envelope(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert json.loads(envelope.encode()) == {
+        "specversion": "1.0",
+        "id": str(envelope.id),
+        "source": "/shop",
+        "type": "shop.item.changed.v1",
+        "subject": "item-1",
+        "time": "2026-11-23T06:30:00Z",
+        "datacontenttype": "application/json",
+        "partitionkey": "item-1",
+        "sequence": 3,
+        "data": {"name": "Grüße\u0000", "price": "12.30"},
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+
+
+def test_ids_follow_time():
+    assert an_envelope().id < an_envelope().id
+
+
+@pytest.mark.parametrize("value", [Decimal("1.00"), float("nan"), object(), datetime.now(UTC)])
+def test_what_json_cannot_hold_is_refused_at_the_write(value):
+    with pytest.raises((TypeError, ValueError)):
+        an_envelope(data={"value": value}).encode()
+
+
+def test_unknown_attributes_are_passed_over():
+    event = json.loads(an_envelope().encode()) | {"dataschema": "https://example.com/1"}
+    assert Envelope.decode(json.dumps(event)).subject == "item-1"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"specversion": "2.0"}, "specversion"),
+        ({"id": "not-a-uuid"}, "id or time"),
+        ({"id": 7}, "id or time"),
+        ({"time": "yesterday"}, "id or time"),
+        ({"type": ""}, "type"),
+        ({"subject": None}, "subject"),
+        ({"partitionkey": 5}, "partitionkey"),
+        ({"sequence": "3"}, "sequence"),
+        ({"sequence": True}, "sequence"),
+        ({"data": []}, "data"),
+    ],
+)
+def test_a_malformed_event_is_refused_by_name(change, told):
+    event = json.loads(an_envelope().encode()) | change
+    with pytest.raises(MalformedEnvelope, match=told):
+        Envelope.decode(json.dumps(event))
+
+
+@pytest.mark.parametrize("missing", ["specversion", "id", "type", "partitionkey", "time"])
+def test_a_missing_attribute_is_named(missing):
+    event = json.loads(an_envelope().encode())
+    del event[missing]
+    with pytest.raises(MalformedEnvelope, match=missing):
+        Envelope.decode(json.dumps(event))
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"not json", b"[]", b"7", b"[" * 100_000])
+def test_what_is_no_event_is_refused(text):
+    with pytest.raises(MalformedEnvelope):
+        Envelope.decode(text)
