@@ -168,7 +168,7 @@ def read(source: Mapping[str, str]) -> Environment:
     service = get("SERVICE", _choice(*SHAPES), good="all, accounts or orders", default="all")
     if debug and service:
         get.source = {**_stack_variables(source, service), **source}
-    services = SHAPES.get(service, ())
+    services = SHAPES.get(service, SERVICES)
     has_accounts = "accounts" in services
     environment = Environment(
         service=service,

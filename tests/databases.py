@@ -50,11 +50,16 @@ def drop(admin_dsn: str, *, name: str) -> None:
 def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
     """Every alias of this process, in every thread, from now on."""
     parts = parse_dsn(admin_dsn)
+    close_connections()
     for alias in connections:
-        connections[alias].close()
         connections.settings[alias].update(
             NAME=name, PASSWORD=password, HOST=parts["host"], PORT=parts["port"]
         )
+
+
+def close_connections() -> None:
+    for alias in connections:
+        connections[alias].close()
 
 
 def urls(admin_dsn: str, *, name: str, password: str, services: Any) -> dict[str, str]:
@@ -76,8 +81,8 @@ def _make_template(cursor: Any, admin_dsn: str, template: str, services: dict[st
     point_connections_at(admin_dsn, name=unfinished, password=password)
     options = {alias: dict(connections.settings[alias]["OPTIONS"]) for alias in connections}
     call_command("migrate", verbosity=0, interactive=False)
+    close_connections()
     for alias in connections:
-        connections[alias].close()
         connections.settings[alias]["OPTIONS"].update(options[alias])
     cursor.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{template}"')
     _drop_old_templates(cursor)

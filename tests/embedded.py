@@ -109,6 +109,7 @@ def django_db_setup(
         databases.create(postgres.dsn, name=name, password=ROLE_PASSWORD)
         databases.point_connections_at(postgres.dsn, name=name, password=ROLE_PASSWORD)
     yield
+    databases.close_connections()
     databases.drop(postgres.dsn, name=name)
 
 
@@ -141,16 +142,34 @@ def environment(
     """Makes the environment of a process beside the test, on the same database."""
     from tests import databases
 
+    return _environments(postgres, databases.name_for(worker))
+
+
+@pytest.fixture
+def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., dict[str, str]]]:
+    """Like `environment`, on a database of the test's own: provisioned, nothing migrated."""
+    from config.placement.provision import provision
+    from tests import databases
+
+    name = databases.name_for(f"{worker}_blank")
+    services = surroundings.SHAPES["all"]
+    provision(postgres.dsn, database=name, services=dict.fromkeys(services, ROLE_PASSWORD))
+    yield _environments(postgres, name)
+    databases.drop(postgres.dsn, name=name)
+
+
+def _environments(postgres: "Postgres", database: str) -> Callable[..., dict[str, str]]:
+    from tests import databases
+
     def make(shape: str = surroundings.SHAPE, **more: str) -> dict[str, str]:
-        given = surroundings.variables(shape)
-        given |= databases.urls(
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        addresses = databases.urls(
             postgres.dsn,
-            name=databases.name_for(worker),
+            name=database,
             password=ROLE_PASSWORD,
             services=surroundings.SHAPES[shape],
         )
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        return {**inherited, **given, **more, "DJANGO_SETTINGS_MODULE": "config.settings"}
+        return {**inherited, **surroundings.variables(shape), **addresses, **more}
 
     return make
 

@@ -1,0 +1,141 @@
+"""The same database under each shape in turn: it can be split, and put together again."""
+
+from collections.abc import Callable
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from config.stack.servers import Postgres
+from tests.manage import manage, managed
+from tests.surroundings import SHAPES
+
+Environments = Callable[..., dict[str, str]]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.shape("accounts", "orders")]
+
+
+# One process for all four: starting one is what takes the time.
+CLEANLY = """
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("migrate", check_unapplied=True)
+call_command("makemigrations", check_changes=True, dry_run=True)
+call_command("showmigrations")
+"""
+
+
+def rows(address: str, statement: str, *values: str) -> list[tuple[object, ...]]:
+    with closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return cursor.fetchall()
+
+
+def execute(address: str, statement: str) -> None:
+    with closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        connection.commit()
+
+
+def migrate_cleanly(environment: dict[str, str]) -> None:
+    """Migrate; then nothing is unapplied, nothing is undeclared, and all is shown as applied."""
+    shown = managed(environment, "shell", "--no-imports", "-c", CLEANLY)
+    assert "[X]" in shown
+    assert "[ ]" not in shown
+
+
+def tables_of(address: str, schema: str) -> set[object]:
+    found = rows(address, "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+    return {name for (name,) in found}
+
+
+def test_a_monolith_is_split_put_together_and_split_again(blank_database: Environments) -> None:
+    for shape in ("all", "accounts", "orders", "all", "orders"):
+        migrate_cleanly(blank_database(shape))
+
+
+def test_services_that_were_never_one_are_put_together(blank_database: Environments) -> None:
+    for shape in ("orders", "accounts", "all"):
+        migrate_cleanly(blank_database(shape))
+
+
+def test_each_schema_believes_only_in_the_tables_that_it_has(
+    blank_database: Environments,
+) -> None:
+    migrate_cleanly(blank_database("all"))
+    address = blank_database("all")["ORDERS_DATABASE_URL"]
+
+    recorded = rows(address, "SELECT DISTINCT app FROM django_migrations")
+    assert recorded == [("orders",)]
+    assert all(
+        str(name).startswith(("orders_", "django_migrations"))
+        for name in tables_of(address, "orders")
+    )
+
+
+@pytest.mark.parametrize("service", SHAPES["all"])
+def test_a_service_needs_nothing_of_the_other(blank_database: Environments, service: str) -> None:
+    (other,) = set(SHAPES["all"]) - {service}
+    migrate_cleanly(blank_database("all"))
+    owner = blank_database("all")[f"{other.upper()}_DATABASE_URL"]
+    execute(owner, f"DROP SCHEMA {other} CASCADE")
+    alone = blank_database(service)
+
+    migrate_cleanly(alone)
+    managed(alone, "check", "--database", "default")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_migrations_that_are_missing_are_told(blank_database: Environments, shape: str) -> None:
+    outcome = manage(blank_database(shape), "migrate", "--check")
+
+    assert outcome.status == 1
+
+
+def test_back_office_accounts_survive_the_journey(blank_database: Environments) -> None:
+    """One user model in every shape: what staff is in accounts stays staff in the monolith."""
+    migrate_cleanly(blank_database("accounts"))
+    managed(
+        blank_database("accounts", DJANGO_SUPERUSER_PASSWORD="a-Long-one-7"),
+        *("createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.com"),
+    )
+    migrate_cleanly(blank_database("all"))
+
+    address = blank_database("all")["ACCOUNTS_DATABASE_URL"]
+    assert rows(address, "SELECT username FROM auth_user") == [("ada",)]
+
+
+def test_a_role_of_another_name_is_refused(blank_database: Environments) -> None:
+    environment = blank_database("orders")
+    wrong = environment["ORDERS_DATABASE_URL"].replace("//orders:", "//accounts:")
+
+    outcome = manage(environment | {"ORDERS_DATABASE_URL": wrong}, "check")
+    assert outcome.status == 1
+    assert "placement.E005" in outcome.output
+
+
+def test_a_schema_that_was_never_provisioned_is_told(blank_database: Environments) -> None:
+    environment = blank_database("orders")
+    execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
+
+    outcome = manage(environment, "check", "--database", "default")
+    assert outcome.status == 1
+    assert "placement.E006" in outcome.output
+
+
+def test_manage_provision_makes_what_the_addresses_name(
+    blank_database: Environments, postgres: Postgres
+) -> None:
+    environment = blank_database("all", ADMIN_DATABASE_URL=postgres.dsn)
+    execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
+
+    said = managed(environment, "provision").splitlines()
+
+    assert [line.partition(":")[0] for line in said] == ["accounts", "orders"]
+    managed(environment, "check", "--database", "default", "--database", "orders")
+
+
+def test_manage_provision_says_what_it_lacks(blank_database: Environments) -> None:
+    outcome = manage(blank_database("all"), "provision")
+
+    assert outcome.status == 1
+    assert "CommandError: ADMIN_DATABASE_URL is not set" in outcome.output

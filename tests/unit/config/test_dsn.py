@@ -1,0 +1,23 @@
+from psycopg2.extensions import parse_dsn
+
+from config.placement.provision import dsn_for
+
+
+def test_an_address_keeps_the_server_and_changes_the_rest() -> None:
+    admin = "postgresql://postgres:secret@db.example.com:6543/postgres?sslmode=require"
+
+    assert parse_dsn(dsn_for(admin, database="mitosis", role="orders", password="p@ss/w:rd")) == {
+        "user": "orders",
+        "password": "p@ss/w:rd",
+        "host": "db.example.com",
+        "port": "6543",
+        "dbname": "mitosis",
+        "sslmode": "require",
+    }
+
+
+def test_an_address_keeps_every_host() -> None:
+    admin = "postgresql://postgres:x@one:5432,two:5433/postgres"
+
+    parts = parse_dsn(dsn_for(admin, database="mitosis"))
+    assert (parts["host"], parts["port"], parts["user"]) == ("one,two", "5432,5433", "postgres")

@@ -1,0 +1,114 @@
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from rest_framework.exceptions import AuthenticationFailed
+
+from config import identity
+from config.identity import TokensUnverifiable, caller_of
+from config.keys import KeySet, public_set
+from tests import surroundings
+from tests.embedded import access_token
+
+USER = UUID("01980a3e-5f00-7000-8000-000000000001")
+PEM = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
+KID = public_set(PEM)["keys"][0]["kid"]
+
+
+def test_a_token_speaks_for_its_subject() -> None:
+    caller = caller_of(access_token(USER).encode())
+
+    assert (caller.id, caller.is_staff, caller.is_authenticated) == (USER, False, True)
+
+
+@pytest.mark.parametrize("claim", ["true", 1, None, False])
+def test_only_a_literal_true_makes_staff(claim: object) -> None:
+    assert caller_of(access_token(USER, staff=True).encode()).is_staff
+    assert not caller_of(access_token(USER, staff=claim).encode()).is_staff  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"typ": "refresh"},
+        {"iss": "orders"},
+        {"sub": "not a uuid"},
+        {"exp": datetime.now(UTC) - timedelta(seconds=1)},
+        {"iat": datetime.now(UTC) + timedelta(hours=1)},
+        {"exp": "tomorrow"},
+    ],
+)
+def test_a_token_that_says_something_else_is_refused(claims: dict[str, object]) -> None:
+    with pytest.raises(AuthenticationFailed):
+        caller_of(access_token(USER, **claims).encode())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", identity.CLAIMS)
+def test_a_token_that_lacks_a_claim_is_refused(missing: str) -> None:
+    claims = jwt.decode(access_token(USER), options={"verify_signature": False})
+    del claims[missing]
+    token = jwt.encode(claims, PEM, algorithm="ES256", headers={"kid": KID})
+
+    with pytest.raises(AuthenticationFailed):
+        caller_of(token.encode())
+
+
+def signed_by_a_stranger() -> str:
+    claims = jwt.decode(access_token(USER), options={"verify_signature": False})
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    return jwt.encode(claims, stranger, algorithm="ES256", headers={"kid": KID})
+
+
+def unsigned() -> str:
+    claims = jwt.decode(access_token(USER), options={"verify_signature": False})
+    return jwt.encode(claims, None, algorithm="none", headers={"kid": KID})
+
+
+def signed_with_the_public_key_as_a_secret() -> str:
+    """The classic confusion of algorithms."""
+    body = access_token(USER).split(".")[1]
+    header = _base64(json.dumps({"alg": "HS256", "typ": "JWT", "kid": KID}).encode())
+    secret = json.dumps(public_set(PEM)["keys"][0]).encode()
+    mac = hmac.new(secret, f"{header}.{body}".encode(), hashlib.sha256).digest()
+    return f"{header}.{body}.{_base64(mac)}"
+
+
+def without_kid() -> str:
+    claims = jwt.decode(access_token(USER), options={"verify_signature": False})
+    return jwt.encode(claims, PEM, algorithm="ES256")
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        signed_by_a_stranger,
+        unsigned,
+        signed_with_the_public_key_as_a_secret,
+        without_kid,
+        lambda: "no.token.atall",
+        lambda: "",
+    ],
+)
+def test_a_forged_token_is_refused(forge: object) -> None:
+    with pytest.raises(AuthenticationFailed):
+        caller_of(forge().encode())  # type: ignore[operator]
+
+
+def test_without_keys_a_token_is_neither_good_nor_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable() -> dict[str, object]:
+        raise OSError("no answer")
+
+    monkeypatch.setattr(identity, "key_set", lambda: KeySet(unreachable))
+    with pytest.raises(TokensUnverifiable) as caught:
+        caller_of(access_token(USER).encode())
+    assert caught.value.status_code == 503

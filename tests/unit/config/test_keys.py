@@ -1,0 +1,115 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from config.keys import (
+    REFETCH_SECONDS,
+    KeySet,
+    KeysUnavailable,
+    UnknownKey,
+    public_set,
+    thumbprint,
+)
+from tests import surroundings
+
+PUBLISHED = public_set(surroundings.SIGNING_KEY.read_text(encoding="utf-8"))
+KID = PUBLISHED["keys"][0]["kid"]
+
+
+class Source:
+    """A key set that counts how often it is read, and can be out of order."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.reads = 0
+        self.broken = False
+
+    def __call__(self) -> Mapping[str, Any]:
+        self.reads += 1
+        if self.broken:
+            raise OSError("no answer")
+        return self.document
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_keys_are_read_once_however_often_they_are_asked_for() -> None:
+    source = Source(PUBLISHED)
+    keys = KeySet(source)
+
+    assert {keys.key(KID).key_id for _ in range(5)} == {KID}
+    assert source.reads == 1
+
+
+def test_a_published_key_holds_no_private_part() -> None:
+    assert set(PUBLISHED["keys"][0]) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
+
+
+def test_the_kid_is_the_keys_own_thumbprint() -> None:
+    assert thumbprint(PUBLISHED["keys"][0]) == KID
+    assert len(KID) == 43
+
+
+def test_strangers_kids_cannot_make_us_fetch_more_than_once_a_minute() -> None:
+    source, clock = Source(PUBLISHED), Clock()
+    keys = KeySet(source, clock=clock)
+
+    for number in range(10):
+        with pytest.raises(UnknownKey):
+            keys.key(f"invented-{number}")
+    assert source.reads == 1
+
+    clock.seconds += REFETCH_SECONDS
+    with pytest.raises(UnknownKey):
+        keys.key("invented")
+    assert source.reads == 2
+
+
+def test_a_new_key_is_found_once_the_minute_is_over() -> None:
+    source, clock = Source({"keys": []}), Clock()
+    keys = KeySet(source, clock=clock)
+    with pytest.raises(UnknownKey):
+        keys.key(KID)
+
+    source.document = PUBLISHED
+    clock.seconds += REFETCH_SECONDS
+
+    assert keys.key(KID).key_id == KID
+
+
+def test_known_keys_outlive_a_source_that_breaks() -> None:
+    source, clock = Source(PUBLISHED), Clock()
+    keys = KeySet(source, clock=clock)
+    keys.key(KID)
+
+    source.broken = True
+    clock.seconds += REFETCH_SECONDS
+    with pytest.raises(UnknownKey):
+        keys.key("new")
+
+    assert keys.key(KID).key_id == KID
+
+
+def test_without_any_key_nobody_is_called_unknown() -> None:
+    source = Source(PUBLISHED)
+    source.broken = True
+    keys = KeySet(source)
+
+    with pytest.raises(KeysUnavailable):
+        keys.key(KID)
+    source.broken = False
+    assert keys.key(KID).key_id == KID
+
+
+def test_a_token_without_a_kid_is_not_worth_a_fetch() -> None:
+    source = Source(PUBLISHED)
+    with pytest.raises(UnknownKey):
+        KeySet(source).key(None)
+    assert source.reads == 0
