@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from config.stack.child import ProcessSpec, Ready, answers, stays
+from config.stack.child import Answers, ProcessSpec, Ready, stays
 from config.stack.environment import CHECKOUT, PYTHON, for_process
 from config.stack.shapes import Deployment
 
@@ -33,7 +33,7 @@ def processes_of(
     settled = stays(_SETTLED_SECONDS)
     name = f"{deployment.prefix}worker@%h"
     return [
-        process("web", *_gunicorn(url), ready=answers(f"{url}/healthz/ready"), wave=_FIRST),
+        process("web", *_gunicorn(url), ready=Answers(f"{url}/healthz/ready"), wave=_FIRST),
         process("worker", *_worker(deployment, name), ready=settled, wave=_LAST),
         process("beat", *_beat(), ready=settled, wave=_FIRST),
         process("consumer", "manage.py", "consume", ready=settled, wave=_LAST),
@@ -56,7 +56,7 @@ def preparation_of(
 def _gunicorn(url: str) -> tuple[str, ...]:
     return (
         *("-m", "gunicorn", "config.wsgi:application", "--bind", url.removeprefix("http://")),
-        *("--worker-class", "gthread", "--workers", str(WEB_WORKERS)),
+        *("--worker-class", "gthread", "--workers", str(WEB_WORKERS), "--preload"),
         *("--threads", str(WEB_THREADS), "--graceful-timeout", "5", "--no-control-socket"),
         *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),
     )
@@ -64,7 +64,8 @@ def _gunicorn(url: str) -> tuple[str, ...]:
 
 def _worker(deployment: Deployment, name: str) -> tuple[str, ...]:
     return (
-        *("-W", "ignore:You're running the worker with superuser"),  # so is everything in a container
+        # Of no use here: only JSON is accepted from the broker, and the broker is our own.
+        *("-W", "ignore:You're running the worker with superuser"),
         *("-m", "celery", "--quiet", "--app", "config", "worker", "--hostname", name),
         *("--pool", "threads", "--concurrency", str(WORKER_THREADS)),
         *("--queues", ",".join(deployment.services), "--without-mingle", "--without-gossip"),

@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from config.stack.terminal import Output
 
 _READ_BYTES = 65_536
 _LINE_LIMIT_BYTES = 100_000
-_PROBE_SECONDS = 1.0
+_PROBE_SECONDS = 10.0
 _LAST_LINES = 20
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -139,21 +140,33 @@ class Child:
         self._output.line(self.spec.name, text)
 
 
-def answers(url: str) -> Ready:
-    """Ready when a GET of this URL gives 200."""
-    parts = urlsplit(url)
+class Answers:
+    """Ready when a GET of this URL gives 200.
 
-    def probe(child: Child) -> bool:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=_PROBE_SECONDS)
+    Asked in a thread, one question at a time: the first answer of a web server may take seconds.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._parts = urlsplit(url)
+        self._asking: threading.Thread | None = None
+        self._answered_by: Child | None = None
+
+    def __call__(self, child: Child) -> bool:
+        if self._asking is None or not self._asking.is_alive():
+            self._asking = threading.Thread(target=self._ask, args=[child], daemon=True)
+            self._asking.start()
+        return self._answered_by is child
+
+    def _ask(self, child: Child) -> None:
+        connection = http.client.HTTPConnection(self._parts.netloc, timeout=_PROBE_SECONDS)
         try:
-            connection.request("GET", parts.path)
-            return connection.getresponse().status == 200
+            connection.request("GET", self._parts.path)
+            if connection.getresponse().status == 200:
+                self._answered_by = child
         except (OSError, http.client.HTTPException):
-            return False
+            return
         finally:
             connection.close()
-
-    return probe
 
 
 def stays(seconds: float) -> Ready:
