@@ -1,0 +1,213 @@
+"""The relay in one process, with the stream server damaged at exact moments."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from django.db import connections, transaction
+
+from outbox import recorder
+from outbox import relay as relaying
+from outbox import ticks as ticking
+from outbox.errors import CursorUnknown, StreamsMisconfigured
+from outbox.relay import Ended, Relay, own_connection, run
+from outbox.streams import Streams
+from outbox.testing import published
+from tests.waiting import eventually
+
+from .conftest import event
+
+
+@pytest.fixture
+def server(valkey: Any):
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
+
+
+def in_streams(streams: Streams, label: str) -> list[tuple[str, bytes]]:
+    found = streams.read(label, dict.fromkeys(range(16), "0-0"), count=10_000, block_seconds=0.01)
+    return [(entry.id, entry.body or b"") for entry in found]
+
+
+def record_many(shop: Any, number: int) -> None:
+    with transaction.atomic(using=shop.alias):
+        for sequence in range(1, number + 1):
+            recorder.record(event(shop, f"key-{sequence % 20}", sequence), into=shop.event)
+
+
+def all_arrived(streams: Streams, shop: Any) -> bool:
+    bodies = [body.decode() for _, body in in_streams(streams, shop.label)]
+    return sorted(bodies) == sorted(shop.event._default_manager.values_list("body", flat=True))
+
+
+def test_what_was_committed_is_published_once(shop, streams, relay, record):
+    record("a", 1)
+    record("b", 1)
+    assert relay.drain() == 2
+    assert relay.drain() == 0
+    assert all_arrived(streams, shop)
+
+
+def test_an_entry_id_tells_its_tick_and_its_row(shop, streams, relay, record):
+    record("a", 1)
+    relay.drain()
+    tick = shop.tick._default_manager.order_by("-pk")[0].pk
+    row = shop.event._default_manager.get().pk
+    assert [entry_id for entry_id, _ in in_streams(streams, shop.label)] == [f"{tick}-{row}"]
+
+
+def test_the_cursor_carries_the_snapshot_and_the_origin_of_a_complete_tick(
+    shop, streams, relay, record
+):
+    record("a", 1)
+    relay.drain()
+    cursor = streams.cursor(shop.label)
+    assert cursor.snapshot == shop.tick._default_manager.order_by("-pk")[0].snapshot
+    assert cursor.origin.count(".") == 1
+
+
+def damaging_after(streams: Streams, chunk: int, damage: Callable[[], Any]) -> Callable[..., None]:
+    """`streams.publish`, with damage done once after the given chunk."""
+    publish, calls = streams.publish, iter(range(1, 1_000_000))
+
+    def published_then_damaged(*args: Any, **options: Any) -> None:
+        publish(*args, **options)
+        if next(calls) == chunk:
+            damage()
+
+    return published_then_damaged
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_a_flush_between_two_chunks_loses_nothing(shop, streams, relay, server, monkeypatch, chunk):
+    monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
+    record_many(shop, 120)
+    monkeypatch.setattr(streams, "publish", damaging_after(streams, chunk, server.flushall))
+    relay.drain()
+    assert all_arrived(streams, shop)
+
+
+def test_without_the_compare_a_flush_between_two_chunks_loses_events(
+    shop, valkey, server, monkeypatch
+):
+    from outbox import streams as door
+
+    compare = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
+    assert compare in door.PUBLISH
+    monkeypatch.setattr(door, "PUBLISH", door.PUBLISH.replace(compare, ""))
+    monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
+    server.flushall()
+    naive = Streams(valkey.url, partitions=16)
+    record_many(shop, 120)
+    monkeypatch.setattr(naive, "publish", damaging_after(naive, 2, server.flushall))
+    with own_connection(shop) as connection:
+        Relay(shop, naive, connection).drain()
+    assert not all_arrived(naive, shop)
+
+
+def test_a_flush_while_nothing_happens_is_mended_at_the_next_look(
+    shop, streams, relay, record, server
+):
+    record("a", 1)
+    relay.drain()
+    server.flushall()
+    assert relay.drain() == 1
+    assert all_arrived(streams, shop)
+
+
+def test_one_lost_stream_is_sent_again_beside_the_others(shop, streams, relay, server):
+    record_many(shop, 120)
+    relay.drain()
+    server.delete(f"{{{shop.label}}}:events:{_used_partition(streams, shop)}")
+    relay.drain()
+    assert all_arrived(streams, shop)
+
+
+def test_a_strangers_entry_in_the_way_is_removed_and_nothing_of_ours_is_lost(
+    shop, streams, relay, record, server
+):
+    record("a", 1)
+    relay.drain()
+    key = f"{{{shop.label}}}:events:{_used_partition(streams, shop)}"
+    server.xadd(key, {"event": "not ours"}, id="99999999999999-0")
+    record("a", 2)
+    relay.drain()
+    assert all_arrived(streams, shop)
+
+
+def _used_partition(streams: Streams, shop: Any) -> int:
+    return next(iter(streams.cursor(shop.label).tops))
+
+
+def test_a_lost_cursor_alone_repeats_nothing(shop, streams, relay, server):
+    record_many(shop, 50)
+    relay.drain()
+    server.delete(f"{{{shop.label}}}:cursor")
+    relay.drain()
+    assert all_arrived(streams, shop)
+
+
+def test_a_relay_that_slept_through_anothers_work_adds_nothing(shop, streams, relay, record):
+    record("a", 1)
+    relay.drain()
+    with own_connection(shop) as connection:
+        other = Relay(shop, streams, connection)
+        record("a", 2)
+        other.drain()
+    record("a", 3)
+    relay.drain()
+    assert all_arrived(streams, shop)
+    assert len(in_streams(streams, shop.label)) == 3
+
+
+def test_a_cursor_of_another_database_publishes_nothing(shop, streams, record):
+    streams.publish(shop.label, expected="", at="777-1", tick=777)
+    record("a", 1)
+    with own_connection(shop) as connection, pytest.raises(CursorUnknown, match="777-1"):
+        Relay(shop, streams, connection)
+    assert in_streams(streams, shop.label) == []
+
+
+def test_another_number_of_partitions_than_the_service_began_with_is_refused(
+    shop, streams, relay, valkey
+):
+    other = Streams(valkey.url, partitions=8)
+    with own_connection(shop) as connection, pytest.raises(StreamsMisconfigured, match="16"):
+        Relay(shop, other, connection)
+
+
+def test_while_one_relay_runs_another_returns_at_once(shop, streams):
+    with own_connection(shop) as connection:
+        assert relaying._locked(connection, shop.label)
+        assert run(shop, streams, stopping=threading.Event()) is Ended.TAKEN
+
+
+def test_services_do_not_keep_each_others_relays_out(shop, streams):
+    with own_connection(shop) as connection:
+        assert relaying._locked(connection, "another service")
+        assert run(shop, streams, stopping=threading.Event(), linger_seconds=0) is Ended.LINGERED
+
+
+def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
+    ended: list[Ended] = []
+
+    def work() -> None:
+        ended.append(run(shop, streams, stopping=threading.Event()))
+        connections.close_all()
+
+    working = threading.Thread(target=work)
+    working.start()
+    record("a", 1)
+    eventually(lambda: all_arrived(streams, shop), within_seconds=10, what="the event")
+    streams.nudge(shop.label, relaying.STOP)
+    working.join(10)
+    assert ended == [Ended.STOPPED]
+
+
+def test_it_publishes_what_the_recorder_wrote(shop, streams, relay, record):
+    recorded = record("a", 1)
+    relay.drain()
+    assert published(shop.event) == [recorded]
+    assert in_streams(streams, shop.label)[0][1].decode() == recorded.encode()

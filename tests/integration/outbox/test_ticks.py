@@ -1,0 +1,162 @@
+"""The schedules that break an id cursor and an xid cursor, held at barriers."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from django.db import connections, transaction
+
+from outbox.relay import own_connection
+from outbox.ticks import Ticks
+
+from .conftest import event
+
+
+@pytest.fixture
+def ticks(shop) -> Iterator[Ticks]:
+    with own_connection(shop) as connection:
+        ticks = Ticks(shop, connection)
+        ticks.first()
+        yield ticks
+
+
+def batches(ticks: Ticks) -> list[list[int]]:
+    """The row ids of every tick, in the order of the chain."""
+    found, tick_id = [], ticks.first()
+    while tick := ticks.after(tick_id):
+        with ticks.rows(tick, after=0) as chunks:
+            found.append([row for chunk in chunks for row, _, _ in chunk])
+        tick_id = tick.id
+    return found
+
+
+def insert(connection, shop, key: str = "a") -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {shop.event._meta.db_table} (partition, body) "  # noqa: S608
+            "VALUES (0, %s) RETURNING id",
+            [event(shop, key).encode()],
+        )
+        return cursor.fetchone()[0]
+
+
+def test_nothing_waits_and_no_tick_is_made(ticks):
+    assert ticks.make() is None
+
+
+def test_rows_from_before_the_first_relay_are_in_the_first_batch(shop, record, ticks):
+    record("a", 1)
+    assert ticks.make()
+    assert [len(batch) for batch in batches(ticks)] == [1]
+    assert ticks.make() is None
+
+
+def test_a_row_that_commits_late_is_not_skipped(shop, ticks, elsewhere):
+    early = insert(elsewhere, shop)
+    late = insert(connections[shop.alias], shop)
+    ticks.make()
+    elsewhere.commit()
+    ticks.make()
+    assert batches(ticks) == [[late], [early]]
+
+
+def test_an_open_transaction_holds_back_nothing_but_its_own_rows(shop, ticks, elsewhere):
+    held = insert(elsewhere, shop)
+    seen = []
+    for _ in range(3):
+        seen.append([insert(connections[shop.alias], shop)])
+        assert ticks.make()
+    assert batches(ticks) == seen
+    elsewhere.commit()
+    ticks.make()
+    assert batches(ticks) == [*seen, [held]]
+
+
+def test_an_aggregate_keeps_its_order_though_its_first_writer_has_the_younger_id(
+    shop, ticks, elsewhere
+):
+    # The other transaction takes its xid first and writes the aggregate last: ordered by xid,
+    # its event would come before the one that it follows.
+    with elsewhere.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+    first = insert(connections[shop.alias], shop)
+    second = insert(elsewhere, shop)
+    elsewhere.commit()
+    ticks.make()
+    assert batches(ticks) == [[first, second]]
+
+
+def test_an_aborted_row_is_in_no_batch(shop, ticks, elsewhere):
+    insert(elsewhere, shop)
+    kept = insert(connections[shop.alias], shop)
+    ticks.make()
+    elsewhere.rollback()
+    assert ticks.make() is None
+    assert batches(ticks) == [[kept]]
+
+
+def test_savepoints_and_their_rollback_do_not_matter(shop, ticks):
+    with transaction.atomic(using=shop.alias):
+        kept = insert(connections[shop.alias], shop)
+        with suppress(ZeroDivisionError), transaction.atomic(using=shop.alias):
+            insert(connections[shop.alias], shop)
+            raise ZeroDivisionError
+        with transaction.atomic(using=shop.alias):
+            inner = insert(connections[shop.alias], shop)
+    ticks.make()
+    assert batches(ticks) == [[kept, inner]]
+
+
+def test_of_two_makers_one_wins_and_the_chain_has_no_fork(shop, record, ticks, elsewhere):
+    record("a", 1)
+    table = shop.tick._meta.db_table
+    with elsewhere.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {table} SELECT 5, 0, pg_current_snapshot()")
+        elsewhere.commit()
+    assert ticks.make() is None  # the other's tick holds the row already
+    record("a", 2)
+    made = ticks.make()
+    assert made is not None
+    assert ticks.after(5).id == made
+
+
+def test_two_ticks_never_follow_the_same_one(shop, ticks, elsewhere):
+    from django.db import IntegrityError
+
+    table = shop.tick._meta.db_table
+    with elsewhere.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {table} SELECT 5, 0, pg_current_snapshot()")
+        with pytest.raises(IntegrityError):
+            cursor.execute(f"INSERT INTO {table} SELECT 6, 0, pg_current_snapshot()")
+
+
+def test_a_clock_that_goes_back_does_not_turn_the_ids(shop, record):
+    with own_connection(shop) as connection:
+        clock = iter([1000, 400, 1000])
+        ticks = Ticks(shop, connection, clock_ms=lambda: next(clock))
+        ticks.first()
+        made = []
+        for sequence in range(3):
+            record("a", sequence + 1)
+            made.append(ticks.make())
+    assert made == [1000, 1001, 1002]
+
+
+def test_a_batch_is_resumed_after_any_row(shop, record, ticks, monkeypatch):
+    from outbox import ticks as module
+
+    monkeypatch.setattr(module, "CHUNK_ROWS", 2)
+    with transaction.atomic(using=shop.alias):
+        ids = [insert(connections[shop.alias], shop) for _ in range(5)]
+    tick = ticks.get(ticks.make())
+    with ticks.rows(tick, after=ids[1]) as chunks:
+        assert [[row for row, _, _ in chunk] for chunk in chunks] == [ids[2:4], ids[4:]]
+
+
+def test_both_statements_keep_to_the_index(shop, ticks):
+    # A relay asks on every nudge: a plan that reads the table would cost more with every event.
+    with ticks._connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + ticks._make_sql.partition("RETURNING")[0], [1])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert f"Seq Scan on {shop.event._meta.db_table}" not in plan
+    assert f"{shop.label}_outbox_xid" in plan
