@@ -1,0 +1,145 @@
+"""What an operator types."""
+
+import json
+import threading
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from outbox import consumer as consuming
+from outbox.reader import Reader
+
+from .conftest import consumer_of
+
+
+def told(*arguments: str, **options: Any) -> str:
+    out = StringIO()
+    call_command(*arguments, stdout=out, stderr=out, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def refusing(shop, streams, monkeypatch) -> Any:
+    """A consumer, the only one, that refuses everything until it is mended."""
+
+    class Refusing:
+        mended = False
+
+        def __call__(self, envelope: Any) -> None:
+            if not self.mended:
+                raise ValueError("not yet")
+
+    handler = Refusing()
+    consumer = consumer_of(shop, handler)
+    monkeypatch.setattr(consuming, "every", lambda: iter([consumer]))
+    reader = Reader(consumer, shop.label, streams, stopping=threading.Event())
+    monkeypatch.setattr(reader, "_pause", lambda _: None)
+    handler.step = reader.step  # type: ignore[attr-defined]
+    return handler
+
+
+def test_relay_once_publishes_what_waits(shop, streams, record):
+    record("a", 1)
+    told("relay", shop.label, "--once")
+    assert streams.entries(shop.label) == 1
+
+
+def test_relay_wants_a_service_that_exists(shop, streams):
+    with pytest.raises(CommandError, match=f"no service 'nobody'.*{shop.label}"):
+        told("relay", "nobody")
+
+
+def test_consume_wants_a_consumer_that_exists(shop, streams):
+    with pytest.raises(CommandError, match="no consumer 'nobody'"):
+        told("consume", "--consumer", "nobody")
+
+
+def test_parked_lists_sequences_and_retry_applies_them(shop, record, relay, refusing):
+    assert "nothing is parked" in told("parked")
+    for sequence in (1, 2):
+        record("a", sequence)
+    record("b", 1)
+    relay.drain()
+    refusing.step()
+
+    lines = [json.loads(line) for line in told("parked", "list", "--json").splitlines()]
+    assert {(line["key"], line["events"], line["error"]) for line in lines} == {
+        ("a", 2, "ValueError: not yet"),
+        ("b", 1, "ValueError: not yet"),
+    }
+    with pytest.raises(CommandError, match="2 of 2 sequences are still parked"):
+        told("parked", "retry")
+
+    refusing.mended = True
+    assert "2 applied" in told("parked", "retry", "a")
+    assert "b" in told("parked")
+    assert "1 applied" in told("parked", "retry", "--consumer", "probe")
+    assert "nothing is parked" in told("parked")
+
+
+def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
+    record("a", 1)
+    relay.drain()
+    refusing.step()
+    record("a", 2)
+    relay.drain()
+    record("b", 1)
+
+    service = json.loads(told("status", "--json"))["services"][shop.label]
+    cursor = streams.cursor(shop.label)
+    assert service["outbox"]["rows"] == 3
+    assert service["outbox"]["unpublished"] == 1
+    assert 0 <= service["outbox"]["oldest_unpublished_seconds"] < 60
+    assert service["outbox"]["last_tick"] == shop.tick._default_manager.order_by("-pk")[0].pk
+    assert service["streams"] == {"entries": 2, "cursor": cursor.at}
+    lag = service["consumers"]["probe"]
+    assert (lag["lag_events"], lag["parked"]) == (1, 1)
+    assert 0 <= lag["lag_seconds"] < 60
+    text = told("status")
+    assert "1 unpublished" in text
+    assert "1 parked" in text
+
+
+def test_status_before_anything_happened(shop, streams):
+    service = json.loads(told("status", "--json"))["services"][shop.label]
+    assert service["outbox"] == {
+        "rows": 0,
+        "unpublished": 0,
+        "oldest_unpublished_seconds": None,
+        "last_tick": 0,
+    }
+
+
+def test_status_says_that_the_streams_are_away(shop, streams, record, monkeypatch):
+    from outbox.errors import StreamsUnavailable
+
+    def away(label: str) -> None:
+        raise StreamsUnavailable("the stream server doesn't answer")
+
+    monkeypatch.setattr(streams, "cursor", away)
+    record("a", 1)
+    service = json.loads(told("status", "--json"))["services"][shop.label]
+    assert "doesn't answer" in service["streams"]["error"]
+    assert service["outbox"]["rows"] == 1
+
+
+def test_ids_that_are_handed_out_in_advance_are_an_error(shop):
+    table = shop.event._meta.db_table
+    with connections[shop.alias].cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 20")
+        try:
+            found = run_checks(databases=[shop.alias])
+            assert "outbox.E003" in [message.id for message in found]
+        finally:
+            cursor.execute(f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 1")
+    assert [m for m in run_checks(databases=[shop.alias]) if m.id == "outbox.E003"] == []
+
+
+def test_another_number_of_partitions_is_an_error(shop, settings):
+    shop.state._default_manager.create(name="partitions", value="16")
+    settings.OUTBOX_PARTITIONS = 8
+    assert "outbox.E004" in [m.id for m in run_checks(databases=[shop.alias])]
