@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from config.stack import commands, report
 from config.stack.environment import stack_root
@@ -13,58 +13,65 @@ from config.stack.shapes import MONOLITH
 
 def main(arguments: Sequence[str]) -> int:
     """The exit status. Every failure is one line on stderr."""
-    root = stack_root()
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int | None] = options.run
     try:
-        return _run(_parser().parse_args(arguments))
+        return run(options) or 0
     except StackError as error:
         message = str(error)
     except OSError as error:
-        message = str(explained(error, root))
+        message = str(explained(error, stack_root()))
     sys.stderr.write(f"error: {message}\n")
     return 1
 
 
-def _run(options: argparse.Namespace) -> int:
-    root = stack_root()
-    match options.command:
-        case "up" if options.detach:
-            return commands.up_detached(root, shape=options.shape)
-        case "up":
-            commands.up(root, shape=options.shape, detached=options.background)
-        case "down":
-            _say(commands.down(root))
-        case "status" if options.json:
-            _say(json.dumps(report.status(root), indent=1))
-        case "status":
-            _say(report.status_text(root))
-        case "manage":
-            commands.manage(root, options.arguments)
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stack", description="The embedded stack.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="start servers and processes; Ctrl-C stops them")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", help="start servers and processes; Ctrl-C stops them")
+    up.set_defaults(run=_up, shape=MONOLITH)
     up.add_argument(
         "--services",
         action="store_const",
         dest="shape",
         const="services",
-        default=MONOLITH,
         help="two deployments instead of the monolith",
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
-    commands.add_parser("down", help="stop what runs, wherever it was started")
-    status = commands.add_parser("status", help="what runs, and where")
+    down = verbs.add_parser("down", help="stop what runs, wherever it was started")
+    down.set_defaults(run=_down)
+    status = verbs.add_parser("status", help="what runs, and where")
+    status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true", help="one object, with all addresses")
-    manage = commands.add_parser("manage", help="manage.py with the stack's environment")
-    manage.add_argument("arguments", nargs=argparse.REMAINDER)
+    for verb, command, described in (
+        ("manage", commands.manage, "manage.py in the stack's environment"),
+        ("production", commands.production, "manage.py with production's settings, to check them"),
+    ):
+        manage = verbs.add_parser(verb, help=described)
+        manage.set_defaults(run=lambda o, command=command: command(stack_root(), o.arguments))
+        manage.add_argument("arguments", nargs=argparse.REMAINDER)
+    clean = verbs.add_parser("clean", help="stop what runs and delete its data")
+    clean.set_defaults(run=lambda _: commands.clean(stack_root()))
     return parser
 
 
-def _say(text: str) -> None:
+def _up(options: argparse.Namespace) -> int:
+    if options.detach:
+        return commands.up_detached(stack_root(), shape=options.shape)
+    commands.up(stack_root(), shape=options.shape, detached=options.background)
+    return 0
+
+
+def _down(_: argparse.Namespace) -> None:
+    sys.stdout.write(f"{commands.down(stack_root())}\n")
+
+
+def _status(options: argparse.Namespace) -> None:
+    if options.json:
+        text = json.dumps(report.status(stack_root()), indent=1)
+    else:
+        text = report.status_text(stack_root())
     sys.stdout.write(f"{text}\n")
 
 

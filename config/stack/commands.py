@@ -1,6 +1,7 @@
 """up, down, status, manage: what `./dev` and `manage.py stack` do with a data root."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,16 +108,39 @@ def manage(root: Path, arguments: list[str]) -> NoReturn:
     if not is_up:
         sys.stderr.write("note: the stack is down; ./dev up starts it\n")
     shape = run.shape if run is not None and is_up else MONOLITH
-    stack = known_stack(root)
-    variables = stack.variables(deployment, SHAPES[shape])
-    environment = for_command(variables, programs=_programs(root))
-    os.chdir(CHECKOUT)
-    os.execve(PYTHON, [PYTHON, "manage.py", *arguments], environment)  # noqa: S606
+    _become_manage(root, arguments, known_stack(root).variables(deployment, SHAPES[shape]))
 
 
-def _programs(root: Path) -> Path:
+def production(root: Path, arguments: list[str]) -> NoReturn:
+    """Become `manage.py` with settings as production has them, to check those."""
+    (monolith,) = SHAPES[MONOLITH]
+    variables = known_stack(root).variables(monolith, SHAPES[MONOLITH])
+    relaxed = {"DEBUG", "HTTPS", "LOG_FORMAT", "THROTTLE_ANON", "THROTTLE_USER"}
+    strict = {name: value for name, value in variables.items() if name not in relaxed}
+    _become_manage(root, arguments, {**strict, "ALLOWED_HOSTS": "shop.example.com"})
+
+
+def clean(root: Path) -> None:
+    """Stop what runs and delete what the stack made in its root; nothing else that lies there."""
+    down(root)
     home = home_of(root)
-    return Binaries.reachable(home=home, user=server_user(home)).postgres
+    for folder in home.glob("*/state.json"):
+        shutil.rmtree(folder.parent)
+    for name in ("bin", "env", "log", "secrets"):
+        shutil.rmtree(home / name, ignore_errors=True)
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("home-mark", "lock", "ports.json", "run.json"):
+        (root / name).unlink(missing_ok=True)
+    if home != root:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _become_manage(root: Path, arguments: list[str], variables: dict[str, str]) -> NoReturn:
+    home = home_of(root)
+    programs = Binaries.reachable(home=home, user=server_user(home)).postgres
+    os.chdir(CHECKOUT)
+    environment = for_command(variables, programs=programs)
+    os.execve(PYTHON, [PYTHON, "manage.py", *arguments], environment)
 
 
 def _holder(root: Path) -> int | None:
