@@ -1,0 +1,74 @@
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import Client
+
+from config import health
+from config.placement.router import primaries
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found migrated before this test is asked again."""
+    monkeypatch.setattr(health, "_migrated", set())
+
+
+def test_a_live_process_asks_nobody(client: Client) -> None:
+    """Without the database mark, a query would fail this test."""
+    response = client.get("/healthz/live")
+
+    assert (response.status_code, response.json()) == (200, {"status": "live"})
+
+
+@pytest.mark.django_db
+def test_it_is_ready_when_every_database_is_migrated(
+    client: Client, streams: Any, forgetful: None
+) -> None:
+    response = client.get("/healthz/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "ready",
+        "databases": dict.fromkeys(primaries(), "ready"),
+        "streams": "ready",
+    }
+    assert "no-cache" in response["Cache-Control"]
+
+
+@pytest.mark.django_db
+def test_dead_streams_are_told_and_turn_nobody_away(client: Client) -> None:
+    response = client.get("/healthz/ready")
+
+    assert response.status_code == 200
+    assert response.json()["streams"] == "no answer"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("alias", primaries())
+def test_a_migration_that_is_missing_makes_it_unready(
+    client: Client, alias: str, forgetful: None
+) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM django_migrations"
+            " WHERE id = (SELECT max(id) FROM django_migrations WHERE app <> 'outbox')"
+        )
+
+    response = client.get("/healthz/ready")
+
+    assert response.status_code == 503
+    assert response.json()["databases"][alias] == "migrations are missing"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dead_database_makes_it_unready_and_its_return_ready(client: Client) -> None:
+    alias = primaries()[-1]
+    connections[alias].close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # nobody listens there
+        response = client.get("/healthz/ready")
+        assert response.status_code == 503
+        assert response.json()["databases"][alias] == "no answer"
+
+    assert client.get("/healthz/ready").status_code == 200
