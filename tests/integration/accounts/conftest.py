@@ -15,13 +15,6 @@ PASSWORD = "correct horse battery"
 Register: TypeAlias = Callable[..., UserState]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Handlers refuse by raising out of their transaction, which a test's own would not survive.
-    for item in items:
-        if "integration/accounts" in item.path.as_posix():
-            item.add_marker(pytest.mark.django_db(transaction=True), append=False)
-
-
 @pytest.fixture
 def register() -> Register:
     """Makes users through the handler, each with an address of its own."""

@@ -5,6 +5,8 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
+import pytest
+
 from accounts import handlers
 from accounts.domain.commands import (
     DeactivateUser,
@@ -28,6 +30,8 @@ from outbox.testing import published
 
 from .conftest import PASSWORD
 from .racing import in_turn, outcome, together
+
+pytestmark = pytest.mark.django_db(transaction=True)  # threads see what is committed
 
 
 def reserve(user: UserState, amount: str, order: int) -> Any:

@@ -26,6 +26,9 @@ from outbox.testing import published
 
 from .conftest import PASSWORD, Register
 
+# Handlers refuse by raising out of their transaction, which a test's own would not survive.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 def change(user: UserState, **given: Any) -> UserState:
     fields = {"expected_version": user.version, "by_staff": True} | given

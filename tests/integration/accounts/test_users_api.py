@@ -1,0 +1,243 @@
+"""Users over HTTP: what each request answers when all is well, and what it costs."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+from rest_framework.test import APIClient
+
+from accounts.domain.commands import ReserveCredit
+from accounts.domain.state import UserState
+from accounts.handlers import reserve_credit
+from accounts.models import OutboxEvent, User
+from accounts.published import representation
+from outbox.testing import published
+
+from .conftest import PASSWORD, Register
+
+NEW = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
+
+
+def of(user: UserState) -> str:
+    return f"/api/users/{user.id}/"
+
+
+def problem(response: Any, status: int, slug: str) -> dict[str, Any]:
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    assert response.data["type"] == f"/problems/{slug}"
+    return dict(response.data)
+
+
+def test_anybody_may_register(api: APIClient) -> None:
+    response = api.post("/api/users/", NEW)
+    assert response.status_code == 201
+    user = User.objects.get()
+    assert response.json() == representation(user.state())
+    assert response.json()["credit_limit"] == "1000.00"
+    assert response["ETag"] == '"1"'
+    assert response["Location"] == f"http://testserver/api/users/{user.id}/"
+
+
+def test_what_is_answered_is_what_is_told(api: APIClient) -> None:
+    body = api.post("/api/users/", NEW).json()
+    [event] = published(OutboxEvent)
+    assert event.data == body
+
+
+def test_staff_may_give_a_new_user_another_limit(staff_api: APIClient) -> None:
+    response = staff_api.post("/api/users/", NEW | {"credit_limit": "20.5"})
+    assert response.json()["credit_limit"] == "20.50"
+
+
+def test_an_address_that_is_taken_is_a_conflict(api: APIClient, ada: UserState) -> None:
+    body = problem(api.post("/api/users/", NEW), 409, "email-taken")
+    assert list(body["errors"]) == ["email"]
+
+
+def test_a_weak_password_is_named(api: APIClient) -> None:
+    body = problem(api.post("/api/users/", NEW | {"password": "1234"}), 400, "validation")
+    assert len(body["errors"]["password"]) > 1
+
+
+def test_a_user_reads_itself(ada: UserState, ada_api: APIClient) -> None:
+    response = ada_api.get(of(ada))
+    assert response.status_code == 200
+    assert response.json() == representation(ada)
+    assert response["ETag"] == '"1"'
+
+
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_a_change_with_the_right_etag_is_made(
+    ada: UserState, ada_api: APIClient, method: str
+) -> None:
+    body = {"name": "Ada L.", "email": "ada@example.org"}
+    etag = ada_api.get(of(ada))["ETag"]
+    response = getattr(ada_api, method)(of(ada), body, headers={"If-Match": etag})
+    assert response.status_code == 200
+    assert response.json() == representation(User.objects.get().state())
+    assert (response.json()["name"], response.json()["email"]) == tuple(body.values())
+    assert response["ETag"] == '"2"'
+
+
+def test_the_version_may_come_in_the_body(ada: UserState, ada_api: APIClient) -> None:
+    response = ada_api.patch(of(ada), {"name": "Ada L.", "version": 1})
+    assert response.json()["version"] == 2
+
+
+def test_what_was_read_can_be_sent_back_whole(ada: UserState, ada_api: APIClient) -> None:
+    body = ada_api.get(of(ada)).json()
+    response = ada_api.put(of(ada), body)
+    assert (response.status_code, response.json()) == (200, body)
+    assert ada_api.put(of(ada), body | {"name": "Ada L."}).json()["version"] == 2
+
+
+def test_a_change_without_a_version_is_asked_for_one(ada: UserState, ada_api: APIClient) -> None:
+    problem(ada_api.patch(of(ada), {"name": "x"}), 428, "version-required")
+    problem(ada_api.put(of(ada), NEW), 428, "version-required")
+
+
+@pytest.mark.parametrize("etag", ['"2"', 'W/"1"', '"nonsense"', "1"])
+def test_a_change_with_another_etag_is_stale(ada: UserState, ada_api: APIClient, etag: str) -> None:
+    response = ada_api.patch(of(ada), {"name": "x"}, headers={"If-Match": etag})
+    body = problem(response, 412, "stale-version")
+    assert body["current_version"] == 1
+
+
+def test_a_stale_version_in_the_body_is_stale_too(ada: UserState, ada_api: APIClient) -> None:
+    problem(ada_api.patch(of(ada), {"name": "x", "version": 9}), 412, "stale-version")
+
+
+def test_reserved_credit_makes_an_older_etag_stale(ada: UserState, ada_api: APIClient) -> None:
+    reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(1)))
+    response = ada_api.patch(of(ada), {"name": "x"}, headers={"If-Match": '"1"'})
+    problem(response, 412, "stale-version")
+
+
+def test_a_limit_below_what_is_reserved_is_a_conflict(ada: UserState, staff_api: APIClient) -> None:
+    reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(100)))
+    response = staff_api.patch(of(ada), {"credit_limit": "99.99", "version": 2})
+    body = problem(response, 409, "credit-limit-below-reserved")
+    assert (body["credit_limit"], body["credit_reserved"]) == ("99.99", "100.00")
+
+
+def test_a_changed_password_counts_at_once(
+    ada: UserState, ada_api: APIClient, api: APIClient
+) -> None:
+    ada_api.patch(of(ada), {"password": "another good one", "version": 1})
+    for password, status in ((PASSWORD, 401), ("another good one", 200)):
+        response = api.post("/api/token/", {"email": ada.email, "password": password})
+        assert response.status_code == status
+
+
+def test_history_tells_every_version_newest_first(ada: UserState, ada_api: APIClient) -> None:
+    ada_api.patch(of(ada), {"name": "Ada L.", "version": 1})
+    reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(1)))
+    page = ada_api.get(of(ada) + "history/", {"page_size": 2}).json()
+    assert [row["event"] for row in page["results"]] == ["CreditReserved", "UserUpdated"]
+    last = ada_api.get(page["next"]).json()["results"]
+    assert [(row["version"], row["event"]) for row in last] == [(1, "UserRegistered")]
+    assert last[0]["data"]["name"] == "Ada"
+    assert last[0]["recorded_at"] == representation(ada)["created_at"]
+
+
+def test_a_list_is_cut_into_pages_newest_first(register: Register, staff_api: APIClient) -> None:
+    emails = [register().email for _ in range(5)]
+    page = staff_api.get("/api/users/", {"page_size": 2}).json()
+    seen = [row["email"] for row in page["results"]]
+    while page["next"]:
+        page = staff_api.get(page["next"]).json()
+        seen += [row["email"] for row in page["results"]]
+    assert seen[:5] == emails[::-1]
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"email": "ADA@example.com"}, ["Ada"]),
+        ({"email": "ada"}, []),
+        ({"is_active": "false"}, ["Gone"]),
+        ({"search": "ad"}, ["Ada"]),
+        ({"search": "gone@"}, ["Gone"]),
+        ({"created_after": "2999-01-01T00:00:00Z"}, []),
+        ({"created_before": "2999-01-01T00:00:00Z", "search": "ada"}, ["Ada"]),
+    ],
+)
+def test_a_list_can_be_narrowed(
+    ada: UserState,
+    register: Register,
+    staff_api: APIClient,
+    query: dict[str, str],
+    found: list[str],
+) -> None:
+    gone = register(name="Gone", email="gone@example.com")
+    staff_api.patch(of(gone), {"is_active": False, "version": 1})
+    rows = staff_api.get("/api/users/", query).json()["results"]
+    assert [row["name"] for row in rows] == found
+
+
+def test_each_request_costs_few_queries(
+    ada: UserState,
+    register: Register,
+    ada_api: APIClient,
+    staff_api: APIClient,
+    api: APIClient,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for _ in range(5):
+        register()
+    # Begin and commit aren't counted. A write: the row (a change locks it first), its history,
+    # its event.
+    requests: list[tuple[int, Callable[[], Any]]] = [
+        (1, lambda: ada_api.get(of(ada))),
+        (1, lambda: ada_api.get(of(ada) + "history/")),
+        (2, lambda: staff_api.get(of(ada) + "history/")),
+        (1, lambda: staff_api.get("/api/users/")),
+        (1, lambda: ada_api.get("/api/users/")),
+        (3, lambda: api.post("/api/users/", NEW | {"email": "new@example.com"})),
+        (4, lambda: ada_api.patch(of(ada), {"name": "x"}, headers={"If-Match": '"1"'})),
+        (1, lambda: api.post("/api/token/", {"email": ada.email, "password": PASSWORD})),
+        (0, lambda: api.get("/.well-known/jwks.json")),
+        (1, lambda: ada_api.patch(of(ada), {"name": "y"}, headers={"If-Match": '"1"'})),
+    ]
+    for count, request in requests:
+        with django_assert_num_queries(count):
+            request()
+
+
+def test_the_browsable_pages_have_forms_to_register_and_to_edit(
+    ada: UserState, admin_client: Client
+) -> None:
+    page = admin_client.get("/api/users/", headers={"Accept": "text/html"}).content.decode()
+    for name in ("name", "email", "password", "credit_limit"):
+        assert f'name="{name}"' in page
+    page = admin_client.get(of(ada), headers={"Accept": "text/html"}).content.decode()
+    assert 'type="hidden" value="1"' in " ".join(page.split()) or 'name="version"' in page
+    assert 'value="Ada@example.com"' in page
+    assert 'name="is_active"' in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_form_of_the_browsable_pages_registers_and_edits(
+    ada: UserState, admin_client: Client
+) -> None:
+    blank_limit = NEW | {"email": "form@example.com", "credit_limit": ""}
+    response = admin_client.post("/api/users/", blank_limit, headers={"Accept": "text/html"})
+    assert response.status_code == 201
+    form = "name=Ada+L.&email=ada%40example.com&password=&credit_limit=5.00&version=1"
+    for _, status in (("fresh", 200), ("stale", 412)):
+        response = admin_client.put(
+            of(ada),
+            form,
+            content_type="application/x-www-form-urlencoded",
+            headers={"Accept": "text/html"},
+        )
+        assert response.status_code == status
+    user = User.objects.get(pk=ada.id)
+    # A box that the form leaves out is no 'no'.
+    assert (user.name, user.is_active, user.credit_limit) == ("Ada L.", True, Decimal("5.00"))
