@@ -6,6 +6,11 @@ import sys
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["stack"]:
+        # Before any settings: it makes the environment that they are read from.
+        from config.stack.__main__ import main as stack
+
+        sys.exit(stack(sys.argv[2:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
 

@@ -13,9 +13,12 @@ from config.stack.shapes import MONOLITH
 
 def main(arguments: Sequence[str]) -> int:
     """The exit status. Every failure is one line on stderr."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int | None] = options.run
+    verb, *rest = arguments or ["--help"]
     try:
+        if verb in _TO_DJANGO:
+            _TO_DJANGO[verb](stack_root(), rest)
+        options = _parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int | None] = options.run
         return run(options) or 0
     except StackError as error:
         message = str(error)
@@ -25,10 +28,21 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
+# Their arguments, options too, are Django's to read.
+_TO_DJANGO = {"manage": commands.manage, "production": commands.production}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="stack", description="The embedded stack.")
+    parser = argparse.ArgumentParser(
+        prog="./dev",
+        allow_abbrev=False,
+        description="The embedded stack.",
+        epilog="manage … runs manage.py in the stack's environment",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    up = verbs.add_parser("up", help="start servers and processes; Ctrl-C stops them")
+    up = verbs.add_parser(
+        "up", allow_abbrev=False, help="start servers and processes; Ctrl-C stops them"
+    )
     up.set_defaults(run=_up, shape=MONOLITH)
     up.add_argument(
         "--services",
@@ -41,16 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
     down = verbs.add_parser("down", help="stop what runs, wherever it was started")
     down.set_defaults(run=_down)
-    status = verbs.add_parser("status", help="what runs, and where")
+    status = verbs.add_parser("status", allow_abbrev=False, help="what runs, and where")
     status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true", help="one object, with all addresses")
-    for verb, command, described in (
-        ("manage", commands.manage, "manage.py in the stack's environment"),
-        ("production", commands.production, "manage.py with production's settings, to check them"),
-    ):
-        manage = verbs.add_parser(verb, help=described)
-        manage.set_defaults(run=lambda o, command=command: command(stack_root(), o.arguments))
-        manage.add_argument("arguments", nargs=argparse.REMAINDER)
     clean = verbs.add_parser("clean", help="stop what runs and delete its data")
     clean.set_defaults(run=lambda _: commands.clean(stack_root()))
     return parser
