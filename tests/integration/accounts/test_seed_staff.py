@@ -1,0 +1,75 @@
+"""`manage.py seed_staff`: the same end, however often it runs."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.hashers import check_password
+from django.core.management import CommandError, call_command
+
+from accounts.domain.commands import DeactivateUser
+from accounts.handlers import deactivate_user
+from accounts.models import OutboxEvent, User
+from outbox.testing import published
+
+from .conftest import PASSWORD, Register
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text(PASSWORD + "\n", encoding="utf-8")
+    return path
+
+
+def seed(**options: Any) -> str:
+    out = io.StringIO()
+    call_command("seed_staff", email="admin@example.com", stdout=out, **options)
+    return out.getvalue()
+
+
+def test_it_registers_staff_and_a_second_run_changes_nothing(password_file: Path) -> None:
+    assert seed(password_file=password_file) == "admin@example.com: staff, registered\n"
+    user = User.objects.get()
+    assert (user.is_staff, user.is_active, user.version) == (True, True, 1)
+    assert check_password(PASSWORD, user.password)
+    assert seed(password_file=password_file) == "admin@example.com: staff already\n"
+    assert len(published(OutboxEvent)) == 1
+
+
+def test_the_password_may_come_from_standard_input(monkeypatch: Any) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(PASSWORD + "\n"))
+    seed()
+    assert check_password(PASSWORD, User.objects.get().password)
+
+
+def test_one_who_registered_the_address_first_does_not_become_staff_with_it(
+    register: Register, password_file: Path
+) -> None:
+    user = register(email="ADMIN@example.com", password="the squatter's own")
+    deactivate_user(DeactivateUser(user_id=user.id))
+    assert seed(password_file=password_file) == "admin@example.com: staff now\n"
+    found = User.objects.get()
+    assert (found.id, found.is_staff, found.is_active) == (user.id, True, True)
+    assert check_password(PASSWORD, found.password)
+    assert [event.type for event in published(OutboxEvent)][-1] == "accounts.user.updated.v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("1234", "too short"), ("", "too short"), (None, "No such file")],
+)
+def test_it_fails_with_one_clear_line(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "password"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(CommandError, match=said) as caught:
+        seed(password_file=path)
+    assert "\n" not in str(caught.value)
+    assert not User.objects.exists()
+
+
+def test_an_address_that_is_none_is_named(password_file: Path) -> None:
+    with pytest.raises(CommandError, match="--email nobody"):
+        call_command("seed_staff", email="nobody", password_file=password_file)
