@@ -173,7 +173,7 @@ def _place_and_keep_answer(
 
 
 def _fingerprint_of(command: PlaceOrder) -> str:
-    lines = [[line.sku, line.quantity, f"{line.unit_price:f}"] for line in command.lines]
+    lines = [[line.sku, line.quantity, f"{line.unit_price.normalize():f}"] for line in command.lines]
     return sha256(json.dumps([str(command.user_id), lines]).encode()).hexdigest()
 
 
