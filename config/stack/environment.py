@@ -126,6 +126,16 @@ def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, st
     return {**theirs, **variables, "STATEMENT_TIMEOUT": "0", **tuned, "PATH": path}
 
 
+def inherited(**more: str) -> dict[str, str]:
+    """The caller's environment as it is, and `more` over it."""
+    return {**os.environ, **more}
+
+
+def colours_are_welcome() -> bool:
+    """Unless NO_COLOR is set (https://no-color.org)."""
+    return "NO_COLOR" not in os.environ
+
+
 def stack_root() -> Path:
     """`MITOSIS_STACK_ROOT`, or `.local/stack` in the checkout."""
     named = os.environ.get("MITOSIS_STACK_ROOT", "")
