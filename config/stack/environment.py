@@ -58,7 +58,7 @@ class Stack:
 
     def replicas(self, service: str) -> list[str]:
         port = self.addresses.replica_port
-        return [self._dsn(service, port)] if port else []
+        return [] if port is None else [self._dsn(service, port)]
 
     def _dsn(self, service: str, port: int) -> str:
         return dsn_for(
