@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from orders import handlers
 from orders.domain.commands import ConfirmOrder, RejectOrder
+from orders.domain.metadata import Metadata
 from orders.models import OrderView, OutboxEvent, StoredEvent
 from orders.published import represent
 
@@ -298,11 +299,13 @@ class TestCancel:
 
 def test_events_tell_the_whole_history(place: Place, ada_api: APIClient) -> None:
     order = place()
-    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    cause = Metadata(causation="an event", actor="staff grace")
+    handlers.confirm_order(ConfirmOrder(order_id=order.id), metadata=cause)
     placed, confirmed = ada_api.get(f"/api/orders/{order.id}/events/").json()
     assert (placed["version"], placed["type"], placed["schema_version"]) == (1, "OrderPlaced", 1)
     assert placed["data"]["lines"] == represent(order)["lines"]
-    assert placed["metadata"]["correlation"] == str(order.id)
+    assert (placed["causation"], confirmed["causation"]) == (None, "an event")
+    assert "grace" not in str(confirmed)  # who of the staff did it is not the customer's business
     assert placed["recorded_at"].endswith("Z")
     assert (confirmed["version"], confirmed["type"]) == (2, "OrderConfirmed")
 
@@ -350,6 +353,12 @@ class TestList:
 
 def test_a_url_that_is_no_id_is_404(ada_api: APIClient) -> None:
     problem(ada_api.get("/api/orders/nonsense/"), 404, "not-found")
+
+
+def test_the_api_describes_itself(place: Place, ada_api: APIClient) -> None:
+    url = f"/api/orders/{place().id}/"
+    for path in ("/api/orders/", url, f"{url}cancel/", f"{url}events/"):
+        assert ada_api.options(path).status_code == 200
 
 
 class TestQueries:

@@ -179,6 +179,13 @@ def test_times_are_the_transaction_s_own(place: Place) -> None:
     assert before <= order.placed_at <= timezone.now()
 
 
+def test_a_history_does_not_go_back_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = place()
+    slow_clock = order.placed_at - timedelta(seconds=5)
+    monkeypatch.setattr("orders.handlers.timezone.now", lambda: slow_clock)
+    assert WAYS[Status.CONFIRMED](order.id).updated_at == order.placed_at
+
+
 def assert_nothing_was_kept() -> None:
     for model in (StoredEvent, OutboxEvent, OrderDeadline):
         assert not model.objects.exists()
