@@ -12,6 +12,10 @@ from typing import IO
 from config.stack.servers import Postgres, Valkey
 
 
+# Servers that we started and others still use: kept, since dropping one is a ResourceWarning.
+_LEFT_RUNNING: list[Postgres] = []
+
+
 @contextmanager
 def shared_postgres(root: Path) -> Iterator[Postgres]:
     """The checkout's PostgreSQL; whoever leaves last stops it."""
@@ -29,6 +33,8 @@ def shared_postgres(root: Path) -> Iterator[Postgres]:
             with _alone(root):
                 if _is_last(users):
                     server.stop()
+                else:
+                    _LEFT_RUNNING.append(server)
 
 
 def _prefer_speed(server: Postgres) -> None:
