@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connections, router, transaction
+from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 
 from outbox.recorder import record
@@ -39,32 +39,6 @@ from .models import (
     UserHistory,
 )
 from .published import amount, envelope, representation
-
-INSERT_RESERVATION_ONCE = """
-INSERT INTO accounts_reservation (order_id, user_id, amount, status, created_at, updated_at)
-VALUES (%s, %s, %s, %s, %s, %s)
-ON CONFLICT (order_id) DO NOTHING
-"""
-
-# The condition is judged on the row as it is once its lock is held, so two orders that race
-# can't both take the last of the credit. The CHECK constraint says the same again.
-TAKE_CREDIT = """
-UPDATE accounts_user
-   SET credit_reserved = credit_reserved + %(amount)s,
-       version = version + 1,
-       updated_at = greatest(updated_at, %(now)s)
- WHERE id = %(user_id)s AND is_active AND credit_reserved + %(amount)s <= credit_limit
-RETURNING *
-"""
-
-GIVE_BACK_CREDIT = """
-UPDATE accounts_user
-   SET credit_reserved = credit_reserved - %(amount)s,
-       version = version + 1,
-       updated_at = greatest(updated_at, %(now)s)
- WHERE id = %(user_id)s
-RETURNING *
-"""
 
 
 def register_user(command: RegisterUser) -> UserState:
@@ -128,7 +102,13 @@ def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | N
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
         # First of all, so that whatever else concerns this order waits for this transaction.
-        if _inserted(command.order_id, Reservation.Status.RESERVED, now=now, command=command):
+        if Reservation.objects.insert_once(
+            command.order_id,
+            Reservation.Status.RESERVED,
+            user_id=command.user_id,
+            amount=command.amount,
+            now=now,
+        ):
             return _reserve_or_refuse(command, now=now)
         reservation = Reservation.objects.select_for_update().get(pk=command.order_id)
         if reservation.amount is not None:
@@ -145,24 +125,24 @@ def release_credit(command: ReleaseCredit) -> CreditReleased | None:
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
-        if _inserted(command.order_id, Reservation.Status.RELEASED, now=now):
+        tombstone = Reservation.Status.RELEASED
+        if Reservation.objects.insert_once(command.order_id, tombstone, now=now):
             return None
         reservation = Reservation.objects.select_for_update().get(pk=command.order_id)
-        held = reservation.amount
-        if held is None or reservation.status != Reservation.Status.RESERVED:
+        user_id, held = reservation.user_id, reservation.amount
+        if reservation.status != Reservation.Status.RESERVED or user_id is None or held is None:
             return None
         reservation.status = Reservation.Status.RELEASED
         reservation.updated_at = now
         reservation.save(update_fields=["status", "updated_at"])
-        params = {"user_id": reservation.user_id, "amount": held, "now": now}
-        [row] = User.objects.raw(GIVE_BACK_CREDIT, params, using=router.db_for_write(User))
-        event = CreditReleased(user=row.state(), order_id=command.order_id, amount=held)
+        user = User.objects.give_back_credit(user_id, held, now=now)
+        event = CreditReleased(user=user, order_id=command.order_id, amount=held)
         _announce(event)
         return event
 
 
 def _reserve_or_refuse(command: ReserveCredit, *, now: datetime) -> CreditReserved | CreditRefused:
-    while (after := _taken(command, now=now)) is None:
+    while (after := User.objects.take_credit(command.user_id, command.amount, now=now)) is None:
         # The user is locked before it is refused, so that the refusal takes its place among
         # the user's events, and says what was true then.
         user = _locked(command.user_id)
@@ -220,26 +200,6 @@ def _announce(event: UserChange | CreditChange) -> None:
 def _locked(user_id: UUID) -> UserState | None:
     row = User.objects.select_for_update().filter(pk=user_id).first()
     return None if row is None else row.state()
-
-
-def _taken(command: ReserveCredit, *, now: datetime) -> UserState | None:
-    params = {"user_id": command.user_id, "amount": command.amount, "now": now}
-    rows = list(User.objects.raw(TAKE_CREDIT, params, using=router.db_for_write(User)))
-    return rows[0].state() if rows else None
-
-
-def _inserted(
-    order_id: UUID,
-    status: Reservation.Status,
-    *,
-    now: datetime,
-    command: ReserveCredit | None = None,
-) -> bool:
-    """Whether this is the order's first reservation row; False waits for the other's commit."""
-    user_id, held = (command.user_id, command.amount) if command else (None, None)
-    with connections[router.db_for_write(Reservation)].cursor() as cursor:
-        cursor.execute(INSERT_RESERVATION_ONCE, [order_id, user_id, held, status, now, now])
-        return bool(cursor.rowcount == 1)
 
 
 def _email_after(command: UpdateUser) -> str:

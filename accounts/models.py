@@ -1,9 +1,13 @@
 """The rows that accounts owns, with its own outbox tables."""
 
 from dataclasses import fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import connections, models, router
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from uuid_utils.compat import uuid7
@@ -14,6 +18,47 @@ from .domain.state import UserState
 
 STATE_FIELDS = tuple(field.name for field in fields(UserState))
 ONE_USER_PER_EMAIL = "accounts_one_user_per_email"
+
+
+class UserQuerySet(models.QuerySet["User"]):
+    def take_credit(self, user_id: UUID, amount: Decimal, *, now: datetime) -> UserState | None:
+        """Reserve `amount` of an active user's credit; None if there isn't as much.
+
+        The condition is judged on the row as it is once its lock is held, so two orders that
+        race can't both take the last of the credit. The CHECK constraint says the same again.
+        """
+        found = self._returned(
+            """
+            UPDATE accounts_user
+               SET credit_reserved = credit_reserved + %(amount)s,
+                   version = version + 1,
+                   updated_at = greatest(updated_at, %(now)s)
+             WHERE id = %(user_id)s AND is_active
+               AND credit_reserved + %(amount)s <= credit_limit
+            RETURNING *
+            """,
+            {"user_id": user_id, "amount": amount, "now": now},
+        )
+        return found[0] if found else None
+
+    def give_back_credit(self, user_id: UUID, amount: Decimal, *, now: datetime) -> UserState:
+        """Release `amount` that was reserved, also of an inactive user."""
+        [user] = self._returned(
+            """
+            UPDATE accounts_user
+               SET credit_reserved = credit_reserved - %(amount)s,
+                   version = version + 1,
+                   updated_at = greatest(updated_at, %(now)s)
+             WHERE id = %(user_id)s
+            RETURNING *
+            """,
+            {"user_id": user_id, "amount": amount, "now": now},
+        )
+        return user
+
+    def _returned(self, statement: str, params: dict[str, Any]) -> list[UserState]:
+        rows = self.raw(statement, params, using=router.db_for_write(self.model))
+        return [row.state() for row in rows]
 
 
 class User(models.Model):
@@ -35,6 +80,8 @@ class User(models.Model):
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+
+    objects = UserQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -88,6 +135,27 @@ class UserHistory(models.Model):
         return f"{self.user_id} at {self.version}: {self.event}"
 
 
+class ReservationQuerySet(models.QuerySet["Reservation"]):
+    def insert_once(
+        self,
+        order_id: UUID,
+        status: str,
+        *,
+        now: datetime,
+        user_id: UUID | None = None,
+        amount: Decimal | None = None,
+    ) -> bool:
+        """Whether this is the order's first row. It waits while another's isn't committed."""
+        with connections[router.db_for_write(self.model)].cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO accounts_reservation"
+                " (order_id, user_id, amount, status, created_at, updated_at)"
+                " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (order_id) DO NOTHING",
+                [order_id, user_id, amount, status, now, now],
+            )
+            return bool(cursor.rowcount == 1)
+
+
 class Reservation(models.Model):
     """What an order holds of a user's credit, and the memory that makes each step happen once.
 
@@ -107,6 +175,8 @@ class Reservation(models.Model):
     status = models.CharField(max_length=8, choices=Status)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+
+    objects = ReservationQuerySet.as_manager()
 
     class Meta:
         default_permissions = ("view",)

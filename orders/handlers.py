@@ -7,7 +7,7 @@ sweep holds it while it expires an order, so any other sequence could deadlock w
 
 import json
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b, sha256
 from http import HTTPStatus
 from typing import Any
@@ -81,7 +81,7 @@ def _obey(command: Command, metadata: Metadata) -> Order:
         # it: this is the lock and the clearing in one. A change that fails puts it back.
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
         order = fold(event_store.load(command.order_id))
-        events = decide(order, command, at=timezone.now())
+        events = decide(order, command, at=_now(order))
         if events:
             event_store.append(
                 command.order_id,
@@ -95,6 +95,11 @@ def _obey(command: Command, metadata: Metadata) -> Order:
         if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)
             raise OrderNotFound(command.order_id)
         return order
+
+
+def _now(order: Order | None) -> datetime:
+    """The clock; but a history doesn't go back in time where two machines' clocks differ."""
+    return max(timezone.now(), order.updated_at) if order else timezone.now()
 
 
 def expire_due_orders(*, limit: int) -> int:
@@ -173,7 +178,9 @@ def _place_and_keep_answer(
 
 
 def _fingerprint_of(command: PlaceOrder) -> str:
-    lines = [[line.sku, line.quantity, f"{line.unit_price:f}"] for line in command.lines]
+    lines = [
+        [line.sku, line.quantity, f"{line.unit_price.normalize():f}"] for line in command.lines
+    ]
     return sha256(json.dumps([str(command.user_id), lines]).encode()).hexdigest()
 
 

@@ -7,7 +7,9 @@ from rest_framework.request import Request
 
 from ..domain.state import UserState
 
-VERSION_TAG = re.compile(r'"([0-9]{1,10})"', re.ASCII)
+# W/ though a match ought to be strong: a proxy that compresses weakens the tag on its way out
+# (nginx does), and the version in it is as good as before.
+VERSION_TAG = re.compile(r'(?:W/)?"([0-9]{1,10})"', re.ASCII)
 NO_VERSION = 0  # versions begin at 1, so this one is always stale
 
 

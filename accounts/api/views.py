@@ -18,6 +18,7 @@ from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 from .. import queries
 from ..domain.commands import RegisterUser, UpdateUser
 from ..domain.errors import StaffOnly
+from ..domain.state import UserState
 from ..handlers import register_user, update_user
 from .access import RegisterOrAuthenticated, caller, require_visible
 from .filters import UserFilter
@@ -70,9 +71,12 @@ class UserDetail(GenericAPIView[Any]):
     permission_classes = (IsAuthenticated,)
     serializer_class = UserSerializer
 
+    def get_object(self) -> UserState:
+        require_visible(self.request, self.kwargs["user_id"])
+        return queries.user(self.kwargs["user_id"])
+
     def get(self, request: Request, user_id: UUID) -> Response:
-        require_visible(request, user_id)
-        user = queries.user(user_id)
+        user = self.get_object()
         return Response(self.get_serializer(user).data, headers=etag(user))
 
     @extend_schema(parameters=[IF_MATCH])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from config.stack.binaries import Binaries
-from config.stack.environment import CHECKOUT, PYTHON, chosen_service, for_command
+from config.stack.environment import CHECKOUT, PYTHON, chosen_service, for_command, inherited
 from config.stack.errors import StackError, StackInUse
 from config.stack.owner import home_of, server_user
 from config.stack.report import known_stack, log_file, status_text
@@ -44,7 +44,7 @@ def up_detached(root: Path, *, shape: str) -> int:
     supervisor = subprocess.Popen(
         command,
         cwd=CHECKOUT,
-        env={**os.environ, "MITOSIS_STACK_ROOT": str(root)},
+        env=inherited(MITOSIS_STACK_ROOT=str(root)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

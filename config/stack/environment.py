@@ -58,7 +58,7 @@ class Stack:
 
     def replicas(self, service: str) -> list[str]:
         port = self.addresses.replica_port
-        return [self._dsn(service, port)] if port else []
+        return [] if port is None else [self._dsn(service, port)]
 
     def _dsn(self, service: str, port: int) -> str:
         return dsn_for(
@@ -124,6 +124,16 @@ def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, st
     tuned = {name: os.environ[name] for name in TUNING if name in os.environ}
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {**theirs, **variables, "STATEMENT_TIMEOUT": "0", **tuned, "PATH": path}
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """The caller's environment as it is, and `more` over it."""
+    return {**os.environ, **more}
+
+
+def colours_are_welcome() -> bool:
+    """Unless NO_COLOR is set (https://no-color.org)."""
+    return "NO_COLOR" not in os.environ
 
 
 def stack_root() -> Path:

@@ -110,6 +110,7 @@ class Postgres(Server):
             "max_slot_wal_keep_size": "1GB",
             "wal_retrieve_retry_interval": "500ms",
             "hot_standby": "on",
+            "log_checkpoints": "off",
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_line_prefix": "%m [%p] %q%u@%d ",

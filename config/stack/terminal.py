@@ -9,6 +9,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
+from config.stack.environment import colours_are_welcome
+
 _FILE_BYTES = 5_000_000
 _FILES_KEPT = 3
 _COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foregrounds, without red
@@ -33,7 +35,7 @@ class Output:
         self._stream: TextIO | None = stream or sys.stdout
         self._width = width
         self._colours: dict[str, int] = {OURSELVES: _BOLD}
-        self._colourful = self._stream.isatty() and "NO_COLOR" not in os.environ
+        self._colourful = self._stream.isatty() and colours_are_welcome()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._to_file = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT)
 
@@ -58,6 +60,9 @@ class Output:
         with self.file.with_name("supervisor.log").open("ab") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+
+    def close(self) -> None:
+        self._to_file.close()
 
     def _write(self, name: str, text: str, *, colour: int, shown: bool = True) -> None:
         prefix = f"{name:<{self._width}} |"

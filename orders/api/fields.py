@@ -93,7 +93,7 @@ class LinesField(serializers.JSONField):
                 data = json.loads(data)
             except (ValueError, RecursionError):
                 self.fail("invalid")
-        lines = serializers.ListSerializer(
+        lines: serializers.ListSerializer[Any] = serializers.ListSerializer(
             child=LineSerializer(), data=data, allow_empty=False, max_length=MAX_LINES
         )
         lines.is_valid(raise_exception=True)

@@ -68,5 +68,10 @@ class StoredEventSerializer(serializers.Serializer[Any]):
     type = serializers.CharField()
     schema_version = serializers.IntegerField()
     data = serializers.DictField()  # type: ignore[assignment]
-    metadata = serializers.DictField()
+    causation = serializers.CharField(
+        source="metadata.causation",
+        default=None,
+        allow_null=True,
+        help_text="The id of the public event that led to this one.",
+    )
     recorded_at = serializers.DateTimeField(format=TIME_FORMAT)

@@ -4,6 +4,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from accounts.domain.commands import DeactivateUser, ReleaseCredit, ReserveCredit
 from accounts.domain.events import CreditRefused, CreditReleased, CreditReserved, RefusalReason
@@ -170,6 +171,19 @@ def test_a_reserve_that_was_released_is_not_reserved_again(ada: UserState) -> No
 @pytest.mark.parametrize("amount", ["0.00", "0.01"])
 def test_the_smallest_orders_are_reserved(ada: UserState, amount: str) -> None:
     assert isinstance(reserve(ada.id, amount), CreditReserved)
+
+
+def test_an_order_costs_few_queries(
+    ada: UserState, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_num_queries(4):  # reservation, user, history, event
+        reserve(ada.id, "10.00")
+    with django_assert_num_queries(2):
+        reserve(ada.id, "10.00")
+    with django_assert_num_queries(6):  # tombstone refused, reservation read and written, …
+        release()
+    with django_assert_num_queries(5):  # reservation, user tried, locked, reservation, event
+        reserve(ada.id, "5000.00", UUID(int=5))
 
 
 def test_credit_that_frees_up_serves_the_next_order(register: Register) -> None:

@@ -12,8 +12,9 @@ def request(**headers: str) -> Request:
     return Request(APIRequestFactory().put("/", headers=headers))
 
 
-def test_the_etag_names_the_version() -> None:
-    assert expected_version(request(**{"If-Match": '"7"'}), None) == 7
+@pytest.mark.parametrize("tag", ['"7"', ' "7" ', 'W/"7"'])
+def test_the_etag_names_the_version(tag: str) -> None:
+    assert expected_version(request(**{"If-Match": tag}), None) == 7
 
 
 def test_the_body_counts_where_there_is_no_header() -> None:
@@ -33,7 +34,7 @@ def test_a_change_that_names_no_version_is_refused() -> None:
         expected_version(request(), None)
 
 
-@pytest.mark.parametrize("tag", ["7", 'W/"7"', '"x"', '""', '"-1"', "", '"99999999999"', '"٧"'])
+@pytest.mark.parametrize("tag", ["7", '"x"', '""', '"-1"', "", '"99999999999"', '"٧"'])
 def test_a_tag_that_no_version_has_never_matches(tag: str) -> None:
     assert expected_version(request(**{"If-Match": tag}), 7) == NO_VERSION
 

@@ -18,6 +18,7 @@ from orders.domain.errors import (
     OrderNotFound,
 )
 from orders.domain.events import Event, OrderRejected
+from orders.domain.lines import Line
 from orders.domain.order import (
     IGNORED,
     LEADS_TO,
@@ -131,10 +132,10 @@ def test_every_history_folds_to_the_order_that_was_decided_on(asked: list[Comman
 
 
 @given(baskets)
-def test_the_total_loses_no_cent(basket: tuple[object, ...]) -> None:
+def test_the_total_loses_no_cent(basket: tuple[Line, ...]) -> None:
     order = fold(
         decide(None, PlaceOrder(order_id=ORDER_ID, user_id=USER_ID, lines=basket), at=NOON)
-    )  # type: ignore[arg-type]
+    )
     assert order is not None
     cents = sum(line.quantity * int(line.unit_price * 100) for line in order.lines)
     assert int(order.total * 100) == cents == order.total * 100

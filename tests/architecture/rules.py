@@ -1,0 +1,94 @@
+"""Rules that an import contract can't express. Each yields the places that break it."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.architecture.source import Module, calls, dotted, imported
+
+# Pickle and its friends: what reads them runs what they say.
+FORBIDDEN_MODULES = ("pickle", "shelve", "marshal", "dill", "cloudpickle")
+EMPTY_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "managers", "misc"}
+READERS = {"config/environ.py", "config/stack/environment.py"}
+
+
+def transactions_without_alias(module: Module) -> Iterator[str]:
+    """In the monolith a bare atomic() doesn't cover orders, and a bare on_commit runs at once."""
+    for call in calls(module, "atomic", "on_commit"):
+        if not any(keyword.arg == "using" for keyword in call.keywords):
+            yield module.at(call)
+    for node in module.nodes():
+        decorators = getattr(node, "decorator_list", [])
+        for decorator in decorators:
+            if dotted(decorator).rpartition(".")[2] == "atomic":
+                yield module.at(decorator)
+
+
+def environment_reads(module: Module) -> Iterator[str]:
+    """Anything of `os.environ` but saying which settings to use."""
+    if module.path in READERS:
+        return
+    harmless = {
+        id(call.func.value)
+        for call in calls(module, "setdefault")
+        if isinstance(call.func, ast.Attribute)
+        and isinstance(call.args[0], ast.Constant)
+        and call.args[0].value == "DJANGO_SETTINGS_MODULE"
+    }
+    for node in module.nodes():
+        read = dotted(node) in {"os.environ", "os.getenv", "os.environb"}
+        if read and id(node) not in harmless:
+            yield module.at(node)
+    for node, name in imported(module):
+        if name in {"os.environ", "os.getenv"}:
+            yield module.at(node)
+
+
+def dangerous_imports(module: Module) -> Iterator[str]:
+    for node, name in imported(module):
+        if name.split(".")[0] in FORBIDDEN_MODULES:
+            yield module.at(node)
+
+
+def sleeps(module: Module) -> Iterator[str]:
+    for call in calls(module, "sleep"):
+        yield module.at(call)
+
+
+def empty_names(module: Module) -> Iterator[str]:
+    """A name that says what a module holds, not that it holds something."""
+    stem = module.path.rpartition("/")[2].removesuffix(".py")
+    folders = set(module.path.split("/")[:-1])
+    if stem in EMPTY_NAMES or folders & EMPTY_NAMES:
+        yield module.path
+
+
+def values_in_sql(module: Module) -> Iterator[str]:
+    """SQL text put together in the call; names of tables come from constants or quote_name."""
+    for call in calls(module, "execute", "raw", "extra", "executemany", "RunSQL"):
+        if call.args and _is_put_together(call.args[0]):
+            yield module.at(call)
+
+
+def _is_put_together(node: ast.AST) -> bool:
+    if isinstance(node, ast.JoinedStr):
+        return any(
+            isinstance(part, ast.FormattedValue) and not _is_a_name_in_sql(part.value)
+            for part in node.values
+        )
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Mod) or any(map(_is_put_together, (node.left, node.right)))
+    # psycopg2.sql's own format() quotes; that of a string doesn't.
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "format"
+        and isinstance(node.func.value, ast.Constant)
+    )
+
+
+TABLE_NAMES = {"table", "state", "tick", "event", "position", "parked", "_table", "_state"}
+
+
+def _is_a_name_in_sql(node: ast.AST) -> bool:
+    last = dotted(node).rpartition(".")[2]
+    return last.isupper() or last in TABLE_NAMES

@@ -1,0 +1,164 @@
+"""The public and the stored events of orders, and its reading of accounts', tied to golden JSON.
+
+A golden never changes: consumers were built against the public ones, and stored ones lie in
+databases. A new shape is a new version, beside the old. `write_missing` writes the golden of a
+new type.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orders.consumers import CONSUMERS
+from orders.domain.codec import CODECS, Encoded, decode, encode
+from orders.domain.events import (
+    Event,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderExpired,
+    OrderPlaced,
+    OrderRejected,
+)
+from orders.domain.lines import Line
+from orders.domain.order import evolve, fold
+from orders.inbound import (
+    CreditChanged,
+    CreditRefused,
+    CreditReserved,
+    CustomerChanged,
+    OrderChanged,
+)
+from orders.published import PUBLIC_TYPES, announce
+from outbox.consumer import ignore
+from outbox.envelope import Envelope
+
+HERE = Path(__file__).parent
+STORED = HERE / "stored"
+ACCOUNTS = HERE.parent / "accounts"
+ORDER_ID = UUID("0190a000-0000-7000-8000-0000000000b1")
+EVENT_ID = UUID("0190a000-0000-7000-8000-0000000000e1")
+PLACED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+LATER = PLACED_AT + timedelta(minutes=1)
+
+PLACED = OrderPlaced(
+    order_id=ORDER_ID,
+    user_id=UUID("0190a000-0000-7000-8000-0000000000a1"),
+    lines=(
+        Line(sku="tea", quantity=2, unit_price=Decimal("4.50")),
+        Line(sku="Kännchen 茶", quantity=1, unit_price=Decimal("3.30")),
+    ),
+    at=PLACED_AT,
+)
+EVENTS: list[Event] = [
+    PLACED,
+    OrderConfirmed(order_id=ORDER_ID, at=LATER),
+    OrderRejected(order_id=ORDER_ID, reason="insufficient_credit", at=LATER),
+    OrderCancelled(order_id=ORDER_ID, at=LATER),
+    OrderExpired(order_id=ORDER_ID, at=LATER),
+]
+
+# How each of accounts' types is read; what isn't here is ignored.
+READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
+    "accounts.user.registered.v1": [CustomerChanged.parse],
+    "accounts.user.updated.v1": [CustomerChanged.parse],
+    "accounts.user.deactivated.v1": [CustomerChanged.parse],
+    "accounts.credit.reserved.v1": [CreditReserved.parse, CreditChanged.parse],
+    "accounts.credit.released.v1": [CreditChanged.parse],
+    "accounts.credit.refused.v1": [CreditRefused.parse],
+}
+
+
+def told(event: Event) -> dict[str, Any]:
+    """What is published when `event` follows the placing, or is it."""
+    order = evolve(None if event is PLACED else fold([PLACED]), event)
+    return dict(json.loads(replace(announce(event, order), id=EVENT_ID).encode()))
+
+
+def golden_of(event: Event) -> Path:
+    return HERE / f"{PUBLIC_TYPES[type(event)]}.json"
+
+
+def stored_golden_of(event: Event) -> Path:
+    encoded = encode(event)
+    return STORED / f"{encoded.type}.v{encoded.schema_version}.json"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def name_of(value: Any) -> str:
+    return value.stem if isinstance(value, Path) else type(value).__name__
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_what_is_published_is_the_golden(event: Event) -> None:
+    assert told(event) == read(golden_of(event))
+
+
+def test_every_public_type_has_one_golden_and_every_golden_a_type() -> None:
+    assert {path.stem for path in HERE.glob("*.json")} == set(PUBLIC_TYPES.values())
+
+
+@pytest.mark.parametrize("golden", sorted(HERE.glob("*.json")), ids=name_of)
+def test_the_order_view_reads_what_orders_published(golden: Path) -> None:
+    envelope = Envelope.decode(golden.read_text(encoding="utf-8"))
+    assert envelope.type in CONSUMERS["order_view"]
+    shown = OrderChanged.parse(envelope)
+    assert (str(shown.id), shown.version) == (envelope.subject, envelope.sequence)
+    assert list(shown.lines) == envelope.data["lines"]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_what_is_stored_is_the_golden(event: Event) -> None:
+    assert asdict(encode(event)) == read(stored_golden_of(event))
+
+
+@pytest.mark.parametrize("golden", sorted(STORED.glob("*.json")), ids=name_of)
+def test_every_version_ever_stored_can_be_read(golden: Path) -> None:
+    encoded = Encoded(**read(golden))
+    assert golden.stem == f"{encoded.type}.v{encoded.schema_version}"
+    (expected,) = [event for event in EVENTS if type(event).__name__ == encoded.type]
+    assert decode(encoded, order_id=ORDER_ID) == expected
+
+
+def test_every_version_of_every_stored_type_has_a_golden() -> None:
+    versions = {
+        f"{name}.v{version}"
+        for name, codec in CODECS.items()
+        for version in (*codec.upcasters, codec.schema_version)
+    }
+    assert {path.stem for path in STORED.glob("*.json")} == versions
+
+
+@pytest.mark.parametrize("golden", sorted(ACCOUNTS.glob("*.json")), ids=name_of)
+def test_what_accounts_publishes_can_be_read(golden: Path) -> None:
+    envelope = Envelope.decode(golden.read_text(encoding="utf-8"))
+    for consumer in ("saga", "customer_view"):
+        assert envelope.type in CONSUMERS[consumer], f"{consumer} would park {envelope.type}"
+    handled = [CONSUMERS[name][envelope.type] is not ignore for name in ("saga", "customer_view")]
+    readings = READINGS[envelope.type]
+    assert len(readings) == sum(handled)
+    for parse in readings:
+        found = parse(envelope)
+        ours = {getattr(found, name) for name in ("id", "user_id") if hasattr(found, name)}
+        assert {str(id_) for id_ in ours} <= {envelope.subject}
+        assert getattr(found, "version", envelope.sequence) == envelope.sequence
+
+
+def write_missing() -> None:
+    for event in EVENTS:
+        for path, content in (
+            (golden_of(event), told(event)),
+            (stored_golden_of(event), asdict(encode(event))),
+        ):
+            if not path.exists():
+                text = json.dumps(content, indent=2, ensure_ascii=False)
+                path.write_text(text + "\n", encoding="utf-8")

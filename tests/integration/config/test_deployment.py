@@ -1,0 +1,22 @@
+"""What a production would be told before it starts, in every shape."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.manage import managed
+from tests.surroundings import SHAPES
+
+EVERYTHING = """
+from django.core.management import call_command
+call_command("check", deploy=True, fail_level="WARNING")
+call_command("spectacular", validate=True, fail_on_warn=True, file="/dev/null")
+"""
+
+
+@pytest.mark.shape("accounts", "orders")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_production_finds_nothing_to_warn_of(
+    environment: Callable[..., dict[str, str]], shape: str
+) -> None:
+    managed(environment(shape, HTTPS="on"), "shell", "--no-imports", "-c", EVERYTHING)

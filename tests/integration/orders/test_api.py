@@ -1,0 +1,392 @@
+"""Orders over HTTP: what is answered, to whom, and at how many queries."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connections, router
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+from uuid_utils.compat import uuid7
+
+from orders import handlers
+from orders.domain.commands import ConfirmOrder, RejectOrder
+from orders.domain.metadata import Metadata
+from orders.models import OrderView, OutboxEvent, StoredEvent
+from orders.published import represent
+
+from .conftest import ADA, BOB, Place, project, told
+from .conftest import LINES as BASKET
+
+LINES = [
+    {"sku": "tea", "quantity": 2, "unit_price": "4.50"},
+    {"sku": "pot", "quantity": 1, "unit_price": "31.00"},
+]
+FIELDS = [
+    "id", "user_id", "status", "lines", "total", "reason", "version", "placed_at", "updated_at",
+]  # fmt: skip
+
+
+def post(client: APIClient, body: Any = None, *, key: str = "", **headers: str) -> Any:
+    return client.post(
+        "/api/orders/",
+        json.dumps({"lines": LINES} if body is None else body),
+        content_type="application/json",
+        headers={"Idempotency-Key": key or str(uuid4()), **headers},
+    )
+
+
+def problem(response: Any, status: int, slug: str) -> dict[str, Any]:
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status
+    assert document["type"] == f"/problems/{slug}"
+    assert document["title"]
+    return document
+
+
+def test_placing_answers_with_the_order_and_where_it_is(ada_api: APIClient) -> None:
+    response = post(ada_api)
+    assert response.status_code == 201
+    order = response.json()
+    assert list(order) == FIELDS
+    assert order["lines"] == LINES
+    assert (order["user_id"], order["status"], order["version"]) == (str(ADA), "PENDING", 1)
+    assert (order["total"], order["reason"]) == ("40.00", "")
+    assert UUID(order["id"]).version == 7
+    assert response["Location"] == f"/api/orders/{order['id']}/"
+    assert StoredEvent.objects.get().metadata["actor"] == str(ADA)
+    assert told() == ["placed"]
+
+
+def test_a_new_order_is_found_before_and_after_the_view_has_it(ada_api: APIClient) -> None:
+    response = post(ada_api)
+    assert ada_api.get(response["Location"]).json() == response.json()
+    project()
+    assert OrderView.objects.exists()
+    detail = ada_api.get(response["Location"])
+    assert detail.json() == response.json()
+    assert ada_api.get("/api/orders/").json()["results"] == [detail.json()]
+
+
+def test_the_trace_goes_with_the_event(ada_api: APIClient) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    post(ada_api, traceparent=trace)
+    post(ada_api, traceparent="nonsense")
+    traces = [row.metadata.get("traceparent") for row in StoredEvent.objects.order_by("id")]
+    assert traces == [trace, None]
+
+
+class TestIdempotency:
+    def test_the_same_again_is_answered_the_same(self, ada_api: APIClient) -> None:
+        first, again = post(ada_api, key="k"), post(ada_api, key="k")
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+        assert again["Location"] == first["Location"]
+        assert told() == ["placed"]
+
+    def test_another_body_is_422(self, ada_api: APIClient) -> None:
+        post(ada_api, key="k")
+        problem(post(ada_api, {"lines": LINES[:1]}, key="k"), 422, "idempotency-key-reused")
+
+    def test_keys_of_two_callers_do_not_meet(self, ada_api: APIClient, bob_api: APIClient) -> None:
+        assert post(ada_api, key="k").json()["id"] != post(bob_api, key="k").json()["id"]
+
+    def test_in_flight_is_409_and_says_when_to_come_back(
+        self, ada_api: APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handlers, "_lock_key", lambda *_, **__: False)
+        response = post(ada_api)
+        problem(response, 409, "idempotency-in-flight")
+        assert response["Retry-After"] == "1"
+
+    def test_a_key_may_have_255_characters(self, ada_api: APIClient) -> None:
+        assert post(ada_api, key="~" * 255).status_code == 201
+
+    @pytest.mark.parametrize("key", ["k" * 256, "a\tb", "a\x7fb", "ä", "a\x00"])
+    def test_a_long_or_unprintable_key_is_400(self, ada_api: APIClient, key: str) -> None:
+        errors = problem(post(ada_api, key=key), 400, "validation")["errors"]
+        assert list(errors) == ["Idempotency-Key"]
+
+    @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": ""}])
+    def test_no_key_is_400(self, ada_api: APIClient, headers: dict[str, str]) -> None:
+        body = {"lines": LINES}
+        response = ada_api.post("/api/orders/", body, format="json", headers=headers)
+        assert "Idempotency-Key" in problem(response, 400, "validation")["errors"]
+        assert told() == []
+
+
+def line(**change: Any) -> dict[str, Any]:
+    return {"lines": [{**LINES[0], **change}]}
+
+
+BAD_BODIES = [
+    {}, [], "lines", 5, True,
+    {"lines": None}, {"lines": []}, {"lines": {}}, {"lines": "tea"}, {"lines": 5},
+    {"lines": [None]}, {"lines": ["tea"]}, {"lines": [[]]}, {"lines": [{}]},
+    {"lines": '[{"sku": "tea", "quantity": 1, "unit_price": "1.00"}]'},
+    {"lines": LINES * 51},
+    *(line(sku=sku) for sku in (None, "", " ", 5, True, [], "x" * 65, "a\x00b", "a\nb", "\ud83d")),
+    *(
+        line(quantity=quantity)
+        for quantity in (None, 0, -1, 1_000_001, 10**30, True, False, "2", 1.0, 1.5, [], {})
+    ),
+    *(
+        line(unit_price=price)
+        for price in (
+            None, "", "0", "0.00", "-1.00", -1, "1.005", 1.005, "10000000.00", 1e300, "1e2", "NaN",
+            "Infinity", "-Infinity", "1,50", " 1.50", "٣.٥٠", True, False, [], {}, "1" * 5000,
+        )
+    ),
+    {"lines": [{"sku": "x", "quantity": 1_000_000, "unit_price": "9999999.99"}]},
+    *({"lines": LINES, "user_id": user} for user in (1, True, "ada", "", [], {}, "\x00", "\ud83d")),
+]  # fmt: skip
+
+
+def test_bad_input_is_400_and_never_500(ada_api: APIClient) -> None:
+    for body in BAD_BODIES:
+        response = post(ada_api, body)
+        assert response.status_code == 400, (body, response.content)
+        problem(response, 400, "validation")
+    assert told() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "{",
+        "nonsense",
+        '{"lines": NaN}',
+        '{"lines": [{"sku": "a", "quantity": 1, "unit_price": NaN}]}',
+        '{"lines": [{"sku": "a", "quantity": 1, "unit_price": 1e999}]}',
+        f'{{"lines": [{{"sku": "a", "quantity": {"9" * 5000}, "unit_price": "1.00"}}]}}',
+        '{"lines": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+    ],
+    ids=[
+        "empty",
+        "null",
+        "open",
+        "words",
+        "nan",
+        "nan-price",
+        "infinite",
+        "huge-int",
+        "deep",
+        "deeper",
+    ],
+)
+def test_what_is_no_json_or_no_honest_one_is_400(ada_api: APIClient, text: str) -> None:
+    response = ada_api.post(
+        "/api/orders/",
+        text.encode(),
+        content_type="application/json",
+        headers={"Idempotency-Key": "k"},
+    )
+    assert response.status_code == 400, response.content
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def test_good_but_uncommon_input_is_taken(ada_api: APIClient) -> None:
+    for price, shown in (("5", "5.00"), ("5.5", "5.50"), (5, "5.00"), (5.25, "5.25")):
+        response = post(ada_api, line(unit_price=price))
+        assert response.json()["lines"][0]["unit_price"] == shown
+    assert post(ada_api, {"lines": LINES * 50}).status_code == 201
+    assert post(ada_api, line(sku="Grüner Tee 250 g ☕")).status_code == 201
+    assert post(ada_api, {"lines": LINES, "user_id": None}).status_code == 201
+    assert post(ada_api, {"lines": LINES, "user_id": str(ADA)}).status_code == 201
+
+
+class TestPermissions:
+    def test_nobody_gets_in_without_a_token(self, api: APIClient, place: Place) -> None:
+        url = f"/api/orders/{place().id}/"
+        for method, path in [
+            ("get", "/api/orders/"),
+            ("post", "/api/orders/"),
+            ("get", url),
+            ("get", f"{url}events/"),
+            ("post", f"{url}cancel/"),
+        ]:
+            response = getattr(api, method)(path)
+            assert response.status_code == 401, (method, path)
+            assert response["WWW-Authenticate"].startswith("Bearer")
+
+    def test_another_s_order_is_like_none_at_all(
+        self, place: Place, ada_api: APIClient, bob_api: APIClient, staff_api: APIClient
+    ) -> None:
+        for seen in (False, True):
+            if seen:
+                project()
+            mine = f"/api/orders/{place().id}/"
+            none = f"/api/orders/{uuid7()}/"
+            for url in (mine, none):
+                for path in (url, f"{url}events/"):
+                    problem(bob_api.get(path), 404, "order-not-found")
+                problem(bob_api.post(f"{url}cancel/"), 404, "order-not-found")
+            for client in (ada_api, staff_api):
+                assert client.get(mine).status_code == 200
+                assert client.get(f"{mine}events/").status_code == 200
+        assert "cancelled" not in told()
+
+    def test_a_list_has_what_is_one_s_own_and_staff_see_all(
+        self, place: Place, ada_api: APIClient, bob_api: APIClient, staff_api: APIClient
+    ) -> None:
+        hers, his = place(), place(user_id=BOB)
+        project()
+        assert ids(ada_api) == [str(hers.id)]
+        assert ids(bob_api) == [str(his.id)]
+        assert ids(staff_api) == [str(his.id), str(hers.id)]
+        assert ids(bob_api, user_id=ADA) == []
+        assert ids(staff_api, user_id=ADA) == [str(hers.id)]
+
+    def test_only_staff_orders_for_somebody_else(
+        self, bob_api: APIClient, staff_api: APIClient
+    ) -> None:
+        body = {"lines": LINES, "user_id": str(ADA)}
+        problem(post(bob_api, body), 403, "permission-denied")
+        assert post(staff_api, body).json()["user_id"] == str(ADA)
+        assert told() == ["placed"]
+
+    def test_staff_cancels_any_order(self, place: Place, staff_api: APIClient) -> None:
+        response = staff_api.post(f"/api/orders/{place().id}/cancel/")
+        assert response.json()["status"] == "CANCELLED"
+
+
+def ids(client: APIClient, **filters: Any) -> list[str]:
+    response = client.get("/api/orders/", filters)
+    assert response.status_code == 200, response.content
+    return [order["id"] for order in response.json()["results"]]
+
+
+class TestCancel:
+    def test_a_pending_order_is_cancelled(self, place: Place, ada_api: APIClient) -> None:
+        order = place()
+        response = ada_api.post(f"/api/orders/{order.id}/cancel/")
+        assert response.status_code == 200
+        assert list(response.json()) == FIELDS
+        assert (response.json()["status"], response.json()["version"]) == ("CANCELLED", 2)
+        assert told() == ["placed", "cancelled"]
+
+    def test_an_ended_order_is_409_with_status_and_version(
+        self, place: Place, ada_api: APIClient
+    ) -> None:
+        order = place()
+        handlers.reject_order(RejectOrder(order_id=order.id, reason="unknown_user"))
+        for _ in range(2):
+            document = problem(ada_api.post(f"/api/orders/{order.id}/cancel/"), 409, "order-ended")
+            assert (document["current_status"], document["current_version"]) == ("REJECTED", 2)
+
+    def test_a_change_at_the_same_moment_is_409_with_the_version(
+        self, place: Place, ada_api: APIClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        order = place()
+        handlers.confirm_order(ConfirmOrder(order_id=order.id))
+        genuine = handlers.event_store.load
+        monkeypatch.setattr(
+            handlers.event_store, "load", lambda stream: genuine(stream, up_to_version=1)
+        )
+        document = problem(ada_api.post(f"/api/orders/{order.id}/cancel/"), 409, "order-changed")
+        assert document["current_version"] == 2
+
+    def test_a_get_is_405(self, place: Place, ada_api: APIClient) -> None:
+        problem(ada_api.get(f"/api/orders/{place().id}/cancel/"), 405, "method-not-allowed")
+
+
+def test_events_tell_the_whole_history(place: Place, ada_api: APIClient) -> None:
+    order = place()
+    cause = Metadata(causation="an event", actor="staff grace")
+    handlers.confirm_order(ConfirmOrder(order_id=order.id), metadata=cause)
+    placed, confirmed = ada_api.get(f"/api/orders/{order.id}/events/").json()
+    assert (placed["version"], placed["type"], placed["schema_version"]) == (1, "OrderPlaced", 1)
+    assert placed["data"]["lines"] == represent(order)["lines"]
+    assert (placed["causation"], confirmed["causation"]) == (None, "an event")
+    assert "grace" not in str(confirmed)  # who of the staff did it is not the customer's business
+    assert placed["recorded_at"].endswith("Z")
+    assert (confirmed["version"], confirmed["type"]) == (2, "OrderConfirmed")
+
+
+class TestList:
+    def test_it_is_cut_into_pages_newest_first(self, place: Place, ada_api: APIClient) -> None:
+        placed = [str(place().id) for _ in range(5)]
+        project()
+        url, seen = "/api/orders/?page_size=2", []
+        while url:
+            page = ada_api.get(url).json()
+            seen += [order["id"] for order in page["results"]]
+            url = page["next"]
+        assert seen == placed[::-1]
+
+    def test_it_can_be_narrowed(self, place: Place, ada_api: APIClient) -> None:
+        small, large = place(lines=BASKET[:1]), place()
+        handlers.confirm_order(ConfirmOrder(order_id=large.id))
+        project()
+        for filters, found in [
+            ({"status": "PENDING"}, [small]),
+            ({"status": "EXPIRED"}, []),
+            ({"total_min": "9.01"}, [large]),
+            ({"total_max": "9.00"}, [small]),
+            ({"total_min": "9.00", "total_max": "40.00"}, [large, small]),
+            ({"placed_after": large.placed_at.isoformat()}, [large]),
+            ({"placed_before": large.placed_at.isoformat()}, [small]),
+            ({"placed_before": large.placed_at + timedelta(days=1)}, [large, small]),
+        ]:
+            assert ids(ada_api, **filters) == [str(order.id) for order in found], filters
+
+    def test_a_filter_of_nonsense_is_400(self, ada_api: APIClient) -> None:
+        for query in (
+            "status=EATEN", "status=%00", "user_id=1", "user_id=%00",
+            "total_min=NaN", "total_min=1e999999", "total_max=x", "total_min=1.005",
+            "total_max=-Infinity", "placed_after=yesterday", "placed_before=%00",
+            "placed_after=99999-01-01T00:00:00Z",
+        ):  # fmt: skip
+            problem(ada_api.get(f"/api/orders/?{query}"), 400, "validation")
+
+    def test_a_cursor_of_nonsense_is_no_server_error(self, ada_api: APIClient) -> None:
+        for cursor in ("x", "cD1hYmM=", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OQ=="):
+            assert ada_api.get(f"/api/orders/?cursor={cursor}").status_code in (200, 400, 404)
+
+
+def test_a_url_that_is_no_id_is_404(ada_api: APIClient) -> None:
+    problem(ada_api.get("/api/orders/nonsense/"), 404, "not-found")
+
+
+def test_the_api_describes_itself(place: Place, ada_api: APIClient) -> None:
+    url = f"/api/orders/{place().id}/"
+    for path in ("/api/orders/", url, f"{url}cancel/", f"{url}events/"):
+        assert ada_api.options(path).status_code == 200
+
+
+class TestQueries:
+    """What each request costs orders' database, transaction commands aside."""
+
+    def count(self, call: Callable[[], Any]) -> int:
+        with CaptureQueriesContext(connections[router.db_for_write(StoredEvent)]) as captured:
+            assert call().status_code < 400
+        commands = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+        return len([query for query in captured if not query["sql"].startswith(commands)])
+
+    def test_reads(self, place: Place, ada_api: APIClient) -> None:
+        url = f"/api/orders/{place().id}/"
+        assert self.count(lambda: ada_api.get(url)) == 2  # not in the view yet: the store
+        for _ in range(20):
+            place()
+        project()
+        assert self.count(lambda: ada_api.get(url)) == 1
+        assert self.count(lambda: ada_api.get("/api/orders/")) == 1
+        assert self.count(lambda: ada_api.get(f"{url}events/")) == 2
+
+    def test_writes(self, ada_api: APIClient) -> None:
+        # Lock and look up the key; clear the deadline, load, append, record; set the deadline,
+        # keep the answer.
+        assert self.count(lambda: post(ada_api, key="k")) == 8
+        assert self.count(lambda: post(ada_api, key="k")) == 2
+        url = f"/api/orders/{StoredEvent.objects.get().stream}/"
+        project()
+        # Whose it is; clear the deadline, load, append, record.
+        assert self.count(lambda: ada_api.post(f"{url}cancel/")) == 5
+        assert OutboxEvent.objects.count() == 2

@@ -1,0 +1,80 @@
+"""The sweep: every pending order ends, and one that can't doesn't hold up the rest."""
+
+from typing import Any
+
+import pytest
+from django.db import connections, router
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from orders import event_store, handlers, tasks
+from orders.domain.commands import CancelOrder, ConfirmOrder
+from orders.domain.errors import OrderNotFound
+from orders.domain.order import fold
+from orders.models import OrderDeadline, StoredEvent
+
+from .conftest import Place, told
+
+
+@pytest.fixture(autouse=True)
+def _at_once(settings: Any) -> None:
+    settings.ORDERS_DEADLINE_SECONDS = 0
+
+
+def test_an_order_past_its_deadline_expires_and_says_so(place: Place) -> None:
+    order_id = place().id
+    assert handlers.expire_due_orders(limit=10) == 1
+    order = fold(event_store.load(order_id))
+    assert order is not None
+    assert (order.status, order.version) == ("EXPIRED", 2)
+    assert told() == ["placed", "expired"]
+    assert handlers.expire_due_orders(limit=10) == 0
+
+
+def test_an_order_before_its_deadline_stays(place: Place, settings: Any) -> None:
+    settings.ORDERS_DEADLINE_SECONDS = 3600
+    place()
+    assert handlers.expire_due_orders(limit=10) == 0
+    assert told() == ["placed"]
+
+
+def test_decided_orders_have_no_deadline(place: Place) -> None:
+    handlers.confirm_order(ConfirmOrder(order_id=place().id))
+    handlers.cancel_order(CancelOrder(order_id=place().id))
+    assert handlers.expire_due_orders(limit=10) == 0
+
+
+def test_a_sweep_takes_the_oldest_up_to_its_limit(place: Place) -> None:
+    orders = [place().id for _ in range(3)]
+    assert handlers.expire_due_orders(limit=2) == 2
+    assert list(OrderDeadline.objects.values_list("order_id", flat=True)) == orders[2:]
+
+
+def test_an_order_that_cannot_expire_is_told_after_the_rest_did(place: Place) -> None:
+    OrderDeadline.objects.create(order_id=uuid7(), due_at=timezone.now())
+    place()
+    with pytest.raises(ExceptionGroup) as failures:
+        handlers.expire_due_orders(limit=10)
+    assert [type(failure) for failure in failures.value.exceptions] == [OrderNotFound]
+    assert told() == ["placed", "expired"]
+
+
+def test_the_task_sweeps_and_is_on_the_timetable(place: Place) -> None:
+    place()
+    assert tasks.expire_orders() == 1
+    (entry,) = tasks.BEAT.values()
+    assert entry["task"] == tasks.expire_orders.name == "orders.expire_orders"
+    assert entry["options"]["queue"] == "orders"
+
+
+def test_an_event_that_cannot_be_read_is_told_too(place: Place) -> None:
+    order_id = place().id
+    with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO orders_storedevent (stream, version, type, schema_version, data, metadata)"
+            " VALUES (%s, 2, 'OrderEaten', 1, '{}', '{}')",
+            [order_id],
+        )
+    with pytest.raises(ExceptionGroup, match="could not be expired"):
+        handlers.expire_due_orders(limit=10)
+    assert OrderDeadline.objects.filter(order_id=order_id).exists()

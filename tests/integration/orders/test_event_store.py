@@ -1,0 +1,198 @@
+"""The event store: appends where the writer looked, and never changes a fact."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connections, router, transaction
+from uuid_utils.compat import uuid7
+
+from orders import event_store
+from orders.domain.errors import ConcurrentAppend
+from orders.domain.events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced
+from orders.domain.metadata import Metadata
+from orders.models import StoredEvent
+from tests.waiting import eventually
+
+from .conftest import ADA, LINES, Threads
+
+NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
+ALIAS = router.db_for_write(StoredEvent)
+
+
+@pytest.fixture
+def stream() -> UUID:
+    return uuid7()
+
+
+def placed(stream: UUID) -> OrderPlaced:
+    return OrderPlaced(order_id=stream, user_id=ADA, lines=LINES, at=NOON)
+
+
+def append(stream: UUID, expected_version: int, *events: Event, **metadata: str) -> None:
+    event_store.append(
+        stream,
+        expected_version=expected_version,
+        events=events,
+        metadata=Metadata(**metadata),
+    )
+
+
+def versions(stream: UUID) -> list[int]:
+    return [row.version for row in event_store.stored(stream)]
+
+
+def test_what_was_appended_is_loaded_in_order(stream: UUID) -> None:
+    history = [placed(stream), OrderConfirmed(order_id=stream, at=NOON)]
+    append(stream, 0, *history)
+    append(stream, 2, OrderCancelled(order_id=stream, at=NOON))
+    assert list(event_store.load(stream, up_to_version=2)) == history
+    assert len(list(event_store.load(stream))) == 3
+    assert versions(stream) == [1, 2, 3]
+
+
+def test_an_unknown_stream_has_no_events(stream: UUID) -> None:
+    assert list(event_store.load(stream)) == []
+
+
+def test_a_row_tells_type_origin_and_transaction(stream: UUID) -> None:
+    with transaction.atomic(using=ALIAS):
+        append(stream, 0, placed(stream), actor="ada", traceparent="00-1")
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id()::text")
+            (xid,) = cursor.fetchone()
+    row = StoredEvent.objects.get(stream=stream)
+    assert (row.type, row.schema_version, row.xid) == ("OrderPlaced", 1, int(xid))
+    assert row.metadata == {"actor": "ada", "traceparent": "00-1"}
+    assert row.recorded_at.tzinfo is not None
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3, 7])
+def test_another_version_than_the_stream_s_is_refused(stream: UUID, expected: int) -> None:
+    append(stream, 0, placed(stream), OrderConfirmed(order_id=stream, at=NOON))
+    with pytest.raises(ConcurrentAppend) as refused:
+        append(stream, expected, OrderCancelled(order_id=stream, at=NOON))
+    assert (refused.value.order_id, refused.value.expected) == (stream, expected)
+    assert (refused.value.found, refused.value.transient) == (2, True)
+    assert versions(stream) == [1, 2]
+
+
+def test_a_new_stream_starts_at_version_one(stream: UUID) -> None:
+    with pytest.raises(ConcurrentAppend):
+        append(stream, 1, OrderConfirmed(order_id=stream, at=NOON))
+    assert versions(stream) == []
+
+
+def test_a_refused_append_leaves_the_transaction_usable(stream: UUID) -> None:
+    append(stream, 0, placed(stream))
+    with transaction.atomic(using=ALIAS):
+        with pytest.raises(ConcurrentAppend):
+            append(stream, 0, placed(stream))
+        append(stream, 1, OrderConfirmed(order_id=stream, at=NOON))
+    assert versions(stream) == [1, 2]
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_of_concurrent_appends_exactly_one_wins(stream: UUID, threads: Threads, count: int) -> None:
+    append(stream, 0, placed(stream))
+    cancelled = OrderCancelled(order_id=stream, at=NOON)
+    results = threads.together(*[lambda: append(stream, 1, cancelled)] * count)
+    refusals = [result for result in results if isinstance(result, ConcurrentAppend)]
+    assert results.count(None) == 1
+    assert len(refusals) == count - 1
+    assert {refusal.found for refusal in refusals} == {2}
+    assert versions(stream) == [1, 2]
+
+
+def test_a_loser_of_several_events_leaves_none_behind(stream: UUID, threads: Threads) -> None:
+    append(stream, 0, placed(stream))
+    won = threading.Event()
+    commit = threading.Event()
+
+    def win() -> None:
+        with transaction.atomic(using=ALIAS):
+            append(stream, 1, OrderConfirmed(order_id=stream, at=NOON))
+            won.set()
+            assert commit.wait(timeout=10)
+
+    def lose() -> None:
+        two = (OrderExpired(order_id=stream, at=NOON), OrderCancelled(order_id=stream, at=NOON))
+        with transaction.atomic(using=ALIAS), pytest.raises(ConcurrentAppend) as refused:
+            append(stream, 1, *two)
+        assert refused.value.found == 2
+
+    winner = threads.start(win)
+    assert won.wait(timeout=10)
+    loser = threads.start(lose)
+    eventually(waits_for_a_lock, within_seconds=10, what="the second append waits for the first")
+    commit.set()
+    winner.result(timeout=10)
+    loser.result(timeout=10)
+    assert [row.type for row in event_store.stored(stream)] == ["OrderPlaced", "OrderConfirmed"]
+
+
+def test_an_append_goes_in_when_its_rival_rolls_back(stream: UUID, threads: Threads) -> None:
+    tried = threading.Event()
+    give_up = threading.Event()
+
+    def try_and_give_up() -> None:
+        with transaction.atomic(using=ALIAS):
+            append(stream, 0, placed(stream))
+            tried.set()
+            assert give_up.wait(timeout=10)
+            transaction.set_rollback(True, using=ALIAS)
+
+    rival = threads.start(try_and_give_up)
+    assert tried.wait(timeout=10)
+    appending = threads.start(append, stream, 0, placed(stream))
+    eventually(waits_for_a_lock, within_seconds=10, what="the append waits for its rival")
+    give_up.set()
+    rival.result(timeout=10)
+    appending.result(timeout=10)
+    assert versions(stream) == [1]
+
+
+def waits_for_a_lock() -> Any:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.update(version=9),
+        lambda rows: rows.delete(),
+        lambda rows: rows.first().save(),
+    ],
+)
+def test_not_even_the_owner_changes_a_fact(stream: UUID, change: Callable[[Any], Any]) -> None:
+    append(stream, 0, placed(stream))
+    with pytest.raises(DatabaseError, match="permission denied"):
+        change(StoredEvent.objects.filter(stream=stream))
+    assert versions(stream) == [1]
+
+
+def test_the_check_notices_when_facts_could_be_changed() -> None:
+    assert event_store.check_append_only(None, [ALIAS]) == []
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("GRANT UPDATE ON orders_storedevent TO CURRENT_USER")
+    try:
+        (error,) = event_store.check_append_only(None, [ALIAS])
+    finally:
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("REVOKE UPDATE ON orders_storedevent FROM CURRENT_USER")
+    assert error.id == "orders.E001"
+    assert "UPDATE" in error.msg
+
+
+def test_the_check_is_registered_and_asks_no_database_unasked() -> None:
+    call_command("check", databases=[ALIAS])
+    assert event_store.check_append_only(None, None) == []

@@ -1,0 +1,236 @@
+"""Staff with a session: the admin's pages and the browsable API's forms."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from orders import handlers, models
+from orders.domain.commands import CancelOrder, PlaceOrder
+from orders.models import CustomerView, OrderView, OutboxEvent, StoredEvent
+from outbox.testing import deliver
+
+from .conftest import ADA, Place, project, told
+from .test_projections import user
+
+LINES = [{"sku": "tea", "quantity": 2, "unit_price": "4.50"}]
+CHANGELIST = "/admin/orders/orderview/"
+ADD = f"{CHANGELIST}add/"
+
+
+@pytest.fixture
+def office() -> Client:
+    """Logged in as a superuser of the back office."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("grace@example.org"))
+    return client
+
+
+@pytest.fixture
+def reader() -> Client:
+    """Logged in as staff that may see, and change nothing."""
+    staff = User.objects.create_user("hopper", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(staff)
+    return client
+
+
+def hidden_key(page: Any) -> str:
+    assert page.status_code == 200
+    (tag,) = re.findall(r"<input[^>]*name=\"idempotency_key\"[^>]*>", page.content.decode())
+    assert 'type="hidden"' in tag
+    (key,) = re.findall(r"value=\"([^\"]+)\"", tag)
+    return str(key)
+
+
+def filled(page: Any, **changes: Any) -> dict[str, Any]:
+    form = {
+        "user_id": str(ADA),
+        "order_lines": json.dumps(LINES),
+        "idempotency_key": hidden_key(page),
+    }
+    return form | changes
+
+
+class TestAdminPlacing:
+    def test_the_form_places_an_order_with_event_and_outbox_row(self, office: Client) -> None:
+        response = office.post(ADD, filled(office.get(ADD)), follow=True)
+        assert response.redirect_chain == [(CHANGELIST, 302)]
+        assert "is placed for" in response.content.decode()
+        assert StoredEvent.objects.get().metadata["actor"] == "staff grace@example.org"
+        assert told() == ["placed"]
+        assert LogEntry.objects.get().object_id == str(StoredEvent.objects.get().stream)
+
+    def test_a_known_customer_is_called_by_name(self, office: Client) -> None:
+        deliver(user("registered", 1), consumer="customer_view")
+        response = office.post(ADD, filled(office.get(ADD)), follow=True)
+        assert "is placed for Ada." in response.content.decode()
+
+    def test_a_form_that_is_sent_twice_places_one_order(self, office: Client) -> None:
+        form = filled(office.get(ADD))
+        for _ in range(2):
+            assert office.post(ADD, form).status_code == 302
+        assert told() == ["placed"]
+        assert hidden_key(office.get(ADD)) != form["idempotency_key"]
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            "",
+            "nonsense",
+            "5",
+            "[]",
+            "{}",
+            '["tea"]',
+            '[{"sku": "tea"}]',
+            '[{"sku": "tea", "quantity": true, "unit_price": "4.50"}]',
+            '[{"sku": "tea", "quantity": 1, "unit_price": 4.5}]',
+            "[" * 100_000,
+        ],
+        ids=range(10),
+    )
+    def test_lines_that_are_none_come_back_with_a_message(self, office: Client, lines: str) -> None:
+        response = office.post(ADD, filled(office.get(ADD), order_lines=lines))
+        assert response.status_code == 200
+        assert "errorlist" in response.content.decode()
+        assert told() == []
+
+    def test_what_the_handler_refuses_is_a_message_and_no_order(self, office: Client) -> None:
+        form = filled(office.get(ADD))
+        office.post(ADD, form)
+        other = {**form, "order_lines": json.dumps([{**LINES[0], "quantity": 3}])}
+        response = office.post(ADD, other, follow=True)
+        assert "was used for another request" in response.content.decode()
+        assert told() == ["placed"]
+
+
+class TestAdminCancelling:
+    def cancel(self, client: Client, *orders: Any) -> Any:
+        chosen = {"action": "cancel", "_selected_action": [str(order.id) for order in orders]}
+        return client.post(CHANGELIST, chosen, follow=True)
+
+    def test_the_action_cancels_with_event_and_outbox_row(
+        self, office: Client, place: Place
+    ) -> None:
+        orders = [place(), place()]
+        project()
+        response = self.cancel(office, *orders)
+        assert "2 cancelled." in response.content.decode()
+        assert told() == ["placed", "placed", "cancelled", "cancelled"]
+        assert OutboxEvent.objects.count() == StoredEvent.objects.count() == 4
+        assert LogEntry.objects.count() == 2
+
+    def test_one_that_has_ended_does_not_hold_up_the_rest(
+        self, office: Client, place: Place
+    ) -> None:
+        ended, pending = place(), place()
+        project()
+        handlers.cancel_order(CancelOrder(order_id=ended.id))
+        text = self.cancel(office, ended, pending).content.decode()
+        assert "it has ended" in text
+        assert "1 cancelled." in text
+
+    def test_who_may_only_look_cancels_nothing(self, reader: Client, place: Place) -> None:
+        order = place()
+        project()
+        self.cancel(reader, order)
+        assert told() == ["placed"]
+        assert reader.get(ADD).status_code == 403
+        assert reader.post(ADD, {}).status_code == 403
+
+
+def test_every_page_opens_and_only_orders_can_be_added(office: Client, place: Place) -> None:
+    order = place()
+    handlers.place_order_once(
+        PlaceOrder(order_id=order.user_id, user_id=ADA, lines=order.lines),
+        caller="ada",
+        key="k",
+    )
+    deliver(user("registered", 1), consumer="customer_view")
+    project()
+    ours = [model for model in admin.site._registry if model._meta.app_label == "orders"]
+    assert len(ours) == 10
+    for model in ours:
+        listing = reverse(f"admin:orders_{model._meta.model_name}_changelist")
+        assert office.get(listing, {"q": "tea"}).status_code == 200, model
+        added = office.get(f"{listing}add/").status_code
+        assert added == (200 if model is OrderView else 403), model
+        row = model._default_manager.first()
+        if row is None:
+            continue
+        page = f"{listing}{row.pk}/change/"
+        assert office.get(page).status_code == 200, model
+        assert office.post(page, {}).status_code == 403, model
+        assert office.get(f"{listing}{row.pk}/delete/").status_code == 403, model
+        assert office.get(f"{listing}{row.pk}/history/").status_code == 200, model
+
+
+def test_the_list_names_customers_and_can_be_searched(office: Client, place: Place) -> None:
+    order = place()
+    deliver(user("registered", 1, name="Ada Lovelace"), consumer="customer_view")
+    project()
+    for query in (str(order.id), str(ADA)):
+        assert "Ada Lovelace" in office.get(CHANGELIST, {"q": query}).content.decode()
+    assert CustomerView.objects.exists()
+
+
+def test_all_tables_of_orders_have_a_page() -> None:
+    own = {model for model in vars(models).values() if isinstance(model, type)}
+    tables = {m for m in own if getattr(m, "_meta", None) and m._meta.app_label == "orders"}
+    assert tables <= set(admin.site._registry)
+
+
+class TestBrowsableApi:
+    def page(self, client: Client, path: str) -> Any:
+        return client.get(path, headers={"Accept": "text/html"})
+
+    def send(self, client: Client, path: str, form: dict[str, Any]) -> Any:
+        return client.post(path, form, headers={"Accept": "text/html"})
+
+    def test_the_form_places_an_order(self, office: Client) -> None:
+        page = self.page(office, "/api/orders/")
+        assert "&quot;sku&quot;: &quot;tea&quot;" in page.content.decode()
+        form = {
+            "lines": json.dumps(LINES),
+            "user_id": str(ADA),
+            "idempotency_key": hidden_key(page),
+        }
+        for _ in range(2):
+            assert self.send(office, "/api/orders/", form).status_code == 201
+        assert told() == ["placed"]
+        assert hidden_key(self.page(office, "/api/orders/")) != form["idempotency_key"]
+
+    def test_staff_without_an_account_must_name_the_customer(self, office: Client) -> None:
+        form = {"lines": json.dumps(LINES), "user_id": "", "idempotency_key": "k"}
+        response = self.send(office, "/api/orders/", form)
+        assert response.status_code == 400
+        assert "Name the customer" in response.content.decode()
+
+    @pytest.mark.parametrize("lines", ["", "nonsense", "[]", "[" * 100_000], ids=range(4))
+    def test_lines_that_are_none_are_400(self, office: Client, lines: str) -> None:
+        form = {"lines": lines, "user_id": str(ADA), "idempotency_key": "k"}
+        assert self.send(office, "/api/orders/", form).status_code == 400
+        assert told() == []
+
+    def test_an_order_s_page_leads_to_a_form_that_cancels_it(
+        self, office: Client, place: Place
+    ) -> None:
+        path = f"/api/orders/{place().id}/"
+        page = self.page(office, path)
+        assert f"{path}cancel/" in page.content.decode()
+        assert 'method="POST"' in self.page(office, f"{path}cancel/").content.decode()
+        assert self.send(office, f"{path}cancel/", {}).status_code == 200
+        assert told() == ["placed", "cancelled"]
+
+    def test_every_page_renders(self, office: Client, place: Place) -> None:
+        path = f"/api/orders/{place().id}/"
+        project()
+        for route in ("/api/orders/", path, f"{path}events/"):
+            assert self.page(office, route).status_code == 200

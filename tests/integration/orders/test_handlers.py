@@ -1,0 +1,191 @@
+"""Handlers: each command's event, its announcement and its deadline, or nothing at all."""
+
+from datetime import timedelta
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import router, transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from orders import event_store, handlers
+from orders.domain.commands import (
+    CancelOrder,
+    ConfirmOrder,
+    ExpireOrder,
+    PlaceOrder,
+    RejectOrder,
+)
+from orders.domain.errors import InvalidLines, OrderEnded, OrderExists, OrderNotFound
+from orders.domain.metadata import Metadata
+from orders.domain.order import Status, fold
+from orders.models import OrderDeadline, OutboxEvent, StoredEvent
+from orders.published import PUBLIC_TYPES, represent
+from outbox.testing import published
+
+from .conftest import ADA, LINES, Place, told
+
+WAYS = {
+    Status.CONFIRMED: lambda order_id: handlers.confirm_order(ConfirmOrder(order_id=order_id)),
+    Status.REJECTED: lambda order_id: handlers.reject_order(
+        RejectOrder(order_id=order_id, reason="insufficient_credit")
+    ),
+    Status.CANCELLED: lambda order_id: handlers.cancel_order(CancelOrder(order_id=order_id)),
+    Status.EXPIRED: lambda order_id: handlers.expire_order(ExpireOrder(order_id=order_id)),
+}
+
+
+def test_placing_stores_one_event_and_announces_it(place: Place) -> None:
+    order = place()
+    (row,) = StoredEvent.objects.all()
+    (envelope,) = published(OutboxEvent)
+    assert (row.stream, row.version, row.type) == (order.id, 1, "OrderPlaced")
+    assert (envelope.type, envelope.sequence) == ("orders.order.placed.v1", 1)
+    assert envelope.subject == envelope.partitionkey == str(order.id)
+    assert envelope.data == represent(order)
+    assert fold(event_store.load(order.id)) == order
+
+
+def test_a_new_order_gets_its_deadline(place: Place, settings: Any) -> None:
+    settings.ORDERS_DEADLINE_SECONDS = 60
+    order = place()
+    deadline = OrderDeadline.objects.get(order_id=order.id)
+    assert deadline.due_at == order.placed_at + timedelta(seconds=60)
+
+
+def test_each_change_is_one_event_one_announcement_and_the_end_of_the_deadline(
+    place: Place,
+) -> None:
+    for status, change in WAYS.items():
+        order = change(place().id)
+        assert (order.status, order.version) == (status, 2)
+        stored = list(event_store.load(order.id))
+        announced = published(OutboxEvent)[-2:]
+        assert [PUBLIC_TYPES[type(event)] for event in stored] == [told.type for told in announced]
+        assert announced[-1].data == represent(order)
+    assert StoredEvent.objects.count() == OutboxEvent.objects.count() == 2 * len(WAYS)
+    assert not OrderDeadline.objects.exists()
+
+
+def test_what_comes_second_is_ignored_or_refused_and_leaves_no_trace(place: Place) -> None:
+    pairs = set(product(WAYS, WAYS)) - {(Status.CONFIRMED, Status.CANCELLED)}
+    for first, second in pairs:
+        order_id = place().id
+        after = WAYS[first](order_id)
+        if second is Status.CANCELLED:
+            with pytest.raises(OrderEnded):
+                WAYS[second](order_id)
+        else:
+            assert WAYS[second](order_id) == after
+    assert StoredEvent.objects.count() == OutboxEvent.objects.count() == 2 * len(pairs)
+
+
+def test_a_confirmed_order_can_be_cancelled(place: Place) -> None:
+    order_id = place().id
+    WAYS[Status.CONFIRMED](order_id)
+    assert WAYS[Status.CANCELLED](order_id).version == 3
+    assert told() == ["placed", "confirmed", "cancelled"]
+
+
+def test_a_command_for_no_order_is_an_error() -> None:
+    for command in WAYS.values():
+        with pytest.raises(OrderNotFound):
+            command(uuid7())
+    assert not OutboxEvent.objects.exists()
+
+
+def test_an_id_is_placed_once(place: Place) -> None:
+    order = place()
+    with pytest.raises(OrderExists):
+        handlers.place_order(PlaceOrder(order_id=order.id, user_id=ADA, lines=LINES))
+    assert OrderDeadline.objects.filter(order_id=order.id).exists()
+    assert told() == ["placed"]
+
+
+def test_lines_beyond_the_limits_leave_nothing() -> None:
+    with pytest.raises(InvalidLines):
+        handlers.place_order(PlaceOrder(order_id=uuid7(), user_id=ADA, lines=()))
+    assert_nothing_was_kept()
+
+
+@pytest.mark.parametrize("step", ["record", "OrderDeadline.objects.create"])
+def test_a_failure_at_any_step_leaves_neither_event_nor_announcement(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(f"orders.handlers.{step}", fail)
+    with pytest.raises(RuntimeError):
+        handlers.place_order(PlaceOrder(order_id=uuid7(), user_id=ADA, lines=LINES))
+    assert_nothing_was_kept()
+
+
+def test_a_failed_change_keeps_the_deadline(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = place()
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr("orders.handlers.record", fail)
+    with pytest.raises(RuntimeError):
+        WAYS[Status.CONFIRMED](order.id)
+    assert OrderDeadline.objects.filter(order_id=order.id).exists()
+    assert [row.version for row in event_store.stored(order.id)] == [1]
+
+
+def test_the_event_is_appended_before_it_is_recorded(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    genuine = handlers.record
+
+    def spy(envelope: Any, **kwargs: Any) -> int:
+        stream = UUID(envelope.subject)
+        seen.append(StoredEvent.objects.filter(stream=stream).count() == envelope.sequence)
+        return genuine(envelope, **kwargs)
+
+    monkeypatch.setattr("orders.handlers.record", spy)
+    WAYS[Status.CONFIRMED](place().id)
+    assert seen == [True, True]
+
+
+def test_handlers_join_a_transaction_that_is_open(place: Place) -> None:
+    alias = router.db_for_write(StoredEvent)
+    with transaction.atomic(using=alias):
+        order = place()
+        WAYS[Status.CONFIRMED](order.id)
+        transaction.set_rollback(True, using=alias)
+    assert_nothing_was_kept()
+
+
+def test_an_event_remembers_where_it_comes_from(place: Place) -> None:
+    order_id = place().id
+    metadata = Metadata(causation="an event", traceparent="00-1-2-01")
+    handlers.confirm_order(ConfirmOrder(order_id=order_id), metadata=metadata)
+    assert StoredEvent.objects.get(version=2).metadata == {
+        "causation": "an event",
+        "correlation": str(order_id),
+        "traceparent": "00-1-2-01",
+    }
+    assert published(OutboxEvent)[-1].traceparent == "00-1-2-01"
+
+
+def test_times_are_the_transaction_s_own(place: Place) -> None:
+    before = timezone.now()
+    order = place()
+    assert before <= order.placed_at <= timezone.now()
+
+
+def test_a_history_does_not_go_back_in_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = place()
+    slow_clock = order.placed_at - timedelta(seconds=5)
+    monkeypatch.setattr("orders.handlers.timezone.now", lambda: slow_clock)
+    assert WAYS[Status.CONFIRMED](order.id).updated_at == order.placed_at
+
+
+def assert_nothing_was_kept() -> None:
+    for model in (StoredEvent, OutboxEvent, OrderDeadline):
+        assert not model.objects.exists()

@@ -1,0 +1,116 @@
+"""Placing once: the same request again, its twin at the same moment, and a key for two."""
+
+import threading
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from orders import handlers
+from orders.domain.commands import CancelOrder, PlaceOrder
+from orders.domain.errors import IdempotencyInFlight, IdempotencyKeyReused, InvalidLines
+from orders.domain.lines import Line
+from orders.handlers import Answer, place_order_once
+from orders.models import IdempotentRequest, OutboxEvent, StoredEvent
+from orders.published import represent
+
+from .conftest import ADA, BOB, LINES, Threads
+
+KEY = "a key"
+
+
+def once(*, key: str = KEY, caller: str = "ada", **asked: Any) -> Answer:
+    command = {"order_id": uuid7(), "user_id": ADA, "lines": LINES, **asked}
+    return place_order_once(PlaceOrder(**command), caller=caller, key=key)
+
+
+def assert_one_order() -> None:
+    for model in (StoredEvent, OutboxEvent, IdempotentRequest):
+        assert model.objects.count() == 1
+
+
+def test_the_same_request_again_gets_the_same_answer_and_places_nothing() -> None:
+    first = once()
+    again = once()
+    assert again == first
+    assert list(again.body) == list(first.body)  # to the byte: the order of fields too
+    assert again.status == 201
+    assert_one_order()
+
+
+def test_the_answer_is_the_order_as_it_was_placed_whatever_became_of_it() -> None:
+    first = once()
+    handlers.cancel_order(CancelOrder(order_id=first.order_id))
+    assert once().body == first.body
+    assert first.body["status"] == "PENDING"
+
+
+def test_a_price_written_otherwise_is_the_same_request() -> None:
+    first = once(lines=(Line(sku="tea", quantity=1, unit_price=Decimal("4.50")),))
+    assert once(lines=(Line(sku="tea", quantity=1, unit_price=Decimal("4.5")),)) == first
+
+
+@pytest.mark.parametrize("other", [{"user_id": BOB}, {"lines": LINES[:1]}])
+def test_another_request_under_the_same_key_is_refused(other: dict[str, Any]) -> None:
+    once()
+    with pytest.raises(IdempotencyKeyReused):
+        once(**other)
+    assert_one_order()
+
+
+def test_callers_and_keys_are_each_their_own() -> None:
+    orders = {once().order_id, once(caller="bob").order_id, once(key="another").order_id}
+    assert len(orders) == IdempotentRequest.objects.count() == 3
+
+
+def test_a_request_that_failed_leaves_its_key_free() -> None:
+    with pytest.raises(InvalidLines):
+        once(lines=())
+    assert not IdempotentRequest.objects.exists()
+    assert once().status == 201
+
+
+def test_the_answer_commits_with_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr("orders.handlers.IdempotentRequest.objects.create", fail)
+    with pytest.raises(RuntimeError):
+        once()
+    assert not StoredEvent.objects.exists()
+    assert not OutboxEvent.objects.exists()
+
+
+def test_a_twin_in_flight_is_told_so_at_once(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placing, go_on = threading.Event(), threading.Event()
+
+    def slowly(order: Any) -> dict[str, Any]:
+        placing.set()
+        assert go_on.wait(timeout=10)
+        return represent(order)
+
+    monkeypatch.setattr("orders.handlers.represent", slowly)
+    first = threads.start(once)
+    assert placing.wait(timeout=10)
+    with pytest.raises(IdempotencyInFlight):
+        once()
+    another = threads.start(once, key="another")  # not held up by the first
+    go_on.set()
+    answer = first.result(timeout=10)
+    assert another.result(timeout=10) != answer
+    assert once() == answer
+
+
+def test_twins_at_the_same_moment_place_one_order(threads: Threads) -> None:
+    for round_ in range(5):
+        key = f"round {round_}"
+        results = threads.together(*[lambda key=key: once(key=key)] * 8)
+        answers = [result for result in results if isinstance(result, Answer)]
+        others = [result for result in results if not isinstance(result, Answer)]
+        assert answers
+        assert all(answer == answers[0] for answer in answers)
+        assert all(isinstance(other, IdempotencyInFlight) for other in others)
+    assert IdempotentRequest.objects.count() == StoredEvent.objects.count() == 5

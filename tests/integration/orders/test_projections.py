@@ -1,0 +1,137 @@
+"""The read models: whatever comes twice or too late, a row shows the latest version."""
+
+from datetime import UTC, datetime
+from itertools import permutations
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orders import handlers
+from orders.domain.commands import CancelOrder, ConfirmOrder
+from orders.models import CustomerView, OrderView, OutboxEvent
+from outbox.envelope import Envelope
+from outbox.testing import deliver, published
+
+from .conftest import ADA, Place, project
+
+NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
+
+
+def user(fact: str, version: int, **fields: Any) -> Envelope:
+    data = {
+        "id": str(ADA),
+        "name": "Ada",
+        "email": "ada@example.org",
+        "credit_limit": "1000.00",
+        "credit_reserved": "0.00",
+        "is_active": True,
+        "version": version,
+        "created_at": "2025-01-02T12:00:00.000000Z",
+        "updated_at": "2025-01-02T12:00:00.000000Z",
+        **fields,
+    }
+    return told(f"accounts.user.{fact}.v1", version, data)
+
+
+def credit(fact: str, version: int, reserved: str, *, user_id: UUID = ADA) -> Envelope:
+    data = {
+        "order_id": str(UUID(int=1)),
+        "user_id": str(user_id),
+        "amount": "40.00",
+        "reason": "",
+        "credit_limit": "1000.00",
+        "credit_reserved": reserved,
+        "version": version,
+    }
+    return told(f"accounts.credit.{fact}.v1", version, data)
+
+
+def told(type_: str, version: int, data: dict[str, Any]) -> Envelope:
+    return Envelope(
+        type=type_,
+        subject=str(ADA),
+        partitionkey=str(ADA),
+        sequence=version,
+        data=data,
+        time=NOON,
+    )
+
+
+def customer() -> tuple[Any, ...]:
+    return CustomerView.objects.values_list("name", "credit_reserved", "is_active", "version").get(
+        pk=ADA
+    )
+
+
+def test_the_order_view_shows_an_order_whole(place: Place) -> None:
+    order = place()
+    project()
+    row = OrderView.objects.get(pk=order.id)
+    assert (row.user_id, row.status, row.version) == (ADA, "PENDING", 1)
+    assert (row.total, row.reason) == (order.total, "")
+    assert (row.placed_at, row.updated_at) == (order.placed_at, order.updated_at)
+    assert [line["sku"] for line in row.lines] == ["tea", "pot"]
+    assert row.lines[0]["unit_price"] == "4.50"
+
+
+def test_in_whatever_order_events_come_the_latest_is_shown(place: Place) -> None:
+    order = place()
+    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    handlers.cancel_order(CancelOrder(order_id=order.id))
+    history = published(OutboxEvent)
+    for shuffled in permutations(history):
+        OrderView.objects.all().delete()
+        for envelope in (*shuffled, shuffled[0]):  # one of them twice
+            deliver(envelope, consumer="order_view")
+        row = OrderView.objects.get()
+        assert (row.status, row.version) == ("CANCELLED", 3)
+
+
+def test_a_projection_announces_nothing(place: Place) -> None:
+    place()
+    before = OutboxEvent.objects.count()
+    project()
+    project()
+    assert OutboxEvent.objects.count() == before
+    assert OrderView.objects.count() == 1
+
+
+def test_a_customer_is_shown_and_kept_up_to_date() -> None:
+    deliver(user("registered", 1), consumer="customer_view")
+    assert customer() == ("Ada", 0, True, 1)
+    deliver(credit("reserved", 2, "40.00"), consumer="customer_view")
+    assert customer() == ("Ada", 40, True, 2)
+    deliver(user("updated", 3, name="Ada L.", credit_reserved="40.00"), consumer="customer_view")
+    deliver(credit("released", 4, "0.00"), consumer="customer_view")
+    deliver(user("deactivated", 5, name="Ada L.", is_active=False), consumer="customer_view")
+    assert customer() == ("Ada L.", 0, False, 5)
+
+
+def test_a_customer_event_that_comes_twice_or_late_changes_nothing() -> None:
+    deliver(user("registered", 1), consumer="customer_view")
+    deliver(credit("reserved", 3, "40.00"), consumer="customer_view")
+    for late in (
+        user("registered", 1, name="Old"),
+        user("updated", 3, name="Old"),
+        credit("reserved", 2, "10.00"),
+        credit("released", 3, "0.00"),
+    ):
+        deliver(late, consumer="customer_view")
+    assert customer() == ("Ada", 40, True, 3)
+
+
+def test_credit_of_a_customer_nobody_knows_waits_for_the_customer() -> None:
+    deliver(credit("reserved", 2, "40.00"), consumer="customer_view")
+    assert not CustomerView.objects.exists()
+    deliver(user("updated", 3, credit_reserved="40.00"), consumer="customer_view")
+    assert customer() == ("Ada", 40, True, 3)
+
+
+@pytest.mark.parametrize("consumer", ["customer_view", "saga"])
+def test_a_refusal_moves_no_customer(place: Place, consumer: str) -> None:
+    deliver(user("registered", 1), consumer="customer_view")
+    envelope = credit("refused", 1, "0.00")
+    data = {**envelope.data, "order_id": str(place().id), "reason": "insufficient_credit"}
+    deliver(told("accounts.credit.refused.v1", 1, data), consumer=consumer)
+    assert customer() == ("Ada", 0, True, 1)

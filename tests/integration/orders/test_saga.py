@@ -1,0 +1,103 @@
+"""The saga's half that orders plays: what accounts decided becomes of the order."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from orders import consumers, event_store, handlers
+from orders.domain.commands import CancelOrder, ExpireOrder
+from orders.domain.errors import OrderNotFound
+from orders.domain.order import Order, fold
+from orders.inbound import Malformed
+from orders.models import StoredEvent
+from outbox.envelope import Envelope
+from outbox.testing import deliver
+
+from .conftest import Place, told
+from .test_projections import credit
+from .test_projections import told as announced
+
+
+def decision(fact: str, order_id: UUID, *, reason: str = "") -> Envelope:
+    envelope = credit(fact, 2, "40.00")
+    return announced(
+        envelope.type, 2, {**envelope.data, "order_id": str(order_id), "reason": reason}
+    )
+
+
+def decide(fact: str, order_id: UUID, *, reason: str = "") -> Envelope:
+    envelope = decision(fact, order_id, reason=reason)
+    deliver(envelope, consumer="saga")
+    return envelope
+
+
+def state(order_id: UUID) -> Any:
+    order = fold(event_store.load(order_id))
+    assert isinstance(order, Order)
+    return order.status, order.reason, order.version
+
+
+def test_reserved_credit_confirms_the_order(place: Place) -> None:
+    order_id = place().id
+    cause = decide("reserved", order_id)
+    assert state(order_id) == ("CONFIRMED", "", 2)
+    assert StoredEvent.objects.get(version=2).metadata == {
+        "causation": str(cause.id),
+        "correlation": str(order_id),
+    }
+
+
+@pytest.mark.parametrize("reason", ["insufficient_credit", "unknown_user", "inactive_user"])
+def test_refused_credit_rejects_the_order_and_says_why(place: Place, reason: str) -> None:
+    order_id = place().id
+    decide("refused", order_id, reason=reason)
+    assert state(order_id) == ("REJECTED", reason, 2)
+
+
+def test_a_decision_that_comes_twice_counts_once(place: Place) -> None:
+    order_id = place().id
+    for _ in range(3):
+        decide("reserved", order_id)
+    assert told() == ["placed", "confirmed"]
+
+
+def test_a_decision_that_comes_too_late_is_ignored(place: Place) -> None:
+    cancelled, expired = place().id, place().id
+    handlers.cancel_order(CancelOrder(order_id=cancelled))
+    handlers.expire_order(ExpireOrder(order_id=expired))
+    for order_id in (cancelled, expired):
+        decide("reserved", order_id)
+        decide("refused", order_id, reason="order_ended")
+    assert told() == ["placed", "placed", "cancelled", "expired"]
+
+
+def test_what_concerns_no_order_changes_none(place: Place) -> None:
+    order_id = place().id
+    decide("released", order_id)
+    assert state(order_id) == ("PENDING", "", 1)
+
+
+def test_a_decision_about_no_order_is_an_error_and_so_parked() -> None:
+    with pytest.raises(OrderNotFound):
+        decide("reserved", uuid7())
+
+
+def test_a_malformed_decision_is_an_error_and_so_parked(place: Place) -> None:
+    with pytest.raises(Malformed, match="order_id"):
+        deliver(announced("accounts.credit.reserved.v1", 2, {}), consumer="saga")
+
+
+def test_every_consumer_lists_every_public_type_of_its_producers() -> None:
+    accounts = {
+        *(f"accounts.user.{fact}.v1" for fact in ("registered", "updated", "deactivated")),
+        *(f"accounts.credit.{fact}.v1" for fact in ("reserved", "refused", "released")),
+    }
+    orders = {
+        f"orders.order.{fact}.v1"
+        for fact in ("placed", "confirmed", "rejected", "cancelled", "expired")
+    }
+    assert set(consumers.CONSUMERS["saga"]) == accounts
+    assert set(consumers.CONSUMERS["customer_view"]) == accounts
+    assert set(consumers.CONSUMERS["order_view"]) == orders

@@ -1,0 +1,130 @@
+"""What a process of the stack is told, and what it can't even see."""
+
+from pathlib import Path
+
+import pytest
+
+from config.environ import read
+from config.stack.credentials import Credentials
+from config.stack.environment import Stack, for_command, for_process
+from config.stack.servers import Addresses
+from config.stack.shapes import SHAPES, Deployment, deployment_of
+
+ADDRESSES = Addresses(
+    admin_dsn="postgresql://postgres:x@127.0.0.1:1/postgres",
+    pg_host="127.0.0.1",
+    pg_port=1,
+    replica_port=2,
+    streams_url="redis://:x@127.0.0.1:3/0",
+    ring_urls=("redis://:y@127.0.0.1:4/0", "redis://:y@127.0.0.1:5/0"),
+)
+EVERY = [(shape, deployment) for shape, all_of in SHAPES.items() for deployment in all_of]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    return Stack(
+        root=tmp_path,
+        addresses=ADDRESSES,
+        credentials=Credentials.of(tmp_path),
+        web_ports={"web": 8000, "accounts-web": 8001, "orders-web": 8002},
+    )
+
+
+def variables(stack: Stack, service: str) -> dict[str, str]:
+    shape = "monolith" if service == "all" else "services"
+    return stack.variables(deployment_of(service), SHAPES[shape])
+
+
+@pytest.mark.parametrize(("service", "other"), [("accounts", "ORDERS"), ("orders", "ACCOUNTS")])
+def test_a_service_is_never_told_where_the_others_data_is(
+    stack: Stack, service: str, other: str
+) -> None:
+    told = variables(stack, service)
+
+    assert f"{service.upper()}_DATABASE_URL" in told
+    assert f"{other}_DATABASE_URL" not in told
+    assert f"{other}_REPLICA_URLS" not in told
+    assert stack.credentials.role_password(other.lower()) not in "".join(told.values())
+
+
+def test_only_accounts_holds_the_signing_key(stack: Stack) -> None:
+    assert "JWT_SIGNING_KEY_FILE" in variables(stack, "accounts")
+    assert "JWT_SIGNING_KEY_FILE" not in variables(stack, "orders")
+    assert variables(stack, "orders")["JWKS"] == "http://127.0.0.1:8001/.well-known/jwks.json"
+
+
+def test_in_the_monolith_both_services_have_one_address(stack: Stack) -> None:
+    told = variables(stack, "all")
+
+    assert told["ACCOUNTS_URL"] == told["ORDERS_URL"] == "http://127.0.0.1:8000"
+
+
+def test_each_service_logs_in_with_its_own_role(stack: Stack) -> None:
+    told = variables(stack, "all")
+
+    assert told["ACCOUNTS_DATABASE_URL"].startswith("postgresql://accounts:")
+    assert told["ORDERS_DATABASE_URL"].startswith("postgresql://orders:")
+    assert told["ORDERS_REPLICA_URLS"].endswith("@127.0.0.1:2/mitosis")
+
+
+def test_deployments_do_not_share_a_secret_key(stack: Stack) -> None:
+    keys = {variables(stack, service)["SECRET_KEY"] for service in ("all", "accounts", "orders")}
+
+    assert len(keys) == 3
+    assert all(len(key) >= 50 for key in keys)
+
+
+@pytest.mark.parametrize(("shape", "deployment"), EVERY)
+def test_the_settings_accept_what_a_process_is_told(
+    stack: Stack, shape: str, deployment: Deployment
+) -> None:
+    told = for_process(stack.variables(deployment, SHAPES[shape]), kind="web")
+
+    environment = read(told)
+
+    assert environment.service == deployment.service
+    assert not environment.debug
+    assert not environment.https
+
+
+def test_a_process_is_spared_the_rest_of_our_environment(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORDERS_DATABASE_URL", "postgresql://somewhere/else")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+
+    told = for_process(variables(stack, "accounts"), kind="worker")
+
+    assert "ORDERS_DATABASE_URL" not in told
+    assert "AWS_SECRET_ACCESS_KEY" not in told
+
+
+def test_who_starts_the_stack_may_tune_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDERS_DEADLINE_SECONDS", "3")
+    monkeypatch.setenv("THROTTLE_ANON", "1/min")
+
+    told = for_process(variables(stack, "orders"), kind="beat")
+
+    assert told["ORDERS_DEADLINE_SECONDS"] == "3"
+    assert told["THROTTLE_ANON"] == "1/min"
+
+
+def test_a_command_keeps_its_terminals_environment_but_not_the_other_services(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDITOR", "ed")
+    monkeypatch.setenv("ORDERS_DATABASE_URL", "postgresql://somewhere/else")
+
+    told = for_command(variables(stack, "accounts"), programs=tmp_path)
+
+    assert told["EDITOR"] == "ed"
+    assert told["PATH"].startswith(str(tmp_path))
+    assert told["STATEMENT_TIMEOUT"] == "0"
+    assert "ORDERS_DATABASE_URL" not in told
+
+
+def test_names_of_processes_bear_their_service_only_in_the_divided_shape() -> None:
+    names = {shape: [deployment.web for deployment in all_of] for shape, all_of in SHAPES.items()}
+
+    assert names == {"monolith": ["web"], "services": ["accounts-web", "orders-web"]}

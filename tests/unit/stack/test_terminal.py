@@ -1,0 +1,89 @@
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from config.stack.terminal import Output
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+Make: TypeAlias = Callable[..., Output]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log" / "dev.log"
+
+
+@pytest.fixture
+def make(log: Path) -> Iterator[Make]:
+    made: list[Output] = []
+
+    def output(stream: io.StringIO, **more: Any) -> Output:
+        made.append(Output(log, stream=stream, **more))
+        return made[-1]
+
+    yield output
+    for one in made:
+        one.close()
+
+
+def test_lines_bear_the_name_of_their_process(make: Make) -> None:
+    stream = io.StringIO()
+    output = make(stream, width=6)
+
+    output.line("web", "hello")
+    output.note("ready")
+
+    assert stream.getvalue() == "web    | hello\ndev    | ready\n"
+
+
+def test_a_terminal_gets_a_colour_per_process_and_the_file_none(make: Make, log: Path) -> None:
+    stream = Terminal()
+    output = make(stream)
+
+    output.line("web", "\x1b[1mloud\x1b[0m")
+    output.line("worker", "quiet")
+
+    first, second = stream.getvalue().splitlines()
+    assert first[:5] != second[:5]
+    assert first.startswith("\x1b[")
+    assert "\x1b" not in log.read_text()
+    assert "web             | loud" in log.read_text()
+
+
+def test_secrets_that_are_shown_do_not_reach_the_file(make: Make, log: Path) -> None:
+    stream = io.StringIO()
+    output = make(stream)
+
+    output.show("password: x")
+
+    assert "password" in stream.getvalue()
+    assert "password" not in log.read_text()
+
+
+def test_a_closed_terminal_does_not_stop_the_log(make: Make, log: Path) -> None:
+    stream = io.StringIO()
+    output = make(stream)
+
+    stream.close()
+    output.line("web", "still here")
+
+    assert "still here" in log.read_text()
+
+
+def test_a_detached_start_shows_notes_alone(make: Make, log: Path) -> None:
+    stream = io.StringIO()
+    output = make(stream, only_notes=True)
+
+    output.line("web", "chatter")
+    output.note("ready")
+
+    assert stream.getvalue() == "dev             | ready\n"
+    assert "chatter" in log.read_text()
