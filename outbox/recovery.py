@@ -98,6 +98,8 @@ def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
                 f"UPDATE {_table(tables, tables.event)} SET xid = pg_current_xact_id()"  # noqa: S608
             )
         _stamp_others(tables, set(waiting.values()))
+        # What the older ticks say of the rows is no longer true: the chain begins anew.
+        tables.tick._default_manager.using(tables.alias).filter(pk__lt=ticks.last()).delete()
         # The relay keeps the new server's identifier when it next starts.
         tables.state._default_manager.using(tables.alias).filter(name="system").delete()
     return len(waiting), len(done)

@@ -139,9 +139,10 @@ class Relay:
             self._streams.rewind(self.label, expected=self._at)
             self._at = self._streams.cursor(self.label).at
             return self._find_begin()
-        if tick_id > self._ticks.last():
+        ours = self._origin.partition(".")[0] == self._cursor_origin().partition(".")[0]
+        if ours and tick_id > self._ticks.last():
             recovery.mend(self._tables, self._ticks, self._streams, ahead=tick_id)
-        bridge = self._ticks.bridge(tick_id)
+        bridge = self._ticks.bridge(tick_id) if ours else None
         if bridge is None:
             raise CursorUnknown(
                 f"the streams of {self.label} are at {self._at}, a tick that its database "
@@ -171,6 +172,9 @@ class Relay:
                 if not following:
                     return sent
                 chunk = following
+
+    def _cursor_origin(self) -> str:
+        return self._streams.cursor(self.label).origin
 
     def _check_kept(self, name: str, value: str, otherwise: str) -> None:
         """What this schema's state says under `name` is `value`, from now on if it wasn't kept."""
@@ -224,7 +228,7 @@ def run(
     deadline = time.monotonic() + linger_seconds
     streams.check()
     with own_connection(tables) as connection:
-        if exclusive and not _locked(connection, tables.label):
+        if exclusive and not locked(connection, tables.label):
             return Ended.TAKEN
         relay = Relay(tables, streams, connection)
         relay.drain()
@@ -239,7 +243,7 @@ def run(
     return Ended.STOPPED
 
 
-def _locked(connection: BaseDatabaseWrapper, label: str) -> bool:
+def locked(connection: BaseDatabaseWrapper, label: str) -> bool:
     # Advisory locks are per database, not per schema: the key names the service.
     with connection.cursor() as cursor:
         cursor.execute(

@@ -137,7 +137,7 @@ def _delete_ticks(tables: Tables, floor: int, deadline: float) -> int:
     deleted = 0
     while time.monotonic() < deadline:
         some = list(ticks.order_by("pk").values_list("pk", flat=True)[:BATCH_ROWS])
-        ticks.filter(pk__in=some)._raw_delete(tables.alias)  # type: ignore[attr-defined]
+        ticks.filter(pk__in=some).delete()
         deleted += len(some)
         if len(some) < BATCH_ROWS:
             break

@@ -97,8 +97,12 @@ for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
 return 1
 """
 
-# A nudge if none waits. KEYS: list
-NUDGE = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], ARGV[1]) end"
+# A nudge if none waits; any other word in any case. KEYS: list
+NUDGE = """
+if ARGV[1] ~= 'go' or redis.call('LLEN', KEYS[1]) == 0 then
+  redis.call('RPUSH', KEYS[1], ARGV[1])
+end
+"""
 
 # The floor never sinks. KEYS: cursor; ARGV: floor
 RAISE_FLOOR = """
@@ -269,7 +273,7 @@ class Streams:
         return told[1].decode() if told else ""
 
     def nudge(self, label: str, word: str = "go") -> bool:
-        """Wake the relay. Never raises, and costs a dead server's caller 0.1 s at most, once a
+        """Wake the relay, unless a nudge waits already. Never raises, and costs a dead server's caller 0.1 s at most, once a
         second: the relay looks by itself each second anyway."""
         if time.monotonic() < self._quiet_until:
             return False
