@@ -91,17 +91,17 @@ class Valkey(Server):
 
     def flush(self) -> None:
         """Forget everything in it."""
-        self._say("FLUSHALL")
+        self.command("FLUSHALL")
 
     def _info(self, port: int) -> dict[str, str]:
-        text = self._say("INFO server persistence", port=port)
+        text = self.command("INFO server persistence", port=port)
         pairs = (line.partition(":") for line in text.splitlines())
         return {key: value for key, _, value in pairs}
 
-    def _say(self, command: str, *, port: int | None = None) -> str:
-        """One command, and all that comes back before the server hangs up."""
+    def command(self, text: str, *, port: int | None = None) -> str:
+        """One inline command; what comes back, as RESP, until the server hangs up."""
         address = (LOOPBACK, port or self.port)
         with socket.create_connection(address, timeout=_ANSWER_SECONDS) as connection:
             login = f"AUTH {self.password}\r\n" if self.password else ""
-            connection.sendall(f"{login}{command}\r\nQUIT\r\n".encode())
+            connection.sendall(f"{login}{text}\r\nQUIT\r\n".encode())
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode(errors="replace")

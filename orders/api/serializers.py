@@ -22,7 +22,10 @@ def fresh_key() -> str:
 
 
 class PlaceOrderSerializer(serializers.Serializer[Any]):
-    """Staff may name the customer; everybody else orders for themselves."""
+    """Staff may name the customer; everybody else orders for themselves.
+
+    `idempotency_key` is for HTML forms, which can't send the header: new with each rendering.
+    """
 
     lines = LinesField(initial=example_lines, style={"base_template": "textarea.html", "rows": 6})
     user_id = UserIdField(required=False, allow_null=True, help_text="Staff only.")
@@ -31,7 +34,6 @@ class PlaceOrderSerializer(serializers.Serializer[Any]):
         label="",
         initial=fresh_key,
         style={"input_type": "hidden"},
-        help_text="For HTML forms, which can't send the header.",
     )
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> tuple[Line, ...]:

@@ -1,0 +1,75 @@
+"""Orders' consumers behind a real stream server: relay, positions, parking."""
+
+import threading
+from typing import Any
+from uuid import UUID
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from orders import event_store, handlers
+from orders.domain.commands import CancelOrder, ConfirmOrder
+from orders.domain.order import fold
+from orders.models import OrderView, ParkedEvent
+from outbox import consumer, tables
+from outbox.reader import Reader
+from outbox.relay import Relay, own_connection
+from outbox.streams import Streams
+
+from .conftest import BOB, Place
+from .test_saga import decision
+
+
+@pytest.fixture
+def publish(streams: Streams) -> Any:
+    """Publishes what orders recorded so far."""
+
+    def drain() -> int:
+        with own_connection(tables.of("orders")) as connection:
+            return Relay(tables.of("orders"), streams, connection).drain()
+
+    return drain
+
+
+def read(streams: Streams, name: str, producer: str) -> int:
+    stopping = threading.Event()
+    return Reader(consumer.named(name), producer, streams, stopping=stopping).step()
+
+
+def status(order_id: UUID) -> str:
+    order = fold(event_store.load(order_id))
+    assert order is not None
+    return order.status.value
+
+
+def test_the_order_view_follows_the_streams(place: Place, streams: Streams, publish: Any) -> None:
+    orders = [place(), place(user_id=BOB)]
+    handlers.confirm_order(ConfirmOrder(order_id=orders[0].id))
+    assert publish() == 3
+    assert read(streams, "order_view", "orders") == 3
+    handlers.cancel_order(CancelOrder(order_id=orders[0].id))
+    assert publish() == 1
+    assert read(streams, "order_view", "orders") == 1
+    shown = OrderView.objects.order_by("id").values_list("id", "status", "version")
+    assert list(shown) == [(orders[0].id, "CANCELLED", 3), (orders[1].id, "PENDING", 1)]
+
+
+def test_a_decision_about_no_order_is_parked_and_the_others_flow(
+    place: Place, streams: Streams
+) -> None:
+    known, other = place().id, place().id
+    decisions = [
+        decision("reserved", known),
+        decision("reserved", uuid7()),
+        decision("refused", other, reason="insufficient_credit"),
+    ]
+    # One partition, and every decision of a user of its own, so that none waits for another.
+    rows = []
+    for row, envelope in enumerate(decisions, start=1):
+        text = envelope.encode().replace('"partitionkey":"', f'"partitionkey":"{row}-')
+        rows.append((row, 0, text))
+    streams.publish("accounts", expected="", at="1-3", tick=1, rows=rows)
+    assert read(streams, "saga", "accounts") == 3
+    assert (status(known), status(other)) == ("CONFIRMED", "REJECTED")
+    parked = ParkedEvent.objects.get()
+    assert "OrderNotFound" in parked.error

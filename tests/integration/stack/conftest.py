@@ -1,0 +1,36 @@
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from config.stack.errors import StackError
+from config.stack.servers import Servers
+from config.stack.terminal import Output
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A data root that any user may get to; whatever a test left running there is ended."""
+    folder = Path(tempfile.mkdtemp(prefix="mitosis-stack-"))
+    folder.chmod(0o755)
+    yield folder
+    with suppress(StackError):
+        Servers(folder).stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    """What a terminal would show."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def output(tmp_path: Path, stream: io.StringIO) -> Iterator[Output]:
+    output = Output(tmp_path / "log" / "dev.log", stream=stream)
+    yield output
+    output.close()

@@ -1,0 +1,273 @@
+"""The embedded servers, killed, moved and taken over."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from config.stack import owner, processes
+from config.stack.ports import LOOPBACK
+from config.stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
+from tests.waiting import eventually
+
+
+@contextmanager
+def running(root: Path, **which: int) -> Iterator[Servers]:
+    servers = Servers(root)
+    servers.start(**{"standby": False, "ring": 0, **which})
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+def pids(servers: Servers) -> list[int]:
+    return [server.pid for server in servers.all() if server.pid]
+
+
+def remember(servers: Servers) -> None:
+    servers.postgres.query("CREATE TABLE kept (n int)")
+    servers.postgres.query("INSERT INTO kept VALUES (42)")
+    servers.streams.command("SET kept 42")
+
+
+def assert_remembered(servers: Servers) -> None:
+    assert servers.postgres.query("SELECT n FROM kept") == [(42,)]
+    assert "42" in servers.streams.command("GET kept")
+
+
+def test_data_and_ports_are_kept_from_run_to_run(root: Path) -> None:
+    with running(root, ring=1) as servers:
+        first = servers.addresses
+        remember(servers)
+
+    with running(root, ring=1) as servers:
+        assert servers.addresses == first
+        assert_remembered(servers)
+
+
+def test_nothing_is_left_after_a_stop(root: Path) -> None:
+    with running(root, standby=True, ring=2) as servers:
+        were = pids(servers)
+        folders = [(server.data, server.program) for server in servers.all()]
+
+    assert len(were) == 5
+    assert not [pid for pid in were if processes.identity(pid)]
+    assert not [
+        pid for data, program in folders for pid in processes.working_in(data, executable=program)
+    ]
+
+
+def test_what_was_acknowledged_survives_a_kill_of_every_server(root: Path) -> None:
+    with running(root) as servers:
+        remember(servers)
+        for server in servers.all():
+            server.kill()
+
+        for server in servers.all():
+            server.start()
+
+        assert_remembered(servers)
+
+
+def test_a_postmaster_killed_beside_a_busy_backend_starts_again(root: Path) -> None:
+    with running(root) as servers:
+        postgres = servers.postgres
+        with closing(psycopg2.connect(postgres.dsn)) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT pg_backend_pid()")
+            (backend,) = cursor.fetchone() or (0,)
+
+            def stay_busy() -> None:
+                with suppress(psycopg2.Error):
+                    cursor.execute("SELECT sum(n) FROM generate_series(1, 100000000000) n")
+
+            busy = threading.Thread(target=stay_busy)
+            busy.start()
+            eventually(
+                lambda: postgres.query(
+                    "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", backend
+                ),
+                within_seconds=5,
+                what="a busy backend",
+            )
+            postgres.kill()
+
+            postgres.start()
+            busy.join()
+
+        assert postgres.query("SELECT 1") == [(1,)]
+
+
+def test_a_stranger_on_the_port_is_left_alone_and_the_port_moves(root: Path) -> None:
+    with running(root) as servers:
+        before = servers.addresses
+        remember(servers)
+    with (
+        socket.create_server((LOOPBACK, before.pg_port)),
+        socket.create_server((LOOPBACK, servers.streams.port)),
+        running(root) as servers,
+    ):
+        assert servers.addresses.pg_port != before.pg_port
+        assert servers.addresses.streams_url != before.streams_url
+        assert_remembered(servers)
+
+
+def test_two_roots_run_side_by_side(root: Path) -> None:
+    with running(root / "one") as one, running(root / "two") as two:
+        remember(one)
+        assert one.addresses.pg_port != two.addresses.pg_port
+        assert two.postgres.query("SELECT to_regclass('kept')") == [(None,)]
+
+
+def test_a_second_start_of_a_root_is_refused_and_names_the_first(root: Path) -> None:
+    with running(root) as servers:
+        before = pids(servers)
+
+        with pytest.raises(StackInUse, match=f"^process {os.getpid()} is running the stack in"):
+            Servers(root).start()
+
+        assert pids(servers) == before
+
+
+ABRUPT = """
+import os, sys
+from pathlib import Path
+from config.stack.servers import Servers
+servers = Servers(Path(sys.argv[1]))
+servers.start(standby=False, ring=0)
+servers.postgres.query("CREATE TABLE kept (n int)")
+servers.postgres.query("INSERT INTO kept VALUES (42)")
+servers.streams.command("SET kept 42")
+print(*(server.pid for server in servers.all()), flush=True)
+os._exit(1)
+"""
+
+
+def test_servers_of_a_supervisor_that_vanished_are_ended_and_started_again(root: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", ABRUPT, str(root)], capture_output=True, text=True, check=False
+    ).stdout
+    orphans = [int(pid) for pid in said.split()]
+    assert len(orphans) == 2
+    assert all(processes.identity(pid) for pid in orphans)
+
+    with running(root) as servers:
+        assert not [pid for pid in orphans if processes.identity(pid)]
+        assert_remembered(servers)
+
+
+def test_a_pid_that_belongs_to_a_stranger_by_now_is_left_alone(root: Path) -> None:
+    server = Valkey(root, "streams", append_only=True)
+    server.start()
+    server.stop()
+    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
+        state = server.directory / "state.json"
+        state.write_text(f'{{"pid": {stranger.pid}, "identity": "of another time"}}')
+
+        assert server.pid is None
+        server.start()
+        server.stop()
+
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_durability_is_not_traded_for_speed(root: Path) -> None:
+    with running(root) as servers:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert servers.postgres.query(f"SHOW {setting}") == [("on",)]
+        assert "everysec" in servers.streams.command("CONFIG GET appendfsync")
+        assert "noeviction" in servers.streams.command("CONFIG GET maxmemory-policy")
+
+
+def test_servers_listen_on_the_loopback_address_and_want_a_password(root: Path) -> None:
+    with running(root, ring=1) as servers:
+        assert servers.postgres.query("SHOW listen_addresses") == [(LOOPBACK,)]
+        for node in (servers.streams, *servers.ring):
+            assert LOOPBACK in node.command("CONFIG GET bind")
+            node.password = None
+            assert "NOAUTH" in node.command("GET kept")
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(servers.addresses.admin_dsn.replace(servers.postgres.password, "x"))
+
+
+def replayed(standby: Standby) -> list[tuple[int]]:
+    return standby.query("SELECT n FROM kept") if standby.query(_EXISTS) == [(True,)] else []
+
+
+_EXISTS = "SELECT to_regclass('kept') IS NOT NULL"
+
+
+def test_the_standby_follows_also_after_its_primary_was_killed(root: Path) -> None:
+    with running(root, standby=True) as servers:
+        assert servers.standby
+        standby = servers.standby
+        servers.postgres.kill()
+        servers.postgres.start()
+
+        servers.postgres.query("CREATE TABLE kept AS SELECT 42 AS n")
+
+        eventually(lambda: replayed(standby) == [(42,)], within_seconds=10, what="the row")
+        assert standby.query("SELECT pg_is_in_recovery()") == [(True,)]
+
+
+def test_a_standby_that_can_not_follow_any_more_is_made_anew(root: Path) -> None:
+    with running(root, standby=True) as servers:
+        assert servers.standby
+        servers.standby.stop()
+        servers.postgres.query("SELECT pg_drop_replication_slot('standby')")
+        servers.postgres.query("CREATE TABLE kept AS SELECT 42 AS n")
+
+        servers.standby.start()
+
+        standby = servers.standby
+        eventually(lambda: replayed(standby) == [(42,)], within_seconds=10, what="the row")
+
+
+def test_a_file_in_place_of_the_root_is_one_clear_line(root: Path) -> None:
+    (root / "stack").touch()
+
+    with pytest.raises(StackError) as failure:
+        Servers(root / "stack").start()
+
+    assert "a file is where a folder must be" in str(failure.value)
+    assert "MITOSIS_STACK_ROOT" in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_server_that_cannot_start_tells_its_own_reason(root: Path) -> None:
+    postgres = Postgres(root)
+    postgres.start()
+    postgres.stop()
+    with (postgres.data / "postgresql.conf").open("a") as conf:
+        conf.write("shared_buffers = 'much'\n")
+
+    with pytest.raises(StackError, match=r"^postgres did not start: .*postgresql\.conf") as failure:
+        postgres.start()
+
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start servers as somebody else")
+def test_root_may_keep_the_checkout_in_a_folder_of_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = root / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(owner, "SHARED_HOME", root / "shared")
+
+    with running(closed / "stack") as servers:
+        remember(servers)
+        assert servers.postgres.data.is_relative_to(root / "shared")
+        owner_of_data = servers.postgres.data.stat().st_uid
+        assert owner_of_data != 0
+    with running(closed / "stack") as servers:
+        assert_remembered(servers)

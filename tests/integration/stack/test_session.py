@@ -1,0 +1,190 @@
+"""`up`, `down` and `status` from the outside: signals, kills and second starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from config.stack import processes
+from config.stack.runfile import Run, read_run
+from tests.waiting import eventually
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+DRIVER = "tests.integration.stack.trivial"
+Started: TypeAlias = "subprocess.Popen[str]"
+
+
+@pytest.fixture
+def run(root: Path) -> Iterator[Callable[..., Started]]:
+    """Starts the command line on `root`; what a test leaves of it is ended."""
+    started: list[Started] = []
+
+    def start(*arguments: str) -> Started:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", DRIVER, *arguments],
+                cwd=CHECKOUT,
+                env={**os.environ, "MITOSIS_STACK_ROOT": str(root)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def end_of(process: Started) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def ready(root: Path, process: Started) -> Run:
+    def look() -> Run | None:
+        found = read_run(root)
+        is_ours = found is not None and found.supervisor.pid == process.pid
+        return found if is_ours and found and found.state == "ready" else None
+
+    run: Run = eventually(look, within_seconds=30, what="a ready stack")
+    return run
+
+
+def pids(run: Run) -> list[int]:
+    return [process.pid for process in run.processes if process.pid]
+
+
+def alive(run: Run) -> list[int]:
+    return [pid for pid in pids(run) if processes.identity(pid)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_signal_leaves_nothing_running(
+    run: Callable[..., Started], root: Path, number: signal.Signals
+) -> None:
+    up = run("up")
+    found = ready(root, up)
+    assert len(alive(found)) == 8  # six servers, two processes
+
+    up.send_signal(number)
+
+    status, out, err = end_of(up)
+    assert (status, err) == (0, "")
+    assert "nothing is left running" in out
+    assert alive(found) == []
+
+
+def test_a_running_stack_is_shown_and_not_started_twice(
+    run: Callable[..., Started], root: Path
+) -> None:
+    up = run("up")
+    found = ready(root, up)
+
+    same, shown, _ = end_of(run("up"))
+    other, _, refused = end_of(run("up", "--services"))
+    asked, answer, _ = end_of(run("status", "--json"))
+
+    assert (same, other, asked) == (0, 1, 0)
+    assert "The stack is up as monolith" in shown
+    assert refused == ("error: the stack is up as monolith: ./dev down ends it, then try again\n")
+    object_: dict[str, Any] = json.loads(answer)
+    assert [process["pid"] for process in object_["processes"]] == pids(found)
+    assert {process["state"] for process in object_["processes"]} == {"running"}
+    assert alive(found) == pids(found)
+
+
+def test_down_stops_a_stack_that_was_started_elsewhere(
+    run: Callable[..., Started], root: Path
+) -> None:
+    up = run("up", "--services")
+    found = ready(root, up)
+
+    down, said, _ = end_of(run("down"))
+    again, said_again, _ = end_of(run("down"))
+
+    assert (down, again) == (0, 0)
+    assert said == "stopped; nothing is left running\n"
+    assert said_again == "nothing is running\n"
+    assert end_of(up)[0] == 0
+    assert alive(found) == []
+
+
+def test_down_cleans_up_after_a_killed_supervisor(run: Callable[..., Started], root: Path) -> None:
+    up = run("up")
+    found = ready(root, up)
+    up.kill()
+    end_of(up)
+    assert alive(found)  # the servers outlive it
+
+    down, said, _ = end_of(run("down"))
+
+    assert (down, said) == (0, "stopped; nothing is left running\n")
+    assert alive(found) == []
+
+
+def test_up_takes_over_from_a_killed_supervisor(run: Callable[..., Started], root: Path) -> None:
+    first = run("up")
+    before = ready(root, first)
+    first.kill()
+    end_of(first)
+
+    second = run("up")
+    after = ready(root, second)
+
+    assert alive(before) == []
+    assert alive(after) == pids(after)
+    second.send_signal(signal.SIGINT)
+    assert end_of(second)[0] == 0
+
+
+def test_a_killed_server_is_back_within_two_seconds(
+    run: Callable[..., Started], root: Path
+) -> None:
+    up = run("up")
+    (streams,) = [one for one in ready(root, up).processes if one.name == "streams"]
+
+    processes.send([streams.pid or 0], signal.SIGKILL)
+
+    def again() -> bool:
+        found = read_run(root)
+        states = [one for one in found.processes if one.name == "streams"] if found else []
+        return [one.state for one in states if one.pid != streams.pid] == ["running"]
+
+    eventually(again, within_seconds=2, what="another server")
+
+
+def test_a_stack_in_the_background_lets_go_of_its_output_when_ready(
+    run: Callable[..., Started], root: Path
+) -> None:
+    up = run("up", "--background")
+    assert up.stdout is not None
+
+    said = up.stdout.read()
+
+    assert "processes ready" in said
+    assert "web is up" not in said  # chatter is for the log
+    assert ready(root, up).is_alive
+    assert end_of(run("down"))[0] == 0
+
+
+def test_a_folder_that_is_a_file_is_one_line(run: Callable[..., Started], root: Path) -> None:
+    root.rmdir()
+    root.touch()
+
+    status, _, err = end_of(run("up"))
+
+    root.unlink()
+    root.mkdir()
+    assert status == 1
+    assert err.startswith("error: cannot use ")
+    assert err.count("\n") == 1

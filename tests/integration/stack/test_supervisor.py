@@ -1,0 +1,248 @@
+"""Processes that die, refuse to die, and leave others behind; trivial ones."""
+
+import io
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config.stack import processes, supervisor
+from config.stack.child import ProcessSpec, stays
+from config.stack.errors import StackError
+from config.stack.supervisor import Supervisor
+from config.stack.terminal import Output
+from config.stack.watch import ServerWatch
+from tests.waiting import eventually
+
+
+class FakeServer:
+    """Dead until it is started, at the next of its ports."""
+
+    name = "postgres"
+
+    def __init__(self, *ports: int) -> None:
+        self.ports = list(ports)
+        self.port = self.ports.pop(0)
+        self.pid: int | None = None
+        self.refuses = 0
+
+    def start(self) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise StackError("postgres did not start: no")
+        self.port = self.ports.pop(0)
+        self.pid = 1
+
+
+def spec(name: str, script: str, *, wave: int = 1) -> ProcessSpec:
+    return ProcessSpec(
+        name=name,
+        command=("/bin/sh", "-c", script),
+        environment={"PATH": "/usr/bin:/bin"},
+        directory=Path("/"),
+        ready=stays(0.0),
+        stops_in_wave=wave,
+    )
+
+
+@pytest.fixture
+def supervise(output: Output) -> Iterator[Callable[..., Supervisor]]:
+    made: list[Supervisor] = []
+
+    def make(*specs: ProcessSpec, server: FakeServer | None = None) -> Supervisor:
+        watch = ServerWatch([server] if server else [], output=output)
+        made.append(Supervisor(output=output, servers=watch))
+        made[-1].start(specs)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def ticking(one: Supervisor, condition: Callable[[], object]) -> Callable[[], object]:
+    def tick() -> object:
+        one.tick()
+        return condition()
+
+    return tick
+
+
+def test_a_killed_process_is_started_again_within_a_second(
+    supervise: Callable[..., Supervisor], stream: io.StringIO
+) -> None:
+    one = supervise(spec("web", "exec sleep 60"))
+    (web,) = one.supervised
+    first = web.pid
+    eventually(ticking(one, lambda: one.all_ready), within_seconds=5, what="ready")
+
+    processes.send([first or 0], signal.SIGKILL)
+
+    eventually(
+        ticking(one, lambda: web.pid not in (None, first) and one.all_ready),
+        within_seconds=1,
+        what="another process",
+    )
+    assert "web was killed by SIGKILL; starting it again now" in stream.getvalue()
+
+
+def test_a_process_that_dies_at_once_is_started_ever_more_rarely(
+    supervise: Callable[..., Supervisor], stream: io.StringIO
+) -> None:
+    one = supervise(spec("worker", "echo no broker; exit 3"))
+
+    eventually(ticking(one, one.failing), within_seconds=10, what="three young deaths")
+
+    said = stream.getvalue()
+    assert "worker ended with status 3; starting it again now" in said
+    assert "worker ended with status 3; starting it again in 0.5 s" in said
+    assert "worker ended with status 3; starting it again in 1 s" in said
+    assert one.supervised[0].last_words == "no broker"
+
+
+def test_processes_are_stopped_wave_by_wave(
+    supervise: Callable[..., Supervisor], stream: io.StringIO
+) -> None:
+    until_told = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    one = supervise(spec("worker", until_told, wave=2), spec("web", until_told, wave=1))
+    eventually(
+        ticking(one, lambda: stream.getvalue().count("up\n") == 2), within_seconds=5, what="both"
+    )
+
+    one.stop()
+
+    goodbyes = [line for line in stream.getvalue().splitlines() if line.endswith("bye")]
+    assert [line.split()[0] for line in goodbyes] == ["web", "worker"]
+
+
+def test_a_process_that_does_not_stop_is_killed_with_all_it_started(
+    supervise: Callable[..., Supervisor],
+    stream: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.2)
+    stubborn = "trap '' TERM; (trap '' TERM; exec sleep 60) & echo helper $!; wait; sleep 60"
+    one = supervise(spec("web", stubborn))
+    eventually(
+        ticking(one, lambda: "helper" in stream.getvalue()), within_seconds=5, what="the helper"
+    )
+    helper = int(stream.getvalue().split()[-1])
+    pid = one.supervised[0].pid or 0
+
+    one.stop()
+
+    assert processes.wait_gone([pid, helper], timeout_seconds=2) == []
+    assert "does not stop: killed" in stream.getvalue()
+
+
+def test_a_second_stop_signal_ends_the_waiting(
+    supervise: Callable[..., Supervisor], stream: io.StringIO
+) -> None:
+    one = supervise(spec("web", "trap 'echo no' TERM; echo up; while :; do sleep 0.01; done"))
+    eventually(ticking(one, lambda: "up" in stream.getvalue()), within_seconds=5, what="web")
+
+    def insist() -> None:
+        eventually(lambda: "no\n" in stream.getvalue(), within_seconds=5, what="its refusal")
+        one.request_stop()
+
+    began = time.monotonic()
+    one.request_stop()
+    second = threading.Thread(target=insist)
+    second.start()
+    one.stop()
+    second.join()
+
+    assert time.monotonic() - began < supervisor.GRACE_SECONDS / 2
+
+
+def test_what_runs_once_may_fail_and_says_why(
+    supervise: Callable[..., Supervisor],
+) -> None:
+    one = supervise()
+
+    one.run_once([spec("prepare", "echo fine")])
+    with pytest.raises(StackError, match=r"^prepare failed: no such table$"):
+        one.run_once([spec("prepare", "echo no such table; echo; exit 1")])
+
+
+def test_a_long_line_without_an_end_does_not_eat_the_memory(
+    supervise: Callable[..., Supervisor], stream: io.StringIO
+) -> None:
+    one = supervise()
+
+    one.run_once([spec("web", "head -c 1000000 /dev/zero | tr '\\0' x")])
+
+    assert max(len(line) for line in stream.getvalue().splitlines()) < 200_000
+    assert stream.getvalue().count("x") == 1_000_000
+
+
+VANISHING = """
+import io, sys
+from pathlib import Path
+from config.stack.child import ProcessSpec, stays
+from config.stack.supervisor import Supervisor
+from config.stack.terminal import Output
+from config.stack.watch import ServerWatch
+output = Output(Path(sys.argv[1]) / "log", stream=io.StringIO())
+one = Supervisor(output=output, servers=ServerWatch([], output=output))
+one.start([ProcessSpec(name="web", command=("/bin/sleep", "60"), environment={},
+                       directory=Path("/"), ready=stays(0.0))])
+print(one.supervised[0].pid, flush=True)
+while True:
+    one.tick()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", VANISHING, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as vanishing:
+        assert vanishing.stdout is not None
+        child = int(vanishing.stdout.readline())
+        assert processes.identity(child)
+
+        vanishing.kill()
+
+        assert processes.wait_gone([child], timeout_seconds=5) == []
+
+
+def test_a_dead_server_is_started_again(
+    supervise: Callable[..., Supervisor], stream: io.StringIO
+) -> None:
+    server = FakeServer(5001, 5001)
+    one = supervise(server=server)
+
+    eventually(ticking(one, lambda: server.pid), within_seconds=5, what="its start")
+
+    one.servers.finish()
+    assert "postgres died; starting it again now" in stream.getvalue()
+    assert one.servers.moved is None
+
+
+def test_a_server_that_had_to_move_is_told_of(supervise: Callable[..., Supervisor]) -> None:
+    one = supervise(server=FakeServer(5001, 5002))
+
+    eventually(ticking(one, lambda: one.servers.moved), within_seconds=5, what="the move")
+
+    assert one.servers.moved == "postgres"
+
+
+def test_a_server_that_does_not_start_is_tried_again(
+    supervise: Callable[..., Supervisor],
+    stream: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("config.stack.watch.RETRY_SECONDS", 0.1)
+    server = FakeServer(5001, 5001)
+    server.refuses = 2
+    one = supervise(server=server)
+
+    eventually(ticking(one, lambda: server.pid), within_seconds=5, what="its start")
+
+    assert stream.getvalue().count("postgres did not start: no") == 2
