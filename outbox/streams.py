@@ -273,8 +273,8 @@ class Streams:
         return told[1].decode() if told else ""
 
     def nudge(self, label: str, word: str = "go") -> bool:
-        """Wake the relay, unless a nudge waits already. Never raises, and costs a dead server's caller 0.1 s at most, once a
-        second: the relay looks by itself each second anyway."""
+        """Wake the relay, unless a nudge waits already. Never raises, and costs the caller of a
+        dead server 50 ms, once a second: the relay looks by itself that often anyway."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
