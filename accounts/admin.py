@@ -23,6 +23,7 @@ from .models import (
     Position,
     Reservation,
     State,
+    Subscription,
     Tick,
     User,
     UserHistory,
@@ -157,4 +158,5 @@ admin.site.register(OutboxEvent, outbox.OutboxEventAdmin)
 admin.site.register(Tick, outbox.TickAdmin)
 admin.site.register(Position, outbox.PositionAdmin)
 admin.site.register(ParkedEvent, outbox.ParkedEventAdmin)
+admin.site.register(Subscription, outbox.SubscriptionAdmin)
 admin.site.register(State, outbox.StateAdmin)

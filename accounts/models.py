@@ -212,6 +212,11 @@ class ParkedEvent(outbox.AbstractParkedEvent):
         pass
 
 
+class Subscription(outbox.AbstractSubscription):
+    class Meta(outbox.AbstractSubscription.Meta):
+        pass
+
+
 class State(outbox.AbstractState):
     class Meta(outbox.AbstractState.Meta):
         pass

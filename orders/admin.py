@@ -29,6 +29,7 @@ from .models import (
     Position,
     State,
     StoredEvent,
+    Subscription,
     Tick,
 )
 
@@ -197,4 +198,5 @@ admin.site.register(OutboxEvent, outbox.OutboxEventAdmin)
 admin.site.register(Tick, outbox.TickAdmin)
 admin.site.register(Position, outbox.PositionAdmin)
 admin.site.register(ParkedEvent, outbox.ParkedEventAdmin)
+admin.site.register(Subscription, outbox.SubscriptionAdmin)
 admin.site.register(State, outbox.StateAdmin)

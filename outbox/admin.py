@@ -43,6 +43,10 @@ class PositionAdmin(FactAdmin):
     ordering = ("consumer", "producer", "partition")
 
 
+class SubscriptionAdmin(FactAdmin):
+    list_display = ("name", "confirmed", "confirmed_at")
+
+
 class StateAdmin(FactAdmin):
     list_display = ("name", "value")
 

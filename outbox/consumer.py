@@ -14,9 +14,10 @@ or version that it doesn't list is parked, not passed over: after the release th
 replay applies it in order, and nothing was lost.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import groupby
 
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
@@ -26,6 +27,19 @@ from .envelope import Envelope
 from .errors import Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """A handler that takes a run of events at once, in order; alone it gets a run of one.
+
+    It must do what it would do one by one: a run that fails is applied again event by event.
+    """
+
+    handle: Callable[[Sequence[Envelope]], None]
+
+    def __call__(self, envelope: Envelope) -> None:
+        self.handle([envelope])
 
 
 def ignore(envelope: Envelope) -> None:
@@ -51,10 +65,22 @@ class Consumer:
 
     def handle(self, envelope: Envelope) -> None:
         """Apply one event. Raises UnknownEventType, or what its handler raises."""
+        self._handler_of(envelope)(envelope)
+
+    def handle_all(self, envelopes: Iterable[Envelope]) -> None:
+        """Apply events in order, each run of one `Batched` handler in one call."""
+        for handler, run in groupby(envelopes, key=self._handler_of):
+            if isinstance(handler, Batched):
+                handler.handle(list(run))
+            else:
+                for envelope in run:
+                    handler(envelope)
+
+    def _handler_of(self, envelope: Envelope) -> Handler:
         handler = self.handlers.get(envelope.type)
         if handler is None:
             raise UnknownEventType(f"{self.name} has no handler for {envelope.type}")
-        handler(envelope)
+        return handler
 
 
 def every() -> Iterator[Consumer]:

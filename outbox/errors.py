@@ -58,3 +58,17 @@ class Fenced(OutboxError):
     it, or its commit, thought lost, went through."""
 
     transient = True
+
+
+class BelowFloor(OutboxError):
+    """A consumer lacks entries that were pruned: the owner has to announce its state again."""
+
+
+class DatabaseDiffers(OutboxError):
+    """What this schema keeps of itself isn't what is configured or connected; nothing is
+    published until someone looks."""
+
+
+class RestoredDatabase(DatabaseDiffers):
+    """The schema was restored from a dump, on a server with transaction ids of its own: its
+    next events could fall into ticks of the past. `outbox restamp` mends it."""

@@ -8,11 +8,13 @@ In a service's models.py::
     class Tick(outbox.AbstractTick): ...
     class Position(outbox.AbstractPosition): ...
     class ParkedEvent(outbox.AbstractParkedEvent): ...
+    class Subscription(outbox.AbstractSubscription): ...
     class State(outbox.AbstractState): ...
 
 Nothing is registered anywhere: `outbox.tables` finds them by their base classes.
 """
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.expressions import Func
 
@@ -58,6 +60,7 @@ class AbstractTick(models.Model):
     id = models.BigIntegerField(primary_key=True)
     prev = models.BigIntegerField(unique=True, null=True)
     snapshot = SnapshotField()
+    skip = ArrayField(models.BigIntegerField(), null=True, help_text="Rows that were sent before.")
 
     class Meta:
         abstract = True
@@ -129,6 +132,22 @@ class AbstractParkedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.consumer} {self.key or self.entry}: {self.type}"
+
+
+class AbstractSubscription(models.Model):
+    """A subscriber of this service's events, and the last tick that it confirmed to have whole
+    in every partition. Nothing that a subscriber lacks is pruned."""
+
+    name = models.CharField(max_length=127, primary_key=True)
+    confirmed = models.BigIntegerField(null=True)
+    confirmed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        abstract = True
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.name} up to {self.confirmed}"
 
 
 class AbstractState(models.Model):

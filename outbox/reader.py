@@ -3,17 +3,20 @@
 import logging
 import random
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from django.db import InterfaceError, OperationalError, transaction
 
 from .consumer import Consumer
 from .delivery import Delivery
-from .errors import Fenced
-from .inbox import Inbox
+from .envelope import Envelope
+from .errors import BelowFloor, Fenced
+from .inbox import START, Inbox
+from .membership import Membership
 from .parking import Parking, described, settle_constraints
-from .streams import Streams, order
+from .streams import WHOLE, Cursor, Entry, Streams, order
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,8 @@ BLOCK_SECONDS = 0.5  # how long a read waits, and so how long a stop can take
 TRIES = 3  # of an event whose handler raises, before it is parked
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
+CONFIRM_SECONDS = 5.0  # how often it tells the owner how far it is
+FROZEN_SECONDS = 5  # between two statements of a transaction: then its session is ended
 
 # PostgreSQL's classes of errors that pass by themselves: serialization and deadlock, lost
 # connections, a server that starts or stops, too little of something. A statement that ran
@@ -44,7 +49,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 class Reader:
-    """One consumer's loop over one producer's partitions."""
+    """One consumer's loop over one producer's partitions, or those of them that it owns."""
 
     def __init__(
         self,
@@ -53,18 +58,23 @@ class Reader:
         streams: Streams,
         *,
         stopping: threading.Event,
+        membership: Membership | None = None,
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
         self.name = f"{consumer.name} of {producer}"
+        self._subscriber = f"{consumer.label}.{consumer.name}"
         self._consumer = consumer
         self._producer = producer
         self._streams = streams
         self._stopping = stopping
+        self._membership = membership
         self._batch_entries = batch_entries
         self._tables = consumer.tables
         self._inbox = Inbox(self._tables, consumer=consumer.name, producer=producer)
         self._parking = Parking(self._tables, consumer=consumer.name, producer=producer)
         self._positions: dict[int, str] = {}
+        self._reading: frozenset[int] = frozenset()
+        self._confirm_at = 0.0
 
     def run(self) -> None:
         """Read and apply until told to stop; a server that goes is waited for."""
@@ -75,7 +85,9 @@ class Reader:
                 failures = 0
             except Exception as exc:
                 failures += 1
-                if not is_transient(exc):
+                if isinstance(exc, BelowFloor):
+                    log.error("%s stands still: %s", self.name, exc)
+                elif not is_transient(exc):
                     log.exception("%s failed", self.name)
                 elif failures == 1:
                     log.warning("%s waits: %s", self.name, described(exc))
@@ -84,15 +96,82 @@ class Reader:
         self._tables.connection.close()
 
     def step(self, *, block_seconds: float = 0.0) -> int:
-        """Read once and apply what came. Returns the number of entries read."""
+        """Read once and apply what came. Returns the number of entries read.
+
+        Raises BelowFloor when entries that it lacks were pruned.
+        """
+        owned = self._owned()
         if not self._positions:
-            self._positions = self._inbox.open(range(self._streams.partitions))
-        entries = self._streams.read(
+            self._open()
+        elif owned != self._reading:
+            self._positions = self._inbox.stored()  # others have moved what was theirs
+        self._reading = owned
+        if not owned:
+            self._stopping.wait(block_seconds)
+            return 0
+        batch = self._streams.read(
             self._producer,
-            self._positions,
+            {partition: self._positions[partition] for partition in owned},
             count=self._batch_entries,
             block_seconds=block_seconds,
         )
+        if batch:
+            self._refuse_gaps(batch.cursor, owned)
+            self._take(batch.entries)
+        if time.monotonic() >= self._confirm_at:
+            self.confirm()
+        return len(batch.entries) if batch else 0
+
+    def confirm(self) -> None:
+        """Tell the owner how far this reader is, idle partitions included.
+
+        A partition whose position has reached what the cursor says is its last entry has all
+        of every complete tick: it moves there, though nothing came.
+        """
+        self._confirm_at = time.monotonic() + CONFIRM_SECONDS
+        owned = self._owned()
+        cursor = self._streams.cursor(self._producer)
+        self._refuse_gaps(cursor, owned)
+        end = f"{cursor.complete}-{WHOLE}"
+        idle = {
+            partition: (self._positions[partition], end)
+            for partition in owned
+            if order(cursor.tops.get(partition, START))
+            <= order(self._positions[partition])
+            < order(end)
+        }
+        if idle:
+            with transaction.atomic(using=self._tables.alias):
+                self._inbox.move(idle)
+            self._positions.update(dict.fromkeys(idle, end))
+        self._streams.confirm(
+            self._producer, self._subscriber, {p: whole_tick(self._positions[p]) for p in owned}
+        )
+
+    def _owned(self) -> frozenset[int]:
+        if self._membership is None:
+            return frozenset(range(self._streams.partitions))
+        return self._membership.partitions_of(self.name)
+
+    def _open(self) -> None:
+        # A process that froze inside a transaction holds its positions: not for long.
+        with self._tables.connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'")
+        self._positions = self._inbox.open(range(self._streams.partitions))
+
+    def _refuse_gaps(self, cursor: Cursor, owned: Iterable[int]) -> None:
+        end = (cursor.floor, WHOLE)
+        if not cursor.floor or all(order(self._positions[p]) >= end for p in owned):
+            return
+        self._positions = self._inbox.committed()  # memory may be older than the table
+        for partition in owned:
+            if order(self._positions[partition]) < end:
+                raise BelowFloor(
+                    f"{self.name} is at {self._positions[partition]} in partition {partition}, "
+                    f"and everything up to {cursor.floor} was pruned; see manage.py backfill"
+                )
+
+    def _take(self, entries: list[Entry]) -> None:
         # By tick, then row: across partitions too, effects follow the order of commits.
         entries.sort(key=lambda entry: order(entry.id))
         deliveries = [Delivery.of(entry) for entry in entries]
@@ -103,7 +182,6 @@ class Reader:
                 log.info("%s goes event by event: %s", self.name, described(exc))
                 self._recover()
                 self._apply_singly(deliveries)
-        return len(deliveries)
 
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
         """All effects and the positions in one transaction, or none of them."""
@@ -111,15 +189,20 @@ class Reader:
         with transaction.atomic(using=self._tables.alias):
             self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
             parked = self._parking.keys(ends)
-            for delivery in deliveries:
-                if delivery.key in parked:
-                    self._parking.park(delivery, None)
-                elif delivery.envelope is None:
-                    raise delivery.error or AssertionError("neither event nor error")
-                else:
-                    self._consumer.handle(delivery.envelope)
+            self._consumer.handle_all(self._unless_parked(deliveries, parked))
             settle_constraints(self._tables)
         self._positions.update(ends)
+
+    def _unless_parked(
+        self, deliveries: Sequence[Delivery], parked: Collection[str]
+    ) -> Iterator[Envelope]:
+        for delivery in deliveries:
+            if delivery.key in parked:
+                self._parking.park(delivery, None)
+            elif delivery.envelope is None:
+                raise delivery.error or AssertionError("neither event nor error")
+            else:
+                yield delivery.envelope
 
     def _apply_singly(self, deliveries: Sequence[Delivery]) -> None:
         """Each event in a transaction of its own: what fails for good is parked, alone."""
@@ -165,12 +248,28 @@ class Reader:
         self._stopping.wait(random.uniform(longest / 2, longest))  # noqa: S311
 
 
+def whole_tick(position: str) -> int:
+    """The last tick that a position at this entry has all of."""
+    tick, row = order(position)
+    return tick if row == WHOLE else max(tick - 1, 0)
+
+
 def readers_of(
-    consumers: Sequence[Consumer], streams: Streams, *, stopping: threading.Event
+    consumers: Sequence[Consumer],
+    streams: Streams,
+    *,
+    stopping: threading.Event,
+    memberships: Mapping[str, Membership],
 ) -> list[Reader]:
     """A reader for each consumer and each producer it reads."""
     return [
-        Reader(consumer, producer, streams, stopping=stopping)
+        Reader(
+            consumer,
+            producer,
+            streams,
+            stopping=stopping,
+            membership=memberships.get(consumer.label),
+        )
         for consumer in consumers
         for producer in consumer.producers
     ]

@@ -15,16 +15,31 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .errors import CursorMoved, CursorUnknown, StreamDamaged, StreamsMisconfigured
-from .streams import Streams, order
+from . import recovery
+from .errors import (
+    CursorMoved,
+    CursorUnknown,
+    DatabaseDiffers,
+    RestoredDatabase,
+    StreamDamaged,
+)
+from .streams import WHOLE, Streams, order
 from .tables import Tables
 from .ticks import Tick, Ticks, clock_ms
 
 log = logging.getLogger(__name__)
 
-WHOLE = 18446744073709551615  # in place of a row id: all of the tick was sent (2^64 - 1)
 NUDGE_SECONDS = 1.0  # how long a lost nudge can delay an event
 STOP = "stop"
+
+OTHER_PARTITIONS = (
+    "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: a key would change its "
+    "partition, and lose its order"
+)
+OTHER_SYSTEM = (
+    "the database of {label} was restored on another server: its rows and ticks speak of "
+    "transactions that this one doesn't know; see manage.py outbox restamp"
+)
 
 # A frozen relay must not keep the others out: the server ends its session, and so its lock.
 # The plans of the two statements that matter stay on the index whatever the statistics say.
@@ -63,10 +78,14 @@ class Relay:
         self._connection = connection
         self._ticks = Ticks(tables, connection, clock_ms=clock_ms)
         self._ticks.first()
-        self._check_partitions()
-        self._origin = self._read_origin()
+        system, timeline = self._read_system()
+        self._origin = f"{system}.{timeline}"
+        self._check_kept("partitions", str(streams.partitions), OTHER_PARTITIONS)
+        self._check_kept("system", system, OTHER_SYSTEM)
+        if self._ticks.overtaken():
+            raise RestoredDatabase(OTHER_SYSTEM.format(label=self.label))
         self._at = streams.cursor(self.label).at
-        self._check_cursor()
+        self._begin = self._find_begin()
 
     def drain(self) -> int:
         """Publish all that is committed by now. Returns the number of rows sent.
@@ -83,25 +102,53 @@ class Relay:
                     self._streams.publish(self.label, expected=self._at, at=self._at, tick=0)
             except CursorMoved as exc:
                 self._at = exc.found
-                self._check_cursor()
+                self._begin = self._find_begin()
             except StreamDamaged as exc:
                 log.warning("%s; sending again what the database still has", exc)
                 self._streams.rewind(
                     self.label, expected=self._at, drop=exc.key if exc.foreign else None
                 )
                 self._at = self._streams.cursor(self.label).at
+                self._begin = self._find_begin()
             else:
                 return sent
 
     def _send(self) -> int:
-        tick_id, row = order(self._at) if self._at else (self._ticks.first(), WHOLE)
         sent = 0
+        tick_id, row = self._begin
         if row != WHOLE and (tick := self._ticks.get(tick_id)):
             sent += self._send_tick(tick, after=row)
         while tick := self._ticks.after(tick_id):
             sent += self._send_tick(tick, after=0)
             tick_id = tick.id
         return sent
+
+    def _find_begin(self) -> tuple[int, int]:
+        """Where in the chain of ticks to go on: the tick, and the row in it that was sent last.
+
+        Without a cursor, or with one from before the floor, all that the database still has is
+        sent again. A cursor ahead of the database is mended first (see `recovery`).
+        """
+        first = (self._ticks.first(), WHOLE)
+        if not self._at:
+            return first
+        tick_id, row = order(self._at)
+        if self._ticks.get(tick_id):
+            return tick_id, row
+        if tick_id < first[0]:
+            self._streams.rewind(self.label, expected=self._at)
+            self._at = self._streams.cursor(self.label).at
+            return self._find_begin()
+        ours = self._origin.partition(".")[0] == self._cursor_origin().partition(".")[0]
+        if ours and tick_id > self._ticks.last():
+            recovery.mend(self._tables, self._ticks, self._streams, ahead=tick_id)
+        bridge = self._ticks.bridge(tick_id) if ours else None
+        if bridge is None:
+            raise CursorUnknown(
+                f"the streams of {self.label} are at {self._at}, a tick that its database "
+                "doesn't have: they belong to another database"
+            )
+        return bridge, WHOLE
 
     def _send_tick(self, tick: Tick, *, after: int) -> int:
         sent = 0
@@ -110,50 +157,47 @@ class Relay:
             while True:
                 following = next(chunks, [])
                 at = f"{tick.id}-{chunk[-1][0] if following else WHOLE}"
+                rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
                 self._streams.publish(
                     self.label,
                     expected=self._at,
                     at=at,
                     tick=tick.id,
-                    rows=chunk,
+                    rows=rows,
                     snapshot="" if following else tick.snapshot,
                     origin=self._origin,
                 )
-                self._at = at
-                sent += len(chunk)
+                self._at, self._begin = at, order(at)
+                sent += len(rows)
                 if not following:
                     return sent
                 chunk = following
 
-    def _check_cursor(self) -> None:
-        if self._at and self._ticks.get(order(self._at)[0]) is None:
-            raise CursorUnknown(
-                f"the streams of {self.label} are at {self._at}, a tick that its database "
-                "doesn't have: they belong to another database, or this one was restored"
-            )
+    def _cursor_origin(self) -> str:
+        return self._streams.cursor(self.label).origin
 
-    def _check_partitions(self) -> None:
+    def _check_kept(self, name: str, value: str, otherwise: str) -> None:
+        """What this schema's state says under `name` is `value`, from now on if it wasn't kept."""
         state = self._connection.ops.quote_name(self._tables.state._meta.db_table)
         with self._connection.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO {state} (name, value) VALUES ('partitions', %s) "  # noqa: S608
+                f"INSERT INTO {state} (name, value) VALUES (%s, %s) "  # noqa: S608
                 "ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING value",
-                [str(self._streams.partitions)],
+                [name, value],
             )
             (found,) = cursor.fetchone()
-        if int(found) != self._streams.partitions:
-            raise StreamsMisconfigured(
-                f"{self.label} has {found} partitions and OUTBOX_PARTITIONS is "
-                f"{self._streams.partitions}: a key would change its partition"
-            )
+        if found != value:
+            told = otherwise.format(label=self.label, found=found, value=value)
+            raise RestoredDatabase(told) if name == "system" else DatabaseDiffers(told)
 
-    def _read_origin(self) -> str:
+    def _read_system(self) -> tuple[str, str]:
         with self._connection.cursor() as cursor:
             cursor.execute(
-                "SELECT system_identifier || '.' || timeline_id "
+                "SELECT system_identifier::text, timeline_id::text "
                 "FROM pg_control_system(), pg_control_checkpoint()"
             )
-            return str(cursor.fetchone()[0])
+            system, timeline = cursor.fetchone()
+        return system, timeline
 
 
 @contextmanager
@@ -184,7 +228,7 @@ def run(
     deadline = time.monotonic() + linger_seconds
     streams.check()
     with own_connection(tables) as connection:
-        if exclusive and not _locked(connection, tables.label):
+        if exclusive and not locked(connection, tables.label):
             return Ended.TAKEN
         relay = Relay(tables, streams, connection)
         relay.drain()
@@ -199,7 +243,7 @@ def run(
     return Ended.STOPPED
 
 
-def _locked(connection: BaseDatabaseWrapper, label: str) -> bool:
+def locked(connection: BaseDatabaseWrapper, label: str) -> bool:
     # Advisory locks are per database, not per schema: the key names the service.
     with connection.cursor() as cursor:
         cursor.execute(

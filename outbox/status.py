@@ -42,6 +42,7 @@ def of_service(found: Tables, streams: Streams) -> Report:
         at, error = "", str(exc)
         told["streams"] = {"entries": None, "cursor": None, "error": error}
     told["outbox"] = of_outbox(found, at, known=error is None)
+    told["subscribers"] = of_subscribers(found)
     for consumer in consuming.every():
         if consumer.label == found.label:
             told["consumers"][consumer.name] = of_consumer(consumer, streams, known=error is None)
@@ -58,6 +59,22 @@ def of_outbox(found: Tables, at: str, *, known: bool) -> Report:
         "oldest_unpublished_seconds": _age_seconds(found, oldest),
         "last_tick": last_tick.pk if last_tick else 0,
     }
+
+
+def of_subscribers(found: Tables) -> Report:
+    """Who holds retention back, and since when a subscriber was last heard of."""
+    rows = found.subscription._default_manager.using(found.alias).order_by("name")
+    return {
+        row.name: {
+            "confirmed": row.confirmed,
+            "silent_seconds": _seconds_since(row.confirmed_at),
+        }
+        for row in rows
+    }
+
+
+def _seconds_since(moment: datetime | None) -> float | None:
+    return None if moment is None else max(0.0, (datetime.now(UTC) - moment).total_seconds())
 
 
 def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
@@ -87,10 +104,9 @@ def _age_seconds(found: Tables, row: int | None) -> float | None:
         return None
     event = found.event._default_manager.using(found.alias).filter(pk=row).first()
     try:
-        recorded = Envelope.decode(event.body).time if event else None
+        return _seconds_since(Envelope.decode(event.body).time if event else None)
     except MalformedEnvelope:
         return None
-    return max(0.0, (datetime.now(UTC) - recorded).total_seconds()) if recorded else None
 
 
 def of_consumer(consumer: consuming.Consumer, streams: Streams, *, known: bool) -> Report:

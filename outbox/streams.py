@@ -3,8 +3,10 @@
 Keys, with one hash tag per service, so that a service's keys share a slot of a cluster::
 
     {accounts}:events:0 … :15   the streams; entry id = <tick>-<outbox row id>
-    {accounts}:cursor           hash: at, p0 … p15, partitions, snapshot, origin
+    {accounts}:cursor           hash: at, p0 … p15, complete, snapshot, origin, floor, partitions
     {accounts}:nudge            list: wakes a waiting relay
+    {accounts}:confirmed        hash: how far each subscriber of accounts has applied it
+    {accounts}:members          sorted set: accounts' live consumer processes, by end of lease
 """
 
 import logging
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -33,6 +36,8 @@ from .partitions import partition_count
 log = logging.getLogger(__name__)
 
 FIELD = b"event"
+NOTHING = (0, 0)
+WHOLE = 18446744073709551615  # in place of a row id: all of the tick (2^64 - 1)
 NUDGE_TIMEOUT_SECONDS = 0.04  # what a dead server may cost a request
 NUDGE_PAUSE_SECONDS = 1.0  # and how long it is then left alone; the relay polls that often anyway
 ANSWER_TIMEOUT_SECONDS = 10.0
@@ -70,7 +75,8 @@ for i = 7, #ARGV, 3 do
 end
 local fields = {'at', ARGV[2], 'partitions', ARGV[3]}
 if ARGV[4] ~= '' then
-  fields[5], fields[6], fields[7], fields[8] = 'snapshot', ARGV[4], 'origin', ARGV[5]
+  fields = {'at', ARGV[2], 'partitions', ARGV[3],
+            'snapshot', ARGV[4], 'origin', ARGV[5], 'complete', ARGV[6]}
 end
 for field, id in pairs(tops) do
   fields[#fields + 1] = field
@@ -86,13 +92,33 @@ return {'OK'}
 REWIND = """
 if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
 if KEYS[2] ~= KEYS[1] then redis.call('DEL', KEYS[2]) end
-redis.call('HDEL', KEYS[1], 'at', 'snapshot', 'origin')
+redis.call('HDEL', KEYS[1], 'at', 'snapshot', 'origin', 'complete')
 for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
 return 1
 """
 
-# A nudge if none waits. KEYS: list
-NUDGE = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], ARGV[1]) end"
+# A nudge if none waits; any other word in any case. KEYS: list
+NUDGE = """
+if ARGV[1] ~= 'go' or redis.call('LLEN', KEYS[1]) == 0 then
+  redis.call('RPUSH', KEYS[1], ARGV[1])
+end
+"""
+
+# The floor never sinks. KEYS: cursor; ARGV: floor
+RAISE_FLOOR = """
+if tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], 'floor', ARGV[1])
+end
+"""
+
+# Renew one's lease by the server's clock, and list who lives. KEYS: members; ARGV: member, lease ms
+HEARTBEAT = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
 
 # How many entries follow an id, and the last one looked at. KEYS: stream; ARGV: id, limit
 COUNT_AFTER = """
@@ -108,8 +134,10 @@ class Cursor:
 
     at: str
     tops: Mapping[int, str]  # partition → id of its last entry
-    snapshot: str = ""
-    origin: str = ""
+    complete: int = 0  # the last tick that was sent whole
+    snapshot: str = ""  # what that tick sees
+    origin: str = ""  # system identifier and timeline of the database it was made in
+    floor: int = 0  # the tick up to which everything was pruned
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +147,22 @@ class Entry:
     partition: int
     id: str
     body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a read found, and the cursor that confirms it."""
+
+    entries: list[Entry]
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How far a subscriber has applied each partition: the last tick that it has whole."""
+
+    ticks: Mapping[int, int]
+    at: datetime
 
 
 def order(entry_id: str) -> tuple[int, int]:
@@ -143,6 +187,8 @@ class Streams:
         self._publish = self._client.register_script(PUBLISH)
         self._rewind = self._client.register_script(REWIND)
         self._count_after = self._client.register_script(COUNT_AFTER)
+        self._heartbeat = self._client.register_script(HEARTBEAT)
+        self._raise_floor = self._client.register_script(RAISE_FLOOR)
         self._quiet_until = 0.0
 
     def close(self) -> None:
@@ -173,13 +219,11 @@ class Streams:
             raise _partitions_differ(fields["partitions"], self.partitions)
         return Cursor(
             at=fields.get("at", ""),
-            tops={
-                int(name[1:]): value
-                for name, value in fields.items()
-                if name[0] == "p" and name[1:].isdigit()
-            },
+            tops={int(name[1:]): value for name, value in fields.items() if name[1:].isdigit()},
+            complete=int(fields.get("complete", 0)),
             snapshot=fields.get("snapshot", ""),
             origin=fields.get("origin", ""),
+            floor=int(fields.get("floor", 0)),
         )
 
     def publish(
@@ -229,8 +273,8 @@ class Streams:
         return told[1].decode() if told else ""
 
     def nudge(self, label: str, word: str = "go") -> bool:
-        """Wake the relay. Never raises, and costs a dead server's caller 0.1 s at most, once a
-        second: the relay looks by itself each second anyway."""
+        """Wake the relay, unless a nudge waits already. Never raises, and costs the caller of a
+        dead server 50 ms, once a second: the relay looks by itself that often anyway."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
@@ -254,11 +298,12 @@ class Streams:
 
     def read(
         self, label: str, after: Mapping[int, str], *, count: int, block_seconds: float
-    ) -> list[Entry]:
+    ) -> Batch | None:
         """Up to `count` entries of each partition after its id, in order per partition.
 
-        Waits up to `block_seconds` for the first. Only what the cursor confirms is given:
-        an entry beyond it was not added by a relay (or is being added; the next read has it).
+        Waits up to `block_seconds` for the first; None if none came. Only what the cursor
+        confirms is given: an entry beyond it was not added by a relay (or is being added; the
+        next read has it).
         """
         keys = {_stream(label, partition).encode(): partition for partition in after}
         with _translated():
@@ -268,18 +313,88 @@ class Streams:
                 block=int(block_seconds * 1000) or 1,
             )
         if not found:
-            return []
+            return None
+        cursor = self.cursor(label)
+        tops = {partition: order(top) for partition, top in cursor.tops.items()}
         entries = [
             Entry(keys[key], id_.decode(), fields.get(FIELD))
             for key, items in found
             for id_, fields in items
+            if order(id_.decode()) <= tops.get(keys[key], NOTHING)
         ]
-        tops = self.cursor(label).tops
-        return [
-            entry
-            for entry in entries
-            if entry.partition in tops and order(entry.id) <= order(tops[entry.partition])
-        ]
+        return Batch(entries, cursor)
+
+    def confirm(self, label: str, subscriber: str, ticks: Mapping[int, int]) -> None:
+        """Tell the owner how far `subscriber` has applied these partitions."""
+        told: dict[Any, Any] = {
+            f"{subscriber}:{partition}": tick for partition, tick in ticks.items()
+        }
+        told[f"{subscriber}:at"] = time.time_ns() // 1_000_000
+        with _translated():
+            self._client.hset(_confirmed(label), mapping=told)
+
+    def heartbeat(self, label: str, member: str, *, lease_seconds: float) -> list[str]:
+        """Renew a consumer process's lease; the live members of its service."""
+        with _translated():
+            living: Any = self._heartbeat(
+                keys=[_members(label)], args=[member, int(lease_seconds * 1000)]
+            )
+        return [name.decode() for name in living]
+
+    def leave(self, label: str, member: str) -> None:
+        """Give up a lease before its time."""
+        with _translated():
+            self._client.zrem(_members(label), member)
+
+    # -- retention -----------------------------------------------------------------------
+
+    def confirmations(self, label: str) -> dict[str, Confirmation]:
+        """What the service's subscribers told, by name."""
+        with _translated():
+            held: Any = self._client.hgetall(_confirmed(label))
+        told: dict[str, dict[str, int]] = {}
+        for name, value in held.items():
+            subscriber, _, part = name.decode().rpartition(":")
+            told.setdefault(subscriber, {})[part] = int(value)
+        return {
+            subscriber: Confirmation(
+                ticks={int(part): tick for part, tick in parts.items() if part != "at"},
+                at=datetime.fromtimestamp(parts.get("at", 0) / 1000, UTC),
+            )
+            for subscriber, parts in told.items()
+        }
+
+    def forget(self, label: str, subscriber: str) -> None:
+        """Drop what a subscriber told."""
+        parts = ["at", *range(self.partitions)]
+        with _translated():
+            self._client.hdel(_confirmed(label), *(f"{subscriber}:{part}" for part in parts))
+
+    def prune(self, label: str, *, floor: int) -> None:
+        """Publish the floor, then drop the entries of the ticks up to it."""
+        with _translated():
+            self._raise_floor(keys=[_cursor(label)], args=[floor])
+            for partition in range(self.partitions):
+                # Approximately: whole nodes of the stream, so that it costs next to nothing.
+                self._client.xtrim(
+                    _stream(label, partition), minid=f"{floor + 1}-0", approximate=True
+                )
+
+    def after(self, label: str, tick: int) -> Iterator[Entry]:
+        """All entries of later ticks, up to the cursor, partition by partition."""
+        cursor = self.cursor(label)
+        for partition, top in cursor.tops.items():
+            start = f"({tick}-{WHOLE}"
+            while order(start[1:]) < order(top):
+                with _translated():
+                    found: Any = self._client.xrange(
+                        _stream(label, partition), start, top, count=1000
+                    )
+                for id_, fields in found:
+                    yield Entry(partition, id_.decode(), fields.get(FIELD))
+                    start = f"({id_.decode()}"
+                if not found:
+                    break
 
     # -- for status ----------------------------------------------------------------------
 
@@ -331,6 +446,14 @@ def _stream(label: str, partition: int) -> str:
 
 def _nudge(label: str) -> str:
     return f"{{{label}}}:nudge"
+
+
+def _confirmed(label: str) -> str:
+    return f"{{{label}}}:confirmed"
+
+
+def _members(label: str) -> str:
+    return f"{{{label}}}:members"
 
 
 def _partitions_differ(found: str, configured: int) -> StreamsMisconfigured:

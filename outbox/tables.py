@@ -13,6 +13,7 @@ from .models import (
     AbstractParkedEvent,
     AbstractPosition,
     AbstractState,
+    AbstractSubscription,
     AbstractTick,
 )
 
@@ -21,6 +22,7 @@ BASES: dict[str, type[models.Model]] = {
     "tick": AbstractTick,
     "position": AbstractPosition,
     "parked": AbstractParkedEvent,
+    "subscription": AbstractSubscription,
     "state": AbstractState,
 }
 
@@ -34,6 +36,7 @@ class Tables:
     tick: type[AbstractTick]
     position: type[AbstractPosition]
     parked: type[AbstractParkedEvent]
+    subscription: type[AbstractSubscription]
     state: type[AbstractState]
 
     @property

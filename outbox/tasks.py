@@ -15,12 +15,14 @@ from celery.signals import worker_shutting_down
 from django.db import Error as DatabaseError
 
 from . import relay as relaying
-from . import streams, tables
+from . import retention, streams, tables
 from .errors import OutboxError
 
 log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 15.0
+RELAY_EVERY_SECONDS = 1.0
+PRUNE_EVERY_SECONDS = 10.0
 HANDOVER_SECONDS = 5  # a successor that couldn't start by then isn't needed: beat sent another
 
 _stopping = threading.Event()
@@ -49,6 +51,15 @@ def relay(self: "Task[..., None]", label: str) -> None:
         )
 
 
+@shared_task(name="outbox.prune", ignore_result=True, acks_late=False)
+def prune(label: str) -> None:
+    """One round of retention. Errors are logged; beat sends the next one."""
+    try:
+        retention.prune(tables.of(label), streams.connect())
+    except (OutboxError, DatabaseError) as exc:
+        log.warning("the outbox of %s was not pruned: %s", label, str(exc).strip())
+
+
 @worker_shutting_down.connect
 def _stop(**_: Any) -> None:
     _stopping.set()
@@ -57,13 +68,15 @@ def _stop(**_: Any) -> None:
 
 
 def beat_schedule(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Beat's entries: one relay per service, each on the queue of its service's name."""
+    """Beat's entries: a relay and a round of retention per service, each on the queue of its
+    service's name."""
     return {
-        f"relay-{label}": {
-            "task": "outbox.relay",
-            "schedule": 1.0,
+        f"{task}-{label}": {
+            "task": f"outbox.{task}",
+            "schedule": seconds,
             "args": (label,),
-            "options": {"queue": label, "expires": 1},
+            "options": {"queue": label, "expires": seconds},
         }
         for label in labels
+        for task, seconds in (("relay", RELAY_EVERY_SECONDS), ("prune", PRUNE_EVERY_SECONDS))
     }

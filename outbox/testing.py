@@ -6,25 +6,31 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from . import consumer as consuming
 from .envelope import Envelope
 from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
 from .models import AbstractOutboxEvent
-from .streams import Cursor, Entry, order
+from .streams import WHOLE, Batch, Confirmation, Cursor, Entry, order
 
 
 @dataclass(slots=True)
 class _Service:
     at: str = ""
     tops: dict[int, str] = field(default_factory=dict)
+    complete: int = 0
     snapshot: str = ""
     origin: str = ""
+    floor: int = 0
     partitions: int | None = None
     streams: dict[int, list[tuple[str, bytes]]] = field(default_factory=dict)
     nudges: list[str] = field(default_factory=list)
+    confirmed: dict[str, dict[int, int]] = field(default_factory=dict)
+    confirmed_at: dict[str, datetime] = field(default_factory=dict)
+    leases: dict[str, float] = field(default_factory=dict)
 
 
 class MemoryStreams:
@@ -55,9 +61,7 @@ class MemoryStreams:
         with self._changed:
             held = self._services[label]
             self._refuse_other_partitions(held)
-            return Cursor(
-                at=held.at, tops=dict(held.tops), snapshot=held.snapshot, origin=held.origin
-            )
+            return _cursor(held)
 
     def publish(
         self,
@@ -90,7 +94,7 @@ class MemoryStreams:
             held.at, held.partitions = at, self.partitions
             held.tops.update(tops)
             if snapshot:
-                held.snapshot, held.origin = snapshot, origin
+                held.complete, held.snapshot, held.origin = tick, snapshot, origin
             self._changed.notify_all()
 
     def rewind(self, label: str, *, expected: str, drop: str | None = None) -> None:
@@ -100,6 +104,7 @@ class MemoryStreams:
                 if drop is not None:
                     held.streams.pop(int(drop.rpartition(":")[2]), None)
                 held.at = held.snapshot = held.origin = ""
+                held.complete = 0
                 held.tops.clear()
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> str:
@@ -110,7 +115,7 @@ class MemoryStreams:
 
     def nudge(self, label: str, word: str = "go") -> bool:
         with self._changed:
-            if not self._services[label].nudges:
+            if word != "go" or not self._services[label].nudges:
                 self._services[label].nudges.append(word)
                 self._changed.notify_all()
         return True
@@ -123,18 +128,57 @@ class MemoryStreams:
 
     def read(
         self, label: str, after: Mapping[int, str], *, count: int, block_seconds: float
-    ) -> list[Entry]:
+    ) -> Batch | None:
         deadline = time.monotonic() + block_seconds
         with self._changed:
             while not (found := self._following(label, after, count)):
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                    return []
-            tops = self._services[label].tops
-            return [
-                entry
-                for entry in found
-                if entry.partition in tops and order(entry.id) <= order(tops[entry.partition])
-            ]
+                    return None
+            cursor = _cursor(self._services[label])
+            return Batch([entry for entry in found if _confirmed(entry, cursor)], cursor)
+
+    def after(self, label: str, tick: int) -> Iterator[Entry]:
+        start = dict.fromkeys(range(self.partitions), f"{tick}-{WHOLE}")
+        with self._changed:
+            cursor = _cursor(self._services[label])
+            found = self._following(label, start, 1 << 62)
+        yield from (entry for entry in found if _confirmed(entry, cursor))
+
+    def confirm(self, label: str, subscriber: str, ticks: Mapping[int, int]) -> None:
+        with self._changed:
+            self._services[label].confirmed.setdefault(subscriber, {}).update(ticks)
+            self._services[label].confirmed_at[subscriber] = datetime.now(UTC)
+
+    def confirmations(self, label: str) -> dict[str, Confirmation]:
+        with self._changed:
+            held = self._services[label]
+            return {
+                name: Confirmation(ticks=dict(ticks), at=held.confirmed_at[name])
+                for name, ticks in held.confirmed.items()
+            }
+
+    def forget(self, label: str, subscriber: str) -> None:
+        with self._changed:
+            self._services[label].confirmed.pop(subscriber, None)
+
+    def heartbeat(self, label: str, member: str, *, lease_seconds: float) -> list[str]:
+        with self._changed:
+            leases, now = self._services[label].leases, time.monotonic()
+            for ended in [name for name, end in leases.items() if end <= now]:
+                del leases[ended]
+            leases[member] = now + lease_seconds
+            return sorted(leases)
+
+    def leave(self, label: str, member: str) -> None:
+        with self._changed:
+            self._services[label].leases.pop(member, None)
+
+    def prune(self, label: str, *, floor: int) -> None:
+        with self._changed:
+            held = self._services[label]
+            held.floor = max(held.floor, floor)
+            for partition, stream in held.streams.items():
+                held.streams[partition] = [item for item in stream if order(item[0])[0] > floor]
 
     def _following(self, label: str, after: Mapping[int, str], count: int) -> list[Entry]:
         streams = self._services[label].streams
@@ -161,6 +205,22 @@ class MemoryStreams:
                 f"the streams have {held.partitions} partitions and OUTBOX_PARTITIONS is "
                 f"{self.partitions}"
             )
+
+
+def _cursor(held: _Service) -> Cursor:
+    return Cursor(
+        at=held.at,
+        tops=dict(held.tops),
+        complete=held.complete,
+        snapshot=held.snapshot,
+        origin=held.origin,
+        floor=held.floor,
+    )
+
+
+def _confirmed(entry: Entry, cursor: Cursor) -> bool:
+    top = cursor.tops.get(entry.partition)
+    return top is not None and order(entry.id) <= order(top)
 
 
 def _stream(label: str, partition: int) -> str:

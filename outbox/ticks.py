@@ -7,8 +7,8 @@ nothing but its own rows.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Tick:
     id: int
     snapshot: str
     previous: str
+    skip: frozenset[int] = frozenset()  # rows that were sent before their ticks were lost
 
 
 def clock_ms() -> int:
@@ -68,10 +69,26 @@ class Ticks:
             f"JOIN {event} e ON e.xid = open.xid)) RETURNING id"
         )
         self._read_sql = (
-            f"SELECT t.id, t.snapshot::text, coalesce(p.snapshot, t.snapshot)::text "  # noqa: S608
+            "SELECT t.id, t.snapshot::text, coalesce(p.snapshot, t.snapshot)::text, t.skip "  # noqa: S608
             f"FROM {tick} t LEFT JOIN {tick} p ON p.id = t.prev "
         )
         self._first_sql = f"SELECT min(id) FROM {tick}"  # noqa: S608
+        self._last_sql = f"SELECT max(id) FROM {tick}"  # noqa: S608
+        self._mending_sql = f"SELECT prev FROM {tick} WHERE id > %s ORDER BY id LIMIT 1"  # noqa: S608
+        self._mend_sql = (
+            f"INSERT INTO {tick} (id, prev, snapshot, skip) "  # noqa: S608
+            "VALUES (%s, %s, pg_current_snapshot(), %s::bigint[])"
+        )
+        self._unseen_sql = (
+            f"SELECT e.id, e.body FROM {event} e WHERE NOT pg_visible_in_snapshot("  # noqa: S608
+            f"e.xid, (SELECT snapshot FROM {tick} WHERE id = %s)) ORDER BY e.id"
+        )
+        self._overtaken_sql = (
+            f"SELECT EXISTS (SELECT FROM {event} "  # noqa: S608
+            "WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())) OR EXISTS ("
+            f"SELECT FROM {tick} WHERE id = (SELECT max(id) FROM {tick}) "
+            "AND pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot()))"
+        )
         self._rows_sql = (
             "BEGIN; DECLARE batch NO SCROLL CURSOR FOR SELECT id, partition, body FROM ("  # noqa: S608
             f"SELECT id, partition, body FROM {event} "
@@ -112,6 +129,39 @@ class Ticks:
                 (oldest,) = cursor.fetchone()
         return int(oldest)
 
+    def last(self) -> int:
+        """The newest tick."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._last_sql)
+            return int(cursor.fetchone()[0])
+
+    def bridge(self, lost: int) -> int | None:
+        """For a tick that this database doesn't have: the one it went on from, if a later tick
+        was made in the place of what was lost."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._mending_sql, [lost])
+            found = cursor.fetchone()
+        return found[0] if found and found[0] is not None and found[0] < lost else None
+
+    def mend(self, *, above: int, skip: Iterable[int] = ()) -> None:
+        """Make the next tick with an id above a lost one, passing over rows that were sent."""
+        last = self.last()
+        tick_id = max(last + 1, above + 1, self._clock_ms())
+        with self._connection.cursor() as cursor, suppress(IntegrityError):
+            cursor.execute(self._mend_sql, [tick_id, last, list(skip)])
+
+    def unseen(self) -> list[tuple[int, str]]:
+        """The rows that the last tick doesn't see: id and event."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._unseen_sql, [self.last()])
+            return list(cursor.fetchall())
+
+    def overtaken(self) -> bool:
+        """Whether rows or ticks bear transaction ids that this server has yet to give."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._overtaken_sql)
+            return bool(cursor.fetchone()[0])
+
     def get(self, tick_id: int) -> Tick | None:
         return self._read("WHERE t.id = %s", tick_id)
 
@@ -123,7 +173,10 @@ class Ticks:
         with self._connection.cursor() as cursor:
             cursor.execute(self._read_sql + where, [tick_id])
             found = cursor.fetchone()
-        return Tick(id=found[0], snapshot=found[1], previous=found[2]) if found else None
+        if not found:
+            return None
+        tick_id, snapshot, previous, skip = found
+        return Tick(id=tick_id, snapshot=snapshot, previous=previous, skip=frozenset(skip or ()))
 
     @contextmanager
     def rows(self, tick: Tick, *, after: int) -> Iterator[Iterator[list[Row]]]:

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 
 from outbox import consumer, streams
 from outbox.management.failing import failing_clearly
+from outbox.membership import Membership
 from outbox.reader import readers_of
 
 
@@ -28,8 +29,18 @@ class Command(BaseCommand):
         stopping = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
-        readers = readers_of(chosen, streams.connect(), stopping=stopping)
+        server = streams.connect()
+        memberships = {
+            label: Membership(label, server) for label in {found.label for found in chosen}
+        }
+        for membership in memberships.values():
+            membership.beat()
+        readers = readers_of(chosen, server, stopping=stopping, memberships=memberships)
         threads = [threading.Thread(target=reader.run, name=reader.name) for reader in readers]
+        threads += [
+            threading.Thread(target=membership.keep, args=(stopping,), name=f"lease of {label}")
+            for label, membership in memberships.items()
+        ]
         for thread in threads:
             thread.start()
         self.stdout.write("consuming: " + ", ".join(reader.name for reader in readers))

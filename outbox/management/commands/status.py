@@ -7,6 +7,8 @@ from django.core.management.base import BaseCommand
 from outbox import status, streams
 from outbox.management.failing import failing_clearly
 
+SILENT_SECONDS = 60  # a living subscriber confirms every few seconds
+
 
 class Command(BaseCommand):
     help = "Show what waits where: outbox, streams, consumers, parked sequences."
@@ -38,6 +40,16 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"  streams    {stream['entries']} entries, cursor {stream['cursor'] or 'unset'}"
             )
+        for subscriber, seen in service["subscribers"].items():
+            silent = seen["silent_seconds"]
+            if seen["confirmed"] is None or silent is None or silent > SILENT_SECONDS:
+                told = "never" if silent is None else f"{silent:.0f} s ago"
+                self.stdout.write(
+                    self.style.ERROR(
+                        f"  {subscriber} holds back retention: last heard of {told}; if it is gone "
+                        f"for good: manage.py outbox unsubscribe {name} {subscriber}"
+                    )
+                )
         for consumer, lag in service["consumers"].items():
             line = (
                 f"  {consumer:<20} {_or_unknown(lag['lag_events'])} events behind "

@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from outbox import recorder
 from outbox import relay as relaying
 from outbox import ticks as ticking
-from outbox.errors import CursorUnknown, StreamsMisconfigured
+from outbox.errors import CursorUnknown, DatabaseDiffers
 from outbox.relay import Ended, Relay, own_connection, run
 from outbox.streams import Streams
 from outbox.testing import published
@@ -27,8 +27,9 @@ def server(valkey: Any):
 
 
 def in_streams(streams: Streams, label: str) -> list[tuple[str, bytes]]:
-    found = streams.read(label, dict.fromkeys(range(16), "0-0"), count=10_000, block_seconds=0.01)
-    return [(entry.id, entry.body or b"") for entry in found]
+    start = dict.fromkeys(range(16), "0-0")
+    found = streams.read(label, start, count=10_000, block_seconds=0.01)
+    return [(entry.id, entry.body or b"") for entry in found.entries] if found else []
 
 
 def record_many(shop: Any, number: int) -> None:
@@ -174,19 +175,19 @@ def test_another_number_of_partitions_than_the_service_began_with_is_refused(
     shop, streams, relay, valkey
 ):
     other = Streams(valkey.url, partitions=8)
-    with own_connection(shop) as connection, pytest.raises(StreamsMisconfigured, match="16"):
+    with own_connection(shop) as connection, pytest.raises(DatabaseDiffers, match="16"):
         Relay(shop, other, connection)
 
 
 def test_while_one_relay_runs_another_returns_at_once(shop, streams):
     with own_connection(shop) as connection:
-        assert relaying._locked(connection, shop.label)
+        assert relaying.locked(connection, shop.label)
         assert run(shop, streams, stopping=threading.Event()) is Ended.TAKEN
 
 
 def test_services_do_not_keep_each_others_relays_out(shop, streams):
     with own_connection(shop) as connection:
-        assert relaying._locked(connection, "another service")
+        assert relaying.locked(connection, "another service")
         assert run(shop, streams, stopping=threading.Event(), linger_seconds=0) is Ended.LINGERED
 
 

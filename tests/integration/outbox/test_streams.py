@@ -51,7 +51,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
 
 
 def read(streams: Any, after: dict[int, str] | None = None, **options: Any) -> list[Entry]:
-    return streams.read("shop", after or START, **{"count": 100, "block_seconds": 0.01} | options)
+    options = {"count": 100, "block_seconds": 0.01} | options
+    batch = streams.read("shop", after or START, **options)
+    return batch.entries if batch else []
 
 
 def test_what_is_published_is_read_in_order(place):
@@ -169,7 +171,7 @@ def test_services_keep_apart(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     assert streams.cursor("bank").at == ""
-    assert streams.read("bank", START, count=10, block_seconds=0.01) == []
+    assert streams.read("bank", START, count=10, block_seconds=0.01) is None
     assert (streams.entries("shop"), streams.entries("bank")) == (1, 0)
 
 
@@ -179,6 +181,14 @@ def test_only_one_nudge_waits(place):
     assert streams.nudge("shop")
     assert streams.wait_nudge("shop", timeout_seconds=1) == "go"
     assert streams.wait_nudge("shop", timeout_seconds=0.01) == ""
+
+
+def test_a_word_that_is_no_nudge_is_not_dropped_for_one_that_waits(place):
+    streams, _ = place
+    streams.nudge("shop")
+    streams.nudge("shop", "stop")
+    told = [streams.wait_nudge("shop", timeout_seconds=1) for _ in range(2)]
+    assert told == ["go", "stop"]
 
 
 def test_a_nudge_wakes_who_waits(place):
@@ -219,6 +229,74 @@ def test_what_is_behind_is_counted_across_partitions_and_steps(place):
     assert streams.behind("shop", START) == (4000, "5-1")
     assert streams.behind("shop", START | {0: "5-4000"}) == (2000, "5-1")
     assert streams.behind("shop", START | {0: "5-4000", 1: "5-3999"}) == (0, "")
+
+
+def test_the_last_tick_that_was_sent_whole_is_known(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    assert streams.cursor("shop").complete == 0
+    streams.publish("shop", expected="5-1", at="5-9", tick=5, rows=[(2, 0, "b")], snapshot="3:9:")
+    assert streams.cursor("shop").complete == 5
+    streams.rewind("shop", expected="5-9")
+    assert streams.cursor("shop").complete == 0
+
+
+def test_entries_after_a_tick_are_found_in_every_partition(place):
+    streams, faults = place
+    rows = [(n, n % 3, str(n)) for n in range(1, 3001)]
+    streams.publish("shop", expected="", at="5-3000", tick=5, rows=rows)
+    streams.publish("shop", expected="5-3000", at="6-3002", tick=6, rows=[(3001, 0, "x")])
+    faults.add_foreign("shop", 0, "9-9", b"from a stranger")
+    assert len(list(streams.after("shop", 0))) == 3001
+    assert [entry.id for entry in streams.after("shop", 5)] == ["6-3001"]
+    assert list(streams.after("shop", 6)) == []
+
+
+def test_subscribers_tell_how_far_they_are(place):
+    streams, _ = place
+    assert streams.confirmations("shop") == {}
+    streams.confirm("shop", "bank.ledger", {0: 5, 1: 6})
+    streams.confirm("shop", "bank.ledger", {1: 7})
+    streams.confirm("shop", "bank.other", {0: 1})
+    told = streams.confirmations("shop")
+    assert {name: found.ticks for name, found in told.items()} == {
+        "bank.ledger": {0: 5, 1: 7},
+        "bank.other": {0: 1},
+    }
+    streams.forget("shop", "bank.other")
+    assert list(streams.confirmations("shop")) == ["bank.ledger"]
+
+
+def test_what_is_below_the_floor_goes_and_the_floor_never_sinks(place):
+    streams, _ = place
+    for tick in range(1, 1001):
+        at = f"{tick}-{tick}"
+        before = f"{tick - 1}-{tick - 1}" if tick > 1 else ""
+        streams.publish("shop", expected=before, at=at, tick=tick, rows=[(tick, 0, "a")])
+    streams.prune("shop", floor=900)
+    # The server drops whole nodes of a stream: some entries below the floor may stay a while.
+    assert 100 <= streams.entries("shop") <= 250
+    streams.prune("shop", floor=800)
+    assert streams.cursor("shop").floor == 900
+    streams.publish("shop", expected="1000-1000", at="1001-1", tick=1001, rows=[(1, 0, "b")])
+
+
+def test_a_lease_that_is_renewed_lives_and_one_that_is_left_is_gone(place):
+    streams, _ = place
+    assert streams.heartbeat("shop", "one", lease_seconds=60) == ["one"]
+    assert sorted(streams.heartbeat("shop", "two", lease_seconds=60)) == ["one", "two"]
+    streams.leave("shop", "one")
+    assert streams.heartbeat("shop", "two", lease_seconds=60) == ["two"]
+
+
+def test_a_lease_that_is_not_renewed_runs_out(place):
+    streams, _ = place
+    streams.heartbeat("shop", "one", lease_seconds=0.001)
+    eventually(
+        lambda: streams.heartbeat("shop", "two", lease_seconds=60) == ["two"],
+        within_seconds=5,
+        what="the lease ran out",
+    )
 
 
 # -- what only a real server can do to us ---------------------------------------------------

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outbox.envelope import Envelope
@@ -29,6 +29,7 @@ def an_envelope(**changed: object) -> Envelope:
     return Envelope(**facts | changed)  # type: ignore[arg-type]
 
 
+@settings(max_examples=30, deadline=None)
 @given(subject=TEXT, key=TEXT, sequence=st.integers(), data=st.dictionaries(st.text(), JSON))
 def test_what_was_encoded_is_decoded(subject, key, sequence, data):
     envelope = an_envelope(subject=subject, partitionkey=key, sequence=sequence, data=data)

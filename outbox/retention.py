@@ -1,0 +1,144 @@
+"""Retention: rows, ticks and entries are dropped behind the slowest subscriber, once old enough.
+
+The floor is a tick that every subscriber has whole, that was sent whole, and that is older than
+the retention. It is committed first; only then go the rows of the ticks up to it, in batches
+that hold nothing for long, and then the entries. The floor tick stays: the next one's batch
+begins where it ends.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import connections, transaction
+
+from .streams import Confirmation, Streams
+from .tables import Tables
+from .ticks import clock_ms
+
+BATCH_ROWS = 5000
+DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
+FLOOR = "floor"  # the name of the state row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What one round of pruning did."""
+
+    floor: int
+    rows: int
+    ticks: int
+
+
+def retention_seconds() -> float:
+    """The setting OUTBOX_RETENTION_SECONDS: at least the age of the oldest backup that a consumer
+    may be restored from, since a consumer older than the floor has to be backfilled."""
+    return float(getattr(settings, "OUTBOX_RETENTION_SECONDS", DEFAULT_RETENTION_SECONDS))
+
+
+def prune(
+    tables: Tables,
+    streams: Streams,
+    *,
+    budget_seconds: float = 5.0,
+    clock_ms: Callable[[], int] = clock_ms,
+) -> Pruned:
+    """Take over what the subscribers confirmed, raise the floor, and drop what is below it.
+
+    Stops after `budget_seconds`; the next round goes on. Without a subscriber, or with one that
+    never confirmed, nothing is dropped: nobody is known to have it.
+    """
+    note_confirmations(tables, streams.confirmations(tables.label))
+    newest = clock_ms() - round(retention_seconds() * 1000)
+    floor = _raise_floor(tables, min(newest, streams.cursor(tables.label).complete))
+    rows = ticks = 0
+    if floor:
+        deadline = time.monotonic() + budget_seconds
+        rows = _delete_rows(tables, floor, deadline)
+        ticks = _delete_ticks(tables, floor, deadline)
+        streams.prune(tables.label, floor=floor)
+    return Pruned(floor=floor, rows=rows, ticks=ticks)
+
+
+def note_confirmations(tables: Tables, told: dict[str, Confirmation]) -> None:
+    """Keep in the owner's schema what the subscribers told through the stream server, which may
+    forget it at any time."""
+    partitions = int(
+        tables.state._default_manager.using(tables.alias)
+        .filter(name="partitions")
+        .values_list("value", flat=True)
+        .first()
+        or 0
+    )
+    rows = [
+        tables.subscription(
+            name=name,
+            confirmed=min(found.ticks.values()) if len(found.ticks) >= partitions > 0 else None,
+            confirmed_at=found.at,
+        )
+        for name, found in told.items()
+    ]
+    tables.subscription._default_manager.using(tables.alias).bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["confirmed", "confirmed_at"],
+    )
+
+
+def _raise_floor(tables: Tables, limit: int) -> int:
+    """Commit and return the highest floor that all allow; it never sinks."""
+    alias = tables.alias
+    states = tables.state._default_manager.using(alias)
+    with transaction.atomic(using=alias):
+        kept, _ = states.select_for_update().get_or_create(name=FLOOR, defaults={"value": "0"})
+        confirmed = list(
+            tables.subscription._default_manager.using(alias).values_list("confirmed", flat=True)
+        )
+        if not confirmed or None in confirmed:
+            return int(kept.value)
+        limit = min(limit, *(tick for tick in confirmed if tick is not None))
+        below = tables.tick._default_manager.using(alias).filter(pk__lte=limit)
+        highest = below.order_by("-pk").values_list("pk", flat=True).first() or 0
+        if highest > int(kept.value):
+            kept.value = str(highest)
+            kept.save(using=alias, update_fields=["value"])
+    return int(kept.value)
+
+
+def _delete_rows(tables: Tables, floor: int, deadline: float) -> int:
+    tick = tables.tick._default_manager.using(tables.alias).get(pk=floor)
+    event = tables.connection.ops.quote_name(tables.event._meta.db_table)
+    # In the order of the index and from where the last batch ended: with an old snapshot held
+    # open somewhere, a fresh start would walk over all the rows just deleted.
+    statement = (
+        f"WITH gone AS (DELETE FROM {event} WHERE ctid = ANY(ARRAY("  # noqa: S608
+        f"SELECT ctid FROM {event} WHERE xid >= %(from)s::text::xid8 "
+        "AND xid < pg_snapshot_xmax(%(floor)s::pg_snapshot) "
+        "AND pg_visible_in_snapshot(xid, %(floor)s::pg_snapshot) "
+        "ORDER BY xid LIMIT %(limit)s)) RETURNING xid) "
+        "SELECT count(*), max(xid::text::numeric) FROM gone"
+    )
+    deleted, start = 0, 3
+    while time.monotonic() < deadline:
+        with connections[tables.alias].cursor() as cursor:
+            cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
+            number, last = cursor.fetchone()
+        deleted += number
+        if number < BATCH_ROWS:
+            break
+        start = int(last)
+    return deleted
+
+
+def _delete_ticks(tables: Tables, floor: int, deadline: float) -> int:
+    ticks = tables.tick._default_manager.using(tables.alias).filter(pk__lt=floor)
+    deleted = 0
+    while time.monotonic() < deadline:
+        some = list(ticks.order_by("pk").values_list("pk", flat=True)[:BATCH_ROWS])
+        ticks.filter(pk__in=some).delete()
+        deleted += len(some)
+        if len(some) < BATCH_ROWS:
+            break
+    return deleted

@@ -1,0 +1,153 @@
+"""The database knows less than the streams, or comes from another server."""
+
+import json
+import threading
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+
+from outbox.errors import RestoredDatabase
+from outbox.reader import Reader
+from outbox.relay import Relay, own_connection
+from outbox.streams import order
+
+from .conftest import consumer_of
+from .test_reader import Probe
+from .test_relay import in_streams
+
+
+@pytest.fixture
+def reader(shop, streams) -> Reader:
+    consumer = consumer_of(shop, Probe(shop))
+    return Reader(consumer, shop.label, streams, stopping=threading.Event())
+
+
+def fail_over(shop: Any, *, lost_rows: int, lost_ticks: int) -> None:
+    """Leave the database as a standby that hadn't got the last commits."""
+    ticks = shop.tick._default_manager.order_by("-pk").values_list("pk", flat=True)[:lost_ticks]
+    shop.tick._default_manager.filter(pk__in=list(ticks)).delete()
+    rows = shop.event._default_manager.order_by("-pk").values_list("pk", flat=True)[:lost_rows]
+    shop.event._default_manager.filter(pk__in=list(rows)).delete()
+
+
+def test_events_that_were_sent_by_lost_ticks_are_not_sent_again(shop, streams, record, reader):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for sequence in range(1, 6):
+            record("a", sequence)
+            before.drain()
+    reader.step()
+    fail_over(shop, lost_rows=0, lost_ticks=2)
+    record("a", 6)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 7)]
+
+
+def test_events_whose_rows_are_gone_are_named(shop, streams, record, reader, caplog):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for key in "abcde":
+            record(key, 1)
+            before.drain()
+    fail_over(shop, lost_rows=2, lost_ticks=3)
+    record("f", 1)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    phantoms = json.loads(shop.state._default_manager.get(name="phantoms").value)
+    assert sorted(found["subject"] for found in phantoms) == ["d", "e"]
+    assert "lost 2 events" in caplog.text
+    reader.step()
+    assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
+
+
+def test_a_relay_that_dies_between_the_mending_tick_and_its_entries_is_followed(
+    shop, streams, record, reader, monkeypatch
+):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for sequence in range(1, 5):
+            record("a", sequence)
+            before.drain()
+    fail_over(shop, lost_rows=0, lost_ticks=2)
+    record("a", 5)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection)  # mends, and publishes nothing
+    record("a", 6)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 7)]
+
+
+def test_new_ticks_are_above_those_that_were_lost(shop, streams, record):
+    with own_connection(shop) as connection:
+        ahead = Relay(shop, streams, connection, clock_ms=lambda: 1 << 42)
+        record("a", 1)
+        ahead.drain()
+    lost = order(streams.cursor(shop.label).at)[0]
+    fail_over(shop, lost_rows=0, lost_ticks=1)
+    record("a", 2)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    assert order(streams.cursor(shop.label).at)[0] > lost
+    assert len(in_streams(streams, shop.label)) == 2
+
+
+def restored_elsewhere(shop: Any) -> None:
+    """Leave the schema as a dump does on a younger server: xids far ahead, another system."""
+    event, tick = shop.event._meta.db_table, shop.tick._meta.db_table
+    ahead = 1_000_000_000
+    with connections[shop.alias].cursor() as cursor:
+        cursor.execute(f"UPDATE {event} SET xid = (xid::text::bigint + {ahead})::text::xid8")  # noqa: S608
+        cursor.execute(
+            f"UPDATE {tick} SET snapshot = format('%s:%s:', "  # noqa: S608
+            f"pg_snapshot_xmax(snapshot)::text::bigint + {ahead}, "
+            f"pg_snapshot_xmax(snapshot)::text::bigint + {ahead})::pg_snapshot WHERE id > 0"
+        )
+    shop.state._default_manager.filter(name="system").update(value="1")
+
+
+@pytest.mark.parametrize("streams_too", [False, True], ids=["streams kept", "streams gone"])
+def test_a_restored_dump_is_refused_until_it_is_restamped(
+    shop, streams, valkey, record, reader, streams_too
+):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        record("a", 1)
+        before.drain()
+    record("a", 2)  # committed, not sent, when the dump was taken
+    restored_elsewhere(shop)
+    record("a", 3)
+    with own_connection(shop) as connection, pytest.raises(RestoredDatabase, match="restamp"):
+        Relay(shop, streams, connection)
+
+    if streams_too:
+        valkey.flush()
+    out = StringIO()
+    call_command("outbox", "restamp", shop.label, stdout=out)
+    sent = 0 if streams_too else 1
+    assert out.getvalue().startswith(f"{3 - sent} rows wait to be published; {sent} were sent")
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    record("a", 4)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 5)]
+
+
+def test_a_pruned_outbox_betrays_a_restored_dump_by_its_ticks(shop, streams, record):
+    with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)
+        record("a", 1)
+        relay.drain()
+    restored_elsewhere(shop)
+    shop.event._default_manager.all().delete()
+    shop.state._default_manager.filter(name="system").delete()
+    with own_connection(shop) as connection, pytest.raises(RestoredDatabase):
+        Relay(shop, streams, connection)

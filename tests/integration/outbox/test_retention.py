@@ -1,0 +1,199 @@
+"""Nothing goes that a subscriber lacks, and everything goes that nobody lacks."""
+
+import threading
+
+import pytest
+
+from outbox import retention
+from outbox.errors import BelowFloor
+from outbox.reader import Reader
+from outbox.relay import Relay, own_connection
+from outbox.status import of_subscribers
+
+from .conftest import consumer_of
+from .test_reader import Probe
+from .test_relay import in_streams
+
+LATER = 3_600_000  # milliseconds
+
+
+@pytest.fixture(autouse=True)
+def _short(settings):
+    settings.OUTBOX_RETENTION_SECONDS = 60
+
+
+@pytest.fixture
+def prune(shop, streams):
+    def at(later_ms: int = LATER) -> retention.Pruned:
+        return retention.prune(shop, streams, clock_ms=lambda: retention.clock_ms() + later_ms)
+
+    return at
+
+
+@pytest.fixture
+def reader(shop, streams) -> Reader:
+    consumer = consumer_of(shop, Probe(shop))
+    return Reader(consumer, shop.label, streams, stopping=threading.Event())
+
+
+def rows(shop) -> int:
+    return shop.event._default_manager.count()
+
+
+def send(relay, record, number: int) -> None:
+    for sequence in range(number):
+        record(f"key-{sequence}", 1)
+        relay.drain()
+
+
+def test_without_a_subscriber_nothing_goes(shop, relay, record, prune):
+    send(relay, record, 3)
+    assert prune().floor == 0
+    assert rows(shop) == 3
+
+
+def test_what_all_have_confirmed_and_is_old_enough_goes(
+    shop, streams, relay, record, reader, prune
+):
+    send(relay, record, 5)
+    reader.step()
+    reader.confirm()
+    done = prune()
+    assert done.floor == streams.cursor(shop.label).complete == streams.cursor(shop.label).floor
+    assert (rows(shop), done.rows, in_streams(streams, shop.label)) == (0, 5, [])
+    assert shop.tick._default_manager.count() == 1  # the next batch's base
+    send(relay, record, 1)
+    assert reader.step() == 1
+
+
+def test_what_is_younger_than_the_retention_stays(shop, relay, record, reader, prune):
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    prune(later_ms=0)
+    assert rows(shop) == 2
+
+
+def test_the_slowest_subscriber_decides(shop, streams, relay, record, reader, prune):
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 0))
+    assert prune().floor == 0
+    middle = shop.tick._default_manager.order_by("pk")[1].pk
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), middle))
+    assert prune().floor == middle
+    assert rows(shop) == 1
+
+
+def test_a_subscriber_that_lacks_a_partition_has_confirmed_nothing(
+    shop, streams, relay, record, reader, prune
+):
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    streams.confirm(shop.label, "new.one", {0: 1 << 60})
+    assert prune().floor == 0
+    assert of_subscribers(shop)["new.one"]["confirmed"] is None
+
+
+def test_confirmations_outlive_the_stream_server(
+    shop, streams, valkey, relay, record, reader, prune
+):
+    send(relay, record, 2)
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 0))
+    prune()
+    valkey.flush()
+    relay.drain()
+    reader.step()
+    reader.confirm()
+    assert prune().floor == 0
+    assert rows(shop) == 2
+
+
+def test_an_idle_partition_does_not_hold_back_the_others(
+    shop, streams, relay, record, reader, prune
+):
+    send(relay, record, 1)  # fifteen partitions never had an entry
+    reader.step()
+    reader.confirm()
+    assert prune().rows == 1
+
+
+def test_a_partition_with_unread_entries_is_not_confirmed(
+    shop, streams, relay, record, reader, prune
+):
+    reader.step()
+    send(relay, record, 4)
+    reader.confirm()  # before it read them
+    assert prune().rows == 0
+    reader.step()
+    reader.confirm()
+    assert prune().rows == 4
+
+
+def test_a_flush_lets_no_consumer_confirm_what_it_has_not_read(
+    shop, streams, valkey, relay, record, reader, prune
+):
+    reader.step()
+    send(relay, record, 4)
+    valkey.flush()
+    reader.confirm()
+    relay.drain()
+    reader.step()
+    assert len(Probe(shop).applied) == 4
+
+
+def test_rows_of_an_open_transaction_stay(shop, relay, record, reader, prune, elsewhere):
+    with elsewhere.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {shop.event._meta.db_table} (partition, body) "  # noqa: S608
+            "VALUES (0, 'held')"
+        )
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    prune()
+    elsewhere.commit()
+    assert rows(shop) == 1
+
+
+def test_more_rows_than_one_batch_go(shop, relay, record, reader, prune, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH_ROWS", 3)
+    send(relay, record, 10)
+    reader.step()
+    reader.confirm()
+    done = prune()
+    assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (10, 0, 1)
+
+
+def test_a_server_that_lost_everything_gets_what_is_above_the_floor(
+    shop, streams, valkey, relay, record, reader, prune
+):
+    send(relay, record, 3)
+    reader.step()
+    reader.confirm()
+    prune()
+    send(relay, record, 2)
+    valkey.flush()
+    relay.drain()
+    assert len(in_streams(streams, shop.label)) == 2
+    with own_connection(shop) as connection:
+        assert Relay(shop, streams, connection).drain() == 0
+
+
+def test_a_consumer_below_the_floor_stands_still_and_names_backfill(
+    shop, streams, relay, record, reader, prune
+):
+    send(relay, record, 3)
+    reader.step()
+    reader.confirm()
+    prune()
+    shop.position._default_manager.update(entry="0-0")  # restored from an old backup
+    send(relay, record, 1)
+    late = Reader(
+        consumer_of(shop, Probe(shop, "late")), shop.label, streams, stopping=threading.Event()
+    )
+    with pytest.raises(BelowFloor, match="backfill"):
+        late.step()
+    assert Probe(shop, "late").applied == []

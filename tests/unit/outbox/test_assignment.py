@@ -1,0 +1,49 @@
+from itertools import pairwise
+from math import ceil
+
+import pytest
+
+from outbox.assignment import SLACK, assign
+
+PARTITIONS = range(16)
+MEMBERS = [f"member-{number}" for number in range(12)]
+READERS = [f"reader-{number}" for number in range(50)]
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_every_partition_has_one_member_and_none_has_too_many(number):
+    members = MEMBERS[:number]
+    for reader in READERS:
+        owners = assign(PARTITIONS, members, of=reader)
+        loads = [list(owners.values()).count(member) for member in members]
+        assert sorted(owners) == list(PARTITIONS)
+        assert max(loads) <= ceil(SLACK * 16 / number)
+
+
+def test_the_order_of_the_members_does_not_matter():
+    assert assign(PARTITIONS, MEMBERS, of="r") == assign(PARTITIONS, MEMBERS[::-1], of="r")
+
+
+def test_without_members_nothing_is_assigned():
+    assert assign(PARTITIONS, [], of="r") == {}
+
+
+def moved(before: list[str], after: list[str], reader: str) -> int:
+    old, new = (assign(PARTITIONS, members, of=reader) for members in (before, after))
+    return sum(old[partition] != new[partition] for partition in PARTITIONS)
+
+
+@pytest.mark.parametrize("number", range(2, 9))
+def test_a_join_or_a_leave_moves_little_more_than_one_members_share(number):
+    # What must move is what the member has, at most ceil(SLACK * P / N). The bound on loads
+    # makes a few others follow: seldom, and never more than as many again.
+    share = ceil(SLACK * 16 / number)
+    moves = [moved(MEMBERS[:number], MEMBERS[: number - 1], reader) for reader in READERS]
+    assert max(moves) <= 2 * share
+    assert sum(moves) / len(moves) <= 1.25 * share
+
+
+def test_members_that_stay_keep_what_they_have_as_others_come():
+    for fewer, more in pairwise(MEMBERS[:number] for number in range(1, 9)):
+        kept = 16 - sum(moved(fewer, more, reader) for reader in READERS) / len(READERS)
+        assert kept >= 16 * (1 - SLACK * 1.25 / len(more)) - 1
