@@ -1,0 +1,405 @@
+"""Takes away, one at a time, what keeps the outbox's promises, and looks whether a test notices.
+
+Run it by hand, from the checkout (it works on a copy, and takes a few minutes)::
+
+    python -m tests.sabotage [WORD …]
+
+A WORD chooses the sabotages that have it in their promise, file or test. The exit status is 0
+only if every named test passes on the untouched copy and fails on the damaged one. The numbers
+are those of the invariants in docs/outbox.md.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CHECKOUT: Final = Path(__file__).resolve().parent.parent
+LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
+DEADLINE_SECONDS: Final = 120  # of one run of pytest
+OUTBOX: Final = "tests/integration/outbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sabotage:
+    """In `file`, the text `old` (which is there once) becomes `new`; then `test` must fail."""
+
+    invariant: int
+    promise: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+SABOTAGES: Final = (
+    Sabotage(
+        invariant=1,
+        promise="an event is recorded inside the transaction of its change",
+        file="outbox/recorder.py",
+        old="if not connection.in_atomic_block:",
+        new="if False:",
+        test=f"{OUTBOX}/test_recorder.py::test_an_event_needs_a_transaction",
+    ),
+    Sabotage(
+        invariant=2,
+        promise="the aggregate is written before its event is recorded",
+        file="accounts/handlers.py",
+        old='User.objects.filter(pk=row.pop("id")).update(**row, **secrets)\n'
+        "            _announce(event)",
+        new="_announce(event)\n"
+        '            User.objects.filter(pk=row.pop("id")).update(**row, **secrets)',
+        test="tests/integration/accounts/test_users.py"
+        "::test_the_row_is_written_before_the_event_is_recorded",
+    ),
+    Sabotage(
+        invariant=2,
+        promise="the event is appended before it is recorded",
+        file="orders/handlers.py",
+        old="        if events:\n            event_store.append(",
+        new="        for event in events:\n"
+        "            record(announce(event, evolve(order, event)), into=OutboxEvent)\n"
+        "        if events:\n            event_store.append(",
+        test="tests/integration/orders/test_handlers.py"
+        "::test_the_event_is_appended_before_it_is_recorded",
+    ),
+    Sabotage(
+        invariant=2,
+        promise="ids are handed out one at a time",
+        file="outbox/checks.py",
+        old="if row and row[0] != 1:",
+        new="if False:",
+        test=f"{OUTBOX}/test_commands.py::test_ids_that_are_handed_out_in_advance_are_an_error",
+    ),
+    Sabotage(
+        invariant=3,
+        promise="a row that commits late is in the next batch",
+        file="outbox/ticks.py",
+        old='"WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"',
+        new='"WHERE false AND pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"',
+        test=f"{OUTBOX}/test_ticks.py::test_a_row_that_commits_late_is_not_skipped",
+    ),
+    Sabotage(
+        invariant=3,
+        promise="a row that isn't committed waits for its own batch",
+        file="outbox/ticks.py",
+        old='"AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot) "',
+        new='""',
+        test=f"{OUTBOX}/test_ticks.py"
+        "::test_an_open_transaction_holds_back_nothing_but_its_own_rows",
+    ),
+    Sabotage(
+        invariant=3,
+        promise="a batch is ordered by row id, not by transaction id",
+        file="outbox/ticks.py",
+        old='") rows WHERE id > %(after)s ORDER BY id; "',
+        new='f") rows WHERE id > %(after)s ORDER BY (SELECT e.xid FROM {event} e '
+        'WHERE e.id = rows.id), id; "',
+        test=f"{OUTBOX}/test_ticks.py"
+        "::test_an_aggregate_keeps_its_order_though_its_first_writer_has_the_younger_id",
+    ),
+    Sabotage(
+        invariant=4,
+        promise="no two ticks follow the same one",
+        file="accounts/migrations/0001_initial.py",
+        old='("prev", models.BigIntegerField(null=True, unique=True))',
+        new='("prev", models.BigIntegerField(null=True))',
+        test=f"{OUTBOX}/test_ticks.py::test_two_ticks_never_follow_the_same_one",
+    ),
+    Sabotage(
+        invariant=4,
+        promise="tick ids rise when the clock goes back",
+        file="outbox/ticks.py",
+        old='"SELECT greatest(last.id + 1, %s), last.id, pg_current_snapshot() "',
+        new='"SELECT %s, last.id, pg_current_snapshot() "',
+        test=f"{OUTBOX}/test_ticks.py::test_a_clock_that_goes_back_does_not_turn_the_ids",
+    ),
+    Sabotage(
+        invariant=5,
+        promise="a tick is on disk before it is published",
+        file="outbox/relay.py",
+        old="SET synchronous_commit = on;\n",
+        new="",
+        test=f"{OUTBOX}/test_sessions.py"
+        "::test_the_relay_commits_durably_whatever_the_service_has_chosen_for_itself",
+    ),
+    Sabotage(
+        invariant=6,
+        promise="an entry's id is made of its tick and its row",
+        file="outbox/streams.py",
+        old="local key, id = KEYS[ARGV[i] + 2], ARGV[6] .. '-' .. ARGV[i + 1]",
+        new="local key, id = KEYS[ARGV[i] + 2], ARGV[6] .. '-' .. i",
+        test=f"{OUTBOX}/test_relay.py::test_an_entry_id_tells_its_tick_and_its_row",
+    ),
+    Sabotage(
+        invariant=6,
+        promise="an entry that is there already is no error",
+        file="outbox/streams.py",
+        old="if not string.find(added.err, 'equal or smaller', 1, true) then return added end",
+        new="return added",
+        test=f"{OUTBOX}/test_relay.py::test_a_lost_cursor_alone_repeats_nothing",
+    ),
+    Sabotage(
+        invariant=7,
+        promise="the script compares the cursor before it writes",
+        file="outbox/streams.py",
+        old="if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end",
+        new="",
+        test=f"{OUTBOX}/test_relay.py::test_a_flush_between_two_chunks_loses_nothing",
+    ),
+    Sabotage(
+        invariant=8,
+        promise="a stream that is gone is noticed and sent again",
+        file="outbox/streams.py",
+        old="return {'LOST', KEYS[i]} end",
+        new="end",
+        test=f"{OUTBOX}/test_relay.py::test_one_lost_stream_is_sent_again_beside_the_others",
+    ),
+    Sabotage(
+        invariant=8,
+        promise="a stranger's entry isn't taken for ours",
+        file="outbox/streams.py",
+        old="if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end",
+        new="",
+        test=f"{OUTBOX}/test_relay.py"
+        "::test_a_strangers_entry_in_the_way_is_removed_and_nothing_of_ours_is_lost",
+    ),
+    Sabotage(
+        invariant=9,
+        promise="a server that may evict is refused",
+        file="outbox/streams.py",
+        old='if (found := policy.get("maxmemory-policy")) != "noeviction":',
+        new='if (found := policy.get("maxmemory-policy")) is None:',
+        test=f"{OUTBOX}/test_streams.py::test_a_server_that_may_evict_is_refused",
+    ),
+    Sabotage(
+        invariant=9,
+        promise="nothing is published to the streams of another database",
+        file="outbox/relay.py",
+        old="if self._at and self._ticks.get(order(self._at)[0]) is None:",
+        new="if False:",
+        test=f"{OUTBOX}/test_relay.py::test_a_cursor_of_another_database_publishes_nothing",
+    ),
+    Sabotage(
+        invariant=9,
+        promise="the number of partitions stays what it was",
+        file="outbox/relay.py",
+        old="if int(found) != self._streams.partitions:",
+        new="if False:",
+        test=f"{OUTBOX}/test_relay.py"
+        "::test_another_number_of_partitions_than_the_service_began_with_is_refused",
+    ),
+    Sabotage(
+        invariant=10,
+        promise="a consumer is given nothing beyond the cursor",
+        file="outbox/streams.py",
+        old="if entry.partition in tops and order(entry.id) <= order(tops[entry.partition])",
+        new="if entry.partition in tops",
+        test=f"{OUTBOX}/test_streams.py::test_an_entry_beyond_the_cursor_is_not_given_to_consumers",
+    ),
+    Sabotage(
+        invariant=11,
+        promise="effects and positions are one transaction",
+        file="outbox/reader.py",
+        old="with transaction.atomic(using=self._tables.alias):\n"
+        "            self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})",
+        new="self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})\n"
+        "        with transaction.atomic(using=self._tables.alias):",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_batch_that_fails_leaves_neither_effects_nor_positions",
+    ),
+    Sabotage(
+        invariant=12,
+        promise="a position moves only from where the batch was read after",
+        file="outbox/inbox.py",
+        old='"AND held.partition = move.partition AND held.entry = move.expected"',
+        new='"AND held.partition = move.partition"',
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_zombie_that_read_before_another_applied_changes_nothing",
+    ),
+    Sabotage(
+        invariant=12,
+        promise="after an error positions are read under their lock",
+        file="outbox/inbox.py",
+        old='rows = self._rows.select_for_update().order_by("partition")',
+        new='rows = self._rows.order_by("partition")',
+        test=f"{OUTBOX}/test_sessions.py"
+        "::test_a_position_is_read_again_only_when_whoever_moves_it_is_done",
+    ),
+    Sabotage(
+        invariant=13,
+        promise="across partitions too, effects follow commits",
+        file="outbox/reader.py",
+        old="entries.sort(key=lambda entry: order(entry.id))",
+        new="entries.sort(key=lambda entry: entry.partition)",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_events_are_applied_once_and_in_the_order_of_their_commits",
+    ),
+    Sabotage(
+        invariant=14,
+        promise="later events of a parked key wait behind it",
+        file="outbox/reader.py",
+        old="if delivery.key in parked:",
+        new="if False:",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_failing_event_parks_its_key_in_order_and_others_flow",
+    ),
+    Sabotage(
+        invariant=14,
+        promise="a replay holds the partition still",
+        file="outbox/parking.py",
+        old="inbox.lock(partition)",
+        new="pass",
+        test=f"{OUTBOX}/test_sessions.py"
+        "::test_an_event_that_is_being_parked_is_not_left_behind_by_a_replay",
+    ),
+    Sabotage(
+        invariant=15,
+        promise="a type that a consumer doesn't list is parked",
+        file="outbox/consumer.py",
+        old='raise UnknownEventType(f"{self.name} has no handler for {envelope.type}")',
+        new="return",
+        test=f"{OUTBOX}/test_reader.py::test_an_unknown_type_is_parked",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="what passes by itself parks nothing",
+        file="outbox/reader.py",
+        old="if not is_transient(exc):\n                        failed.append(exc)",
+        new="if True:\n                        failed.append(exc)",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_transient_faults_are_tried_until_they_pass_and_park_nothing",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="a batch that fails is run again event by event",
+        file="outbox/reader.py",
+        old="self._recover()\n                self._apply_singly(deliveries)",
+        new="self._recover()\n                raise",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_deferred_constraint_fails_at_its_event_not_at_commit",
+    ),
+    Sabotage(
+        invariant=17,
+        promise="a dead stream server is left alone for a while",
+        file="outbox/streams.py",
+        old="self._quiet_until = time.monotonic() + NUDGE_PAUSE_SECONDS",
+        new="pass",
+        test=f"{OUTBOX}/test_streams.py"
+        "::test_a_dead_server_neither_fails_a_nudge_nor_is_asked_again_at_once",
+    ),
+    Sabotage(
+        invariant=17,
+        promise="a rolled back savepoint takes no nudge along",
+        file="outbox/recorder.py",
+        old="mark = (xid, tuple(connection.savepoint_ids))",
+        new="mark = (xid, ())",
+        test=f"{OUTBOX}/test_recorder.py"
+        "::test_a_rolled_back_savepoint_does_not_take_the_nudge_along",
+    ),
+    Sabotage(
+        invariant=18,
+        promise="the statement of every nudge stays on its index",
+        file="outbox/relay.py",
+        old="SET enable_seqscan = off;\n",
+        new="",
+        test=f"{OUTBOX}/test_ticks.py::test_both_statements_keep_to_the_index",
+    ),
+)
+
+
+class Blunt(Exception):
+    """A sabotage that says nothing: its text isn't there once, or its test was red before."""
+
+
+def main(words: Sequence[str]) -> int:
+    chosen = [one for one in SABOTAGES if all(word in _described(one) for word in words)]
+    survivors = 0
+    with _copied() as tree:
+        if missing := _failed(tree, sorted({one.test for one in chosen}), wanted=False):
+            _say(f"red without any sabotage, so they prove nothing:\n{missing}")
+            return 2
+        for number, one in enumerate(chosen, start=1):
+            began = time.monotonic()
+            noticed = _is_noticed(tree, one)
+            survivors += not noticed
+            _say(
+                f"{number:>2}/{len(chosen)}  {'noticed ' if noticed else 'SURVIVED'}"
+                f"  {one.invariant:>2}  {one.promise}  ({time.monotonic() - began:.0f} s)"
+            )
+    _say(f"{len(chosen) - survivors} of {len(chosen)} sabotages were noticed")
+    return 1 if survivors else 0
+
+
+def damaged(text: str, sabotage: Sabotage) -> str:
+    """The file's text with the sabotage done. Raises Blunt unless `old` is there exactly once."""
+    if (found := text.count(sabotage.old)) != 1:
+        raise Blunt(f"{sabotage.file} has {found} times what {sabotage.promise!r} replaces")
+    return text.replace(sabotage.old, sabotage.new)
+
+
+def _described(one: Sabotage) -> str:
+    return f"{one.invariant} {one.promise} {one.file} {one.test}"
+
+
+def _is_noticed(tree: Path, one: Sabotage) -> bool:
+    file = tree / one.file
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(damaged(whole, one), encoding="utf-8")
+    try:
+        return bool(_failed(tree, [one.test], wanted=True))
+    finally:
+        file.write_text(whole, encoding="utf-8")
+
+
+def _failed(tree: Path, tests: Sequence[str], *, wanted: bool) -> str:
+    """Pytest's lines about the tests that failed, of those named; an error in a fixture or at
+    import isn't a failure, so where failures are wanted it doesn't count as one."""
+    done = subprocess.run(
+        [
+            *(str(tree / ".venv" / "bin" / "python"), "-m", "pytest", "-n", "0", "-q", "-rfE"),
+            *("--tb", "no", "-o", "timeout_method=signal", *tests),
+        ],
+        cwd=tree,
+        # Two damages within a second, of one length, would share their bytecode.
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE_SECONDS * (1 if wanted else 4),
+        check=False,
+    )
+    failures = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    if not wanted and done.returncode:
+        return "\n".join(failures) or done.stdout
+    return "\n".join(failures)
+
+
+@contextmanager
+def _copied() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mitosis-sabotage-") as folder:
+        # The servers of a run as root belong to another user, who must get in.
+        Path(folder).chmod(0o755)
+        tree = Path(folder, "checkout")
+        shutil.copytree(CHECKOUT, tree, ignore=LEFT_OUT, symlinks=True)
+        (tree / ".venv").symlink_to(CHECKOUT / ".venv")
+        yield tree
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (Blunt, subprocess.TimeoutExpired) as fault:
+        sys.exit(f"error: {fault}")
