@@ -13,6 +13,7 @@ from config.stack.binaries import Binaries
 from config.stack.environment import CHECKOUT, PYTHON, chosen_service, for_command, inherited
 from config.stack.errors import StackError, StackInUse
 from config.stack.owner import home_of, server_user
+from config.stack.processes import wait_gone
 from config.stack.report import known_stack, log_file, status_text
 from config.stack.runfile import Run, end_leftovers, read_run
 from config.stack.servers import Servers
@@ -164,6 +165,7 @@ def _ask_to_stop(root: Path, holder: int) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not _is_locked(root):
+                wait_gone([holder] if holder else [], timeout_seconds=5.0)
                 return
             time.sleep(_POLL_SECONDS)
     raise StackError(f"process {holder} does not let go of {root}")

@@ -42,11 +42,12 @@ class ServerUser:
 
     def can_enter(self, path: Path) -> bool:
         """Whether every folder down to the nearest existing one lets this user through."""
+        path = path.absolute()
         while not path.exists():
             path = path.parent
-        return all(
-            self._may_execute(folder) for folder in (path.resolve(), *path.resolve().parents)
-        )
+        # As it is written, and where links on the way lead.
+        way = {path, *path.parents, *path.resolve().parents}
+        return all(self._may_execute(folder) for folder in way)
 
     def can_execute(self, program: Path) -> bool:
         return self.can_enter(program)
