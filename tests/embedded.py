@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 ROLE_PASSWORD = "for-tests"
 WITH_DATABASES = {"integration", "contracts"}
-UNIT_SECONDS = 5
+UNIT_SECONDS = 15  # one takes milliseconds; the rest is for a machine that is busy
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         _skip_other_shapes(item)
         _give_databases(item)
-        if _tier_of(item.path) == "unit" and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(UNIT_SECONDS))
+        if _tier_of(item.path) == "unit":
+            _keep_small(item)
 
 
 def _parts(path: Path) -> tuple[str, ...]:
@@ -59,6 +59,14 @@ def _service_of(path: Path) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in surroundings.SHAPES else ""
 
 
+def _keep_small(item: pytest.Item) -> None:
+    """A unit test is quick and starts no server."""
+    if servers := {"postgres", "valkey"} & set(getattr(item, "fixturenames", ())):
+        raise pytest.UsageError(f"{item.nodeid} is a unit test and asks for {servers}")
+    if not item.get_closest_marker("timeout"):
+        item.add_marker(pytest.mark.timeout(UNIT_SECONDS, method="signal"))
+
+
 def _skip_other_shapes(item: pytest.Item) -> None:
     for mark in item.iter_markers("shape"):
         if missing := set(mark.args) - set(surroundings.SERVICES):
@@ -70,8 +78,8 @@ def _give_databases(item: pytest.Item) -> None:
     from config.placement.router import primaries
 
     mark = item.get_closest_marker("django_db")
-    parts = _parts(item.path)
-    by_path = parts[0] in WITH_DATABASES and parts[1] in {*surroundings.SERVICES, "outbox"}
+    tier, area, *_ = (*_parts(item.path), "", "")
+    by_path = tier in WITH_DATABASES and area in {*surroundings.SERVICES, "outbox"}
     if mark is None and not by_path:
         return
     args, kwargs = (mark.args, mark.kwargs) if mark else ((), {})

@@ -11,7 +11,6 @@ from typing import IO
 
 from config.stack.servers import Postgres, Valkey
 
-
 # Servers that we started and others still use: kept, since dropping one is a ResourceWarning.
 _LEFT_RUNNING: list[Postgres] = []
 
