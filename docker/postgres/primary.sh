@@ -1,0 +1,8 @@
+#!/bin/bash
+# Run once, by the image's entrypoint, when the primary's data is made: lets the standby in.
+set -euo pipefail
+psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+\set password `cat /run/secrets/replicator-password`
+CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'password';
+SQL
+echo 'host replication replicator samenet scram-sha-256' >>"$PGDATA/pg_hba.conf"

@@ -1,0 +1,28 @@
+#!/bin/bash
+# A hot standby: copied from the primary while it has no data, streaming from it ever after.
+# One that can't follow any more is made again by removing its volume.
+set -euo pipefail
+export PGHOST=postgres PGUSER=replicator
+PGPASSWORD=$(cat /run/secrets/replicator-password)
+export PGPASSWORD
+
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  give_up=$((SECONDS + ${WAIT_SECONDS:-120}))
+  until psql --quiet --dbname postgres --command 'SELECT 1' >/dev/null; do
+    if [ $SECONDS -ge $give_up ]; then
+      echo "standby: gave up waiting for the primary" >&2
+      exit 1
+    fi
+    echo "standby: waiting for the primary" >&2
+    sleep 1
+  done
+  # A slot left by an earlier standby would keep the primary's WAL for nobody.
+  psql --quiet --dbname postgres --output /dev/null --command \
+    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'standby'"
+  rm -rf "$PGDATA" "$PGDATA.copy"
+  pg_basebackup --pgdata "$PGDATA.copy" --wal-method stream --checkpoint fast \
+    --create-slot --slot standby --write-recovery-conf
+  mv "$PGDATA.copy" "$PGDATA"
+fi
+unset PGHOST PGUSER PGPASSWORD
+exec docker-entrypoint.sh postgres "$@"

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Makes what is missing of docker/secrets/: passwords, keys, and the addresses that contain them.
+# What is there stays, so run it as often as you like, and put addresses of your own there first.
+#
+# The folder is closed to everybody but you (0700). The files in it can be read (0444): compose
+# mounts each into the containers that name it as it is, and those run under other user ids.
+set -eu
+umask 077
+mkdir -p "$(dirname "$0")/secrets"
+cd "$(dirname "$0")/secrets"
+chmod 700 .
+
+random() { openssl rand -hex 32; }
+
+keep() { # NAME: standard input becomes this file, whole, unless it is there
+  if [ -s "$1" ]; then
+    cat >/dev/null
+    return
+  fi
+  cat >".$1"
+  [ -s ".$1" ] || { echo "secrets.sh: nothing to write to $1" >&2; exit 1; }
+  chmod 444 ".$1"
+  mv ".$1" "$1"
+  echo "made docker/secrets/$1"
+}
+
+random | keep postgres-password
+random | keep replicator-password
+echo "postgresql://postgres:$(cat postgres-password)@postgres:5432/postgres" | keep admin-database-url
+for service in accounts orders; do
+  echo "postgresql://$service:$(random)@postgres:5432/mitosis" | keep "$service-database-url"
+  sed 's/@postgres:/@postgres-replica:/' "$service-database-url" | keep "$service-replica-urls"
+done
+
+echo "requirepass $(random)" | keep streams.conf
+streams="redis://:$(cut -d' ' -f2 streams.conf)@streams:6379"
+echo "$streams/0" | keep streams-url
+echo "$streams/1" | keep broker-url
+echo "requirepass $(random)" | keep ring.conf
+ring=$(cut -d' ' -f2 ring.conf)
+echo "redis://:$ring@ring-0:6379/0,redis://:$ring@ring-1:6379/0,redis://:$ring@ring-2:6379/0" |
+  keep cache-urls
+
+for deployment in all accounts orders; do
+  random | keep "$deployment-secret-key"
+done
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | keep jwt-signing-key
+openssl rand -hex 12 | keep admin-password

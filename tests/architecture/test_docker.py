@@ -1,0 +1,153 @@
+"""What the compose files promise, read without an engine."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
+SHAPES: Final = ("compose.yml", "compose.services.yml")
+OURS: Final = "mitosis:${MITOSIS_VERSION:-local}"
+
+Service = Mapping[str, Any]
+
+
+@cache
+def document(name: str) -> Mapping[str, Any]:
+    return dict(yaml.safe_load((DOCKER / name).read_text()))
+
+
+@cache
+def services(name: str) -> dict[str, Service]:
+    """The services of a compose file as compose sees them: inclusions and extensions resolved."""
+    found: dict[str, Service] = {}
+    for included in document(name).get("include", ()):
+        found |= services(included)
+    return found | {key: extended(value) for key, value in document(name)["services"].items()}
+
+
+def extended(service: Service) -> Service:
+    if "extends" not in service:
+        return service
+    base = document(service["extends"]["file"])["services"][service["extends"]["service"]]
+    merged = {**base, **service}
+    merged["environment"] = {**base.get("environment", {}), **service.get("environment", {})}
+    merged["secrets"] = [*base.get("secrets", ()), *service.get("secrets", ())]
+    return merged
+
+
+def of_deployment(name: str) -> dict[str, Service]:
+    found = {
+        key: service
+        for key, service in services("compose.services.yml").items()
+        if service.get("environment", {}).get("SERVICE") == name
+    }
+    assert len(found) == 6, sorted(found)  # provision, migrate, web, worker, beat, consumer
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
+    images = {service["image"] for service in services(shape).values()}
+
+    assert OURS in images
+    assert [image for image in images - {OURS} if not re.fullmatch(r"[\w/]+:\d+", image)] == []
+
+
+def test_the_dockerfile_builds_on_a_pinned_python_and_runs_as_nobody_special() -> None:
+    lines = (DOCKER / "Dockerfile").read_text().splitlines()
+    bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+
+    assert bases == {"python:3.13-slim"}
+    assert users == ["10001"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ports_are_published_on_the_loopback_interface_only(shape: str) -> None:
+    ports = [port for service in services(shape).values() for port in service.get("ports", ())]
+
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+@pytest.mark.parametrize(("name", "other"), [("accounts", "orders"), ("orders", "accounts")])
+def test_a_deployment_is_told_nothing_of_the_others_data(name: str, other: str) -> None:
+    for service in of_deployment(name).values():
+        told = {key for key in service["environment"] if key.startswith(other.upper())}
+        assert told == {f"{other.upper()}_URL"}
+        assert [secret for secret in service["secrets"] if secret.startswith(other)] == []
+
+
+def test_only_accounts_can_sign_tokens() -> None:
+    for service in of_deployment("orders").values():
+        assert "JWT_SIGNING_KEY_FILE" not in service["environment"]
+        assert "jwt-signing-key" not in service["secrets"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_only_provision_gets_the_administrators_address(shape: str) -> None:
+    holders = {
+        key
+        for key, service in services(shape).items()
+        if "admin-database-url" in service.get("secrets", ())
+    }
+
+    assert holders == {key for key in services(shape) if key.endswith("provision")}
+
+
+def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> None:
+    script = shutil.copy(DOCKER / "secrets.sh", tmp_path)
+    declared = document("servers.yml")["secrets"]
+
+    subprocess.run([script], check=True, stdout=subprocess.DEVNULL)
+    made = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+    again = subprocess.run([script], check=True, capture_output=True, text=True)
+
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert {name: f"./secrets/{name}" for name in made} == {
+        name: secret["file"] for name, secret in declared.items()
+    }
+    assert again.stdout + again.stderr == ""
+    assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+
+
+def test_git_and_the_image_never_see_the_secrets() -> None:
+    assert "/secrets/" in (DOCKER / ".gitignore").read_text().split()
+    lines = (DOCKER.parent / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert [rule for rule in rules if rule.startswith(("!docker/secrets", "!.", "!*"))] == []
+    assert "!docker" not in rules
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_process_is_given_the_secrets_that_it_reads(shape: str) -> None:
+    for key, service in services(shape).items():
+        texts = [*service.get("environment", {}).values(), *service.get("command", ())]
+        read = {text[13:] for text in map(str, texts) if text.startswith("/run/secrets/")}
+        assert read <= set(service.get("secrets", ())), key
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_secret_stands_in_a_compose_file(shape: str) -> None:
+    for key, service in services(shape).items():
+        for name, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|SECRET|KEY|DATABASE_URL|REPLICA|STREAMS|BROKER|CACHE", name):
+                assert name.endswith("_FILE"), f"{key}: {name}"
+                assert str(value).startswith("/run/secrets/"), f"{key}: {name}"
+    for file in DOCKER.glob("*.yml"):
+        assert not re.search(r"://[^/\s]*:[^/\s]*@|requirepass \S{8}", file.read_text()), file
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_runs_for_ever_is_started_again_and_what_runs_once_is_not(shape: str) -> None:
+    for key, service in services(shape).items():
+        once = key.endswith(("provision", "migrate"))
+        assert service["restart"] == ("no" if once else "unless-stopped"), key
