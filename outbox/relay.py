@@ -10,12 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import recovery
+from . import ticks as ticking
 from .errors import (
     CursorMoved,
     CursorUnknown,
@@ -25,7 +27,7 @@ from .errors import (
 )
 from .streams import WHOLE, Streams, order
 from .tables import Tables
-from .ticks import Tick, Ticks, clock_ms
+from .ticks import Row, Tick, Ticks, clock_ms
 
 log = logging.getLogger(__name__)
 
@@ -151,27 +153,37 @@ class Relay:
         return bridge, WHOLE
 
     def _send_tick(self, tick: Tick, *, after: int) -> int:
-        sent = 0
         with self._ticks.rows(tick, after=after) as chunks:
-            chunk = next(chunks, [])
-            while True:
-                following = next(chunks, [])
-                at = f"{tick.id}-{chunk[-1][0] if following else WHOLE}"
-                rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
-                self._streams.publish(
-                    self.label,
-                    expected=self._at,
-                    at=at,
-                    tick=tick.id,
-                    rows=rows,
-                    snapshot="" if following else tick.snapshot,
-                    origin=self._origin,
-                )
-                self._at, self._begin = at, order(at)
-                sent += len(rows)
-                if not following:
-                    return sent
-                chunk = following
+            chunk = next(chunks)
+            if len(chunk) < ticking.CHUNK_ROWS:
+                return self._send_chunk(tick, chunk)
+            sent = 0
+            # A backlog: while the stream server takes one chunk, the next is fetched.
+            with ThreadPoolExecutor(1, thread_name_prefix="sender") as sender:
+                while True:
+                    sending = sender.submit(self._send_chunk, tick, chunk)
+                    following = next(chunks, None)
+                    sent += sending.result()
+                    if following is None:
+                        return sent
+                    chunk = following
+
+    def _send_chunk(self, tick: Tick, chunk: list[Row]) -> int:
+        """Publish one chunk. One that isn't full ends its tick."""
+        complete = len(chunk) < ticking.CHUNK_ROWS
+        at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
+        rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
+        self._streams.publish(
+            self.label,
+            expected=self._at,
+            at=at,
+            tick=tick.id,
+            rows=rows,
+            snapshot=tick.snapshot if complete else "",
+            origin=self._origin,
+        )
+        self._at, self._begin = at, order(at)
+        return len(rows)
 
     def _cursor_origin(self) -> str:
         return self._streams.cursor(self.label).origin

@@ -180,7 +180,8 @@ class Ticks:
 
     @contextmanager
     def rows(self, tick: Tick, *, after: int) -> Iterator[Iterator[list[Row]]]:
-        """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order.
+        """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order; the
+        last chunk is the one that isn't full.
 
         One server-side cursor under one snapshot that was taken after the tick's commit, so
         the batch is the same for whoever reads it, and pruning doesn't tear it.
@@ -203,10 +204,9 @@ class Ticks:
 
 
 def _chunks(cursor: Any) -> Iterator[list[Row]]:
-    chunk = cursor.fetchall()
-    while chunk:
+    while True:
+        chunk = cursor.fetchall()
         yield chunk
         if len(chunk) < CHUNK_ROWS:
             return
         cursor.execute(f"FETCH {CHUNK_ROWS} FROM batch")
-        chunk = cursor.fetchall()
