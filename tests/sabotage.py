@@ -183,15 +183,15 @@ SABOTAGES: Final = (
         invariant=9,
         promise="nothing is published to the streams of another database",
         file="outbox/relay.py",
-        old="if self._at and self._ticks.get(order(self._at)[0]) is None:",
-        new="if False:",
+        old="        if bridge is None:",
+        new="        bridge = bridge or first[0]\n        if bridge is None:",
         test=f"{OUTBOX}/test_relay.py::test_a_cursor_of_another_database_publishes_nothing",
     ),
     Sabotage(
         invariant=9,
         promise="the number of partitions stays what it was",
         file="outbox/relay.py",
-        old="if int(found) != self._streams.partitions:",
+        old="if found != value:",
         new="if False:",
         test=f"{OUTBOX}/test_relay.py"
         "::test_another_number_of_partitions_than_the_service_began_with_is_refused",
@@ -200,8 +200,8 @@ SABOTAGES: Final = (
         invariant=10,
         promise="a consumer is given nothing beyond the cursor",
         file="outbox/streams.py",
-        old="if entry.partition in tops and order(entry.id) <= order(tops[entry.partition])",
-        new="if entry.partition in tops",
+        old="            if order(id_.decode()) <= tops.get(keys[key], NOTHING)\n",
+        new="",
         test=f"{OUTBOX}/test_streams.py::test_an_entry_beyond_the_cursor_is_not_given_to_consumers",
     ),
     Sabotage(
@@ -311,6 +311,85 @@ SABOTAGES: Final = (
         old="SET enable_seqscan = off;\n",
         new="",
         test=f"{OUTBOX}/test_ticks.py::test_both_statements_keep_to_the_index",
+    ),
+    Sabotage(
+        invariant=19,
+        promise="the slowest subscriber decides what is pruned",
+        file="outbox/retention.py",
+        old="limit = min(limit, *(tick for tick in confirmed if tick is not None))",
+        new="limit = min(limit, max(tick for tick in confirmed if tick is not None))",
+        test=f"{OUTBOX}/test_retention.py::test_the_slowest_subscriber_decides",
+    ),
+    Sabotage(
+        invariant=19,
+        promise="what is younger than the retention stays",
+        file="outbox/retention.py",
+        old="newest = clock_ms() - round(retention_seconds() * 1000)",
+        new="newest = clock_ms()",
+        test=f"{OUTBOX}/test_retention.py::test_what_is_younger_than_the_retention_stays",
+    ),
+    Sabotage(
+        invariant=19,
+        promise="a subscriber confirms what it has of every partition",
+        file="outbox/retention.py",
+        old="min(found.ticks.values()) if len(found.ticks) >= partitions > 0 else None",
+        new="min(found.ticks.values()) if found.ticks else None",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_a_subscriber_that_lacks_a_partition_has_confirmed_nothing",
+    ),
+    Sabotage(
+        invariant=19,
+        promise="a reader confirms only what it has read to the end",
+        file="outbox/reader.py",
+        old="if order(cursor.tops.get(partition, START))\n"
+        "            <= order(self._positions[partition])\n"
+        "            < order(end)",
+        new="if order(self._positions[partition]) < order(end)",
+        test=f"{OUTBOX}/test_retention.py::test_a_partition_with_unread_entries_is_not_confirmed",
+    ),
+    Sabotage(
+        invariant=20,
+        promise="a consumer that lacks what was pruned stands still",
+        file="outbox/reader.py",
+        old="if not cursor.floor or all(",
+        new="if True or all(",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_a_consumer_below_the_floor_stands_still_and_names_backfill",
+    ),
+    Sabotage(
+        invariant=21,
+        promise="after a failover what was sent is passed over",
+        file="outbox/relay.py",
+        old="rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk",
+        new="rows = chunk",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_events_that_were_sent_by_lost_ticks_are_not_sent_again",
+    ),
+    Sabotage(
+        invariant=21,
+        promise="after a failover ticks go on above the lost ones",
+        file="outbox/ticks.py",
+        old="tick_id = max(last + 1, above + 1, self._clock_ms())",
+        new="tick_id = max(last + 1, self._clock_ms())",
+        test=f"{OUTBOX}/test_recovery.py::test_new_ticks_are_above_those_that_were_lost",
+    ),
+    Sabotage(
+        invariant=22,
+        promise="a restored dump is noticed by its transaction ids",
+        file="outbox/relay.py",
+        old="if self._ticks.overtaken():",
+        new="if False:",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_a_pruned_outbox_betrays_a_restored_dump_by_its_ticks",
+    ),
+    Sabotage(
+        invariant=23,
+        promise="no worker has many more partitions than the others",
+        file="outbox/assignment.py",
+        old="(member for member in members if loads[member] < room)",
+        new="members",
+        test="tests/unit/outbox/test_assignment.py"
+        "::test_every_partition_has_one_member_and_none_has_too_many",
     ),
 )
 
