@@ -15,7 +15,7 @@ from config.stack.errors import StackError, StackInUse
 from config.stack.owner import home_of, server_user
 from config.stack.processes import wait_gone
 from config.stack.report import known_stack, log_file, status_text
-from config.stack.runfile import Run, end_leftovers, read_run
+from config.stack.runfile import Run, end_leftovers, end_recorded, read_run
 from config.stack.servers import Servers
 from config.stack.session import READY_SECONDS, Session
 from config.stack.shapes import MONOLITH, SHAPES, deployment_of
@@ -122,8 +122,12 @@ def production(root: Path, arguments: list[str]) -> NoReturn:
 
 
 def clean(root: Path) -> None:
-    """Stop what runs and delete what the stack made in its root; nothing else that lies there."""
+    """Stop what runs and delete what the stack made in its root; nothing else that lies there.
+
+    A crashed test run may have left servers below `.local`; they are ended too.
+    """
     down(root)
+    end_recorded(CHECKOUT / ".local")
     home = home_of(root)
     for folder in home.glob("*/state.json"):
         shutil.rmtree(folder.parent)

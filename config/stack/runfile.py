@@ -78,6 +78,17 @@ def end_leftovers(root: Path) -> None:
             wait_gone(left, timeout_seconds=5.0)
 
 
+def end_recorded(folder: Path) -> None:
+    """End every server whose record lies below this folder."""
+    states = [read_json(file) for file in folder.glob("**/state.json")]
+    servers = [
+        Recorded(pid=state["pid"], identity=state["identity"]) for state in states if "pid" in state
+    ]
+    left = [server.pid for server in servers if server.is_running]
+    send(left, signal.SIGINT)  # a fast shutdown, for PostgreSQL and Valkey alike
+    wait_gone(left, timeout_seconds=10.0)
+
+
 def _processes(found: Iterable[dict[str, Any]]) -> Iterable[ProcessState]:
     return (ProcessState(**one) for one in found)
 
