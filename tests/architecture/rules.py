@@ -86,9 +86,13 @@ def _is_put_together(node: ast.AST) -> bool:
     )
 
 
+QUOTERS = {"quote_name", "_table"}
 TABLE_NAMES = {"table", "state", "tick", "event", "position", "parked", "_table", "_state"}
 
 
 def _is_a_name_in_sql(node: ast.AST) -> bool:
+    """A constant, a table's name kept under one of these, or what quotes a name."""
+    if isinstance(node, ast.Call):
+        return dotted(node.func).rpartition(".")[2] in QUOTERS
     last = dotted(node).rpartition(".")[2]
     return last.isupper() or last in TABLE_NAMES

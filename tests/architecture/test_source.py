@@ -45,6 +45,7 @@ ALLOWED: list[tuple[Rule, str]] = [
     (rules.environment_reads, "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'x')"),
     (rules.values_in_sql, "cursor.execute('SELECT %s', [name])"),
     (rules.values_in_sql, "cursor.execute(f'FETCH {CHUNK_ROWS} FROM batch')"),
+    (rules.values_in_sql, "cursor.execute(f'LOCK {quote_name(model)}')"),
     (rules.values_in_sql, "cursor.execute(SQL('SELECT {}').format(Identifier(name)))"),
 ]
 
