@@ -5,7 +5,7 @@ from outbox.envelope import Envelope
 
 from .domain.commands import ReleaseCredit, ReserveCredit
 from .handlers import release_credit, reserve_credit
-from .inbound import OrderEnded, OrderPlaced
+from .inbound import OrderEnded, OrderPlaced, OrderState
 
 
 def reserve(envelope: Envelope) -> None:
@@ -19,6 +19,14 @@ def release(envelope: Envelope) -> None:
     release_credit(ReleaseCredit(order_id=OrderEnded.parse(envelope.data).order_id))
 
 
+def catch_up(envelope: Envelope) -> None:
+    """An order's state told once more: do now what its lost events would have done."""
+    if OrderState.parse(envelope.data).holds_credit:
+        reserve(envelope)
+    else:
+        release(envelope)
+
+
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "credit": {
         "orders.order.placed.v1": reserve,
@@ -26,5 +34,6 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "orders.order.rejected.v1": ignore,
         "orders.order.cancelled.v1": release,
         "orders.order.expired.v1": release,
+        "orders.order.updated.v1": catch_up,
     },
 }

@@ -28,6 +28,7 @@ from .domain.events import (
     CreditReserved,
     RefusalReason,
     UserChange,
+    UserUpdated,
 )
 from .domain.state import UserState
 from .models import (
@@ -91,6 +92,21 @@ def deactivate_user(command: DeactivateUser) -> UserState:
             is_active=False,
         )
     )
+
+
+def reannounce(*, after: str, limit: int) -> str:
+    """Tell the state of the next `limit` users after the id `after` ('' to begin) once more.
+
+    Returns the last one's id, '' when there are no more. The rows are locked first, so each
+    telling takes its place among the user's events.
+    """
+    alias = router.db_for_write(User)
+    rows = User.objects.using(alias).order_by("pk").select_for_update()
+    with transaction.atomic(using=alias, savepoint=False):
+        found = list((rows.filter(pk__gt=after) if after else rows)[:limit])
+        for row in found:
+            record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
+    return str(found[-1].pk) if found else ""
 
 
 def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:

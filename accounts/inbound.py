@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+HOLDING = ("PENDING", "CONFIRMED")
+ENDED = ("REJECTED", "CANCELLED", "EXPIRED")
 AMOUNT = re.compile(r"[0-9]{1,16}\.[0-9]{2}", re.ASCII)
 
 
@@ -43,6 +45,20 @@ class OrderEnded:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "OrderEnded":
         return cls(order_id=_uuid(data, "id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderState:
+    """An order as it is now."""
+
+    holds_credit: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "OrderState":
+        status = data.get("status")
+        if status not in (*HOLDING, *ENDED):
+            raise MalformedOrder("status", status)
+        return cls(holds_credit=status in HOLDING)
 
 
 def _uuid(data: Mapping[str, Any], field: str) -> UUID:

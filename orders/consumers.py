@@ -54,6 +54,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "orders.order.rejected.v1": project_order,
         "orders.order.cancelled.v1": project_order,
         "orders.order.expired.v1": project_order,
+        "orders.order.updated.v1": project_order,
     },
     "customer_view": {
         "accounts.user.registered.v1": project_customer,

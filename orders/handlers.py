@@ -33,7 +33,7 @@ from .domain.errors import IdempotencyInFlight, IdempotencyKeyReused, OrderError
 from .domain.metadata import Metadata
 from .domain.order import Order, decide, evolve, fold
 from .models import IdempotentRequest, OrderDeadline, OutboxEvent, StoredEvent
-from .published import announce, represent
+from .published import announce, announce_again, represent
 
 NOTHING_KNOWN = Metadata()
 
@@ -100,6 +100,23 @@ def _obey(command: Command, metadata: Metadata) -> Order:
 def _now(order: Order | None) -> datetime:
     """The clock; but a history doesn't go back in time where two machines' clocks differ."""
     return max(timezone.now(), order.updated_at) if order else timezone.now()
+
+
+def reannounce(*, after: str, limit: int) -> str:
+    """Tell the state of the next `limit` orders after the id `after` ('' to begin) once more.
+
+    Returns the last one's id, '' when there are no more. Consumers that have a later version
+    pass it over.
+    """
+    alias = router.db_for_write(StoredEvent)
+    first = StoredEvent.objects.using(alias).filter(version=1)
+    streams = (first.filter(stream__gt=after) if after else first).order_by("stream")
+    with transaction.atomic(using=alias, savepoint=False):
+        found = list(streams.values_list("stream", flat=True)[:limit])
+        for stream in found:
+            if order := fold(event_store.load(stream)):
+                record(announce_again(order), into=OutboxEvent)
+    return str(found[-1]) if found else ""
 
 
 def expire_due_orders(*, limit: int) -> int:

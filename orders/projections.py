@@ -1,7 +1,8 @@
 """The read models, kept by events: what the latest one said, whatever order they come in.
 
 Plain functions of inbound dataclasses that publish nothing, so a replay repeats no effect. Each
-is idempotent, and an event older than what a row shows changes nothing.
+is idempotent, and an event older than what a row shows changes nothing; one of the same version
+mends a row that was damaged.
 """
 
 import json
@@ -19,7 +20,7 @@ ON CONFLICT (id) DO UPDATE
    SET user_id = excluded.user_id, status = excluded.status, lines = excluded.lines,
        total = excluded.total, reason = excluded.reason, version = excluded.version,
        placed_at = excluded.placed_at, updated_at = excluded.updated_at
- WHERE shown.version < excluded.version
+ WHERE shown.version <= excluded.version
 """
 
 SHOW_CUSTOMER = """
@@ -31,7 +32,7 @@ ON CONFLICT (id) DO UPDATE
        credit_reserved = excluded.credit_reserved, is_active = excluded.is_active,
        version = excluded.version, created_at = excluded.created_at,
        updated_at = excluded.updated_at
- WHERE shown.version < excluded.version
+ WHERE shown.version <= excluded.version
 """
 
 SHOW_CREDIT = """

@@ -24,6 +24,9 @@ PUBLIC_TYPES: dict[type[Event], str] = {
     OrderExpired: "orders.order.expired.v1",
 }
 
+# The state of an order told once more, when a consumer has to be brought up to date.
+UPDATED = "orders.order.updated.v1"
+
 
 def represent(order: Order) -> dict[str, Any]:
     """The order as the world sees it: in public events and in answers alike."""
@@ -45,12 +48,22 @@ def announce(event: Event, order: Order, *, traceparent: str | None = None) -> E
 
     Its data is the whole order, so a reader needs no earlier event to make sense of it.
     """
+    return _envelope(PUBLIC_TYPES[type(event)], order, traceparent=traceparent)
+
+
+def announce_again(order: Order) -> Envelope:
+    """The public event that tells what `order` is now. It may come after a later change was
+    told; its sequence says so."""
+    return _envelope(UPDATED, order)
+
+
+def _envelope(type_: str, order: Order, *, traceparent: str | None = None) -> Envelope:
     return Envelope(
-        type=PUBLIC_TYPES[type(event)],
+        type=type_,
         subject=str(order.id),
         partitionkey=str(order.id),
         sequence=order.version,
         data=represent(order),
-        time=event.at,
+        time=order.updated_at,
         traceparent=traceparent,
     )

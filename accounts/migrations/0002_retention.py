@@ -5,27 +5,31 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Subscription',
+            name="Subscription",
             fields=[
-                ('name', models.CharField(max_length=127, primary_key=True, serialize=False)),
-                ('confirmed', models.BigIntegerField(null=True)),
-                ('confirmed_at', models.DateTimeField(null=True)),
+                ("name", models.CharField(max_length=127, primary_key=True, serialize=False)),
+                ("confirmed", models.BigIntegerField(null=True)),
+                ("confirmed_at", models.DateTimeField(null=True)),
             ],
             options={
-                'abstract': False,
-                'default_permissions': ('view',),
+                "abstract": False,
+                "default_permissions": ("view",),
             },
         ),
         migrations.AddField(
-            model_name='tick',
-            name='skip',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), help_text='Rows that were sent before.', null=True, size=None),
+            model_name="tick",
+            name="skip",
+            field=django.contrib.postgres.fields.ArrayField(
+                base_field=models.BigIntegerField(),
+                help_text="Rows that were sent before.",
+                null=True,
+                size=None,
+            ),
         ),
     ]

@@ -35,7 +35,7 @@ from orders.inbound import (
     CustomerChanged,
     OrderChanged,
 )
-from orders.published import PUBLIC_TYPES, announce
+from orders.published import PUBLIC_TYPES, UPDATED, announce, announce_again
 from outbox.consumer import ignore
 from outbox.envelope import Envelope
 
@@ -104,7 +104,13 @@ def test_what_is_published_is_the_golden(event: Event) -> None:
 
 
 def test_every_public_type_has_one_golden_and_every_golden_a_type() -> None:
-    assert {path.stem for path in HERE.glob("*.json")} == set(PUBLIC_TYPES.values())
+    types = {*PUBLIC_TYPES.values(), UPDATED}
+    assert {path.stem for path in HERE.glob("*.json")} == types
+
+
+def test_an_order_that_is_told_once_more_is_the_golden() -> None:
+    told_again = replace(announce_again(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
+    assert json.loads(told_again.encode()) == read(HERE / f"{UPDATED}.json")
 
 
 @pytest.mark.parametrize("golden", sorted(HERE.glob("*.json")), ids=name_of)

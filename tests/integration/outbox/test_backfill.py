@@ -1,0 +1,97 @@
+"""A consumer that lacks pruned events is brought up to date by their owner."""
+
+import threading
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from outbox import backfill, retention
+from outbox import consumer as consuming
+from outbox.reader import Reader
+
+from .conftest import consumer_of
+from .test_reader import Probe
+
+
+@pytest.fixture
+def things(shop, record, monkeypatch):
+    """A service of 250 things, as `reannounce` finds them in its handlers."""
+    keys = [f"{number:03}" for number in range(1, 251)]
+
+    def reannounce(*, after: str, limit: int) -> str:
+        some = [key for key in keys if key > after][:limit]
+        for key in some:
+            record(key, 7)
+        return some[-1] if some else ""
+
+    monkeypatch.setattr(backfill, "reannounce_of", lambda _: reannounce)
+    return keys
+
+
+def told(shop, *arguments: str) -> str:
+    out = StringIO()
+    call_command("backfill", shop.label, *arguments, "--rate", "1000000", stdout=out)
+    return out.getvalue()
+
+
+def test_all_state_is_told_once(shop, streams, things):
+    assert "has told its state" in told(shop)
+    assert shop.event._default_manager.count() == len(things)
+
+
+def test_a_backfill_that_was_stopped_goes_on_where_it_was(shop, streams, things):
+    batches = backfill.backfill(shop, backfill.reannounce_of(shop.label), per_second=1e6)
+    next(batches)
+    batches.close()
+    told(shop)
+    assert shop.event._default_manager.count() == len(things)
+    told(shop)
+    assert shop.event._default_manager.count() == 2 * len(things)
+
+
+def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
+    shop, streams, relay, record, things, settings, monkeypatch
+):
+    settings.OUTBOX_RETENTION_SECONDS = 0
+    first = Reader(consumer_of(shop, Probe(shop)), shop.label, streams, stopping=threading.Event())
+    record("001", 6)
+    relay.drain()
+    first.step()
+    first.confirm()
+    later = lambda: retention.clock_ms() + 1000  # noqa: E731
+    assert retention.prune(shop, streams, clock_ms=later).rows == 1
+
+    newcomer = consuming.Consumer(
+        label=shop.label,
+        name="newcomer",
+        handlers={f"{shop.label}.thing.changed.v1": Probe(shop, "newcomer")},
+    )
+    monkeypatch.setattr(consuming, "every", lambda: iter([newcomer]))
+    out = StringIO()
+    call_command("backfill", "--adopt", "newcomer", stdout=out)
+    assert f"newcomer goes on at the floor of {shop.label}: 16 moved" in out.getvalue()
+    told(shop)
+    relay.drain()
+    reader = Reader(newcomer, shop.label, streams, stopping=threading.Event())
+    while reader.step():
+        pass
+    assert sorted(Probe(shop, "newcomer").applied) == [(key, 7) for key in things]
+
+
+def test_a_service_without_a_way_to_tell_its_state_says_so(shop, streams, monkeypatch):
+    monkeypatch.setattr(f"{shop.label}.handlers.reannounce", None, raising=False)
+    monkeypatch.delattr(f"{shop.label}.handlers.reannounce")
+    with pytest.raises(CommandError, match="can't tell its state"):
+        call_command("backfill", shop.label)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "fast"])
+def test_a_rate_is_a_number_above_zero(shop, rate):
+    with pytest.raises(CommandError, match="rate"):
+        call_command("backfill", shop.label, "--rate", rate)
+
+
+def test_it_wants_a_service_or_a_consumer(shop):
+    with pytest.raises(CommandError, match="name a service"):
+        call_command("backfill")
