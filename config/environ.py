@@ -44,6 +44,7 @@ class Environment:
     broker_url: str
     cache_urls: tuple[str, ...]
     outbox_partitions: int
+    outbox_retention_seconds: float
     peer_urls: Mapping[str, str]
     jwt_signing_key: str  # PEM, EC P-256; empty where accounts isn't in this process
     jwks: str  # path or URL; empty where the key set follows from the signing key
@@ -209,6 +210,12 @@ def read(source: Mapping[str, str]) -> Environment:
         ),
         outbox_partitions=get(
             "OUTBOX_PARTITIONS", _at_least(1), good="a whole number such as 16", default=16
+        ),
+        outbox_retention_seconds=get(
+            "OUTBOX_RETENTION_SECONDS",
+            _at_least(1),
+            good="seconds, such as 604800, at least the age of the oldest backup",
+            default=7 * 24 * 3600,
         ),
         peer_urls={
             name: get(

@@ -109,7 +109,6 @@ class Parking:
                     if event is None:
                         break
                     consumer.handle(Envelope.decode(event.body))
-                    settle_constraints(self._tables)
                     event.delete()
             except Exception as exc:
                 if event is None:
@@ -138,9 +137,3 @@ def of(consumer: Consumer) -> Iterator[Parking]:
 def described(error: BaseException) -> str:
     """An error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def settle_constraints(tables: Tables) -> None:
-    """Check deferred constraints now: at COMMIT a failure could not be told from a crash."""
-    with tables.connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")

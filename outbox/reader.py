@@ -15,7 +15,7 @@ from .envelope import Envelope
 from .errors import BelowFloor, Fenced
 from .inbox import START, Inbox
 from .membership import Membership
-from .parking import Parking, described, settle_constraints
+from .parking import Parking, described
 from .streams import WHOLE, Cursor, Entry, Streams, order
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,6 @@ class Reader:
             self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
             parked = self._parking.keys(ends)
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
-            settle_constraints(self._tables)
         self._positions.update(ends)
 
     def _unless_parked(
