@@ -1,4 +1,4 @@
-"""PostgreSQL's transaction ids and snapshots as model fields."""
+"""PostgreSQL's transaction ids, snapshots and lists of row ids as model fields."""
 
 from typing import Any
 
@@ -25,3 +25,13 @@ class SnapshotField(models.Field):  # type: ignore[type-arg]
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
         return "pg_snapshot"
+
+
+class RowIdsField(models.Field):  # type: ignore[type-arg]
+    """A list of row ids.
+
+    Django's ArrayField would make every project that uses us install django.contrib.postgres.
+    """
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "bigint[]"

@@ -14,11 +14,10 @@ In a service's models.py::
 Nothing is registered anywhere: `outbox.tables` finds them by their base classes.
 """
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.expressions import Func
 
-from .fields import SnapshotField, Xid8Field
+from .fields import RowIdsField, SnapshotField, Xid8Field
 
 
 class CurrentXactId(Func):
@@ -60,7 +59,7 @@ class AbstractTick(models.Model):
     id = models.BigIntegerField(primary_key=True)
     prev = models.BigIntegerField(unique=True, null=True)
     snapshot = SnapshotField()
-    skip = ArrayField(models.BigIntegerField(), null=True, help_text="Rows that were sent before.")
+    skip = RowIdsField(null=True, help_text="Rows that were sent before.")
 
     class Meta:
         abstract = True

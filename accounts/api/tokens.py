@@ -103,7 +103,8 @@ def _signed(credentials: Credentials, *, typ: str, lifetime_seconds: int, **more
 
 
 def _password_mark(credentials: Credentials) -> str:
-    return salted_hmac("accounts.api.tokens", credentials.password_hash).hexdigest()[:32]
+    hashed = credentials.password_hash
+    return salted_hmac("accounts.api.tokens", hashed, algorithm="sha256").hexdigest()[:32]
 
 
 def _signing_key() -> SigningKey:
