@@ -2,21 +2,25 @@
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.benchmarks import backlog
+from tests.benchmarks.clock import pause, wait_until
 from tests.benchmarks.figures import by_turns, middle, ratio
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
-from tests.waiting import eventually
 
 MEMBERS = f"{{{backlog.LABEL}}}:members"
 SETTLE_SECONDS = 1.0  # a few heartbeats: two processes have told each other of themselves
 LOOK_EVERY_SECONDS = 0.02
 LONG_SECONDS = 300.0
+POSITIONS = "SELECT partition, entry FROM ledger_position WHERE consumer = '{consumer}'"
+HANDLED = "SELECT count(*) FROM ledger_handled"
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
@@ -73,69 +77,69 @@ def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1)
         ground.spawn("consumer", environment, "-m", "django", "consume", "--consumer", consumer)
         for _ in range(processes)
     ]
-    try:
-        eventually(
-            lambda: (
-                len(_positions(ground, consumer)) == backlog.PARTITIONS
-                and ground.redis.zcard(MEMBERS) >= processes
-            ),
-            within_seconds=60,
-            what="consumers ready",
-        )
-        time.sleep(SETTLE_SECONDS)
-        for process in running:
-            os.kill(process.pid, signal.SIGSTOP)
-        ends = backlog.lay(ground, events)
-        ground.calm()
-        began = time.perf_counter()
-        for process in running:
-            os.kill(process.pid, signal.SIGCONT)
-        _wait(lambda: _positions(ground, consumer) == ends)
-        return events / (time.perf_counter() - began)
-    finally:
-        ground.end(*running)
+    with _asking(ground, POSITIONS.format(consumer=consumer)) as positions:
 
+        def ready() -> bool:
+            members = ground.redis.zcard(MEMBERS)
+            return len(positions()) == backlog.PARTITIONS and members >= processes
 
-def _positions(ground: Ground, consumer: str) -> dict[int, str]:
-    return dict(
-        ground.query(
-            "SELECT partition, entry FROM ledger_position WHERE consumer = %s",
-            consumer,
-            dsn=ground.project_dsn,
-        )
-    )
+        try:
+            _wait(ready)
+            pause(SETTLE_SECONDS)
+            return _time(ground, running, events, until=lambda ends: dict(positions()) == ends)
+        finally:
+            ground.end(*running)
 
 
 def _classic(ground: Ground, events: int) -> float:
     backlog.empty(ground)
-    process = ground.spawn("classic", ground.need_project(), "-m", "django", "consume_classic")
     log = ground.root / "log" / "classic.log"
-    before = log.read_text().count("consuming")
-    try:
-        eventually(
-            lambda: log.read_text().count("consuming") > before,
-            within_seconds=60,
-            what="classic consumer ready",
-        )
+    before = log.read_text().count("consuming") if log.exists() else 0
+    process = ground.spawn("classic", ground.need_project(), "-m", "django", "consume_classic")
+    with _asking(ground, HANDLED) as handled:
+        try:
+            _wait(lambda: log.read_text().count("consuming") > before)
+            return _time(ground, [process], events, until=lambda _: handled() == [(events,)])
+        finally:
+            ground.end(process)
+
+
+def _time(
+    ground: Ground,
+    processes: list[subprocess.Popen[Any]],
+    events: int,
+    *,
+    until: Callable[[dict[int, str]], bool],
+) -> float:
+    """Events a second: entries are laid while the processes stand still, then they may run."""
+    for process in processes:
         os.kill(process.pid, signal.SIGSTOP)
-        backlog.lay(ground, events)
-        ground.calm()
-        began = time.perf_counter()
+    ends = backlog.lay(ground, events)
+    ground.calm()
+    began = time.perf_counter()
+    for process in processes:
         os.kill(process.pid, signal.SIGCONT)
-        _wait(lambda: _handled(ground) == events)
-        return events / (time.perf_counter() - began)
-    finally:
-        ground.end(process)
+    _wait(lambda: until(ends))
+    return events / (time.perf_counter() - began)
 
 
-def _handled(ground: Ground) -> int:
-    [(number,)] = ground.query("SELECT count(*) FROM ledger_handled", dsn=ground.project_dsn)
-    return int(number)
+@contextmanager
+def _asking(ground: Ground, statement: str) -> Iterator[Callable[[], list[tuple[Any, ...]]]]:
+    """Asks the same again and again, over one connection."""
+    with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+
+        def ask() -> list[tuple[Any, ...]]:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+        yield ask
 
 
 def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONG_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError("a consumer didn't finish; see its log")
-        time.sleep(LOOK_EVERY_SECONDS)
+    wait_until(
+        condition,
+        look_every_seconds=LOOK_EVERY_SECONDS,
+        within_seconds=LONG_SECONDS,
+        what="consumer done",
+    )

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.clock import pause
 from tests.benchmarks.figures import Recorded, judge, milliseconds, percentile
 from tests.benchmarks.ground import SHAPE, Ground
 from tests.benchmarks.progress import Progress
@@ -36,7 +37,8 @@ CREATE OR REPLACE TRIGGER bench_note BEFORE INSERT ON orders.orders_customerview
 REGISTER = """
 INSERT INTO accounts.accounts_user (id, name, email, password, is_staff, credit_limit,
                                     credit_reserved, is_active, version, created_at, updated_at)
-SELECT gen_random_uuid(), 'Customer', n || '@example.com', '!', false, 1000, 0, true, 1, now(), now()
+SELECT gen_random_uuid(), 'Customer', n || '@example.com', '!', false, 1000, 0, true, 1,
+       now(), now()
 FROM generate_series(1, %s) AS n RETURNING id::text
 """
 COMMITTED = """
@@ -130,8 +132,8 @@ def _drain(ground: Ground, note: int, *, number: int) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS
     counting = f"SELECT count(*) FROM orders.bench_applied WHERE n > {note}"  # noqa: S608
     while _top(ground, counting) < number and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)  # a second application would come now
+        pause(0.1)
+    pause(0.5)  # a second application would come now
 
 
 def _wait_ready(ground: Ground) -> None:

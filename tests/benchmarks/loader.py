@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+from tests.benchmarks.clock import pause
+
 THREADS = 4
 
 
@@ -54,7 +56,7 @@ def _write(
             break
         due = began + slot * interval
         if (early := due - time.perf_counter()) > 0:
-            time.sleep(early)
+            pause(early)
         late[slot] = max(time.perf_counter() - due, 0.0)
         update_user(
             UpdateUser(

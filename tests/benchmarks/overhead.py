@@ -13,7 +13,7 @@ from tests.benchmarks.scale import Scale
 
 # What a transaction of one INSERT costs the server, without a word of Python: pgbench.
 BODY = "repeat('x', 480)"  # as long as an event
-BARE = f"BEGIN;\nINSERT INTO bench_plain (body) VALUES ({BODY});\nEND;\n"  # noqa: S608
+BARE = f"BEGIN;\nINSERT INTO bench_plain (body) VALUES ({BODY});\nEND;\n"
 RECORD = f"INSERT INTO orders_outboxevent (partition, body) VALUES (1, {BODY});\n"  # noqa: S608
 RECORDING = BARE.replace("END;", f"{RECORD}END;")
 

@@ -9,6 +9,7 @@ import redis
 from celery import Celery
 
 from tests.benchmarks import backlog
+from tests.benchmarks.clock import wait_until
 from tests.benchmarks.figures import by_turns, middle, ratio
 from tests.benchmarks.ground import PROJECT, Ground
 from tests.benchmarks.progress import Progress
@@ -106,14 +107,22 @@ class Task:
         eventually(self._is_idle, within_seconds=30, what="relay ended")
 
     def _wait_complete(self, before: int) -> float:
-        deadline = time.time() + LONG_SECONDS
-        while time.time() < deadline:
-            at, complete = self._ground.redis.hmget(backlog.CURSOR, "at", "complete")
-            now = time.time()
-            if complete and int(complete) > before and at == b"%s-%d" % (complete, backlog.WHOLE):
-                return now
-            time.sleep(LOOK_EVERY_SECONDS)
-        raise RuntimeError("the relay didn't finish; see worker.log")
+        """When the cursor was seen to be past that tick, and at its own end."""
+        seen = 0.0
+
+        def complete() -> bool:
+            nonlocal seen
+            at, tick = self._ground.redis.hmget(backlog.CURSOR, "at", "complete")
+            seen = time.time()
+            return int(tick or 0) > before and at == b"%s-%d" % (tick, backlog.WHOLE)
+
+        wait_until(
+            complete,
+            look_every_seconds=LOOK_EVERY_SECONDS,
+            within_seconds=LONG_SECONDS,
+            what="backlog sent (see worker.log)",
+        )
+        return seen
 
     def _began(self) -> float:
         with redis.Redis.from_url(self._ground.broker_url) as broker:
