@@ -27,6 +27,20 @@ FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # of the stream server, one after the o
 ADDED_SECONDS = 0.05  # what an outage may add to a write
 PATIENCE_SECONDS = 200  # on a busy machine; idle, the whole test takes half of it
 KINDS = ("web", "worker", "beat", "consumer")
+# One cent, one reservation forgotten, one order shown as something else, one customer forgotten.
+LIES = {
+    "accounts": (
+        "UPDATE accounts_user SET credit_reserved = credit_reserved - 0.01 "
+        "WHERE id = (SELECT id FROM accounts_user WHERE credit_reserved > 1 LIMIT 1)",
+        "DELETE FROM accounts_reservation "
+        "WHERE order_id = (SELECT order_id FROM accounts_reservation LIMIT 1)",
+    ),
+    "orders": (
+        "UPDATE orders_orderview SET status = 'EXPIRED' "
+        "WHERE id = (SELECT id FROM orders_orderview LIMIT 1)",
+        "DELETE FROM orders_customerview WHERE name = 'Buyer 1'",
+    ),
+}
 
 
 class Fire:
@@ -182,21 +196,15 @@ def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(
         assert Books.of(stack).discrepancies(plan, told) == [], f"seed {SEED}; {stack}"
         assert outage.added_seconds < ADDED_SECONDS, f"{outage}; {stack}"
         falsify_a_little(stack)
-        # One cent, one order shown as something else, one reservation and one customer forgotten.
-        assert len(Books.of(stack).discrepancies(plan, told)) >= 4
+        assert len(Books.of(stack).discrepancies(plan, told)) >= sum(map(len, LIES.values()))
 
 
 def falsify_a_little(stack: RunningStack) -> None:
     """So that we know that the books would have told."""
-    with stack.database("accounts") as ask:
-        cent = "UPDATE accounts_user SET credit_reserved = credit_reserved - 0.01 WHERE id = "
-        ask(f"{cent}(SELECT id FROM accounts_user WHERE credit_reserved > 1 LIMIT 1)")
-        forget = "DELETE FROM accounts_reservation WHERE order_id = "
-        ask(f"{forget}(SELECT min(order_id::text)::uuid FROM accounts_reservation)")
-    with stack.database("orders") as ask:
-        lie = "UPDATE orders_orderview SET status = 'EXPIRED' WHERE id = "
-        ask(f"{lie}(SELECT min(id::text)::uuid FROM orders_orderview)")
-        ask("DELETE FROM orders_customerview WHERE name = 'Buyer 1'")
+    for service, lies in LIES.items():
+        with stack.database(service) as ask:
+            for lie in lies:
+                ask(lie)
 
 
 def has_settled(stack: RunningStack) -> bool:
