@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from .consumer import Consumer
 from .delivery import Delivery
 from .envelope import Envelope
-from .errors import BelowFloor, Fenced
+from .errors import BelowFloor, Fenced, OutboxError
 from .inbox import START, Inbox
 from .membership import Membership
 from .parking import Parking, described
@@ -78,22 +78,27 @@ class Reader:
 
     def run(self) -> None:
         """Read and apply until told to stop; a server that goes is waited for."""
-        failures = 0
+        failures, told = 0, ""
         while not self._stopping.is_set():
             try:
                 self.step(block_seconds=BLOCK_SECONDS)
-                failures = 0
-            except Exception as exc:
+                failures, told = 0, ""
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the next step may do
                 failures += 1
-                if isinstance(exc, BelowFloor):
-                    log.error("%s stands still: %s", self.name, exc)
-                elif not is_transient(exc):
-                    log.exception("%s failed", self.name)
-                elif failures == 1:
-                    log.warning("%s waits: %s", self.name, described(exc))
+                if (line := described(exc)) != told:  # once, not at every try
+                    self._tell(exc)
+                    told = line
                 self._recover()
                 self._pause(failures)
         self._tables.connection.close()
+
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, OutboxError) and not is_transient(error):
+            log.error("%s stands still: %s", self.name, error)
+        elif is_transient(error):
+            log.warning("%s waits: %s", self.name, described(error))
+        else:
+            log.error("%s failed", self.name, exc_info=error)
 
     def step(self, *, block_seconds: float = 0.0) -> int:
         """Read once and apply what came. Returns the number of entries read.

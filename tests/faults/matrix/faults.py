@@ -38,11 +38,16 @@ def _kill_other(scene: Scene, arrival: Arrival) -> AbstractContextManager[None]:
 @contextmanager
 def _frozen(scene: Scene, arrival: Arrival) -> Iterator[None]:
     scene.freeze(arrival.pid)
-    if scene.cell.role in (Role.RELAY, Role.CONSUMER):
-        scene.start(scene.cell.role)
+    role = scene.cell.role
+    substitutes = [scene.start(role)] if role in (Role.RELAY, Role.CONSUMER) else []
     scene.taken_over()
     yield
     scene.thaw(arrival.pid)
+    scene.taken_over()
+    if role is Role.RELAY:
+        # It holds the lock; the thawed one comes to its point again only without it.
+        for substitute in substitutes:
+            scene.kill_one(role, substitute)
 
 
 def _simply(act: Callable[[Scene], object]) -> Strike:

@@ -53,11 +53,6 @@ class Gate:
         connection.settimeout(PATIENCE_SECONDS)
         return Arrival(int(connection.recv(64)), connection)
 
-    def turn_away(self) -> None:
-        """Let whoever still comes die."""
-        while arrival := self.arrival(within_seconds=0.001):
-            arrival.die()
-
     def close(self) -> None:
         self._listener.close()
 

@@ -42,7 +42,8 @@ class History:
         return cls(
             committed=_facts(
                 stage,
-                "SELECT event::text, key, sequence, amount FROM shop_journal ORDER BY key, sequence",
+                "SELECT event::text, key, sequence, amount "
+                "FROM shop_journal ORDER BY key, sequence",
             ),
             applied=_facts(
                 stage, "SELECT event::text, key, sequence, 0 FROM shop_applied ORDER BY id"

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from outbox import (
+    consumer,
     membership,
     parking,
     reader,
@@ -138,10 +139,10 @@ PLANTS: dict[str, Callable[[Reach], None]] = {
     "after-read": lambda reach: _before(reader.Reader, "_take", reach),
     "before-handler": _before_handler,
     "mid-handler": lambda reach: _after(consumers, "apply", reach),
-    "before-positions": lambda reach: _after(reader, "settle_constraints", reach),
+    "before-positions": lambda reach: _after(consumer.Consumer, "handle_all", reach),
     "after-positions": _after_positions,
     "parking": lambda reach: _after(parking.Parking, "park", reach),
-    "replay": lambda reach: _after(parking, "settle_constraints", reach),
+    "replay": lambda reach: _after(consumer.Consumer, "handle", reach),
     "after-floor": lambda reach: _after(
         retention, "_raise_floor", reach, only_if=lambda floor, *_, **__: floor
     ),

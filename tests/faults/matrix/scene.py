@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import threading
 import time
 from collections import defaultdict
 from multiprocessing.context import ForkServerProcess
@@ -23,8 +24,9 @@ SIZES = ("2", "2", "4", "60")  # the last is several chunks and several batches
 ARRIVES_WITHIN_SECONDS = 40.0
 SETTLES_WITHIN_SECONDS = 40.0
 ENDS_WITHIN_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 0.02  # asking costs the processes of the cell their processor
 HITS = 4  # the point is stopped at one of so many times
-POISONED = 0.04
+POISONED = 0.1
 
 COMMANDS = {
     Role.RELAY: ("relay", "shop"),
@@ -81,10 +83,14 @@ class Scene:
         return process
 
     def kill(self, role: Role) -> None:
-        for process in self._running.pop(role, []):
-            process.kill()
-            process.join()
-            self.say(f"{role} {process.pid} is killed")
+        for process in self._running[role][:]:
+            self.kill_one(role, process)
+
+    def kill_one(self, role: Role, process: ForkServerProcess) -> None:
+        process.kill()
+        process.join()
+        self._running[role].remove(process)
+        self.say(f"{role} {process.pid} is killed")
 
     def is_running(self, role: Role) -> bool:
         """Whether any process of the role is, after a look at those that ended by themselves."""
@@ -172,7 +178,10 @@ class Scene:
         self.say("settled")
 
     def _until(self, condition, *, what: str) -> None:
+        never = threading.Event()
+
         def look() -> bool:
+            never.wait(LOOK_EVERY_SECONDS)
             self.is_running(Role.RELAY)
             self.is_running(Role.CONSUMER)
             return bool(condition())

@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Stage:
         self.postgres = Postgres(folder)
         self.valkey = Valkey(folder, "streams", append_only=True, password=PASSWORD)
         self.database = ""
+        self._line: Any = None
 
     def start(self) -> None:
         self.postgres.start()
@@ -98,14 +99,29 @@ class Stage:
         try:
             yield
         finally:
+            self._hang_up()
             self._drop(name)
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
-        with closing(psycopg2.connect(self.dsn, connect_timeout=5)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
+        """Over one connection, made anew when a fault has taken it."""
+        try:
+            return self._asked(statement)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            self._hang_up()
+            return self._asked(statement)
+
+    def _asked(self, statement: str) -> list[tuple[Any, ...]]:
+        if self._line is None:
+            self._line = psycopg2.connect(self.dsn, connect_timeout=5)
+            self._line.autocommit = True
+        with self._line.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     # What can happen to the servers.
 

@@ -5,6 +5,7 @@ Journal) and by what the consumer made of their events (Applied, Balance).
 """
 
 from django.db import models
+from django.db.models.expressions import Func
 from django.db.models.functions import Now
 
 from outbox import models as outbox
@@ -31,13 +32,14 @@ class Unrelated(models.Model):  # noqa: DJ008
 
 
 class Applied(models.Model):  # noqa: DJ008
-    """One effect; its id is the order in which effects happened."""
+    """One effect: its id is the order in which effects happened, its session whose it was."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.UUIDField()
     key = models.TextField()
     sequence = models.PositiveIntegerField()
     at = models.DateTimeField(db_default=Now())
+    session = models.IntegerField(db_default=Func(function="pg_backend_pid"))
 
 
 class Balance(models.Model):  # noqa: DJ008

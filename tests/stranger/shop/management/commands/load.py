@@ -33,6 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--aborts", type=float, default=0.0, help="share of transactions")
         parser.add_argument("--elsewhere", type=float, default=0.0, help="share that write first")
         parser.add_argument("--transfers", action="store_true", help="move money between items")
+        parser.add_argument("--pause", type=float, default=0.0, help="seconds between commits")
         parser.add_argument("--poison", type=float, default=0.0, help="share of moves that fail")
 
     def handle(self, **options):
@@ -60,6 +61,7 @@ def write(chance: random.Random, events: int, deadline: float, options: dict) ->
     while written < events and time.monotonic() < deadline:
         try:
             written += write_once(chance, options)
+            never.wait(options["pause"])
         except (OperationalError, InterfaceError):
             connection.close()
             never.wait(AGAIN_SECONDS)
