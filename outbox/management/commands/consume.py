@@ -35,16 +35,14 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         server = streams.connect()
         self._wait_for(server, stopping)
-        memberships = {
-            label: Membership(label, server) for label in {found.label for found in chosen}
-        }
+        memberships = {found.subscriber: Membership(found.subscriber, server) for found in chosen}
         for membership in memberships.values():
             membership.beat()
         readers = readers_of(chosen, server, stopping=stopping, memberships=memberships)
         threads = [threading.Thread(target=reader.run, name=reader.name) for reader in readers]
         threads += [
-            threading.Thread(target=membership.keep, args=(stopping,), name=f"lease of {label}")
-            for label, membership in memberships.items()
+            threading.Thread(target=membership.keep, args=(stopping,), name=f"lease of {name}")
+            for name, membership in memberships.items()
         ]
         for thread in threads:
             thread.start()
