@@ -130,6 +130,8 @@ def test_an_id_that_is_none_is_not_found(staff_api: APIClient, path: str, rest: 
         ({"is_active": "maybe"}, "is_active"),
         ({"created_after": "yesterday"}, "created_after"),
         ({"created_before": "2026-13-45"}, "created_before"),
+        ({"created_after": "0001-01-01T00:00:00+23:59"}, "created_after"),
+        ({"created_before": "9999-12-31T23:59:59-23:59"}, "created_before"),
         ({"email": "nul\0"}, "email"),
         ({"email": "x" * 300}, "email"),
     ],
