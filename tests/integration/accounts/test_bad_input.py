@@ -165,3 +165,12 @@ def test_no_query_breaks_a_list(
 ) -> None:
     path = of(ada) + "history/" if rest else "/api/users/"
     assert staff_api.get(path, query).status_code in {200, 400, 404}
+
+
+@pytest.mark.parametrize("value", ["\ud800", "maybe", "", None, 2, [], {}])
+def test_an_answer_that_is_neither_yes_nor_no_is_named(
+    ada: UserState, staff_api: APIClient, value: Any
+) -> None:
+    raw = json.dumps({"is_active": value, "version": 1})  # ASCII: a lone surrogate has no UTF-8
+    response = staff_api.patch(of(ada), raw, content_type="application/json")
+    assert list(problem(response, 400, "validation")["errors"]) == ["is_active"]
