@@ -5,6 +5,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from django.test import Client
 
 from config.wsgi import application
 
@@ -41,3 +42,12 @@ def test_no_charset_breaks_a_request(charset: str) -> None:
             **{"wsgi.input": io.BytesIO(body)},
         )
         assert status == 400, content_type
+
+
+@pytest.mark.parametrize("version", ["2", "x\r\nSet-Cookie: a=b", "\0"])
+def test_a_version_that_is_asked_for_changes_nothing_in_the_schema(
+    client: Client, version: str
+) -> None:
+    response = client.get("/api/schema/", {"version": version})
+    assert response.status_code == 200
+    assert response["Content-Disposition"] == client.get("/api/schema/")["Content-Disposition"]
