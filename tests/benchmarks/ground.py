@@ -154,7 +154,11 @@ class Ground:
     def calm(self) -> None:
         """Nothing left over from what was done before: no dirty pages, a short append-only file."""
         self.query("CHECKPOINT")
+        self._wait_rewritten()  # one that the server began by itself
         self.redis.bgrewriteaof()
+        self._wait_rewritten()
+
+    def _wait_rewritten(self) -> None:
         eventually(self._is_rewritten, within_seconds=60, what="append-only file rewritten")
 
     def _is_rewritten(self) -> bool:

@@ -23,8 +23,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
             *("--json", str(told), "--svg", str(drawn)),
         ],
         cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
