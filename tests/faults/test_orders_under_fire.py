@@ -30,14 +30,20 @@ KINDS = ("web", "worker", "beat", "consumer")
 # One cent, one reservation forgotten, one order shown as something else, one customer forgotten.
 LIES = {
     "accounts": (
-        "UPDATE accounts_user SET credit_reserved = credit_reserved - 0.01 "
-        "WHERE id = (SELECT id FROM accounts_user WHERE credit_reserved > 1 LIMIT 1)",
-        "DELETE FROM accounts_reservation "
-        "WHERE order_id = (SELECT order_id FROM accounts_reservation LIMIT 1)",
+        (
+            "UPDATE accounts_user SET credit_reserved = credit_reserved - 0.01 "
+            "WHERE id = (SELECT id FROM accounts_user WHERE credit_reserved > 1 LIMIT 1)"
+        ),
+        (
+            "DELETE FROM accounts_reservation "
+            "WHERE order_id = (SELECT order_id FROM accounts_reservation LIMIT 1)"
+        ),
     ),
     "orders": (
-        "UPDATE orders_orderview SET status = 'EXPIRED' "
-        "WHERE id = (SELECT id FROM orders_orderview LIMIT 1)",
+        (
+            "UPDATE orders_orderview SET status = 'EXPIRED' "
+            "WHERE id = (SELECT id FROM orders_orderview LIMIT 1)"
+        ),
         "DELETE FROM orders_customerview WHERE name = 'Buyer 1'",
     ),
 }
