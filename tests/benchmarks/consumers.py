@@ -15,7 +15,7 @@ from tests.benchmarks.ground import Ground
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 
-MEMBERS = f"{{{backlog.LABEL}}}:members"
+MEMBERS = f"{{{{{backlog.LABEL}.{{consumer}}}}}}:members"
 SETTLE_SECONDS = 1.0  # a few heartbeats: two processes have told each other of themselves
 LOOK_EVERY_SECONDS = 0.02
 LONG_SECONDS = 300.0
@@ -80,7 +80,7 @@ def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1)
     with _asking(ground, POSITIONS.format(consumer=consumer)) as positions:
 
         def ready() -> bool:
-            members = ground.redis.zcard(MEMBERS)
+            members = ground.redis.zcard(MEMBERS.format(consumer=consumer))
             return len(positions()) == backlog.PARTITIONS and members >= processes
 
         try:

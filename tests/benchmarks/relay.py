@@ -19,6 +19,7 @@ from tests.waiting import eventually
 
 LOOK_EVERY_SECONDS = 0.004
 LONG_SECONDS = 120.0
+LOCKS = "FROM pg_locks WHERE locktype = 'advisory'"
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> list[dict[str, Any]]:
@@ -102,8 +103,10 @@ class Task:
         return rows / (ended - began)
 
     def stop(self) -> None:
-        """As a worker that shuts down does; wait until it has let go."""
-        self._ground.redis.rpush(backlog.NUDGE, "stop")
+        """End the task, which would linger: its session goes, and it notices when it is nudged."""
+        end = f"SELECT pg_terminate_backend(pid) {LOCKS}"
+        self._ground.query(end, dsn=self._ground.project_dsn)
+        self._ground.redis.rpush(backlog.NUDGE, "go")
         eventually(self._is_idle, within_seconds=30, what="relay ended")
 
     def _wait_complete(self, before: int) -> float:
