@@ -13,8 +13,13 @@ from .matrix.stage import Stage, open_stage
 
 SEED = 20261123
 
-# One worker plays them all, so that they share their servers.
-pytestmark = [pytest.mark.xdist_group("fault-matrix"), pytest.mark.timeout(180)]
+# One worker plays them all, so that they share their servers; and in one shape of ours, since
+# the stranger's shop is the same in each.
+pytestmark = [
+    pytest.mark.xdist_group("fault-matrix"),
+    pytest.mark.timeout(180),
+    pytest.mark.shape("accounts", "orders"),
+]
 
 
 @pytest.fixture(scope="module")

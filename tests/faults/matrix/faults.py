@@ -43,9 +43,9 @@ def _frozen(scene: Scene, arrival: Arrival) -> Iterator[None]:
     scene.taken_over()
     yield
     scene.thaw(arrival.pid)
-    scene.taken_over()
     if role is Role.RELAY:
-        # It holds the lock; the thawed one comes to its point again only without it.
+        # The substitute holds the lock; the thawed one comes to its point again only without it.
+        scene.taken_over()
         for substitute in substitutes:
             scene.kill_one(role, substitute)
 

@@ -37,7 +37,7 @@ def play(stage: Stage, cell: Cell, *, seed: int, without: str = "") -> Result:
     folder = ROOT / "histories" / f"{cell.point}-{cell.fault}-{seed}{without and f'-{without}'}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with stage.fresh(f"cell_{abs(hash((cell, seed))) % 10**9}"):
+    with stage.fresh(f"cell_{cell.point}_{cell.fault}".replace("-", "_")):
         scene = Scene(stage, cell, seed=seed, folder=folder, without=without)
         verdict, broken = Verdict(committed=0), ""
         try:

@@ -10,7 +10,12 @@ class Poisoned(Exception):
 
 
 def apply(envelope: Envelope) -> None:
-    Applied.objects.create(event=envelope.id, key=envelope.partitionkey, sequence=envelope.sequence)
+    Applied.objects.create(
+        event=envelope.id,
+        key=envelope.partitionkey,
+        sequence=envelope.sequence,
+        recorded=envelope.time,
+    )
 
 
 def move(envelope: Envelope) -> None:

@@ -38,6 +38,7 @@ class Applied(models.Model):  # noqa: DJ008
     event = models.UUIDField()
     key = models.TextField()
     sequence = models.PositiveIntegerField()
+    recorded = models.DateTimeField()
     at = models.DateTimeField(db_default=Now())
     session = models.IntegerField(db_default=Func(function="pg_backend_pid"))
 
