@@ -40,7 +40,8 @@ class Membership:
             self._silent = False
         except OutboxError as exc:
             if not self._silent:
-                log.warning("no heartbeat of %s: %s", self._group, exc)
+                # The readers say that they wait; nobody needs to hear it twice.
+                log.info("no heartbeat of %s: %s", self._group, exc)
             self._silent = True
 
     def partitions_of(self, reader: str) -> frozenset[int]:

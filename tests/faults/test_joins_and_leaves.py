@@ -58,7 +58,7 @@ class Crew:
 
     def wait_for(self, number: int) -> None:
         eventually(
-            lambda: self._project.redis.zcard("{shop}:members") == number,
+            lambda: self._project.redis.zcard("{shop.ledger}:members") == number,
             within_seconds=30,
             what=f"{number} consumers live",
         )
