@@ -4,10 +4,11 @@ from typing import Any
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http import HttpRequest
 from django.utils.http import parse_header_parameters
 
 
-class _Utf8:
+class _Utf8(HttpRequest):
     """Everything is UTF-8, as JSON and URLs are anyway.
 
     Django would decode with whatever codec `charset` names: zlib or IDNA make it fail before
