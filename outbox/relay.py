@@ -50,6 +50,8 @@ SET idle_in_transaction_session_timeout = '10s';
 SET statement_timeout = 0;
 SET synchronous_commit = on;
 SET enable_seqscan = off;
+SET enable_mergejoin = off;
+SET enable_hashjoin = off;
 SET max_parallel_workers_per_gather = 0
 """
 

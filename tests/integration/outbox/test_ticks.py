@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
@@ -160,3 +161,43 @@ def test_both_statements_keep_to_the_index(shop, ticks):
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert f"Seq Scan on {shop.event._meta.db_table}" not in plan
     assert f"{shop.label}_outbox_xid" in plan
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_small_batch_touches_no_other_row_whatever_the_planner_knows(
+    shop, ticks, elsewhere, analyzed
+):
+    table = shop.event._meta.db_table
+    with connections[shop.alias].cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} (partition, body) "  # noqa: S608
+            "SELECT 0, 'sent before' FROM generate_series(1, 20000)"
+        )
+        if analyzed:
+            cursor.execute(f"ANALYZE {table}")
+    ticks.make()
+    late = insert(elsewhere, shop)
+    insert(connections[shop.alias], shop)
+    ticks.make()
+    elsewhere.commit()
+    insert(connections[shop.alias], shop)
+    tick = ticks.get(ticks.make())
+
+    with ticks.rows(tick, after=0) as chunks:
+        assert late in [row for row, _, _ in next(chunks)]
+    statement = ticks._rows_sql.partition("FOR ")[2].partition("; FETCH")[0]
+    with ticks._connection.cursor() as cursor:
+        cursor.execute(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}",
+            {"previous": tick.previous, "snapshot": tick.snapshot, "after": 0},
+        )
+        [(found,)] = cursor.fetchall()
+    assert max(rows_touched(found[0]["Plan"])) < 1000
+
+
+def rows_touched(plan: dict[str, Any]) -> Iterator[float]:
+    """By each node of a plan: those that it gave, and those that it threw away."""
+    dropped = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
+    yield (plan["Actual Rows"] + dropped) * plan["Actual Loops"]
+    for part in plan.get("Plans", ()):
+        yield from rows_touched(part)
