@@ -53,7 +53,7 @@ FAULTS = {
     "pg-stop": "PostgreSQL is stopped at once and started again",
     "terminated": "every session of the database is terminated",
     "held": "a transaction that wrote to the outbox first is open all the while",
-    "clock": "the relay's clock goes back by an hour, its successor's on by a day",
+    "clock": "the relay's clock goes on by a day, then back behind the true one by an hour",
 }
 
 # Faults of the stream server mean little while a process is inside a transaction that doesn't

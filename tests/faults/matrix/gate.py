@@ -22,8 +22,9 @@ class Arrival:
     pid: int
     connection: socket.socket
 
-    def go_on(self, *, come_again_after: int, clock_ms: int = 0) -> None:
-        self._say(f"{come_again_after} {clock_ms}")
+    def go_on(self, *, clock_ms: int = 0) -> None:
+        """It won't stop here again."""
+        self._say(f"go {clock_ms}")
 
     def die(self) -> None:
         self._say("die")
@@ -58,7 +59,7 @@ class Gate:
 
 
 class Reach:
-    """The process's side: called each time the point is reached, it stops there at one of them."""
+    """The process's side: called each time the point is reached, it stops there once."""
 
     def __init__(self, port: int, *, hit: int) -> None:
         self._port = port
@@ -79,9 +80,7 @@ class Reach:
             answer = there.recv(64).decode().split()
         if len(answer) != 2:
             die()
-        again, self.clock_ms = (int(part) for part in answer)
-        with self._counting:
-            self._left = again
+        self.clock_ms = int(answer[1])
 
 
 def die() -> NoReturn:

@@ -11,8 +11,9 @@ from .history import History, Verdict, judged
 from .scene import Scene, Unfinished
 from .stage import ROOT, Stage
 
-BLOWS = 2  # the first is survived where the fault lets live, the second never
-AGAIN_AFTER = 6
+# The first kills. The last is survived where the fault lets live: what goes wrong then is not
+# mended by a successor, who starts from what the servers have.
+BLOWS = 2
 ROUNDS = 20  # of replays, or of pruning
 
 
@@ -83,13 +84,12 @@ def _run(scene: Scene) -> None:
 def _strike(scene: Scene, *, last: bool) -> None:
     role, fault = scene.cell.role, scene.cell.fault
     arrival = scene.arrival()
-    dies = last or fault in DEADLY
+    dies = not last or fault in DEADLY
     with STRIKES[fault](scene, arrival):
         if dies:
             arrival.die()
         else:
-            again = scene.chance.randint(1, AGAIN_AFTER)
-            arrival.go_on(come_again_after=again, clock_ms=BACK_MS if fault == "clock" else 0)
+            arrival.go_on(clock_ms=BACK_MS if fault == "clock" else 0)
     if dies:
         scene.gone(arrival.pid)
         # One that died goes on with a successor, who dies alike the first time.

@@ -93,12 +93,12 @@ INTRODUCTION = """\
 # The fault matrix
 
 Written by `./dev faults`, which plays every cell: the stranger's shop as real processes on real
-servers, two to several hundred events in transfers of money between accounts, one process brought
-to a named crash point, and a fault while it is there. Where the fault lets it live it goes on, and
-is struck again later; the second time it dies there by `os._exit`. Then everything that is left
-must finish, and the recorded history is judged: no event lost, applied twice, out of its key's
-order, invented, or missing from the streams; no money made or lost, in the books or in the view;
-the view equal to a rebuild from all that was committed; nothing left parked.
+servers, some hundreds of events in transfers of money between accounts, one process brought
+to a named crash point, and a fault while it is there, after which it dies by `os._exit`. Its
+successor is brought to the same point and meets the same fault, and lives where that lets it. Then
+everything that is left must finish, and the recorded history is judged: no event lost, applied
+twice, out of its key's order, invented, or missing from the streams; no money made or lost, in the
+books or in the view; the view equal to a rebuild from all that was committed; nothing left parked.
 
 ```console
 $ ./dev faults --quick
