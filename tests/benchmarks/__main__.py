@@ -66,12 +66,12 @@ def run(scale: Scale, names: Sequence[str], *, root: Path) -> dict[str, Any]:
             "scale": scale.name,
             "machine": machine.describe(ground),
             "durability": machine.durability(ground),
+            "others_busy_cores": {},
         }
         for name, measure in PARTS.items():
             if name in names:
-                before = machine.load_average()
+                results["others_busy_cores"][name] = machine.others_busy(scale.look_seconds)
                 results[name] = measure(ground, scale, progress)
-                results["machine"].setdefault("load_averages", {})[name] = before
         finished = True
         return results
     finally:

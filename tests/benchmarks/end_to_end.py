@@ -6,12 +6,12 @@ measurement knows of it but a trigger, which notes each application of an event 
 
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.clock import pause
 from tests.benchmarks.figures import Recorded, judge, milliseconds, percentile
 from tests.benchmarks.ground import SHAPE, Ground
+from tests.benchmarks.machine import busy_seconds
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.waiting import eventually
@@ -89,12 +89,12 @@ def _run(
 ) -> dict[str, Any]:
     row = _top(ground, "SELECT coalesce(max(id), 0) FROM accounts.accounts_outboxevent")
     note = _top(ground, "SELECT coalesce(max(n), 0) FROM orders.bench_applied")
-    busy = _busy_seconds()
+    busy = busy_seconds()
     began = time.perf_counter()
     load = ground.ask(
         "loader", environment, users=users, per_second=scale.offered_per_second, seconds=seconds
     )
-    busy, passed = _busy_seconds() - busy, time.perf_counter() - began
+    busy, passed = busy_seconds() - busy, time.perf_counter() - began
     _drain(ground, note, number=int(load["recorded"]))
     committed = ground.query(COMMITTED, row, dsn=ground.application_dsn)
     applied = ground.query(APPLIED, note, dsn=ground.application_dsn)
@@ -155,12 +155,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _busy_seconds() -> float:
-    """What all processors of this machine have worked since it started; 0 where unknown."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return 0.0
-    user, nice, system, _, _, irq, soft, *_ = map(int, stat.read_text().split("\n")[0].split()[1:])
-    return (user + nice + system + irq + soft) / 100

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.clock import pause
 from tests.benchmarks.ground import Ground
 
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
@@ -34,6 +35,22 @@ def describe(ground: Ground) -> dict[str, Any]:
 def load_average() -> float:
     """Of the last minute: whoever else is at work on this machine is in it."""
     return round(os.getloadavg()[0], 2)
+
+
+def busy_seconds() -> float:
+    """What all processors of this machine have worked since it started; 0 where unknown."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, irq, soft, *_ = map(int, stat.read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + irq + soft) / 100
+
+
+def others_busy(seconds: float) -> float:
+    """How many processors are busy while we do nothing: what others take from the figures."""
+    before = busy_seconds()
+    pause(seconds)
+    return round((busy_seconds() - before) / seconds, 2)
 
 
 def durability(ground: Ground) -> dict[str, str]:

@@ -22,7 +22,9 @@ def _heading(results: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"PostgreSQL {machine['postgresql']}, Valkey {machine['valkey']}"
     yield ", ".join(f"{name} {value}" for name, value in promises.items())
+    busy = ", ".join(f"{name} {cores}" for name, cores in results["others_busy_cores"].items())
     yield f"scale {results['scale']}, load average before {machine['load_average']}"
+    yield f"cores that others kept busy before each part: {busy}"
 
 
 def _title(text: str, *columns: str) -> Iterator[str]:

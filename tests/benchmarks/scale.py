@@ -22,6 +22,7 @@ class Scale:
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
+    look_seconds: float  # at what others do, before each part
 
 
 FULL: Final = Scale(
@@ -41,6 +42,7 @@ FULL: Final = Scale(
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
+    look_seconds=2.0,
 )
 QUICK: Final = Scale(
     name="quick",
@@ -59,6 +61,7 @@ QUICK: Final = Scale(
     offered_per_second=500,
     warm_seconds=1.0,
     load_seconds=4.0,
+    look_seconds=0.5,
 )
 # Says nothing about speed: the tests of this package run it.
 TINY: Final = Scale(
@@ -78,5 +81,6 @@ TINY: Final = Scale(
     offered_per_second=50,
     warm_seconds=0.2,
     load_seconds=0.5,
+    look_seconds=0.1,
 )
 SCALES: Final = {scale.name: scale for scale in (FULL, QUICK, TINY)}
