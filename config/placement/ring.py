@@ -97,22 +97,19 @@ class Arrangement:
 
     def __init__(self, members: Mapping[str, tuple[bool, int]]) -> None:
         self.members = dict(members)
-        self._nodes = [
-            (xxh3_64_intdigest(name.encode()), name, up, since)
-            for name, (up, since) in sorted(self.members.items())
-        ]
+        self._nodes = [(xxh3_64_intdigest(name.encode()), name) for name in sorted(self.members)]
 
     def place(self, key: str) -> Place | None:
         """The same in every process that has this arrangement; None if no node lives."""
         encoded = key.encode()
-        scored = [(xxh3_64_intdigest(encoded, node[0]), node) for node in self._nodes]
+        scored = [(xxh3_64_intdigest(encoded, seed), name) for seed, name in self._nodes]
         generation = 0
         while scored:
             best = max(scored)
-            _, name, up, since = best[1]
+            up, since = self.members[best[1]]
             generation = max(generation, since)
             if up:
-                return Place(name, generation)
+                return Place(best[1], generation)
             scored.remove(best)
         return None
 
@@ -205,6 +202,8 @@ def leave(view: View, name: str, *, now: int) -> View:
     member = view.members.get(name)
     if member is None or member.state == "left":
         return view
+    if not member.is_up:  # its keys moved when it was ejected
+        return replace(view, members={**view.members, name: replace(member, state="left")})
     return _moved(view, {name: Member(state="left", since=0)}, now=now)
 
 

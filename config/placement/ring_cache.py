@@ -16,7 +16,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 NODE_TIMEOUT_SECONDS: Final = 0.15  # three of these, and a node that hangs is out for everybody
 STORE_TIMEOUT_SECONDS: Final = 0.05
+CONNECTIONS: Final = 10_000  # a thread each; redis-py's own 100 would look like a node that fails
 HUNG_SECONDS: Final = 1.0  # for which a node that is out isn't told of invalidations either
 FLOOR_MS: Final = 600_000  # outlives every lease, so that no load from before it is stored
 LARGEST_BYTES: Final = 1_000_000
@@ -53,6 +54,7 @@ def _client(url: str, *, timeout_seconds: float) -> redis.Redis:
         socket_connect_timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),  # a second try would cost the request twice the time
+        max_connections=CONNECTIONS,
         health_check_interval=0,
         protocol=2,
     )
@@ -132,7 +134,7 @@ class Node:
         if stored.version is None:
             return client.set(names(place, key)[0], stored.text, px=life_ms, nx=only_new)
         nx = "NX" if only_new else ""
-        args = [stored.version, stored.text, _or_empty(life_ms), nx]
+        args: list[Any] = [stored.version, stored.text, _or_empty(life_ms), nx]
         return self._put(keys=names(place, key), args=args, client=client)
 
     def delete_many(self, placed: Placed) -> int:
@@ -176,6 +178,23 @@ class Node:
     ) -> int:
         args = [token, _or_empty(stored.version), stored.text, _or_empty(life_ms), why]
         return int(self._fill(keys=names(place, key), args=args))
+
+    def kept(self, place: Place, key: str) -> dict[str, Any]:
+        """What the node has of a key, for people."""
+        value, lease, floor = names(place, key)
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.get(value)
+            pipe.pttl(value)
+            pipe.exists(lease)
+            pipe.get(floor)
+            stored, left_ms, leased, lowest = pipe.execute()
+        told: dict[str, Any] = {"value": "none", "being loaded": "yes" if leased else "no"}
+        if stored is not None:
+            life = "for ever" if left_ms < 0 else f"for {left_ms / 1000:.1f} s"
+            told["value"] = f"{len(stored)} bytes, {life}"
+            with suppress(NotAValue):
+                told["version"] = ring_values.decode(stored).version
+        return told | ({"floor": int(lowest)} if lowest else {})
 
     def invalidate(self, place: Place, key: str, *, floor: int) -> None:
         self._invalidate(keys=names(place, key), args=[floor, FLOOR_MS])

@@ -31,12 +31,13 @@ FILL: Final = (
     + """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])
-local new, held = tonumber(ARGV[2]), version(redis.pcall('GET', KEYS[1]))
+local stored = redis.pcall('GET', KEYS[1])
+local new, held = tonumber(ARGV[2]), version(stored)
 if new then
   local floor = tonumber(redis.call('GET', KEYS[3]) or '')
   if (floor and new < floor) or (held and new < held) then return -1 end
 end
-if ARGV[5] == 'miss' and not held and redis.call('EXISTS', KEYS[1]) == 1 then return 2 end
+if ARGV[5] == 'miss' and not held and type(stored) == 'string' then return 2 end
 if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3])
 else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return 1

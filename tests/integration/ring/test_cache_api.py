@@ -187,7 +187,7 @@ def test_a_key_moves_to_another_version(cache: BaseCache) -> None:
 def test_prefixes_and_key_functions_keep_users_apart(make: Make) -> None:
     ours = make(KEY_PREFIX="ours")
     theirs = make(KEY_PREFIX="theirs")
-    spelt = make(KEY_FUNCTION=lambda key, prefix, version: f"spelt-{key}")
+    spelt = make(KEY_FUNCTION=lambda *parts: f"spelt-{parts[0]}")
     ours.set("key", "value")
 
     assert theirs.get("key") is None
