@@ -283,7 +283,7 @@ class Ring:
     def keys(self, name: str) -> int | None:
         """How many keys the node holds; None when it doesn't answer."""
         try:
-            return int(self._node(name).client.dbsize())  # type: ignore[arg-type]
+            return int(self._node(name).client.dbsize())
         except redis.RedisError as exc:
             log.info("ring node %s doesn't tell its size: %s", name, exc)
             return None
