@@ -126,11 +126,20 @@ class Reader:
             with self.ring.node(place.node) as node:
                 leased = node.lease(place, self.key, token=token, lease_ms=LEASE_MS)
             if leased:
-                return self._fill(place, token, why="refresh")
+                return self._refreshed(place, token, entry)
             if entry is None:
                 return False, None
         self.ring.count("hits")
         return True, entry.value
+
+    def _refreshed(self, place: Place, token: str, entry: Entry | None) -> tuple[bool, Any]:
+        try:
+            return self._fill(place, token, why="refresh")
+        except Exception:
+            if entry is None:
+                raise
+            log.warning("%s was not refreshed before its time", self.key, exc_info=True)
+            return True, entry.value  # it is good for a while yet
 
     def _fill(
         self, place: Place, token: str, *, why: Literal["miss", "refresh"]

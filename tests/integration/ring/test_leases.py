@@ -224,6 +224,15 @@ def test_a_hot_key_is_loaded_anew_before_it_expires_and_by_one(
     assert cache.get_or_set(KEY, refuse, 60) == (2, "second")
 
 
+def test_an_early_load_that_fails_hurts_nobody(
+    cache: RingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.get_or_set(KEY, returning((1, "first")), 60)
+    monkeypatch.setattr(ring_leases, "EAGERNESS", 1e12)
+
+    assert cache.get_or_set(KEY, lambda: 1 // 0, 60) == (1, "first")
+
+
 def test_a_process_serves_nothing_older_than_it_has_served(cache: RingCache) -> None:
     """Also if a node should come by an old value again, by whatever way."""
     cache.get_or_set(KEY, returning((2, "new")))

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.placement import ring
@@ -58,8 +58,10 @@ CHANGES = ("eject", "join", "leave", "probe", "forget_all")
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 4), st.integers(-50, 50))),
+    st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 3), st.integers(-50, 50))),
 )
+@example([("eject", 0, 5), ("probe", 0, 5), ("eject", 0, 5)])
+@example([("eject", 0, -50), ("probe", 0, 0), ("eject", 0, 0), ("probe", 0, -50)])
 def test_a_place_that_was_given_up_never_holds_the_key_again(
     steps: list[tuple[str, int, int]],
 ) -> None:
