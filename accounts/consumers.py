@@ -1,8 +1,11 @@
-"""Which of orders' public events make accounts do what."""
+"""Which public events make accounts do what: orders' its own reservations, its own the cache's."""
+
+from uuid import UUID
 
 from outbox.consumer import Handler, ignore
 from outbox.envelope import Envelope
 
+from .cached import invalidate_surely
 from .domain.commands import ReleaseCredit, ReserveCredit
 from .handlers import release_credit, reserve_credit
 from .inbound import OrderEnded, OrderPlaced, OrderState
@@ -27,6 +30,14 @@ def catch_up(envelope: Envelope) -> None:
         release(envelope)
 
 
+def refresh(envelope: Envelope) -> None:
+    """Once more what the writer did on its commit, if it lived that long.
+
+    Inside the consumer's transaction, so that its position passes the event only afterwards.
+    """
+    invalidate_surely(UUID(envelope.partitionkey), envelope.sequence)
+
+
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "credit": {
         "orders.order.placed.v1": reserve,
@@ -35,5 +46,13 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "orders.order.cancelled.v1": release,
         "orders.order.expired.v1": release,
         "orders.order.updated.v1": catch_up,
+    },
+    "user_cache": {
+        "accounts.user.registered.v1": refresh,
+        "accounts.user.updated.v1": refresh,
+        "accounts.user.deactivated.v1": refresh,
+        "accounts.credit.reserved.v1": refresh,
+        "accounts.credit.refused.v1": ignore,
+        "accounts.credit.released.v1": refresh,
     },
 }

@@ -1,6 +1,7 @@
 """One function per command, one transaction each: write the rows, then record the event."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from outbox.recorder import record
 
+from . import cached
 from .domain import user as rules
 from .domain.commands import (
     DeactivateUser,
@@ -211,6 +213,9 @@ def _announce(event: UserChange | CreditChange) -> None:
         recorded_at=user.updated_at,
     )
     record(envelope(event), into=OutboxEvent)
+    transaction.on_commit(
+        partial(cached.invalidate, user.id, user.version), using=router.db_for_write(User)
+    )
 
 
 def _locked(user_id: UUID) -> UserState | None:

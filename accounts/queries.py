@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import router
+from django.db import router, transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Lower
 
+from . import cached
 from .domain.errors import UserNotFound
 from .domain.state import UserState
 from .models import User, UserHistory
@@ -32,11 +33,19 @@ def users_with_id(user_id: UUID | None) -> QuerySet[User]:
 
 
 def user(user_id: UUID) -> UserState:
-    """Raises UserNotFound."""
-    row = users().filter(pk=user_id).first()
-    if row is None:
+    """One user, from the cache or the primary. Raises UserNotFound."""
+    primary = router.db_for_write(User)
+
+    def load() -> UserState | None:
+        row = users().using(primary).filter(pk=user_id).first()
+        return None if row is None else row.state()
+
+    # What a transaction sees may never be committed, or be older than what others see.
+    inside = transaction.get_connection(primary).in_atomic_block
+    state = load() if inside else cached.user(user_id, load=load)
+    if state is None:
         raise UserNotFound(user_id)
-    return row.state()
+    return state
 
 
 def is_active_staff(user_id: UUID) -> bool:

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
+from config.placement.ring import name_nodes
+
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
@@ -126,6 +128,10 @@ def _urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
     return lambda text: tuple(map(_url(*schemes), _list(text)))
 
 
+def _nodes(text: str) -> tuple[str, ...]:
+    return tuple(name_nodes(_list(text)).values())
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if (number := int(text)) < least:
@@ -204,8 +210,8 @@ def read(source: Mapping[str, str]) -> Environment:
         broker_url=get("BROKER_URL", _url(*_REDIS), good="redis://:password@host:6379/1"),
         cache_urls=get(
             "CACHE_URLS",
-            _urls(*_REDIS),
-            good="a comma list of redis:// addresses, or nothing",
+            _nodes,
+            good="a comma list of redis:// addresses, a server each, or nothing",
             default=(),
         ),
         outbox_partitions=get(

@@ -6,7 +6,7 @@ Run it by hand, from the checkout (it works on a copy, and takes a few minutes):
 
 A WORD chooses the sabotages that have it in their promise, file or test. The exit status is 0
 only if every named test passes on the untouched copy and fails on the damaged one. The numbers
-are those of the invariants in docs/outbox.md.
+are those of the invariants in docs/outbox.md; the cache ring's promises have none.
 """
 
 import os
@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.ring_sabotage import DAMAGES, Damage
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
@@ -399,7 +401,8 @@ class Blunt(Exception):
 
 
 def main(words: Sequence[str]) -> int:
-    chosen = [one for one in SABOTAGES if all(word in _described(one) for word in words)]
+    every = (*SABOTAGES, *DAMAGES)
+    chosen = [one for one in every if all(word in _described(one) for word in words)]
     survivors = 0
     with _copied() as tree:
         if missing := _failed(tree, sorted({one.test for one in chosen}), wanted=False):
@@ -411,24 +414,28 @@ def main(words: Sequence[str]) -> int:
             survivors += not noticed
             _say(
                 f"{number:>2}/{len(chosen)}  {'noticed ' if noticed else 'SURVIVED'}"
-                f"  {one.invariant:>2}  {one.promise}  ({time.monotonic() - began:.0f} s)"
+                f"  {_number(one):>2}  {one.promise}  ({time.monotonic() - began:.0f} s)"
             )
     _say(f"{len(chosen) - survivors} of {len(chosen)} sabotages were noticed")
     return 1 if survivors else 0
 
 
-def damaged(text: str, sabotage: Sabotage) -> str:
+def damaged(text: str, sabotage: Sabotage | Damage) -> str:
     """The file's text with the sabotage done. Raises Blunt unless `old` is there exactly once."""
     if (found := text.count(sabotage.old)) != 1:
         raise Blunt(f"{sabotage.file} has {found} times what {sabotage.promise!r} replaces")
     return text.replace(sabotage.old, sabotage.new)
 
 
-def _described(one: Sabotage) -> str:
-    return f"{one.invariant} {one.promise} {one.file} {one.test}"
+def _number(one: Sabotage | Damage) -> str:
+    return str(one.invariant) if isinstance(one, Sabotage) else "-"
 
 
-def _is_noticed(tree: Path, one: Sabotage) -> bool:
+def _described(one: Sabotage | Damage) -> str:
+    return f"{_number(one)} {one.promise} {one.file} {one.test}"
+
+
+def _is_noticed(tree: Path, one: Sabotage | Damage) -> bool:
     file = tree / one.file
     whole = file.read_text(encoding="utf-8")
     file.write_text(damaged(whole, one), encoding="utf-8")

@@ -80,3 +80,21 @@ def _alone(root: Path) -> Iterator[None]:
     with (root / "alone.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def own_ring(root: Path, *, nodes: int) -> Iterator[tuple[Valkey, list[Valkey]]]:
+    """A store and the nodes of a cache ring, which no other worker uses."""
+    with _free_slot(root / "ring") as slot:
+        store = Valkey(slot, "streams", append_only=True, password="for-tests")
+        ring = [
+            Valkey(slot, f"ring-{number}", append_only=False, password="for-tests")
+            for number in range(nodes)
+        ]
+        try:
+            for server in (store, *ring):
+                server.start()
+            yield store, ring
+        finally:
+            for server in (store, *ring):
+                server.stop()

@@ -9,4 +9,4 @@ class PlacementConfig(AppConfig):
     verbose_name = "placement"
 
     def ready(self) -> None:
-        from config.placement import checks  # noqa: F401 - registers the system checks
+        from config.placement import checks, ring_checks  # noqa: F401 - they register themselves

@@ -47,4 +47,13 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+# Without a ring each process has its own memory, which nobody else can tell of a change; what must
+# not be shown old isn't cached there.
+_RING: dict[str, Any] = {
+    "BACKEND": "config.placement.ring_cache.RingCache",
+    "LOCATION": list(_env.cache_urls),
+    "KEY_PREFIX": "mitosis",
+    "OPTIONS": {"STORE": _env.streams_url},
+}
+_MEMORY: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+CACHES = {"default": _RING if _env.cache_urls else _MEMORY}

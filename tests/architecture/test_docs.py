@@ -107,8 +107,10 @@ def test_every_invariant_names_a_test_and_is_attacked():
         assert one.test.partition("::")[2] in rows[one.invariant], one.promise
 
 
-@pytest.mark.parametrize("one", sabotage.SABOTAGES, ids=lambda one: one.promise)
-def test_a_sabotage_finds_what_it_takes_away(one: sabotage.Sabotage):
+@pytest.mark.parametrize(
+    "one", [*sabotage.SABOTAGES, *sabotage.DAMAGES], ids=lambda one: one.promise
+)
+def test_a_sabotage_finds_what_it_takes_away(one: sabotage.Sabotage | sabotage.Damage):
     file, _, test = one.test.partition("::")
     assert test in named_in(CHECKOUT / file)
     whole = (CHECKOUT / one.file).read_text(encoding="utf-8")

@@ -1,0 +1,51 @@
+"""Where a process keeps what it can't put into the ring: a minute's worth, and only its own.
+
+So that throttles still count, each process for itself, while the ring is away. The name is from
+Facebook's memcache paper, whose gutter is a spare pool of servers.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Final
+
+LIFE_MS: Final = 60_000  # at most
+ENTRIES: Final = 1_000
+
+
+class Gutter:
+    """Key → stored bytes. Nothing in it is older than LIFE_MS."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> bytes | None:
+        deadline, stored = self._entries.get(key, (0.0, b""))
+        return stored if deadline > time.monotonic() else None
+
+    def set(self, key: str, stored: bytes, life_ms: int | None) -> None:
+        seconds = min(LIFE_MS if life_ms is None else life_ms, LIFE_MS) / 1000
+        with self._lock:
+            self._entries[key] = (time.monotonic() + seconds, stored)
+            self._entries.move_to_end(key)
+            while len(self._entries) > ENTRIES:
+                self._entries.popitem(last=False)
+
+    def add(self, key: str, stored: bytes, life_ms: int | None) -> bool:
+        if self.get(key) is not None:
+            return False
+        self.set(key, stored, life_ms)
+        return True
+
+    def delete(self, key: str) -> bool:
+        if not self._entries:
+            return False
+        there = self.get(key) is not None
+        with self._lock:
+            self._entries.pop(key, None)
+        return there
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()

@@ -1,0 +1,70 @@
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from config.placement import ring_cache
+from config.placement.ring_cache import Ring, RingCache
+from config.stack.servers import Valkey
+from tests import surroundings
+from tests.servers import own_ring
+
+NODES = 3
+
+
+class Servers:
+    """A private store and nodes, and what may happen to them."""
+
+    def __init__(self, store: Valkey, spare: list[Valkey]) -> None:
+        self.store = store
+        self.all = spare
+        self.nodes = spare[:NODES]
+        self.frozen: set[int] = set()
+
+    def freeze(self, server: Valkey) -> None:
+        assert server.pid
+        os.kill(server.pid, signal.SIGSTOP)
+        self.frozen.add(server.pid)
+
+    def thaw(self) -> None:
+        for pid in self.frozen:
+            os.kill(pid, signal.SIGCONT)
+        self.frozen.clear()
+
+    def named(self, name: str) -> Valkey:
+        return next(node for node in self.all if f":{node.port}/" in name)
+
+    def cache(self, nodes: int = NODES, **params: Any) -> RingCache:
+        """A cache as another process would have it: nothing is shared but the servers."""
+        ring_cache.connect.cache_clear()
+        params.setdefault("OPTIONS", {})["STORE"] = self.store.url
+        return RingCache([node.url for node in self.all[:nodes]], params)
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[Servers]:
+    with own_ring(surroundings.ROOT, nodes=NODES + 1) as (store, nodes):
+        yield Servers(store, nodes)
+
+
+@pytest.fixture
+def servers(_servers: Servers) -> Iterator[Servers]:
+    """Three empty nodes (and a spare one), with an empty store."""
+    for server in (_servers.store, *_servers.all):
+        server.start()
+        server.flush()
+    yield _servers
+    _servers.thaw()
+    ring_cache.connect.cache_clear()
+
+
+@pytest.fixture
+def cache(servers: Servers) -> RingCache:
+    return servers.cache()
+
+
+@pytest.fixture
+def ring(cache: RingCache) -> Ring:
+    return cache.ring

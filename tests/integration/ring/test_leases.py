@@ -1,0 +1,302 @@
+"""One load however many ask, and nothing older than what is known."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from config.placement import ring_leases, ring_values
+from config.placement.ring_cache import Ring, RingCache, names
+from tests.waiting import eventually
+
+from .conftest import Servers
+
+READERS = 200
+KEY = "accounts:user:1"
+
+
+def refuse() -> Any:
+    raise AssertionError("nobody should load this")
+
+
+def returning(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+@contextmanager
+def loading(cache: RingCache, value: Any, key: str = KEY) -> Iterator[Callable[[], Any]]:
+    """A reader in the middle of its load; what is given ends it, and returns what it was served."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load() -> Any:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(10)
+            return value
+        return later.pop() if later else value
+
+    later: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(cache.get_or_set, key, load)
+        assert begun.wait(10)
+
+        def end(*reloaded: Any) -> Any:
+            later.extend(reloaded)
+            go_on.set()
+            return reader.result(10)
+
+        try:
+            yield end
+        finally:
+            go_on.set()
+
+
+def test_two_hundred_readers_of_one_expired_key_load_it_once(servers: Servers) -> None:
+    processes = [servers.cache() for _ in range(4)]
+    processes[0].set(KEY, (1, "expired"), timeout=0.01)
+    eventually(lambda: KEY not in processes[0], within_seconds=5, what="it expired")
+    loads: list[int] = []
+    together = threading.Barrier(READERS)
+
+    def load() -> tuple[int, str]:
+        loads.append(1)
+        threading.Event().wait(0.2)  # as long as others need to come
+        return 2, "new"
+
+    def read(number: int) -> Any:
+        together.wait(20)
+        return processes[number % 4].get_or_set(KEY, load)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(read, range(READERS)))
+
+    assert len(loads) == 1
+    assert found == [(2, "new")] * READERS
+
+
+def test_a_stale_fill_that_races_an_invalidation_is_refused(cache: RingCache) -> None:
+    with loading(cache, (1, "old")) as end:
+        assert cache.invalidate(KEY, 2)
+
+        assert end((2, "new")) == (2, "new"), "the reader loads again"
+    assert cache.get(KEY) == (2, "new")
+
+
+def test_a_reader_whose_source_stays_behind_is_served_and_stores_nothing(
+    cache: RingCache,
+) -> None:
+    assert cache.invalidate(KEY, 5)
+
+    assert cache.get_or_set(KEY, returning((4, "lagging"))) == (4, "lagging")
+    assert cache.get(KEY) is None
+    assert cache.get_or_set(KEY, returning((5, "caught up"))) == (5, "caught up")
+    assert cache.get(KEY) == (5, "caught up")
+
+
+def test_a_stale_value_set_by_hand_is_refused_too(cache: RingCache) -> None:
+    assert cache.invalidate(KEY, 5)
+    cache.set(KEY, (4, "old"))
+    assert not cache.add(KEY, (4, "old"))
+    cache.set_many({KEY: (4, "old")})
+    assert cache.get(KEY) is None
+
+    assert cache.add(KEY, (5, "new"))
+    assert cache.get(KEY) == (5, "new")
+
+
+def test_a_late_fill_never_replaces_a_newer_value(cache: RingCache) -> None:
+    with loading(cache, (1, "old")) as end:
+        cache.set(KEY, (2, "new"))
+
+        assert end((2, "new")) == (2, "new")
+    assert cache.get(KEY) == (2, "new")
+
+
+def test_a_late_fill_does_not_replace_what_was_set_by_hand(cache: RingCache) -> None:
+    with loading(cache, "loaded") as end:
+        cache.set(KEY, "set")
+
+        assert end() == "set"
+    assert cache.get(KEY) == "set"
+
+
+def test_what_was_deleted_while_it_was_loaded_is_not_stored(cache: RingCache) -> None:
+    with loading(cache, "loaded before") as end:
+        cache.delete(KEY)
+
+        assert end() == "loaded before"
+    assert cache.get(KEY) is None
+
+
+@pytest.mark.parametrize("repeated", [1, 2, 3])
+def test_invalidations_may_come_late_twice_and_in_any_order(
+    cache: RingCache, repeated: int
+) -> None:
+    cache.get_or_set(KEY, returning((3, "three")))
+    for floor in (2, 3, 1) * repeated:
+        assert cache.invalidate(KEY, floor)
+
+    assert cache.get(KEY) == (3, "three"), "what is new enough stays"
+    assert cache.invalidate(KEY, 4)
+    assert cache.get(KEY) is None
+
+
+def test_a_repeated_invalidation_takes_no_lease_away(cache: RingCache) -> None:
+    assert cache.invalidate(KEY, 2)
+    with loading(cache, (2, "new")) as end:
+        assert cache.invalidate(KEY, 2)
+
+        assert end((2, "loaded twice")) == (2, "new")
+
+
+def test_a_loader_that_fails_gives_its_lease_to_the_next(cache: RingCache) -> None:
+    def fail() -> None:
+        raise LookupError("the database is away")
+
+    with pytest.raises(LookupError):
+        cache.get_or_set(KEY, fail)
+    assert cache.get_or_set(KEY, returning((1, "next"))) == (1, "next")
+    assert cache.ring.counts["waits"] == 0
+
+
+def test_a_lease_whose_holder_died_runs_out(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_leases, "LEASE_MS", 100)
+    dead, cache = servers.cache(), servers.cache()
+    place = dead.ring.place(dead.make_key(KEY))
+    assert place is not None
+    with dead.ring.node(place.node) as node:
+        assert node.lease(place, dead.make_key(KEY), token="dead", lease_ms=100)
+
+    assert cache.get_or_set(KEY, returning((1, "next"))) == (1, "next")
+    assert cache.get(KEY) == (1, "next")
+
+
+def test_who_waits_too_long_loads_for_itself(
+    cache: RingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 0.05)
+    with loading(cache, (1, "slow")) as end:
+        assert cache.get_or_set(KEY, returning((1, "own"))) == (1, "own")
+        assert end() == (1, "slow")
+
+
+def test_what_is_not_there_is_remembered_for_less_long(servers: Servers) -> None:
+    cache = servers.cache(OPTIONS={"NEGATIVE_SECONDS": 0.2})
+
+    assert cache.get_or_set(KEY, returning((0, None)), 60) == (0, None)
+    assert cache.get_or_set(KEY, refuse, 60) == (0, None)
+    assert cache.invalidate(KEY, 1), "as a registration does"
+    assert cache.get_or_set(KEY, returning((1, "there")), 60) == (1, "there")
+    assert cache.get_or_set("other", returning((0, None)), 60) == (0, None)
+    eventually(lambda: "other" not in cache, within_seconds=5, what="it is asked for again")
+
+
+def test_keys_that_are_loaded_together_do_not_expire_together(cache: RingCache) -> None:
+    lives = set()
+    for number in range(20):
+        cache.get_or_set(f"key-{number}", lambda: "value", 100)
+        key = cache.make_key(f"key-{number}")
+        place = cache.ring.place(key)
+        assert place is not None
+        with cache.ring.node(place.node) as node:
+            lives.add(int(node.client.pttl(names(place, key)[0])))  # type: ignore[arg-type]
+
+    assert len(lives) > 10
+    assert 100_000 * (1 - ring_leases.JITTER) - 1000 <= min(lives) <= max(lives) <= 100_000
+
+
+def test_a_hot_key_is_loaded_anew_before_it_expires_and_by_one(
+    cache: RingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.get_or_set(KEY, returning((1, "first")), 60)
+    assert cache.get_or_set(KEY, refuse, 60) == (1, "first"), "not so early"
+    monkeypatch.setattr(ring_leases, "EAGERNESS", 1e12)
+
+    with loading(cache, (2, "second")) as end:
+        assert cache.get_or_set(KEY, refuse, 60) == (1, "first"), "the others don't wait"
+        assert end() == (2, "second")
+    monkeypatch.setattr(ring_leases, "EAGERNESS", 0)
+    assert cache.get_or_set(KEY, refuse, 60) == (2, "second")
+
+
+def test_an_early_load_that_fails_hurts_nobody(
+    cache: RingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.get_or_set(KEY, returning((1, "first")), 60)
+    monkeypatch.setattr(ring_leases, "EAGERNESS", 1e12)
+
+    assert cache.get_or_set(KEY, lambda: 1 // 0, 60) == (1, "first")
+
+
+def test_a_process_serves_nothing_older_than_it_has_served(cache: RingCache) -> None:
+    """Also if a node should come by an old value again, by whatever way."""
+    cache.get_or_set(KEY, returning((2, "new")))
+    place = cache.ring.place(cache.make_key(KEY))
+    assert place is not None
+    old = ring_values.encode((1, "old")).text
+    with cache.ring.node(place.node) as node:
+        node.client.set(names(place, cache.make_key(KEY))[0], old)
+
+    assert cache.get_or_set(KEY, returning((2, "new again"))) == (2, "new again")
+    assert cache.ring.counts["went_back"] == 1
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x80\x04N.", b'r0 - 0 "older"', b"r1 - 0 {"])
+def test_a_value_of_another_release_or_garbage_is_a_miss(cache: RingCache, garbage: bytes) -> None:
+    cache.set(KEY, "value")
+    put_raw(cache.ring, cache.make_key(KEY), garbage)
+
+    assert cache.get(KEY) is None
+    assert cache.get_many([KEY]) == {}
+    assert cache.get_or_set(KEY, returning((1, "loaded"))) == (1, "loaded")
+    assert cache.get(KEY) == (1, "loaded")
+
+
+def put_raw(ring: Ring, key: str, stored: bytes) -> None:
+    place = ring.place(key)
+    assert place is not None
+    with ring.node(place.node) as node:
+        node.client.set(names(place, key)[0], stored)
+
+
+def test_a_key_of_another_kind_is_a_miss_and_no_fault_of_the_node(cache: RingCache) -> None:
+    key = cache.make_key(KEY)
+    place = cache.ring.place(key)
+    assert place is not None
+    with cache.ring.node(place.node) as node:
+        node.client.rpush(names(place, key)[0], "a list")
+
+    for _ in range(5):
+        assert cache.get(KEY) is None
+        assert cache.get_many([KEY]) == {}
+    assert cache.get_or_set(KEY, returning((1, "loaded"))) == (1, "loaded")
+    assert cache.get(KEY) == (1, "loaded")
+    assert cache.ring.place(key) == place
+
+
+def test_a_value_that_is_too_large_is_refused_by_size(cache: RingCache) -> None:
+    large = "x" * 1_000_001
+
+    for store in (cache.set, cache.add):
+        with pytest.raises(ValueError, match=r"has 10000\d\d bytes; the cache ring keeps up to"):
+            store(KEY, large)
+    with pytest.raises(ValueError, match="keeps up to 1000000"):
+        cache.set_many({"small": 1, KEY: large})
+    assert cache.get_many(["small", KEY]) == {}
+    assert cache.get_or_set(KEY, returning(large)) == large, "what was loaded is served"
+    assert cache.get(KEY) is None
+    assert cache.get_or_set(KEY, returning("small")) == "small", "and holds up nobody"
+
+
+def test_what_can_not_be_kept_is_refused_by_type_and_holds_up_nobody(cache: RingCache) -> None:
+    with pytest.raises(TypeError, match=r"plain data, not builtins\.object"):
+        cache.set(KEY, object())
+    with pytest.raises(TypeError, match=r"plain data, not builtins\.object"):
+        cache.get_or_set(KEY, object)
+    assert cache.get_or_set(KEY, returning("value")) == "value"
+    assert cache.ring.counts["waits"] == 0
