@@ -44,9 +44,15 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
         body=envelope.encode(),
     )
     label = into._meta.app_label
-    last_write.set(MappingProxyType({**last_write.get(), label: row.xid}))
+    recall(label, row.xid)
     _nudge_on_commit(label, connection, row.xid)
     return int(row.pk)
+
+
+def recall(label: str, xid: int) -> None:
+    """Say that this context repeats an answer that stands on transaction `xid`: whoever gets it
+    may have to wait for those events just as the first one did."""
+    last_write.set(MappingProxyType({**last_write.get(), label: xid}))
 
 
 def _nudge_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:

@@ -9,4 +9,5 @@ class PlacementConfig(AppConfig):
     verbose_name = "placement"
 
     def ready(self) -> None:
-        from config.placement import checks  # noqa: F401 - registers the system checks
+        # Each registers itself: the system checks, and the signals of Celery.
+        from config.placement import checks, task_headers  # noqa: F401
