@@ -51,8 +51,9 @@ class ConsistencyToken:
             if response.status_code == NOT_FOUND and now.replicas:
                 now.from_replicas = False
                 response = self.get_response(request)
-            if request.method not in SAFE or now.distrusted:
-                answer(response, now.renewed())
+            if request.method in SAFE or 400 <= response.status_code < 500:
+                now.written.clear()  # nothing was; a handler that refuses leaves nothing behind
+            answer(response, now.renewed())
         last_write.set(MappingProxyType({}))
         return response
 
