@@ -1,12 +1,15 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import psycopg2
 import pytest
+from django.test import override_settings
+from rest_framework.test import APIClient
 
 from tests import databases, surroundings
 from tests.embedded import ROLE_PASSWORD
+from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 from tests.servers import own_primary_and_standby
 
@@ -42,3 +45,19 @@ def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicat
         yield replicated
     with suppress(psycopg2.Error):
         replicated.resume()
+
+
+@pytest.fixture
+def patient(standby: Replicated) -> Iterator[None]:
+    """However long replay stands still, the replica stays in use."""
+    with override_settings(REPLICA_LAG_SECONDS=3600):
+        yield
+
+
+@pytest.fixture
+def ada(standby: Replicated, as_user: Callable[..., APIClient]) -> Customer:
+    """Registered, and known to the replica, which is in use."""
+    found = Customer(APIClient(), as_user)
+    standby.catch_up()
+    standby.in_use()
+    return found

@@ -50,19 +50,31 @@ class Replicated:
 
     def in_use(self, service: str = "accounts") -> None:
         """Return when the watch lets the service read from its replica."""
-        self.wait_until(healthy=True, service=service)
+        self.wait_until(why="", service=service)
 
-    def wait_until(self, *, healthy: bool, service: str = "accounts") -> None:
+    def wait_until(self, *, why: str, service: str = "accounts") -> None:
+        """The replica is in use, or out for this reason."""
         eventually(
-            lambda: self.replica(service).healthy is healthy,
+            lambda: (
+                self.replica(service).healthy is not bool(why) and why in self.replica(service).why
+            ),
             within_seconds=WITHIN_SECONDS,
-            what=f"the replica's health is {healthy}: {self.replica(service).why}",
+            what=f"the replica is in or out, and why: {self.replica(service)}",
         )
 
     def replica(self, service: str = "accounts") -> Any:
         group = watch.group(service)
         assert group is not None
         return group.replicas[0]
+
+    def make_anew(self) -> None:
+        """The standby, from a base backup: it was promoted, and follows nobody."""
+        self.primary.start()
+        self.standby.stop()
+        # As if its first start had been interrupted.
+        self.standby._complete.unlink()
+        self.standby.start()
+        self.catch_up()
 
     @contextmanager
     def connected(self, password: str) -> Iterator[None]:
