@@ -1,6 +1,7 @@
 """Reads from a real standby: what is read there, what never is, and what happens when it fails."""
 
 from collections.abc import Callable
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
+from config.placement.reading import Reading
 from config.placement.replicas import replica_report
 from config.placement.tokens import HEADER, parse
 from tests.integration.placement.customer import PASSWORD, Customer
@@ -182,3 +184,28 @@ def test_a_token_that_is_no_good_leads_to_the_primary_and_is_replaced(
     fresh = parse(answer[HEADER], services=["accounts"]).parts["accounts"]
     assert (fresh.system, fresh.timeline, fresh.xid) == (own.system, own.timeline, None)
     assert own.lsn <= fresh.lsn < 0xFFFFFFFFFFFFFF
+
+
+def test_a_replica_that_follows_serves_nearly_all_who_bear_a_token(
+    ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round, that is, in which this machine had time for the standby."""
+    served: list[bool] = []
+    choose = Reading._choose
+
+    def noted(self: Reading, service: str) -> str | None:
+        served.append((found := choose(self, service)) is not None)
+        return found
+
+    monkeypatch.setattr(Reading, "_choose", noted)
+    names = map(str, count(1))
+    for _ in range(5):
+        served.clear()
+        for name in islice(names, 40):
+            ada.rename(name)
+            assert ada.listed() == name
+        if sum(served) >= 0.95 * len(served):
+            break
+
+    assert len(served) == 40
+    assert sum(served) >= 38
