@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db import router
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Lower
 
@@ -36,6 +37,12 @@ def user(user_id: UUID) -> UserState:
     if row is None:
         raise UserNotFound(user_id)
     return row.state()
+
+
+def is_active_staff(user_id: UUID) -> bool:
+    """As the primary has it: a replica could still know somebody who was let go."""
+    staff = User.objects.using(router.db_for_write(User)).filter(is_staff=True, is_active=True)
+    return staff.filter(pk=user_id).exists()
 
 
 def with_email(among: QuerySet[User], email: str) -> QuerySet[User]:

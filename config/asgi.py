@@ -2,8 +2,12 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_asgi_application()
+django.setup(set_prefix=False)
+
+from config.requests import Utf8ASGIHandler  # noqa: E402 - settings first
+
+application = Utf8ASGIHandler()

@@ -1,9 +1,10 @@
-"""The first page of the API: what this process serves."""
+"""What this process serves: the first page of the API, and its schema."""
 
 from collections.abc import Iterator
 
 from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,6 +22,13 @@ class ApiRoot(APIView):
         return Response(
             {route: request.build_absolute_uri(f"/{route}") for route in sorted(set(routes))}
         )
+
+
+class Schema(SpectacularAPIView):
+    """The one version there is: a `version` in the query would be copied into a header."""
+
+    def _get_version_parameter(self, request: Request) -> None:
+        return None
 
 
 def _is_entrance(route: str) -> bool:

@@ -100,6 +100,8 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
                 *("-m", "gunicorn", "config.wsgi:application", "--bind", f"0.0.0.0:{PORT}"),
                 *("--worker-class", "gthread", "--workers", setting("WEB_WORKERS", "2")),
                 *("--threads", setting("WEB_THREADS", "4"), "--preload", "--no-control-socket"),
+                # Less than the 30 s that a container is given to stop.
+                *("--graceful-timeout", "20"),
                 # A heartbeat must not wait for a disk.
                 *("--worker-tmp-dir", "/dev/shm"),  # noqa: S108
                 *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),

@@ -55,6 +55,11 @@ class Consumer:
     handlers: Mapping[str, Handler]
 
     @property
+    def subscriber(self) -> str:
+        """Its name among the subscribers of its producers, and of its own processes."""
+        return f"{self.label}.{self.name}"
+
+    @property
     def producers(self) -> list[str]:
         """The services whose streams it reads: the first segments of its types."""
         return sorted({type_.partition(".")[0] for type_ in self.handlers})

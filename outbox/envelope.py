@@ -107,6 +107,8 @@ def _check(event: dict[str, Any]) -> None:
     for name in ("source", "type", "subject", "partitionkey"):
         if not isinstance(event[name], str) or not event[name]:
             raise MalformedEnvelope(f"{name} is not a text")
+        if "\0" in event[name] or event[name] != event[name].encode(errors="replace").decode():
+            raise MalformedEnvelope(f"{name} holds what no database can")
     if type(event["sequence"]) is not int:
         raise MalformedEnvelope("sequence is not a whole number")
     if not isinstance(event.get("data", {}), dict):

@@ -21,11 +21,11 @@ LEASE_SECONDS = 2.5  # how long a killed process's partitions stay unread
 
 
 class Membership:
-    """This process among the consumer processes of its service."""
+    """This process among all those that run one consumer."""
 
-    def __init__(self, label: str, streams: Streams, *, member: str | None = None) -> None:
+    def __init__(self, group: str, streams: Streams, *, member: str | None = None) -> None:
         self.member = member or uuid4().hex
-        self._label = label
+        self._group = group
         self._streams = streams
         self._living: Collection[str] = ()
         self._silent = False
@@ -35,12 +35,12 @@ class Membership:
         what two processes then read alike, the positions keep from being applied twice."""
         try:
             self._living = self._streams.heartbeat(
-                self._label, self.member, lease_seconds=LEASE_SECONDS
+                self._group, self.member, lease_seconds=LEASE_SECONDS
             )
             self._silent = False
         except OutboxError as exc:
             if not self._silent:
-                log.warning("no heartbeat of %s: %s", self._label, exc)
+                log.warning("no heartbeat of %s: %s", self._group, exc)
             self._silent = True
 
     def partitions_of(self, reader: str) -> frozenset[int]:
@@ -54,6 +54,6 @@ class Membership:
         while not stopping.wait(HEARTBEAT_SECONDS):
             self.beat()
         try:
-            self._streams.leave(self._label, self.member)
+            self._streams.leave(self._group, self.member)
         except OutboxError as exc:
-            log.warning("the lease of %s runs out by itself: %s", self._label, exc)
+            log.warning("the lease of %s runs out by itself: %s", self._group, exc)

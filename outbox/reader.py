@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from .consumer import Consumer
 from .delivery import Delivery
 from .envelope import Envelope
-from .errors import BelowFloor, Fenced
+from .errors import BelowFloor, Fenced, OutboxError
 from .inbox import START, Inbox
 from .membership import Membership
 from .parking import Parking, described
@@ -62,7 +62,6 @@ class Reader:
         batch_entries: int = BATCH_ENTRIES,
     ) -> None:
         self.name = f"{consumer.name} of {producer}"
-        self._subscriber = f"{consumer.label}.{consumer.name}"
         self._consumer = consumer
         self._producer = producer
         self._streams = streams
@@ -78,22 +77,27 @@ class Reader:
 
     def run(self) -> None:
         """Read and apply until told to stop; a server that goes is waited for."""
-        failures = 0
+        failures, told = 0, ""
         while not self._stopping.is_set():
             try:
                 self.step(block_seconds=BLOCK_SECONDS)
-                failures = 0
-            except Exception as exc:
+                failures, told = 0, ""
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the next step may do
                 failures += 1
-                if isinstance(exc, BelowFloor):
-                    log.error("%s stands still: %s", self.name, exc)
-                elif not is_transient(exc):
-                    log.exception("%s failed", self.name)
-                elif failures == 1:
-                    log.warning("%s waits: %s", self.name, described(exc))
+                if (line := described(exc)) != told:  # once, not at every try
+                    self._tell(exc)
+                    told = line
                 self._recover()
                 self._pause(failures)
         self._tables.connection.close()
+
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, OutboxError) and not is_transient(error):
+            log.error("%s stands still: %s", self.name, error)
+        elif is_transient(error):
+            log.warning("%s waits: %s", self.name, described(error))
+        else:
+            log.error("%s failed", self.name, exc_info=error)
 
     def step(self, *, block_seconds: float = 0.0) -> int:
         """Read once and apply what came. Returns the number of entries read.
@@ -118,6 +122,8 @@ class Reader:
         if batch:
             self._refuse_gaps(batch.cursor, owned)
             self._take(batch.entries)
+            if not batch.entries:  # beyond the cursor: a stranger's, or not yet confirmed
+                self._stopping.wait(block_seconds)
         if time.monotonic() >= self._confirm_at:
             self.confirm()
         return len(batch.entries) if batch else 0
@@ -131,6 +137,8 @@ class Reader:
         self._confirm_at = time.monotonic() + CONFIRM_SECONDS
         owned = self._owned()
         cursor = self._streams.cursor(self._producer)
+        # From the table: what memory holds may have been lost with the server that kept it.
+        self._positions = self._inbox.stored()
         self._refuse_gaps(cursor, owned)
         end = f"{cursor.complete}-{WHOLE}"
         idle = {
@@ -144,9 +152,8 @@ class Reader:
             with transaction.atomic(using=self._tables.alias):
                 self._inbox.move(idle)
             self._positions.update(dict.fromkeys(idle, end))
-        self._streams.confirm(
-            self._producer, self._subscriber, {p: whole_tick(self._positions[p]) for p in owned}
-        )
+        ticks = {partition: whole_tick(self._positions[partition]) for partition in owned}
+        self._streams.confirm(self._producer, self._consumer.subscriber, ticks)
 
     def _owned(self) -> frozenset[int]:
         if self._membership is None:
@@ -176,12 +183,13 @@ class Reader:
         entries.sort(key=lambda entry: order(entry.id))
         deliveries = [Delivery.of(entry) for entry in entries]
         if deliveries:
+            reached = {d.partition: self._positions[d.partition] for d in deliveries}
             try:
                 self._apply(deliveries)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it is met event by event
                 log.info("%s goes event by event: %s", self.name, described(exc))
                 self._recover()
-                self._apply_singly(deliveries)
+                self._apply_singly(deliveries, reached)
 
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
         """All effects and the positions in one transaction, or none of them."""
@@ -190,6 +198,10 @@ class Reader:
             self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
             parked = self._parking.keys(ends)
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
+            if self._tables.connection.needs_rollback:
+                raise transaction.TransactionManagementError(
+                    "a handler caught an error that had ended its transaction"
+                )
         self._positions.update(ends)
 
     def _unless_parked(
@@ -203,9 +215,9 @@ class Reader:
             else:
                 yield delivery.envelope
 
-    def _apply_singly(self, deliveries: Sequence[Delivery]) -> None:
+    def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
         """Each event in a transaction of its own: what fails for good is parked, alone."""
-        self._positions = self._inbox.committed()
+        self._settle(reached)
         for delivery in deliveries:
             failed: list[Exception] = []
             for attempt in count(1):
@@ -223,7 +235,16 @@ class Reader:
                     elif not isinstance(exc, Fenced):
                         log.warning("%s tries again: %s", self.name, described(exc))
                     self._pause(attempt)
-                    self._positions = self._inbox.committed()
+                    self._settle(reached)
+            reached[delivery.partition] = delivery.id
+
+    def _settle(self, reached: Mapping[int, str]) -> None:
+        """The positions as they are now. Raises Fenced when one went back, with a standby that
+        was behind or a backup: what follows it has to be read again."""
+        self._open()
+        for partition, entry in reached.items():
+            if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):
+                raise Fenced(f"partition {partition} went back to {self._positions[partition]}")
 
     def _is_applied(self, delivery: Delivery) -> bool:
         return order(delivery.id) <= order(self._positions[delivery.partition])
@@ -267,7 +288,7 @@ def readers_of(
             producer,
             streams,
             stopping=stopping,
-            membership=memberships.get(consumer.label),
+            membership=memberships.get(consumer.subscriber),
         )
         for consumer in consumers
         for producer in consumer.producers

@@ -14,8 +14,8 @@ from .errors import RecordedOutsideTransaction
 from .models import AbstractOutboxEvent
 from .partitions import partition_count, partition_of
 
-# {label: xid} of the last transaction that recorded anything in this context (a request, a
-# task): what a reader of one's own write has to wait for.
+# {label: xid} of the last transaction that recorded anything and committed in this context (a
+# request, a task): what a reader of one's own write has to wait for.
 last_write: ContextVar[MappingProxyType[str, int]] = ContextVar(
     "outbox_last_write", default=MappingProxyType({})
 )
@@ -44,21 +44,25 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
         body=envelope.encode(),
     )
     label = into._meta.app_label
-    recall(label, row.xid)
-    _nudge_on_commit(label, connection, row.xid)
+    _tell_on_commit(label, connection, row.xid)
     return int(row.pk)
 
 
 def recall(label: str, xid: int) -> None:
-    """Say that this context repeats an answer that stands on transaction `xid`: whoever gets it
-    may have to wait for those events just as the first one did."""
+    """Say that this context's answer stands on transaction `xid`: one that committed now, or,
+    where an answer is repeated, the one that the first answer stood on."""
     last_write.set(MappingProxyType({**last_write.get(), label: xid}))
 
 
-def _nudge_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:
-    # One nudge a transaction, not one an event. The open savepoints belong to the mark: a
+def _tell_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:
+    # One hook a transaction, not one an event. The open savepoints belong to the mark: a
     # hook that was registered in a savepoint goes when that is rolled back.
     mark = (xid, tuple(connection.savepoint_ids))
     if _nudged.get(connection) != mark:
         _nudged[connection] = mark
-        transaction.on_commit(partial(streams.nudge, label), using=connection.alias, robust=True)
+        transaction.on_commit(partial(_tell, label, xid), using=connection.alias, robust=True)
+
+
+def _tell(label: str, xid: int) -> None:
+    recall(label, xid)
+    streams.nudge(label)

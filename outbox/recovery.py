@@ -36,7 +36,6 @@ def mend(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
     last = ticks.last()
     sent = _events_of(streams.after(tables.label, last))
     rows = {str(Envelope.decode(body).id): row for row, body in ticks.unseen()}
-    ticks.mend(above=ahead, skip=sorted(rows[event] for event in sent.keys() & rows.keys()))
     phantoms = [sent[event] for event in sorted(sent.keys() - rows.keys())]
     if phantoms:
         log.error(
@@ -46,6 +45,8 @@ def mend(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
             ", ".join(sorted({found.subject for found in phantoms})[:5]),
         )
         _keep(tables, phantoms)
+    # Last: once the tick is there, nobody looks again.
+    ticks.mend(above=ahead, skip=sorted(rows[event] for event in sent.keys() & rows.keys()))
 
 
 def _events_of(entries: Iterable[Entry]) -> dict[str, Envelope]:
@@ -63,32 +64,37 @@ def _keep(tables: Tables, phantoms: list[Envelope]) -> None:
     states = tables.state._default_manager.using(tables.alias)
     with transaction.atomic(using=tables.alias):
         kept, _ = states.select_for_update().get_or_create(name=PHANTOMS, defaults={"value": "[]"})
-        listed = json.loads(kept.value) + [
-            {"id": str(found.id), "type": found.type, "subject": found.subject}
+        listed = {found["id"]: found for found in json.loads(kept.value)} | {
+            str(found.id): {"id": str(found.id), "type": found.type, "subject": found.subject}
             for found in phantoms
-        ]
-        kept.value = json.dumps(listed[-KEPT_PHANTOMS:])
+        }
+        kept.value = json.dumps(list(listed.values())[-KEPT_PHANTOMS:])
         kept.save(using=tables.alias, update_fields=["value"])
 
 
 def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
     """Make a restored schema publishable: how many rows wait again, and how many were dropped.
 
-    Rows whose events are in the streams were sent, and go. The rest get the transaction ids of
+    Rows whose events are in the streams were sent, and go; so do those below the floor, which were
+    sent and pruned since the dump was taken. The rest get the transaction ids of
     this server, and so do the rows of other tables that bear one (an event store's), so that a
     snapshot sees them with their event or not at all. With the streams gone as well nobody
     knows what was sent, and all is sent again.
 
     The base tick commits first: a transaction's own id can count as seen in its own snapshot.
     """
-    at = streams.cursor(tables.label).at
-    ticks.mend(above=order(at)[0] if at else clock_ms())
+    held = streams.cursor(tables.label)
+    old = tables.tick._default_manager.using(tables.alias).filter(pk__lte=held.floor)
+    below = old.order_by("-pk").first()
+    pruned = ticks.seen_by(below.snapshot) if below else set()
+    ticks.first()
+    ticks.mend(above=order(held.at)[0] if held.at else clock_ms())
     sent = _events_of(streams.after(tables.label, 0)).keys()
     events = tables.event._default_manager.using(tables.alias)
     with transaction.atomic(using=tables.alias):
         done, waiting = [], {}
         for row, xid, body in events.values_list("pk", "xid", "body").iterator():
-            if str(Envelope.decode(body).id) in sent:
+            if row in pruned or str(Envelope.decode(body).id) in sent:
                 done.append(row)
             else:
                 waiting[row] = str(xid)

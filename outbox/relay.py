@@ -32,7 +32,6 @@ from .ticks import Row, Tick, Ticks, clock_ms
 log = logging.getLogger(__name__)
 
 NUDGE_SECONDS = 1.0  # how long a lost nudge can delay an event
-STOP = "stop"
 
 OTHER_PARTITIONS = (
     "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: a key would change its "
@@ -86,7 +85,6 @@ class Relay:
         self._check_kept("system", system, OTHER_SYSTEM)
         if self._ticks.overtaken():
             raise RestoredDatabase(OTHER_SYSTEM.format(label=self.label))
-        self._at = streams.cursor(self.label).at
         self._begin = self._find_begin()
 
     def drain(self) -> int:
@@ -102,15 +100,13 @@ class Relay:
                 if not sent and self._at:
                     # Nothing to send: let the script look whether the streams are all there.
                     self._streams.publish(self.label, expected=self._at, at=self._at, tick=0)
-            except CursorMoved as exc:
-                self._at = exc.found
+            except CursorMoved:
                 self._begin = self._find_begin()
             except StreamDamaged as exc:
                 log.warning("%s; sending again what the database still has", exc)
                 self._streams.rewind(
                     self.label, expected=self._at, drop=exc.key if exc.foreign else None
                 )
-                self._at = self._streams.cursor(self.label).at
                 self._begin = self._find_begin()
             else:
                 return sent
@@ -131,7 +127,9 @@ class Relay:
         Without a cursor, or with one from before the floor, all that the database still has is
         sent again. A cursor ahead of the database is mended first (see `recovery`).
         """
-        first = (self._ticks.first(), WHOLE)
+        cursor = self._streams.cursor(self.label)
+        self._at, self._floor = cursor.at, self._ticks.floor()
+        first = (max(self._ticks.first(), self._floor), WHOLE)
         if not self._at:
             return first
         tick_id, row = order(self._at)
@@ -139,9 +137,8 @@ class Relay:
             return tick_id, row
         if tick_id < first[0]:
             self._streams.rewind(self.label, expected=self._at)
-            self._at = self._streams.cursor(self.label).at
             return self._find_begin()
-        ours = self._origin.partition(".")[0] == self._cursor_origin().partition(".")[0]
+        ours = self._origin.partition(".")[0] == cursor.origin.partition(".")[0]
         if ours and tick_id > self._ticks.last():
             recovery.mend(self._tables, self._ticks, self._streams, ahead=tick_id)
         bridge = self._ticks.bridge(tick_id) if ours else None
@@ -181,12 +178,10 @@ class Relay:
             rows=rows,
             snapshot=tick.snapshot if complete else "",
             origin=self._origin,
+            floor=self._floor,
         )
         self._at, self._begin = at, order(at)
         return len(rows)
-
-    def _cursor_origin(self) -> str:
-        return self._streams.cursor(self.label).origin
 
     def _check_kept(self, name: str, value: str, otherwise: str) -> None:
         """What this schema's state says under `name` is `value`, from now on if it wasn't kept."""
@@ -249,8 +244,7 @@ def run(
                 return Ended.LINGERED
             # The nudge is taken before the tick is made: whoever pushed none because one
             # waited had committed before this pop, and so before the tick's snapshot.
-            if streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS) == STOP:
-                break
+            streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS)
             relay.drain()
     return Ended.STOPPED
 

@@ -6,7 +6,7 @@ Keys, with one hash tag per service, so that a service's keys share a slot of a 
     {accounts}:cursor           hash: at, p0 … p15, complete, snapshot, origin, floor, partitions
     {accounts}:nudge            list: wakes a waiting relay
     {accounts}:confirmed        hash: how far each subscriber of accounts has applied it
-    {accounts}:members          sorted set: accounts' live consumer processes, by end of lease
+    {accounts.credit}:members   sorted set: the live processes of a consumer, by end of lease
 """
 
 import logging
@@ -43,12 +43,18 @@ NUDGE_PAUSE_SECONDS = 1.0  # and how long it is then left alone; the relay polls
 ANSWER_TIMEOUT_SECONDS = 10.0
 OLDEST_VERSION = (7, 0)
 
+# Answers of a server that is full, starts, fails over or moves its slots: they pass.
+PASSING = (
+    *("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN"),
+    *("UNBLOCKED", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"),
+)
+
 # One atomic step: refuse unless the cursor is where the relay left it, look at every key before
 # the first write, add the entries, move the cursor. See docs/outbox.md, "The script".
 #
 # KEYS: cursor, stream of partition 0, 1, …
 # ARGV: expected at, next at, partitions, snapshot ('' unless a tick is complete), origin, tick,
-#       then (partition, row id, event) for each entry
+#       the database's floor, then (partition, row id, event) for each entry
 PUBLISH = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'hash' then return {'WRONGTYPE', KEYS[1]} end
@@ -63,8 +69,9 @@ for i = 2, #KEYS do
     return {'WRONGTYPE', KEYS[i]}
   end
 end
+if ARGV[1] == ARGV[2] and #ARGV == 7 then return {'OK'} end
 local tops = {}
-for i = 7, #ARGV, 3 do
+for i = 8, #ARGV, 3 do
   local key, id = KEYS[ARGV[i] + 2], ARGV[6] .. '-' .. ARGV[i + 1]
   local added = redis.pcall('XADD', key, id, 'event', ARGV[i + 2])
   if type(added) == 'table' and added.err then
@@ -77,6 +84,12 @@ local fields = {'at', ARGV[2], 'partitions', ARGV[3]}
 if ARGV[4] ~= '' then
   fields = {'at', ARGV[2], 'partitions', ARGV[3],
             'snapshot', ARGV[4], 'origin', ARGV[5], 'complete', ARGV[6]}
+end
+-- A server that lost everything learns the floor before anyone can read: who is below it must
+-- not take the first entries that come again for the next.
+if ARGV[1] == '' and tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[7]) then
+  fields[#fields + 1] = 'floor'
+  fields[#fields + 1] = ARGV[7]
 end
 for field, id in pairs(tops) do
   fields[#fields + 1] = field
@@ -97,12 +110,8 @@ for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
 return 1
 """
 
-# A nudge if none waits; any other word in any case. KEYS: list
-NUDGE = """
-if ARGV[1] ~= 'go' or redis.call('LLEN', KEYS[1]) == 0 then
-  redis.call('RPUSH', KEYS[1], ARGV[1])
-end
-"""
+# A nudge if none waits. KEYS: list
+NUDGE = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '') end"
 
 # The floor never sinks. KEYS: cursor; ARGV: floor
 RAISE_FLOOR = """
@@ -236,10 +245,12 @@ class Streams:
         rows: Sequence[tuple[int, int, str]] = (),
         snapshot: str = "",
         origin: str = "",
+        floor: int = 0,
     ) -> None:
         """Add `rows` (row id, partition, event) and move the cursor, or do neither.
 
-        Adding what is there already changes nothing. Raises CursorMoved when the cursor isn't
+        Adding what is there already changes nothing. Beginning anew (`expected` empty) publishes
+        the `floor` too. Raises CursorMoved when the cursor isn't
         at `expected`, StreamDamaged when a stream was lost or holds an entry of a stranger.
         """
         entries: Iterator[Any] = chain.from_iterable(
@@ -248,7 +259,7 @@ class Streams:
         with _translated():
             answer: Any = self._publish(
                 keys=[_cursor(label), *(_stream(label, n) for n in range(self.partitions))],
-                args=[expected, at, self.partitions, snapshot, origin, tick, *entries],
+                args=[expected, at, self.partitions, snapshot, origin, tick, floor, *entries],
             )
         word, *told = (part.decode() for part in answer)
         if word == "CURSOR":
@@ -266,20 +277,19 @@ class Streams:
         with _translated():
             self._rewind(keys=[cursor, drop or cursor], args=[expected, self.partitions])
 
-    def wait_nudge(self, label: str, *, timeout_seconds: float) -> str:
-        """Wait for a nudge and take it: its word, or nothing when the time is up."""
+    def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
+        """Wait for a nudge and take it; False when the time is up."""
         with _translated():
-            told: Any = self._client.blpop([_nudge(label)], timeout=timeout_seconds)
-        return told[1].decode() if told else ""
+            return self._client.blpop([_nudge(label)], timeout=timeout_seconds) is not None
 
-    def nudge(self, label: str, word: str = "go") -> bool:
+    def nudge(self, label: str) -> bool:
         """Wake the relay, unless a nudge waits already. Never raises, and costs the caller of a
         dead server 50 ms, once a second: the relay looks by itself that often anyway."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
             with _translated():
-                self._hasty.eval(NUDGE, 1, _nudge(label), word)
+                self._hasty.eval(NUDGE, 1, _nudge(label))
         except (StreamsUnavailable, StreamsMisconfigured) as exc:
             self._quiet_until = time.monotonic() + NUDGE_PAUSE_SECONDS
             log.warning("the relay of %s was not nudged: %s", label, exc)
@@ -333,18 +343,18 @@ class Streams:
         with _translated():
             self._client.hset(_confirmed(label), mapping=told)
 
-    def heartbeat(self, label: str, member: str, *, lease_seconds: float) -> list[str]:
-        """Renew a consumer process's lease; the live members of its service."""
+    def heartbeat(self, group: str, member: str, *, lease_seconds: float) -> list[str]:
+        """Renew the lease of a consumer's process; the live members of its group."""
         with _translated():
             living: Any = self._heartbeat(
-                keys=[_members(label)], args=[member, int(lease_seconds * 1000)]
+                keys=[_members(group)], args=[member, int(lease_seconds * 1000)]
             )
         return [name.decode() for name in living]
 
-    def leave(self, label: str, member: str) -> None:
+    def leave(self, group: str, member: str) -> None:
         """Give up a lease before its time."""
         with _translated():
-            self._client.zrem(_members(label), member)
+            self._client.zrem(_members(group), member)
 
     # -- retention -----------------------------------------------------------------------
 
@@ -452,8 +462,8 @@ def _confirmed(label: str) -> str:
     return f"{{{label}}}:confirmed"
 
 
-def _members(label: str) -> str:
-    return f"{{{label}}}:members"
+def _members(group: str) -> str:
+    return f"{{{group}}}:members"
 
 
 def _partitions_differ(found: str, configured: int) -> StreamsMisconfigured:
@@ -474,7 +484,7 @@ def _translated() -> Iterator[None]:
     except (redis.OutOfMemoryError, redis.ReadOnlyError) as exc:
         raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
     except redis.ResponseError as exc:
-        if str(exc).startswith(("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN")):
+        if str(exc).startswith(PASSING):
             raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
         raise StreamsMisconfigured(f"the stream server refuses: {exc}") from exc
 

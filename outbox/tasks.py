@@ -26,13 +26,13 @@ PRUNE_EVERY_SECONDS = 10.0
 HANDOVER_SECONDS = 5  # a successor that couldn't start by then isn't needed: beat sent another
 
 _stopping = threading.Event()
-_lingering: set[str] = set()
+_waking: set[str] = set()  # whose relays may be waiting here
 
 
 @shared_task(bind=True, name="outbox.relay", ignore_result=True, acks_late=False)
 def relay(self: "Task[..., None]", label: str) -> None:
     """Publish the service's outbox for a while. Errors are logged; beat sends the next one."""
-    _lingering.add(label)
+    _waking.add(label)
     try:
         ended = relaying.run(
             tables.of(label),
@@ -63,8 +63,8 @@ def prune(label: str) -> None:
 @worker_shutting_down.connect
 def _stop(**_: Any) -> None:
     _stopping.set()
-    for label in _lingering:
-        streams.connect().nudge(label, relaying.STOP)
+    for label in _waking:
+        streams.connect().nudge(label)
 
 
 def beat_schedule(labels: Iterable[str]) -> dict[str, dict[str, Any]]:

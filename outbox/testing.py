@@ -27,7 +27,7 @@ class _Service:
     floor: int = 0
     partitions: int | None = None
     streams: dict[int, list[tuple[str, bytes]]] = field(default_factory=dict)
-    nudges: list[str] = field(default_factory=list)
+    nudged: bool = False
     confirmed: dict[str, dict[int, int]] = field(default_factory=dict)
     confirmed_at: dict[str, datetime] = field(default_factory=dict)
     leases: dict[str, float] = field(default_factory=dict)
@@ -73,6 +73,7 @@ class MemoryStreams:
         rows: Sequence[tuple[int, int, str]] = (),
         snapshot: str = "",
         origin: str = "",
+        floor: int = 0,
     ) -> None:
         with self._changed:
             held = self._services[label]
@@ -82,17 +83,12 @@ class MemoryStreams:
             for partition in sorted(held.tops):
                 if partition not in held.streams:
                     raise StreamDamaged(_stream(label, partition), foreign=False)
-            tops = {}
             for row, partition, body in rows:
-                entry_id = f"{tick}-{row}"
-                stream = held.streams.setdefault(partition, [])
-                if not stream or order(entry_id) > order(stream[-1][0]):
-                    stream.append((entry_id, body.encode()))
-                elif not any(entry_id == present for present, _ in stream):
-                    raise StreamDamaged(_stream(label, partition), foreign=True)
-                tops[partition] = entry_id
+                _add(label, held, partition, f"{tick}-{row}", body)
+            if not expected:
+                held.floor = max(held.floor, floor)
             held.at, held.partitions = at, self.partitions
-            held.tops.update(tops)
+            held.tops.update((partition, f"{tick}-{row}") for row, partition, _ in rows)
             if snapshot:
                 held.complete, held.snapshot, held.origin = tick, snapshot, origin
             self._changed.notify_all()
@@ -107,17 +103,17 @@ class MemoryStreams:
                 held.complete = 0
                 held.tops.clear()
 
-    def wait_nudge(self, label: str, *, timeout_seconds: float) -> str:
+    def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._services[label].nudges, timeout_seconds)
-            nudges = self._services[label].nudges
-            return nudges.pop(0) if nudges else ""
+            held = self._services[label]
+            nudged = self._changed.wait_for(lambda: held.nudged, timeout_seconds)
+            held.nudged = False
+            return nudged
 
-    def nudge(self, label: str, word: str = "go") -> bool:
+    def nudge(self, label: str) -> bool:
         with self._changed:
-            if word != "go" or not self._services[label].nudges:
-                self._services[label].nudges.append(word)
-                self._changed.notify_all()
+            self._services[label].nudged = True
+            self._changed.notify_all()
         return True
 
     def add_foreign(self, label: str, partition: int, entry_id: str, body: bytes) -> None:
@@ -161,17 +157,17 @@ class MemoryStreams:
         with self._changed:
             self._services[label].confirmed.pop(subscriber, None)
 
-    def heartbeat(self, label: str, member: str, *, lease_seconds: float) -> list[str]:
+    def heartbeat(self, group: str, member: str, *, lease_seconds: float) -> list[str]:
         with self._changed:
-            leases, now = self._services[label].leases, time.monotonic()
+            leases, now = self._services[group].leases, time.monotonic()
             for ended in [name for name, end in leases.items() if end <= now]:
                 del leases[ended]
             leases[member] = now + lease_seconds
             return sorted(leases)
 
-    def leave(self, label: str, member: str) -> None:
+    def leave(self, group: str, member: str) -> None:
         with self._changed:
-            self._services[label].leases.pop(member, None)
+            self._services[group].leases.pop(member, None)
 
     def prune(self, label: str, *, floor: int) -> None:
         with self._changed:
@@ -205,6 +201,14 @@ class MemoryStreams:
                 f"the streams have {held.partitions} partitions and OUTBOX_PARTITIONS is "
                 f"{self.partitions}"
             )
+
+
+def _add(label: str, held: _Service, partition: int, entry_id: str, body: str) -> None:
+    stream = held.streams.setdefault(partition, [])
+    if not stream or order(entry_id) > order(stream[-1][0]):
+        stream.append((entry_id, body.encode()))
+    elif not any(entry_id == present for present, _ in stream):
+        raise StreamDamaged(_stream(label, partition), foreign=True)
 
 
 def _cursor(held: _Service) -> Cursor:

@@ -73,6 +73,8 @@ class Ticks:
             f"FROM {tick} t LEFT JOIN {tick} p ON p.id = t.prev "
         )
         self._first_sql = f"SELECT min(id) FROM {tick}"  # noqa: S608
+        state = quote(tables.state._meta.db_table)
+        self._floor_sql = f"SELECT value::bigint FROM {state} WHERE name = 'floor'"  # noqa: S608
         self._last_sql = f"SELECT max(id) FROM {tick}"  # noqa: S608
         self._mending_sql = f"SELECT prev FROM {tick} WHERE id > %s ORDER BY id LIMIT 1"  # noqa: S608
         self._mend_sql = (
@@ -82,6 +84,9 @@ class Ticks:
         self._unseen_sql = (
             f"SELECT e.id, e.body FROM {event} e WHERE NOT pg_visible_in_snapshot("  # noqa: S608
             f"e.xid, (SELECT snapshot FROM {tick} WHERE id = %s)) ORDER BY e.id"
+        )
+        self._seen_sql = (
+            f"SELECT id FROM {event} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"  # noqa: S608
         )
         self._overtaken_sql = (
             f"SELECT EXISTS (SELECT FROM {event} "  # noqa: S608
@@ -129,6 +134,12 @@ class Ticks:
                 (oldest,) = cursor.fetchone()
         return int(oldest)
 
+    def floor(self) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._floor_sql)
+            found = cursor.fetchone()
+        return int(found[0]) if found else 0
+
     def last(self) -> int:
         """The newest tick."""
         with self._connection.cursor() as cursor:
@@ -155,6 +166,11 @@ class Ticks:
         with self._connection.cursor() as cursor:
             cursor.execute(self._unseen_sql, [self.last()])
             return list(cursor.fetchall())
+
+    def seen_by(self, snapshot: str) -> set[int]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._seen_sql, [snapshot])
+            return {row for (row,) in cursor.fetchall()}
 
     def overtaken(self) -> bool:
         """Whether rows or ticks bear transaction ids that this server has yet to give."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 ROLE_PASSWORD = "for-tests"
+SLOW = {"acceptance", "faults"}
 WITH_DATABASES = {"integration", "contracts"}
 UNIT_SECONDS = 15  # one takes milliseconds; the rest is for a machine that is busy
 
@@ -44,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         _give_databases(item)
         if _tier_of(item.path) == "unit":
             _keep_small(item)
+    # What takes minutes begins first, so that the other worker isn't left waiting for it.
+    items.sort(key=lambda item: _tier_of(item.path) not in SLOW)
 
 
 def _parts(path: Path) -> tuple[str, ...]:

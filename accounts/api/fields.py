@@ -52,6 +52,9 @@ class InstantField(serializers.DateTimeField):
 class YesNoField(serializers.ChoiceField):
     """A boolean that an HTML form can leave out: a missing checkbox would read as false."""
 
+    # DRF's message quotes the input, which may hold what UTF-8 can't write.
+    default_error_messages = {"invalid_choice": "Give true or false."}
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=[(True, "Yes"), (False, "No")], **kwargs)
 

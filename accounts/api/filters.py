@@ -1,11 +1,29 @@
 """What a list of users can be narrowed by."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django_filters import fields
 
 from .. import queries
+
+
+class InstantField(fields.IsoDateTimeField):  # type: ignore[misc]
+    """A time in UTC: PostgreSQL refuses other offsets from 16 hours on, which Python knows."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        at: datetime | None = super().to_python(value)
+        try:
+            return at and at.astimezone(UTC)
+        except OverflowError as exc:
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from exc
+
+
+class InstantFilter(django_filters.IsoDateTimeFilter):  # type: ignore[misc]
+    field_class = InstantField
 
 
 class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
@@ -16,8 +34,8 @@ class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
         empty_value=None,
         label="Is active",
     )
-    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_after = InstantFilter(field_name="created_at", lookup_expr="gte")
+    created_before = InstantFilter(field_name="created_at", lookup_expr="lt")
 
     def by_email(self, users: QuerySet[Any], _name: str, email: str) -> QuerySet[Any]:
         return queries.with_email(users, email)

@@ -20,7 +20,13 @@ from ..domain.commands import RegisterUser, UpdateUser
 from ..domain.errors import StaffOnly
 from ..domain.state import UserState
 from ..handlers import register_user, update_user
-from .access import RegisterOrAuthenticated, caller, require_visible
+from .access import (
+    RegisterOrAuthenticated,
+    authority_over,
+    caller,
+    has_staff_authority,
+    require_visible,
+)
 from .filters import UserFilter
 from .preconditions import etag, expected_version
 from .serializers import HistorySerializer, RegistrationSerializer, UserSerializer
@@ -57,7 +63,7 @@ class UserList(ListAPIView[Any]):
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        if "credit_limit" in serializer.validated_data and not caller(request).is_staff:
+        if "credit_limit" in serializer.validated_data and not has_staff_authority(request):
             raise StaffOnly("credit_limit")
         user = register_user(RegisterUser(**serializer.validated_data))
         location = reverse("user-detail", [user.id], request=request)
@@ -88,14 +94,14 @@ class UserDetail(GenericAPIView[Any]):
         return self._update(request, user_id, partial=True)
 
     def _update(self, request: Request, user_id: UUID, *, partial: bool) -> Response:
-        require_visible(request, user_id)
+        by_staff = authority_over(request, user_id)
         serializer = self.get_serializer(data=request.data, partial=partial)
         serializer.is_valid(raise_exception=True)
         changes = dict(serializer.validated_data)
         command = UpdateUser(
             user_id=user_id,
             expected_version=expected_version(request, changes.pop("version", None)),
-            by_staff=caller(request).is_staff,
+            by_staff=by_staff,
             **changes,
         )
         user = update_user(command)

@@ -20,6 +20,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   psql --quiet --dbname postgres --output /dev/null --command \
     "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'standby'"
   rm -rf "$PGDATA" "$PGDATA.copy"
+  install -d -m 755 "$(dirname "$PGDATA")" # pg_basebackup would close it to the server's user
   pg_basebackup --pgdata "$PGDATA.copy" --wal-method stream --checkpoint fast \
     --create-slot --slot standby --write-recovery-conf
   mv "$PGDATA.copy" "$PGDATA"

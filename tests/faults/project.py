@@ -13,6 +13,7 @@ import redis
 
 from config.stack.postgres import Postgres
 from config.stack.valkey import Valkey
+from outbox.streams import order
 from tests.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,7 +106,7 @@ class Project:
             return False
         positions = dict(self.ask("SELECT partition, entry FROM shop_position"))
         return all(
-            positions.get(int(name[1:]), "0-0") == top
+            order(positions.get(int(name[1:]), "0-0")) >= order(top)
             for name, top in cursor.items()
             if name[0] == "p" and name[1:].isdigit()
         )

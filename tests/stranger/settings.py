@@ -18,6 +18,7 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 OUTBOX_STREAMS_URL = os.environ["STRANGER_STREAMS_URL"]
+OUTBOX_PARTITIONS = int(os.environ.get("STRANGER_PARTITIONS", "16"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

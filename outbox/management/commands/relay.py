@@ -3,7 +3,7 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from outbox import relay, streams, tables
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopping.set())
         if once:
-            relay.run(found, streams.connect(), stopping=stopping, linger_seconds=0.0)
+            self._publish_once(found, stopping, exclusive=not shared)
             return
         told = ""
         while not stopping.is_set():
@@ -39,6 +39,19 @@ class Command(BaseCommand):
                 self.stderr.write(f"{found.label}: {reason}; trying again each second")
                 told = reason
             stopping.wait(AGAIN_SECONDS)
+
+    def _publish_once(
+        self, found: tables.Tables, stopping: threading.Event, *, exclusive: bool
+    ) -> None:
+        ended = relay.run(
+            found,
+            streams.connect(),
+            stopping=stopping,
+            linger_seconds=0.0,
+            exclusive=exclusive,
+        )
+        if ended is relay.Ended.TAKEN:
+            raise CommandError(f"{found.label}: {ended.value}")
 
 
 def _relay(found: tables.Tables, stopping: threading.Event, *, exclusive: bool) -> str:

@@ -231,3 +231,10 @@ def test_one_who_may_only_look_changes_nothing(ada: UserState, client: Client) -
 def test_a_page_for_no_user_leads_back(admin_client: Client) -> None:
     for user_id in ("x", "0190a000-0000-7000-8000-000000000001"):
         assert admin_client.get(f"{LIST}{user_id}/change/", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize("lookup", ["password", "password__startswith", "password__regex"])
+def test_no_filter_asks_for_the_password_s_hash(
+    lookup: str, ada: UserState, admin_client: Client
+) -> None:
+    assert admin_client.get(LIST, {lookup: "md5"}).status_code == 400

@@ -130,6 +130,8 @@ def test_an_id_that_is_none_is_not_found(staff_api: APIClient, path: str, rest: 
         ({"is_active": "maybe"}, "is_active"),
         ({"created_after": "yesterday"}, "created_after"),
         ({"created_before": "2026-13-45"}, "created_before"),
+        ({"created_after": "0001-01-01T00:00:00+23:59"}, "created_after"),
+        ({"created_before": "9999-12-31T23:59:59-23:59"}, "created_before"),
         ({"email": "nul\0"}, "email"),
         ({"email": "x" * 300}, "email"),
     ],
@@ -163,3 +165,12 @@ def test_no_query_breaks_a_list(
 ) -> None:
     path = of(ada) + "history/" if rest else "/api/users/"
     assert staff_api.get(path, query).status_code in {200, 400, 404}
+
+
+@pytest.mark.parametrize("value", ["\ud800", "maybe", "", None, 2, [], {}])
+def test_an_answer_that_is_neither_yes_nor_no_is_named(
+    ada: UserState, staff_api: APIClient, value: Any
+) -> None:
+    raw = json.dumps({"is_active": value, "version": 1})  # ASCII: a lone surrogate has no UTF-8
+    response = staff_api.patch(of(ada), raw, content_type="application/json")
+    assert list(problem(response, 400, "validation")["errors"]) == ["is_active"]

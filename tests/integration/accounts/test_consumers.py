@@ -9,6 +9,7 @@ import pytest
 
 from accounts.consumers import CONSUMERS
 from accounts.domain.state import UserState
+from accounts.handlers import reannounce
 from accounts.inbound import MalformedOrder
 from accounts.models import OutboxEvent, Reservation, User
 from outbox.envelope import Envelope
@@ -76,5 +77,39 @@ def test_a_malformed_order_names_its_field_and_leaves_nothing(ada: UserState) ->
 
 
 def test_every_fact_of_an_order_has_its_place_in_the_table() -> None:
-    facts = ("placed", "confirmed", "rejected", "cancelled", "expired")
+    facts = ("placed", "confirmed", "rejected", "cancelled", "expired", "updated")
     assert set(CONSUMERS["credit"]) == {f"orders.order.{fact}.v1" for fact in facts}
+
+
+@pytest.mark.parametrize("status", ["PENDING", "CONFIRMED"])
+def test_an_order_told_once_more_gets_the_credit_that_it_lacks_once(
+    ada: UserState, status: str
+) -> None:
+    for _ in range(2):
+        hear("updated", ada.id, status=status)
+    assert User.objects.get().credit_reserved == Decimal("12.30")
+
+
+@pytest.mark.parametrize("status", ["CANCELLED", "EXPIRED", "REJECTED"])
+def test_an_ended_order_told_once_more_gives_back_what_it_holds(
+    ada: UserState, status: str
+) -> None:
+    hear("placed", ada.id)
+    hear("updated", ada.id, status=status)
+    assert User.objects.get().credit_reserved == 0
+
+
+def test_an_order_in_a_state_that_nobody_knows_is_malformed(ada: UserState) -> None:
+    with pytest.raises(MalformedOrder, match="status"):
+        hear("updated", ada.id, status="LOST")
+
+
+def test_users_are_told_once_more_in_batches_with_their_versions(ada: UserState) -> None:
+    last = reannounce(after="", limit=10)
+    assert (last, reannounce(after=last, limit=10)) == (str(ada.id), "")
+    told = published(OutboxEvent)[-1]
+    assert (told.type, told.subject, told.sequence) == (
+        "accounts.user.updated.v1",
+        str(ada.id),
+        ada.version,
+    )

@@ -8,9 +8,9 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
-from accounts.domain.commands import DeactivateUser
+from accounts.domain.commands import DeactivateUser, UpdateUser
 from accounts.domain.state import UserState
-from accounts.handlers import deactivate_user
+from accounts.handlers import deactivate_user, update_user
 from accounts.models import User
 
 from .conftest import PASSWORD, Register
@@ -56,7 +56,7 @@ def test_each_caller_may_do_what_the_matrix_says(
         "nobody": lambda: api,
         "stranger": lambda: as_user(register().id),
         "self": lambda: as_user(ada.id),
-        "staff": lambda: as_user(uuid4(), staff=True),
+        "staff": lambda: as_user(register(is_staff=True).id, staff=True),
     }
     response = REQUESTS[request_name](clients[who](), of(ada))
     assert response.status_code == status, response.content
@@ -149,3 +149,30 @@ def test_registering_has_a_rate_of_its_own(api: APIClient, monkeypatch: Any) -> 
     assert int(response["Retry-After"]) > 0
     login = {"email": "ada@example.com", "password": PASSWORD}
     assert [api.post("/api/token/", login).status_code for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.django_db(transaction=True)  # refusals raise out of the handler's transaction
+@pytest.mark.parametrize(
+    ("let_go", "wish", "slug"),
+    [
+        ({"is_active": False}, {"is_active": True}, "user-inactive"),
+        ({"is_staff": False}, {"credit_limit": "9.00"}, "staff-only"),
+    ],
+)
+def test_somebody_let_go_changes_nothing_as_staff_while_the_token_lasts(
+    let_go: dict[str, bool],
+    wish: dict[str, Any],
+    slug: str,
+    ada: UserState,
+    register: Register,
+    as_user: Callable[..., APIClient],
+) -> None:
+    former = register(is_staff=True)
+    client = as_user(former.id, staff=True)
+    update_user(UpdateUser(user_id=former.id, expected_version=1, by_staff=True, **let_go))
+
+    problem(client.patch(of(former), wish | {"version": 2}), 403, slug)
+    problem(client.patch(of(ada), CHANGE), 404, "not-found")
+    rich = NEW | {"email": "rich@example.com", "credit_limit": "9.00"}
+    problem(client.post("/api/users/", rich), 403, "staff-only")
+    assert sorted(User.objects.values_list("version", flat=True)) == [1, 2]

@@ -172,6 +172,7 @@ def test_a_list_is_cut_into_pages_newest_first(register: Register, staff_api: AP
         ({"search": "ad"}, ["Ada"]),
         ({"search": "gone@"}, ["Gone"]),
         ({"created_after": "2999-01-01T00:00:00Z"}, []),
+        ({"created_after": "2999-01-01T00:00:00+23:59"}, []),
         ({"created_before": "2999-01-01T00:00:00Z", "search": "ada"}, ["Ada"]),
     ],
 )

@@ -342,9 +342,15 @@ class TestList:
             "status=EATEN", "status=%00", "user_id=1", "user_id=%00",
             "total_min=NaN", "total_min=1e999999", "total_max=x", "total_min=1.005",
             "total_max=-Infinity", "placed_after=yesterday", "placed_before=%00",
-            "placed_after=99999-01-01T00:00:00Z",
+            "placed_after=99999-01-01T00:00:00Z", "placed_after=0001-01-01T00:00:00%2B23:59",
+            "placed_before=9999-12-31T23:59:59-23:59",
         ):  # fmt: skip
             problem(ada_api.get(f"/api/orders/?{query}"), 400, "validation")
+
+    def test_a_time_may_have_any_offset(self, place: Place, ada_api: APIClient) -> None:
+        order = place()
+        project()
+        assert ids(ada_api, placed_after="2024-01-01T00:00:00+23:59") == [str(order.id)]
 
     def test_a_cursor_of_nonsense_is_no_server_error(self, ada_api: APIClient) -> None:
         for cursor in ("x", "cD1hYmM=", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OQ=="):

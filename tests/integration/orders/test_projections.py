@@ -88,6 +88,20 @@ def test_in_whatever_order_events_come_the_latest_is_shown(place: Place) -> None
         assert (row.status, row.version) == ("CANCELLED", 3)
 
 
+def test_orders_told_once_more_rebuild_a_lost_view(place: Place) -> None:
+    confirmed, placed = place(), place()
+    handlers.confirm_order(ConfirmOrder(order_id=confirmed.id))
+    told_before = OutboxEvent.objects.count()
+    first = handlers.reannounce(after="", limit=1)
+    second = handlers.reannounce(after=first, limit=1)
+    assert handlers.reannounce(after=second, limit=1) == ""
+    assert {first, second} == {str(confirmed.id), str(placed.id)}
+    for envelope in published(OutboxEvent)[told_before:]:
+        deliver(envelope, consumer="order_view")
+    shown = dict(OrderView.objects.values_list("id", "status"))
+    assert shown == {confirmed.id: "CONFIRMED", placed.id: "PENDING"}
+
+
 def test_a_projection_announces_nothing(place: Place) -> None:
     place()
     before = OutboxEvent.objects.count()
@@ -113,12 +127,19 @@ def test_a_customer_event_that_comes_twice_or_late_changes_nothing() -> None:
     deliver(credit("reserved", 3, "40.00"), consumer="customer_view")
     for late in (
         user("registered", 1, name="Old"),
-        user("updated", 3, name="Old"),
+        user("updated", 2, name="Old"),
         credit("reserved", 2, "10.00"),
         credit("released", 3, "0.00"),
     ):
         deliver(late, consumer="customer_view")
     assert customer() == ("Ada", 40, True, 3)
+
+
+def test_a_customer_that_is_told_once_more_mends_a_damaged_row() -> None:
+    deliver(user("registered", 1), consumer="customer_view")
+    CustomerView.objects.update(name="Damaged")
+    deliver(user("updated", 1), consumer="customer_view")
+    assert customer() == ("Ada", 0, True, 1)
 
 
 def test_credit_of_a_customer_nobody_knows_waits_for_the_customer() -> None:

@@ -96,7 +96,7 @@ def test_every_consumer_lists_every_public_type_of_its_producers() -> None:
     }
     orders = {
         f"orders.order.{fact}.v1"
-        for fact in ("placed", "confirmed", "rejected", "cancelled", "expired")
+        for fact in ("placed", "confirmed", "rejected", "cancelled", "expired", "updated")
     }
     assert set(consumers.CONSUMERS["saga"]) == accounts
     assert set(consumers.CONSUMERS["customer_view"]) == accounts

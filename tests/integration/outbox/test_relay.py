@@ -194,15 +194,18 @@ def test_services_do_not_keep_each_others_relays_out(shop, streams):
 def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
     ended: list[Ended] = []
 
+    stopping = threading.Event()
+
     def work() -> None:
-        ended.append(run(shop, streams, stopping=threading.Event()))
+        ended.append(run(shop, streams, stopping=stopping))
         connections.close_all()
 
     working = threading.Thread(target=work)
     working.start()
     record("a", 1)
     eventually(lambda: all_arrived(streams, shop), within_seconds=10, what="the event")
-    streams.nudge(shop.label, relaying.STOP)
+    stopping.set()
+    streams.nudge(shop.label)
     working.join(10)
     assert ended == [Ended.STOPPED]
 

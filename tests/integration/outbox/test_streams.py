@@ -179,28 +179,29 @@ def test_only_one_nudge_waits(place):
     streams, _ = place
     assert streams.nudge("shop")
     assert streams.nudge("shop")
-    assert streams.wait_nudge("shop", timeout_seconds=1) == "go"
-    assert streams.wait_nudge("shop", timeout_seconds=0.01) == ""
-
-
-def test_a_word_that_is_no_nudge_is_not_dropped_for_one_that_waits(place):
-    streams, _ = place
-    streams.nudge("shop")
-    streams.nudge("shop", "stop")
-    told = [streams.wait_nudge("shop", timeout_seconds=1) for _ in range(2)]
-    assert told == ["go", "stop"]
+    assert streams.wait_nudge("shop", timeout_seconds=1)
+    assert not streams.wait_nudge("shop", timeout_seconds=0.01)
 
 
 def test_a_nudge_wakes_who_waits(place):
     streams, _ = place
-    woken: list[str] = []
+    woken: list[bool] = []
     waiting = threading.Thread(
         target=lambda: woken.append(streams.wait_nudge("shop", timeout_seconds=10))
     )
     waiting.start()
-    streams.nudge("shop", "stop")
+    streams.nudge("shop")
     waiting.join(10)
-    assert woken == ["stop"]
+    assert woken == [True]
+
+
+def test_a_server_that_lost_everything_learns_the_floor_with_the_first_entries(place):
+    streams, faults = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")], floor=4)
+    assert streams.cursor("shop").floor == 4
+    faults.flush()
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")], floor=4)
+    assert streams.cursor("shop").floor == 4
 
 
 def test_a_reader_that_waits_gets_what_is_published_meanwhile(place):

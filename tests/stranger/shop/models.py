@@ -1,12 +1,28 @@
-"""An aggregate that changes, the outbox's tables, and a ledger of what was applied."""
+"""An aggregate that changes, the outbox's tables, and a ledger of what was applied.
+
+Items also hold money, which moves between them and never grows: by their own books (Item,
+Journal) and by what the consumer made of their events (Applied, Balance).
+"""
 
 from django.db import models
+from django.db.models.expressions import Func
+from django.db.models.functions import Now
 
 from outbox import models as outbox
 
 
 class Item(models.Model):  # noqa: DJ008
     version = models.PositiveIntegerField(default=0)
+    balance = models.BigIntegerField(default=0)
+
+
+class Journal(models.Model):  # noqa: DJ008
+    """What was committed, beside the outbox, whose rows are pruned."""
+
+    event = models.UUIDField()
+    key = models.TextField()
+    sequence = models.PositiveIntegerField()
+    amount = models.BigIntegerField()
 
 
 class Unrelated(models.Model):  # noqa: DJ008
@@ -16,12 +32,26 @@ class Unrelated(models.Model):  # noqa: DJ008
 
 
 class Applied(models.Model):  # noqa: DJ008
-    """One effect; its id is the order in which effects happened."""
+    """One effect: its id is the order in which effects happened, its session whose it was."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.UUIDField()
     key = models.TextField()
     sequence = models.PositiveIntegerField()
+    at = models.DateTimeField(db_default=Now())
+    session = models.IntegerField(db_default=Func(function="pg_backend_pid"))
+
+
+class Balance(models.Model):  # noqa: DJ008
+    """A view: each item's money, as its events tell."""
+
+    key = models.TextField(primary_key=True)
+    version = models.PositiveIntegerField()
+    amount = models.BigIntegerField()
+
+
+class Mended(models.Model):  # noqa: DJ008
+    """With a row in it, the consumer can apply poisoned events."""
 
 
 class OutboxEvent(outbox.AbstractOutboxEvent): ...

@@ -1,0 +1,35 @@
+"""Requests as this deployment reads them, behind WSGI and ASGI alike."""
+
+from typing import Any
+
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.utils.http import parse_header_parameters
+
+
+class _Utf8:
+    """Everything is UTF-8, as JSON and URLs are anyway.
+
+    Django would decode with whatever codec `charset` names: zlib or IDNA make it fail before
+    any error page, punycode makes it slow.
+    """
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        content_type = meta.get("CONTENT_TYPE", "")
+        self.content_type, self.content_params = parse_header_parameters(content_type)
+
+
+class Utf8WSGIRequest(_Utf8, WSGIRequest):
+    pass
+
+
+class Utf8ASGIRequest(_Utf8, ASGIRequest):
+    pass
+
+
+class Utf8WSGIHandler(WSGIHandler):
+    request_class = Utf8WSGIRequest
+
+
+class Utf8ASGIHandler(ASGIHandler):
+    request_class = Utf8ASGIRequest

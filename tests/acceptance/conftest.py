@@ -1,0 +1,67 @@
+"""One running stack per shape and session: its tests stay together on one worker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stacks import RunningStack, own_stack
+
+from .people import Customer, Shop, shop_at
+
+SHAPES = [
+    pytest.param(shape, marks=pytest.mark.xdist_group(f"stack-{shape}"))
+    for shape in ("monolith", "services")
+]
+
+
+SECONDS = 180  # of one test; the first of a shape starts its stack, on a machine that may be busy
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.shape("accounts", "orders"))
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+@pytest.fixture(scope="session", params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def stack(shape: str) -> Iterator[RunningStack]:
+    with own_stack(shape) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def shop(stack: RunningStack) -> Iterator[Shop]:
+    with shop_at(stack.status()["urls"]) as shop:
+        yield shop
+
+
+@pytest.fixture
+def ada(shop: Shop) -> Customer:
+    return shop.register(name="Ada")
+
+
+@pytest.fixture
+def bob(shop: Shop) -> Customer:
+    return shop.register(name="Bob")
+
+
+@pytest.fixture(scope="session")
+def staff(stack: RunningStack, shop: Shop) -> Customer:
+    """The one that the stack made."""
+    admin = stack.status()["admin"]
+    who = Customer(shop=shop, id="", email=admin["email"], password=admin["password"])
+    return who.log_in()
+
+
+@pytest.fixture(scope="session")
+def visitor(shop: Shop) -> Customer:
+    """For tests that only ask: registering somebody costs two slow hashes."""
+    return shop.register(name="Visitor")

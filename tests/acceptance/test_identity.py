@@ -1,0 +1,84 @@
+"""Tokens for customers, sessions for staff, and the pages that anybody may read."""
+
+import re
+
+import httpx
+import jwt
+import pytest
+
+from tests.stacks import RunningStack
+
+from .people import Customer, Shop, answered, is_problem
+
+SERVICES = ("accounts", "orders")
+
+
+def test_a_refresh_token_is_exchanged_for_new_tokens(shop: Shop, ada: Customer) -> None:
+    asked = {"refresh": ada.refresh}
+    tokens = answered(shop.accounts.post("/api/token/refresh/", json=asked), 200)
+    assert tokens["access"] != ada.access
+    ada.access = tokens["access"]
+    assert ada.place("1.00")["user_id"] == ada.id
+
+
+def test_a_wrong_password_gets_no_token(shop: Shop, ada: Customer) -> None:
+    asked = {"email": ada.email, "password": "another-passphrase-43"}
+    answer = shop.accounts.post("/api/token/", json=asked)
+    is_problem(answer, 401)
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_published_key_verifies_what_orders_accepts(shop: Shop, ada: Customer) -> None:
+    keys = jwt.PyJWKSet.from_dict(answered(shop.accounts.get("/.well-known/jwks.json"), 200))
+    key = keys[jwt.get_unverified_header(ada.access)["kid"]]
+    claims = jwt.decode(ada.access, key, algorithms=["ES256"], issuer="accounts")
+    assert (claims["sub"], claims["staff"]) == (ada.id, False)
+    assert ada.place("1.00")["user_id"] == ada.id
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_staff_log_in_to_the_back_office_and_use_the_api_with_that_session(
+    stack: RunningStack, shop: Shop, ada: Customer, service: str
+) -> None:
+    order = ada.place("1.00")
+    own = {"accounts": f"/api/users/{ada.id}/", "orders": f"/api/orders/{order['id']}/"}[service]
+    with httpx.Client(base_url=shop.of(service).base_url, follow_redirects=True) as browser:
+        is_problem(browser.get(own), 401)
+        log_in(browser, stack.status()["admin"])
+        assert "Site administration" in browser.get("/admin/").text
+        assert browser.get(own).status_code == 200
+        # A session alone changes nothing: another site could have sent the request.
+        is_problem(browser.post("/api/orders/" if service == "orders" else "/api/users/"), 403)
+
+
+def log_in(browser: httpx.Client, admin: dict[str, str]) -> None:
+    page = browser.get("/admin/login/?next=/admin/")
+    assert page.status_code == 200
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+    assert found
+    form = {
+        "csrfmiddlewaretoken": found[1],
+        "username": admin["email"],
+        "password": admin["password"],
+        "next": "/admin/",
+    }
+    assert browser.post("/admin/login/", data=form).url.path == "/admin/"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_documents_answer_to_anybody(shop: Shop, service: str) -> None:
+    schema = shop.of(service).get("/api/schema/", headers={"Accept": "application/json"})
+    assert schema.json()["openapi"].startswith("3.")
+    docs = shop.of(service).get("/api/docs/")
+    assert docs.status_code == 200
+    scripts = re.findall(r'src="([^"]+)"', docs.text)
+    assert scripts
+    for script in scripts:  # served by us, with DEBUG off
+        assert shop.of(service).get(script).status_code == 200, script
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_health_is_told_to_anybody(shop: Shop, service: str) -> None:
+    assert answered(shop.of(service).get("/healthz/live"), 200) == {"status": "live"}
+    told = answered(shop.of(service).get("/healthz/ready"), 200)
+    assert told["status"] == told["streams"] == "ready"

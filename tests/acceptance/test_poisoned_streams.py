@@ -1,0 +1,164 @@
+"""Somebody writes nonsense into the streams: it is parked, and everything else flows on."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+import redis
+
+from outbox.partitions import partition_of
+from tests.stacks import RunningStack
+
+from .people import Customer, soon
+
+PARTITIONS = 16
+PRODUCERS = ("accounts", "orders")
+
+
+def event(type_: str) -> bytes:
+    """An event that would pass, were its type known."""
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": str(uuid4()),
+            "source": "/" + type_.partition(".")[0],
+            "type": type_,
+            "subject": str(uuid4()),
+            "time": datetime.now(UTC).isoformat(),
+            "partitionkey": str(uuid4()),
+            "sequence": 1,
+            "data": {},
+        }
+    ).encode()
+
+
+def poison(producer: str) -> list[dict[bytes, bytes]]:
+    known = {"accounts": "accounts.credit.reserved", "orders": "orders.order.placed"}[producer]
+    return [
+        {b"event": b"\xff\x00 this is not JSON {"},
+        {b"event": b'{"specversion": "1.0"}'},
+        {b"event": event(f"{producer}.thing.happened.v1")},
+        {b"event": event(f"{known}.v2")},
+        {b"event": event(f"{known}.v1")},  # known, and its data is empty
+        {b"other": b"field"},
+    ]
+
+
+@pytest.fixture
+def streams(stack: RunningStack) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(stack.status()["streams"]) as client:
+        yield client
+
+
+@pytest.fixture
+def nothing_parked(stack: RunningStack) -> Iterator[None]:
+    """Before, and afterwards again: poison is nothing that a replay could mend."""
+    yield
+    for service in ("accounts", "orders"):
+        with stack.database(service) as ask:
+            ask(f"DELETE FROM {service}_parkedevent")  # noqa: S608
+
+
+def test_what_is_no_known_event_is_parked_and_every_order_still_ends(
+    stack: RunningStack, ada: Customer, bob: Customer, streams: redis.Redis, nothing_parked: None
+) -> None:
+    for customer in (ada, bob):
+        customer.sees("CONFIRMED", customer.place("1.00"), within_seconds=10)
+    is_quiet(stack)
+    poisoned = [(kind, partition_of(ada.id, partitions=PARTITIONS)) for kind in poison("accounts")]
+    for fields, partition in poisoned:
+        streams.xadd(key("accounts", partition), fields)
+    # The next event of the partition takes the reader past them.
+    placed = [(ada, ada.place("0.50")), (bob, bob.place("0.50"))]
+    assert all_confirmed(placed)
+    expected = {"saga": len(poisoned), "customer_view": len(poisoned)}
+    soon(
+        lambda: stack.parked() == {"credit": 0, "order_view": 0, **expected},
+        "what is no known event is parked, and nothing else",
+        within_seconds=30,
+    )
+    assert "UnknownEventType" in stack.manage("parked", service=deployment(stack, "orders"))
+    assert [float(customer.reserved()) for customer in (ada, bob)] == [1.5, 1.5]
+
+
+def test_nonsense_in_every_stream_stops_nobody(
+    stack: RunningStack, ada: Customer, streams: redis.Redis, nothing_parked: None
+) -> None:
+    """No relay added it. It is parked, or passed over once the owner has published beyond it;
+    it is never applied, and nothing of the owner's is touched."""
+    is_quiet(stack)
+    added = {
+        producer: {
+            streams.xadd(key(producer, partition), poison(producer)[0]).decode()
+            for partition in range(PARTITIONS)
+        }
+        for producer in PRODUCERS
+    }
+    placed: list[tuple[Customer, dict[str, str]]] = []
+    touched: set[int] = set()
+    while len(touched) < PARTITIONS:
+        placed.append((ada, ada.place("0.50")))
+        touched.add(partition_of(placed[-1][1]["id"], partitions=PARTITIONS))
+        assert len(placed) < 500, "500 ids never met one of 16 partitions"
+    assert all_confirmed(placed)
+    is_quiet(stack)
+    for service, producer in [("accounts", "orders"), ("orders", "accounts")]:
+        with stack.database(service) as ask:
+            parked = {entry for (entry,) in ask(f"SELECT entry FROM {service}_parkedevent")}  # noqa: S608
+            own = added["orders"] if service == "orders" else set()  # order_view reads its own
+        assert parked <= added[producer] | own
+    assert float(ada.reserved()) == len(placed) / 2
+
+
+def all_confirmed(placed: list[tuple[Customer, dict[str, str]]]) -> bool:
+    # Each try of an event that fails costs its consumer a pause.
+    return all(
+        customer.sees("CONFIRMED", order, within_seconds=60)["status"] == "CONFIRMED"
+        for customer, order in placed
+    )
+
+
+def deployment(stack: RunningStack, service: str) -> str:
+    return "" if stack.status()["shape"] == "monolith" else service
+
+
+def test_later_events_of_a_parked_key_wait_behind_it_and_no_others(
+    stack: RunningStack, ada: Customer, bob: Customer, streams: redis.Redis, nothing_parked: None
+) -> None:
+    ada.sees("CONFIRMED", ada.place("1.00"), within_seconds=10)
+    is_quiet(stack)
+    newer = json.loads(event("accounts.user.updated.v2")) | {"partitionkey": ada.id}
+    partition = partition_of(ada.id, partitions=PARTITIONS)
+    streams.xadd(key("accounts", partition), {b"event": json.dumps(newer).encode()})
+
+    behind = ada.place("2.00")
+    other = bob.place("3.00")
+    bob.sees("CONFIRMED", other, within_seconds=10)
+    # The newer event, and behind it the credit that was reserved for her order.
+    soon(lambda: stack.parked()["saga"] == 2, "her reservation waits", within_seconds=30)
+    assert ada.look_at(behind)["status"] == "PENDING"
+
+    with stack.database("orders") as ask:  # as the release would that knows the newer type
+        [(consumers,)] = ask("SELECT count(DISTINCT consumer) FROM orders_parkedevent")
+        assert consumers == 2
+        ask("DELETE FROM orders_parkedevent WHERE type = 'accounts.user.updated.v2'")
+    stack.manage("parked", "retry", ada.id, service=deployment(stack, "orders"))
+    ada.sees("CONFIRMED", behind, within_seconds=10)
+    assert set(stack.parked().values()) == {0}
+
+
+def key(producer: str, partition: int) -> str:
+    return f"{{{producer}}}:events:{partition}"
+
+
+def is_quiet(stack: RunningStack) -> None:
+    def nothing_waits() -> bool:
+        return all(
+            service["outbox"]["unpublished"] == 0
+            and all(consumer["lag_events"] == 0 for consumer in service["consumers"].values())
+            for service in stack.flow().values()
+        )
+
+    soon(nothing_waits, "all is published and read", within_seconds=30)

@@ -1,0 +1,90 @@
+"""The walk through of the README does what it shows, in both shapes."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.stacks import RunningStack
+from tests.surroundings import CHECKOUT
+
+README = CHECKOUT / "README.md"
+FENCE = re.compile(r"^( *)```console *\n(.*?)^\1``` *$", re.MULTILINE | re.DOTALL)
+SHOWN = ("CONFIRMED", "REJECTED", "CANCELLED")
+
+
+def commands(block: str) -> str:
+    """What one types: the lines after `$ `, and what goes on after `\\` or behind `> `."""
+    typed: list[str] = []
+    goes_on = False
+    for line in block.splitlines():
+        text = line.strip()
+        if text.startswith("$ "):
+            typed.append(text.removeprefix("$ "))
+        elif goes_on or text.startswith("> "):
+            typed.append(text.removeprefix("> "))
+        else:
+            continue
+        goes_on = typed[-1].endswith("\\")
+    return "\n".join(typed)
+
+
+def walk_through(text: str) -> str:
+    """The commands of every section that speaks to ACCOUNTS or ORDERS, as one script."""
+    blocks = [
+        commands(block)
+        for section in re.split(r"(?m)^## ", text)
+        if re.search(r"\$\{?(ACCOUNTS|ORDERS)\b", section)
+        for _, block in FENCE.findall(section)
+    ]
+    return "\n".join(blocks)
+
+
+def test_the_walk_through_of_the_readme_works(stack: RunningStack) -> None:
+    if not README.exists():
+        pytest.skip("there is no README yet")
+    script = walk_through(README.read_text(encoding="utf-8"))
+    assert "curl" in script, "README.md has no console block that calls $ACCOUNTS or $ORDERS"
+    urls = stack.status()["urls"]
+    bash = shutil.which("bash")
+    assert bash
+    done = subprocess.run(
+        [bash, "-c", f"set -euo pipefail\n{script}"],
+        env={**stack.environment, "ACCOUNTS": urls["accounts"], "ORDERS": urls["orders"]},
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = f"{script}\n\n{done.stdout}"
+    assert done.returncode == 0, told
+    assert re.search(".*".join(SHOWN), done.stdout, re.DOTALL), told
+
+
+def test_a_block_is_read_as_it_would_be_typed() -> None:
+    text = """
+```console
+$ ./dev up
+```
+
+## A walk through
+
+1. In a list:
+
+   ```console
+   $ curl $ORDERS/api/ \\
+       -d '{"a": 1}'
+   {"id": "$ORDERS is no command here"}
+   $ TOKEN=$(curl "${ACCOUNTS}/api/token/" |
+   > jq -r .access)
+   ```
+"""
+    assert walk_through(text).splitlines() == [
+        "curl $ORDERS/api/ \\",
+        """-d '{"a": 1}'""",
+        'TOKEN=$(curl "${ACCOUNTS}/api/token/" |',
+        "jq -r .access)",
+    ]

@@ -1,0 +1,108 @@
+"""The services share streams and HTTP; neither can get at the other's data."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+from psycopg2.errors import InsufficientPrivilege
+
+from tests.stacks import RunningStack, everybody
+
+from .people import Customer, Shop, is_problem
+
+BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
+TABLES = {"accounts": "accounts.accounts_user", "orders": "orders.orders_orderview"}
+SNEAKY = (
+    "SELECT * FROM {table}",
+    "INSERT INTO {table} DEFAULT VALUES",
+    "DELETE FROM {table}",
+    "TRUNCATE {table}",
+    "SELECT 1 FROM {table} FOR UPDATE",
+    "CREATE TABLE {other}.mine ()",
+    "CREATE TABLE public.mine ()",
+    "SET ROLE {other}",
+    "ALTER ROLE {other} NOLOGIN",
+)
+services_only = pytest.mark.parametrize(
+    "shape",
+    [pytest.param("services", marks=pytest.mark.xdist_group("stack-services"))],
+    indirect=True,
+)
+
+
+@pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
+def test_permission_is_denied_across_schemas(stack: RunningStack, service: str, other: str) -> None:
+    with stack.database(service) as ask:
+        assert ask(f"SELECT count(*) >= 0 FROM {TABLES[service]}") == [(True,)]  # noqa: S608
+        for statement in SNEAKY:
+            refused(ask, statement.format(table=TABLES[other], other=other))
+
+
+@pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
+def test_permission_is_denied_on_the_replica_too(
+    stack: RunningStack, service: str, other: str
+) -> None:
+    with stack.database(service, replica=True) as ask:
+        assert ask(f"SELECT count(*) >= 0 FROM {TABLES[service]}") == [(True,)]  # noqa: S608
+        refused(ask, f"SELECT * FROM {TABLES[other]}")  # noqa: S608
+
+
+def refused(ask: Callable[..., Any], statement: str) -> None:
+    try:
+        ask(statement)
+    except InsufficientPrivilege:
+        return
+    except psycopg2.Error as error:
+        pytest.fail(f"{statement}: {error}")
+    pytest.fail(f"{statement}: done")
+
+
+@services_only
+@pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
+def test_no_process_of_a_service_knows_the_others_database(
+    stack: RunningStack, service: str, other: str
+) -> None:
+    status = stack.status()
+    secret = urlsplit(status["databases"][other]["primary"]).password
+    own = urlsplit(status["databases"][service]["primary"]).password
+    names = {name for name in stack.pids() if name.startswith(f"{service}-")}
+    assert names == {f"{service}-{kind}" for kind in ("web", "worker", "beat", "consumer")}
+    found = everybody({name: stack.pids()[name] for name in names})
+    assert len(found) > len(names)  # the web server's own workers are among them
+    for process in found:
+        told = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
+        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+        assert own
+        assert own in told
+        assert secret
+        assert secret not in told + words
+        assert f"{other.upper()}_DATABASE_URL" not in told
+
+
+@services_only
+@pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
+def test_a_service_has_nothing_of_the_other_installed(
+    stack: RunningStack, shop: Shop, ada: Customer, service: str, other: str
+) -> None:
+    asked = (
+        "from django.apps import apps; print([config.label for config in apps.get_app_configs()])"
+    )
+    told = stack.manage("shell", "--no-imports", "-c", asked, service=service)
+    assert repr(service) in told
+    assert repr(other) not in told
+    route = {"accounts": "/api/users/", "orders": "/api/orders/"}
+    client = shop.of(service)
+    assert client.get(route[service], headers=ada.bearer).status_code == 200
+    is_problem(client.get(route[other], headers=ada.bearer), 404)
+    paths = client.get("/api/schema/", headers={"Accept": "application/json"}).json()["paths"]
+    assert [path for path in paths if path.startswith(route[service])]
+    assert not [path for path in paths if path.startswith(route[other])]
+
+
+@services_only
+def test_the_services_listen_in_two_places(stack: RunningStack) -> None:
+    urls = stack.status()["urls"]
+    assert urls["accounts"] != urls["orders"]

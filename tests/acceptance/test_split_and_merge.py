@@ -1,0 +1,52 @@
+"""monolith → services → monolith: one data root, the same orders at every step."""
+
+import re
+
+import httpx
+
+from tests.stacks import SERVICES, RunningStack, own_stack
+
+from .people import Customer, shop_at
+from .test_identity import log_in
+
+STEPS = ["monolith", "services", "monolith"]
+
+
+def test_the_monolith_divides_and_grows_together_again() -> None:
+    with own_stack() as stack:
+        customer: Customer | None = None
+        placed: list[str] = []
+        for step, shape in enumerate(STEPS, start=1):
+            stack.up(shape)
+            status = stack.status()
+            assert status["shape"] == shape
+            is_migrated(stack, shape)
+            has_its_back_office(status)
+            with shop_at(status["urls"]) as shop:
+                # The token of the first step opens all later ones too.
+                customer = customer or shop.register(name="Ada")
+                customer.shop = shop
+                assert [order["id"] for order in customer.orders()] == placed
+                order = customer.place(f"{step}.00")
+                customer.sees("CONFIRMED", order, within_seconds=10)
+                placed.insert(0, order["id"])
+                assert customer.account()["credit_reserved"] == f"{sum(range(step + 1))}.00"
+                assert customer.log_in().look_at(order)["status"] == "CONFIRMED"
+            assert set(stack.parked().values()) == {0}
+            stack.down()
+
+
+def is_migrated(stack: RunningStack, shape: str) -> None:
+    for service in ("",) if shape == "monolith" else SERVICES:
+        assert "No migrations to apply" in stack.manage("migrate", service=service)
+        stack.manage("migrate", "--check", service=service)
+        shown = stack.manage("showmigrations", service=service)
+        assert "[X]" in shown
+        assert not re.search(r"\[ \]", shown)
+
+
+def has_its_back_office(status: dict[str, dict[str, str]]) -> None:
+    for url in set(status["urls"].values()):
+        with httpx.Client(base_url=url, follow_redirects=True) as browser:
+            log_in(browser, status["admin"])
+            assert browser.get("/admin/").status_code == 200

@@ -1,0 +1,114 @@
+"""The stack ends without a trace, and comes back with its data."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from config.stack.processes import Recorded, working_in
+from tests.stacks import CHECKOUT, RunningStack, everybody, own_stack, wait_gone
+
+from .people import Customer, shop_at, soon
+
+FIRST_ORDER_SECONDS = 10  # right after a start, relays and consumers may still be on their way
+
+
+def ctrl_c(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
+    foreground.send_signal(signal.SIGINT)
+    assert foreground.wait(60) == 0
+
+
+def down(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
+    stack.down()
+    assert foreground.wait(10) == 0
+
+
+def hang_up(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
+    foreground.send_signal(signal.SIGHUP)
+    foreground.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("shape", "end"), [("monolith", hang_up), ("monolith", down), ("services", ctrl_c)]
+)
+def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(
+    shape: str, end: Callable[[RunningStack, subprocess.Popen[str]], None]
+) -> None:
+    with own_stack() as stack:
+        with in_the_foreground(stack, shape) as foreground:
+            known, order = customer_with_an_order(stack)
+            running = [*everybody(stack.pids()), Recorded.of(foreground.pid)]
+            assert len(running) > 10
+            end(stack, foreground)
+        wait_gone(running)
+        assert at_home_in(stack.root) == []
+        assert "nothing is running" in stack.dev("down")
+
+        began = time.monotonic()
+        stack.up(shape)
+        print(f"the second start of {shape} took {time.monotonic() - began:.1f} s")  # noqa: T201
+        with shop_at(stack.status()["urls"]) as shop:
+            known.shop = shop
+            assert known.log_in().look_at(order)["status"] == "CONFIRMED"
+            known.sees("CONFIRMED", known.place("1.00"), within_seconds=FIRST_ORDER_SECONDS)
+
+
+@contextmanager
+def in_the_foreground(stack: RunningStack, shape: str) -> Iterator[subprocess.Popen[str]]:
+    """`./dev up` as in a terminal, ready."""
+    with (stack.root / "terminal").open("w") as terminal:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(CHECKOUT / "dev"),
+                "up",
+                *(["--services"] * (shape == "services")),
+            ],
+            cwd=CHECKOUT,
+            env=stack.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            soon(lambda: is_ready(stack, process), "Ctrl-C is announced", within_seconds=90)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+
+
+def is_ready(stack: RunningStack, process: subprocess.Popen[str]) -> bool:
+    assert process.poll() is None, f"it ended by itself; see {stack.log}"
+    return "Ctrl-C stops everything" in (stack.root / "terminal").read_text()
+
+
+def customer_with_an_order(stack: RunningStack) -> tuple[Customer, dict[str, str]]:
+    with shop_at(stack.status()["urls"]) as shop:
+        customer = shop.register(name="Ada")
+        order = customer.place("12.50")
+        customer.sees("CONFIRMED", order, within_seconds=FIRST_ORDER_SECONDS)
+        return customer, order
+
+
+def at_home_in(root: Path) -> list[int]:
+    """Servers that still work in a folder of this root, wherever its home is."""
+    from config.stack.owner import home_of
+
+    folders = [folder for folder in home_of(root).rglob("*") if folder.is_dir()]
+    programs = ("postgres", "valkey-server")
+    return [
+        pid
+        for folder in folders
+        if folder.name in ("data", "pg18")
+        for program in programs
+        for pid in working_in(folder, executable=program)
+    ]

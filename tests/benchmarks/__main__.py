@@ -1,0 +1,110 @@
+"""`./dev bench [--quick] [--json FILE] [--svg FILE] [--only NAME …]`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from config.stack.environment import CHECKOUT
+from config.stack.errors import StackError
+from tests.benchmarks import (
+    consumers,
+    end_to_end,
+    machine,
+    overhead,
+    page,
+    plot,
+    relay,
+    store,
+)
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.progress import Progress
+from tests.benchmarks.scale import SCALES, Scale
+
+ROOT: Final = CHECKOUT / ".local" / "bench"
+
+Part = Callable[[Ground, Scale, Progress], Any]
+# In this order: the last one starts a standby, which would take its share of what follows.
+PARTS: Final[dict[str, Part]] = {
+    "write_overhead": overhead.measure,
+    "event_store": store.measure,
+    "consumer": consumers.measure,
+    "relay": relay.measure,
+    "end_to_end": end_to_end.measure,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status: 0 when all was measured and nothing lost, duplicated or reordered."""
+    options = _parser().parse_args(arguments)
+    try:
+        results = run(SCALES[options.scale], options.only or list(PARTS), root=options.root)
+    except (StackError, machine.NotDurable, RuntimeError, AssertionError) as error:
+        sys.stderr.write(f"error: {error}; see {options.root / 'log'}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    sys.stdout.write(page.render(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.svg:
+        options.svg.write_text(plot.render(results))
+    return 1 if faults(results) else 0
+
+
+def run(scale: Scale, names: Sequence[str], *, root: Path) -> dict[str, Any]:
+    """Measure these parts on servers below `root`, which are gone afterwards."""
+    progress = Progress(sys.stderr)
+    ground = Ground(root)
+    finished = False
+    try:
+        progress.begin("servers", steps=1)
+        ground.start()
+        results: dict[str, Any] = {
+            "scale": scale.name,
+            "machine": machine.describe(ground),
+            "durability": machine.durability(ground),
+        }
+        for name, measure in PARTS.items():
+            if name in names:
+                before = machine.load_average()
+                results[name] = measure(ground, scale, progress)
+                results["machine"].setdefault("load_averages", {})[name] = before
+        finished = True
+        return results
+    finally:
+        progress.end()
+        ground.stop(keep_logs=not finished)
+
+
+def faults(results: dict[str, Any]) -> int:
+    """Events lost, duplicated or reordered, with and without a held transaction."""
+    found = results.get("end_to_end") or {}
+    runs = [found, found.get("held_transaction") or {}]
+    return sum(run.get(name, 0) for run in runs for name in ("lost", "duplicated", "reordered"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./dev bench",
+        allow_abbrev=False,
+        description="Measure the outbox on private servers, each figure beside its limit.",
+    )
+    scales = parser.add_mutually_exclusive_group()
+    scales.add_argument(
+        "--quick", dest="scale", action="store_const", const="quick", help="less than a minute"
+    )
+    scales.add_argument("--scale", choices=SCALES, default="full", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also as one JSON object")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also as a plot")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}"
+    )
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

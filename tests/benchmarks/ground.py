@@ -1,0 +1,242 @@
+"""The servers of a run, its own, and the processes that it starts on them.
+
+Nothing here touches the developer's stack: another data root, other ports, erased at both ends.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import redis
+
+from config.placement.provision import dsn_for, provision
+from config.stack import commands
+from config.stack.applications import processes_of
+from config.stack.credentials import ADMIN_EMAIL, Credentials
+from config.stack.environment import CHECKOUT, DATABASE, PYTHON, Stack, for_process
+from config.stack.ports import KeptPorts
+from config.stack.servers import Servers
+from config.stack.shapes import SERVICES, SHAPES
+from tests.waiting import eventually
+
+PROJECT_DATABASE = "bench"
+PROJECT = "tests.benchmarks.project"
+SHAPE = SHAPES["services"]
+STOP_SECONDS = 15.0
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+class Ground:
+    """Private servers with two databases: the application's, and the small project's in which
+    relay and consumers are measured alone."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.servers = Servers(root)
+        self.redis: Any = None
+        self.broker_url = ""
+        self._processes: list[subprocess.Popen[Any]] = []
+        self._made: set[str] = set()
+
+    def start(self) -> None:
+        commands.clean(self.root)
+        self.servers.start(standby=False, ring=0)
+        # End to end is measured by the server's own clock: when did this transaction commit?
+        self.query("ALTER SYSTEM SET track_commit_timestamp = on")
+        self.query(f"CREATE DATABASE {PROJECT_DATABASE}")
+        self.servers.postgres.stop()
+        self.servers.postgres.start()
+        self.redis = redis.Redis.from_url(self.servers.addresses.streams_url)
+        self.broker_url = self.servers.addresses.streams_url.removesuffix("/0") + "/1"
+
+    def stop(self, *, keep_logs: bool) -> None:
+        """End all; what was measured on is deleted, unless somebody has to look into it."""
+        self.end_processes()
+        if self.redis is not None:
+            self.redis.close()
+        self.servers.stop()
+        if not keep_logs:
+            commands.clean(self.root)
+
+    # -- databases -----------------------------------------------------------------------
+
+    @property
+    def project_dsn(self) -> str:
+        return dsn_for(self.servers.postgres.dsn, database=PROJECT_DATABASE)
+
+    @property
+    def application_dsn(self) -> str:
+        """The superuser's, on the application's database."""
+        return dsn_for(self.servers.postgres.dsn, database=DATABASE)
+
+    @property
+    def stack(self) -> Stack:
+        kept = KeptPorts(self.root / "ports.json")
+        return Stack(
+            root=self.root,
+            addresses=self.servers.addresses,
+            credentials=Credentials.of(self.root),
+            web_ports={deployment.web: kept.known(deployment.web) for deployment in SHAPE},
+        )
+
+    def need_project(self) -> dict[str, str]:
+        """Make the small project's tables, once; the environment of its processes."""
+        environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "DJANGO_SETTINGS_MODULE": f"{PROJECT}.settings",
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+            "BENCH_DATABASE_URL": self.project_dsn,
+            "BENCH_STREAMS_URL": self.servers.addresses.streams_url,
+            "BENCH_BROKER_URL": self.broker_url,
+        }
+        if "project" not in self._made:
+            self._made.add("project")
+            self.run("migrate", environment, "-m", "django", "migrate", "--run-syncdb")
+        return environment
+
+    def need_application(self) -> dict[str, dict[str, str]]:
+        """Make the services' schemas, once; the variables of each deployment."""
+        ports = KeptPorts(self.root / "ports.json")
+        if "application" not in self._made:
+            for deployment in SHAPE:
+                ports.claim(deployment.web)
+        stack = self.stack
+        variables = {d.service: stack.variables(d, SHAPE) for d in SHAPE}
+        if "application" not in self._made:
+            self._made.add("application")
+            self._prepare(stack, variables)
+        return {
+            service: {**for_process(given, kind="bench"), "PYTHONPATH": str(CHECKOUT)}
+            for service, given in variables.items()
+        }
+
+    def _prepare(self, stack: Stack, variables: Mapping[str, Mapping[str, str]]) -> None:
+        provision(
+            stack.addresses.admin_dsn,
+            database=DATABASE,
+            services={name: stack.credentials.role_password(name) for name in SERVICES},
+        )
+        password = str(stack.credentials.admin_password_file)
+        preparing = [
+            self.spawn(
+                f"prepare-{service}",
+                for_process(given, kind="prepare"),
+                *("-m", "config.stack.prepare", ADMIN_EMAIL, password),
+            )
+            for service, given in variables.items()
+        ]
+        for process in preparing:
+            self._finish(process)
+
+    def query(self, statement: str, *values: Any, dsn: str = "") -> list[tuple[Any, ...]]:
+        """One statement as superuser, in autocommit; its rows."""
+        with self.session(dsn or self.servers.postgres.dsn) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def session(self, dsn: str) -> Iterator[Any]:
+        with closing(psycopg2.connect(dsn)) as connection:
+            yield connection
+
+    def calm(self) -> None:
+        """Nothing left over from what was done before: no dirty pages, a short append-only file."""
+        self.query("CHECKPOINT")
+        self._wait_rewritten()  # one that the server began by itself
+        self.redis.bgrewriteaof()
+        self._wait_rewritten()
+
+    def _wait_rewritten(self) -> None:
+        eventually(self._is_rewritten, within_seconds=60, what="append-only file rewritten")
+
+    def _is_rewritten(self) -> bool:
+        told: Any = self.redis.info("persistence")
+        return not (told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"])
+
+    # -- processes -----------------------------------------------------------------------
+
+    def spawn(
+        self, name: str, environment: Mapping[str, str], *arguments: str, piped: bool = False
+    ) -> subprocess.Popen[Any]:
+        """Start Python with these arguments; it dies with us. Its words go to its log."""
+        folder = self.root / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [PYTHON, "-W", "ignore", *arguments],
+                cwd=CHECKOUT,
+                env=dict(environment),
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else log,
+                stderr=log,
+                text=piped,
+                start_new_session=True,  # Ctrl-C is for us; we end them
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
+            )
+        self._processes.append(process)
+        return process
+
+    def run(self, name: str, environment: Mapping[str, str], *arguments: str) -> None:
+        """The same, to its end. Raises RuntimeError when it fails."""
+        self._finish(self.spawn(name, environment, *arguments))
+
+    def ask(self, module: str, environment: Mapping[str, str], **question: Any) -> Any:
+        """Run a module of this package in a process of its own: question and answer are JSON."""
+        process = self.spawn(
+            module, environment, "-m", f"{__package__}.{module}", json.dumps(question), piped=True
+        )
+        text, _ = process.communicate()
+        self._finish(process)
+        return json.loads(text)
+
+    def spawn_application(self) -> None:
+        """Start every process of both deployments, as `./dev up --services` does."""
+        stack = self.stack
+        for deployment in SHAPE:
+            for spec in processes_of(
+                deployment,
+                url=stack.url(deployment),
+                variables=stack.variables(deployment, SHAPE),
+            ):
+                self.spawn(spec.name, spec.environment, *spec.command[1:])
+
+    def end(self, *processes: subprocess.Popen[Any]) -> None:
+        """Ask them to end, and see to it."""
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.send_signal(signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if process in self._processes:
+                self._processes.remove(process)
+
+    def end_processes(self) -> None:
+        self.end(*self._processes)
+
+    def _finish(self, process: subprocess.Popen[Any]) -> None:
+        status = process.wait()
+        self._processes.remove(process)
+        if status:
+            raise RuntimeError(f"{process.args} failed; its words are in its log")
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,56 @@
+"""What the figures were measured on, and what the servers promise about disks."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.ground import Ground
+
+SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
+WANTED = {"fsync": "on", "synchronous_commit": "on", "appendonly": "yes", "appendfsync": "everysec"}
+
+
+class NotDurable(Exception):
+    """A server that promises less than the figures are claimed for."""
+
+
+def describe(ground: Ground) -> dict[str, Any]:
+    info: Any = ground.redis.info("server")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count() or 1,
+        "memory_gb": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "postgresql": str(ground.query("SHOW server_version")[0][0]),
+        "valkey": str(info.get("valkey_version") or info["redis_version"]),
+        "load_average": load_average(),
+    }
+
+
+def load_average() -> float:
+    """Of the last minute: whoever else is at work on this machine is in it."""
+    return round(os.getloadavg()[0], 2)
+
+
+def durability(ground: Ground) -> dict[str, str]:
+    """The settings, as the servers themselves tell them. Raises NotDurable."""
+    found = {name: str(ground.query(f"SHOW {name}")[0][0]) for name in SETTINGS}
+    told: Any = ground.redis.config_get("append*")
+    found |= {name: str(told[name]) for name in ("appendonly", "appendfsync")}
+    for name, wanted in WANTED.items():
+        if found[name] != wanted:
+            raise NotDurable(f"{name} is {found[name]}; the figures are for {wanted}")
+    return found
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if sys.platform == "linux" and info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,125 @@
+"""The results on one page of text: each figure beside its limit, and what is wanted of it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+WIDTH = 92
+
+
+def render(results: Mapping[str, Any]) -> str:
+    parts: list[Iterator[str]] = [_heading(results)]
+    for name, write in PARTS.items():
+        if results.get(name):
+            parts.append(write(results[name]))
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def _heading(results: Mapping[str, Any]) -> Iterator[str]:
+    machine, promises = results["machine"], results["durability"]
+    yield (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB,"
+        f" {machine['system']}, Python {machine['python']}"
+    )
+    yield f"PostgreSQL {machine['postgresql']}, Valkey {machine['valkey']}"
+    yield ", ".join(f"{name} {value}" for name, value in promises.items())
+    yield f"scale {results['scale']}, load average before {machine['load_average']}"
+
+
+def _title(text: str, *columns: str) -> Iterator[str]:
+    yield ""
+    yield f"{text:<44}" + "".join(f"{column:>16}" for column in columns)
+    yield "─" * WIDTH
+
+
+def _line(text: str, *cells: str) -> str:
+    return f"{text:<44}" + "".join(f"{cell:>16}" for cell in cells)
+
+
+def _relay(found: list[Mapping[str, Any]]) -> Iterator[str]:
+    yield from _title("Relay (Celery task)", "events/s", "raw XADD/s", "ratio")
+    for one in found:
+        name = f"{one['backlog']:,} waiting"
+        if one["retained"]:
+            name += f" behind {one['retained']:,}"
+        if one["held_transaction"]:
+            name += ", one held"
+        yield _line(
+            name,
+            f"{one['events_per_second']:,}",
+            f"{one['limit_events_per_second']:,}",
+            f"{one['ratio']:.2f}",
+        )
+
+
+def _end_to_end(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("End to end, commit to commit", "p50 ms", "p95 ms", "p99 ms")
+    for name, one in (("", found), (", one held", found.get("held_transaction"))):
+        if one:
+            yield _line(
+                f"{one['offered_per_second']} events/s offered{name}",
+                *(f"{one[f'p{rank}_ms']:.1f}" for rank in (50, 95, 99)),
+            )
+            yield (
+                f"  {one['events']:,} events at {one['achieved_per_second']:.0f}/s,"
+                f" longest {one['max_ms']:.0f} ms; lost {one['lost']},"
+                f" duplicated {one['duplicated']}, reordered {one['reordered']};"
+                f" {one['cores_busy']} cores busy"
+            )
+
+
+def _consumer(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("Consumer (one process)", "events/s", "× classic", "× raw XADD")
+    classic, raw = found["classic_events_per_second"], found["limit_events_per_second"]
+    ways = {
+        "classic: inbox row, update_or_create": classic,
+        "update_or_create in our transaction": found["orm_events_per_second"],
+        "single handler, one upsert an event": found["single_events_per_second"],
+        "two processes of it": found["two_processes_events_per_second"],
+        "batch handler, one upsert a run": found["batch_events_per_second"],
+        "raw XADD": raw,
+    }
+    for name, value in ways.items():
+        yield _line(name, f"{value:,}", f"{value / classic:.1f}", f"{value / raw:.2f}")
+
+
+def _write_overhead(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("Write overhead of the outbox row", "with, ms", "without, ms", "ratio")
+    for one in found["runs"]:
+        yield _line(
+            f"{KINDS[one['transaction']]}, {one['clients']} at once",
+            f"{one['outbox_ms']:.2f}",
+            f"{one['bare_ms']:.2f}",
+            f"{one['ratio']:.2f}",
+        )
+
+
+KINDS = {
+    "place_order": "place an order",
+    "one_insert": "one INSERT, by the ORM",
+    "one_insert_sql": "one INSERT, by pgbench",
+}
+
+
+def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("Event store", "events/s", "limit/s", "ratio")
+    yield _line(
+        f"append, {found['writers']} writers (limit: INSERT)",
+        f"{found['appends_per_second']:,}",
+        f"{found['limit_inserts_per_second']:,}",
+        f"{found['appends_ratio']:.2f}",
+    )
+    yield _line(
+        f"replay of {found['events']:,} (limit: fetch)",
+        f"{found['replay_events_per_second']:,}",
+        f"{found['limit_fetch_events_per_second']:,}",
+        f"{found['replay_ratio']:.2f}",
+    )
+
+
+PARTS = {
+    "relay": _relay,
+    "end_to_end": _end_to_end,
+    "consumer": _consumer,
+    "write_overhead": _write_overhead,
+    "event_store": _event_store,
+}

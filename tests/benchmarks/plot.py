@@ -1,0 +1,175 @@
+"""The results as one SVG, written by hand: bars beside their limits, and latencies by rank."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import escape
+
+WIDTH, ROW, LEFT, RIGHT = 860, 22, 300, 110
+OURS, LIMIT, HELD, INK, FAINT = "#2563eb", "#cbd5e1", "#d97706", "#1f2937", "#6b7280"
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """A whole document; parts that weren't measured are left out."""
+    body: list[str] = []
+    top = 20
+    for name, draw in PANELS.items():
+        if results.get(name):
+            lines, height = draw(results[name], top)
+            body += lines
+            top += height + 24
+    machine = results["machine"]
+    body.append(
+        _text(
+            20,
+            top,
+            f"{machine['cpu']}, {machine['cores']} cores; PostgreSQL {machine['postgresql']},"
+            f" Valkey {machine['valkey']}; synchronous_commit on, AOF everysec",
+            colour=FAINT,
+        )
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + 20}"'
+        f' viewBox="0 0 {WIDTH} {top + 20}" font-family="system-ui, sans-serif" font-size="13">\n'
+        f'<rect width="{WIDTH}" height="{top + 20}" fill="#ffffff"/>\n'
+        + "\n".join(body)
+        + "\n</svg>\n"
+    )
+
+
+Row = tuple[str, float, float, str]  # name, figure, limit, what is written beside
+
+
+def _bars(title: str, rows: Sequence[Row], top: int) -> tuple[list[str], int]:
+    widest = max(max(figure, limit) for _, figure, limit, _ in rows) or 1.0
+    scale = (WIDTH - LEFT - RIGHT) / widest
+    drawn = [_text(20, top + 6, title, weight="bold")]
+    for number, (name, figure, limit, beside) in enumerate(rows):
+        y = top + 18 + number * ROW
+        drawn.append(_text(LEFT - 8, y + 13, name, anchor="end"))
+        drawn.append(_box(LEFT, y, limit * scale, ROW - 4, LIMIT))
+        drawn.append(_box(LEFT, y + 4, figure * scale, ROW - 12, OURS))
+        drawn.append(_text(LEFT + max(figure, limit) * scale + 6, y + 13, beside, colour=FAINT))
+    return drawn, 18 + len(rows) * ROW
+
+
+def _relay(found: Sequence[Mapping[str, Any]], top: int) -> tuple[list[str], int]:
+    rows = [
+        (
+            _name_of(one),
+            float(one["events_per_second"]),
+            float(one["limit_events_per_second"]),
+            f"{one['events_per_second'] / 1000:.0f}k/s  {one['ratio']:.2f}×",
+        )
+        for one in found
+    ]
+    return _bars("Relay, events a second (grey: raw pipelined XADD)", rows, top)
+
+
+def _name_of(one: Mapping[str, Any]) -> str:
+    behind = f" behind {_short(one['retained'])}" if one["retained"] else ""
+    return f"{_short(one['backlog'])} waiting{behind}{', one held' * one['held_transaction']}"
+
+
+def _short(number: int) -> str:
+    for size, letter in ((1_000_000, "M"), (1000, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(number)
+
+
+def _end_to_end(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
+    """Latency by rank: how many of a hundred events took at most so long."""
+    height = 150
+    curves = [(found["percentiles_ms"], OURS, "")]
+    if held := found.get("held_transaction"):
+        curves.append((held["percentiles_ms"], HELD, "with a transaction held open"))
+    longest = max(max(values[:99]) for values, _, _ in curves) or 1.0
+    across, floor = WIDTH - LEFT - RIGHT, top + 24 + height
+    title = (
+        f"End to end at {found['offered_per_second']} events/s: ms from commit to commit, by rank"
+    )
+    drawn = [_text(20, top + 6, title, weight="bold")]
+    for rank in (0, 25, 50, 75, 99):
+        x = LEFT + across * rank / 99
+        drawn.append(_path([(x, top + 24), (x, floor)], LIMIT, 1))
+        drawn.append(_text(x, floor + 16, f"p{rank}", anchor="middle", colour=FAINT))
+    drawn += [
+        _text(LEFT - 8, floor - share * height + 4, f"{longest * share:.1f} ms", anchor="end")
+        for share in (0, 0.5, 1)
+    ]
+    for number, (values, colour, name) in enumerate(curves):
+        points = [
+            (LEFT + across * rank / 99, floor - height * min(value / longest, 1.0))
+            for rank, value in enumerate(values[:99], start=1)
+        ]
+        drawn.append(_path(points, colour, 2))
+        drawn.append(_text(20, top + 40 + number * 18, name, colour=colour))
+    return drawn, 24 + height + 20
+
+
+def _consumer(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
+    names = ("classic", "orm", "single", "two_processes", "batch")
+    titles = ("classic inbox", "update_or_create, ours", "single", "single, two processes", "batch")
+    rows = [
+        (
+            title,
+            float(found[f"{name}_events_per_second"]),
+            0.0,
+            f"{found[f'{name}_events_per_second']:,}/s",
+        )
+        for name, title in zip(names, titles, strict=True)
+    ]
+    return _bars("Consumer, events a second", rows, top)
+
+
+def _write_overhead(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
+    rows = [
+        (
+            f"{one['transaction'].replace('_', ' ')}, {one['clients']} at once",
+            float(one["ratio"]),
+            1.0,
+            f"{one['ratio']:.2f}×",
+        )
+        for one in found["runs"]
+    ]
+    return _bars("A transaction with its outbox row, in units of one without", rows, top)
+
+
+PANELS = {
+    "relay": _relay,
+    "end_to_end": _end_to_end,
+    "consumer": _consumer,
+    "write_overhead": _write_overhead,
+}
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    colour: str = INK,
+    weight: str = "normal",
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
+        f' font-weight="{weight}">{escape(text)}</text>'
+    )
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}" rx="2"'
+        f' fill="{colour}"/>'
+    )
+
+
+def _path(points: Sequence[tuple[float, float]], colour: str, width: int) -> str:
+    steps = " ".join(_steps(points))
+    return f'<path d="{steps}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> Iterator[str]:
+    for number, (x, y) in enumerate(points):
+        yield f"{'L' if number else 'M'}{x:.1f},{y:.1f}"

@@ -1,0 +1,64 @@
+"""One projection, four ways: a statement per event, a statement per run, and Django's
+update_or_create, with our positions here and with an inbox row in `consume_classic`."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+from psycopg2.extras import execute_values
+
+from outbox.consumer import Batched
+from outbox.envelope import Envelope
+
+from .models import Shown
+
+TYPE = "ledger.item.changed.v1"
+FIELDS = ("id", "name", "email", "credit_limit", "is_active", "version", "updated_at")
+
+SHOW = f"""
+INSERT INTO ledger_shown AS shown ({", ".join(FIELDS)}) VALUES %s
+ON CONFLICT (id) DO UPDATE
+   SET name = excluded.name, email = excluded.email, credit_limit = excluded.credit_limit,
+       is_active = excluded.is_active, version = excluded.version,
+       updated_at = excluded.updated_at
+ WHERE shown.version < excluded.version
+"""  # noqa: S608 - constants
+SHOW_ONE = SHOW.replace("%s", "(%s, %s, %s, %s, %s, %s, %s)")
+
+
+def row(envelope: Envelope) -> tuple[Any, ...]:
+    data = envelope.data
+    return (
+        data["id"],
+        data["name"],
+        data["email"],
+        Decimal(data["credit_limit"]),
+        data["is_active"],
+        data["version"],
+        data["updated_at"],
+    )
+
+
+def show(envelope: Envelope) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(SHOW_ONE, row(envelope))
+
+
+def show_all(envelopes: Sequence[Envelope]) -> None:
+    """The latest of each item: one statement may not touch a row twice."""
+    latest = {envelope.subject: row(envelope) for envelope in envelopes}
+    with connection.cursor() as cursor:
+        execute_values(cursor, SHOW, latest.values(), page_size=1000)
+
+
+def update_or_create(envelope: Envelope) -> None:
+    values = dict(zip(FIELDS, row(envelope), strict=True))
+    Shown.objects.update_or_create(id=values.pop("id"), defaults=values)
+
+
+CONSUMERS = {
+    "single": {TYPE: show},
+    "batch": {TYPE: Batched(show_all)},
+    "orm": {TYPE: update_or_create},
+}

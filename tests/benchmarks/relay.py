@@ -1,0 +1,160 @@
+"""How fast the relay's Celery task publishes a backlog, against raw pipelined XADDs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from celery import Celery
+
+from tests.benchmarks import backlog
+from tests.benchmarks.clock import wait_until
+from tests.benchmarks.figures import by_turns, middle, ratio
+from tests.benchmarks.ground import PROJECT, Ground
+from tests.benchmarks.progress import Progress
+from tests.benchmarks.project import BEGAN
+from tests.benchmarks.scale import Scale
+from tests.waiting import eventually
+
+LOOK_EVERY_SECONDS = 0.004
+LONG_SECONDS = 120.0
+
+
+def measure(ground: Ground, scale: Scale, progress: Progress) -> list[dict[str, Any]]:
+    """One figure for each backlog, then for each number of retained rows, without and with a
+    transaction held open that wrote to the outbox."""
+    cases = [(rows, 0, False) for rows in scale.backlogs]
+    cases += [
+        (scale.growth_backlog, rows, held) for rows in scale.retained for held in (False, True)
+    ]
+    progress.begin("relay", steps=len(cases))
+    environment = ground.need_project()
+    backlog.empty(ground)
+    with running_worker(ground, environment) as task:
+        found, in_table = [], 0
+        for rows, retained, held in cases:
+            progress.step(f"{rows:,} rows waiting behind {retained:,}{', one held' * held}")
+            if not retained or not found[-1]["retained"]:
+                backlog.empty(ground)
+                in_table = 0
+            if retained > in_table:
+                backlog.record(ground, retained - in_table)
+                in_table = retained
+                ground.query("VACUUM (ANALYZE) ledger_outboxevent", dsn=ground.project_dsn)
+            found.append(_case(ground, task, scale, rows=rows, retained=in_table, held=held))
+            in_table += rows
+    backlog.empty(ground)
+    return found
+
+
+def _case(
+    ground: Ground, task: "Task", scale: Scale, *, rows: int, retained: int, held: bool
+) -> dict[str, Any]:
+    sent = backlog.close_tick(ground)
+    with ground.session(ground.project_dsn) as holder:
+        if held:
+            _write_and_hold(holder)
+        backlog.record(ground, rows, rows_per_commit=100)
+        measured = by_turns(
+            scale.rounds if rows < 500_000 else min(scale.rounds, 3),
+            raw=lambda: backlog.raw_per_second(ground, rows, after=sent),
+            relay=lambda: task.events_per_second(rows, after=sent),
+        )
+        holder.rollback()
+    per_second, limit = middle(measured["relay"]), middle(measured["raw"])
+    return {
+        "backlog": rows,
+        "retained": retained,
+        "held_transaction": held,
+        "events_per_second": round(per_second),
+        "limit_events_per_second": round(limit),
+        "ratio": ratio(per_second, limit),
+        "rounds": {name: [round(value) for value in values] for name, values in measured.items()},
+    }
+
+
+def _write_and_hold(holder: Any) -> None:
+    with holder.cursor() as cursor:
+        cursor.execute("INSERT INTO ledger_outboxevent (partition, body) VALUES (0, '{}')")
+
+
+class Task:
+    """The relay's task, run by a worker process that waits for it."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._celery = Celery(broker=ground.broker_url)
+        self._celery.conf.task_ignore_result = True
+
+    def events_per_second(self, rows: int, *, after: backlog.Sent) -> float:
+        """From the task's start until the cursor tells that all was sent."""
+        ground = self._ground
+        backlog.rewind(ground, after)
+        ground.calm()
+        ground.redis.delete(backlog.NUDGE)
+        self._celery.send_task("outbox.relay", args=(backlog.LABEL,), queue=backlog.LABEL)
+        ended = self._wait_complete(after.tick)
+        began = self._began()
+        if (found := backlog.entries(ground)) != rows:
+            raise RuntimeError(f"the relay sent {found:,} of {rows:,} rows")
+        self.stop()
+        return rows / (ended - began)
+
+    def stop(self) -> None:
+        """As a worker that shuts down does; wait until it has let go."""
+        self._ground.redis.rpush(backlog.NUDGE, "stop")
+        eventually(self._is_idle, within_seconds=30, what="relay ended")
+
+    def _wait_complete(self, before: int) -> float:
+        """When the cursor was seen to be past that tick, and at its own end."""
+        seen = 0.0
+
+        def complete() -> bool:
+            nonlocal seen
+            at, tick = self._ground.redis.hmget(backlog.CURSOR, "at", "complete")
+            seen = time.time()
+            return int(tick or 0) > before and at == b"%s-%d" % (tick, backlog.WHOLE)
+
+        wait_until(
+            complete,
+            look_every_seconds=LOOK_EVERY_SECONDS,
+            within_seconds=LONG_SECONDS,
+            what="backlog sent (see worker.log)",
+        )
+        return seen
+
+    def _began(self) -> float:
+        with redis.Redis.from_url(self._ground.broker_url) as broker:
+            return float(broker.get(BEGAN))  # type: ignore[arg-type]
+
+    def _is_idle(self) -> bool:
+        [(locks,)] = self._ground.query(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+            dsn=self._ground.project_dsn,
+        )
+        return locks == 0 and not self._ground.redis.llen(backlog.NUDGE)
+
+    def close(self) -> None:
+        self._celery.close()
+
+
+@contextmanager
+def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task]:
+    """A worker with the options of the stack's, which has run the task once."""
+    worker = ground.spawn(
+        "worker",
+        environment,
+        *("-m", "celery", "--quiet", "--app", f"{PROJECT}.celery", "worker", "--pool", "threads"),
+        *("--concurrency", "8", "--queues", backlog.LABEL, "--without-mingle"),
+        *("--without-gossip",),
+    )
+    task = Task(ground)
+    try:
+        sent = backlog.close_tick(ground)
+        backlog.record(ground, 100)
+        task.events_per_second(100, after=sent)
+        yield task
+    finally:
+        ground.end(worker)
+        task.close()

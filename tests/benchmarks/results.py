@@ -1,0 +1,48 @@
+"""The fields that the JSON object promises; a run may tell more."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "machine": ("cpu", "cores", "memory_gb", "load_average"),
+    "durability": ("fsync", "synchronous_commit"),
+    "relay": (
+        "backlog",
+        "retained",
+        "held_transaction",
+        "events_per_second",
+        "limit_events_per_second",
+        "ratio",
+    ),
+    "end_to_end": (
+        "offered_per_second",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+        "lost",
+        "duplicated",
+        "reordered",
+    ),
+    "consumer": (
+        "single_events_per_second",
+        "batch_events_per_second",
+        "classic_events_per_second",
+    ),
+    "write_overhead": ("bare_ms", "outbox_ms", "ratio"),
+    "event_store": ("appends_per_second", "replay_events_per_second"),
+}
+
+
+def missing(results: Mapping[str, Any]) -> list[str]:
+    """What a whole run would have told and this one doesn't."""
+    return [
+        f"{part}.{field}"
+        for part, fields in FIELDS.items()
+        for one in _each(results.get(part))
+        for field in fields
+        if field not in one
+    ]
+
+
+def _each(part: Any) -> list[Mapping[str, Any]]:
+    return part if isinstance(part, list) else [part or {}]

@@ -1,0 +1,82 @@
+"""How much is measured: the whole, or enough to see that it works."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    name: str
+    rounds: int  # of each figure and its limit, by turns; the median counts
+    backlogs: tuple[int, ...]  # rows that the relay finds waiting
+    retained: tuple[int, ...]  # rows that it sent before, still in the table
+    growth_backlog: int  # rows that wait behind those
+    single_events: int  # what each way of consuming gets to apply
+    batch_events: int
+    classic_events: int
+    clients: tuple[int, ...]  # writers at once
+    slice_seconds: float  # of writing with the outbox row, then without, and so on
+    slices: int  # of each
+    store_writers: int
+    store_seconds: float
+    offered_per_second: int  # end to end
+    warm_seconds: float
+    load_seconds: float
+
+
+FULL: Final = Scale(
+    name="full",
+    rounds=5,
+    backlogs=(10_000, 100_000, 1_000_000),
+    retained=(10_000, 100_000, 1_000_000, 5_000_000),
+    growth_backlog=100_000,
+    single_events=20_000,
+    batch_events=100_000,
+    classic_events=4_000,
+    clients=(1, 8, 32),
+    slice_seconds=2.0,
+    slices=5,
+    store_writers=8,
+    store_seconds=3.0,
+    offered_per_second=500,
+    warm_seconds=5.0,
+    load_seconds=60.0,
+)
+QUICK: Final = Scale(
+    name="quick",
+    rounds=3,
+    backlogs=(10_000, 30_000),
+    retained=(10_000, 50_000),
+    growth_backlog=10_000,
+    single_events=1_500,
+    batch_events=8_000,
+    classic_events=400,
+    clients=(1, 8),
+    slice_seconds=0.2,
+    slices=3,
+    store_writers=8,
+    store_seconds=0.3,
+    offered_per_second=500,
+    warm_seconds=1.0,
+    load_seconds=4.0,
+)
+# Says nothing about speed: the tests of this package run it.
+TINY: Final = Scale(
+    name="tiny",
+    rounds=1,
+    backlogs=(200,),
+    retained=(200,),
+    growth_backlog=200,
+    single_events=50,
+    batch_events=50,
+    classic_events=20,
+    clients=(1, 2),
+    slice_seconds=0.05,
+    slices=1,
+    store_writers=2,
+    store_seconds=0.05,
+    offered_per_second=50,
+    warm_seconds=0.2,
+    load_seconds=0.5,
+)
+SCALES: Final = {scale.name: scale for scale in (FULL, QUICK, TINY)}

@@ -1,0 +1,45 @@
+"""The event store of orders: appends by several writers, and a replay of all it holds."""
+
+from typing import Any
+
+from tests.benchmarks.figures import middle, ratio
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.overhead import empty_orders
+from tests.benchmarks.progress import Progress
+from tests.benchmarks.scale import Scale
+
+
+def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
+    """Appends a second against plain INSERTs of the same rows; replay against a mere fetch."""
+    progress.begin("event_store", steps=1 + scale.rounds)
+    environment = ground.need_application()["orders"]
+    empty_orders(ground)
+    ground.calm()
+    progress.step(f"appending, {scale.store_writers} at once")
+    done = ground.ask(
+        "writers",
+        environment,
+        do="append",
+        clients=scale.store_writers,
+        slices=scale.rounds,
+        seconds=scale.store_seconds,
+    )
+    replays = []
+    for number in range(scale.rounds):
+        progress.step(f"replay {number + 1}")
+        replays.append(ground.ask("writers", environment, do="replay"))
+    appends = middle(done["with"]) / scale.store_seconds
+    inserts = middle(done["without"]) / scale.store_seconds
+    replayed = middle(one["replayed"] for one in replays)
+    fetched = middle(one["fetched"] for one in replays)
+    empty_orders(ground)
+    return {
+        "writers": scale.store_writers,
+        "appends_per_second": round(appends),
+        "limit_inserts_per_second": round(inserts),
+        "appends_ratio": ratio(appends, inserts),
+        "events": int(replays[0]["events"]),
+        "replay_events_per_second": round(replayed),
+        "limit_fetch_events_per_second": round(fetched),
+        "replay_ratio": ratio(replayed, fetched),
+    }

@@ -1,0 +1,191 @@
+"""Runs in a process of its own, with the environment of orders: transactions by forked clients,
+by turns with and without what is measured, and a replay of the event store."""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+Work = Callable[[bool], None]  # one transaction; with the outbox row, or without
+
+
+def main(question: dict[str, Any]) -> Any:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    import django
+
+    django.setup()
+    if question["do"] == "replay":
+        return replay()
+    work = {"place_order": place_order, "one_insert": one_insert, "append": append}
+    return by_clients(
+        work[question["do"]],
+        clients=question["clients"],
+        slices=question["slices"],
+        seconds=question["seconds"],
+    )
+
+
+def by_clients(
+    make: Callable[[], Work], *, clients: int, slices: int, seconds: float
+) -> dict[str, list[int]]:
+    """Transactions done in each slice of so many seconds, all clients together, by turns."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(clients)
+    counts = context.Array("l", 2 * slices, lock=False)
+    lock = context.Lock()
+    children = [
+        context.Process(target=_client, args=(make, barrier, counts, lock, slices, seconds))
+        for _ in range(clients)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    if any(child.exitcode for child in children):
+        raise RuntimeError("a client failed")
+    return {"with": list(counts[0::2]), "without": list(counts[1::2])}
+
+
+def _client(
+    make: Callable[[], Work], barrier: Any, counts: Any, lock: Any, slices: int, seconds: float
+) -> None:
+    work = make()
+    for recording in (True, False):  # warm: connection, statements, caches
+        for _ in range(5):
+            work(recording)
+    for number in range(2 * slices):
+        done = 0
+        barrier.wait()
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            work(number % 2 == 0)
+            done += 1
+        with lock:
+            counts[number] += done
+
+
+def place_order() -> Work:
+    """The real handler. Without: neither the envelope is built nor the row written."""
+    from uuid_utils.compat import uuid7
+
+    from orders import handlers
+    from orders.domain.commands import PlaceOrder
+    from orders.domain.lines import Line
+
+    lines = (
+        Line(sku="apple", quantity=3, unit_price=Decimal("0.50")),
+        Line(sku="pear", quantity=1, unit_price=Decimal("0.75")),
+    )
+    user = uuid7()
+    real = handlers.record, handlers.announce
+    patched = (lambda *_, **__: None,) * 2
+
+    def work(recording: bool) -> None:
+        handlers.record, handlers.announce = real if recording else patched  # type: ignore[assignment]
+        handlers.place_order(PlaceOrder(order_id=uuid7(), user_id=user, lines=lines))
+
+    return work
+
+
+def one_insert() -> Work:
+    """A transaction that does nothing but insert one row by the ORM."""
+    from django.db import transaction
+    from django.utils import timezone
+    from uuid_utils.compat import uuid7
+
+    from orders.models import OrderDeadline, OutboxEvent
+    from outbox.envelope import Envelope
+    from outbox.recorder import record
+
+    def work(recording: bool) -> None:
+        with transaction.atomic(using="default"):
+            row = OrderDeadline.objects.create(order_id=uuid7(), due_at=timezone.now())
+            if recording:
+                record(
+                    Envelope(
+                        type="orders.deadline.set.v1",
+                        subject=str(row.order_id),
+                        partitionkey=str(row.order_id),
+                        sequence=1,
+                        data={"id": str(row.order_id), "due_at": row.due_at.isoformat()},
+                        time=row.due_at,
+                    ),
+                    into=OutboxEvent,
+                )
+
+    return work
+
+
+def append() -> Work:
+    """Two events of a new order, each appended in a transaction of its own; as the limit a plain
+    INSERT of the same row on the same connection."""
+    from django.db import connection, transaction
+    from django.utils import timezone
+    from uuid_utils.compat import uuid7
+
+    from orders import event_store
+    from orders.domain.codec import encode
+    from orders.domain.events import OrderPlaced
+    from orders.domain.lines import Line
+    from orders.domain.metadata import Metadata
+    from orders.models import StoredEvent
+
+    lines = (Line(sku="apple", quantity=3, unit_price=Decimal("0.50")),)
+    metadata = Metadata()
+    insert = (
+        f"INSERT INTO {StoredEvent._meta.db_table}"  # noqa: S608
+        " (stream, version, type, schema_version, data, metadata) VALUES (%s, 1, %s, %s, %s, '{}')"
+    )
+
+    def work(storing: bool) -> None:
+        order = uuid7()
+        event = OrderPlaced(order_id=order, user_id=order, lines=lines, at=timezone.now())
+        with transaction.atomic(using="default"):
+            if storing:
+                event_store.append(order, expected_version=0, events=[event], metadata=metadata)
+            else:
+                encoded = encode(event)
+                values = [order, encoded.type, encoded.schema_version, json.dumps(encoded.data)]
+                with connection.cursor() as cursor:
+                    cursor.execute(insert, values)
+
+    return work
+
+
+def replay() -> dict[str, float]:
+    """Events a second: folded into orders as a rebuild does, and merely fetched."""
+    from django.db import connection
+
+    from orders import event_store
+    from orders.domain.order import evolve
+    from orders.models import StoredEvent
+
+    began = time.perf_counter()
+    orders: dict[Any, Any] = {}
+    number = 0
+    for row in StoredEvent.objects.order_by("id").iterator(chunk_size=2000):
+        orders[row.stream] = evolve(orders.get(row.stream), event_store.event_of(row))
+        number += 1
+    replayed = number / (time.perf_counter() - began)
+    began = time.perf_counter()
+    fetched = 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, stream, version, type, schema_version, data::text, metadata::text, xid,"  # noqa: S608
+            f" recorded_at FROM {StoredEvent._meta.db_table} ORDER BY id"
+        )
+        while rows := cursor.fetchmany(2000):
+            fetched += len(rows)
+    return {
+        "events": number,
+        "replayed": replayed,
+        "fetched": fetched / (time.perf_counter() - began),
+    }
+
+
+if __name__ == "__main__":
+    json.dump(main(json.loads(sys.argv[1])), sys.stdout)

@@ -1,0 +1,227 @@
+"""Customers who place and cancel orders over HTTP, and don't give up when a connection breaks."""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import UUID
+
+import httpx
+
+PASSWORD = "a-long-passphrase-42"
+LIMIT = Decimal("1000.00")  # what a new customer gets
+GIVE_UP_SECONDS = 60.0  # on one request; a killed web server is back in a few
+PAUSE_SECONDS = 0.05
+CANCEL_LATER = 25  # purchases of the same thread between an order and its cancelling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """One order to be placed under one Idempotency-Key, and whether it is to be cancelled."""
+
+    buyer: int
+    key: str
+    price: Decimal
+    cancel: str = ""  # at once | later
+
+    @property
+    def is_beyond_any_limit(self) -> bool:
+        return self.price > LIMIT
+
+
+def planned(*, orders: int, buyers: int, chance: random.Random) -> list[Purchase]:
+    """About a tenth is cancelled and a tenth beyond the limit; a fifth of the buyers run out of
+    credit on the way, so that what is confirmed depends on the order of events too."""
+    return [
+        Purchase(
+            buyer=(buyer := chance.randrange(buyers)),
+            key=f"{chance.getrandbits(128):032x}",
+            price=_price(chance, runs_out=buyer % 5 == 0, orders_each=orders // buyers),
+            cancel=chance.choices(["", "at once", "later"], [90, 5, 5])[0],
+        )
+        for _ in range(orders)
+    ]
+
+
+def _price(chance: random.Random, *, runs_out: bool, orders_each: int) -> Decimal:
+    if chance.random() < 0.1:
+        return LIMIT + Decimal(chance.randint(1, 100_000)) / 100
+    mean_cents = int(LIMIT * 100) // orders_each
+    longest = mean_cents * (6 if runs_out else 1)
+    return Decimal(chance.randint(1, longest)) / 100
+
+
+@dataclass
+class Told:
+    """What the application acknowledged, and how often the buyers had to insist."""
+
+    orders: dict[str, UUID] = field(default_factory=dict)  # by key
+    cancelled: set[UUID] = field(default_factory=set)
+    broken_connections: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+
+class Buyers:
+    """Threads that work off the plan, as long as they aren't held."""
+
+    def __init__(self, urls: dict[str, str], plan: Sequence[Purchase], *, buyers: int) -> None:
+        self._urls = urls
+        self._plan = deque(plan)
+        self.told = Told()
+        self._state = threading.Condition()
+        self._released = False
+        self._busy = 0
+        self._threads: list[threading.Thread] = []
+        self._given_up = threading.Event()
+        with httpx.Client(base_url=urls["accounts"], timeout=20) as client:
+            self._bearers = [_registered(client, number) for number in range(buyers)]
+
+    @contextmanager
+    def working(self, *, threads: int) -> Iterator[None]:
+        """Held at first; when the block ends they stop, whatever is left."""
+        self._threads = [
+            threading.Thread(target=self._work, name=f"buyer-{number}") for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._given_up.set()
+            self.go()
+            for thread in self._threads:
+                thread.join()
+
+    def go(self) -> None:
+        with self._state:
+            self._released = True
+            self._state.notify_all()
+
+    def hold(self) -> None:
+        """Return once no request is under way."""
+        with self._state:
+            self._released = False
+            self._state.wait_for(lambda: not self._busy, timeout=GIVE_UP_SECONDS)
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self.told.orders)
+
+    @property
+    def left(self) -> int:
+        """Orders that nobody has begun to place."""
+        return len(self._plan)
+
+    @property
+    def are_done(self) -> bool:
+        return not self._plan and all(not thread.is_alive() for thread in self._threads)
+
+    def latencies(self, *, seconds: float) -> list[float]:
+        """Work off the plan alone, one purchase after the other; how long each write took."""
+        measured: list[float] = []
+        deadline = time.monotonic() + seconds
+        with self._client() as client:
+            while self._plan and time.monotonic() < deadline:
+                purchase = self._plan.popleft()
+                began = time.perf_counter()
+                self._place(client, purchase)
+                measured.append(time.perf_counter() - began)
+        return measured
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self._urls["orders"], timeout=20)
+
+    def _work(self) -> None:
+        to_cancel: deque[tuple[Purchase, UUID]] = deque()
+        with self._client() as client:
+            while (self._plan or to_cancel) and not self._given_up.is_set():
+                with self._at_it():
+                    if self._plan:
+                        self._buy(client, to_cancel)
+                    else:
+                        self._cancel(client, *to_cancel.popleft())
+
+    @contextmanager
+    def _at_it(self) -> Iterator[None]:
+        with self._state:
+            self._state.wait_for(lambda: self._released)
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._busy -= 1
+                self._state.notify_all()
+
+    def _buy(self, client: httpx.Client, to_cancel: deque[tuple[Purchase, UUID]]) -> None:
+        try:
+            purchase = self._plan.popleft()
+        except IndexError:  # another thread took the last one
+            return
+        order = self._place(client, purchase)
+        if order and purchase.cancel == "at once":
+            self._cancel(client, purchase, order)
+        elif order and purchase.cancel:
+            to_cancel.append((purchase, order))
+        if len(to_cancel) > CANCEL_LATER:
+            self._cancel(client, *to_cancel.popleft())
+
+    def _place(self, client: httpx.Client, purchase: Purchase) -> UUID | None:
+        answer = self._insisted(
+            lambda: client.post(
+                "/api/orders/",
+                json={"lines": [{"sku": "tea", "quantity": 1, "unit_price": str(purchase.price)}]},
+                headers={**self._bearers[purchase.buyer], "Idempotency-Key": purchase.key},
+            ),
+            again_on="/problems/idempotency-in-flight",
+        )
+        if answer is None or answer.status_code != 201:
+            self._complain("placing", answer)
+            return None
+        order = UUID(answer.json()["id"])
+        self.told.orders[purchase.key] = order
+        return order
+
+    def _cancel(self, client: httpx.Client, purchase: Purchase, order: UUID) -> None:
+        answer = self._insisted(
+            lambda: client.post(
+                f"/api/orders/{order}/cancel/", headers=self._bearers[purchase.buyer]
+            ),
+            again_on="/problems/order-changed",
+        )
+        if answer is None or answer.status_code not in (200, 409):
+            self._complain("cancelling", answer)
+        elif answer.status_code == 200 or answer.json()["current_status"] == "CANCELLED":
+            self.told.cancelled.add(order)
+
+    def _insisted(
+        self, ask: Callable[[], httpx.Response], *, again_on: str
+    ) -> httpx.Response | None:
+        """The answer, however often it takes; None if none came for a long time."""
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                answer = ask()
+            except httpx.TransportError:
+                self.told.broken_connections += 1
+            else:
+                if answer.status_code != 409 or answer.json()["type"] != again_on:
+                    return answer
+            self._given_up.wait(PAUSE_SECONDS)
+        return None
+
+    def _complain(self, about: str, answer: httpx.Response | None) -> None:
+        told = f"{answer.status_code} {answer.text[:300]}" if answer is not None else "no answer"
+        self.told.complaints.append(f"{about}: {told}")
+
+
+def _registered(client: httpx.Client, number: int) -> dict[str, str]:
+    email = f"buyer-{number}@example.com"
+    who = {"name": f"Buyer {number}", "email": email, "password": PASSWORD}
+    client.post("/api/users/", json=who).raise_for_status()
+    tokens = client.post("/api/token/", json={"email": email, "password": PASSWORD})
+    return {"Authorization": f"Bearer {tokens.raise_for_status().json()['access']}"}

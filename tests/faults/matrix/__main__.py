@@ -1,0 +1,81 @@
+"""python -m tests.faults.matrix [--quick] [--seed N] [--only CELL …] [--without NAME] [--prove]"""
+
+import argparse
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from . import report
+from .cells import CELLS, FAULTS, NOTICED_BY, POINTS, Cell, chosen
+from .play import play
+from .stage import Stage, open_stage
+
+
+def main(arguments: Sequence[str]) -> int:
+    told = _parsed(arguments)
+    with open_stage() as stage:
+        if told.prove:
+            return _prove(stage, seed=told.seed)
+        cells = chosen(told.only, quick=told.quick)
+        return _run(stage, cells, seed=told.seed, without=told.without)
+
+
+def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
+    began = time.monotonic()
+    report.say(f"{len(cells)} cells, seed {seed}{without and f', without {without}'}")
+    results = []
+    for number, cell in enumerate(cells, start=1):
+        result = play(stage, cell, seed=seed, without=without)
+        results.append(result)
+        report.say(report.line(result, number=number, of=len(cells)))
+    seconds = time.monotonic() - began
+    report.say("", *report.matrix(results), "")
+    report.say(report.summary(results, seed=seed, seconds=seconds))
+    if len(results) == len(CELLS) and not without:
+        report.write(results, seed=seed, seconds=seconds)
+    return 1 if any(not result.green for result in results) else 0
+
+
+def _prove(stage: Stage, *, seed: int) -> int:
+    """Each safeguard's cells, with it and without it."""
+    unnoticed = 0
+    for name, cells in NOTICED_BY.items():
+        for cell in chosen(list(cells), quick=False):
+            whole = play(stage, cell, seed=seed)
+            damaged = play(stage, cell, seed=seed, without=name)
+            noticed = whole.green and not damaged.green
+            unnoticed += not noticed
+            report.say(report.proof(name, whole, damaged))
+    report.say(f"{unnoticed} removals went unnoticed" if unnoticed else "every removal was noticed")
+    return 1 if unnoticed else 0
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev faults", description="Every crash point crossed with every fault."
+    )
+    parser.add_argument("--quick", action="store_true", help="a fast subset")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), metavar="N")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="CELL", help="POINT/FAULT, POINT or FAULT"
+    )
+    parser.add_argument("--without", default="", choices=list(NOTICED_BY), metavar="SAFEGUARD")
+    parser.add_argument(
+        "--prove", action="store_true", help="remove each safeguard and see what notices"
+    )
+    told = parser.parse_args(arguments)
+    known = {*POINTS, *FAULTS, *(cell.name for cell in CELLS)}
+    if unknown := set(told.only) - known:
+        parser.error(f"no such cell: {', '.join(sorted(unknown))}")
+    return told
+
+
+if __name__ == "__main__":
+    # An interrupted run ends its servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

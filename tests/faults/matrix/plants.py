@@ -1,0 +1,151 @@
+"""Test-only wrappers around outbox's functions: crash points, shorter leases, a shifted clock.
+
+They are put in at the start of a process of a cell, and nowhere else.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from outbox import (
+    consumer,
+    membership,
+    parking,
+    reader,
+    recorder,
+    relay,
+    retention,
+    streams,
+    ticks,
+)
+from outbox.management.commands import relay as relay_command
+from tests.stranger.shop import consumers
+
+from .gate import Reach
+
+CHUNK_ROWS = 8
+BATCH_ENTRIES = 10
+PRUNED_ROWS = 40
+
+
+def hasten() -> None:
+    """Small chunks and batches, so that there is a between; short leases, so that they end."""
+    ticks.CHUNK_ROWS = CHUNK_ROWS
+    retention.BATCH_ROWS = PRUNED_ROWS
+    reader.Reader.__init__.__kwdefaults__["batch_entries"] = BATCH_ENTRIES
+    assert "'10s'" in relay.SESSION
+    relay.SESSION = relay.SESSION.replace("'10s'", "'3s'")
+    relay_command.AGAIN_SECONDS = 0.1
+    membership.LEASE_SECONDS = 1.0
+    reader.FROZEN_SECONDS = 2
+    reader.CONFIRM_SECONDS = 0.5
+    reader.LONGEST_PAUSE_SECONDS = 0.5
+    settings.OUTBOX_RETENTION_SECONDS = 0
+
+
+def shift_clock(reach: Reach, by_ms: int) -> None:
+    """The relay's clock, through its seam."""
+    relay.Relay = partial(
+        relay.Relay, clock_ms=lambda: ticks.clock_ms() + (reach.clock_ms or by_ms)
+    )
+
+
+def plant(point: str, reach: Reach) -> None:
+    PLANTS[point](reach)
+
+
+def _before(owner: Any, name: str, reach: Reach) -> None:
+    original = getattr(owner, name)
+
+    @wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        reach()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def _after(
+    owner: Any, name: str, reach: Reach, *, only_if: Callable[..., Any] = lambda *_, **__: True
+) -> None:
+    original = getattr(owner, name)
+
+    @wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if only_if(result, *args, **kwargs):
+            reach()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _before_handler(reach: Reach) -> None:
+    handlers = consumers.CONSUMERS["ledger"]
+    for type_, handler in list(handlers.items()):
+        owner = SimpleNamespace(handler=handler)
+        _before(owner, "handler", reach)
+        handlers[type_] = owner.handler
+
+
+def _after_positions(reach: Reach) -> None:
+    @contextmanager
+    def atomic(*, using: str) -> Iterator[None]:
+        with transaction.atomic(using=using):
+            yield
+        reach()
+
+    reader.transaction = SimpleNamespace(atomic=atomic)
+
+
+def _between_batches(reach: Reach) -> None:
+    # A round asks the time for its deadline, and again before each batch of rows.
+    asked = 0
+    raise_floor = retention._raise_floor
+
+    def begun(*args: Any) -> int:
+        nonlocal asked
+        asked = 0
+        return raise_floor(*args)
+
+    def monotonic() -> float:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            reach()
+        return 0.0
+
+    retention._raise_floor = begun
+    retention.time = SimpleNamespace(monotonic=monotonic)
+
+
+PLANTS: dict[str, Callable[[Reach], None]] = {
+    "after-row": lambda reach: _after(recorder, "record", reach),
+    "after-commit": lambda reach: _before(streams, "nudge", reach),
+    "after-tick": lambda reach: _after(
+        ticks.Ticks, "make", reach, only_if=lambda made, *_, **__: made
+    ),
+    "between-chunks": lambda reach: _after(
+        relay.Relay, "_send_chunk", reach, only_if=lambda _, *args: len(args[2]) == CHUNK_ROWS
+    ),
+    "after-entries": lambda reach: _after(
+        streams.Streams, "publish", reach, only_if=lambda *_, **told: told.get("rows")
+    ),
+    "after-read": lambda reach: _before(reader.Reader, "_take", reach),
+    "before-handler": _before_handler,
+    "mid-handler": lambda reach: _after(consumers, "apply", reach),
+    "before-positions": lambda reach: _after(consumer.Consumer, "handle_all", reach),
+    "after-positions": _after_positions,
+    "parking": lambda reach: _after(parking.Parking, "park", reach),
+    "replay": lambda reach: _after(consumer.Consumer, "handle", reach),
+    "after-floor": lambda reach: _after(
+        retention, "_raise_floor", reach, only_if=lambda floor, *_, **__: floor
+    ),
+    "between-batches": _between_batches,
+    "before-xtrim": lambda reach: _before(streams.Streams, "prune", reach),
+}

@@ -1,0 +1,102 @@
+"""What keeps the promises, taken away one at a time in every process of a cell, and the cells
+that are meant to notice.
+
+`tests/sabotage.py` does the same to the source, against single tests; here whole histories of
+real processes have to tell.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from outbox import inbox, parking, streams, ticks
+
+COMPARE = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
+ENTRY_ID = "local key, id = KEYS[ARGV[i] + 2], ARGV[6] .. '-' .. ARGV[i + 1]"
+TOP = "tops['p' .. ARGV[i]] = id"
+
+
+def remove(name: str) -> None:
+    SAFEGUARDS[name]()
+
+
+def _replaced_in_script(old: str, new: str) -> None:
+    assert streams.PUBLISH.count(old) == 1, old
+    streams.PUBLISH = streams.PUBLISH.replace(old, new)
+
+
+def _number_entries_by_the_server() -> None:
+    _replaced_in_script(ENTRY_ID, "local key, id = KEYS[ARGV[i] + 2], '*'")
+    _replaced_in_script(TOP, TOP.replace("= id", "= added"))
+
+
+def _publish_wherever_the_cursor_is() -> None:
+    _replaced_in_script(COMPARE, "")
+
+
+def _move_from_wherever_it_is() -> None:
+    def move(self: inbox.Inbox, moves: Mapping[int, tuple[str, str]]) -> None:
+        for partition, (_, entry) in moves.items():
+            self._rows.filter(partition=partition).update(entry=entry)
+
+    inbox.Inbox.move = move
+
+
+def _cut_by_row_id() -> None:
+    """A batch is what has a greater id than the batch before, instead of what its tick sees."""
+    make, rows = ticks.Ticks.make, ticks.Ticks.rows
+
+    def noting_the_top(self: ticks.Ticks) -> int | None:
+        made = make(self)
+        with self._connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS cut (tick bigint, top bigint)")
+            cursor.execute("INSERT INTO cut SELECT %s, max(id) FROM shop_outboxevent", [made])
+        return made
+
+    @contextmanager
+    def up_to_the_top(
+        self: ticks.Ticks, tick: ticks.Tick, *, after: int
+    ) -> Iterator[Iterator[list[ticks.Row]]]:
+        self._rows_sql = (
+            "BEGIN; DECLARE batch NO SCROLL CURSOR FOR "  # noqa: S608
+            "SELECT id, partition, body FROM shop_outboxevent WHERE id > %(after)s "
+            f"AND id > (SELECT coalesce(max(top), 0) FROM cut WHERE tick < {tick.id}) "
+            f"AND id <= (SELECT coalesce(max(top), 0) FROM cut WHERE tick = {tick.id}) "
+            "ORDER BY id; FETCH %(chunk)s FROM batch"
+        )
+        with rows(self, tick, after=after) as chunks:
+            yield chunks
+
+    ticks.Ticks.make = noting_the_top
+    ticks.Ticks.rows = up_to_the_top
+
+
+def _let_later_events_pass() -> None:
+    parking.Parking.keys = lambda *_: set()
+
+
+class _Falsy(str):
+    """Replay goes on behind a failed event without a key: this passes for one."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def _replay_past_errors() -> None:
+    replay = parking.Parking.replay
+
+    def undeterred(self, consumer, *, partition, key):
+        return replay(self, consumer, partition=partition, key=_Falsy(key))
+
+    parking.Parking.replay = undeterred
+
+
+SAFEGUARDS: dict[str, Callable[[], None]] = {
+    "deterministic-id": _number_entries_by_the_server,
+    "script-compare": _publish_wherever_the_cursor_is,
+    "tick": _cut_by_row_id,
+    "position-compare": _move_from_wherever_it_is,
+    "parking-order": _let_later_events_pass,
+    "stop-at-first-error": _replay_past_errors,
+}

@@ -1,0 +1,200 @@
+"""The processes of one cell: started, killed, frozen, replaced; and waited for."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import defaultdict
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from tests.waiting import eventually
+
+from . import child
+from .cells import Cell, Role
+from .gate import DIED, Arrival, Gate
+from .history import is_settled
+from .stage import Stage
+
+EVENTS = 260
+MORE_EVENTS = 60  # as long as the point wasn't reached
+ITEMS = 8
+SIZES = ("2", "2", "4", "60")  # the last is several chunks and several batches
+ARRIVES_WITHIN_SECONDS = 40.0
+SETTLES_WITHIN_SECONDS = 40.0
+ENDS_WITHIN_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 0.02  # asking costs the processes of the cell their processor
+HITS = 4  # the point is stopped at one of so many times
+POISONED = 0.1
+
+COMMANDS = {
+    Role.RELAY: ("relay", "shop"),
+    Role.CONSUMER: ("consume",),
+    Role.RETRIER: ("parked", "retry"),
+    Role.PRUNER: ("outbox", "prune", "shop"),
+}
+
+
+class Unfinished(Exception):
+    """What had to happen in a cell and didn't, in time."""
+
+
+class Scene:
+    """One cell being played. Every wait has an end."""
+
+    def __init__(
+        self, stage: Stage, cell: Cell, *, seed: int, folder: Path, without: str = ""
+    ) -> None:
+        self.stage = stage
+        self.cell = cell
+        self.chance = random.Random(f"{seed}/{cell.name}")  # noqa: S311
+        self.gate = Gate()
+        self.log = folder / "processes.log"
+        self.told: list[str] = []
+        self._without = without
+        self._began = time.monotonic()
+        self._running: dict[Role, list[ForkServerProcess]] = defaultdict(list)
+
+    def say(self, text: str) -> None:
+        self.told.append(f"{time.monotonic() - self._began:7.3f}  {text}")
+
+    # Processes.
+
+    def start(
+        self, role: Role, *, planted: bool = False, clock_ms: int = 0, events: int = EVENTS
+    ) -> ForkServerProcess:
+        command = COMMANDS.get(role) or self._load(events)
+        hits = HITS if role in (Role.WRITER, Role.RELAY, Role.CONSUMER) else 1
+        process = child.begin(
+            child.Order(
+                command=command,
+                environment=self.stage.environment,
+                log=self.log,
+                gate_port=self.gate.port,
+                point=self.cell.point if planted else "",
+                hit=self.chance.randint(1, hits),
+                clock_ms=clock_ms,
+                without=self._without,
+            )
+        )
+        self._running[role].append(process)
+        self.say(f"{role} {process.pid} starts{', planted' if planted else ''}")
+        return process
+
+    def kill(self, role: Role) -> None:
+        for process in self._running[role][:]:
+            self.kill_one(role, process)
+
+    def kill_one(self, role: Role, process: ForkServerProcess) -> None:
+        process.kill()
+        process.join()
+        self._running[role].remove(process)
+        self.say(f"{role} {process.pid} is killed")
+
+    def is_running(self, role: Role) -> bool:
+        """Whether any process of the role is, after a look at those that ended by themselves."""
+        for process in self._running[role][:]:
+            if process.is_alive():
+                continue
+            self._running[role].remove(process)
+            self.say(f"{role} {process.pid} ended with {process.exitcode}")
+            if role in (Role.RELAY, Role.CONSUMER) and process.exitcode != DIED:
+                raise Unfinished(f"the {role} ended by itself with {process.exitcode}")
+        return bool(self._running[role])
+
+    def end(self) -> None:
+        for role in list(self._running):
+            self.kill(role)
+        self.gate.close()
+
+    def run_to_its_end(self, role: Role) -> int:
+        process = self.start(role)
+        process.join(SETTLES_WITHIN_SECONDS)
+        if process.exitcode is None:
+            raise Unfinished(f"the {role} goes on for ever")
+        self._running[role].remove(process)
+        self.say(f"{role} {process.pid} ended with {process.exitcode}")
+        return process.exitcode
+
+    def _load(self, events: int) -> tuple[str, ...]:
+        poison = POISONED if self.cell.point in ("parking", "replay") else 0
+        return (
+            *("load", "--transfers", "--events", str(events), "--items", str(ITEMS)),
+            *("--seconds", "30", "--seed", str(self.chance.getrandbits(30))),
+            *("--sizes", *SIZES, "--poison", str(poison), "--aborts", "0.05"),
+        )
+
+    # Waiting.
+
+    def arrival(self) -> Arrival:
+        """The planted process, at its point. Whoever has done its part meanwhile does more."""
+        deadline = time.monotonic() + ARRIVES_WITHIN_SECONDS
+        role = self.cell.role
+        while not (found := self.gate.arrival(within_seconds=0.05)):
+            if time.monotonic() > deadline:
+                raise Unfinished(f"no {role} came to {self.cell.point}")
+            if role in (Role.RETRIER, Role.PRUNER) and not self.is_running(role):
+                self.start(role, planted=True)
+            if not self.is_running(Role.WRITER):
+                self.start(Role.WRITER, planted=role is Role.WRITER, events=MORE_EVENTS)
+            self.is_running(role)
+        self.say(f"{role} {found.pid} is at {self.cell.point}")
+        return found
+
+    def gone(self, pid: int) -> None:
+        """Wait until a process that was told to die has."""
+        for processes in self._running.values():
+            for process in processes[:]:
+                if process.pid == pid:
+                    process.join(ENDS_WITHIN_SECONDS)
+                    self.say(f"{process.pid} died with {process.exitcode}")
+                    processes.remove(process)
+                    if process.exitcode != DIED:
+                        raise Unfinished(f"{process.name} died with {process.exitcode}")
+
+    def written(self) -> None:
+        """Wait for the writers' end."""
+        self._until(lambda: not self.is_running(Role.WRITER), what="the writers end")
+
+    def taken_over(self) -> None:
+        """Wait until others have done what a frozen process had begun."""
+        (goal,) = self.stage.ask("SELECT count(*) FROM shop_journal")[0]
+        if self.cell.role in (Role.RETRIER, Role.PRUNER):
+            counted, goal = "shop_journal", goal + MORE_EVENTS // 2
+        else:
+            counted = "(SELECT id FROM shop_applied UNION ALL SELECT id FROM shop_parkedevent) done"
+        self._until(lambda: self._goes_on(counted, goal), what="others take over")
+        self.say("others have taken over")
+
+    def _goes_on(self, counted: str, goal: int) -> bool:
+        if not self.is_running(Role.WRITER):
+            self.start(Role.WRITER, events=MORE_EVENTS)
+        return bool(self.stage.ask(f"SELECT count(*) FROM {counted}")[0][0] >= goal)  # noqa: S608
+
+    def settle(self) -> None:
+        """Wait until everything is published and read to the end."""
+        self._until(lambda: is_settled(self.stage), what="all is published and read")
+        self.say("settled")
+
+    def _until(self, condition, *, what: str) -> None:
+        never = threading.Event()
+
+        def look() -> bool:
+            never.wait(LOOK_EVERY_SECONDS)
+            self.is_running(Role.RELAY)
+            self.is_running(Role.CONSUMER)
+            return bool(condition())
+
+        try:
+            eventually(look, within_seconds=SETTLES_WITHIN_SECONDS, what=what)
+        except AssertionError as exc:
+            raise Unfinished(str(exc)) from exc
+
+    def freeze(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        self.say(f"{pid} is frozen")
+
+    def thaw(self, pid: int) -> None:
+        self.say(f"{pid} thaws")
+        os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,178 @@
+"""The servers that all cells share, and a fresh database for each of them."""
+
+import fcntl
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import redis
+
+from config.stack.postgres import Postgres
+from config.stack.valkey import Valkey
+from tests.surroundings import CHECKOUT
+from tests.waiting import eventually
+
+from . import child
+from .proxy import Proxy
+
+ROOT = CHECKOUT / ".local" / "faults"
+TEMPLATE = "shop"
+PASSWORD = "faults"
+# Small nodes, so that trimming, which drops whole ones, has something to drop.
+NODE_ENTRIES = 4
+LONGEST_TAIL = 0.3  # of the append-only file
+
+
+class Stage:
+    """PostgreSQL, Valkey, and the proxy in front of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.postgres = Postgres(folder)
+        self.valkey = Valkey(folder, "streams", append_only=True, password=PASSWORD)
+        self.database = ""
+        self._line: Any = None
+
+    def start(self) -> None:
+        self.postgres.start()
+        # A killed server loses nothing by this: the machine stays up.
+        self.postgres.query("ALTER SYSTEM SET fsync = off")
+        self.postgres.query("SELECT pg_reload_conf()")
+        self.valkey.start()
+        self.redis = redis.Redis.from_url(self.valkey.url)
+        self.proxy = Proxy(lambda: self.valkey.port)
+        for (name,) in self.postgres.query(
+            "SELECT datname FROM pg_database WHERE datname ~ '^(shop|cell)'"
+        ):
+            self._drop(name)
+        self._create(TEMPLATE, "")
+        self.migrate()
+
+    def stop(self) -> None:
+        self.proxy.close()
+        self.redis.close()
+        self.valkey.stop()
+        self.postgres.stop()
+
+    def migrate(self) -> None:
+        self.database = TEMPLATE
+        log = self.folder / "migrate.log"
+        log.unlink(missing_ok=True)
+        process = child.begin(
+            child.Order(
+                command=("migrate", "--run-syncdb", "--verbosity", "0"),
+                environment=self.environment,
+                log=log,
+                gate_port=0,
+            )
+        )
+        process.join(60)
+        assert process.exitcode == 0, log.read_text()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        server = self.postgres.dsn.rpartition("/")[0]
+        return {
+            "DJANGO_SETTINGS_MODULE": "tests.stranger.settings",
+            "PYTHONWARNINGS": "ignore",
+            "STRANGER_DATABASE_URL": f"{server}/{self.database}",
+            "STRANGER_STREAMS_URL": f"redis://:{PASSWORD}@127.0.0.1:{self.proxy.port}/0",
+        }
+
+    @property
+    def dsn(self) -> str:
+        return self.environment["STRANGER_DATABASE_URL"]
+
+    @contextmanager
+    def fresh(self, name: str) -> Iterator[None]:
+        """An empty shop, and a stream server that knows nothing."""
+        self.redis.flushall()
+        self.redis.config_set("stream-node-max-entries", NODE_ENTRIES)
+        self._log_begins = self._log_file.stat().st_size  # what is before belongs to other cells
+        self._create(name, f"TEMPLATE {TEMPLATE}")
+        self.database = name
+        try:
+            yield
+        finally:
+            self._hang_up()
+            self._drop(name)
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        """Over one connection, made anew when a fault has taken it."""
+        try:
+            return self._asked(statement)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            self._hang_up()
+            return self._asked(statement)
+
+    def _asked(self, statement: str) -> list[tuple[Any, ...]]:
+        if self._line is None:
+            self._line = psycopg2.connect(self.dsn, connect_timeout=5)
+            self._line.autocommit = True
+        with self._line.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    # What can happen to the servers.
+
+    def stop_postgres_at_once(self) -> None:
+        pid = self.postgres.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGQUIT)
+        eventually(lambda: self.postgres.pid is None, within_seconds=20, what="PostgreSQL ends")
+        self.postgres.start()
+
+    def terminate_backends(self) -> None:
+        self.postgres.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            self.database,
+        )
+
+    def lose_streams_tail(self, chance: random.Random) -> None:
+        """As when the machine loses power: what was written last isn't in the file."""
+        self.valkey.kill()
+        size = self._log_file.stat().st_size
+        lost = chance.randint(1, max(1, int((size - self._log_begins) * LONGEST_TAIL)))
+        os.truncate(self._log_file, size - lost)
+        self.valkey.start()
+
+    @property
+    def _log_file(self) -> Path:
+        return max(self.valkey.data.glob("appendonlydir/*.incr.aof"))
+
+    def _create(self, name: str, how: str) -> None:
+        self.postgres.query(f"CREATE DATABASE {name} {how}")
+
+    def _drop(self, name: str) -> None:
+        self.postgres.query(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextmanager
+def open_stage() -> Iterator[Stage]:
+    """A stage that no other run uses. What a crashed run left behind is taken over."""
+    for number in range(8):
+        folder = ROOT / f"slot-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            stage = Stage(folder)
+            try:
+                stage.start()
+                yield stage
+            finally:
+                stage.stop()
+            return
+    raise RuntimeError(f"too many runs at once; see {ROOT}")

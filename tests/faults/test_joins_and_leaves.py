@@ -1,0 +1,173 @@
+"""Consumer processes come and go under load: what moves, for how long it pauses, what it costs."""
+
+import signal
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from math import ceil
+
+import pytest
+
+from outbox.assignment import SLACK
+from outbox.partitions import partition_of
+from tests.waiting import eventually
+
+from .project import Project
+
+PARTITIONS = 16
+ITEMS = 200  # so that every partition has about as many
+SEED = 20261123
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+COMMITS_PAUSE_SECONDS = 0.02
+CALM_EFFECTS = 4  # of every partition, after a change, until it counts as over
+CLEAN_PAUSE_SECONDS = 1.0  # the promise for a partition whose reader left in good order
+KILLED_PAUSE_SECONDS = 5.0  # and for one whose reader was killed: the lease has to run out
+FROZEN_PAUSE_SECONDS = 10.0  # frozen inside a transaction it may hold positions for longer
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one join or leave did: the partitions that changed hands, and their longest pauses."""
+
+    moved: set[int]
+    pauses: dict[int, float]
+
+    @property
+    def longest_pause(self) -> float:
+        return max((self.pauses[partition] for partition in self.moved), default=0.0)
+
+
+class Crew:
+    """Consumer processes of one service, and what their effects tell about them."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self.members = [project.spawn("consume") for _ in range(4)]
+        self.wait_for(4)
+
+    def wait_for(self, number: int) -> None:
+        eventually(
+            lambda: self._project.redis.zcard("{shop}:members") == number,
+            within_seconds=30,
+            what=f"{number} consumers live",
+        )
+        self._calm()
+
+    @contextmanager
+    def change(self, *, to: int) -> Iterator[list[Change]]:
+        """What comes of the block, once `to` processes live and all partitions flow again."""
+        before = self._readers()
+        since = self._now()
+        found: list[Change] = []
+        yield found
+        self.wait_for(to)
+        sys.stderr.write(f"{to} {self._now() - since}\n")
+        after = self._readers()
+        found.append(
+            Change(
+                moved={p for p in range(PARTITIONS) if before[p] != after[p]},
+                pauses=self._pauses(since),
+            )
+        )
+
+    def _now(self) -> datetime:
+        found: datetime = self._project.ask("SELECT clock_timestamp()")[0][0]
+        return found
+
+    def _calm(self) -> None:
+        """Every partition flows, read by whoever shall."""
+        since = self._now()
+        never = threading.Event()
+
+        def flow() -> bool:
+            never.wait(0.1)  # asking is dear
+            effects = self._effects(since)
+            return all(len(effects[partition]) >= CALM_EFFECTS for partition in range(PARTITIONS))
+
+        eventually(flow, within_seconds=60, what="every partition flows")
+
+    def _effects(self, since: datetime = LONG_AGO) -> dict[int, list[tuple[datetime, int]]]:
+        """By partition: when, and by whose session."""
+        effects: dict[int, list[tuple[datetime, int]]] = {p: [] for p in range(PARTITIONS)}
+        rows = self._project.postgres.query(
+            "SELECT key, at, session FROM shop_applied WHERE at >= %s ORDER BY id",
+            since,
+        )
+        for key, at, session in rows:
+            effects[partition_of(key, partitions=PARTITIONS)].append((at, session))
+        return effects
+
+    def _readers(self) -> dict[int, int]:
+        return {partition: effects[-1][1] for partition, effects in self._effects().items()}
+
+    def _pauses(self, since: datetime) -> dict[int, float]:
+        """The longest time without an effect, from the last one before `since` on."""
+        pauses: dict[int, float] = defaultdict(float)
+        for partition, effects in self._effects().items():
+            for (earlier, _), (later, _) in pairwise(effects):
+                if later >= since:
+                    seconds = (later - earlier).total_seconds()
+                    pauses[partition] = max(pauses[partition], seconds)
+        return pauses
+
+
+def bound(members: int) -> int:
+    """What tests/unit/outbox/test_assignment.py holds the hashing to."""
+    return 2 * ceil(SLACK * PARTITIONS / members)
+
+
+@pytest.mark.timeout(240)
+def test_consumers_that_are_killed_frozen_added_and_dismissed_lose_repeat_and_reorder_nothing(
+    project: Project,
+) -> None:
+    relay = project.spawn("relay", "shop")
+    writers = project.spawn(
+        "load",
+        *("--events", "1000000", "--seconds", "150", "--seed", str(SEED), "--transfers"),
+        *("--items", str(ITEMS), "--sizes", "2", "--pause", str(COMMITS_PAUSE_SECONDS)),
+    )
+    crew = Crew(project)
+    first, second, *others = crew.members
+
+    with crew.change(to=3) as killed:
+        first.kill()
+    with crew.change(to=4) as added:
+        others.append(project.spawn("consume"))
+    with crew.change(to=3) as frozen:
+        second.send_signal(signal.SIGSTOP)
+    with crew.change(to=4) as thawed:
+        second.send_signal(signal.SIGCONT)
+    with crew.change(to=3) as dismissed:
+        project.end(second)
+
+    writers.send_signal(signal.SIGTERM)
+    writers.wait(10)
+    project.settle()
+    for process in (*others, relay):
+        project.end(process)
+    verdict = project.verdict()
+    assert verdict.committed > 1000
+    assert verdict.faultless, verdict
+    assert balances(project, "item") == balances(project, "balance")
+
+    for (change,) in (killed, added, frozen, thawed, dismissed):
+        assert 0 < len(change.moved) <= bound(3)
+    assert killed[0].longest_pause < KILLED_PAUSE_SECONDS
+    assert frozen[0].longest_pause < FROZEN_PAUSE_SECONDS
+    for (change,) in (added, thawed, dismissed):
+        assert change.longest_pause < CLEAN_PAUSE_SECONDS
+
+
+def balances(project: Project, table: str) -> dict[str, int]:
+    statements = {
+        "item": "SELECT id::text, balance FROM shop_item WHERE version > 0",
+        "balance": "SELECT key, amount FROM shop_balance",
+    }
+    found = dict(project.ask(statements[table]))
+    assert sum(found.values()) == 0
+    return found

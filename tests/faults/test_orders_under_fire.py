@@ -1,0 +1,224 @@
+"""Thousands of orders while every process is killed and the stream server goes and forgets."""
+
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import kill
+
+import pytest
+import redis
+
+from config.stack.owner import home_of
+from config.stack.runfile import read_run
+from tests.stacks import RunningStack, own_stack
+from tests.waiting import eventually
+
+from .books import Books
+from .buyers import Buyers, planned
+
+SEED = 20261124
+BUYERS = 10
+THREADS = 4
+FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # of the stream server, one after the other
+ADDED_SECONDS = 0.05  # what an outage may add to a write
+PATIENCE_SECONDS = 200  # on a busy machine; idle, the whole test takes half of it
+KINDS = ("web", "worker", "beat", "consumer")
+# One cent, one reservation forgotten, one order shown as something else, one customer forgotten.
+LIES = {
+    "accounts": (
+        (
+            "UPDATE accounts_user SET credit_reserved = credit_reserved - 0.01 "
+            "WHERE id = (SELECT id FROM accounts_user WHERE credit_reserved > 1 LIMIT 1)"
+        ),
+        (
+            "DELETE FROM accounts_reservation "
+            "WHERE order_id = (SELECT order_id FROM accounts_reservation LIMIT 1)"
+        ),
+    ),
+    "orders": (
+        (
+            "UPDATE orders_orderview SET status = 'EXPIRED' "
+            "WHERE id = (SELECT id FROM orders_orderview LIMIT 1)"
+        ),
+        "DELETE FROM orders_customerview WHERE name = 'Buyer 1'",
+    ),
+}
+
+
+class Fire:
+    """Kills processes of one stack, in an order that the seed decides."""
+
+    def __init__(self, stack: RunningStack, *, kills_each: int, chance: random.Random) -> None:
+        self._stack = stack
+        found = [name for name in stack.pids() if name.rpartition("-")[2] in KINDS]
+        self._victims = found * kills_each
+        chance.shuffle(self._victims)
+        self.killed: list[tuple[str, int]] = []
+        self.streams_url: str = stack.status()["streams"]
+
+    @property
+    def kills_left(self) -> int:
+        return len(self._victims)
+
+    def kill_one(self) -> None:
+        name = self._victims.pop()
+        pid = eventually(
+            lambda: self._stack.pids().get(name), within_seconds=20, what=f"{name} runs again"
+        )
+        kill(pid, signal.SIGKILL)
+        self.killed.append((name, pid))
+
+    def forget_everything(self) -> None:
+        with redis.Redis.from_url(self.streams_url) as client:
+            client.flushall()
+
+    @contextmanager
+    def streams_frozen(self) -> Iterator[None]:
+        """It is there and says nothing: the kind of outage that costs a caller most."""
+        pid = self._stack.pids()["streams"]
+        kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def streams_down(self) -> Iterator[None]:
+        """Killed, and every start that the supervisor tries fails: it can't reach its data."""
+        data = home_of(self._stack.root) / "streams" / "data"
+        data.chmod(0o000)
+        try:
+            kill(self._stack.pids()["streams"], signal.SIGKILL)
+            yield
+            with (
+                redis.Redis.from_url(self.streams_url) as client,
+                pytest.raises(redis.ConnectionError),
+            ):
+                client.ping()
+        finally:
+            data.chmod(0o700)
+        eventually(self._streams_answer, within_seconds=30, what="the streams are back")
+
+    def _streams_answer(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.streams_url) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def patiently(self, condition: Callable[[], bool], what: str) -> None:
+        eventually(condition, within_seconds=PATIENCE_SECONDS, what=f"{what}; {self._stack}")
+
+    def everything_runs(self) -> bool:
+        """Those that were killed under other pids."""
+        run = read_run(self._stack.root)
+        assert run
+        now = {process.name: process for process in run.processes}
+        return all(process.state == "running" for process in run.processes) and all(
+            now[name].pid != pid for name, pid in self.killed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """How long single writes took, one after the other: before, and without a stream server."""
+
+    before: list[float]
+    frozen: list[float]
+    dead: list[float]
+
+    @property
+    def added_seconds(self) -> float:
+        """By the median of the worse half."""
+        worse = max(statistics.median(self.frozen), statistics.median(self.dead))
+        return worse - statistics.median(self.before)
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{name} p50 {statistics.median(found) * 1000:.0f} ms, "
+            f"p95 {statistics.quantiles(found, n=20)[-1] * 1000:.0f} ms, "
+            f"longest {max(found) * 1000:.0f} ms, {len(found)} writes"
+            for name, found in vars(self).items()
+        )
+
+
+def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
+    """Ten seconds without a stream server, while one buyer goes on."""
+    buyers.hold()
+    fire.patiently(fire.everything_runs, "all that was killed runs again")
+    before = buyers.latencies(seconds=FROZEN_SECONDS)
+    with fire.streams_frozen():
+        frozen = buyers.latencies(seconds=FROZEN_SECONDS)
+    with fire.streams_down():
+        dead = buyers.latencies(seconds=DEAD_SECONDS)
+    return Outage(before=before, frozen=frozen, dead=dead)
+
+
+def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
+    """Let so many orders be placed, and kill so many processes meanwhile."""
+    goal, step = buyers.acknowledged, orders / (kills + 1)
+    buyers.go()
+    for _ in range(kills):
+        goal += step
+        fire.patiently(lambda goal=goal: buyers.acknowledged >= goal, "buyers go on")
+        fire.kill_one()
+    fire.patiently(lambda: buyers.acknowledged >= goal + step or not buyers.left, "buyers go on")
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize(
+    ("shape", "orders", "kills_each"), [("monolith", 5000, 4), ("services", 600, 1)]
+)
+def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(
+    shape: str, orders: int, kills_each: int
+) -> None:
+    chance = random.Random(SEED)  # noqa: S311
+    plan = planned(orders=orders, buyers=BUYERS, chance=chance)
+    with own_stack(shape) as stack:
+        began = time.monotonic()
+        fire = Fire(stack, kills_each=kills_each, chance=chance)
+        buyers = Buyers(stack.status()["urls"], plan, buyers=BUYERS)
+        with buyers.working(threads=THREADS):
+            burn(buyers, fire, orders=orders // 3, kills=fire.kills_left // 2)
+            outage = go_through_an_outage(buyers, fire)
+            fire.forget_everything()
+            burn(buyers, fire, orders=buyers.left // 2, kills=fire.kills_left // 2)
+            fire.forget_everything()
+            burn(buyers, fire, orders=buyers.left, kills=fire.kills_left)
+            fire.patiently(lambda: buyers.are_done, "every buyer got every answer")
+        fire.patiently(fire.everything_runs, "all that was killed runs again")
+        fire.patiently(lambda: has_settled(stack), "everything is published and read")
+        told, seconds = buyers.told, time.monotonic() - began
+        print(  # noqa: T201
+            f"seed {SEED}, {shape}: {orders} orders in {seconds:.0f} s, {len(fire.killed)} kills, "
+            f"{told.broken_connections} broken connections, {len(told.cancelled)} cancelled; "
+            f"{outage}"
+        )
+        assert told.complaints == [], f"{stack}"
+        assert Books.of(stack).discrepancies(plan, told) == [], f"seed {SEED}; {stack}"
+        assert outage.added_seconds < ADDED_SECONDS, f"{outage}; {stack}"
+        falsify_a_little(stack)
+        assert len(Books.of(stack).discrepancies(plan, told)) >= sum(map(len, LIES.values()))
+
+
+def falsify_a_little(stack: RunningStack) -> None:
+    """So that we know that the books would have told."""
+    for service, lies in LIES.items():
+        with stack.database(service) as ask:
+            for lie in lies:
+                ask(lie)
+
+
+def has_settled(stack: RunningStack) -> bool:
+    with stack.database("orders") as ask:
+        if ask("SELECT 1 FROM orders_orderdeadline LIMIT 1"):
+            return False
+    return all(
+        service["outbox"]["unpublished"] == 0
+        and all(consumer["lag_events"] == 0 for consumer in service["consumers"].values())
+        for service in stack.flow().values()
+    )

@@ -1,0 +1,38 @@
+"""The benchmark itself, at a size that says nothing about speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.surroundings import CHECKOUT
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> None:
+    told, drawn, root = tmp_path / "told.json", tmp_path / "drawn.svg", tmp_path / "root"
+    arguments = ["--scale", "tiny", "--only", "relay", "consumer", "--root", str(root)]
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.benchmarks", *arguments),
+            *("--json", str(told), "--svg", str(drawn)),
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "200 waiting behind 400, one held" in done.stdout
+    found = json.loads(told.read_text())
+    assert found["durability"]["synchronous_commit"] == "on"
+    assert {one["backlog"] for one in found["relay"]} == {200}
+    assert found["consumer"]["batch_events_per_second"] > 0
+    ET.parse(drawn)  # noqa: S314 - our own
+    assert not (root / "postgres").exists()

@@ -1,0 +1,78 @@
+"""Results of a run, made up."""
+
+from typing import Any
+
+
+def results() -> dict[str, Any]:
+    run = {
+        "offered_per_second": 500,
+        "achieved_per_second": 499.9,
+        "events": 30_000,
+        "p50_ms": 4.2,
+        "p95_ms": 9.9,
+        "p99_ms": 21.0,
+        "max_ms": 40.0,
+        "lost": 0,
+        "duplicated": 0,
+        "reordered": 0,
+        "cores_busy": 1.6,
+        "loader_late_p99_ms": 2.0,
+        "percentiles_ms": [rank / 5 for rank in range(1, 101)],
+    }
+    relay = {
+        "backlog": 100_000,
+        "retained": 5_000_000,
+        "held_transaction": True,
+        "events_per_second": 120_000,
+        "limit_events_per_second": 100_000,
+        "ratio": 1.2,
+        "rounds": {"raw": [100_000], "relay": [120_000]},
+    }
+    return {
+        "scale": "full",
+        "machine": {
+            "cpu": "A <quick> & quiet one",
+            "cores": 2,
+            "memory_gb": 8.0,
+            "system": "Linux 6",
+            "python": "3.11.9",
+            "postgresql": "18.1",
+            "valkey": "9.0",
+            "load_average": 0.1,
+        },
+        "durability": {"fsync": "on", "synchronous_commit": "on"},
+        "relay": [relay, {**relay, "retained": 0, "held_transaction": False}],
+        "end_to_end": {**run, "held_transaction": run},
+        "consumer": {
+            "single_events_per_second": 4000,
+            "batch_events_per_second": 20_000,
+            "classic_events_per_second": 700,
+            "orm_events_per_second": 1000,
+            "two_processes_events_per_second": 6000,
+            "limit_events_per_second": 90_000,
+        },
+        "write_overhead": {
+            "bare_ms": 2.0,
+            "outbox_ms": 2.2,
+            "ratio": 1.1,
+            "runs": [
+                {
+                    "transaction": "place_order",
+                    "clients": 8,
+                    "bare_ms": 2.0,
+                    "outbox_ms": 2.2,
+                    "ratio": 1.1,
+                }
+            ],
+        },
+        "event_store": {
+            "writers": 8,
+            "appends_per_second": 900,
+            "limit_inserts_per_second": 1000,
+            "appends_ratio": 0.9,
+            "events": 2700,
+            "replay_events_per_second": 30_000,
+            "limit_fetch_events_per_second": 200_000,
+            "replay_ratio": 0.15,
+        },
+    }

@@ -1,0 +1,90 @@
+"""What people and programs get to see of a run."""
+
+import io
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.benchmarks import page, plot
+from tests.benchmarks.__main__ import PARTS, faults
+from tests.benchmarks.progress import Progress, bar
+from tests.benchmarks.results import FIELDS, missing
+from tests.unit.benchmarks.examples import results
+
+
+def test_the_page_tells_machine_durability_and_every_figure_beside_its_limit():
+    text = page.render(results())
+
+    for told in ("2 cores", "fsync on", "load average before 0.1", "120,000", "100,000", "1.20"):
+        assert told in text
+    assert "500 events/s offered, one held" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_page_and_the_plot_leave_out_what_was_not_measured(name):
+    found = results()
+    del found[name]
+
+    assert page.render(found) != page.render(results())
+    ET.fromstring(plot.render(found))  # noqa: S314 - our own
+
+
+def test_the_plot_is_well_formed_whatever_the_machine_is_called():
+    drawn = ET.fromstring(plot.render(results()))  # noqa: S314 - our own
+
+    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "A <quick> & quiet one" in "".join(drawn.itertext())
+
+
+def test_a_whole_result_has_every_field_that_is_promised():
+    assert missing(results()) == []
+
+
+@pytest.mark.parametrize("part", FIELDS)
+def test_a_field_that_is_missing_is_named(part):
+    found = results()
+    holder = found[part][0] if isinstance(found[part], list) else found[part]
+    field = FIELDS[part][0]
+    del holder[field]
+
+    assert missing(found) == [f"{part}.{field}"]
+
+
+def test_faults_with_a_held_transaction_count_too():
+    found = results()
+    assert faults(found) == 0
+
+    found["end_to_end"]["held_transaction"] = {"lost": 1, "duplicated": 2, "reordered": 3}
+
+    assert faults(found) == 6
+
+
+def test_without_a_terminal_progress_is_a_line_for_each_part():
+    stream = io.StringIO()
+    progress = Progress(stream)
+
+    progress.begin("relay", steps=2)
+    progress.step("10,000 rows")
+    progress.end()
+
+    assert stream.getvalue() == "relay …\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_progress_is_one_bar_redrawn():
+    stream = Terminal()
+    progress = Progress(stream)
+
+    progress.begin("relay", steps=2)
+    progress.step("10,000 rows")
+    progress.step("100,000 rows")
+    progress.end()
+
+    assert "\n" not in stream.getvalue()
+    assert f"{bar(0.5)}  50%" in stream.getvalue()
+    assert stream.getvalue().endswith("\r\x1b[K")
