@@ -27,13 +27,16 @@ LOOK_EVERY_SECONDS: Final = 0.2
 ANSWER_WITHIN_SECONDS: Final = 0.5  # a frozen server delays the look at the others by this much
 
 
+NOT_SEEN: Final = "nobody has looked yet"
+
+
 @dataclass(slots=True)
 class Replica:
     """What is known of one replica. Before the first look it isn't read from."""
 
     alias: str
     healthy: bool = False
-    why: str = "nobody has looked yet"
+    why: str = NOT_SEEN
     lsn: int = 0  # replayed, when last looked
     lag_bytes: int | None = None
     # Where a reader saw it when it had waited in vain: until it moves, nobody waits again.
@@ -71,8 +74,8 @@ class Replica:
         self.healthy, self.why = False, why
 
     def _put_in(self) -> None:
-        if not self.healthy:
-            logger.info("replica %s is in use", self.alias)
+        if self.why and self.why != NOT_SEEN:
+            logger.warning("replica %s is in use again", self.alias)
         self.healthy, self.why = True, ""
 
 

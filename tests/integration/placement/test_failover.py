@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from django.db import connections
 
 from config.placement.replicas import watch
@@ -12,8 +11,6 @@ from tests import databases
 from tests.embedded import ROLE_PASSWORD
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
-
-pytestmark = pytest.mark.shape("accounts")
 
 REPLICA = "default-replica-0"
 

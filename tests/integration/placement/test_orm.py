@@ -19,8 +19,6 @@ from config.placement.reading import Reading
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 
-pytestmark = pytest.mark.shape("accounts")
-
 PRIMARY, REPLICA = "default", "default-replica-0"
 
 

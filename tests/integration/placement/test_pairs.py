@@ -26,7 +26,7 @@ from tests.integration.placement.replicated import Replicated
 from tests.surroundings import CHECKOUT
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.shape("accounts"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 PAIRS = 1000
 ENOUGH_SECONDS = 25.0  # a busy machine does fewer

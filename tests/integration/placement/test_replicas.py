@@ -16,8 +16,6 @@ from config.placement.tokens import HEADER, parse
 from tests.integration.placement.customer import PASSWORD, Customer
 from tests.integration.placement.replicated import Replicated
 
-pytestmark = pytest.mark.shape("accounts")
-
 PRIMARY, REPLICA = "default", "default-replica-0"
 
 

@@ -15,8 +15,6 @@ from config.placement.tokens import parse
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 
-pytestmark = pytest.mark.shape("accounts")
-
 REPLICA = "default-replica-0"
 
 
