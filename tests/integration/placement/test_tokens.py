@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.models import OutboxEvent, User
@@ -118,3 +119,12 @@ def test_the_signal_leaves_other_aliases_alone(standby: Replicated) -> None:
     flush_at_commit(connection=replica)  # not even connected
     assert replica.connection is None
     assert User.objects.using("default").filter(pk=UUID(int=0)).count() == 0
+
+
+def test_orders_are_listed_from_their_own_replica(ada: Customer, standby: Replicated) -> None:
+    standby.in_use("orders")
+    home = CaptureQueriesContext(connections["orders"])
+    with home as here, CaptureQueriesContext(connections["orders-replica-0"]) as there:
+        assert ada.api.get("/api/orders/").status_code == 200
+
+    assert (len(there), len(here)) == (2, 0)
