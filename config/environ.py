@@ -40,6 +40,7 @@ class Environment:
     services: tuple[str, ...]  # the services in this process
     database_urls: Mapping[str, str]
     replica_urls: Mapping[str, tuple[str, ...]]
+    replica_lag_seconds: float  # a replica that is further behind isn't read from
     admin_database_url: str  # only `manage.py provision` needs it
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
@@ -197,6 +198,9 @@ def read(source: Mapping[str, str]) -> Environment:
             )
             for name in services
         },
+        replica_lag_seconds=get(
+            "REPLICA_LAG_SECONDS", _seconds, good="seconds, such as 1", default=1.0
+        ),
         admin_database_url=get(
             "ADMIN_DATABASE_URL",
             _POSTGRES,

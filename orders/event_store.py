@@ -98,6 +98,12 @@ def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[Stored
     yield from rows.order_by("version")
 
 
+def xid_of(stream: UUID) -> int | None:
+    """The transaction that began `stream` and recorded its first event, read on the primary."""
+    rows = StoredEvent.objects.using(router.db_for_write(StoredEvent))
+    return rows.filter(stream=stream, version=1).values_list("xid", flat=True).first()
+
+
 def event_of(row: StoredEvent) -> Event:
     """The event that `row` keeps. Raises UnreadableEvent without a codec for it."""
     encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)

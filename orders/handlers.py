@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connections, router, transaction
 from django.utils import timezone
 
-from outbox.recorder import record
+from outbox.recorder import recall, record
 
 from . import event_store
 from .domain.codec import UnreadableEvent
@@ -175,6 +175,8 @@ def place_order_once(
             return _place_and_keep_answer(command, caller, key, fingerprint, metadata)
     if known.fingerprint != fingerprint:
         raise IdempotencyKeyReused(key)
+    if xid := event_store.xid_of(known.order_id):
+        recall("orders", xid)
     return Answer(order_id=known.order_id, status=known.status, body=json.loads(known.body))
 
 

@@ -48,6 +48,12 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
     return int(row.pk)
 
 
+def recall(label: str, xid: int) -> None:
+    """Say that this context's answer stands on transaction `xid`: one that committed now, or,
+    where an answer is repeated, the one that the first answer stood on."""
+    last_write.set(MappingProxyType({**last_write.get(), label: xid}))
+
+
 def _tell_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:
     # One hook a transaction, not one an event. The open savepoints belong to the mark: a
     # hook that was registered in a savepoint goes when that is rolled back.
@@ -58,5 +64,5 @@ def _tell_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> No
 
 
 def _tell(label: str, xid: int) -> None:
-    last_write.set(MappingProxyType({**last_write.get(), label: xid}))
+    recall(label, xid)
     streams.nudge(label)

@@ -57,6 +57,18 @@ def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
         )
 
 
+@contextmanager
+def connections_kept() -> Iterator[None]:
+    """Afterwards they lead where they led before."""
+    before = {alias: dict(connections.settings[alias]) for alias in connections}
+    try:
+        yield
+    finally:
+        close_connections()
+        for alias, settings in before.items():
+            connections.settings[alias].update(settings)
+
+
 def close_connections() -> None:
     for alias in connections:
         connections[alias].close()

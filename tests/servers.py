@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from config.stack.servers import Postgres, Valkey
+from config.stack.servers import Postgres, Standby, Valkey
 
 # Servers that we started and others still use: kept, since dropping one is a ResourceWarning.
 _LEFT_RUNNING: list[Postgres] = []
@@ -61,6 +61,22 @@ def own_valkey(root: Path) -> Iterator[Valkey]:
             yield server
         finally:
             server.stop()
+
+
+@contextmanager
+def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
+    """Two that no other worker uses: a standby may be paused, killed and promoted."""
+    with _free_slot(root) as slot:
+        primary = Postgres(slot)
+        standby = Standby(primary)
+        try:
+            primary.start()
+            _prefer_speed(primary)
+            standby.start()
+            yield primary, standby
+        finally:
+            standby.stop()
+            primary.stop()
 
 
 @contextmanager

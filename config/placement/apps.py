@@ -9,4 +9,5 @@ class PlacementConfig(AppConfig):
     verbose_name = "placement"
 
     def ready(self) -> None:
-        from config.placement import checks, ring_checks  # noqa: F401 - they register themselves
+        # Each registers itself: the system checks, and the signals of Celery.
+        from config.placement import checks, ring_checks, task_headers  # noqa: F401

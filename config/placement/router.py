@@ -1,4 +1,4 @@
-"""Each row at its home.
+"""Each row at its home; reads of a request from a replica that has what the client wrote.
 
 The router answers all four questions, always. If it kept silent Django would fall back to
 `instance._state.db`, which for a row read from a replica is the replica.
@@ -7,27 +7,35 @@ The router answers all four questions, always. If it kept silent Django would fa
 from typing import Any
 
 from django.conf import settings
+from django.db import connections
 from django.db.models import Model
 
+from config.placement import reading
+from config.placement.homes import primaries, primary
 
-def primary(label: str) -> str:
-    """The alias of the primary that owns this app's tables; contrib's are in `default`."""
-    return str(settings.PLACEMENT_HOMES.get(label, "default"))
-
-
-def primaries() -> tuple[str, ...]:
-    """Every primary of this process, `default` first."""
-    return tuple(dict.fromkeys(["default", *settings.PLACEMENT_HOMES.values()]))
+__all__ = ["PlacementRouter", "primaries", "primary"]
 
 
 class PlacementRouter:
-    """Reads and writes go to the primary of the model's app, inside a transaction or not."""
+    """Writes go to the primary of the model's app. So do reads inside a transaction, after a
+    write of the same service, without a `Reading`, and of what no service owns: contrib's
+    sessions and log-ins would be lost on a replica that is a moment behind."""
 
     def db_for_read(self, model: type[Model], **_: Any) -> str:
-        return primary(model._meta.app_label)
+        label = model._meta.app_label
+        home = primary(label)
+        now = reading.current()
+        if now is None or label not in settings.PLACEMENT_REPLICAS:
+            return home
+        if connections[home].in_atomic_block:
+            return home
+        return now.replica_of(label) or home
 
     def db_for_write(self, model: type[Model], **_: Any) -> str:
-        return primary(model._meta.app_label)
+        label = model._meta.app_label
+        if (now := reading.current()) is not None and label in settings.PLACEMENT_HOMES:
+            now.written.add(label)
+        return primary(label)
 
     def allow_relation(self, one: Model, other: Model, **_: Any) -> bool:
         """By home, not by where each was read: a row from a replica is still a neighbour."""

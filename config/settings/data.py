@@ -19,9 +19,23 @@ PLACEMENT_HOMES = {
 DATABASE_ROUTERS = ["config.placement.router.PlacementRouter"]
 
 
+# Which aliases may serve a service's reads, if it has replicas.
+PLACEMENT_REPLICAS = {
+    service: tuple(f"{PLACEMENT_HOMES[service]}-replica-{number}" for number in range(len(urls)))
+    for service, urls in _env.replica_urls.items()
+    if urls
+}
+REPLICA_LAG_SECONDS = _env.replica_lag_seconds
+
+
 def _database(url: str) -> dict[str, Any]:
-    """Django's form of a libpq address; several hosts and libpq's own options pass through."""
+    """Django's form of a libpq address; several hosts and libpq's own options pass through.
+
+    Of several hosts the one that takes writes is meant: after a failover, the promoted standby.
+    """
     parts = parse_dsn(url)
+    if "," in parts.get("host", ""):
+        parts.setdefault("target_session_attrs", "read-write")
     named = {key: parts.pop(key, "") for key in ("dbname", "user", "password", "host", "port")}
     milliseconds = round(_env.statement_timeout_seconds * 1000)
     return {
@@ -42,9 +56,25 @@ def _database(url: str) -> dict[str, Any]:
     }
 
 
+def _replica(url: str, *, of: str) -> dict[str, Any]:
+    database = _database(url)
+    # Each request asks how far the replica is, which tells as well whether it lives.
+    database["CONN_HEALTH_CHECKS"] = False
+    database["TEST"] = {"MIRROR": of}
+    options = database["OPTIONS"]
+    options["connect_timeout"] = 2  # seconds; the primary is there for whoever waits
+    options["tcp_user_timeout"] = 2000  # milliseconds, for a host that went away in silence
+    # Standbys refuse writes anyhow; one that was promoted doesn't.
+    options["options"] += " -c default_transaction_read_only=on"
+    return database
+
+
 DATABASES = {
     PLACEMENT_HOMES[service]: _database(url) for service, url in _env.database_urls.items()
 }
+for _service, _aliases in PLACEMENT_REPLICAS.items():
+    for _alias, _url in zip(_aliases, _env.replica_urls[_service], strict=True):
+        DATABASES[_alias] = _replica(_url, of=PLACEMENT_HOMES[_service])
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Without a ring each process has its own memory, which nobody else can tell of a change; what must

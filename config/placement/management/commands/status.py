@@ -1,24 +1,44 @@
 from typing import Any
 
 from config.placement import ring_report
+from config.placement.replicas import replica_report
 from outbox.management.commands.status import Command as OutboxStatus
 
 
 class Command(OutboxStatus):
-    help = "Show what waits where: outbox, streams, consumers, parked sequences, the cache ring."
+    help = "Show what waits where: outbox, streams, consumers, parked sequences, replicas, the ring."
 
     def report(self) -> dict[str, Any]:
+        told = super().report()
+        for service, found in told["services"].items():
+            found["replicas"] = replica_report(service)
         ring = ring_report.the_ring()
-        return super().report() | {"ring": ring_report.of_nodes(ring) if ring else []}
+        return told | {"ring": ring_report.of_nodes(ring) if ring else []}
 
     def show(self, told: dict[str, Any]) -> None:
         super().show(told)
-        if not told["ring"]:
-            return
+        for service, found in told["services"].items():
+            if found["replicas"]:
+                self._show_replicas(service, found["replicas"])
+        if told["ring"]:
+            self._show_ring(told["ring"])
+
+    def _show_replicas(self, service: str, replicas: list[dict[str, Any]]) -> None:
+        self.stdout.write(self.style.MIGRATE_HEADING(f"replicas of {service}"))
+        for replica in replicas:
+            lag = replica["lag_bytes"]
+            place = "not usable" if lag is None else f"{lag} bytes behind"
+            line = f"  {replica['name']:<20} {place}"
+            self.stdout.write(line if replica["healthy"] else self.style.ERROR(line))
+        if not any(replica["healthy"] for replica in replicas):
+            line = f"  no replica of {service} works: everything is read from the primary"
+            self.stdout.write(self.style.ERROR(line))
+
+    def _show_ring(self, nodes: list[dict[str, Any]]) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING("cache ring"))
-        for node in told["ring"]:
+        for node in nodes:
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
-        if all(node["state"] != "up" for node in told["ring"]):
+        if all(node["state"] != "up" for node in nodes):
             line = "  no node of the cache ring works: everything is read from the databases"
             self.stdout.write(self.style.ERROR(line))

@@ -1,0 +1,13 @@
+"""Which primary owns which app's tables."""
+
+from django.conf import settings
+
+
+def primary(label: str) -> str:
+    """The alias of the primary that owns this app's tables; contrib's are in `default`."""
+    return str(settings.PLACEMENT_HOMES.get(label, "default"))
+
+
+def primaries() -> tuple[str, ...]:
+    """Every primary of this process, `default` first."""
+    return tuple(dict.fromkeys(["default", *settings.PLACEMENT_HOMES.values()]))

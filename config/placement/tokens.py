@@ -1,0 +1,104 @@
+"""The Consistency-Token: how far a client's own writes went, so that its reads can wait for them.
+
+One part per service, `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`, after the
+version of the form and separated by tildes: safe in a header, a cookie and a URL. It proves
+nothing and grants nothing; whoever forges one waits for it. The idea is GitLab's (ADR 0010).
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+HEADER: Final = "Consistency-Token"
+COOKIE: Final = "consistency_token"
+COOKIE_SECONDS: Final = 3600  # no replica that is in use is as far behind
+MAX_LENGTH: Final = 512  # characters; two services need 150
+VERSION: Final = "1"
+
+_PART: Final = re.compile(
+    r"([a-z][a-z0-9_]{0,30})\.([0-9]{1,20})\.([0-9]{1,10})\.([0-9a-f]{1,16})(?:\.([0-9]{1,20}))?",
+    re.ASCII,
+)
+
+
+class UnreadableToken(ValueError):
+    """Too long, of another version, or no token at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A place in one service's history. The xid is there if an event was recorded on the way."""
+
+    system: int
+    timeline: int
+    lsn: int
+    xid: int | None = None
+
+    def joined(self, newer: "Part") -> "Part":
+        """Both, where they are of one history; else the one that is of the later history."""
+        if self.system != newer.system or self.timeline < newer.timeline:
+            return newer
+        if self.timeline > newer.timeline:
+            return self
+        xids = [xid for xid in (self.xid, newer.xid) if xid is not None]
+        return replace(self, lsn=max(self.lsn, newer.lsn), xid=max(xids, default=None))
+
+    def __str__(self) -> str:
+        xid = "" if self.xid is None else f".{self.xid}"
+        return f"{self.system}.{self.timeline}.{self.lsn:x}{xid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """At most one part per service; without any it asks for nothing."""
+
+    parts: Mapping[str, Part] = field(default_factory=lambda: MappingProxyType({}))
+
+    def joined(self, newer: "Token") -> "Token":
+        merged = dict(self.parts)
+        for service, part in newer.parts.items():
+            merged[service] = merged[service].joined(part) if service in merged else part
+        return Token(MappingProxyType(merged))
+
+    def without(self, services: Iterable[str]) -> "Token":
+        dropped = set(services)
+        left = {name: part for name, part in self.parts.items() if name not in dropped}
+        return Token(MappingProxyType(left))
+
+    def __str__(self) -> str:
+        texts = [f"{service}.{part}" for service, part in sorted(self.parts.items())]
+        return "~".join([VERSION, *texts])
+
+
+def parse(text: str, *, services: Collection[str]) -> Token:
+    """The token; parts of services that nobody knows are left out. Raises UnreadableToken."""
+    if len(text) > MAX_LENGTH:
+        raise UnreadableToken(f"{len(text)} characters")
+    version, *texts = text.split("~")
+    if version != VERSION:
+        raise UnreadableToken("of another version")
+    parts: dict[str, Part] = {}
+    for part in texts:
+        service, value = _part(part)
+        if service in parts:
+            raise UnreadableToken(f"two parts of {service}")
+        parts[service] = value
+    known = {service: part for service, part in parts.items() if service in services}
+    return Token(MappingProxyType(known))
+
+
+def _part(text: str) -> tuple[str, Part]:
+    if not (match := _PART.fullmatch(text)):
+        raise UnreadableToken("not a part")
+    service, system, timeline, lsn, xid = match.groups()
+    part = Part(
+        system=int(system),
+        timeline=int(timeline),
+        lsn=int(lsn, 16),
+        xid=None if xid is None else int(xid),
+    )
+    if part.system >> 64 or part.timeline >> 32 or (part.xid or 0) >> 64:
+        raise UnreadableToken("numbers that no server gives")
+    return service, part

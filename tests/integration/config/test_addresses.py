@@ -1,0 +1,65 @@
+"""What libpq addresses become in Django's settings, as a process would have them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.manage import managed
+from tests.surroundings import variables
+
+PRINT = """
+import json
+from django.conf import settings
+print(json.dumps([settings.DATABASES, settings.PLACEMENT_REPLICAS, settings.REPLICA_LAG_SECONDS]))
+"""
+
+
+def settings_given(shape: str, **more: str) -> Any:
+    printed = managed({**variables(shape), **more}, "shell", "--no-imports", "-c", PRINT)
+    return json.loads(printed)
+
+
+@pytest.mark.shape("accounts", "orders")
+def test_each_replica_has_an_alias_and_can_write_nothing() -> None:
+    databases, replicas, lag_seconds = settings_given(
+        "all",
+        ACCOUNTS_REPLICA_URLS="postgresql://accounts:x@one/m,postgresql://accounts:x@two:6432/m",
+        ORDERS_REPLICA_URLS="postgresql://orders:x@one/m",
+        REPLICA_LAG_SECONDS="2.5",
+    )
+
+    assert replicas == {
+        "accounts": ["default-replica-0", "default-replica-1"],
+        "orders": ["orders-replica-0"],
+    }
+    assert set(databases) == {"default", "orders", *replicas["accounts"], *replicas["orders"]}
+    assert lag_seconds == 2.5
+    second = databases["default-replica-1"]
+    assert (second["HOST"], second["PORT"], second["USER"]) == ("two", "6432", "accounts")
+    assert "default_transaction_read_only=on" in second["OPTIONS"]["options"]
+    assert second["TEST"]["MIRROR"] == "default"
+    assert databases["orders-replica-0"]["TEST"]["MIRROR"] == "orders"
+
+
+@pytest.mark.shape("orders")
+def test_of_several_hosts_the_one_that_takes_writes_is_meant() -> None:
+    databases, replicas, _ = settings_given(
+        "orders", ORDERS_DATABASE_URL="postgresql://orders:x@one:5432,two:5433/m?sslmode=require"
+    )
+
+    home = databases["default"]
+    assert (home["HOST"], home["PORT"]) == ("one,two", "5432,5433")
+    assert home["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert home["OPTIONS"]["sslmode"] == "require"
+    assert replicas == {}
+
+
+@pytest.mark.shape("orders")
+def test_a_single_host_is_taken_as_it_is_and_ones_own_choice_is_kept() -> None:
+    databases, _, _ = settings_given("orders")
+    assert "target_session_attrs" not in databases["default"]["OPTIONS"]
+
+    url = "postgresql://orders:x@one,two/m?target_session_attrs=primary"
+    databases, _, _ = settings_given("orders", ORDERS_DATABASE_URL=url)
+    assert databases["default"]["OPTIONS"]["target_session_attrs"] == "primary"

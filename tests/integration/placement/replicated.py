@@ -1,0 +1,106 @@
+"""A primary and its standby, and what a test does to them."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+from django.test import override_settings
+
+from config.placement.homes import primary
+from config.placement.replicas import watch
+from config.stack.servers import Postgres, Standby
+from tests import databases
+from tests.waiting import eventually
+
+LAG_SECONDS = 0.5
+WITHIN_SECONDS = 15.0
+
+
+class Replicated:
+    """The aliases of this process lead to `primary`, and each service's replica to `standby`."""
+
+    def __init__(self, primary: Postgres, standby: Standby, *, database: str) -> None:
+        self.primary = primary
+        self.standby = standby
+        self.database = database
+
+    def pause(self) -> None:
+        self.catch_up()
+        self.standby.query("SELECT pg_wal_replay_pause()")
+        state = "SELECT pg_get_wal_replay_pause_state()"
+        eventually(
+            lambda: self.standby.query(state) == [("paused",)],
+            within_seconds=WITHIN_SECONDS,
+            what="replay is paused",
+        )
+
+    def resume(self) -> None:
+        self.standby.query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")
+
+    def catch_up(self) -> None:
+        """Return when the standby has replayed what the primary has flushed by now."""
+        ((flushed,),) = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
+        eventually(
+            lambda: self.standby.query("SELECT pg_last_wal_replay_lsn() >= %s", flushed)[0][0],
+            within_seconds=WITHIN_SECONDS,
+            what="the standby has caught up",
+        )
+
+    def in_use(self, service: str = "accounts") -> None:
+        """Return when the watch lets the service read from its replica."""
+        self.wait_until(why="", service=service)
+
+    def wait_until(self, *, why: str, service: str = "accounts") -> None:
+        """The replica is in use, or out for this reason."""
+        eventually(
+            lambda: (
+                self.replica(service).healthy is not bool(why) and why in self.replica(service).why
+            ),
+            within_seconds=WITHIN_SECONDS,
+            what=f"the replica is in or out, and why: {self.replica(service)}",
+        )
+
+    def replica(self, service: str = "accounts") -> Any:
+        group = watch.group(service)
+        assert group is not None
+        return group.replicas[0]
+
+    def make_anew(self) -> None:
+        """The standby, from a base backup: it was promoted, and follows nobody."""
+        self.primary.start()
+        self.standby.stop()
+        # As if its first start had been interrupted.
+        self.standby._complete.unlink()
+        self.standby.start()
+        self.catch_up()
+
+    @contextmanager
+    def connected(self, password: str) -> Iterator[None]:
+        """Inside, Django uses these servers."""
+        replicas = {service: (f"{primary(service)}-replica-0",) for service in services()}
+        settings = override_settings(PLACEMENT_REPLICAS=replicas, REPLICA_LAG_SECONDS=LAG_SECONDS)
+        with databases.connections_kept(), settings:
+            databases.point_connections_at(self.primary.dsn, name=self.database, password=password)
+            for service, (alias,) in replicas.items():
+                connections.settings[alias] = self._settings(primary(service))
+            try:
+                yield
+            finally:
+                watch.stop()
+                databases.close_connections()
+                for (alias,) in replicas.values():
+                    del connections[alias], connections.settings[alias]
+
+    def _settings(self, home: str) -> dict[str, Any]:
+        settings = copy.deepcopy(connections.settings[home])
+        settings |= {"PORT": str(self.standby.port), "CONN_HEALTH_CHECKS": False}
+        settings["OPTIONS"]["options"] += " -c default_transaction_read_only=on"
+        return settings
+
+
+def services() -> tuple[str, ...]:
+    from django.conf import settings
+
+    return tuple(settings.SERVICES)

@@ -1,0 +1,209 @@
+"""Reads from a real standby: what is read there, what never is, and what happens when it fails."""
+
+from collections.abc import Callable
+from itertools import count, islice
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+from uuid_utils.compat import uuid7
+
+from config.placement.reading import Reading
+from config.placement.replicas import replica_report
+from config.placement.tokens import HEADER, parse
+from tests.integration.placement.customer import PASSWORD, Customer
+from tests.integration.placement.replicated import Replicated
+
+PRIMARY, REPLICA = "default", "default-replica-0"
+
+
+def queries(alias: str) -> CaptureQueriesContext:
+    return CaptureQueriesContext(connections[alias])
+
+
+def test_a_list_is_read_from_the_replica_and_nothing_from_the_primary(ada: Customer) -> None:
+    with queries(REPLICA) as there, queries(PRIMARY) as here:
+        assert ada.listed() == "0"
+
+    assert len(there) == 2  # how far it is, and the list
+    assert len(here) == 0
+
+
+def test_a_token_costs_no_query_where_the_replica_is_up_to_it(
+    ada: Customer, standby: Replicated
+) -> None:
+    ada.rename("1")
+    standby.catch_up()
+    with queries(REPLICA) as with_token:
+        assert ada.listed() == "1"
+    ada.forget()
+    with queries(REPLICA) as without_token:
+        assert ada.listed() == "1"
+
+    assert len(with_token) == len(without_token) == 2
+
+
+def test_while_replay_stands_still_ones_own_write_is_read_from_the_primary(
+    ada: Customer, standby: Replicated, patient: None
+) -> None:
+    standby.pause()
+    ada.rename("1")
+    with queries(PRIMARY) as here:
+        assert ada.listed() == "1"
+    assert len(here) > 0
+
+    ada.forget()
+    assert ada.listed() == "0", "without a token the replica is believed"
+
+    standby.resume()
+    standby.catch_up()
+    standby.in_use()
+    with queries(PRIMARY) as here:
+        assert ada.listed() == "1"
+    assert len(here) == 0
+
+
+def test_a_header_does_what_the_cookie_does(
+    ada: Customer, standby: Replicated, patient: None
+) -> None:
+    standby.pause()
+    ada.rename("1")
+    ada.forget()
+
+    assert ada.listed(**{HEADER: ada.token}) == "1"
+
+
+def test_a_standby_that_dies_fails_no_read_and_is_used_again(
+    ada: Customer, standby: Replicated
+) -> None:
+    assert ada.listed() == "0"
+    standby.standby.kill()
+    assert [ada.listed() for _ in range(5)] == ["0"] * 5
+    standby.wait_until(why="doesn't answer")
+    assert replica_report("accounts") == [{"name": REPLICA, "lag_bytes": None, "healthy": False}]
+    ada.rename("1")
+    assert ada.listed() == "1"
+
+    standby.standby.start()
+    standby.catch_up()
+    standby.in_use()
+    with queries(PRIMARY) as here:
+        assert ada.listed() == "1"
+    assert len(here) == 0
+
+
+def test_a_read_whose_replica_dies_under_it_is_run_again_on_the_primary(
+    ada: Customer, standby: Replicated
+) -> None:
+    broken = []
+
+    def die_once(execute: Any, sql: str, *rest: Any) -> Any:
+        if "accounts_user" in sql and not broken:
+            broken.append(sql)
+            raise OperationalError("server closed the connection unexpectedly")
+        return execute(sql, *rest)
+
+    with connections[REPLICA].execute_wrapper(die_once), queries(PRIMARY) as here:
+        assert ada.listed() == "0"
+
+    assert len(broken) == 1
+    assert len(here) == 1
+
+
+def test_what_a_replica_does_not_know_is_looked_for_on_the_primary(
+    ada: Customer, standby: Replicated, patient: None, as_user: Callable[..., APIClient]
+) -> None:
+    standby.pause()
+    bob = Customer(APIClient(), as_user)
+    bob.forget()
+
+    assert bob.api.get(bob.url).status_code == 200
+    assert bob.api.get(f"/api/users/{uuid7()}/").status_code == 404
+
+
+def test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up(
+    ada: Customer, standby: Replicated
+) -> None:
+    standby.pause()
+    ada.rename("1")
+    standby.wait_until(why="behind")
+    (told,) = replica_report("accounts")
+    assert told["lag_bytes"] > 0
+    assert not told["healthy"]
+    ada.forget()
+    assert ada.listed() == "1", "nobody reads from it, with or without a token"
+
+    standby.resume()
+    standby.in_use()
+    assert replica_report("accounts") == [{"name": REPLICA, "lag_bytes": 0, "healthy": True}]
+
+
+def test_contrib_never_reads_a_replica(
+    ada: Customer, standby: Replicated, django_user_model: Any
+) -> None:
+    django_user_model.objects.create_superuser("root", password=PASSWORD)
+    standby.pause()
+    form = {"username": "root", "password": PASSWORD, "next": "/admin/"}
+    assert ada.api.post("/admin/login/", form, format="multipart").status_code == 302
+    ada.api.credentials()
+    ada.api.cookies.pop("consistency_token")
+
+    assert ada.api.get("/admin/").status_code == 200
+    django_user_model.objects.all().delete()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "garbage",
+        "2~accounts.1.1.0",
+        "1~accounts.12345.1.0",
+        "1~accounts.{system}.9.0",
+        "1~accounts.{system}.{timeline}.ffffffffffffff",
+        "1~" + "x" * 10_000,
+    ],
+    ids=["garbled", "later version", "foreign", "other timeline", "future", "huge"],
+)
+def test_a_token_that_is_no_good_leads_to_the_primary_and_is_replaced(
+    ada: Customer, standby: Replicated, token: str
+) -> None:
+    own = parse(ada.token, services=["accounts"]).parts["accounts"]
+    ada.rename("1")
+    ada.forget()
+    with queries(PRIMARY) as here:
+        told = token.format(system=own.system, timeline=own.timeline)
+        answer = ada.api.get("/api/users/", headers={HEADER: told})
+
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["name"] == "1"
+    assert any("accounts_user" in query["sql"] for query in here)
+    fresh = parse(answer[HEADER], services=["accounts"]).parts["accounts"]
+    assert (fresh.system, fresh.timeline, fresh.xid) == (own.system, own.timeline, None)
+    assert own.lsn <= fresh.lsn < 0xFFFFFFFFFFFFFF
+
+
+def test_a_replica_that_follows_serves_nearly_all_who_bear_a_token(
+    ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round, that is, in which this machine had time for the standby."""
+    served: list[bool] = []
+    choose = Reading._choose
+
+    def noted(self: Reading, service: str) -> str | None:
+        served.append((found := choose(self, service)) is not None)
+        return found
+
+    monkeypatch.setattr(Reading, "_choose", noted)
+    names = map(str, count(1))
+    for _ in range(5):
+        served.clear()
+        for name in islice(names, 40):
+            ada.rename(name)
+            assert ada.listed() == name
+        if sum(served) >= 0.95 * len(served):
+            break
+
+    assert len(served) == 40
+    assert sum(served) >= 38

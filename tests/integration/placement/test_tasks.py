@@ -1,0 +1,72 @@
+"""The token in Celery's task headers, through a real worker and a broker in memory."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+
+from accounts.models import User
+from config.placement import reading
+from config.placement.reading import Reading
+from config.placement.tokens import parse
+from tests.integration.placement.customer import Customer
+from tests.integration.placement.replicated import Replicated
+
+REPLICA = "default-replica-0"
+
+
+@pytest.fixture
+def names() -> list[Any]:
+    """What the tasks saw: (name, alias, written in the task)."""
+    return []
+
+
+@pytest.fixture
+def app(names: list[Any]) -> Iterator[Celery]:
+    app = Celery("beside", broker="memory://", set_as_current=False)
+    app.conf.task_ignore_result = True
+    done = threading.Semaphore(0)
+
+    @app.task(name="beside.look", shared=False)
+    def look(user_id: str) -> None:
+        row = User.objects.get(pk=user_id)
+        names.append((row.name, row._state.db))
+        done.release()
+
+    app.look_and_wait = lambda user_id: (  # type: ignore[attr-defined]
+        look.delay(user_id),
+        done.acquire(timeout=20),
+    )
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
+        yield app
+
+
+def test_a_task_that_a_request_sent_reads_what_the_request_wrote(
+    ada: Customer, standby: Replicated, patient: None, app: Any, names: list[Any]
+) -> None:
+    standby.pause()
+    ada.rename("1")
+    token = parse(ada.token, services=["accounts"])
+    with reading.opened(Reading(token=token)):
+        app.look_and_wait(ada.id)
+    app.look_and_wait(ada.id)  # sent by nobody's request
+    standby.resume()
+    standby.catch_up()
+    with reading.opened(Reading(token=token)):
+        app.look_and_wait(ada.id)
+
+    assert names == [("1", "default"), ("1", "default"), ("1", REPLICA)]
+
+
+def test_a_task_takes_along_what_its_request_wrote_until_then(
+    ada: Customer, standby: Replicated, patient: None, app: Any, names: list[Any]
+) -> None:
+    standby.pause()
+    with reading.opened(Reading()):
+        User.objects.filter(pk=ada.id).update(name="unannounced")
+        app.look_and_wait(ada.id)
+
+    assert names == [("unannounced", "default")]
