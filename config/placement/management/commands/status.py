@@ -6,7 +6,7 @@ from outbox.management.commands.status import Command as OutboxStatus
 
 
 class Command(OutboxStatus):
-    help = "Show what waits where: outbox, streams, consumers, parked sequences, replicas, the ring."
+    help = "Show what waits where: outbox, streams, consumers, parked events, replicas, the ring."
 
     def report(self) -> dict[str, Any]:
         told = super().report()
