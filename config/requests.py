@@ -15,6 +15,9 @@ class _Utf8(HttpRequest):
     any error page, punycode makes it slow.
     """
 
+    content_type: str | None
+    content_params: dict[str, str] | None
+
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         content_type = meta.get("CONTENT_TYPE", "")
         self.content_type, self.content_params = parse_header_parameters(content_type)
