@@ -19,8 +19,7 @@ class Delivery:
 
     @classmethod
     def of(cls, entry: Entry) -> "Delivery":
-        # PostgreSQL's text holds no NUL; a foreign entry may hold anything.
-        text = (entry.body or b"").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+        text = storable((entry.body or b"").decode("utf-8", "backslashreplace"))
         try:
             if entry.body is None:
                 raise MalformedEnvelope("the entry has no field 'event'")
@@ -32,3 +31,9 @@ class Delivery:
     @property
     def key(self) -> str:
         return self.envelope.partitionkey if self.envelope else ""
+
+
+def storable(text: str) -> str:
+    """The text as PostgreSQL can hold it: without NUL and lone surrogates, which a foreign entry
+    and the error about it may have."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Count, Max, Min, QuerySet
 
 from .consumer import Consumer
-from .delivery import Delivery
+from .delivery import Delivery, storable
 from .envelope import Envelope
 from .inbox import Inbox
 from .models import AbstractParkedEvent
@@ -70,7 +70,7 @@ class Parking:
             type=delivery.envelope.type if delivery.envelope else "",
             body=delivery.text,
             error=described(error) if error else "",
-            traceback="".join(traceback.format_exception(error)) if error else "",
+            traceback=_traced(error) if error else "",
             attempts=attempts,
         )
 
@@ -116,7 +116,7 @@ class Parking:
                 self.rows.filter(pk=event.pk).update(
                     attempts=event.attempts + 1,
                     error=described(exc),
-                    traceback="".join(traceback.format_exception(exc)),
+                    traceback=_traced(exc),
                 )
                 if key:
                     return Replayed(applied=applied, error=described(exc))
@@ -136,4 +136,8 @@ def of(consumer: Consumer) -> Iterator[Parking]:
 
 def described(error: BaseException) -> str:
     """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return storable(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _traced(error: BaseException) -> str:
+    return storable("".join(traceback.format_exception(error)))

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from django.db import InterfaceError, OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .consumer import Consumer
 from .delivery import Delivery
@@ -27,6 +28,8 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0  # how often it tells the owner how far it is
 FROZEN_SECONDS = 5  # between two statements of a transaction: then its session is ended
+
+ABORTED = 3  # libpq's PQTRANS_INERROR
 
 # PostgreSQL's classes of errors that pass by themselves: serialization and deadlock, lost
 # connections, a server that starts or stops, too little of something. A statement that ran
@@ -198,7 +201,7 @@ class Reader:
             self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
             parked = self._parking.keys(ends)
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
-            if self._tables.connection.needs_rollback:
+            if _is_ended(self._tables.connection):
                 raise transaction.TransactionManagementError(
                     "a handler caught an error that had ended its transaction"
                 )
@@ -266,6 +269,13 @@ class Reader:
     def _pause(self, failures: int) -> None:
         longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures)
         self._stopping.wait(random.uniform(longest / 2, longest))  # noqa: S311
+
+
+def _is_ended(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the transaction can only be rolled back. Django knows it of its own blocks and
+    methods; of a statement in plain SQL the driver does, and COMMIT would roll back silently."""
+    status = connection.connection.info.transaction_status if connection.connection else None
+    return connection.needs_rollback or status == ABORTED
 
 
 def whole_tick(position: str) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterDownError, TryAgainError
 from redis.retry import Retry
 
 from .errors import (
@@ -43,11 +44,15 @@ NUDGE_PAUSE_SECONDS = 1.0  # and how long it is then left alone; the relay polls
 ANSWER_TIMEOUT_SECONDS = 10.0
 OLDEST_VERSION = (7, 0)
 
-# Answers of a server that is full, starts, fails over or moves its slots: they pass.
+# Answers of a server that is full, fails over or moves its slots: they pass. The client has
+# classes for some, and takes the word off their text; the others begin with it.
 PASSING = (
-    *("OOM", "MISCONF", "LOADING", "READONLY", "BUSY", "MASTERDOWN"),
-    *("UNBLOCKED", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"),
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+    ClusterDownError,  # and MASTERDOWN's
+    TryAgainError,
 )
+PASSING_WORDS = ("MISCONF", "BUSY", "UNBLOCKED", "NOREPLICAS")
 
 # One atomic step: refuse unless the cursor is where the relay left it, look at every key before
 # the first write, add the entries, move the cursor. See docs/outbox.md, "The script".
@@ -481,10 +486,10 @@ def _translated() -> Iterator[None]:
         raise StreamsMisconfigured(f"the stream server refuses us: {exc}") from exc
     except (redis.ConnectionError, redis.TimeoutError) as exc:
         raise StreamsUnavailable(f"the stream server doesn't answer: {exc}") from exc
-    except (redis.OutOfMemoryError, redis.ReadOnlyError) as exc:
+    except PASSING as exc:
         raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
     except redis.ResponseError as exc:
-        if str(exc).startswith(PASSING):
+        if str(exc).startswith(PASSING_WORDS):
             raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
         raise StreamsMisconfigured(f"the stream server refuses: {exc}") from exc
 

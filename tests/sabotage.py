@@ -101,9 +101,8 @@ SABOTAGES: Final = (
         invariant=3,
         promise="a batch is ordered by row id, not by transaction id",
         file="outbox/ticks.py",
-        old='") rows WHERE id > %(after)s ORDER BY id; "',
-        new='f") rows WHERE id > %(after)s ORDER BY (SELECT e.xid FROM {event} e '
-        'WHERE e.id = rows.id), id; "',
+        old='ON e.ctid = sorted.place ORDER BY sorted.id; "',
+        new='ON e.ctid = sorted.place ORDER BY e.xid, sorted.id; "',
         test=f"{OUTBOX}/test_ticks.py"
         "::test_an_aggregate_keeps_its_order_though_its_first_writer_has_the_younger_id",
     ),
@@ -218,6 +217,15 @@ SABOTAGES: Final = (
         "::test_a_batch_that_fails_leaves_neither_effects_nor_positions",
     ),
     Sabotage(
+        invariant=11,
+        promise="a transaction that a caught error has ended isn't taken for a commit",
+        file="outbox/reader.py",
+        old="return connection.needs_rollback or status == ABORTED",
+        new="return False",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_an_event_whose_handler_caught_what_ended_its_transaction_is_parked_not_lost",
+    ),
+    Sabotage(
         invariant=12,
         promise="a position moves only from where the batch was read after",
         file="outbox/inbox.py",
@@ -283,7 +291,7 @@ SABOTAGES: Final = (
         invariant=16,
         promise="a batch that fails is run again event by event",
         file="outbox/reader.py",
-        old="self._recover()\n                self._apply_singly(deliveries)",
+        old="self._recover()\n                self._apply_singly(deliveries, reached)",
         new="self._recover()\n                raise",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_deferred_constraint_fails_at_its_event_not_at_commit",
@@ -359,6 +367,15 @@ SABOTAGES: Final = (
         "::test_a_consumer_below_the_floor_stands_still_and_names_backfill",
     ),
     Sabotage(
+        invariant=20,
+        promise="a server that lost everything learns the floor with its first entries",
+        file="outbox/streams.py",
+        old="if ARGV[1] == '' and tonumber(",
+        new="if false and tonumber(",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_a_consumer_below_the_floor_stands_still_after_a_flush_too",
+    ),
+    Sabotage(
         invariant=21,
         promise="after a failover what was sent is passed over",
         file="outbox/relay.py",
@@ -392,6 +409,15 @@ SABOTAGES: Final = (
         new="members",
         test="tests/unit/outbox/test_assignment.py"
         "::test_every_partition_has_one_member_and_none_has_too_many",
+    ),
+    Sabotage(
+        invariant=24,
+        promise="a position that went back is noticed before what follows it is applied",
+        file="outbox/reader.py",
+        old="if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):",
+        new="if False:",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_what_a_failover_took_is_read_again_before_what_follows",
     ),
 )
 

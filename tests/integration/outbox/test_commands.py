@@ -12,6 +12,7 @@ from django.db import connections
 
 from outbox import consumer as consuming
 from outbox.reader import Reader
+from outbox.relay import locked, own_connection
 
 from .conftest import consumer_of
 
@@ -45,6 +46,19 @@ def refusing(shop, streams, monkeypatch) -> Any:
 def test_relay_once_publishes_what_waits(shop, streams, record):
     record("a", 1)
     told("relay", shop.label, "--once")
+    assert streams.entries(shop.label) == 1
+
+
+def test_relay_once_beside_a_running_relay_says_so_and_fails_unless_it_is_shared(
+    shop, streams, record
+):
+    record("a", 1)
+    with own_connection(shop) as connection:
+        assert locked(connection, shop.label)
+        with pytest.raises(CommandError, match=f"{shop.label}: another relay"):
+            told("relay", shop.label, "--once")
+        assert streams.entries(shop.label) == 0
+        told("relay", shop.label, "--once", "--shared")
     assert streams.entries(shop.label) == 1
 
 

@@ -1,19 +1,21 @@
 """Effects and positions move together, once, in order; what can't be applied is parked."""
 
+import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import redis
-from django.db import IntegrityError, OperationalError, connections, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
 from outbox.consumer import Consumer
 from outbox.errors import Fenced
 from outbox.inbox import Inbox
 from outbox.parking import Parking
 from outbox.partitions import partition_of
-from outbox.reader import TRIES, Reader
+from outbox.reader import FROZEN_SECONDS, TRIES, Reader
 from outbox.relay import Relay, own_connection
 
 from .conftest import consumer_of, event
@@ -64,6 +66,38 @@ def positions(shop: Any) -> dict[int, str]:
     return Inbox(shop, consumer="probe", producer=shop.label).stored()
 
 
+PARTITION = partition_of("a", partitions=16)
+
+
+def standby_of(shop: Any) -> Callable[[], None]:
+    """A standby that gets no later commit: what it does when it is promoted."""
+    held = positions(shop)
+    effects = shop.state._default_manager.filter(name__startswith="probe ")
+    kept = list(effects.values_list("name", flat=True))
+
+    def promote() -> None:
+        for partition, entry in held.items():
+            rows = shop.position._default_manager.filter(consumer="probe", partition=partition)
+            rows.update(entry=entry)
+        effects.exclude(name__in=kept).delete()
+
+    return promote
+
+
+def run_until(sequence: int, reader: Reader, probe: Probe) -> None:
+    """Run the reader as a process does, until it has applied the event with this sequence."""
+    fail = probe.fail
+
+    def stop_at(envelope: Any) -> Exception | None:
+        error = fail(envelope)
+        if envelope.sequence == sequence and error is None:
+            reader._stopping.set()
+        return error
+
+    probe.fail = stop_at
+    reader.run()
+
+
 def parked(shop: Any) -> list[tuple[str, int, bool]]:
     """(key, row of the entry in its order, whether it carries an error)"""
     rows = shop.parked._default_manager.order_by("id")
@@ -92,7 +126,7 @@ def test_a_batch_that_fails_leaves_neither_effects_nor_positions(
     probe.fail = lambda _: OperationalError("the server went away")
     reader._stopping.set()  # so that it gives up at once
     reader.step()
-    assert positions(shop)[partition_of("a", partitions=16)] == "0-0"
+    assert positions(shop)[PARTITION] == "0-0"
     reader._stopping.clear()
     probe.fail = lambda _: None
     reader.step()
@@ -299,3 +333,144 @@ def test_what_one_consumer_parks_another_applies(shop, streams, relay, record, r
     second = Consumer(label=shop.label, name="second", handlers={event(shop).type: taking})
     Reader(second, shop.label, streams, stopping=threading.Event()).step()
     assert (probe.applied, taking.applied) == ([], [("a", 1)])
+
+
+def test_what_a_failover_took_is_read_again_before_what_follows(shop, relay, record, reader, probe):
+    publish(relay, record, ("a", 1))
+    reader.step()
+    promote = standby_of(shop)
+    publish(relay, record, ("a", 2), ("a", 3))
+    reader.step()
+    promote()
+    publish(relay, record, ("a", 4))
+    run_until(4, reader, probe)
+    assert probe.applied == [("a", sequence) for sequence in range(1, 5)]
+
+
+def test_what_a_failover_took_between_two_single_events_is_read_again(
+    shop, relay, record, reader, probe, monkeypatch
+):
+    publish(relay, record, ("a", 1))
+    reader.step()
+    promote = standby_of(shop)
+    faults = {3: ValueError("so that the batch goes event by event"), 4: OperationalError("gone")}
+    probe.fail = lambda envelope: faults.pop(envelope.sequence, None)
+    monkeypatch.setattr(reader, "_pause", lambda _: promote())
+    publish(relay, record, ("a", 2), ("a", 3), ("a", 4))
+    run_until(4, reader, probe)
+    assert probe.applied == [("a", sequence) for sequence in range(1, 5)]
+
+
+def test_an_idle_reader_confirms_what_its_table_holds_and_reads_the_rest_again(
+    shop, streams, relay, record, reader, probe
+):
+    publish(relay, record, ("a", 1))
+    reader.step()
+    promote = standby_of(shop)
+    publish(relay, record, ("a", 2))
+    reader.step()
+    reader.confirm()
+    promote()
+    reader.confirm()
+    (told,) = streams.confirmations(shop.label).values()
+    assert told.ticks[PARTITION] < streams.cursor(shop.label).complete
+    reader.step()
+    assert probe.applied == [("a", 1), ("a", 2)]
+
+
+def catch_in_a_block(shop: Any) -> None:
+    with suppress(ValueError), transaction.atomic(using=shop.alias, savepoint=False):
+        raise ValueError("refused")
+
+
+def catch_a_statement(shop: Any) -> None:
+    with suppress(DatabaseError), connections[shop.alias].cursor() as cursor:
+        cursor.execute("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize("catch", [catch_in_a_block, catch_a_statement])
+def test_an_event_whose_handler_caught_what_ended_its_transaction_is_parked_not_lost(
+    shop, relay, record, reader_of, probe, monkeypatch, catch
+):
+    def handle(envelope: Any) -> None:
+        probe(envelope)
+        if envelope.partitionkey == "a":
+            catch(shop)
+
+    reader = reader_of(handle)
+    monkeypatch.setattr(reader, "_pause", lambda _: None)
+    publish(relay, record, ("b", 1), ("a", 1))
+    reader.step()
+    assert (probe.applied, parked(shop)) == ([("b", 1)], [("a", 1, True)])
+
+
+UNSTORABLE = pytest.mark.parametrize("poison", ["\0", "\ud800"], ids=["NUL", "lone surrogate"])
+
+
+@UNSTORABLE
+@pytest.mark.parametrize("where", ["partitionkey", "type", "subject", "data"])
+def test_a_text_that_no_database_holds_is_parked_and_others_flow(
+    shop, streams, relay, record, reader_of, probe, monkeypatch, where, poison
+):
+    def handle(envelope: Any) -> None:
+        probe(envelope)
+        shop.state._default_manager.create(name=f"of {envelope.id}", value=envelope.data["text"])
+
+    reader = reader_of(handle)
+    monkeypatch.setattr(reader, "_pause", _limited)
+    sound = json.loads(event(shop, "a", 1, data={"text": "sound"}).encode())
+    foreign = sound | {where: {"text": poison} if where == "data" else f"key-{poison}"}
+    bodies = [foreign, sound | {"partitionkey": "b"}]
+    rows = [(row, PARTITION, json.dumps(body)) for row, body in enumerate(bodies, start=1)]
+    streams.publish(shop.label, expected="", at="5-2", tick=5, rows=rows)
+    reader.step()
+    assert probe.applied == [("b", 1)]
+    assert len(parked(shop)) == 1
+
+
+@UNSTORABLE
+def test_an_error_that_no_database_holds_is_parked_with_its_event(
+    shop, relay, record, reader, probe, monkeypatch, poison
+):
+    monkeypatch.setattr(reader, "_pause", _limited)
+    probe.fail = lambda _: ValueError(f"the text {poison} is refused")
+    publish(relay, record, ("a", 1))
+    reader.step()
+    assert parked(shop) == [("a", 1, True)]
+    assert "is refused" in shop.parked._default_manager.get().error
+
+
+def _limited(attempt: int) -> None:
+    assert attempt <= TRIES, "it is tried for ever"
+
+
+def test_an_entry_beyond_the_cursor_is_waited_for_not_asked_for_again_at_once(
+    shop, relay, record, reader, monkeypatch, valkey
+):
+    publish(relay, record, ("a", 1))
+    reader.step()
+    with redis.Redis.from_url(valkey.url) as server:
+        server.xadd(f"{{{shop.label}}}:events:{PARTITION}", {"event": "a stranger's"})
+    waits: list[float] = []
+    monkeypatch.setattr(reader._stopping, "wait", waits.append)
+    assert reader.step(block_seconds=0.5) == 0
+    assert waits == [0.5]
+
+
+def test_a_session_that_is_made_anew_ends_too_when_its_process_freezes(
+    shop, relay, record, reader_of, monkeypatch
+):
+    limits: list[str] = []
+
+    def handle(envelope: Any) -> None:
+        with connections[shop.alias].cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            limits.append(cursor.fetchone()[0])
+            if len(limits) == 1:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    reader = reader_of(handle)
+    monkeypatch.setattr(reader, "_pause", lambda _: None)
+    publish(relay, record, ("a", 1))
+    reader.step()
+    assert limits == [f"{FROZEN_SECONDS}s"] * 2

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from outbox import retention
 from outbox.errors import RestoredDatabase
 from outbox.reader import Reader
 from outbox.relay import Relay, own_connection
@@ -17,6 +19,8 @@ from outbox.streams import order
 from .conftest import consumer_of
 from .test_reader import Probe
 from .test_relay import in_streams
+
+FORTNIGHT = 14 * 24 * 3_600_000  # milliseconds: longer than the retention
 
 
 @pytest.fixture
@@ -63,6 +67,30 @@ def test_events_whose_rows_are_gone_are_named(shop, streams, record, reader, cap
     assert "lost 2 events" in caplog.text
     reader.step()
     assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
+
+
+@pytest.mark.parametrize("step", ["outbox.recovery._keep", "outbox.ticks.Ticks.mend"])
+def test_events_whose_rows_are_gone_are_named_once_though_the_relay_died_over_it(
+    shop, streams, record, monkeypatch, step
+):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for key in "abcde":
+            record(key, 1)
+            before.drain()
+    fail_over(shop, lost_rows=2, lost_ticks=3)
+    with monkeypatch.context() as killed, own_connection(shop) as connection:
+        killed.setattr(step, _die)
+        with pytest.raises(SystemExit):
+            Relay(shop, streams, connection)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    phantoms = json.loads(shop.state._default_manager.get(name="phantoms").value)
+    assert sorted(found["subject"] for found in phantoms) == ["d", "e"]
+
+
+def _die(*_: Any, **__: Any) -> None:
+    raise SystemExit
 
 
 def test_a_relay_that_dies_between_the_mending_tick_and_its_entries_is_followed(
@@ -151,3 +179,83 @@ def test_a_pruned_outbox_betrays_a_restored_dump_by_its_ticks(shop, streams, rec
     shop.state._default_manager.filter(name="system").delete()
     with own_connection(shop) as connection, pytest.raises(RestoredDatabase):
         Relay(shop, streams, connection)
+
+
+def prune(shop: Any, streams: Any) -> None:
+    retention.prune(shop, streams, clock_ms=lambda: retention.clock_ms() + FORTNIGHT)
+
+
+def restamp(shop: Any) -> str:
+    out = StringIO()
+    call_command("outbox", "restamp", shop.label, stdout=out)
+    return out.getvalue()
+
+
+def test_a_restamped_outbox_is_pruned_as_before(shop, streams, record, reader):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        record("a", 1)
+        before.drain()
+        reader.step()
+        reader.confirm()
+        prune(shop, streams)
+        record("a", 2)
+    restored_elsewhere(shop)
+    restamp(shop)
+    prune(shop, streams)  # the floor's tick is gone, and nothing was sent since
+    assert shop.event._default_manager.count() == 1
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    reader.confirm()
+    prune(shop, streams)
+    assert shop.event._default_manager.count() == 0
+    assert Probe(shop).applied == [("a", 1), ("a", 2)]
+
+
+def dump_of(shop: Any) -> Callable[[], None]:
+    """The producer's tables as they are now: what restoring them does."""
+    kept = {model: list(model._default_manager.values()) for model in (shop.event, shop.tick)}
+
+    def restore() -> None:
+        for model, rows in kept.items():
+            model._default_manager.all().delete()
+            model._default_manager.bulk_create([model(**row) for row in rows])
+        shop.state._default_manager.filter(name="floor").delete()
+
+    return restore
+
+
+def test_a_restamp_sends_nothing_again_that_was_pruned_since_the_dump(
+    shop, streams, record, reader
+):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for sequence in range(1, 4):
+            record("a", sequence)
+            before.drain()
+        restore = dump_of(shop)
+        reader.step()
+        reader.confirm()
+        prune(shop, streams)
+        record("a", 4)
+        before.drain()
+        reader.step()
+    restore()
+    restored_elsewhere(shop)
+    assert restamp(shop).startswith("0 rows wait to be published; 3 were sent and dropped")
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 5)]
+
+
+def test_a_restamp_before_the_first_tick_leaves_an_outbox_that_is_published(
+    shop, streams, record, reader
+):
+    record("a", 1)
+    assert restamp(shop).startswith("1 rows wait")
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", 1)]

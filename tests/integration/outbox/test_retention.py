@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import redis
 
 from outbox import retention
 from outbox.errors import BelowFloor
@@ -12,7 +13,7 @@ from outbox.status import of_subscribers
 
 from .conftest import consumer_of
 from .test_reader import Probe
-from .test_relay import in_streams
+from .test_relay import damaging_after, in_streams
 
 LATER = 3_600_000  # milliseconds
 
@@ -197,3 +198,71 @@ def test_a_consumer_below_the_floor_stands_still_and_names_backfill(
     with pytest.raises(BelowFloor, match="backfill"):
         late.step()
     assert Probe(shop, "late").applied == []
+
+
+def test_a_consumer_below_the_floor_stands_still_after_a_flush_too(
+    shop, streams, valkey, relay, record, reader, prune
+):
+    send(relay, record, 3)
+    reader.step()
+    reader.confirm()
+    prune()
+    shop.position._default_manager.update(entry="0-0")  # restored from an old backup
+    send(relay, record, 1)
+    valkey.flush()
+    relay.drain()  # and no round of pruning has told the floor again
+    late = Reader(
+        consumer_of(shop, Probe(shop, "late")), shop.label, streams, stopping=threading.Event()
+    )
+    with pytest.raises(BelowFloor):
+        late.step()
+    assert Probe(shop, "late").applied == []
+
+
+@pytest.fixture
+def prune_half(shop, streams):
+    """A round whose time is up when the floor is committed: rows and ticks below it stay."""
+
+    def half() -> None:
+        retention.prune(
+            shop,
+            streams,
+            budget_seconds=-1.0,
+            clock_ms=lambda: retention.clock_ms() + LATER,
+        )
+
+    return half
+
+
+def test_a_relay_that_resends_does_not_stand_on_a_tick_that_is_pruned_meanwhile(
+    shop, streams, valkey, relay, record, reader, prune, prune_half, monkeypatch
+):
+    send(relay, record, 5)
+    reader.step()
+    reader.confirm()
+    prune_half()
+    send(relay, record, 2)
+    valkey.flush()
+    monkeypatch.setattr(streams, "publish", damaging_after(streams, 1, prune))
+    relay.drain()
+    send(relay, record, 1)
+    newest = shop.tick._default_manager.order_by("-pk")[0].pk
+    assert streams.cursor(shop.label).complete == newest
+    assert len(in_streams(streams, shop.label)) == 3
+
+
+def test_what_was_pruned_from_the_streams_is_not_taken_for_a_strangers_when_one_is_lost(
+    shop, streams, valkey, relay, record, reader, prune_half, caplog
+):
+    send(relay, record, 8)
+    reader.step()
+    reader.confirm()
+    prune_half()
+    send(relay, record, 8)
+    with redis.Redis.from_url(valkey.url) as server:
+        lost = next(iter(streams.cursor(shop.label).tops))
+        server.delete(f"{{{shop.label}}}:events:{lost}")
+    relay.drain()
+    assert "was lost" in caplog.text
+    assert "foreign" not in caplog.text
+    assert len(in_streams(streams, shop.label)) == 8

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -333,6 +334,62 @@ def test_a_full_server_takes_nothing_and_loses_nothing(streams: Streams, valkey:
             client.config_set("maxmemory", "0")
     streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
     assert [entry.id for entry in read(streams)] == ["5-1", "6-2"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "UNBLOCKED force unblock from blocking operation, instance state changed",
+        "NOREPLICAS Not enough good replicas to write.",
+        "CLUSTERDOWN Hash slot not served",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "MISCONF Errors writing to the AOF file",
+        "LOADING the dataset is in memory soon",
+        "BUSY a script is running",
+    ],
+    ids=lambda answer: answer.split()[0],
+)
+def test_an_answer_that_passes_by_itself_is_waited_out(
+    streams: Streams, valkey: Any, monkeypatch: pytest.MonkeyPatch, answer: str
+):
+    with redis.Redis.from_url(valkey.url) as client:
+        refusing = client.register_script(f'return redis.error_reply("{answer}")')
+        monkeypatch.setattr(streams, "_publish", refusing)
+        with pytest.raises(StreamsUnavailable, match=answer.partition(" ")[2][:20]):
+            streams.publish("shop", expected="", at="5-1", tick=5)
+
+
+def test_a_server_without_its_replicas_takes_nothing_until_they_are_back(
+    streams: Streams, valkey: Any
+):
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            with pytest.raises(StreamsUnavailable):
+                streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    assert [entry.id for entry in read(streams)] == ["5-1"]
+
+
+def test_a_relay_that_waits_while_its_server_becomes_a_replica_waits_on(
+    streams: Streams, valkey: Any
+):
+    with redis.Redis.from_url(valkey.url) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(streams.wait_nudge, "shop", timeout_seconds=10)
+        try:
+            eventually(
+                lambda: client.info("clients")["blocked_clients"],
+                within_seconds=10,
+                what="a relay that waits",
+            )
+            client.execute_command("REPLICAOF", "127.0.0.1", "9")
+            with pytest.raises(StreamsUnavailable, match="UNBLOCKED"):
+                waiting.result(10)
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
 
 
 def test_a_wrong_password_is_said_clearly(valkey: Any):

@@ -14,7 +14,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
 
 def an_envelope(**changed: object) -> Envelope:
