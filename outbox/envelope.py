@@ -13,6 +13,8 @@ from .errors import MalformedEnvelope
 
 REQUIRED = ("specversion", "id", "source", "type", "subject", "time", "partitionkey", "sequence")
 
+LONGEST_BYTES = 1024  # of a name or key: an index of PostgreSQL holds 2,700
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
@@ -46,10 +48,11 @@ class Envelope:
     def encode(self) -> str:
         """The event as CloudEvents JSON.
 
-        Raises TypeError or ValueError when `data` holds what JSON can't (a Decimal, a NaN):
-        better at the write, where the caller can mend it, than at every reader.
+        Raises TypeError or ValueError for what `decode` would refuse, or `data` that JSON can't
+        hold (a Decimal, a NaN): better at the write, where the caller can mend it, than at
+        every reader.
         """
-        event = {
+        event: dict[str, Any] = {
             "specversion": "1.0",
             "id": str(self.id),
             "source": self.source,
@@ -63,6 +66,7 @@ class Envelope:
         }
         if self.traceparent:
             event["traceparent"] = self.traceparent
+        _check(event)
         return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -107,8 +111,11 @@ def _check(event: dict[str, Any]) -> None:
     for name in ("source", "type", "subject", "partitionkey"):
         if not isinstance(event[name], str) or not event[name]:
             raise MalformedEnvelope(f"{name} is not a text")
-        if "\0" in event[name] or event[name] != event[name].encode(errors="replace").decode():
+        encoded = event[name].encode(errors="replace")
+        if "\0" in event[name] or encoded.decode() != event[name]:
             raise MalformedEnvelope(f"{name} holds what no database can")
+        if len(encoded) > LONGEST_BYTES:
+            raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")
     if type(event["sequence"]) is not int:
         raise MalformedEnvelope("sequence is not a whole number")
     if not isinstance(event.get("data", {}), dict):

@@ -63,6 +63,12 @@ def test_what_json_cannot_hold_is_refused_at_the_write(value):
         an_envelope(data={"value": value}).encode()
 
 
+@pytest.mark.parametrize("key", ["", "nul\0", "half a pair \ud800", "long" * 1000])
+def test_a_key_that_no_index_can_hold_is_refused_at_the_write(key):
+    with pytest.raises(MalformedEnvelope, match="partitionkey"):
+        an_envelope(partitionkey=key).encode()
+
+
 def test_unknown_attributes_are_passed_over():
     event = json.loads(an_envelope().encode()) | {"dataschema": "https://example.com/1"}
     assert Envelope.decode(json.dumps(event)).subject == "item-1"
