@@ -74,6 +74,7 @@ def _run(scene: Scene) -> None:
         for blow in range(BLOWS):
             _strike(scene, last=blow == BLOWS - 1)
         scene.written()
+        scene.carry_on()
         scene.settle()
         if scene.cell.fault == "held":
             commit()

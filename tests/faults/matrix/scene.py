@@ -172,6 +172,16 @@ class Scene:
             self.start(Role.WRITER, events=MORE_EVENTS)
         return bool(self.stage.ask(f"SELECT count(*) FROM {counted}")[0][0] >= goal)  # noqa: S608
 
+    def carry_on(self) -> None:
+        """Whoever was let live has its share of more work: what it still had in mind comes out."""
+        self._until(self._all_live, what="every consumer's lease is renewed")
+        self.start(Role.WRITER, events=MORE_EVENTS)
+        self.written()
+
+    def _all_live(self) -> bool:
+        alive = len(self._running[Role.CONSUMER])
+        return bool(self.stage.redis.zcard("{shop.ledger}:members") == alive)
+
     def settle(self) -> None:
         """Wait until everything is published and read to the end."""
         self._until(lambda: is_settled(self.stage), what="all is published and read")
