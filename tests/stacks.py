@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg2
 
+from config.stack import report
 from config.stack.owner import home_of
 from config.stack.ports import free_port
 from config.stack.processes import Recorded, session_members
@@ -97,9 +98,8 @@ class RunningStack:
         (self.root / "ports.json").write_text(json.dumps(dict(zip(WEB, ports, strict=True))))
 
     def status(self) -> dict[str, Any]:
-        """The object of `./dev status --json`."""
-        found: dict[str, Any] = json.loads(self.dev("status", "--json"))
-        return found
+        """The object of `./dev status --json`, asked without a process for each question."""
+        return report.status(self.root)
 
     def pids(self) -> dict[str, int]:
         """The pid of every process that runs, by name."""
@@ -109,22 +109,26 @@ class RunningStack:
             if process["pid"]
         }
 
+    def deployment(self, service: str) -> str:
+        """The SERVICE of the deployment that this service is in; empty for the monolith."""
+        return "" if self.status()["shape"] == "monolith" else service
+
     def flow(self) -> dict[str, Any]:
         """The services of `manage.py status --json`, whichever deployments they are in."""
-        shape = self.status()["shape"]
-        deployments = ("",) if shape == "monolith" else SERVICES
+        deployments = {self.deployment(service) for service in SERVICES}
         found: dict[str, Any] = {}
         for service in deployments:
             found |= json.loads(self.manage("status", "--json", service=service))["services"]
         return found
 
     def parked(self) -> dict[str, int]:
-        """How many events each consumer has parked."""
-        return {
-            name: consumer["parked"]
-            for service in self.flow().values()
-            for name, consumer in service["consumers"].items()
-        }
+        """How many events each consumer has parked; those without any are left out."""
+        found: dict[str, int] = {}
+        for service in SERVICES:
+            with self.database(service) as ask:
+                table = f"{service}_parkedevent"
+                found |= ask(f"SELECT consumer, count(*) FROM {table} GROUP BY consumer")  # noqa: S608
+        return found
 
     @contextmanager
     def database(self, service: str, *, replica: bool = False) -> Iterator[Callable[..., Any]]:

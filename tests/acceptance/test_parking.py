@@ -38,10 +38,6 @@ def broken(stack: RunningStack, service: str, **where: str) -> Iterator[Callable
                 mend()
 
 
-def deployment(stack: RunningStack, service: str) -> str:
-    return "" if stack.status()["shape"] == "monolith" else service
-
-
 def test_reservations_that_fail_for_one_user_are_replayed_once_mended(
     stack: RunningStack, ada: Customer, bob: Customer
 ) -> None:
@@ -54,19 +50,19 @@ def test_reservations_that_fail_for_one_user_are_replayed_once_mended(
         ada.cancel(given_up)
         bob.sees("CONFIRMED", bob.place("77.77"), within_seconds=10)
         # The placed events of five orders, and behind one of them that it was cancelled.
-        soon(lambda: stack.parked()["credit"] == 6, "six events are parked", within_seconds=40)
+        soon(lambda: stack.parked() == {"credit": 6}, "six events are parked", within_seconds=40)
         bob.sees("CONFIRMED", bob.place("22.23"))
         assert bob.reserved() == Decimal("100.00")
         assert ada.reserved() == Decimal("5.00")
         assert {ada.look_at(order)["status"] for order in stuck} == {"PENDING"}
 
-        service = deployment(stack, "accounts")
+        service = stack.deployment("accounts")
         told = stack.manage("parked", service=service)
         assert told.count("broken for one user") == 5
         assert f"{given_up['id']}  2 event(s)" in told
         # As long as nothing is mended a retry says so, and keeps everything.
         stack.manage("parked", "retry", service=service, fails=True)
-        assert stack.parked()["credit"] == 6
+        assert stack.parked() == {"credit": 6}
         mend()
     assert "6 applied" in total(stack.manage("parked", "retry", service=service))
     assert "nothing is parked" in stack.manage("parked", service=service)
@@ -121,7 +117,7 @@ def test_a_users_events_wait_in_one_sequence_and_are_replayed_in_order(
             ada.cancel(order)
             bob.sees("CONFIRMED", bob.place("9.99"), within_seconds=10)
             soon(lambda: is_like(bob), "he is shown as he is")
-            soon(lambda: stack.parked()["customer_view"] == 6, "six wait", within_seconds=40)
+            soon(lambda: stack.parked() == {"customer_view": 6}, "six wait", within_seconds=40)
             assert shown(ada) == before
             waiting = ask(
                 "SELECT body::json ->> 'sequence', error <> '' FROM orders_parkedevent ORDER BY id"
@@ -130,7 +126,7 @@ def test_a_users_events_wait_in_one_sequence_and_are_replayed_in_order(
             assert [int(sequence) for sequence, _ in waiting] == list(range(first, first + 6))
             assert [has_error for _, has_error in waiting] == [True] + [False] * 5
             mend()
-        told = stack.manage("parked", "retry", ada.id, service=deployment(stack, "orders"))
+        told = stack.manage("parked", "retry", ada.id, service=stack.deployment("orders"))
         assert "6 applied" in told
         assert is_like(ada)
         ada.sees("CONFIRMED", ada.place("1.00"), within_seconds=10)

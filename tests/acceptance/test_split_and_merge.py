@@ -1,7 +1,5 @@
 """monolith → services → monolith: one data root, the same orders at every step."""
 
-import re
-
 import httpx
 
 from tests.stacks import SERVICES, RunningStack, own_stack
@@ -32,7 +30,7 @@ def test_the_monolith_divides_and_grows_together_again() -> None:
                 placed.insert(0, order["id"])
                 assert customer.account()["credit_reserved"] == f"{sum(range(step + 1))}.00"
                 assert customer.log_in().look_at(order)["status"] == "CONFIRMED"
-            assert set(stack.parked().values()) == {0}
+            assert stack.parked() == {}
             stack.down()
 
 
@@ -40,9 +38,6 @@ def is_migrated(stack: RunningStack, shape: str) -> None:
     for service in ("",) if shape == "monolith" else SERVICES:
         assert "No migrations to apply" in stack.manage("migrate", service=service)
         stack.manage("migrate", "--check", service=service)
-        shown = stack.manage("showmigrations", service=service)
-        assert "[X]" in shown
-        assert not re.search(r"\[ \]", shown)
 
 
 def has_its_back_office(status: dict[str, dict[str, str]]) -> None:

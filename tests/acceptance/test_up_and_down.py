@@ -1,5 +1,6 @@
 """The stack ends without a trace, and comes back with its data."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(
     with own_stack() as stack:
         with in_the_foreground(stack, shape) as foreground:
             known, order = customer_with_an_order(stack)
+            assert json.loads(stack.dev("status", "--json")) == stack.status()
             running = [*everybody(stack.pids()), Recorded.of(foreground.pid)]
             assert len(running) > 10
             end(stack, foreground)
