@@ -109,14 +109,18 @@ def _check(event: dict[str, Any]) -> None:
     if event["specversion"] != "1.0":
         raise MalformedEnvelope(f"specversion {event['specversion']!r} is not 1.0")
     for name in ("source", "type", "subject", "partitionkey"):
-        if not isinstance(event[name], str) or not event[name]:
-            raise MalformedEnvelope(f"{name} is not a text")
-        encoded = event[name].encode(errors="replace")
-        if "\0" in event[name] or encoded.decode() != event[name]:
-            raise MalformedEnvelope(f"{name} holds what no database can")
-        if len(encoded) > LONGEST_BYTES:
-            raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")
+        _check_text(name, event[name])
     if type(event["sequence"]) is not int:
         raise MalformedEnvelope("sequence is not a whole number")
     if not isinstance(event.get("data", {}), dict):
         raise MalformedEnvelope("data is not an object")
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise MalformedEnvelope(f"{name} is not a text")
+    encoded = value.encode(errors="replace")
+    if "\0" in value or encoded.decode() != value:
+        raise MalformedEnvelope(f"{name} holds what no database can")
+    if len(encoded) > LONGEST_BYTES:
+        raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")
