@@ -114,7 +114,8 @@ class Servers:
             pg_port=self.postgres.port,
             replica_port=self.standby.port if self.standby else None,
             streams_url=self.streams.url,
-            ring_urls=tuple(node.url for node in self.ring),
+            # A node that never started has no port yet: three of them would be one address.
+            ring_urls=tuple(node.url for node in self.ring if node.port),
         )
 
     def all(self) -> tuple[Server, ...]:
