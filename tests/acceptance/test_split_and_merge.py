@@ -1,6 +1,7 @@
 """monolith → services → monolith: one data root, the same orders at every step."""
 
 import httpx
+import pytest
 
 from tests.stacks import SERVICES, RunningStack, own_stack
 
@@ -10,6 +11,7 @@ from .test_identity import log_in
 STEPS = ["monolith", "services", "monolith"]
 
 
+@pytest.mark.timeout(360)
 def test_the_monolith_divides_and_grows_together_again() -> None:
     with own_stack() as stack:
         customer: Customer | None = None
