@@ -35,7 +35,7 @@ def test_a_fault_at_a_crash_point_breaks_no_promise(stage: Stage, cell: Cell) ->
     assert result.green, f"{result.broken}; kept in {result.kept}"
 
 
-@pytest.mark.parametrize("safeguard", ["deterministic-id", "position-compare"])
+@pytest.mark.parametrize("safeguard", ["deterministic-id", "script-compare"])
 def test_a_removed_safeguard_is_noticed(stage: Stage, safeguard: str) -> None:
     (cell,) = cells.chosen(list(NOTICED_BY[safeguard]), quick=False)
     assert not play(stage, cell, seed=SEED, without=safeguard).green

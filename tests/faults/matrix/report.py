@@ -116,7 +116,8 @@ SAFEGUARDS = """
 ## Without a safeguard
 
 `./dev faults --prove` takes one away in every process of a run, and plays the cells that are meant
-to notice, with it and without it; `--without NAME` does so for cells of one's choice.
+to notice, with it and without it, up to three times: one safeguard may by luck make up for
+another. `--without NAME` plays cells of one's choice.
 
 | safeguard | red without it |
 |---|---|"""
