@@ -190,11 +190,19 @@ def test_an_invalidation_that_a_node_does_not_take_ejects_it(servers: Servers) -
     writer, reader = servers.cache(), servers.cache()
     key = keys_at(writer, node)[0]
     assert reader.get_or_set(key, lambda: (1, "old")) == (1, "old")
+    before = reader.ring.place(reader.make_key(key))
     servers.freeze(node)
 
     assert writer.invalidate(key, 2), "sure, since nobody will use the node as it was"
 
     servers.thaw()
+    # Up alone says nothing: the reader may not have heard yet that the node was ever out, and for
+    # so long, a second at most, what it read before is what it reads.
+    eventually(
+        lambda: reader.ring.place(reader.make_key(key)) not in (None, before),
+        within_seconds=10,
+        what="the reader heard of the change",
+    )
     wait_for(reader, node, "up")
     assert reader.get_or_set(key, lambda: (2, "new")) == (2, "new")
 
