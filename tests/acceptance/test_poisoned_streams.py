@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -47,7 +48,6 @@ def poison(producer: str) -> list[dict[bytes, bytes]]:
         {b"event": b'{"specversion": "1.0"}'},
         {b"event": event(f"{producer}.thing.happened.v1")},
         {b"event": event(f"{known}.v2")},
-        {b"event": event(f"{known}.v1")},  # known, and its data is empty
         {b"other": b"field"},
     ]
 
@@ -80,11 +80,9 @@ def test_what_is_no_known_event_is_parked_and_every_order_still_ends(
     placed = [(ada, ada.place("0.50")), (bob, bob.place("0.50"))]
     assert all_confirmed(placed)
     expected = dict.fromkeys(readers("accounts"), len(poisoned))
-    soon(
-        lambda: stack.parked() == expected,
-        "what is no known event is parked, and nothing else",
-        within_seconds=30,
-    )
+    with suppress(AssertionError):
+        soon(lambda: stack.parked() == expected, "all is parked", within_seconds=30)
+    assert stack.parked() == expected
     told = [service["consumers"] for service in stack.flow().values()]
     parked = {name: found["parked"] for one in told for name, found in one.items()}
     assert {name: number for name, number in parked.items() if number} == expected
@@ -145,11 +143,13 @@ def test_later_events_of_a_parked_key_wait_behind_it_and_no_others(
     soon(lambda: stack.parked() == waiting, "her reservation waits", within_seconds=30)
     assert ada.look_at(behind)["status"] == "PENDING"
 
-    for service in {consumer.label for consumer in readers("accounts").values()}:
+    services = {consumer.label for consumer in readers("accounts").values()}
+    for service in services:
         with stack.database(service) as ask:  # as the release would that knows the newer type
             table = f"{service}_parkedevent"
             ask(f"DELETE FROM {table} WHERE type = 'accounts.user.updated.v2'")  # noqa: S608
-        stack.manage("parked", "retry", ada.id, service=stack.deployment(service))
+    for deployment in {stack.deployment(service) for service in services}:
+        stack.manage("parked", "retry", ada.id, service=deployment)
     ada.sees("CONFIRMED", behind, within_seconds=10)
     assert stack.parked() == {}
 
