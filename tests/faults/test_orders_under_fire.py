@@ -169,7 +169,7 @@ def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
     fire.patiently(lambda: buyers.acknowledged >= goal + step or not buyers.left, "buyers go on")
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("shape", "orders", "kills_each"), [("monolith", 5000, 4), ("services", 600, 1)]
 )
