@@ -120,16 +120,21 @@ class Buyers:
     def are_done(self) -> bool:
         return not self._plan and all(not thread.is_alive() for thread in self._threads)
 
-    def latencies(self, *, seconds: float) -> list[float]:
-        """Work off the plan alone, one purchase after the other; how long each write took."""
+    def latencies(self, *, seconds: float, writes: int) -> list[float]:
+        """Work off the plan alone for that long, one purchase after the other, at most so many
+        and evenly spread; how long each write took."""
         measured: list[float] = []
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
         with self._client() as client:
-            while self._plan and time.monotonic() < deadline:
+            while (now := time.monotonic()) < began + seconds:
+                due = began + len(measured) * seconds / writes
+                if now < due or not self._plan:
+                    self._given_up.wait(max(due - now, PAUSE_SECONDS / 10))
+                    continue
                 purchase = self._plan.popleft()
-                began = time.perf_counter()
+                asked = time.perf_counter()
                 self._place(client, purchase)
-                measured.append(time.perf_counter() - began)
+                measured.append(time.perf_counter() - asked)
         return measured
 
     def _client(self) -> httpx.Client:
@@ -142,7 +147,7 @@ class Buyers:
                 with self._at_it():
                     if self._plan:
                         self._buy(client, to_cancel)
-                    else:
+                    elif to_cancel:
                         self._cancel(client, *to_cancel.popleft())
 
     @contextmanager

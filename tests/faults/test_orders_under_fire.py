@@ -24,6 +24,7 @@ SEED = 20261124
 BUYERS = 10
 THREADS = 4
 FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # of the stream server, one after the other
+WRITES = 100  # at most, in each of these
 ADDED_SECONDS = 0.05  # what an outage may add to a write
 PATIENCE_SECONDS = 200  # on a busy machine; idle, the whole test takes half of it
 KINDS = ("web", "worker", "beat", "consumer")
@@ -150,11 +151,11 @@ def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
     """Ten seconds without a stream server, while one buyer goes on."""
     buyers.hold()
     fire.patiently(fire.everything_runs, "all that was killed runs again")
-    before = buyers.latencies(seconds=FROZEN_SECONDS)
+    before = buyers.latencies(seconds=FROZEN_SECONDS, writes=WRITES)
     with fire.streams_frozen():
-        frozen = buyers.latencies(seconds=FROZEN_SECONDS)
+        frozen = buyers.latencies(seconds=FROZEN_SECONDS, writes=WRITES)
     with fire.streams_down():
-        dead = buyers.latencies(seconds=DEAD_SECONDS)
+        dead = buyers.latencies(seconds=DEAD_SECONDS, writes=WRITES)
     return Outage(before=before, frozen=frozen, dead=dead)
 
 
@@ -171,7 +172,7 @@ def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("shape", "orders", "kills_each"), [("monolith", 5000, 4), ("services", 600, 1)]
+    ("shape", "orders", "kills_each"), [("monolith", 5000, 4), ("services", 800, 1)]
 )
 def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(
     shape: str, orders: int, kills_each: int
