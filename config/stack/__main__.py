@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true", help="one object, with all addresses")
     clean = verbs.add_parser("clean", help="stop what runs and delete its data")
-    clean.set_defaults(run=lambda _: commands.clean(stack_root()))
+    clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
     return parser
 
 

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from config.stack.binaries import Binaries
 from config.stack.environment import CHECKOUT, PYTHON, chosen_service, for_command, inherited
 from config.stack.errors import StackError, StackInUse
+from config.stack.lock import is_flocked
 from config.stack.owner import home_of, server_user
 from config.stack.processes import wait_gone
 from config.stack.report import known_stack, log_file, status_text
@@ -21,6 +22,7 @@ from config.stack.session import READY_SECONDS, Session
 from config.stack.shapes import MONOLITH, SHAPES, deployment_of
 from config.stack.terminal import Output
 
+LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
 DOWN_SECONDS: Final = 60.0  # processes have a grace time, then PostgreSQL its checkpoint
 _POLL_SECONDS: Final = 0.05
 
@@ -121,13 +123,21 @@ def production(root: Path, arguments: list[str]) -> NoReturn:
     _become_manage(root, arguments, {**strict, "ALLOWED_HOSTS": "shop.example.com"})
 
 
-def clean(root: Path) -> None:
-    """Stop what runs and delete what the stack made in its root; nothing else that lies there.
+def clean_checkout(root: Path) -> None:
+    """Like `clean`, and what crashed tests and benchmarks left running below `.local` is ended.
 
-    A crashed test run may have left servers below `.local`; they are ended too.
+    Raises StackError while one of them runs: its servers are not leftovers.
     """
+    for file in LOCAL.glob("*/**/*lock"):
+        if not file.is_relative_to(root) and is_flocked(file):
+            raise StackError(f"tests or a benchmark use {file.parent}: let them end first")
+    clean(root)
+    end_recorded(LOCAL)
+
+
+def clean(root: Path) -> None:
+    """Stop what runs and delete what the stack made in its root; nothing else that lies there."""
     down(root)
-    end_recorded(CHECKOUT / ".local")
     home = home_of(root)
     for folder in home.glob("*/state.json"):
         shutil.rmtree(folder.parent)

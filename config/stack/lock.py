@@ -43,3 +43,13 @@ class RootLock:
             self._file.truncate(0)
             self._file.close()
             self._file = None
+
+
+def is_flocked(file: Path) -> bool:
+    """Whether somebody holds an flock on it, shared or not."""
+    with file.open("r") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

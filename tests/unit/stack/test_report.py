@@ -10,6 +10,7 @@ from config.stack.__main__ import main
 from config.stack.processes import Recorded
 from config.stack.report import status, status_text
 from config.stack.runfile import ProcessState, Run, write_run
+from config.stack.server import Server
 
 
 def written(root: Path, *, shape: str, supervisor: Recorded) -> None:
@@ -38,7 +39,10 @@ def ourselves() -> Recorded:
     return Recorded.of(os.getpid())
 
 
-def test_status_is_the_documented_object(root: Path, ourselves: Recorded) -> None:
+def test_status_is_the_documented_object(
+    root: Path, ourselves: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Server, "port", 20000)  # of each; a node without one isn't told
     written(root, shape="services", supervisor=ourselves)
 
     found = status(root)
