@@ -94,6 +94,7 @@ def test_two_relays_lose_repeat_and_reorder_nothing_whatever_dies(project: Proje
     assert verdict.faultless, verdict
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_without_the_scripts_compare_the_same_schedule_breaks(project: Project) -> None:
     run_schedule(project, "--without-compare")
