@@ -39,13 +39,29 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
         raise RecordedOutsideTransaction(
             f"{envelope.type} was recorded outside atomic(using={alias!r})"
         )
-    row = into._default_manager.using(alias).create(
+    row_id, xid = _insert(
+        connection,
+        into,
         partition=partition_of(envelope.partitionkey, partitions=partition_count()),
         body=envelope.encode(),
     )
-    label = into._meta.app_label
-    _tell_on_commit(label, connection, row.xid)
-    return int(row.pk)
+    _tell_on_commit(into._meta.app_label, connection, xid)
+    return row_id
+
+
+def _insert(
+    connection: BaseDatabaseWrapper, into: type[AbstractOutboxEvent], *, partition: int, body: str
+) -> tuple[int, int]:
+    """The new row's id and its transaction's."""
+    table = connection.ops.quote_name(into._meta.db_table)
+    with connection.cursor() as cursor:
+        # In SQL: through the ORM, half of what an event costs its writer would be Python.
+        cursor.execute(
+            f"INSERT INTO {table} (partition, body) VALUES (%s, %s) RETURNING id, xid::text",  # noqa: S608
+            [partition, body],
+        )
+        row_id, xid = cursor.fetchone()
+    return int(row_id), int(xid)
 
 
 def recall(label: str, xid: int) -> None:

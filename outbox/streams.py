@@ -32,6 +32,7 @@ from .errors import (
     StreamsUnavailable,
     Unconfigured,
 )
+from .nudging import Nudger
 from .partitions import partition_count
 
 log = logging.getLogger(__name__)
@@ -288,8 +289,8 @@ class Streams:
             return self._client.blpop([_nudge(label)], timeout=timeout_seconds) is not None
 
     def nudge(self, label: str) -> bool:
-        """Wake the relay, unless a nudge waits already. Never raises, and costs the caller of a
-        dead server 50 ms, once a second: the relay looks by itself that often anyway."""
+        """Wake the relay, unless a nudge waits already. Never raises, and asks a dead server
+        for 50 ms, once a second: the relay looks by itself that often anyway."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
@@ -503,6 +504,9 @@ def connect() -> Streams:
     return Streams(url, partitions=partition_count())
 
 
+nudger = Nudger(lambda label: connect().nudge(label))
+
+
 def nudge(label: str) -> None:
-    """Wake the service's relay, if the streams are there."""
-    connect().nudge(label)
+    """Have the service's relay woken, if the streams are there. Returns at once."""
+    nudger.nudge(label)

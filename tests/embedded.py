@@ -164,6 +164,7 @@ def streams(valkey: "Valkey", settings: Any) -> Any:
     door.connect.cache_clear()
     valkey.flush()
     yield door.connect()
+    door.nudger.flush(timeout_seconds=5)  # no connection is opened behind the next line
     door.connect().close()
     door.connect.cache_clear()
 
@@ -252,8 +253,11 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    """Throttles and cached reads of one test are nothing to the next."""
+    """Throttles, cached reads and nudges of one test are nothing to the next."""
     from django.core.cache import cache
+
+    from outbox.streams import nudger
 
     yield
     cache.clear()
+    nudger.flush(timeout_seconds=5)

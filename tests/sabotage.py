@@ -307,6 +307,15 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
+        promise="a commit does not wait for its nudge",
+        file="outbox/nudging.py",
+        old="self._asked.put(label)",
+        new="self._send(label)",
+        test="tests/unit/outbox/test_nudging.py"
+        "::test_who_nudges_does_not_wait_and_what_piled_up_is_sent_once",
+    ),
+    Sabotage(
+        invariant=17,
         promise="a rolled back savepoint takes no nudge along",
         file="outbox/recorder.py",
         old="mark = (xid, tuple(connection.savepoint_ids))",
