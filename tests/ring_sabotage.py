@@ -5,6 +5,7 @@ from typing import Final
 
 LEASES: Final = "tests/integration/ring/test_leases.py"
 MEMBERS: Final = "tests/integration/ring/test_members.py"
+RESTARTS: Final = "tests/integration/ring/test_restarts.py"
 PURE: Final = "tests/unit/config/test_ring.py"
 SCRIPTS: Final = "config/placement/ring_scripts.py"
 
@@ -84,6 +85,21 @@ DAMAGES: Final = (
         old="return self._view if self._confirmed >= oldest else None",
         new="return self._view",
         test=f"{MEMBERS}::test_a_store_that_hangs_makes_everybody_bypass_the_ring",
+    ),
+    Damage(
+        promise="a node that restarts with what it had on disk serves nothing of it",
+        file="config/placement/ring_membership.py",
+        old="return known is None or not known.run or (told and not known.is_up)",
+        new="return told or True",
+        test=f"{RESTARTS}::test_a_node_that_restarts_with_what_it_had_on_disk_serves_nothing_of_it",
+    ),
+    Damage(
+        promise="nor does a thread that knew the place before the restart",
+        file="config/placement/ring_cache.py",
+        old="return view is not None and view.members[place.node].since > place.generation",
+        new="return view is None",
+        test=f"{RESTARTS}"
+        "::test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either",
     ),
     Damage(
         promise="what a transaction sees is not shown to others",

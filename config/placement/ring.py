@@ -78,6 +78,7 @@ class Member:
     since: int  # ms: when it last began, or ceased, to hold keys
     due: int = 0  # ms: ejected: when a probe may begin; probing: when it counts as abandoned
     probes: int = 0  # that failed since it was ejected
+    run: str = ""  # the server's own name of its run, another after each start; '' before we ask
 
     @property
     def is_up(self) -> bool:
@@ -155,7 +156,9 @@ class View:
         return json.dumps(
             {
                 "epoch": self.epoch,
-                "nodes": {n: [m.state, m.since, m.due, m.probes] for n, m in self.members.items()},
+                "nodes": {
+                    n: [m.state, m.since, m.due, m.probes, m.run] for n, m in self.members.items()
+                },
                 "past": [[past.until, past.arrangement.members] for past in self.past],
             }
         )
@@ -177,10 +180,10 @@ def decode(text: str) -> View:
         raise ValueError(f"not a view of a ring: {exc!r}") from exc
 
 
-def _member(state: State, since: int, due: int, probes: int) -> Member:
+def _member(state: State, since: int, due: int, probes: int, run: str) -> Member:
     if state not in STATES:
         raise ValueError(f"no state of a node: {state!r}")
-    return Member(state=state, since=int(since), due=int(due), probes=int(probes))
+    return Member(state=state, since=int(since), due=int(due), probes=int(probes), run=str(run))
 
 
 # Changes. Each takes a view and gives the next one, or the same one if there is nothing to change.
@@ -194,7 +197,7 @@ def found(names: Collection[str], *, now: int) -> View:
 def join(view: View, names: Collection[str], *, now: int) -> View:
     """Nodes that are new, or had left, take their keys."""
     new = [n for n in names if n not in view.members or view.members[n].state == "left"]
-    return _moved(view, dict.fromkeys(new, Member(state="up", since=0)), now=now)
+    return _moved(view, {name: _became(view, name, "up") for name in new}, now=now)
 
 
 def leave(view: View, name: str, *, now: int) -> View:
@@ -204,14 +207,14 @@ def leave(view: View, name: str, *, now: int) -> View:
         return view
     if not member.is_up:  # its keys moved when it was ejected
         return replace(view, members={**view.members, name: replace(member, state="left")})
-    return _moved(view, {name: Member(state="left", since=0)}, now=now)
+    return _moved(view, {name: _became(view, name, "left")}, now=now)
 
 
 def eject(view: View, name: str, *, now: int) -> View:
     """A node that fails gives up its keys until a probe succeeds."""
     if name not in view.members or not view.members[name].is_up:
         return view
-    out = Member(state="ejected", since=0, due=now + FIRST_PROBE_MS)
+    out = replace(_became(view, name, "ejected"), due=now + FIRST_PROBE_MS)
     return _moved(view, {name: out}, now=now)
 
 
@@ -229,15 +232,32 @@ def end_probe(view: View, name: str, *, answered: bool, now: int) -> View:
     if member is None or member.state != "probing":
         return view
     if answered:
-        return _moved(view, {name: Member(state="up", since=0)}, now=now)
+        return _moved(view, {name: _became(view, name, "up")}, now=now)
     pause = min(FIRST_PROBE_MS * 2 ** min(member.probes + 1, 10), LONGEST_PAUSE_MS)
     out = replace(member, state="ejected", due=now + pause, probes=member.probes + 1)
     return replace(view, members={**view.members, name: out})
 
 
+def met(view: View, name: str, run: str, *, now: int) -> View:
+    """Somebody connected to the node and was told its run. One that started anew may have read an
+    old copy from its disk: its keys get a new generation, and nothing of that is found."""
+    member = view.members.get(name)
+    if member is None or member.run == run:
+        return view
+    told = replace(member, run=run)
+    if not (member.run and member.is_up):
+        return replace(view, members={**view.members, name: told})
+    return _moved(view, {name: told}, now=now)
+
+
 def forget_all(view: View, *, now: int) -> View:
     """Every key gets a new generation: nothing that was kept is found again."""
     return _moved(view, view.members, now=now)
+
+
+def _became(view: View, name: str, state: State) -> Member:
+    run = view.members[name].run if name in view.members else ""
+    return Member(state=state, since=0, run=run)
 
 
 def _moved(view: View, changed: Mapping[str, Member], *, now: int) -> View:

@@ -12,12 +12,13 @@ server `{<ring's name>}:view`, the members. See docs/adr/0009-cache-ring.md.
 import itertools
 import logging
 import os
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -48,9 +49,10 @@ NEGATIVE_SECONDS: Final = 10.0
 _UNFIT: Final = ("LOADING", "READONLY", "MISCONF", "BUSY", "MASTERDOWN", "NOAUTH", "NOPERM")
 
 
-def _client(url: str, *, timeout_seconds: float) -> redis.Redis:
+def _client(url: str, *, timeout_seconds: float, **options: Any) -> redis.Redis:
     return redis.Redis.from_url(
         url,
+        **options,
         socket_connect_timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),  # a second try would cost the request twice the time
@@ -90,14 +92,29 @@ class EpochStore:
 class Node:
     """One node's commands. They raise what redis raises; `Ring.node` translates."""
 
-    def __init__(self, url: str) -> None:
-        self.client = _client(url, timeout_seconds=NODE_TIMEOUT_SECONDS)
+    def __init__(self, url: str, *, met: Callable[[str], bool]) -> None:
+        """`met` is told each new connection's run of the server, and may refuse it."""
+        self._met = met
+        self.client = _client(
+            url, timeout_seconds=NODE_TIMEOUT_SECONDS, redis_connect_func=self._connected
+        )
         self._look = Script(self.client, ring_scripts.LOOK)
         self._fill = Script(self.client, ring_scripts.FILL)
         self._put = Script(self.client, ring_scripts.PUT)
         self._invalidate = Script(self.client, ring_scripts.INVALIDATE)
         self._release = Script(self.client, ring_scripts.RELEASE)
         self._count = Script(self.client, ring_scripts.COUNT)
+
+    def _connected(self, connection: Any) -> None:
+        connection.on_connect()
+        connection.send_command("INFO", "server")
+        try:
+            told = connection.read_response()
+        except redis.ResponseError:
+            return  # a server that doesn't let us ask
+        run = re.search(rb"run_id:(\w+)", told)
+        if run and not self._met(run[1].decode()):
+            raise redis.ConnectionError("the server was started anew")
 
     def get(self, place: Place, key: str) -> bytes | None:
         found: Any = self.client.get(names(place, key)[0])
@@ -253,6 +270,12 @@ class Ring:
         reached = [(k, p) for k, p in found if view.members[p.node].is_up or not self._hung(p.node)]
         return reached, confirmed is not None
 
+    def has_moved(self, place: Place) -> bool:
+        """Whether the node began anew since the place was computed: asked after a read, since
+        another thread may have learned of it, and this one then read what the node had before."""
+        view = self.members.last_view
+        return view is not None and view.members[place.node].since > place.generation
+
     def is_out(self, name: str) -> bool:
         """Whether no process will use the node again as it was."""
         view = self.members.last_view
@@ -306,7 +329,8 @@ class Ring:
 
     def _node(self, name: str) -> Node:
         if (node := self._nodes.get(name)) is None:
-            node = self._nodes[name] = Node(self.urls.get(name) or self._derived(name))
+            url = self.urls.get(name) or self._derived(name)
+            node = self._nodes[name] = Node(url, met=partial(self.members.met, name))
         return node
 
     def _derived(self, name: str) -> str:

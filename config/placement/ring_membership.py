@@ -97,6 +97,22 @@ class Membership:
         """False for a node that failed us and couldn't be ejected: no use until it is."""
         return node not in self._owed
 
+    def met(self, node: str, run: str) -> bool:
+        """Who connects tells which run of the node it met. False: it is another run than the one
+        that keys were placed for, so that this exchange must not take place."""
+        if self._knows(node, run):
+            return True
+        with self._lock:
+            if self._knows(node, run):  # another thread was faster
+                return True
+            known = self._view.members[node] if self._view else None
+            told = self.change(lambda view, now: ring.met(view, node, run, now=now))
+            return known is None or not known.run or (told and not known.is_up)
+
+    def _knows(self, node: str, run: str) -> bool:
+        known = self._view.members.get(node) if self._view else None
+        return known is None or known.run == run
+
     def worked(self, node: str) -> None:
         if node in self._failures:
             self._failures.pop(node, None)

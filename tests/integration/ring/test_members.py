@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
@@ -280,6 +281,24 @@ def test_with_all_nodes_down_each_process_counts_for_itself(servers: Servers) ->
     assert cache.get_many(["many", "once"]) == {"many": 1, "once": 2}
     assert cache.delete("throttle")
     assert cache.get("throttle") is None
+
+
+def test_what_a_process_kept_for_itself_is_invalidated_and_counted_too(servers: Servers) -> None:
+    cache = servers.cache()
+    for node in servers.nodes:
+        node.kill()
+    cache.set("user", (1, "old"))
+    assert cache.get("user") == (1, "old")
+    assert cache.invalidate("user", 2)
+    assert cache.get("user") is None
+
+    cache.set("attempts", 1, 1)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: cache.incr("attempts"), range(40)))
+    assert cache.get("attempts") == 41
+    eventually(lambda: "attempts" not in cache, within_seconds=5, what="to count renews no life")
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: cache.add("lock", 1), range(40))) == 1
 
 
 @dataclass

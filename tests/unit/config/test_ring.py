@@ -186,3 +186,30 @@ def test_every_process_computes_the_same_place_in_every_release() -> None:
     view = ring.found(named(3), now=7)
 
     assert view.place("mitosis:1:golden") == Place("10.0.0.1:6379/0", 7)
+
+
+def test_a_node_that_was_started_anew_gets_a_new_generation_and_moves_nobody_elses_keys() -> None:
+    view = ring.found(named(3), now=1000)
+    name = named(3)[0]
+    known = ring.met(view, name, "first run", now=1001)
+    assert known.arrangement.members == view.arrangement.members, "it is the first that is told"
+    assert ring.met(known, name, "first run", now=1002) is known
+    before = {key: known.place(key) for key in FEW}
+
+    again = ring.decode(known.encode())
+    after = ring.met(again, name, "second run", now=1003)
+    for key in FEW:
+        place, was = after.place(key), before[key]
+        assert place is not None
+        assert was is not None
+        assert place.node == was.node
+        assert (place == was) is (was.node != name)
+
+
+def test_a_node_that_came_back_is_still_known_by_its_run() -> None:
+    name = named(3)[0]
+    view = ring.met(ring.found(named(3), now=1000), name, "first run", now=1001)
+    view = changed(ring.eject(view, name, now=2000), "probe", name, 4000)
+
+    assert view.members[name].run == "first run"
+    assert ring.met(view, name, "second run", now=5000).members[name].since == 5000
