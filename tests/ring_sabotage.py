@@ -89,12 +89,12 @@ DAMAGES: Final = (
     Damage(
         promise="a node that restarts with what it had on disk serves nothing of it",
         file="config/placement/ring_membership.py",
-        old="return known is None or not known.run or (told and not known.is_up)",
+        old="return told or known is None or not known.run",
         new="return told or True",
-        test=f"{RESTARTS}::test_a_node_that_restarts_with_what_it_had_on_disk_serves_nothing_of_it",
+        test=f"{RESTARTS}::test_nor_does_it_while_nobody_can_be_told_of_the_restart",
     ),
     Damage(
-        promise="nor does a thread that knew the place before the restart",
+        promise="a thread that knew the place before the restart reads nothing there",
         file="config/placement/ring_cache.py",
         old="return view is not None and view.members[place.node].since > place.generation",
         new="return view is None",

@@ -114,7 +114,7 @@ class Node:
             return  # a server that doesn't let us ask
         run = re.search(rb"run_id:(\w+)", told)
         if run and not self._met(run[1].decode()):
-            raise redis.ConnectionError("the server was started anew")
+            raise redis.ConnectionError("the server was started anew, and the store is away")
 
     def get(self, place: Place, key: str) -> bytes | None:
         found: Any = self.client.get(names(place, key)[0])

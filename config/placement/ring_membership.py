@@ -99,7 +99,7 @@ class Membership:
 
     def met(self, node: str, run: str) -> bool:
         """Who connects tells which run of the node it met. False: it is another run than the one
-        that keys were placed for, so that this exchange must not take place."""
+        that keys were placed for, and nobody can be told."""
         if self._knows(node, run):
             return True
         with self._lock:
@@ -107,7 +107,7 @@ class Membership:
                 return True
             known = self._view.members[node] if self._view else None
             told = self.change(lambda view, now: ring.met(view, node, run, now=now))
-            return known is None or not known.run or (told and not known.is_up)
+            return told or known is None or not known.run
 
     def _knows(self, node: str, run: str) -> bool:
         known = self._view.members.get(node) if self._view else None

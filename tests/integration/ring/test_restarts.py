@@ -63,6 +63,23 @@ def test_a_node_that_restarts_with_what_it_had_on_disk_serves_nothing_of_it(
     assert has_on_disk(cache, was, key), "the old value is there, and nobody asks for it"
 
 
+def test_nor_does_it_while_nobody_can_be_told_of_the_restart(
+    servers: Servers, kept: tuple[RingCache, Valkey, str]
+) -> None:
+    cache, node, key = kept
+    servers.store.kill()
+    restart(node)
+
+    assert {cache.get(key) for _ in range(5)} == {None}
+    assert cache.get_or_set(key, lambda: (2, "loaded")) == (2, "loaded")
+    servers.store.start()
+    eventually(
+        lambda: cache.get_or_set(key, lambda: (2, "again")) == cache.get(key) == (2, "again"),
+        within_seconds=10,
+        what="it is used again",
+    )
+
+
 def test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either(
     kept: tuple[RingCache, Valkey, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
