@@ -1,6 +1,7 @@
 """A primary and its standby, and what a test does to them."""
 
 import copy
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from django.test import override_settings
 
 from config.placement.homes import primary
 from config.placement.replicas import watch
+from config.stack import processes
 from config.stack.servers import Postgres, Standby
 from tests import databases
 from tests.waiting import eventually
@@ -66,6 +68,17 @@ class Replicated:
         group = watch.group(service)
         assert group is not None
         return group.replicas[0]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside, the standby's processes stand still; its sockets stay."""
+        stopped = processes.working_in(self.standby.data, executable=self.standby.program)
+        assert len(stopped) > 1, "each connection has a process of its own"
+        processes.send(stopped, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            processes.send(stopped, signal.SIGCONT)
 
     def make_anew(self) -> None:
         """The standby, from a base backup: it was promoted, and follows nobody."""

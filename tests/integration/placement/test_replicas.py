@@ -1,6 +1,8 @@
 """Reads from a real standby: what is read there, what never is, and what happens when it fails."""
 
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count, islice
 from typing import Any
 
@@ -110,6 +112,54 @@ def test_a_read_whose_replica_dies_under_it_is_run_again_on_the_primary(
 
     assert len(broken) == 1
     assert len(here) == 1
+
+
+def test_reads_that_a_frozen_replica_holds_are_let_go_and_run_on_the_primary(
+    ada: Customer, standby: Replicated
+) -> None:
+    """Also the one that had chosen it and only asks how far it is."""
+    assert ada.listed() == "0"
+    with standby.frozen():
+        began = time.monotonic()
+        with queries(PRIMARY) as here:
+            assert ada.listed() == "0"
+        assert time.monotonic() - began < 10, "libpq by itself waits for ever"
+        assert len(here) == 1
+        assert not standby.replica().healthy
+    standby.in_use()
+    with queries(PRIMARY) as here:
+        assert ada.listed() == "0"
+    assert len(here) == 0
+
+
+def test_a_list_that_a_frozen_replica_holds_halfway_is_let_go_too(
+    ada: Customer, standby: Replicated
+) -> None:
+    frozen = ExitStack()
+
+    def freeze_first(execute: Any, sql: str, *rest: Any) -> Any:
+        if "accounts_user" in sql:
+            frozen.enter_context(standby.frozen())
+        return execute(sql, *rest)
+
+    with frozen, connections[REPLICA].execute_wrapper(freeze_first), queries(PRIMARY) as here:
+        assert ada.listed() == "0"
+        assert len(here) == 1
+
+
+def test_a_query_that_is_wrong_anywhere_puts_no_replica_out(
+    ada: Customer, standby: Replicated
+) -> None:
+    def fail(execute: Any, sql: str, *rest: Any) -> Any:
+        return execute(sql.replace('FROM "accounts_user"', 'FROM "accounts_user" WHERE 1/0=1'), *rest)
+
+    ada.api.raise_request_exception = False
+    with connections[REPLICA].execute_wrapper(fail):
+        answer = ada.api.get("/api/users/")
+    assert answer.status_code == 200, "the primary had its say"
+    with connections[REPLICA].execute_wrapper(fail), connections[PRIMARY].execute_wrapper(fail):
+        assert ada.api.get("/api/users/").status_code == 500
+        assert standby.replica().healthy
 
 
 def test_what_a_replica_does_not_know_is_looked_for_on_the_primary(
