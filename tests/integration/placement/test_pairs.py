@@ -51,7 +51,8 @@ def site(
         [
             *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
             *("--bind", f"{LOOPBACK}:{port}", "--worker-class", "gthread", "--threads", "4"),
-            *("--log-level", "warning"),
+            # A connection that the server ends for being idle fails whoever writes just then.
+            *("--log-level", "warning", "--keep-alive", "300"),
         ],
         cwd=CHECKOUT,
         env=environment(**primary, **replicas),
