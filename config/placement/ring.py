@@ -98,20 +98,30 @@ class Arrangement:
 
     def __init__(self, members: Mapping[str, tuple[bool, int]]) -> None:
         self.members = dict(members)
-        self._nodes = [(xxh3_64_intdigest(name.encode()), name) for name in sorted(self.members)]
+        self._names = sorted(self.members)
+        self._seeds = [xxh3_64_intdigest(name.encode()) for name in self._names]
+        # Made once: most keys are at the node that scores highest, which has no stand-in.
+        self._first = [
+            Place(name, since) if up else None
+            for name in self._names
+            for up, since in [self.members[name]]
+        ]
 
     def place(self, key: str) -> Place | None:
         """The same in every process that has this arrangement; None if no node lives."""
+        if not self._names:
+            return None
         encoded = key.encode()
-        scored = [(xxh3_64_intdigest(encoded, seed), name) for seed, name in self._nodes]
+        scores = [xxh3_64_intdigest(encoded, seed) for seed in self._seeds]
+        return self._first[scores.index(max(scores))] or self._stand_in(scores)
+
+    def _stand_in(self, scores: list[int]) -> Place | None:
         generation = 0
-        while scored:
-            best = max(scored)
-            up, since = self.members[best[1]]
+        for _, name in sorted(zip(scores, self._names, strict=True), reverse=True):
+            up, since = self.members[name]
             generation = max(generation, since)
             if up:
-                return Place(best[1], generation)
-            scored.remove(best)
+                return Place(name, generation)
         return None
 
 

@@ -251,7 +251,7 @@ class RingBackend(BaseCache):
 
     def _by_node(self, keys: Iterable[str]) -> tuple[dict[str, Placed], list[str]]:
         """The keys with their places, a group for each node; and those that have no place."""
-        placed = {key: self.ring.place(key) for key in keys}
+        placed = self.ring.place_each(keys)
         homeless = [key for key, place in placed.items() if place is None]
         return _grouped((key, place) for key, place in placed.items() if place), homeless
 

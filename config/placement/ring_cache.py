@@ -117,11 +117,11 @@ class Node:
             raise redis.ConnectionError("the server was started anew, and the store is away")
 
     def get(self, place: Place, key: str) -> bytes | None:
-        found: Any = self.client.get(names(place, key)[0])
+        found: Any = self.client.get(value_name(place, key))
         return found  # type: ignore[no-any-return]
 
     def get_many(self, placed: Placed) -> dict[str, bytes | None]:
-        found: Any = self.client.mget([names(place, key)[0] for key, place in placed])
+        found: Any = self.client.mget([value_name(place, key) for key, place in placed])
         return {key: each for (key, _), each in zip(placed, found, strict=True)}
 
     def set(self, place: Place, key: str, stored: Stored, *, life_ms: int | None) -> None:
@@ -149,7 +149,7 @@ class Node:
         only_new: bool = False,
     ) -> Any:
         if stored.version is None:
-            return client.set(names(place, key)[0], stored.text, px=life_ms, nx=only_new)
+            return client.set(value_name(place, key), stored.text, px=life_ms, nx=only_new)
         nx = "NX" if only_new else ""
         args: list[Any] = [stored.version, stored.text, _or_empty(life_ms), nx]
         return self._put(keys=names(place, key), args=args, client=client)
@@ -220,6 +220,10 @@ class Node:
         self._release(keys=names(place, key)[1:2], args=[token])
 
 
+def value_name(place: Place, key: str) -> str:
+    return f"v:{place.generation}:{key}"
+
+
 def names(place: Place, key: str) -> list[str]:
     """The node's keys for a key: value, lease, floor."""
     return [f"{kind}:{place.generation}:{key}" for kind in "vlf"]
@@ -254,9 +258,15 @@ class Ring:
 
     def place(self, key: str) -> Place | None:
         """Where the key is now; None when it has no place that can be trusted."""
-        view = self.members.view()
-        place = view.place(key) if view else None
-        return place if place and self.members.may_use(place.node) else None
+        return self.place_each([key])[key]
+
+    def place_each(self, keys: Iterable[str]) -> dict[str, Place | None]:
+        """The same for many keys, by one view."""
+        if (view := self.members.view()) is None:
+            return dict.fromkeys(keys)
+        found = {key: view.place(key) for key in keys}
+        may_use = self.members.may_use
+        return {key: place if place and may_use(place.node) else None for key, place in found.items()}
 
     def places(self, keys: Iterable[str]) -> tuple[Placed, bool]:
         """Wherever any process may look for them, and whether that is all, as of this moment."""
