@@ -58,7 +58,6 @@ class Membership:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names = tuple(names)
-        self.store_answers = False
         self._store = store
         self._probe = probe
         self._now = now
@@ -154,11 +153,9 @@ class Membership:
                     break
                 text = self._store.read()
         except StoreDown:
-            self.store_answers = False
             if self._view is not None:
                 self._confirmed = asked
         except StoreSilent as exc:
-            self.store_answers = False
             self._quiet_until = self._monotonic() + PAUSE_SECONDS
             log.warning("the cache ring is bypassed unless its store answers: %s", exc)
         else:
@@ -167,7 +164,6 @@ class Membership:
 
     def _adopt(self, text: str | None, *, asked: float) -> bool:
         """Make the store's view ours, or mend the store; False when somebody else changed it."""
-        self.store_answers = True
         if text is None or text != self._text:
             told = self._parsed(text)
             wanted = self._wanted(told)

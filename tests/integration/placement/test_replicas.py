@@ -1,5 +1,7 @@
 """Reads from a real standby: what is read there, what never is, and what happens when it fails."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +17,8 @@ from uuid_utils.compat import uuid7
 from config.placement.reading import Reading
 from config.placement.replicas import replica_report
 from config.placement.tokens import HEADER, parse
+from tests import databases, surroundings
+from tests.embedded import ROLE_PASSWORD
 from tests.integration.placement.customer import PASSWORD, Customer
 from tests.integration.placement.replicated import Replicated
 
@@ -257,3 +261,42 @@ def test_a_replica_that_follows_serves_nearly_all_who_bear_a_token(
 
     assert len(served) == 40
     assert sum(served) >= 38
+
+
+WATCHED_AFTER_A_FORK = """
+import os, sys, threading, time, django
+django.setup()
+from config.placement.replicas import watch
+
+def looks():
+    deadline = time.monotonic() + 20
+    while not watch.group("accounts").replicas[0].healthy and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    return watch.group("accounts").replicas[0].healthy
+
+known, parent = looks(), watch.group("accounts")
+if not (child := os.fork()):
+    os._exit(0 if looks() and watch.group("accounts") is not parent else 1)
+sys.exit(0 if known and os.waitpid(child, 0)[1] == 0 else 1)
+"""
+
+
+def test_a_forked_worker_watches_for_itself(
+    standby: Replicated, environment: Callable[..., dict[str, str]]
+) -> None:
+    """A thread doesn't live on in the child, and what it last saw is nobody's any more."""
+    at = {"name": standby.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
+    replicas = {
+        name.replace("DATABASE_URL", "REPLICA_URLS"): url
+        for name, url in databases.urls(standby.standby.dsn, **at).items()
+    }
+    given = environment(**databases.urls(standby.primary.dsn, **at), **replicas)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WATCHED_AFTER_A_FORK],
+        env={**given, "DJANGO_SETTINGS_MODULE": "config.settings"},
+        cwd=surroundings.CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
