@@ -68,8 +68,8 @@ DAMAGES: Final = (
     Damage(
         promise="an invalidation goes where some process may still look",
         file="config/placement/ring.py",
-        old="if past.until > now - PAST_MS]",
-        new="if False]",
+        old="*(() if settled else reversed(self.past))",
+        new="*()",
         test=f"{MEMBERS}::test_an_invalidation_reaches_those_who_have_not_heard_of_a_change",
     ),
     Damage(

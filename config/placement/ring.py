@@ -22,7 +22,7 @@ from xxhash import xxh3_64_intdigest
 State = Literal["up", "ejected", "probing", "left"]
 STATES: Final = ("up", "ejected", "probing", "left")
 
-PAST_MS: Final = 2_000  # a view that was replaced longer ago is in nobody's use
+PAST: Final = 8  # arrangements that are remembered, for as long as somebody may use one
 FIRST_PROBE_MS: Final = 1_000  # after an ejection
 LONGEST_PAUSE_MS: Final = 30_000  # between the probes of a node that stays away
 PROBE_MS: Final = 2_000  # then a probe counts as abandoned
@@ -125,21 +125,13 @@ class Arrangement:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """An arrangement that was replaced, and when (ms)."""
-
-    until: int
-    arrangement: Arrangement
-
-
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What all processes agree on. `epoch` (ms) rises with each change that moves keys."""
 
     epoch: int
     members: Mapping[str, Member]
-    past: tuple[Past, ...] = ()
+    past: tuple[Arrangement, ...] = ()  # the last ones, oldest first
 
     @cached_property
     def arrangement(self) -> Arrangement:
@@ -148,10 +140,10 @@ class View:
     def place(self, key: str) -> Place | None:
         return self.arrangement.place(key)
 
-    def places(self, key: str, *, now: int) -> list[Place]:
-        """Wherever some process may still look for the key, today's place first."""
-        arrangements = [self.arrangement]
-        arrangements += [past.arrangement for past in self.past if past.until > now - PAST_MS]
+    def places(self, key: str, *, settled: bool) -> list[Place]:
+        """Wherever some process may look for the key, today's place first. `settled`: all have
+        heard of this view. Who has is a question of our own clock, not of the view's times."""
+        arrangements = [self.arrangement, *(() if settled else reversed(self.past))]
         return list(dict.fromkeys(filter(None, (each.place(key) for each in arrangements))))
 
     def due(self, *, now: int) -> list[str]:
@@ -169,7 +161,7 @@ class View:
                 "nodes": {
                     n: [m.state, m.since, m.due, m.probes, m.run] for n, m in self.members.items()
                 },
-                "past": [[past.until, past.arrangement.members] for past in self.past],
+                "past": [past.members for past in self.past],
             }
         )
 
@@ -182,8 +174,8 @@ def decode(text: str) -> View:
             epoch=int(told["epoch"]),
             members={name: _member(*fields) for name, fields in told["nodes"].items()},
             past=tuple(
-                Past(int(until), Arrangement({n: (bool(u), int(s)) for n, (u, s) in was.items()}))
-                for until, was in told["past"]
+                Arrangement({n: (bool(u), int(s)) for n, (u, s) in was.items()})
+                for was in told["past"]
             ),
         )
     except (KeyError, TypeError, AttributeError) as exc:
@@ -275,9 +267,5 @@ def _moved(view: View, changed: Mapping[str, Member], *, now: int) -> View:
         return view
     epoch = max(now, view.epoch + 1)  # a clock that goes back must not reuse a generation
     members = {name: replace(member, since=epoch) for name, member in changed.items()}
-    past = [past for past in view.past if past.until > epoch - PAST_MS]
-    return View(
-        epoch=epoch,
-        members={**view.members, **members},
-        past=(*past[-7:], Past(epoch, view.arrangement)),
-    )
+    past = (*view.past, view.arrangement)[-PAST:]
+    return View(epoch=epoch, members={**view.members, **members}, past=past)

@@ -198,7 +198,8 @@ class RingBackend(BaseCache):
                 if "not an integer" in str(exc):
                     raise TypeError(f"the value of {key} isn't a whole number") from exc
         counted = self.ring.gutter.change(
-            key, lambda stored: self.ring.encoded(key, ring_values.decode(stored).value + delta).text
+            key,
+            lambda stored: self.ring.encoded(key, ring_values.decode(stored).value + delta).text,
         )
         return None if counted is None else int(counted)
 

@@ -266,16 +266,18 @@ class Ring:
             return dict.fromkeys(keys)
         found = {key: view.place(key) for key in keys}
         may_use = self.members.may_use
-        return {key: place if place and may_use(place.node) else None for key, place in found.items()}
+        return {
+            key: place if place and may_use(place.node) else None for key, place in found.items()
+        }
 
     def places(self, keys: Iterable[str]) -> tuple[Placed, bool]:
         """Wherever any process may look for them, and whether that is all, as of this moment."""
         confirmed = self.members.view(since=time.monotonic())
         view = confirmed or self.members.last_view
-        now = time.time_ns() // 1_000_000
         if view is None:
             return [], False
-        found = [(key, place) for key in keys for place in view.places(key, now=now)]
+        settled = self.members.is_settled()
+        found = [(key, place) for key in keys for place in view.places(key, settled=settled)]
         # A node that is out and hangs would cost every writer its timeout, for some seconds.
         reached = [(k, p) for k, p in found if view.members[p.node].is_up or not self._hung(p.node)]
         return reached, confirmed is not None

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 0.2  # how old a view gets before somebody asks whether it still holds
 CONFIRMED_SECONDS: Final = 1.0  # an older view isn't used (L in docs/adr/0009-cache-ring.md)
+SETTLED_SECONDS: Final = 2.0  # after we heard of a view nobody uses the one before
 PAUSE_SECONDS: Final = 0.5  # for which a store that didn't answer is left alone
 FAILURES: Final = 3  # in a row, before a node is ejected
 TRIES: Final = 5  # at a change that others forestall
@@ -65,7 +66,7 @@ class Membership:
         self._lock = threading.RLock()
         self._text: str | None = None
         self._view: View | None = None
-        self._confirmed = self._quiet_until = float("-inf")
+        self._confirmed = self._quiet_until = self._heard = float("-inf")
         self._failures: Counter[str] = Counter()
         self._owed: set[str] = set()  # failed, and not yet ejected: nobody could be told
 
@@ -91,6 +92,10 @@ class Membership:
     def last_view(self) -> View | None:
         """The last one heard of, whether it still holds or not."""
         return self._view
+
+    def is_settled(self) -> bool:
+        """Whether every process has heard of our view, or confirms none and uses none."""
+        return self._monotonic() - self._heard > SETTLED_SECONDS
 
     def may_use(self, node: str) -> bool:
         """False for a node that failed us and couldn't be ejected: no use until it is."""
@@ -172,7 +177,7 @@ class Membership:
                     return False
                 text = encoded
                 log.info("the cache ring: %s", ", ".join(wanted.members))
-            self._text, self._view = text, wanted
+            self._take(text, wanted)
         self._confirmed = max(self._confirmed, asked)
         return True
 
@@ -198,8 +203,13 @@ class Membership:
         text = after.encode()
         if not self._store.swap(self._text, text):
             return False
-        self._text, self._view = text, after
+        self._take(text, after)
         return True
+
+    def _take(self, text: str | None, view: View) -> None:
+        if self._view is None or self._view.epoch != view.epoch:
+            self._heard = self._monotonic()
+        self._text, self._view = text, view
 
     def _settle(self) -> None:
         for node in tuple(self._owed):

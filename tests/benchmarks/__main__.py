@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench",
         allow_abbrev=False,
-        description="Measure the outbox and the cache ring on private servers, each figure beside its limit.",
+        description="Measure outbox and ring on private servers, each figure beside its limit.",
     )
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(

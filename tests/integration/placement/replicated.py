@@ -42,7 +42,7 @@ class Replicated:
         self.standby.query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")
 
     def catch_up(self, standby: Standby | None = None) -> None:
-        """Return when the standby (this one, or the first) has replayed what the primary has flushed by now."""
+        """Return when the standby (this, or the first) has what the primary has flushed by now."""
         ((flushed,),) = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
         eventually(
             lambda: (standby or self.standby).query(

@@ -155,7 +155,8 @@ def test_a_query_that_is_wrong_anywhere_puts_no_replica_out(
     ada: Customer, standby: Replicated
 ) -> None:
     def fail(execute: Any, sql: str, *rest: Any) -> Any:
-        return execute(sql.replace('FROM "accounts_user"', 'FROM "accounts_user" WHERE 1/0=1'), *rest)
+        wrong = sql.replace('FROM "accounts_user"', 'FROM "accounts_user" WHERE 1/0=1')
+        return execute(wrong, *rest)
 
     ada.api.raise_request_exception = False
     with connections[REPLICA].execute_wrapper(fail):
