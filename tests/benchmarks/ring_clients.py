@@ -1,11 +1,10 @@
 """One process that uses the ring, and what the ring is compared with; its question is JSON.
 
-Run by `tests.benchmarks.ring`. Every way gets the same keys and values; RedisCache and the
-uhashring client pickle them, the ring doesn't.
+Run by `tests.benchmarks.ring`. Every way gets the same keys and values; RedisCache pickles them,
+the client by hand writes JSON.
 """
 
 import json
-import pickle
 import sys
 import time
 from collections import defaultdict
@@ -53,7 +52,7 @@ class Hashed:
         for url, group in self._grouped(keys).items():
             answers: Any = self._clients[url].mget(group)
             found |= {
-                key: pickle.loads(answer)  # noqa: S301 - our own, as RedisCache does
+                key: json.loads(answer)
                 for key, answer in zip(group, answers, strict=True)
                 if answer is not None
             }
@@ -63,7 +62,7 @@ class Hashed:
         for url, group in self._grouped(list(values)).items():
             with self._clients[url].pipeline(transaction=False) as pipe:
                 for key in group:
-                    pipe.set(key, pickle.dumps(values[key]), ex=LIFE_SECONDS)
+                    pipe.set(key, json.dumps(values[key]), ex=LIFE_SECONDS)
                 pipe.execute()
 
     def _grouped(self, keys: list[str]) -> dict[str, list[str]]:
