@@ -13,7 +13,7 @@ from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 from tests.servers import own_primary_and_standby
 
-SHORT_SECONDS, LONG_SECONDS = 120, 1_800
+SHORT_SECONDS, LONG_SECONDS = 180, 1_800
 
 # They read and write users, and import accounts' models.
 collect_ignore_glob = [] if "accounts" in surroundings.SERVICES else ["test_*.py"]
