@@ -5,6 +5,7 @@ from typing import Final
 
 LEASES: Final = "tests/integration/ring/test_leases.py"
 MEMBERS: Final = "tests/integration/ring/test_members.py"
+RESTARTS: Final = "tests/integration/ring/test_restarts.py"
 PURE: Final = "tests/unit/config/test_ring.py"
 SCRIPTS: Final = "config/placement/ring_scripts.py"
 
@@ -67,8 +68,8 @@ DAMAGES: Final = (
     Damage(
         promise="an invalidation goes where some process may still look",
         file="config/placement/ring.py",
-        old="if past.until > now - PAST_MS]",
-        new="if False]",
+        old="*(() if settled else reversed(self.past))",
+        new="*()",
         test=f"{MEMBERS}::test_an_invalidation_reaches_those_who_have_not_heard_of_a_change",
     ),
     Damage(
@@ -84,6 +85,21 @@ DAMAGES: Final = (
         old="return self._view if self._confirmed >= oldest else None",
         new="return self._view",
         test=f"{MEMBERS}::test_a_store_that_hangs_makes_everybody_bypass_the_ring",
+    ),
+    Damage(
+        promise="a node that restarts with what it had on disk serves nothing of it",
+        file="config/placement/ring_membership.py",
+        old="return told or known is None or not known.run",
+        new="return told or True",
+        test=f"{RESTARTS}::test_nor_does_it_while_nobody_can_be_told_of_the_restart",
+    ),
+    Damage(
+        promise="a thread that knew the place before the restart reads nothing there",
+        file="config/placement/ring_cache.py",
+        old="return view is not None and view.members[place.node].since > place.generation",
+        new="return view is None",
+        test=f"{RESTARTS}"
+        "::test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either",
     ),
     Damage(
         promise="what a transaction sees is not shown to others",

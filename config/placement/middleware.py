@@ -5,14 +5,16 @@ from types import MappingProxyType
 from typing import Final
 
 from django.conf import settings
-from django.db import Error
+from django.db import Error, InterfaceError, OperationalError
 from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
 from psycopg2.errors import QueryCanceled
+from psycopg2.extensions import TransactionRollbackError
 
 from config.environ import SERVICES
 from config.placement import reading
 from config.placement.durability import flush_at_commit
+from config.placement.lines import keep_line
 from config.placement.reading import Reading
 from config.placement.replicas import watch
 from config.placement.tokens import (
@@ -43,6 +45,7 @@ class ConsistencyToken:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
         connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")
+        connection_created.connect(keep_line, dispatch_uid="placement.lines")
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         last_write.set(MappingProxyType({}))  # a thread's context outlives its requests
@@ -63,11 +66,19 @@ class ConsistencyToken:
             return None
         if isinstance(exception.__cause__, QueryCanceled):
             return None  # it would take as long on the primary, which has more to do
-        for alias in now.replicas:
-            if replica := watch.replica(alias):
-                replica.put_out(f"a request failed on it: {str(exception).strip()}")
+        if _blames_the_server(exception):
+            for alias in now.replicas:
+                if replica := watch.replica(alias):
+                    replica.put_out(f"a request failed on it: {str(exception).strip()}")
         now.from_replicas = False
         return again(request)
+
+
+def _blames_the_server(exception: Error) -> bool:
+    """Not a query that is wrong, which anybody may send, nor one that replay got in the way of."""
+    return isinstance(exception, (OperationalError, InterfaceError)) and not isinstance(
+        exception.__cause__, TransactionRollbackError
+    )
 
 
 def again(request: HttpRequest) -> HttpResponse | None:

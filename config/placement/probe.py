@@ -28,6 +28,7 @@ class Probe:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self._connection: Connection | None = None
+        self._first = 0  # of the address's hosts, whom to try first
 
     def ask(self, statement: str, *, within_seconds: float) -> Wal | None:
         """None if it didn't answer; the next question then goes by a new connection."""
@@ -40,6 +41,7 @@ class Probe:
                 row = cursor.fetchone()
         except (psycopg2.Error, Unanswered):
             self.close()
+            self._first += 1  # one that hangs must not keep us from the next
             return None
         return None if row is None else wal_of(row)
 
@@ -50,10 +52,19 @@ class Probe:
 
     def _connected(self, deadline: float) -> Connection:
         if self._connection is None:
-            parameters = connections[self.alias].get_connection_params()
+            parameters = dict(connections[self.alias].get_connection_params())
+            for name in {"host", "port"} & parameters.keys():
+                parameters[name] = _rotated(str(parameters[name]), self._first)
             self._connection = psycopg2.connect(**parameters, async_=True)
             _finish(self._connection, deadline)
         return self._connection
+
+
+def _rotated(listed: str, turns: int) -> str:
+    """libpq tries hosts in their order, and has no deadline for each in an asynchronous session."""
+    items = listed.split(",")
+    first = turns % len(items)
+    return ",".join(items[first:] + items[:first])
 
 
 def _finish(connection: Connection, deadline: float) -> None:

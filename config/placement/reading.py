@@ -15,7 +15,7 @@ from typing import Final
 from django.db import Error, connections
 
 from config.placement.homes import primary
-from config.placement.replicas import watch
+from config.placement.replicas import Replica, watch
 from config.placement.tokens import Part, Token
 from config.placement.wal import PRIMARY, REPLAYED, Wal, ask
 from outbox.recorder import last_write
@@ -70,17 +70,17 @@ class Reading:
             self.distrusted.add(service)
             return None
         lsn = part.lsn if part else 0
+        behind: list[tuple[int, Replica]] = []
         for replica in group.candidates(lsn):
-            seen = _look(replica.alias)
+            seen = _look(replica)
             if seen is None or not seen.in_recovery or seen.system != group.origin.system:
                 replica.put_out("a request found it gone, or another server in its place")
-                continue
-            if seen.lsn < lsn and seen.lsn != replica.stalled_at:
-                seen = _wait(replica.alias, lsn) or seen
-            if seen.lsn >= lsn:
+            elif seen.lsn >= lsn:
                 return replica.alias
-            replica.stalled_at = seen.lsn
-            break
+            else:
+                behind.append((seen.lsn, replica))
+        if behind and (found := _first_to_reach(lsn, behind)):
+            return found
         if lsn > group.origin.lsn and _is_of_the_future(service, lsn):
             self.distrusted.add(service)
         return None
@@ -101,15 +101,28 @@ def _is_of(part: Part, origin: Wal) -> bool:
     return (part.system, part.timeline) == (origin.system, origin.timeline)
 
 
-def _look(alias: str) -> Wal | None:
+def _look(replica: Replica) -> Wal | None:
     """None if it can't be asked. A connection kept from before the server's last restart is
-    replaced; inside a request no other is, so what was seen stays true of what is read."""
-    kept = connections[alias].connection is not None
+    replaced; inside a request no other is, so what was seen stays true of what is read. Whoever
+    was let go from a frozen server doesn't call it again."""
+    kept = connections[replica.alias].connection is not None
     try:
-        return ask(alias, REPLAYED)
+        return ask(replica.alias, REPLAYED)
     except Error:
-        connections[alias].close()
-        return _look(alias) if kept else None
+        connections[replica.alias].close()
+        return _look(replica) if kept and replica.healthy else None
+
+
+def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
+    """Wait for the one that is farthest, unless somebody did so in vain and it hasn't moved."""
+    place, replica = max(behind, key=lambda pair: pair[0])
+    if place == replica.stalled_at:
+        return None
+    seen = _wait(replica.alias, lsn)
+    if seen is not None and seen.lsn >= lsn:
+        return replica.alias
+    replica.stalled_at = place if seen is None else seen.lsn
+    return None
 
 
 def _wait(alias: str, lsn: int) -> Wal | None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from config.placement.homes import primary
+from config.placement.lines import switchboard
 from config.placement.probe import Probe
 from config.placement.wal import PRIMARY, REPLICA, Wal
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS: Final = 0.2
 ANSWER_WITHIN_SECONDS: Final = 0.5  # a frozen server delays the look at the others by this much
-
+HANG_UP_AFTER: Final = 2  # looks in a row without an answer: one may be a moment's load
 
 NOT_SEEN: Final = "nobody has looked yet"
 
@@ -41,6 +42,7 @@ class Replica:
     lag_bytes: int | None = None
     # Where a reader saw it when it had waited in vain: until it moves, nobody waits again.
     stalled_at: int | None = None
+    unanswered: int = 0  # looks in a row
     _goal: tuple[int, float] | None = None  # where the primary was, and when
 
     def judge(
@@ -50,6 +52,7 @@ class Replica:
 
         `now` is a monotonic clock's, in seconds.
         """
+        self.unanswered = self.unanswered + 1 if seen is None else 0
         if seen is None or origin is None or (fault := _fault(origin, seen)):
             self._goal = self.lag_bytes = None
             if seen is None or origin is None:
@@ -109,6 +112,8 @@ class Group:
                 now=time.monotonic(),
                 budget_seconds=settings.REPLICA_LAG_SECONDS,
             )
+            if replica.unanswered >= HANG_UP_AFTER:
+                switchboard.hang_up(replica.alias)
 
     def candidates(self, lsn: int) -> list[Replica]:
         """Those to read from, at random; first those that were seen past `lsn`."""

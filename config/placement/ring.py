@@ -22,7 +22,7 @@ from xxhash import xxh3_64_intdigest
 State = Literal["up", "ejected", "probing", "left"]
 STATES: Final = ("up", "ejected", "probing", "left")
 
-PAST_MS: Final = 2_000  # a view that was replaced longer ago is in nobody's use
+PAST: Final = 8  # arrangements that are remembered, for as long as somebody may use one
 FIRST_PROBE_MS: Final = 1_000  # after an ejection
 LONGEST_PAUSE_MS: Final = 30_000  # between the probes of a node that stays away
 PROBE_MS: Final = 2_000  # then a probe counts as abandoned
@@ -78,6 +78,7 @@ class Member:
     since: int  # ms: when it last began, or ceased, to hold keys
     due: int = 0  # ms: ejected: when a probe may begin; probing: when it counts as abandoned
     probes: int = 0  # that failed since it was ejected
+    run: str = ""  # the server's own name of its run, another after each start; '' before we ask
 
     @property
     def is_up(self) -> bool:
@@ -97,29 +98,31 @@ class Arrangement:
 
     def __init__(self, members: Mapping[str, tuple[bool, int]]) -> None:
         self.members = dict(members)
-        self._nodes = [(xxh3_64_intdigest(name.encode()), name) for name in sorted(self.members)]
+        self._names = sorted(self.members)
+        self._seeds = [xxh3_64_intdigest(name.encode()) for name in self._names]
+        # Made once: most keys are at the node that scores highest, which has no stand-in.
+        self._first = [
+            Place(name, since) if up else None
+            for name in self._names
+            for up, since in [self.members[name]]
+        ]
 
     def place(self, key: str) -> Place | None:
         """The same in every process that has this arrangement; None if no node lives."""
+        if not self._names:
+            return None
         encoded = key.encode()
-        scored = [(xxh3_64_intdigest(encoded, seed), name) for seed, name in self._nodes]
+        scores = [xxh3_64_intdigest(encoded, seed) for seed in self._seeds]
+        return self._first[scores.index(max(scores))] or self._stand_in(scores)
+
+    def _stand_in(self, scores: list[int]) -> Place | None:
         generation = 0
-        while scored:
-            best = max(scored)
-            up, since = self.members[best[1]]
+        for _, name in sorted(zip(scores, self._names, strict=True), reverse=True):
+            up, since = self.members[name]
             generation = max(generation, since)
             if up:
-                return Place(best[1], generation)
-            scored.remove(best)
+                return Place(name, generation)
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """An arrangement that was replaced, and when (ms)."""
-
-    until: int
-    arrangement: Arrangement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,7 @@ class View:
 
     epoch: int
     members: Mapping[str, Member]
-    past: tuple[Past, ...] = ()
+    past: tuple[Arrangement, ...] = ()  # the last ones, oldest first
 
     @cached_property
     def arrangement(self) -> Arrangement:
@@ -137,10 +140,10 @@ class View:
     def place(self, key: str) -> Place | None:
         return self.arrangement.place(key)
 
-    def places(self, key: str, *, now: int) -> list[Place]:
-        """Wherever some process may still look for the key, today's place first."""
-        arrangements = [self.arrangement]
-        arrangements += [past.arrangement for past in self.past if past.until > now - PAST_MS]
+    def places(self, key: str, *, settled: bool) -> list[Place]:
+        """Wherever some process may look for the key, today's place first. `settled`: all have
+        heard of this view. Who has is a question of our own clock, not of the view's times."""
+        arrangements = [self.arrangement, *(() if settled else reversed(self.past))]
         return list(dict.fromkeys(filter(None, (each.place(key) for each in arrangements))))
 
     def due(self, *, now: int) -> list[str]:
@@ -155,8 +158,10 @@ class View:
         return json.dumps(
             {
                 "epoch": self.epoch,
-                "nodes": {n: [m.state, m.since, m.due, m.probes] for n, m in self.members.items()},
-                "past": [[past.until, past.arrangement.members] for past in self.past],
+                "nodes": {
+                    n: [m.state, m.since, m.due, m.probes, m.run] for n, m in self.members.items()
+                },
+                "past": [past.members for past in self.past],
             }
         )
 
@@ -169,18 +174,18 @@ def decode(text: str) -> View:
             epoch=int(told["epoch"]),
             members={name: _member(*fields) for name, fields in told["nodes"].items()},
             past=tuple(
-                Past(int(until), Arrangement({n: (bool(u), int(s)) for n, (u, s) in was.items()}))
-                for until, was in told["past"]
+                Arrangement({n: (bool(u), int(s)) for n, (u, s) in was.items()})
+                for was in told["past"]
             ),
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"not a view of a ring: {exc!r}") from exc
 
 
-def _member(state: State, since: int, due: int, probes: int) -> Member:
+def _member(state: State, since: int, due: int, probes: int, run: str) -> Member:
     if state not in STATES:
         raise ValueError(f"no state of a node: {state!r}")
-    return Member(state=state, since=int(since), due=int(due), probes=int(probes))
+    return Member(state=state, since=int(since), due=int(due), probes=int(probes), run=str(run))
 
 
 # Changes. Each takes a view and gives the next one, or the same one if there is nothing to change.
@@ -194,7 +199,7 @@ def found(names: Collection[str], *, now: int) -> View:
 def join(view: View, names: Collection[str], *, now: int) -> View:
     """Nodes that are new, or had left, take their keys."""
     new = [n for n in names if n not in view.members or view.members[n].state == "left"]
-    return _moved(view, dict.fromkeys(new, Member(state="up", since=0)), now=now)
+    return _moved(view, {name: _became(view, name, "up") for name in new}, now=now)
 
 
 def leave(view: View, name: str, *, now: int) -> View:
@@ -204,14 +209,14 @@ def leave(view: View, name: str, *, now: int) -> View:
         return view
     if not member.is_up:  # its keys moved when it was ejected
         return replace(view, members={**view.members, name: replace(member, state="left")})
-    return _moved(view, {name: Member(state="left", since=0)}, now=now)
+    return _moved(view, {name: _became(view, name, "left")}, now=now)
 
 
 def eject(view: View, name: str, *, now: int) -> View:
     """A node that fails gives up its keys until a probe succeeds."""
     if name not in view.members or not view.members[name].is_up:
         return view
-    out = Member(state="ejected", since=0, due=now + FIRST_PROBE_MS)
+    out = replace(_became(view, name, "ejected"), due=now + FIRST_PROBE_MS)
     return _moved(view, {name: out}, now=now)
 
 
@@ -229,10 +234,22 @@ def end_probe(view: View, name: str, *, answered: bool, now: int) -> View:
     if member is None or member.state != "probing":
         return view
     if answered:
-        return _moved(view, {name: Member(state="up", since=0)}, now=now)
+        return _moved(view, {name: _became(view, name, "up")}, now=now)
     pause = min(FIRST_PROBE_MS * 2 ** min(member.probes + 1, 10), LONGEST_PAUSE_MS)
     out = replace(member, state="ejected", due=now + pause, probes=member.probes + 1)
     return replace(view, members={**view.members, name: out})
+
+
+def met(view: View, name: str, run: str, *, now: int) -> View:
+    """Somebody connected to the node and was told its run. One that started anew may have read an
+    old copy from its disk: its keys get a new generation, and nothing of that is found."""
+    member = view.members.get(name)
+    if member is None or member.run == run:
+        return view
+    told = replace(member, run=run)
+    if not (member.run and member.is_up):
+        return replace(view, members={**view.members, name: told})
+    return _moved(view, {name: told}, now=now)
 
 
 def forget_all(view: View, *, now: int) -> View:
@@ -240,14 +257,15 @@ def forget_all(view: View, *, now: int) -> View:
     return _moved(view, view.members, now=now)
 
 
+def _became(view: View, name: str, state: State) -> Member:
+    run = view.members[name].run if name in view.members else ""
+    return Member(state=state, since=0, run=run)
+
+
 def _moved(view: View, changed: Mapping[str, Member], *, now: int) -> View:
     if not changed:
         return view
     epoch = max(now, view.epoch + 1)  # a clock that goes back must not reuse a generation
     members = {name: replace(member, since=epoch) for name, member in changed.items()}
-    past = [past for past in view.past if past.until > epoch - PAST_MS]
-    return View(
-        epoch=epoch,
-        members={**view.members, **members},
-        past=(*past[-7:], Past(epoch, view.arrangement)),
-    )
+    past = (*view.past, view.arrangement)[-PAST:]
+    return View(epoch=epoch, members={**view.members, **members}, past=past)

@@ -1,14 +1,13 @@
 """Django's cache API on a ring, without knowing how its nodes are spoken to."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from config.placement import ring
+from config.placement import ring, ring_values
 from config.placement.ring import Place
 from config.placement.ring_errors import NodeFailed, RingUnavailable
 from config.placement.ring_leases import Reader
@@ -50,6 +49,7 @@ class RingBackend(BaseCache):
         A node that doesn't take it is ejected, so that what it holds is never served.
         """
         key = self.make_and_validate_key(key, version)
+        self.ring.gutter.delete(key)
         placed, sure = self.ring.places([key])
         for _, place in placed:
             try:
@@ -108,25 +108,10 @@ class RingBackend(BaseCache):
         return bool(self._delete([self.make_and_validate_key(key, version)]))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        made = self.make_and_validate_key(key, version)
-        found: int | None = None
-        if place := self.ring.place(made):
-            with self._counting(key), self.ring.node(place.node) as node:
-                found = node.count(place, made, delta)
-        elif (entry := self.ring.decoded(self.ring.gutter.get(made))) is not None:
-            found = entry.value + delta
-            self.ring.gutter.set(made, self.ring.encoded(made, found).text, None)
+        found = self._counted(self.make_and_validate_key(key, version), delta)
         if found is None:
             raise ValueError(f"Key '{key}' not found")
         return found
-
-    @contextmanager
-    def _counting(self, key: Any) -> Iterator[None]:
-        try:
-            yield
-        except NodeFailed as exc:
-            if "not an integer" in str(exc):
-                raise TypeError(f"the value of {key} isn't a whole number") from exc
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         asked = {self.make_and_validate_key(key, version): key for key in keys}
@@ -195,6 +180,8 @@ class RingBackend(BaseCache):
             try:
                 with self.ring.node(place.node) as node:
                     found = node.get(place, key)
+                if self.ring.has_moved(place):
+                    found = None
                 self.ring.count("misses" if found is None else "hits")
                 return found
             except NodeFailed:
@@ -202,13 +189,28 @@ class RingBackend(BaseCache):
         self.ring.count("bypassed")
         return self.ring.gutter.get(key)
 
+    def _counted(self, key: str, delta: int) -> int | None:
+        if place := self.ring.place(key):
+            try:
+                with self.ring.node(place.node) as node:
+                    return node.count(place, key, delta)
+            except NodeFailed as exc:
+                if "not an integer" in str(exc):
+                    raise TypeError(f"the value of {key} isn't a whole number") from exc
+        counted = self.ring.gutter.change(
+            key,
+            lambda stored: self.ring.encoded(key, ring_values.decode(stored).value + delta).text,
+        )
+        return None if counted is None else int(counted)
+
     def _stored_many(self, keys: list[str]) -> dict[str, bytes | None]:
         found: dict[str, bytes | None] = {}
         placed, _ = self._by_node(keys)
         for name, group in placed.items():
             try:
                 with self.ring.node(name) as node:
-                    found |= node.get_many(group)
+                    got = node.get_many(group)
+                found |= {k: None if self.ring.has_moved(p) else got[k] for k, p in group}
             except NodeFailed:
                 continue
         return {key: found[key] if key in found else self.ring.gutter.get(key) for key in keys}
@@ -250,7 +252,7 @@ class RingBackend(BaseCache):
 
     def _by_node(self, keys: Iterable[str]) -> tuple[dict[str, Placed], list[str]]:
         """The keys with their places, a group for each node; and those that have no place."""
-        placed = {key: self.ring.place(key) for key in keys}
+        placed = self.ring.place_each(keys)
         homeless = [key for key, place in placed.items() if place is None]
         return _grouped((key, place) for key, place in placed.items() if place), homeless
 

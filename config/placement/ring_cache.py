@@ -12,12 +12,13 @@ server `{<ring's name>}:view`, the members. See docs/adr/0009-cache-ring.md.
 import itertools
 import logging
 import os
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -48,9 +49,10 @@ NEGATIVE_SECONDS: Final = 10.0
 _UNFIT: Final = ("LOADING", "READONLY", "MISCONF", "BUSY", "MASTERDOWN", "NOAUTH", "NOPERM")
 
 
-def _client(url: str, *, timeout_seconds: float) -> redis.Redis:
+def _client(url: str, *, timeout_seconds: float, **options: Any) -> redis.Redis:
     return redis.Redis.from_url(
         url,
+        **options,
         socket_connect_timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),  # a second try would cost the request twice the time
@@ -90,8 +92,12 @@ class EpochStore:
 class Node:
     """One node's commands. They raise what redis raises; `Ring.node` translates."""
 
-    def __init__(self, url: str) -> None:
-        self.client = _client(url, timeout_seconds=NODE_TIMEOUT_SECONDS)
+    def __init__(self, url: str, *, met: Callable[[str], bool]) -> None:
+        """`met` is told each new connection's run of the server, and may refuse it."""
+        self._met = met
+        self.client = _client(
+            url, timeout_seconds=NODE_TIMEOUT_SECONDS, redis_connect_func=self._connected
+        )
         self._look = Script(self.client, ring_scripts.LOOK)
         self._fill = Script(self.client, ring_scripts.FILL)
         self._put = Script(self.client, ring_scripts.PUT)
@@ -99,12 +105,23 @@ class Node:
         self._release = Script(self.client, ring_scripts.RELEASE)
         self._count = Script(self.client, ring_scripts.COUNT)
 
+    def _connected(self, connection: Any) -> None:
+        connection.on_connect()
+        connection.send_command("INFO", "server")
+        try:
+            told = connection.read_response()
+        except redis.ResponseError:
+            return  # a server that doesn't let us ask
+        run = re.search(rb"run_id:(\w+)", told)
+        if run and not self._met(run[1].decode()):
+            raise redis.ConnectionError("the server was started anew, and the store is away")
+
     def get(self, place: Place, key: str) -> bytes | None:
-        found: Any = self.client.get(names(place, key)[0])
+        found: Any = self.client.get(value_name(place, key))
         return found  # type: ignore[no-any-return]
 
     def get_many(self, placed: Placed) -> dict[str, bytes | None]:
-        found: Any = self.client.mget([names(place, key)[0] for key, place in placed])
+        found: Any = self.client.mget([value_name(place, key) for key, place in placed])
         return {key: each for (key, _), each in zip(placed, found, strict=True)}
 
     def set(self, place: Place, key: str, stored: Stored, *, life_ms: int | None) -> None:
@@ -132,7 +149,7 @@ class Node:
         only_new: bool = False,
     ) -> Any:
         if stored.version is None:
-            return client.set(names(place, key)[0], stored.text, px=life_ms, nx=only_new)
+            return client.set(value_name(place, key), stored.text, px=life_ms, nx=only_new)
         nx = "NX" if only_new else ""
         args: list[Any] = [stored.version, stored.text, _or_empty(life_ms), nx]
         return self._put(keys=names(place, key), args=args, client=client)
@@ -203,6 +220,10 @@ class Node:
         self._release(keys=names(place, key)[1:2], args=[token])
 
 
+def value_name(place: Place, key: str) -> str:
+    return f"v:{place.generation}:{key}"
+
+
 def names(place: Place, key: str) -> list[str]:
     """The node's keys for a key: value, lease, floor."""
     return [f"{kind}:{place.generation}:{key}" for kind in "vlf"]
@@ -237,21 +258,35 @@ class Ring:
 
     def place(self, key: str) -> Place | None:
         """Where the key is now; None when it has no place that can be trusted."""
-        view = self.members.view()
-        place = view.place(key) if view else None
-        return place if place and self.members.may_use(place.node) else None
+        return self.place_each([key])[key]
+
+    def place_each(self, keys: Iterable[str]) -> dict[str, Place | None]:
+        """The same for many keys, by one view."""
+        if (view := self.members.view()) is None:
+            return dict.fromkeys(keys)
+        found = {key: view.place(key) for key in keys}
+        may_use = self.members.may_use
+        return {
+            key: place if place and may_use(place.node) else None for key, place in found.items()
+        }
 
     def places(self, keys: Iterable[str]) -> tuple[Placed, bool]:
         """Wherever any process may look for them, and whether that is all, as of this moment."""
         confirmed = self.members.view(since=time.monotonic())
         view = confirmed or self.members.last_view
-        now = time.time_ns() // 1_000_000
         if view is None:
             return [], False
-        found = [(key, place) for key in keys for place in view.places(key, now=now)]
+        settled = self.members.is_settled()
+        found = [(key, place) for key in keys for place in view.places(key, settled=settled)]
         # A node that is out and hangs would cost every writer its timeout, for some seconds.
         reached = [(k, p) for k, p in found if view.members[p.node].is_up or not self._hung(p.node)]
         return reached, confirmed is not None
+
+    def has_moved(self, place: Place) -> bool:
+        """Whether the node began anew since the place was computed: asked after a read, since
+        another thread may have learned of it, and this one then read what the node had before."""
+        view = self.members.last_view
+        return view is not None and view.members[place.node].since > place.generation
 
     def is_out(self, name: str) -> bool:
         """Whether no process will use the node again as it was."""
@@ -306,7 +341,8 @@ class Ring:
 
     def _node(self, name: str) -> Node:
         if (node := self._nodes.get(name)) is None:
-            node = self._nodes[name] = Node(self.urls.get(name) or self._derived(name))
+            url = self.urls.get(name) or self._derived(name)
+            node = self._nodes[name] = Node(url, met=partial(self.members.met, name))
         return node
 
     def _derived(self, name: str) -> str:

@@ -7,6 +7,7 @@ Facebook's memcache paper, whose gutter is a spare pool of servers.
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 LIFE_MS: Final = 60_000  # at most
@@ -18,7 +19,7 @@ class Gutter:
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(self, key: str) -> bytes | None:
         deadline, stored = self._entries.get(key, (0.0, b""))
@@ -27,16 +28,23 @@ class Gutter:
     def set(self, key: str, stored: bytes, life_ms: int | None) -> None:
         seconds = min(LIFE_MS if life_ms is None else life_ms, LIFE_MS) / 1000
         with self._lock:
-            self._entries[key] = (time.monotonic() + seconds, stored)
-            self._entries.move_to_end(key)
-            while len(self._entries) > ENTRIES:
-                self._entries.popitem(last=False)
+            self._put(key, time.monotonic() + seconds, stored)
 
     def add(self, key: str, stored: bytes, life_ms: int | None) -> bool:
-        if self.get(key) is not None:
-            return False
-        self.set(key, stored, life_ms)
-        return True
+        with self._lock:
+            if self.get(key) is not None:
+                return False
+            self.set(key, stored, life_ms)
+            return True
+
+    def change(self, key: str, how: Callable[[bytes], bytes]) -> bytes | None:
+        """Replace what is there, in one step; it lives no longer for that. None: nothing is."""
+        with self._lock:
+            if (stored := self.get(key)) is None:
+                return None
+            changed = how(stored)
+            self._put(key, self._entries[key][0], changed)
+            return changed
 
     def delete(self, key: str) -> bool:
         if not self._entries:
@@ -45,6 +53,12 @@ class Gutter:
         with self._lock:
             self._entries.pop(key, None)
         return there
+
+    def _put(self, key: str, deadline: float, stored: bytes) -> None:
+        self._entries[key] = (deadline, stored)
+        self._entries.move_to_end(key)
+        while len(self._entries) > ENTRIES:
+            self._entries.popitem(last=False)
 
     def clear(self) -> None:
         with self._lock:

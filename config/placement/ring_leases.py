@@ -111,6 +111,8 @@ class Reader:
         token = self.ring.token()
         with self.ring.node(place.node) as node:
             stored, left_ms = node.look(place, self.key, token=token, lease_ms=LEASE_MS)
+        if self.ring.has_moved(place):
+            return False, None
         if stored is None:
             if not left_ms:
                 self.ring.count("waits")

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 0.2  # how old a view gets before somebody asks whether it still holds
 CONFIRMED_SECONDS: Final = 1.0  # an older view isn't used (L in docs/adr/0009-cache-ring.md)
+SETTLED_SECONDS: Final = 2.0  # after we heard of a view nobody uses the one before
 PAUSE_SECONDS: Final = 0.5  # for which a store that didn't answer is left alone
 FAILURES: Final = 3  # in a row, before a node is ejected
 TRIES: Final = 5  # at a change that others forestall
@@ -58,7 +59,6 @@ class Membership:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names = tuple(names)
-        self.store_answers = False
         self._store = store
         self._probe = probe
         self._now = now
@@ -66,7 +66,7 @@ class Membership:
         self._lock = threading.RLock()
         self._text: str | None = None
         self._view: View | None = None
-        self._confirmed = self._quiet_until = float("-inf")
+        self._confirmed = self._quiet_until = self._heard = float("-inf")
         self._failures: Counter[str] = Counter()
         self._owed: set[str] = set()  # failed, and not yet ejected: nobody could be told
 
@@ -93,9 +93,29 @@ class Membership:
         """The last one heard of, whether it still holds or not."""
         return self._view
 
+    def is_settled(self) -> bool:
+        """Whether every process has heard of our view, or confirms none and uses none."""
+        return self._monotonic() - self._heard > SETTLED_SECONDS
+
     def may_use(self, node: str) -> bool:
         """False for a node that failed us and couldn't be ejected: no use until it is."""
         return node not in self._owed
+
+    def met(self, node: str, run: str) -> bool:
+        """Who connects tells which run of the node it met. False: it is another run than the one
+        that keys were placed for, and nobody can be told."""
+        if self._knows(node, run):
+            return True
+        with self._lock:
+            if self._knows(node, run):  # another thread was faster
+                return True
+            known = self._view.members[node] if self._view else None
+            told = self.change(lambda view, now: ring.met(view, node, run, now=now))
+            return told or known is None or not known.run
+
+    def _knows(self, node: str, run: str) -> bool:
+        known = self._view.members.get(node) if self._view else None
+        return known is None or known.run == run
 
     def worked(self, node: str) -> None:
         if node in self._failures:
@@ -138,11 +158,9 @@ class Membership:
                     break
                 text = self._store.read()
         except StoreDown:
-            self.store_answers = False
             if self._view is not None:
                 self._confirmed = asked
         except StoreSilent as exc:
-            self.store_answers = False
             self._quiet_until = self._monotonic() + PAUSE_SECONDS
             log.warning("the cache ring is bypassed unless its store answers: %s", exc)
         else:
@@ -151,7 +169,6 @@ class Membership:
 
     def _adopt(self, text: str | None, *, asked: float) -> bool:
         """Make the store's view ours, or mend the store; False when somebody else changed it."""
-        self.store_answers = True
         if text is None or text != self._text:
             told = self._parsed(text)
             wanted = self._wanted(told)
@@ -160,7 +177,7 @@ class Membership:
                     return False
                 text = encoded
                 log.info("the cache ring: %s", ", ".join(wanted.members))
-            self._text, self._view = text, wanted
+            self._take(text, wanted)
         self._confirmed = max(self._confirmed, asked)
         return True
 
@@ -186,8 +203,13 @@ class Membership:
         text = after.encode()
         if not self._store.swap(self._text, text):
             return False
-        self._text, self._view = text, after
+        self._take(text, after)
         return True
+
+    def _take(self, text: str | None, view: View) -> None:
+        if self._view is None or self._view.epoch != view.epoch:
+            self._heard = self._monotonic()
+        self._text, self._view = text, view
 
     def _settle(self) -> None:
         for node in tuple(self._owed):

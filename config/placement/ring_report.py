@@ -1,5 +1,6 @@
 """What operators are told of the cache ring, and how even it is."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,12 @@ def the_ring() -> Ring | None:
     """The ring behind the default cache, if that is one."""
     backend = caches["default"]
     return backend.ring if isinstance(backend, RingCache) else None
+
+
+def is_bypassed() -> bool:
+    """Whether this process, and so probably each, reads past the ring though nodes may live."""
+    ring = the_ring()
+    return ring is not None and ring.members.view(since=time.monotonic()) is None
 
 
 def of_nodes(ring: Ring) -> list[dict[str, Any]]:

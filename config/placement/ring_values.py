@@ -90,7 +90,7 @@ def encode(value: object, *, load_ms: int = 0) -> Stored:
         return Stored(str(value).encode())
     version = version_of(value)
     head = f"{'-' if version is None else version} {load_ms} ".encode()
-    text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(_plain(value))
     return Stored(b"%s %s%s" % (FORMAT, head, text.encode("utf-8", "surrogatepass")), version)
 
 
@@ -100,7 +100,7 @@ def decode(stored: bytes) -> Entry:
         if not stored.startswith(FORMAT + b" "):
             return Entry(int(stored))
         _, version, load_ms, text = stored.split(b" ", 3)
-        value = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=_typed)
+        value = _DECODER.decode(text.decode("utf-8", "surrogatepass"))
         return Entry(value, None if version == b"-" else int(version), int(load_ms))
     except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError) as exc:
         raise NotAValue(f"{len(stored)} bytes that are no value of this release") from exc
@@ -125,3 +125,8 @@ def _plain(value: Any) -> Any:
 
 def _typed(found: dict[str, Any]) -> Any:
     return _READERS[found[_TAG]](found["="]) if _TAG in found else found
+
+
+# Made once: json.loads and json.dumps make one for every value.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_DECODER: Final = json.JSONDecoder(object_hook=_typed)

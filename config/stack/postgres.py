@@ -156,11 +156,13 @@ class Standby(Postgres):
     up, or its primary was made anew) is made again from a base backup.
     """
 
-    slot: ClassVar[str] = "standby"
-
-    def __init__(self, primary: Postgres, name: str = "postgres-replica") -> None:
+    def __init__(
+        self, primary: Postgres, name: str = "postgres-replica", *, slot: str = "standby"
+    ) -> None:
+        """Standbys of one primary differ in name and slot."""
         super().__init__(primary.root, name)
         self.primary = primary
+        self.slot = slot
 
     @property
     def password(self) -> str:

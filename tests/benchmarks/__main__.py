@@ -17,6 +17,7 @@ from tests.benchmarks import (
     page,
     plot,
     relay,
+    ring,
     store,
 )
 from tests.benchmarks.ground import Ground
@@ -32,6 +33,7 @@ PARTS: Final[dict[str, Part]] = {
     "event_store": store.measure,
     "consumer": consumers.measure,
     "relay": relay.measure,
+    "ring": ring.measure,
     "end_to_end": end_to_end.measure,
 }
 
@@ -90,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench",
         allow_abbrev=False,
-        description="Measure the outbox on private servers, each figure beside its limit.",
+        description="Measure outbox and ring on private servers, each figure beside its limit.",
     )
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(

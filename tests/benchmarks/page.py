@@ -118,10 +118,35 @@ def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def _ring(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("Cache ring", "a second", "limit, a second", "ratio")
+    for one in found["lookups"]:
+        yield _line(
+            f"look-ups, {one['nodes']} nodes (limit: uhashring)",
+            f"{one['lookups_per_second']:,}",
+            f"{one['uhashring_lookups_per_second']:,}",
+            f"{one['ratio']:.2f}",
+        )
+    for one in found["many"]:
+        many = f" of {found['batch']}" if one["operation"] != "get" else ""
+        for limit, name, share in (
+            ("redis_cache", "RedisCache, one node", "ratio"),
+            ("uhashring", "uhashring and MGET", "uhashring_ratio"),
+        ):
+            if share in one:
+                yield _line(
+                    f"{one['operation']}{many} ({name})",
+                    f"{one['keys_per_second']:,}",
+                    f"{one[f'{limit}_keys_per_second']:,}",
+                    f"{one[share]:.2f}",
+                )
+
+
 PARTS = {
     "relay": _relay,
     "end_to_end": _end_to_end,
     "consumer": _consumer,
     "write_overhead": _write_overhead,
     "event_store": _event_store,
+    "ring": _ring,
 }

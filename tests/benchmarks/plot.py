@@ -135,11 +135,28 @@ def _write_overhead(found: Mapping[str, Any], top: int) -> tuple[list[str], int]
     return _bars("A transaction with its outbox row, in units of one without", rows, top)
 
 
+def _ring(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
+    rows = [
+        (f"look-ups, {one['nodes']} nodes; uhashring", float(one["ratio"]), 1.0, one["ratio"])
+        for one in found["lookups"]
+    ]
+    rows += [
+        (f"{one['operation']}; RedisCache, one node", float(one["ratio"]), 1.0, one["ratio"])
+        for one in found["many"]
+    ]
+    return _bars(
+        "Cache ring, in units of what it is compared with",
+        [(name, figure, limit, f"{share:.2f}×") for name, figure, limit, share in rows],
+        top,
+    )
+
+
 PANELS = {
     "relay": _relay,
     "end_to_end": _end_to_end,
     "consumer": _consumer,
     "write_overhead": _write_overhead,
+    "ring": _ring,
 }
 
 

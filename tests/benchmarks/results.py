@@ -29,6 +29,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "classic_events_per_second",
     ),
     "write_overhead": ("bare_ms", "outbox_ms", "ratio"),
+    "ring": ("keys", "nodes", "lookups", "many"),
     "event_store": ("appends_per_second", "replay_events_per_second"),
 }
 

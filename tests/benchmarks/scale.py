@@ -19,6 +19,8 @@ class Scale:
     slices: int  # of each
     store_writers: int
     store_seconds: float
+    ring_keys: int
+    ring_seconds: float  # of each way of using the cache ring, by turns
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
@@ -39,6 +41,8 @@ FULL: Final = Scale(
     slices=5,
     store_writers=8,
     store_seconds=3.0,
+    ring_keys=50_000,
+    ring_seconds=2.0,
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
@@ -58,6 +62,8 @@ QUICK: Final = Scale(
     slices=3,
     store_writers=8,
     store_seconds=0.3,
+    ring_keys=10_000,
+    ring_seconds=0.2,
     offered_per_second=500,
     warm_seconds=1.0,
     load_seconds=4.0,
@@ -78,6 +84,8 @@ TINY: Final = Scale(
     slices=1,
     store_writers=2,
     store_seconds=0.05,
+    ring_keys=1_000,
+    ring_seconds=0.05,
     offered_per_second=50,
     warm_seconds=0.2,
     load_seconds=0.5,

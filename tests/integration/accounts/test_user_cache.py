@@ -1,6 +1,7 @@
 """User details through the cache ring: as fast as it goes, and never older than what was seen."""
 
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
 from config.placement import ring_cache
+from config.stack import processes
+from config.stack.servers import Valkey
 from outbox.testing import deliver, published
 from tests import surroundings
 from tests.servers import own_ring
@@ -33,6 +36,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def _nodes() -> Iterator[Any]:
     with own_ring(surroundings.ROOT, nodes=3) as servers:
         yield servers
+
+
+@pytest.fixture
+def store(_nodes: Any) -> Valkey:
+    """Where the members of the ring are kept."""
+    return _nodes[0]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -144,6 +153,13 @@ def test_a_user_packed_by_another_release_is_read_anew(
             assert queries.user(ada.id) == ada
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads of one process keep each other waiting, which says nothing of the nodes."""
+    monkeypatch.setattr(ring_cache, "NODE_TIMEOUT_SECONDS", 10.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_two_hundred_readers_of_one_user_ask_the_database_once(nodes: Any, ada: UserState) -> None:
     together = threading.Barrier(200)
 
@@ -220,6 +236,19 @@ def test_with_all_nodes_down_the_site_works_and_status_says_so(
     text = StringIO()
     call_command("status", stdout=text)
     assert "no node of the cache ring works" in text.getvalue()
+
+
+def test_with_a_store_that_hangs_status_says_that_the_ring_is_bypassed(
+    store: Valkey, nodes: Any, ada: UserState, streams: Any
+) -> None:
+    processes.send([store.pid], signal.SIGSTOP)
+    try:
+        assert queries.user(ada.id) == ada
+        text = StringIO()
+        call_command("status", stdout=text)
+    finally:
+        processes.send([store.pid], signal.SIGCONT)
+    assert "ring is bypassed: the stream server doesn't tell its members" in text.getvalue()
 
 
 def test_status_tells_the_keys_of_each_node(nodes: Any, ada: UserState, streams: Any) -> None:

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> None:
     told, drawn, root = tmp_path / "told.json", tmp_path / "drawn.svg", tmp_path / "root"
-    arguments = ["--scale", "tiny", "--only", "relay", "consumer", "--root", str(root)]
+    arguments = ["--scale", "tiny", "--only", "relay", "consumer", "ring", "--root", str(root)]
 
     done = subprocess.run(
         [
@@ -34,5 +34,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
     assert found["durability"]["synchronous_commit"] == "on"
     assert {one["backlog"] for one in found["relay"]} == {200}
     assert found["consumer"]["batch_events_per_second"] > 0
+    assert {one["operation"] for one in found["ring"]["many"]} == {"get", "get_many", "set_many"}
+    assert all(one["ratio"] > 0 for one in found["ring"]["lookups"])
     ET.parse(drawn)  # noqa: S314 - our own
     assert not (root / "postgres").exists()

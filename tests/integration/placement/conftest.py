@@ -13,6 +13,8 @@ from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 from tests.servers import own_primary_and_standby
 
+SHORT_SECONDS, LONG_SECONDS = 180, 1_800
+
 # They read and write users, and import accounts' models.
 collect_ignore_glob = [] if "accounts" in surroundings.SERVICES else ["test_*.py"]
 
@@ -23,6 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration/placement" in item.path.as_posix():
             item.add_marker(pytest.mark.xdist_group("replicas"))
+        if "test_pairs" in item.path.name:
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS if long(item) else SHORT_SECONDS))
+
+
+def long(item: pytest.Item) -> bool:
+    return bool(item.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")

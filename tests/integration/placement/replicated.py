@@ -1,6 +1,7 @@
 """A primary and its standby, and what a test does to them."""
 
 import copy
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from django.test import override_settings
 
 from config.placement.homes import primary
 from config.placement.replicas import watch
+from config.stack import processes
 from config.stack.servers import Postgres, Standby
 from tests import databases
 from tests.waiting import eventually
@@ -39,11 +41,13 @@ class Replicated:
     def resume(self) -> None:
         self.standby.query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")
 
-    def catch_up(self) -> None:
-        """Return when the standby has replayed what the primary has flushed by now."""
+    def catch_up(self, standby: Standby | None = None) -> None:
+        """Return when the standby (this, or the first) has what the primary has flushed by now."""
         ((flushed,),) = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
         eventually(
-            lambda: self.standby.query("SELECT pg_last_wal_replay_lsn() >= %s", flushed)[0][0],
+            lambda: (standby or self.standby).query(
+                "SELECT pg_last_wal_replay_lsn() >= %s", flushed
+            )[0][0],
             within_seconds=WITHIN_SECONDS,
             what="the standby has caught up",
         )
@@ -67,6 +71,17 @@ class Replicated:
         assert group is not None
         return group.replicas[0]
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside, the standby's processes stand still; its sockets stay."""
+        stopped = processes.working_in(self.standby.data, executable=self.standby.program)
+        assert len(stopped) > 1, "each connection has a process of its own"
+        processes.send(stopped, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            processes.send(stopped, signal.SIGCONT)
+
     def make_anew(self) -> None:
         """The standby, from a base backup: it was promoted, and follows nobody."""
         self.primary.start()
@@ -77,25 +92,30 @@ class Replicated:
         self.catch_up()
 
     @contextmanager
-    def connected(self, password: str) -> Iterator[None]:
-        """Inside, Django uses these servers."""
-        replicas = {service: (f"{primary(service)}-replica-0",) for service in services()}
+    def connected(self, password: str, *others: Standby) -> Iterator[None]:
+        """Inside, Django uses these servers, and the other standbys too."""
+        standbys = (self.standby, *others)
+        replicas = {
+            service: tuple(f"{primary(service)}-replica-{n}" for n in range(len(standbys)))
+            for service in services()
+        }
         settings = override_settings(PLACEMENT_REPLICAS=replicas, REPLICA_LAG_SECONDS=LAG_SECONDS)
         with databases.connections_kept(), settings:
             databases.point_connections_at(self.primary.dsn, name=self.database, password=password)
-            for service, (alias,) in replicas.items():
-                connections.settings[alias] = self._settings(primary(service))
+            for service, aliases in replicas.items():
+                for alias, standby in zip(aliases, standbys, strict=True):
+                    connections.settings[alias] = self._settings(primary(service), standby)
             try:
                 yield
             finally:
                 watch.stop()
                 databases.close_connections()
-                for (alias,) in replicas.values():
+                for alias in (alias for aliases in replicas.values() for alias in aliases):
                     del connections[alias], connections.settings[alias]
 
-    def _settings(self, home: str) -> dict[str, Any]:
+    def _settings(self, home: str, standby: Standby) -> dict[str, Any]:
         settings = copy.deepcopy(connections.settings[home])
-        settings |= {"PORT": str(self.standby.port), "CONN_HEALTH_CHECKS": False}
+        settings |= {"PORT": str(standby.port), "CONN_HEALTH_CHECKS": False}
         settings["OPTIONS"]["options"] += " -c default_transaction_read_only=on"
         return settings
 

@@ -1,6 +1,10 @@
 """Reads from a real standby: what is read there, what never is, and what happens when it fails."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count, islice
 from typing import Any
 
@@ -13,6 +17,8 @@ from uuid_utils.compat import uuid7
 from config.placement.reading import Reading
 from config.placement.replicas import replica_report
 from config.placement.tokens import HEADER, parse
+from tests import databases, surroundings
+from tests.embedded import ROLE_PASSWORD
 from tests.integration.placement.customer import PASSWORD, Customer
 from tests.integration.placement.replicated import Replicated
 
@@ -112,6 +118,55 @@ def test_a_read_whose_replica_dies_under_it_is_run_again_on_the_primary(
     assert len(here) == 1
 
 
+def test_reads_that_a_frozen_replica_holds_are_let_go_and_run_on_the_primary(
+    ada: Customer, standby: Replicated
+) -> None:
+    """Also the one that had chosen it and only asks how far it is."""
+    assert ada.listed() == "0"
+    with standby.frozen():
+        began = time.monotonic()
+        with queries(PRIMARY) as here:
+            assert ada.listed() == "0"
+        assert time.monotonic() - began < 10, "libpq by itself waits for ever"
+        assert len(here) == 1
+        assert not standby.replica().healthy
+    standby.in_use()
+    with queries(PRIMARY) as here:
+        assert ada.listed() == "0"
+    assert len(here) == 0
+
+
+def test_a_list_that_a_frozen_replica_holds_halfway_is_let_go_too(
+    ada: Customer, standby: Replicated
+) -> None:
+    frozen = ExitStack()
+
+    def freeze_first(execute: Any, sql: str, *rest: Any) -> Any:
+        if "accounts_user" in sql:
+            frozen.enter_context(standby.frozen())
+        return execute(sql, *rest)
+
+    with frozen, connections[REPLICA].execute_wrapper(freeze_first), queries(PRIMARY) as here:
+        assert ada.listed() == "0"
+        assert len(here) == 1
+
+
+def test_a_query_that_is_wrong_anywhere_puts_no_replica_out(
+    ada: Customer, standby: Replicated
+) -> None:
+    def fail(execute: Any, sql: str, *rest: Any) -> Any:
+        wrong = sql.replace('FROM "accounts_user"', 'FROM "accounts_user" WHERE 1/0=1')
+        return execute(wrong, *rest)
+
+    ada.api.raise_request_exception = False
+    with connections[REPLICA].execute_wrapper(fail):
+        answer = ada.api.get("/api/users/")
+    assert answer.status_code == 200, "the primary had its say"
+    with connections[REPLICA].execute_wrapper(fail), connections[PRIMARY].execute_wrapper(fail):
+        assert ada.api.get("/api/users/").status_code == 500
+        assert standby.replica().healthy
+
+
 def test_what_a_replica_does_not_know_is_looked_for_on_the_primary(
     ada: Customer, standby: Replicated, patient: None, as_user: Callable[..., APIClient]
 ) -> None:
@@ -207,3 +262,42 @@ def test_a_replica_that_follows_serves_nearly_all_who_bear_a_token(
 
     assert len(served) == 40
     assert sum(served) >= 38
+
+
+WATCHED_AFTER_A_FORK = """
+import os, sys, threading, time, django
+django.setup()
+from config.placement.replicas import watch
+
+def looks():
+    deadline = time.monotonic() + 20
+    while not watch.group("accounts").replicas[0].healthy and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    return watch.group("accounts").replicas[0].healthy
+
+known, parent = looks(), watch.group("accounts")
+if not (child := os.fork()):
+    os._exit(0 if looks() and watch.group("accounts") is not parent else 1)
+sys.exit(0 if known and os.waitpid(child, 0)[1] == 0 else 1)
+"""
+
+
+def test_a_forked_worker_watches_for_itself(
+    standby: Replicated, environment: Callable[..., dict[str, str]]
+) -> None:
+    """A thread doesn't live on in the child, and what it last saw is nobody's any more."""
+    at = {"name": standby.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
+    replicas = {
+        name.replace("DATABASE_URL", "REPLICA_URLS"): url
+        for name, url in databases.urls(standby.standby.dsn, **at).items()
+    }
+    given = environment(**databases.urls(standby.primary.dsn, **at), **replicas)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WATCHED_AFTER_A_FORK],
+        env={**given, "DJANGO_SETTINGS_MODULE": "config.settings"},
+        cwd=surroundings.CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ def names() -> list[Any]:
 def app(names: list[Any]) -> Iterator[Celery]:
     app = Celery("beside", broker="memory://", set_as_current=False)
     app.conf.task_ignore_result = True
+    app.conf.broker_transport_options = {"polling_interval": 0.01}  # seconds, instead of 1
     done = threading.Semaphore(0)
 
     @app.task(name="beside.look", shared=False)

@@ -12,6 +12,13 @@ from tests import surroundings
 from tests.servers import own_ring
 
 NODES = 3
+LONG_SECONDS = 3_600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "reads" in getattr(item, "fixturenames", ()) and item.config.getoption("--long"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
 
 
 class Servers:

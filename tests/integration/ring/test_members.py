@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
@@ -282,6 +283,24 @@ def test_with_all_nodes_down_each_process_counts_for_itself(servers: Servers) ->
     assert cache.get("throttle") is None
 
 
+def test_what_a_process_kept_for_itself_is_invalidated_and_counted_too(servers: Servers) -> None:
+    cache = servers.cache()
+    for node in servers.nodes:
+        node.kill()
+    cache.set("user", (1, "old"))
+    assert cache.get("user") == (1, "old")
+    assert cache.invalidate("user", 2)
+    assert cache.get("user") is None
+
+    cache.set("attempts", 1, 1)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: cache.incr("attempts"), range(40)))
+    assert cache.get("attempts") == 41
+    eventually(lambda: "attempts" not in cache, within_seconds=5, what="to count renews no life")
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(lambda _: cache.add("lock", 1), range(40))) == 1
+
+
 @dataclass
 class History:
     """What was committed and served, and whether anybody was served less than was seen before."""
@@ -378,14 +397,26 @@ def test_nothing_older_is_served_after_something_newer_whatever_the_nodes_do(
     assert history.slowest_seconds < 2.0
 
 
-def test_what_is_served_is_no_staler_than_the_invalidations_are_late(servers: Servers) -> None:
+READS, LONG_READS = 3_000, 1_000_000
+
+
+@pytest.fixture
+def reads(request: pytest.FixtureRequest) -> int:
+    """A million with --long."""
+    return LONG_READS if request.config.getoption("--long") else READS
+
+
+def test_what_is_served_is_no_staler_than_the_invalidations_are_late(
+    servers: Servers, reads: int, record_testsuite_property: Callable[[str, Any], None]
+) -> None:
     """Invalidations delayed, doubled and reordered: each read is as new as what had arrived."""
     writer, reader = servers.cache(), servers.cache()
     chance = random.Random(11)  # noqa: S311 - repeatable
     committed = {f"user-{n}": 1 for n in range(10)}
     arrived = dict(committed)
     late: list[tuple[str, int]] = []
-    for _ in range(3000):
+    behind = 0
+    for _ in range(reads):
         key = chance.choice(list(committed))
         if chance.random() < 0.1:
             committed[key] += 1
@@ -393,10 +424,15 @@ def test_what_is_served_is_no_staler_than_the_invalidations_are_late(servers: Se
             chance.shuffle(late)
         if late and chance.random() < 0.2:
             told, floor = late.pop()
-            assert writer.invalidate(told, floor)
-            arrived[told] = max(arrived[told], floor)
+            if writer.invalidate(told, floor):
+                arrived[told] = max(arrived[told], floor)
+            else:  # a busy machine: whoever can't be sure tries again
+                late.append((told, floor))
         version, _ = reader.get_or_set(key, lambda key=key: (committed[key], "value"))
         assert arrived[key] <= version <= committed[key]
+        behind += version < committed[key]
+    record_testsuite_property("late-invalidations", {"reads": reads, "behind": behind})
+    assert 0 < behind < reads, "late invalidations were felt"
 
 
 def test_ring_commands_tell_where_a_key_is_and_how_even_the_ring_is(

@@ -66,6 +66,35 @@ def results() -> dict[str, Any]:
                 }
             ],
         },
+        "ring": {
+            "keys": 50_000,
+            "nodes": 3,
+            "batch": 100,
+            "lookups": [
+                {
+                    "nodes": 3,
+                    "lookups_per_second": 500_000,
+                    "uhashring_lookups_per_second": 400_000,
+                    "ratio": 1.25,
+                }
+            ],
+            "many": [
+                {
+                    "operation": "get_many",
+                    "keys_per_second": 60_000,
+                    "redis_cache_keys_per_second": 80_000,
+                    "ratio": 0.75,
+                    "uhashring_keys_per_second": 70_000,
+                    "uhashring_ratio": 0.857,
+                },
+                {
+                    "operation": "get",
+                    "keys_per_second": 6_000,
+                    "redis_cache_keys_per_second": 8_000,
+                    "ratio": 0.75,
+                },
+            ],
+        },
         "event_store": {
             "writers": 8,
             "appends_per_second": 900,

@@ -132,8 +132,10 @@ def test_an_invalidation_goes_where_some_process_may_still_look() -> None:
     assert was is not None
     moved = ring.eject(view, was.node, now=5000)
 
-    assert moved.places(key, now=5100) == [moved.place(key), was]
-    assert moved.places(key, now=5000 + ring.PAST_MS) == [moved.place(key)]
+    assert moved.places(key, settled=False) == [moved.place(key), was]
+    assert moved.places(key, settled=True) == [moved.place(key)]
+    again = ring.eject(moved, moved.place(key).node, now=999_999)  # type: ignore[union-attr]
+    assert was in again.places(key, settled=False), "whatever the clocks say"
 
 
 def test_without_a_living_node_there_is_no_place() -> None:
@@ -186,3 +188,30 @@ def test_every_process_computes_the_same_place_in_every_release() -> None:
     view = ring.found(named(3), now=7)
 
     assert view.place("mitosis:1:golden") == Place("10.0.0.1:6379/0", 7)
+
+
+def test_a_node_that_was_started_anew_gets_a_new_generation_and_moves_nobody_elses_keys() -> None:
+    view = ring.found(named(3), now=1000)
+    name = named(3)[0]
+    known = ring.met(view, name, "first run", now=1001)
+    assert known.arrangement.members == view.arrangement.members, "it is the first that is told"
+    assert ring.met(known, name, "first run", now=1002) is known
+    before = {key: known.place(key) for key in FEW}
+
+    again = ring.decode(known.encode())
+    after = ring.met(again, name, "second run", now=1003)
+    for key in FEW:
+        place, was = after.place(key), before[key]
+        assert place is not None
+        assert was is not None
+        assert place.node == was.node
+        assert (place == was) is (was.node != name)
+
+
+def test_a_node_that_came_back_is_still_known_by_its_run() -> None:
+    name = named(3)[0]
+    view = ring.met(ring.found(named(3), now=1000), name, "first run", now=1001)
+    view = changed(ring.eject(view, name, now=2000), "probe", name, 4000)
+
+    assert view.members[name].run == "first run"
+    assert ring.met(view, name, "second run", now=5000).members[name].since == 5000

@@ -11,6 +11,7 @@ from config.placement.ring_membership import (
     CONFIRMED_SECONDS,
     FAILURES,
     PAUSE_SECONDS,
+    SETTLED_SECONDS,
     Membership,
     StoreDown,
     StoreSilent,
@@ -129,6 +130,29 @@ def test_a_writer_gets_a_view_that_was_confirmed_after_it_asked(shelf: Shelf) ->
 
     assert up(one.view()) == NAMES, "a reader may lag"
     assert up(one.view(since=shelf.seconds)) == NAMES[1:]
+
+
+def test_a_view_is_settled_when_nobody_can_use_another_any_more(shelf: Shelf) -> None:
+    """By one's own clock: those of others may be wrong."""
+    one, other = shelf.process(), shelf.process()
+    other.view()
+    one.view()
+    assert not one.is_settled(), "it may be new to somebody"
+    shelf.seconds += SETTLED_SECONDS + 0.01
+    one.view()
+    assert one.is_settled()
+
+    other.failed("a:1/0", at_once=True)
+    assert other._view
+    assert not other.is_settled()
+    shelf.seconds += CONFIRMED_SECONDS
+    one.view()
+    assert not one.is_settled(), "it heard just now"
+    shelf.seconds += SETTLED_SECONDS - 0.01
+    one.view()
+    assert not one.is_settled()
+    shelf.seconds += 0.02
+    assert one.is_settled()
 
 
 def test_a_store_that_does_not_answer_leaves_no_view_once_the_old_one_is_too_old(

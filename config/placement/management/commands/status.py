@@ -39,6 +39,9 @@ class Command(OutboxStatus):
         for node in nodes:
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
+        if ring_report.is_bypassed():
+            line = "  the cache ring is bypassed: the stream server doesn't tell its members"
+            self.stdout.write(self.style.ERROR(line))
         if all(node["state"] != "up" for node in nodes):
             line = "  no node of the cache ring works: everything is read from the databases"
             self.stdout.write(self.style.ERROR(line))

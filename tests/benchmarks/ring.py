@@ -1,0 +1,63 @@
+"""The cache ring: what finding a key's node costs, and how fast many keys come and go."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.benchmarks.figures import middle, ratio
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.progress import Progress
+from tests.benchmarks.scale import Scale
+
+NODES = 3
+LOOKUPS = (3, 8, 32)  # nodes
+
+
+def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
+    """Look-ups against uhashring; many keys against Django's RedisCache on one node, and against
+    uhashring with redis-py's MGET on the same nodes. By turns, in one process."""
+    progress.begin("ring", steps=2)
+    environment = ground.need_application()["accounts"]
+    ground.servers.start(standby=False, ring=NODES + 1)
+    *nodes, single = ground.servers.addresses.ring_urls
+    question = {
+        "nodes": nodes,
+        "single": single,
+        "store": ground.servers.addresses.streams_url,
+        "keys": scale.ring_keys,
+        "rounds": scale.rounds,
+        "seconds": scale.ring_seconds,
+        "lookups": LOOKUPS,
+    }
+    progress.step("look-ups, then many keys")
+    told = ground.ask("ring_clients", environment, **question)
+    return {
+        "keys": scale.ring_keys,
+        "nodes": NODES,
+        "batch": told["batch"],
+        "lookups": [_lookup(one) for one in told["lookups"]],
+        "many": [_many(one) for one in told["many"]],
+    }
+
+
+def _lookup(told: Mapping[str, Any]) -> dict[str, Any]:
+    ours, theirs = middle(told["ring"]), middle(told["uhashring"])
+    return {
+        "nodes": told["nodes"],
+        "lookups_per_second": round(ours),
+        "uhashring_lookups_per_second": round(theirs),
+        "ratio": ratio(ours, theirs),
+    }
+
+
+def _many(told: Mapping[str, Any]) -> dict[str, Any]:
+    ring, single = middle(told["ring"]), middle(told["redis_cache"])
+    found = {
+        "operation": told["operation"],
+        "keys_per_second": round(ring),
+        "redis_cache_keys_per_second": round(single),
+        "ratio": ratio(ring, single),
+    }
+    if told.get("uhashring"):
+        other = middle(told["uhashring"])
+        found |= {"uhashring_keys_per_second": round(other), "uhashring_ratio": ratio(ring, other)}
+    return found

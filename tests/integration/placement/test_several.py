@@ -1,0 +1,142 @@
+"""Two standbys of one primary: who serves, and who takes over from whom."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from rest_framework.test import APIClient
+
+from config.placement.replicas import watch
+from config.stack.servers import Standby
+from tests.embedded import ROLE_PASSWORD
+from tests.integration.placement.customer import Customer
+from tests.integration.placement.replicated import WITHIN_SECONDS, Replicated
+from tests.waiting import eventually
+
+PRIMARY, FIRST, SECOND = "default", "default-replica-0", "default-replica-1"
+
+
+@pytest.fixture(scope="module")
+def other(replicated: Replicated) -> Iterator[Standby]:
+    """The second standby; the first is `Replicated.standby`."""
+    standby = Standby(replicated.primary, "postgres-replica-2", slot="standby_2")
+    standby.start()
+    yield standby
+    standby.stop()
+    replicated.primary.query("SELECT pg_drop_replication_slot('standby_2')")
+
+
+@pytest.fixture
+def both(replicated: Replicated, other: Standby, django_db_blocker: Any) -> Iterator[Replicated]:
+    for standby in (replicated.standby, other):
+        standby.start()
+        replicated.catch_up(standby)
+    with django_db_blocker.unblock(), replicated.connected(ROLE_PASSWORD, other):
+        yield replicated
+    replicated.standby.start()
+    replicated.resume()
+
+
+@pytest.fixture
+def ada(both: Replicated, other: Standby, as_user: Callable[..., APIClient]) -> Customer:
+    found = Customer(APIClient(), as_user)
+    for standby in (both.standby, other):
+        both.catch_up(standby)
+    in_use(FIRST, SECOND)
+    return found
+
+
+def in_use(*aliases: str) -> None:
+    """Return when these are read from and no others."""
+
+    def healthy() -> set[str]:
+        group = watch.group("accounts")
+        assert group is not None
+        return {replica.alias for replica in group.replicas if replica.healthy}
+
+    eventually(
+        lambda: healthy() == set(aliases), within_seconds=WITHIN_SECONDS, what=f"in use: {aliases}"
+    )
+
+
+def served(ada: Customer, *, times: int, name: str) -> set[str]:
+    """Who answered so many lists."""
+    found = set()
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        answer = execute(sql, params, many, context)
+        if "accounts_user" in sql:
+            found.add(context["connection"].alias)
+        return answer
+
+    with ExitStack() as noting:
+        for alias in (PRIMARY, FIRST, SECOND):
+            noting.enter_context(connections[alias].execute_wrapper(note))
+        for _ in range(times):
+            assert ada.listed() == name
+    return found
+
+
+def test_two_replicas_share_the_reads(ada: Customer) -> None:
+    assert served(ada, times=40, name="0") == {FIRST, SECOND}
+
+
+def test_who_bears_a_token_reads_from_the_replica_that_has_it_and_not_from_the_primary(
+    ada: Customer, both: Replicated, other: Standby, settings: Any
+) -> None:
+    """Though it can't be told beforehand which one that is: neither was seen past the token."""
+    settings.REPLICA_LAG_SECONDS = 3600
+    both.pause()
+    for name in map(str, range(1, 11)):
+        ada.rename(name)
+        both.catch_up(other)
+        for replica in watch.group("accounts").replicas:  # type: ignore[union-attr]
+            replica.lsn = 0
+        assert served(ada, times=1, name=name) == {SECOND}
+
+
+def test_when_one_dies_the_other_serves_and_when_both_do_the_primary_and_status_says_so(
+    ada: Customer, both: Replicated, other: Standby, streams: Any
+) -> None:
+    both.standby.kill()
+    assert served(ada, times=10, name="0") == {SECOND}
+    in_use(SECOND)
+    other.kill()
+    assert served(ada, times=3, name="0") == {PRIMARY}
+    ada.rename("1")
+    assert served(ada, times=3, name="1") == {PRIMARY}
+
+    out = StringIO()
+    call_command("status", stdout=out, stderr=StringIO())
+    assert "no replica of accounts works: everything is read from the primary" in out.getvalue()
+
+    both.standby.start()
+    other.start()
+    in_use(FIRST, SECOND)
+    assert served(ada, times=40, name="1") == {FIRST, SECOND}
+
+
+@pytest.mark.parametrize("first_is", ["dead", "frozen"])
+def test_a_replicas_address_may_name_several_hosts(
+    ada: Customer, both: Replicated, other: Standby, first_is: str
+) -> None:
+    """Whichever answers is the replica."""
+    watch.stop()
+    for alias in (FIRST, SECOND):
+        connections[alias].close()
+        connections[alias].settings_dict |= {
+            "HOST": "127.0.0.1,127.0.0.1",
+            "PORT": f"{both.standby.port},{other.port}",
+        }
+        connections.settings[alias] |= connections[alias].settings_dict
+    if first_is == "dead":
+        both.standby.kill()
+        in_use(FIRST, SECOND)
+        assert PRIMARY not in served(ada, times=5, name="0")
+    else:
+        with both.frozen():
+            in_use(FIRST, SECOND)
