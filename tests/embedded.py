@@ -30,14 +30,16 @@ UNIT_SECONDS = 15  # one takes milliseconds; the rest is for a machine that is b
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long tests too")
     parser.addoption(
-        "--long", action="store_true", help="run the long tests too, at their full sizes"
+        "--full", action="store_true", help="all tests, at the sizes that promises are stated at"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shape(service): needs this service to be installed")
     config.addinivalue_line("markers", "long: takes a good part of a minute; runs with --long")
+    config.addinivalue_line("markers", "full: takes minutes; runs with --full")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -47,8 +49,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
-        _leave_out_long(config, items)
+    _leave_out_long(config, items)
     for item in items:
         _skip_other_shapes(item)
         _give_databases(item)
@@ -66,9 +67,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if long := [item for item in items if item.get_closest_marker("long")]:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
+    full = config.getoption("--full")
+    wanted = {"long": full or config.getoption("--long"), "full": full}
+    for unwanted in (name for name, is_wanted in wanted.items() if not is_wanted):
+        if found := [item for item in items if item.get_closest_marker(unwanted)]:
+            config.hook.pytest_deselected(items=found)
+            items[:] = [item for item in items if not item.get_closest_marker(unwanted)]
 
 
 def _parts(path: Path) -> tuple[str, ...]:

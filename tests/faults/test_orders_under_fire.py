@@ -175,8 +175,9 @@ def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
     ("shape", "orders", "kills_each"),
     [
         ("services", 400, 1),
-        pytest.param("services", 5000, 4, marks=pytest.mark.long),
-        pytest.param("monolith", 5000, 4, marks=pytest.mark.long),
+        pytest.param("monolith", 1200, 2, marks=pytest.mark.long),
+        pytest.param("services", 5000, 4, marks=pytest.mark.full),
+        pytest.param("monolith", 5000, 4, marks=pytest.mark.full),
     ],
 )
 def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(

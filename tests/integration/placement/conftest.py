@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def long(item: pytest.Item) -> bool:
-    return bool(item.config.getoption("--long"))
+    return bool(item.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")

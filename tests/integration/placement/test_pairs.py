@@ -47,8 +47,8 @@ LONG = Size(pairs=10_000, enough_seconds=900.0, calm=2_000)
 
 @pytest.fixture
 def size(request: pytest.FixtureRequest) -> Size:
-    """With --long at the full size."""
-    return LONG if request.config.getoption("--long") else SHORT
+    """With --full at the full size."""
+    return LONG if request.config.getoption("--full") else SHORT
 
 
 @pytest.fixture

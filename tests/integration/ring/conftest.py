@@ -17,7 +17,7 @@ LONG_SECONDS = 3_600
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "reads" in getattr(item, "fixturenames", ()) and item.config.getoption("--long"):
+        if "reads" in getattr(item, "fixturenames", ()) and item.config.getoption("--full"):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS))
 
 

@@ -403,7 +403,7 @@ READS, LONG_READS = 3_000, 1_000_000
 @pytest.fixture
 def reads(request: pytest.FixtureRequest) -> int:
     """A million with --long."""
-    return LONG_READS if request.config.getoption("--long") else READS
+    return LONG_READS if request.config.getoption("--full") else READS
 
 
 def test_what_is_served_is_no_staler_than_the_invalidations_are_late(
