@@ -19,6 +19,9 @@ class Scale:
     slices: int  # of each
     store_writers: int
     store_seconds: float
+    rebuild_events: int  # that are stored
+    rebuild_writes: int  # orders placed each second meanwhile
+    rebuild_reads: int  # of a user's orders, each second
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
@@ -39,6 +42,9 @@ FULL: Final = Scale(
     slices=5,
     store_writers=8,
     store_seconds=3.0,
+    rebuild_events=1_000_000,
+    rebuild_writes=50,
+    rebuild_reads=100,
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
@@ -58,6 +64,9 @@ QUICK: Final = Scale(
     slices=3,
     store_writers=8,
     store_seconds=0.3,
+    rebuild_events=20_000,
+    rebuild_writes=50,
+    rebuild_reads=100,
     offered_per_second=500,
     warm_seconds=1.0,
     load_seconds=4.0,
@@ -78,6 +87,9 @@ TINY: Final = Scale(
     slices=1,
     store_writers=2,
     store_seconds=0.05,
+    rebuild_events=200,
+    rebuild_writes=20,
+    rebuild_reads=20,
     offered_per_second=50,
     warm_seconds=0.2,
     load_seconds=0.5,

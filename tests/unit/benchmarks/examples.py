@@ -66,6 +66,21 @@ def results() -> dict[str, Any]:
                 }
             ],
         },
+        "rebuild": {
+            "events": 1_000_000,
+            "seconds": 40.1,
+            "quiet_seconds": 30.2,
+            "events_per_second": 25_000,
+            "swap_lock_ms": 9,
+            "rows_that_differ": 0,
+            "reads": 4000,
+            "failed_reads": 0,
+            "empty_reads": 0,
+            "reads_p99_ms": 9.0,
+            "reads_max_ms": 40.0,
+            "writes": 2000,
+            "failed_writes": 0,
+        },
         "event_store": {
             "writers": 8,
             "appends_per_second": 900,
