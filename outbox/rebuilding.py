@@ -174,9 +174,9 @@ class Rebuild:
         if row is None:
             return None
         kept = Progress(**json.loads(row.value))
-        ticks = self._rows(self._tables.tick)
         # A tick that is gone went with a restamp: its snapshot spoke of another server.
-        known = kept.replayed or ticks.filter(pk=kept.tick, snapshot=kept.snapshot).exists()
+        tick = self._rows(self._tables.tick).filter(pk=kept.tick).first()
+        known = kept.replayed or (tick is not None and tick.snapshot == kept.snapshot)
         return kept if known and kept.shape == self._shape() else None
 
     def _begin(self) -> Progress:
