@@ -88,12 +88,13 @@ class Follower:
     def standing_still(self) -> Iterator[None]:
         """The other's positions are held by a session of their own, and so its effects."""
         connection = self._tables.connection.copy()
-        rows = connection.ops.quote_name(self._tables.position._meta.db_table)
+        position = connection.ops.quote_name(self._tables.position._meta.db_table)
         try:
             connection.set_autocommit(False)
             with connection.cursor() as cursor:
                 cursor.execute(
-                    f"SELECT FROM {rows} WHERE consumer = %s ORDER BY partition FOR UPDATE",  # noqa: S608
+                    f"SELECT FROM {position} WHERE consumer = %s "  # noqa: S608
+                    "ORDER BY partition FOR UPDATE",
                     [self._name],
                 )
             yield

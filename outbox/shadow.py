@@ -7,8 +7,9 @@ parameters, database views (they go on reading the old table).
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -51,7 +52,7 @@ class Shadow:
 
     def __init__(self, model: type[models.Model], connection: BaseDatabaseWrapper) -> None:
         self.live = model._meta.db_table
-        self._key = connection.ops.quote_name(model._meta.pk.column)
+        self._key = connection.ops.quote_name(str(model._meta.pk.column))
         self._connection = connection
         self._quote = connection.ops.quote_name
 
@@ -66,10 +67,8 @@ class Shadow:
         when it is swapped."""
         live, shadow = self._quote(self.live), self._quote(self.live + SUFFIX)
         self.drop()
-        statements = [
-            f"CREATE TABLE {shadow} (LIKE {live} INCLUDING ALL EXCLUDING INDEXES)"
-            " WITH (autovacuum_enabled = off)"
-        ]
+        copied = f"LIKE {live} INCLUDING ALL EXCLUDING INDEXES"
+        statements = [f"CREATE TABLE {shadow} ({copied}) WITH (autovacuum_enabled = off)"]
         for name, definition, _ in self._rows(_CONSTRAINTS, self.live):
             statements.append(
                 f"ALTER TABLE {shadow} ADD CONSTRAINT {self._named(name)} {definition}"
@@ -137,12 +136,12 @@ class Shadow:
             raise Unconfigured(f"{name} is too long a name to put {SUFFIX!r} behind it")
         return self._quote(name + SUFFIX)
 
-    def _rows(self, sql: str, *values: str) -> list[tuple[object, ...]]:
+    def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
             cursor.execute(sql, values or None)
             return list(cursor.fetchall())
 
-    def _run(self, statements: object) -> None:
+    def _run(self, statements: Iterable[str]) -> None:
         with self._connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)

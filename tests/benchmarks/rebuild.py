@@ -112,9 +112,7 @@ def _place_one(ground: Ground, environment: dict[str, str]) -> None:
 
 def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
     began = time.perf_counter()
-    process = ground.spawn(
-        "rebuild", environment, "manage.py", "rebuild", "order_view", piped=True
-    )
+    process = ground.spawn("rebuild", environment, "manage.py", "rebuild", "order_view", piped=True)
     told, _ = process.communicate()
     seconds = time.perf_counter() - began
     ground.end(process)

@@ -72,7 +72,8 @@ class Command(BaseCommand):
             share = min(progress.events / max(total, 1), 1.0)
             bar = "█" * round(share * WIDTH)
             self.stdout.write(
-                f"\r{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,} events",
+                f"\r{name}: [{bar:·<{WIDTH}}] {share:4.0%}  "
+                f"{progress.events:,} of {total:,} events",
                 ending="",
             )
             self.stdout.flush()

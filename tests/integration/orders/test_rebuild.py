@@ -62,7 +62,7 @@ def rebuild(name: str, *options: str) -> str:
 
 def some_history(place: Place, number: int = 12) -> list[UUID]:
     """Orders in every state."""
-    placed = [place(user_id=random.choice([ADA, BOB])).id for _ in range(number)]
+    placed = [place(user_id=(ADA, BOB)[turn % 2]).id for turn in range(number)]
     for turn, order_id in enumerate(placed):
         if turn % 4 == 1:
             handlers.reject_order(RejectOrder(order_id=order_id, reason="insufficient_credit"))
@@ -88,40 +88,43 @@ def test_a_rebuild_beside_writers_and_readers_comes_to_what_one_from_zero_does(
     some_history(place)
     settle(streams)
     ending = threading.Event()
-
-    def write(seed: int) -> int:
-        dice, written = random.Random(seed), 0  # noqa: S311
-        while not ending.is_set():
-            order = place()
-            if dice.random() < 0.7:
-                handlers.confirm_order(ConfirmOrder(order_id=order.id))
-            if dice.random() < 0.3:
-                handlers.cancel_order(CancelOrder(order_id=order.id))
-            written += 1
-            ending.wait(0.02)
-        return written
-
-    def read() -> list[int]:
-        seen = []
-        while not ending.is_set():
-            seen.append(len(OrderView.objects.all()[:10]))
-            ending.wait(0.002)
-        return seen
-
     with moving(streams):
-        writers = [threads.start(write, seed) for seed in (1, 2)]
-        looking = threads.start(read)
+        writers = [threads.start(keep_writing, place, ending, seed) for seed in (1, 2)]
+        looking = threads.start(keep_reading, ending)
         for name in (*NAMES, "order_view"):
             assert "differ" not in rebuild(name)
         ending.set()
         assert all(writer.result(30) for writer in writers)
         # Neither failed (a failure would be raised here) nor empty, at any of the swaps.
-        assert set(looking.result(30)) == {10}
+        assert looking.result(30) == {10}
         wait_until_applied(streams)
     live = shown()
     for name in NAMES:
         assert "is what its events say" in rebuild(name, "--dry-run")
     assert shown() == live
+
+
+def keep_writing(place: Place, ending: threading.Event, seed: int) -> int:
+    """How many orders were placed, most of them changed at once."""
+    dice, written = random.Random(seed), 0  # noqa: S311
+    while not ending.is_set():
+        order = place()
+        if dice.random() < 0.7:
+            handlers.confirm_order(ConfirmOrder(order_id=order.id))
+        if dice.random() < 0.3:
+            handlers.cancel_order(CancelOrder(order_id=order.id))
+        written += 1
+        ending.wait(0.02)
+    return written
+
+
+def keep_reading(ending: threading.Event) -> set[int]:
+    """How many of ten orders were seen."""
+    seen = set()
+    while not ending.is_set():
+        seen.add(len(OrderView.objects.all()[:10]))
+        ending.wait(0.002)
+    return seen
 
 
 POINTS = {
@@ -199,7 +202,8 @@ def eventually_rebuilt(name: str) -> str:
         try:
             return rebuild(name)
         except CommandError as exc:
-            assert "another rebuild of" in str(exc), exc
+            if "another rebuild of" not in str(exc):
+                raise
             return ""
 
     return str(eventually(once, within_seconds=20, what="the rebuild isn't locked out"))
@@ -309,7 +313,7 @@ def test_two_versions_follow_side_by_side_until_they_are_swapped(
     order = place()
     settle(streams)
     one.follow()
-    assert ask(f"SELECT version FROM orders_orderview_next WHERE id = '{order.id}'") == [(1,)]
+    assert (order.id, 1) in ask("SELECT id, version FROM orders_orderview_next")
     live, following = (
         sorted(Position.objects.filter(consumer=name).values_list("partition", "entry"))
         for name in ("order_view", "order_view.next")
@@ -340,7 +344,7 @@ def test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed(
         settle(streams)
     assert ParkedEvent.objects.filter(consumer="sales").count() == 1
     one.follow()
-    assert ask(f"SELECT FROM orders_countedorder_next WHERE order_id = '{order.id}'") == []
+    assert (order.id,) not in ask("SELECT order_id FROM orders_countedorder_next")
     call_command("parked", "retry", "--consumer", "sales", stdout=StringIO())
     one.swap()
     assert CountedOrder.objects.filter(pk=order.id).exists()
@@ -365,7 +369,8 @@ def test_after_the_swap_every_name_is_what_migrations_expect(
                 " LIKE 'orders\\_%' ORDER BY 1, 2"
             ),
             *ask(
-                "SELECT relname, reloptions FROM pg_class WHERE relname LIKE 'orders\\_%' ORDER BY 1"
+                "SELECT relname, reloptions FROM pg_class"
+                " WHERE relname LIKE 'orders\\_%' ORDER BY 1"
             ),
         ]
 
