@@ -64,9 +64,9 @@ class Awaited:
         held = _positions(self._consumer, self._recorded.producer, using=using)
         return Answer.REACHED if not _behind(held, self._tops) else Answer.BEHIND
 
-    def wait(self, *, using: str, within_seconds: float = WITHIN_SECONDS) -> Answer:
-        """How it is once it is no longer behind, or when the time is up."""
-        deadline = time.monotonic() + within_seconds
+    def wait(self, *, using: str) -> Answer:
+        """How it is once it is no longer behind, or after WITHIN_SECONDS."""
+        deadline = time.monotonic() + WITHIN_SECONDS
         pause = FIRST_PAUSE_SECONDS
         while True:
             answer = self.look(using=using)

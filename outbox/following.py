@@ -93,8 +93,7 @@ class Follower:
             connection.set_autocommit(False)
             with connection.cursor() as cursor:
                 cursor.execute(
-                    f"SELECT FROM {position} WHERE consumer = %s "
-                    "ORDER BY partition FOR UPDATE",
+                    f"SELECT FROM {position} WHERE consumer = %s ORDER BY partition FOR UPDATE",
                     [self._name],
                 )
             yield
