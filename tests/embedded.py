@@ -29,8 +29,15 @@ WITH_DATABASES = {"integration", "contracts"}
 UNIT_SECONDS = 15  # one takes milliseconds; the rest is for a machine that is busy
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="run the long tests too, at their full sizes"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shape(service): needs this service to be installed")
+    config.addinivalue_line("markers", "long: takes a good part of a minute; runs with --long")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -39,7 +46,9 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if service and service not in surroundings.SERVICES else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        _leave_out_long(config, items)
     for item in items:
         _skip_other_shapes(item)
         _give_databases(item)
@@ -47,6 +56,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             _keep_small(item)
     # What takes minutes begins first, so that the other worker isn't left waiting for it.
     items.sort(key=lambda item: _tier_of(item.path) not in SLOW)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Servers that a group shares would be started by each worker, were it not kept together."""
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
+        raise pytest.UsageError("this pytest-xdist doesn't keep the groups of this pytest together")
+
+
+def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if long := [item for item in items if item.get_closest_marker("long")]:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 def _parts(path: Path) -> tuple[str, ...]:

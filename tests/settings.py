@@ -5,6 +5,9 @@ from tests import surroundings
 surroundings.prepare()
 
 from config.settings import *  # noqa: E402, F403
+from config.settings import INSTALLED_APPS as PRODUCTION_APPS  # noqa: E402
+
+INSTALLED_APPS = [*PRODUCTION_APPS, "tests.flushing"]
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and nothing else
 WHITENOISE_AUTOREFRESH = True  # no list of all static files for each test client

@@ -15,15 +15,24 @@ SHAPES = [
 ]
 
 
+# What each run without --long asks of the monolith, too; the rest it shares with the services.
+IN_EVERY_SHAPE = {"test_placing_orders.py", "test_readme.py"}
 SECONDS = 180  # of one test; the first of a shape starts its stack, on a machine that may be busy
 
 
+@pytest.hookimpl(tryfirst=True)  # before the long ones are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.shape("accounts", "orders"))
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(SECONDS))
+            if _shape_of(item) == "monolith" and item.path.name not in IN_EVERY_SHAPE:
+                item.add_marker(pytest.mark.long)
+
+
+def _shape_of(item: pytest.Item) -> str:
+    return str(item.callspec.params.get("shape", "")) if hasattr(item, "callspec") else ""
 
 
 @pytest.fixture(scope="session", params=SHAPES)

@@ -11,6 +11,7 @@ from .test_identity import log_in
 STEPS = ["monolith", "services", "monolith"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(360)
 def test_the_monolith_divides_and_grows_together_again() -> None:
     with own_stack() as stack:

@@ -35,7 +35,12 @@ def hang_up(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "end"), [("monolith", hang_up), ("monolith", down), ("services", ctrl_c)]
+    ("shape", "end"),
+    [
+        ("services", ctrl_c),
+        pytest.param("monolith", hang_up, marks=pytest.mark.long),
+        pytest.param("monolith", down, marks=pytest.mark.long),
+    ],
 )
 def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(
     shape: str, end: Callable[[RunningStack, subprocess.Popen[str]], None]

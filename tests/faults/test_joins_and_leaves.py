@@ -116,6 +116,7 @@ def bound(members: int) -> int:
 
 
 @pytest.mark.shape("accounts", "orders")  # once is enough: the shop is the same in every shape
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_consumers_that_are_killed_frozen_added_and_dismissed_lose_repeat_and_reorder_nothing(
     project: Project,

@@ -28,6 +28,7 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell", cells.chosen([], quick=True), ids=lambda cell: cell.name)
 def test_a_fault_at_a_crash_point_breaks_no_promise(stage: Stage, cell: Cell) -> None:
     result = play(stage, cell, seed=SEED)

@@ -7,7 +7,7 @@ import pytest
 
 from .project import Project
 
-EVENTS = 6_000
+EVENTS = 3_000
 SEED = 803
 
 

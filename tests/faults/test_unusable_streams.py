@@ -95,6 +95,7 @@ def test_a_server_that_does_not_answer_at_start_is_waited_for(project: Project, 
     all_is_applied(project)
 
 
+@pytest.mark.long
 def test_a_server_that_is_too_old_is_refused_by_its_version(project: Project, talk) -> None:
     load(project)
     with old_server() as url:
@@ -113,6 +114,7 @@ def test_a_wrong_password_is_refused(project: Project, talk) -> None:
     all_is_applied(project)
 
 
+@pytest.mark.long
 def test_another_number_of_partitions_publishes_and_applies_nothing(project: Project, talk) -> None:
     first = talk()
     load(project)
@@ -130,6 +132,7 @@ def test_another_number_of_partitions_publishes_and_applies_nothing(project: Pro
     assert project.count("applied") > before
 
 
+@pytest.mark.long
 def test_a_full_server_is_waited_for(project: Project, talk) -> None:
     project.redis.config_set("maxmemory", 1)
     load(project)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.surroundings import CHECKOUT
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> None:

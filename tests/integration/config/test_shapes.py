@@ -53,6 +53,7 @@ def test_a_monolith_is_split_put_together_and_split_again(blank_database: Enviro
         migrate_cleanly(blank_database(shape))
 
 
+@pytest.mark.long
 def test_services_that_were_never_one_are_put_together(blank_database: Environments) -> None:
     for shape in ("orders", "accounts", "all"):
         migrate_cleanly(blank_database(shape))
@@ -91,6 +92,7 @@ def test_migrations_that_are_missing_are_told(blank_database: Environments, shap
     assert outcome.status == 1
 
 
+@pytest.mark.long
 def test_back_office_accounts_survive_the_journey(blank_database: Environments) -> None:
     """One user model in every shape: what staff is in accounts stays staff in the monolith."""
     migrate_cleanly(blank_database("accounts"))

@@ -17,6 +17,7 @@ from tests.servers import own_primary_and_standby
 collect_ignore_glob = [] if "accounts" in surroundings.SERVICES else ["test_*.py"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # One worker for all of them: two servers are enough, and starting them takes a second.
     for item in items:

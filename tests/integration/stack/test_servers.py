@@ -17,6 +17,8 @@ from config.stack.ports import LOOPBACK
 from config.stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 
 @contextmanager
 def running(root: Path, **which: int) -> Iterator[Servers]:

@@ -19,6 +19,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 DRIVER = "tests.integration.stack.trivial"
 Started: TypeAlias = "subprocess.Popen[str]"
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def run(root: Path) -> Iterator[Callable[..., Started]]:
