@@ -162,9 +162,9 @@ class Rebuild:
 
     def drop(self) -> None:
         """Forget the rebuild and all that was made for it."""
-        self._drop_tables()
         with transaction.atomic(using=self._tables.alias):
             self._forget()
+            self._drop_tables()
 
     # -- inside them ---------------------------------------------------------------------
 
