@@ -27,14 +27,14 @@ from .following import Follower
 from .parking import described
 from .projection import Projection
 from .reader import is_transient
-from .shadow import SUFFIX, Differences, Shadow
+from .shadow import SUFFIX, Differences, Shadow, swapping
 from .streams import WHOLE, Streams
 
 NEXT = ".next"  # behind a consumer's name: that of its shadow
 CHUNK_EVENTS = 5_000  # stored events per transaction of the replay
 LIVE_SECONDS = 10.0  # for a projection that is behind the tick, before a comparison
 HOLD_SECONDS = 0.5  # between two looks, while the shadow only follows
-SWAP_LOCK_MS = 40  # readers wait behind a swap that waits: then it lets them pass and tries again
+SWAP_LOCK_MS = 25  # readers wait behind a swap that waits: then it lets them pass and tries again
 SWAP_SECONDS = 120.0  # how long it tries
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
@@ -246,14 +246,13 @@ class Rebuild:
         with transaction.atomic(using=self._tables.alias):
             # The consumer stands still first: it can't want the tables while it waits for us.
             self._follower.catch_up(hold=True)
-            self._ask("SELECT set_config('lock_timeout', %s, true)", f"{SWAP_LOCK_MS}ms")
-            began = time.perf_counter()
-            for shadow in self._shadows:
-                shadow.lock()
-            for shadow in self._shadows:
-                shadow.swap()
             self._follower.hand_over()
             self._forget()
+            self._ask("SELECT set_config('lock_timeout', %s, true)", f"{SWAP_LOCK_MS}ms")
+            swap = "; ".join(swapping(self._shadows))
+            began = time.perf_counter()
+            with self._connection.cursor() as cursor:
+                cursor.execute(swap)
         self.locked_ms = (time.perf_counter() - began) * 1000
 
     def _forget(self) -> None:

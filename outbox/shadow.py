@@ -7,7 +7,7 @@ parameters, database views (they go on reading the old table).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,17 +104,13 @@ class Shadow:
         )
         return Differences(table=self.live, rows=rows, examples=tuple(examples or ()))
 
-    def lock(self) -> None:
-        """Keep everybody from both tables until the transaction ends. Waits as long as
-        `lock_timeout` lets it, and meanwhile new readers wait behind it."""
-        names = f"{self._quote(self.live)}, {self._quote(self.live + SUFFIX)}"
-        self._run([f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"])
+    def names(self) -> str:
+        """Both tables."""
+        return f"{self._quote(self.live)}, {self._quote(self.live + SUFFIX)}"
 
-    def swap(self) -> None:
-        """Take the live table's place and names; what was there is put aside, with `_old`."""
-        self._run(["; ".join(self._renames())])
-
-    def _renames(self) -> Iterator[str]:
+    def renames(self) -> Iterator[str]:
+        """The statements by which it takes the live table's place and names; what was there is
+        put aside, with `_old`."""
         live, old = self._quote(self.live), self._quote(self.live + OLD)
         constraints = self._rows(_CONSTRAINTS, self.live)
         foreign = [name for name, _, is_foreign in constraints if is_foreign]
@@ -145,3 +141,13 @@ class Shadow:
         with self._connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
+
+
+def swapping(shadows: Sequence[Shadow]) -> Iterator[str]:
+    """The statements that swap all of them at once, for one round trip: while they run nobody
+    reads. Waits for the lock as long as `lock_timeout` lets it, and new readers wait behind it.
+    """
+    tables = ", ".join(shadow.names() for shadow in shadows)
+    yield f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
+    for shadow in shadows:
+        yield from shadow.renames()

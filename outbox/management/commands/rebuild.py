@@ -1,3 +1,4 @@
+import gc
 import signal
 import threading
 import time
@@ -56,6 +57,9 @@ class Command(BaseCommand):
                 self._compare_and_swap(rebuild)
 
     def _replay(self, rebuild: Rebuild) -> None:
+        # Else each of the many collections walks over all that Django has loaded: a fifth of
+        # the whole time.
+        gc.freeze()
         began, progress, total = time.monotonic(), None, rebuild.stored_events()
         for progress in rebuild.replay():
             self._draw(rebuild.name, progress, total)
