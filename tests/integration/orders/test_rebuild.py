@@ -473,3 +473,32 @@ def test_a_stored_event_without_a_codec_ends_a_rebuild_in_one_line(
         rebuild("order_view")
     assert "\n" not in str(told.value)
     assert shown() == before
+
+
+def test_a_version_that_is_held_follows_until_it_is_told_to_stop(
+    place: Place, streams: Streams, environment: Callable[..., dict[str, str]]
+) -> None:
+    some_history(place)
+    settle(streams)
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-W", "ignore", "manage.py", "rebuild", "sales", "--hold"],
+        cwd=CHECKOUT,
+        env=environment(STREAMS_URL=settings.OUTBOX_STREAMS_URL),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout
+        assert any("both versions follow" in line for line in iter(child.stdout.readline, ""))
+        order = place()
+        settle(streams)
+        eventually(
+            lambda: (order.id,) in ask("SELECT order_id FROM orders_countedorder_next"),
+            within_seconds=20,
+            what="the held version has the order",
+        )
+        child.terminate()
+        assert child.wait(20) == 0
+    before = shown()
+    assert "is rebuilt" in eventually_rebuilt("sales")
+    assert (shown(), leftovers()) == (before, [])
