@@ -20,6 +20,7 @@ from .domain.lines import Line, check_lines
 from .domain.metadata import Metadata
 from .handlers import cancel_order, place_order_once
 from .models import (
+    CountedOrder,
     CustomerView,
     IdempotentRequest,
     OrderDeadline,
@@ -27,6 +28,7 @@ from .models import (
     OutboxEvent,
     ParkedEvent,
     Position,
+    Sales,
     State,
     StoredEvent,
     Subscription,
@@ -178,6 +180,21 @@ class CustomerAdmin(outbox.FactAdmin):
     list_filter = ("is_active",)
     search_fields = ("email", "name")
     ordering = ("-id",)
+
+
+@admin.register(Sales)
+class SalesAdmin(outbox.FactAdmin):
+    list_display = ("day", "sku", "orders", "quantity", "revenue")
+    list_filter = ("day",)
+    search_fields = ("=sku",)
+    ordering = ("-id",)
+
+
+@admin.register(CountedOrder)
+class CountedOrderAdmin(outbox.FactAdmin):
+    list_display = ("order_id", "version", "day", "sales")
+    search_fields = ("=order_id",)
+    ordering = ("-order_id",)
 
 
 @admin.register(OrderDeadline)

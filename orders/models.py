@@ -87,6 +87,48 @@ class CustomerView(models.Model):
         return self.name
 
 
+class CountedOrder(models.Model):
+    """What an order counts for in `Sales` at its latest version: nothing, unless confirmed.
+
+    `sales` maps a SKU to its quantity and its revenue ("9.00"). With this row a change of the
+    order is a difference, which can't be counted twice.
+    """
+
+    order_id = models.UUIDField(primary_key=True)
+    version = models.PositiveIntegerField()
+    day = models.DateField()
+    sales = models.JSONField()
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.order_id} v{self.version}"
+
+
+class Sales(models.Model):
+    """What was sold of one SKU in the orders of one day (UTC) that are confirmed now.
+
+    `id` is both, "2026-11-25 tea": rows sort by day. No checks that nothing is negative: an
+    upsert would try its difference against them before it adds it to the row.
+    """
+
+    id = models.TextField(primary_key=True)
+    day = models.DateField()
+    sku = models.TextField()
+    orders = models.IntegerField()
+    quantity = models.BigIntegerField()
+    revenue = models.DecimalField(max_digits=20, decimal_places=2)
+
+    class Meta:
+        verbose_name_plural = "sales"
+        indexes = [models.Index(fields=["sku", "-id"], name="orders_sales_of_sku")]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.id
+
+
 class OrderDeadline(models.Model):
     """When a pending order expires. The row lives as long as the order is pending.
 

@@ -3,25 +3,66 @@
 Plain functions of inbound dataclasses that publish nothing, so a replay repeats no effect. Each
 is idempotent, and an event older than what a row shows changes nothing; one of the same version
 mends a row that was damaged.
+
+Orders come in runs, and are written in one statement a run: live as they were read, in a rebuild
+(`replay`, `outbox.rebuilding`) in thousands, into tables of the same names with a suffix.
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from django.db import connections, router
 
+from .domain.order import Status
 from .inbound import CreditChanged, CustomerChanged, OrderChanged
-from .models import CustomerView, OrderView
+from .models import CustomerView, OrderView, Sales
 
-SHOW_ORDER = """
-INSERT INTO orders_orderview AS shown
+# `suffix` chooses the table: '' is the one that is read, another one is being rebuilt beside it.
+SHOW_ORDERS = """
+INSERT INTO orders_orderview{suffix} AS shown
     (id, user_id, status, lines, total, reason, version, placed_at, updated_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+SELECT id, user_id, status, lines, total, reason, version, placed_at, updated_at
+  FROM json_to_recordset(%s)
+    AS told (id uuid, user_id uuid, status text, lines jsonb, total numeric, reason text,
+             version int, placed_at timestamptz, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE
    SET user_id = excluded.user_id, status = excluded.status, lines = excluded.lines,
        total = excluded.total, reason = excluded.reason, version = excluded.version,
        placed_at = excluded.placed_at, updated_at = excluded.updated_at
  WHERE shown.version <= excluded.version
 """
+
+COUNTED = """
+SELECT order_id, version, day, sales FROM orders_countedorder{suffix}
+ WHERE order_id = ANY (%s::uuid[])
+"""
+
+COUNT_ORDERS = """
+INSERT INTO orders_countedorder{suffix} (order_id, version, day, sales)
+SELECT order_id, version, day, sales
+  FROM json_to_recordset(%s) AS told (order_id uuid, version int, day date, sales jsonb)
+ON CONFLICT (order_id) DO UPDATE
+   SET version = excluded.version, day = excluded.day, sales = excluded.sales
+"""
+
+# In one order, so that processes that add to the same rows wait for, and never lock out, each
+# other.
+ADD_UP = """
+INSERT INTO orders_sales{suffix} AS sold (id, day, sku, orders, quantity, revenue)
+SELECT id, day, sku, orders, quantity, revenue
+  FROM json_to_recordset(%s)
+    AS more (id text, day date, sku text, orders int, quantity bigint, revenue numeric)
+ ORDER BY id
+ON CONFLICT (id) DO UPDATE
+   SET orders = sold.orders + excluded.orders, quantity = sold.quantity + excluded.quantity,
+       revenue = sold.revenue + excluded.revenue
+"""
+
+FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%s) AND orders = 0"
 
 SHOW_CUSTOMER = """
 INSERT INTO orders_customerview AS shown
@@ -42,22 +83,106 @@ UPDATE orders_customerview
 """
 
 
-def show_order(order: OrderChanged) -> None:
+def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
+    """Each order as the latest of these tells it, unless its row shows a later version."""
+    told = [
+        {
+            "id": str(order.id),
+            "user_id": str(order.user_id),
+            "status": order.status.value,
+            "lines": order.lines,
+            "total": str(order.total),
+            "reason": order.reason,
+            "version": order.version,
+            "placed_at": order.placed_at.isoformat(),
+            "updated_at": order.updated_at.isoformat(),
+        }
+        for order in _latest(orders)
+    ]
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
-        cursor.execute(
-            SHOW_ORDER,
-            [
-                order.id,
-                order.user_id,
-                order.status.value,
-                json.dumps(order.lines),
-                order.total,
-                order.reason,
-                order.version,
-                order.placed_at,
-                order.updated_at,
-            ],
-        )
+        cursor.execute(SHOW_ORDERS.format(suffix=suffix), [json.dumps(told)])
+
+
+def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
+    """What is sold per day (of the placing, in UTC) and SKU: the lines of confirmed orders.
+
+    A sum can't see by itself what it has counted. So `CountedOrder` keeps of each order the
+    version that was counted last and what it counted for, and a later version adds the
+    difference: an event that comes twice, late or as `orders.order.updated.v1` adds nothing, a
+    cancellation takes away what the confirmation added, and one event is enough to catch up
+    with many that were missed. So a rebuild may tell each order once, as it is. What an order
+    counts for follows from its state alone, and a row whose last order is gone goes too: the
+    sums don't depend on the way that led to them. One that was damaged is mended by a rebuild
+    only.
+
+    An order's events come one after the other (they share a partition, and its position is
+    locked), so its row needs no lock of its own.
+    """
+    told = {order.id: order for order in _latest(orders)}
+    more: defaultdict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, Decimal()])
+    counted = []
+    with connections[router.db_for_write(Sales)].cursor() as cursor:
+        cursor.execute(COUNTED.format(suffix=suffix), [[str(key) for key in told]])
+        for order_id, version, day, sales in cursor.fetchall():
+            if version > told[order_id].version:
+                del told[order_id]
+            else:
+                _add(more, day.isoformat(), json.loads(sales), times=-1)
+        for order in told.values():
+            day, sales = order.placed_at.date().isoformat(), _sales_of(order)
+            _add(more, day, sales, times=1)
+            counted.append(
+                {"order_id": str(order.id), "version": order.version, "day": day, "sales": sales}
+            )
+        cursor.execute(COUNT_ORDERS.format(suffix=suffix), [json.dumps(counted)])
+        changed = [_row(*key, *sums) for key, sums in more.items() if any(sums)]
+        if changed:
+            cursor.execute(ADD_UP.format(suffix=suffix), [json.dumps(changed)])
+            ids = [row["id"] for row in changed]
+            cursor.execute(FORGET_UNSOLD.format(suffix=suffix), [ids])
+
+
+def _latest(orders: Iterable[OrderChanged]) -> Collection[OrderChanged]:
+    found: dict[UUID, OrderChanged] = {}
+    for order in orders:
+        if order.id not in found or found[order.id].version <= order.version:
+            found[order.id] = order
+    return found.values()
+
+
+def _sales_of(order: OrderChanged) -> dict[str, list[Any]]:
+    """{SKU: [quantity, revenue]}"""
+    sold: dict[str, list[Any]] = {}
+    for line in order.lines if order.status is Status.CONFIRMED else ():
+        quantity, revenue = sold.get(line["sku"], (0, "0"))
+        revenue = Decimal(revenue) + line["quantity"] * Decimal(line["unit_price"])
+        sold[line["sku"]] = [quantity + line["quantity"], str(revenue)]
+    return sold
+
+
+def _add(
+    more: defaultdict[tuple[str, str], list[Any]],
+    day: str,
+    sales: Mapping[str, Sequence[Any]],
+    *,
+    times: int,
+) -> None:
+    for sku, (quantity, revenue) in sales.items():
+        sums = more[day, sku]
+        sums[0] += times
+        sums[1] += times * quantity
+        sums[2] += times * Decimal(revenue)
+
+
+def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> dict[str, Any]:
+    return {
+        "id": f"{day} {sku}",
+        "day": day,
+        "sku": sku,
+        "orders": orders,
+        "quantity": quantity,
+        "revenue": str(revenue),
+    }
 
 
 def show_customer(customer: CustomerChanged) -> None:

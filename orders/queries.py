@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from . import event_store
 from .domain.errors import OrderNotFound
 from .domain.order import Order, fold
-from .models import CustomerView, OrderView, StoredEvent
+from .models import CustomerView, OrderView, Sales, StoredEvent
 
 
 def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
@@ -17,12 +17,22 @@ def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
 
 
 def order(order_id: UUID) -> OrderView | Order:
-    """The order as the view shows it, or from its events while the view lacks it: an order that
-    was placed a moment ago is found. Raises OrderNotFound."""
-    found = orders().filter(pk=order_id).first() or fold(event_store.load(order_id))
+    """The order as the view shows it, or from its events while the view lacks the last of them:
+    what was placed or changed a moment ago is shown. Raises OrderNotFound."""
+    stream = StoredEvent.objects.filter(stream=OuterRef("pk")).values("stream")
+    last = stream.annotate(last=Max("version")).values("last")
+    shown = orders().filter(pk=order_id).annotate(last_version=Subquery(last)).first()
+    if shown is not None and shown.version >= (shown.last_version or 0):
+        return shown
+    found = fold(event_store.load(order_id)) or shown
     if found is None:
         raise OrderNotFound(order_id)
     return found
+
+
+def sales() -> QuerySet[Sales]:
+    """What was sold per day and SKU."""
+    return Sales.objects.all()
 
 
 def events(order_id: UUID) -> list[StoredEvent]:

@@ -72,3 +72,7 @@ class DatabaseDiffers(OutboxError):
 class RestoredDatabase(DatabaseDiffers):
     """The schema was restored from a dump, on a server with transaction ids of its own: its
     next events could fall into ticks of the past. `outbox restamp` mends it."""
+
+
+class RebuildRefused(OutboxError):
+    """A rebuild that can't be done, or not now; the message says why, and what to do."""

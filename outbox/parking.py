@@ -59,6 +59,10 @@ class Parking:
         found = self.rows.filter(partition__in=partitions).exclude(key="")
         return set(found.values_list("key", flat=True).distinct())
 
+    def entries(self) -> set[tuple[int, str]]:
+        """The partition and the id of each parked entry."""
+        return set(self.rows.values_list("partition", "entry"))
+
     def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
         """Keep the event, with its error or as one that waits behind another."""
         self.rows.create(

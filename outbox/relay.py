@@ -199,14 +199,15 @@ class Relay:
             told = otherwise.format(label=self.label, found=found, value=value)
             raise RestoredDatabase(told) if name == "system" else DatabaseDiffers(told)
 
-    def _read_system(self) -> tuple[str, str]:
+    def _read_system(self) -> tuple[str, int]:
+        # Not pg_control_checkpoint's timeline: after a promotion that is the old one at first.
         with self._connection.cursor() as cursor:
             cursor.execute(
-                "SELECT system_identifier::text, timeline_id::text "
-                "FROM pg_control_system(), pg_control_checkpoint()"
+                "SELECT system_identifier::text, "
+                "left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) FROM pg_control_system()"
             )
             system, timeline = cursor.fetchone()
-        return system, timeline
+        return system, int(timeline, 16)
 
 
 @contextmanager

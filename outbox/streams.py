@@ -227,8 +227,15 @@ class Streams:
     # -- the relay's side ----------------------------------------------------------------
 
     def cursor(self, label: str) -> Cursor:
+        return self._cursor_by(self._client, label)
+
+    def glance(self, label: str) -> Cursor:
+        """The cursor, for whoever has no time: a dead server costs 0.1 s at most."""
+        return self._cursor_by(self._hasty, label)
+
+    def _cursor_by(self, client: redis.Redis, label: str) -> Cursor:
         with _translated():
-            held: Any = self._client.hgetall(_cursor(label))
+            held: Any = client.hgetall(_cursor(label))
         fields = {name.decode(): value.decode() for name, value in held.items()}
         if int(fields.get("partitions", self.partitions)) != self.partitions:
             raise _partitions_differ(fields["partitions"], self.partitions)
@@ -434,6 +441,15 @@ class Streams:
         return sum(number for number, _ in steps), min(
             (first for _, first in steps), key=order, default=""
         )
+
+    def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
+        """The lowest id of those that come next after these; '' if none does. As quick as
+        `glance`."""
+        with _translated(), self._hasty.pipeline(transaction=False) as pipe:
+            for partition, position in after.items():
+                pipe.xrange(_stream(label, partition), f"({position}", count=1)
+            found: Any = pipe.execute()
+        return min((items[0][0].decode() for items in found if items), key=order, default="")
 
     def _steps(self, key: str, position: str) -> Iterator[tuple[int, str]]:
         number = limit = 1000

@@ -63,6 +63,9 @@ class MemoryStreams:
             self._refuse_other_partitions(held)
             return _cursor(held)
 
+    def glance(self, label: str) -> Cursor:
+        return self.cursor(label)
+
     def publish(
         self,
         label: str,
@@ -194,6 +197,11 @@ class MemoryStreams:
         with self._changed:
             ids = [entry.id for entry in self._following(label, after, 1 << 62)]
         return len(ids), min(ids, key=order, default="")
+
+    def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
+        with self._changed:
+            found = self._following(label, after, 1)
+        return min((entry.id for entry in found), key=order, default="")
 
     def _refuse_other_partitions(self, held: _Service) -> None:
         if held.partitions not in (None, self.partitions):

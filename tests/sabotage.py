@@ -43,6 +43,51 @@ class Sabotage:
 
 SABOTAGES: Final = (
     Sabotage(
+        invariant=25,
+        promise="a shadow follows from the end of its tick",
+        file="outbox/rebuilding.py",
+        old='self._place(f"{tick.pk}-{WHOLE}")',
+        new='self._place(f"{tick.pk + 86_400_000}-{WHOLE}")',
+        test="tests/integration/orders/test_rebuild.py"
+        "::test_two_versions_follow_side_by_side_until_they_are_swapped",
+    ),
+    Sabotage(
+        invariant=25,
+        promise="retention waits for a rebuild",
+        file="outbox/rebuilding.py",
+        old="self._subscription.update(confirmed=tick.pk)",
+        new="self._subscription.delete()",
+        test="tests/integration/orders/test_rebuild.py"
+        "::test_retention_is_held_at_the_tick_until_the_swap",
+    ),
+    Sabotage(
+        invariant=25,
+        promise="what was parked and is replayed reaches the shadow too",
+        file="outbox/following.py",
+        old="        self._apply_replayed()\n        reached",
+        new="        reached",
+        test="tests/integration/orders/test_rebuild.py"
+        "::test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed",
+    ),
+    Sabotage(
+        invariant=26,
+        promise="a projection has what its positions have reached",
+        file="outbox/awaiting.py",
+        old="return Answer.REACHED if not _behind(held, self._tops) else Answer.BEHIND",
+        new="return Answer.REACHED",
+        test="tests/integration/orders/test_own_writes.py"
+        "::test_a_list_that_has_not_got_it_in_time_says_so_and_when_to_come_again",
+    ),
+    Sabotage(
+        invariant=26,
+        promise="a transaction is published once the snapshot sees it",
+        file="outbox/awaiting.py",
+        old="return Answer.REACHED if sees(cursor.snapshot, recorded.xid) else Answer.BEHIND",
+        new="return Answer.REACHED",
+        test="tests/unit/outbox/test_awaiting.py"
+        "::test_only_a_part_of_the_same_history_is_waited_for",
+    ),
+    Sabotage(
         invariant=1,
         promise="an event is recorded inside the transaction of its change",
         file="outbox/recorder.py",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError
@@ -15,6 +15,7 @@ from config.environ import SERVICES
 from config.placement import reading
 from config.placement.durability import flush_at_commit
 from config.placement.lines import keep_line
+from config.placement.projections import awaited, projection_of
 from config.placement.reading import Reading
 from config.placement.replicas import watch
 from config.placement.tokens import (
@@ -28,6 +29,7 @@ from config.placement.tokens import (
 from outbox.recorder import last_write
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+READS: Final = frozenset({"GET", "HEAD"})
 NOT_FOUND: Final = 404
 
 
@@ -36,7 +38,8 @@ class ConsistencyToken:
 
     Each answer to a write bears the token, in a header and for browsers in a cookie. A safe
     request is run once more on the primary when its replica fails under it, and when what was
-    asked for isn't there: a replica doesn't know yet what doesn't exist.
+    asked for isn't there: a replica doesn't know yet what doesn't exist. A view that reads a
+    projection waits for it first (projections.py).
     """
 
     sync_capable = True
@@ -57,8 +60,18 @@ class ConsistencyToken:
             if request.method in SAFE or 400 <= response.status_code < 500:
                 now.written.clear()  # nothing was; a handler that refuses leaves nothing behind
             answer(response, now.renewed())
+            for name, value in now.headers.items():
+                response[name] = value
         last_write.set(MappingProxyType({}))
         return response
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        now, projection = reading.current(), projection_of(view)
+        if now is None or projection is None or request.method not in READS:
+            return None
+        return awaited(request, projection, now)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         now = reading.current()

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
+from django.conf import settings
 from django.db import Error, connections
 
 from config.placement.homes import primary
@@ -37,6 +38,7 @@ class Reading:
     chosen: dict[str, str | None] = field(default_factory=dict)  # None: the primary
     written: set[str] = field(default_factory=set)
     distrusted: set[str] = field(default_factory=set)  # services whose part is of no use
+    headers: dict[str, str] = field(default_factory=dict)  # what the answer says of the reading
 
     def replica_of(self, service: str) -> str | None:
         """The replica's alias; None for the primary."""
@@ -57,7 +59,7 @@ class Reading:
         renewed = self.token.without(self.distrusted)
         fresh = self.written | self.distrusted
         for service in fresh:
-            if part := _part_of(service):
+            if service in settings.PLACEMENT_HOMES and (part := _part_of(service)):
                 renewed = renewed.joined(Token({service: part}))
         return renewed if fresh else None
 

@@ -38,3 +38,10 @@ class OrderFilter(filters.FilterSet):  # type: ignore[misc]
     placed_before = InstantFilter(field_name="placed_at", lookup_expr="lt")
     total_min = AmountFilter(lookup_expr="gte")
     total_max = AmountFilter(lookup_expr="lte")
+
+
+class SalesFilter(filters.FilterSet):  # type: ignore[misc]
+    day = filters.DateFilter(help_text="The UTC day on which the orders were placed.")
+    day_from = filters.DateFilter(field_name="day", lookup_expr="gte")
+    day_to = filters.DateFilter(field_name="day", lookup_expr="lte")
+    sku = filters.CharFilter()

@@ -59,6 +59,16 @@ class OrderSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField(format=TIME_FORMAT)
 
 
+class SalesSerializer(serializers.Serializer[Any]):
+    """What was sold of one SKU in the confirmed orders of one day."""
+
+    day = serializers.DateField()
+    sku = serializers.CharField()
+    orders = serializers.IntegerField()
+    quantity = serializers.IntegerField()
+    revenue = serializers.DecimalField(max_digits=20, decimal_places=2)
+
+
 class CancelOrderSerializer(serializers.Serializer[Any]):
     """Nothing needs to be said."""
 

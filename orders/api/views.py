@@ -6,10 +6,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.mixins import ListModelMixin
+from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -23,11 +24,12 @@ from ..domain.errors import IdempotencyInFlight, OrderNotFound
 from ..domain.metadata import Metadata
 from ..published import represent
 from .fields import IdempotencyKeyField
-from .filters import OrderFilter
+from .filters import OrderFilter, SalesFilter
 from .serializers import (
     CancelOrderSerializer,
     OrderSerializer,
     PlaceOrderSerializer,
+    SalesSerializer,
     StoredEventSerializer,
 )
 
@@ -44,9 +46,37 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 ORDER_ID = OpenApiParameter("order_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 
 
+# What whoever reads a projection may say, and be told (config.placement.projections).
+OF_PROJECTIONS = [
+    OpenApiParameter(
+        "Consistency-Token",
+        OpenApiTypes.STR,
+        OpenApiParameter.HEADER,
+        description="As your last write was answered with: the list has what you wrote, or the "
+        "answer is 503 with Retry-After.",
+    ),
+    OpenApiParameter(
+        "Prefer",
+        OpenApiTypes.STR,
+        OpenApiParameter.HEADER,
+        description="`stale-ok`: answer at once, with what there is.",
+    ),
+    OpenApiParameter(
+        "Projection-Lag",
+        OpenApiTypes.STR,
+        OpenApiParameter.HEADER,
+        description="With `stale-ok`: for how many seconds the oldest event has waited that isn't "
+        "shown yet; `unknown` if that can't be told.",
+        response=[200],
+    ),
+]
+
+
+@extend_schema_view(list=extend_schema(parameters=OF_PROJECTIONS))
 class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
     """Orders: yours; all of them if you are staff."""
 
+    reads = "order_view"
     lookup_url_kwarg = "order_id"
     lookup_value_converter = "uuid"
     filterset_class = OrderFilter
@@ -118,6 +148,19 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         if not caller.is_staff and order.user_id != caller.id:
             raise OrderNotFound(order_id)
         return order
+
+
+@extend_schema_view(list=extend_schema(parameters=OF_PROJECTIONS))
+class SalesViewSet(ListModelMixin, GenericViewSet[Any]):
+    """What is sold per day and SKU. For staff."""
+
+    reads = "sales"
+    permission_classes = [IsAdminUser]
+    filterset_class = SalesFilter
+    serializer_class = SalesSerializer
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return queries.sales()
 
 
 def _customer(request: Request, named: UUID | None) -> UUID:

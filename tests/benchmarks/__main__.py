@@ -16,6 +16,7 @@ from tests.benchmarks import (
     overhead,
     page,
     plot,
+    rebuild,
     relay,
     ring,
     store,
@@ -26,11 +27,17 @@ from tests.benchmarks.scale import SCALES, Scale
 
 ROOT: Final = CHECKOUT / ".local" / "bench"
 
+FAULTS: Final = (
+    *("lost", "duplicated", "reordered"),
+    *("failed_reads", "empty_reads", "failed_writes", "rows_that_differ"),
+)
+
 Part = Callable[[Ground, Scale, Progress], Any]
 # In this order: the last one starts a standby, which would take its share of what follows.
 PARTS: Final[dict[str, Part]] = {
     "write_overhead": overhead.measure,
     "event_store": store.measure,
+    "rebuild": rebuild.measure,
     "consumer": consumers.measure,
     "relay": relay.measure,
     "ring": ring.measure,
@@ -39,7 +46,7 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status: 0 when all was measured and nothing lost, duplicated or reordered."""
+    """The exit status: 0 when all was measured and nothing went wrong meanwhile."""
     options = _parser().parse_args(arguments)
     try:
         results = run(SCALES[options.scale], options.only or list(PARTS), root=options.root)
@@ -82,10 +89,11 @@ def run(scale: Scale, names: Sequence[str], *, root: Path) -> dict[str, Any]:
 
 
 def faults(results: dict[str, Any]) -> int:
-    """Events lost, duplicated or reordered, with and without a held transaction."""
+    """Events lost, duplicated or reordered, with and without a held transaction; reads that
+    failed or came empty during a rebuild, and rows that it got wrong."""
     found = results.get("end_to_end") or {}
-    runs = [found, found.get("held_transaction") or {}]
-    return sum(run.get(name, 0) for run in runs for name in ("lost", "duplicated", "reordered"))
+    runs = [found, found.get("held_transaction") or {}, results.get("rebuild") or {}]
+    return sum(run.get(name, 0) for run in runs for name in FAULTS)
 
 
 def _parser() -> argparse.ArgumentParser:

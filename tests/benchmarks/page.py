@@ -142,7 +142,25 @@ def _ring(found: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
+def _rebuild(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("Rebuild of the order view", "seconds", "events/s", "swap, ms")
+    yield _line(
+        f"{found['events']:,} events, orders placed and read",
+        f"{found['seconds']:.1f}",
+        f"{found['events_per_second']:,}",
+        f"{found['swap_lock_ms']}",
+    )
+    yield _line("on a quiet system", f"{found['quiet_seconds']:.1f}")
+    yield (
+        f"  {found['reads']:,} reads, {found['failed_reads']} failed, {found['empty_reads']} empty,"
+        f" p99 {found['reads_p99_ms']} ms, longest {found['reads_max_ms']} ms;"
+        f" {found['writes']:,} writes, {found['failed_writes']} failed;"
+        f" {found['rows_that_differ']} rows differ"
+    )
+
+
 PARTS = {
+    "rebuild": _rebuild,
     "relay": _relay,
     "end_to_end": _end_to_end,
     "consumer": _consumer,

@@ -30,6 +30,15 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "write_overhead": ("bare_ms", "outbox_ms", "ratio"),
     "ring": ("keys", "nodes", "lookups", "many"),
+    "rebuild": (
+        "events",
+        "seconds",
+        "quiet_seconds",
+        "swap_lock_ms",
+        "failed_reads",
+        "empty_reads",
+        "rows_that_differ",
+    ),
     "event_store": ("appends_per_second", "replay_events_per_second"),
 }
 

@@ -21,6 +21,9 @@ class Scale:
     store_seconds: float
     ring_keys: int
     ring_seconds: float  # of each way of using the cache ring, by turns
+    rebuild_events: int  # that are stored
+    rebuild_writes: int  # orders placed each second meanwhile
+    rebuild_reads: int  # of a user's orders, each second
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
@@ -43,6 +46,9 @@ FULL: Final = Scale(
     store_seconds=3.0,
     ring_keys=50_000,
     ring_seconds=2.0,
+    rebuild_events=1_000_000,
+    rebuild_writes=50,
+    rebuild_reads=100,
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
@@ -64,6 +70,9 @@ QUICK: Final = Scale(
     store_seconds=0.3,
     ring_keys=10_000,
     ring_seconds=0.2,
+    rebuild_events=20_000,
+    rebuild_writes=50,
+    rebuild_reads=100,
     offered_per_second=500,
     warm_seconds=1.0,
     load_seconds=4.0,
@@ -86,6 +95,9 @@ TINY: Final = Scale(
     store_seconds=0.05,
     ring_keys=1_000,
     ring_seconds=0.05,
+    rebuild_events=200,
+    rebuild_writes=20,
+    rebuild_reads=20,
     offered_per_second=50,
     warm_seconds=0.2,
     load_seconds=0.5,

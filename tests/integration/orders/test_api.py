@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connections, router
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
@@ -17,6 +18,7 @@ from orders.domain.commands import ConfirmOrder, RejectOrder
 from orders.domain.metadata import Metadata
 from orders.models import OrderView, OutboxEvent, StoredEvent
 from orders.published import represent
+from outbox.testing import deliver, published
 
 from .conftest import ADA, BOB, Place, project, told
 from .conftest import LINES as BASKET
@@ -70,7 +72,19 @@ def test_a_new_order_is_found_before_and_after_the_view_has_it(ada_api: APIClien
     assert OrderView.objects.exists()
     detail = ada_api.get(response["Location"])
     assert detail.json() == response.json()
+    ada_api.cookies.clear()  # a list would wait for a consumer, which `project` isn't
     assert ada_api.get("/api/orders/").json()["results"] == [detail.json()]
+
+
+def test_an_order_is_never_shown_as_it_was_before_its_last_change(
+    ada_api: APIClient, place: Place
+) -> None:
+    order = place()
+    project()
+    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    shown = ada_api.get(f"/api/orders/{order.id}/").json()
+    assert (shown["status"], shown["version"]) == ("CONFIRMED", 2)
+    assert OrderView.objects.get().status == "PENDING"
 
 
 def test_the_trace_goes_with_the_event(ada_api: APIClient) -> None:
@@ -396,3 +410,48 @@ class TestQueries:
         # Whose it is; clear the deadline, load, append, record; the place for the token.
         assert self.count(lambda: ada_api.post(f"{url}cancel/")) == 6
         assert OutboxEvent.objects.count() == 2
+
+
+class TestSales:
+    @pytest.fixture(autouse=True)
+    def _sold(self, place: Place) -> None:
+        for _ in range(2):
+            handlers.confirm_order(ConfirmOrder(order_id=place().id))
+        for envelope in published(OutboxEvent):
+            deliver(envelope, consumer="sales")
+
+    def test_staff_see_what_was_sold_per_day_and_sku(self, staff_api: APIClient) -> None:
+        day = str(timezone.now().date())
+        assert staff_api.get("/api/sales/").json()["results"] == [
+            {"day": day, "sku": "tea", "orders": 2, "quantity": 4, "revenue": "18.00"},
+            {"day": day, "sku": "pot", "orders": 2, "quantity": 2, "revenue": "62.00"},
+        ]
+
+    @pytest.mark.parametrize(
+        ("asked", "found"),
+        [
+            ("sku=tea", ["tea"]),
+            ("sku=TEA", []),
+            ("day={today}", ["tea", "pot"]),
+            ("day=2020-01-01", []),
+            ("day_from={today}&day_to={today}&sku=pot", ["pot"]),
+            ("day_to=2020-01-01", []),
+        ],
+    )
+    def test_by_day_and_by_sku(self, staff_api: APIClient, asked: str, found: list[str]) -> None:
+        asked = asked.format(today=timezone.now().date())
+        results = staff_api.get(f"/api/sales/?{asked}").json()["results"]
+        assert [row["sku"] for row in results] == found
+
+    def test_page_by_page(self, staff_api: APIClient) -> None:
+        first = staff_api.get("/api/sales/?page_size=1").json()
+        second = staff_api.get(first["next"]).json()
+        skus = [page["results"][0]["sku"] for page in (first, second)]
+        assert (skus, second["next"]) == (["tea", "pot"], None)
+
+    def test_a_day_that_is_none_is_400(self, staff_api: APIClient) -> None:
+        problem(staff_api.get("/api/sales/?day=yesterday"), 400, "validation")
+
+    def test_it_is_for_staff_alone(self, ada_api: APIClient, api: APIClient) -> None:
+        problem(ada_api.get("/api/sales/"), 403, "permission-denied")
+        assert api.get("/api/sales/").status_code == 401

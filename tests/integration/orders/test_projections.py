@@ -1,5 +1,7 @@
 """The read models: whatever comes twice or too late, a row shows the latest version."""
 
+import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
@@ -8,12 +10,13 @@ from uuid import UUID
 import pytest
 
 from orders import handlers
-from orders.domain.commands import CancelOrder, ConfirmOrder
-from orders.models import CustomerView, OrderView, OutboxEvent
+from orders.domain.commands import CancelOrder, ConfirmOrder, RejectOrder
+from orders.models import CountedOrder, CustomerView, OrderView, OutboxEvent, Sales
+from outbox.consumer import named
 from outbox.envelope import Envelope
 from outbox.testing import deliver, published
 
-from .conftest import ADA, Place, project
+from .conftest import ADA, LINES, Place, project
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
 
@@ -156,3 +159,70 @@ def test_a_refusal_moves_no_customer(place: Place, consumer: str) -> None:
     data = {**envelope.data, "order_id": str(place().id), "reason": "insufficient_credit"}
     deliver(told("accounts.credit.refused.v1", 1, data), consumer=consumer)
     assert customer() == ("Ada", 0, True, 1)
+
+
+def sold() -> dict[str, tuple[int, int, str]]:
+    """{SKU: (orders, quantity, revenue)}, of whatever day."""
+    rows = Sales.objects.values_list("sku", "orders", "quantity", "revenue")
+    return {sku: (orders, quantity, str(revenue)) for sku, orders, quantity, revenue in rows}
+
+
+def count() -> None:
+    for envelope in published(OutboxEvent):
+        deliver(envelope, consumer="sales")
+
+
+BOTH = {"tea": (1, 2, "9.00"), "pot": (1, 1, "31.00")}
+
+
+def test_only_confirmed_orders_are_sales(place: Place) -> None:
+    order, rejected = place(), place()
+    handlers.reject_order(RejectOrder(order_id=rejected.id, reason="insufficient_credit"))
+    count()
+    assert sold() == {}
+    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    count()
+    assert sold() == BOTH
+    assert set(Sales.objects.values_list("day", flat=True)) == {order.placed_at.date()}
+
+
+def test_a_sale_that_is_cancelled_is_none(place: Place) -> None:
+    order, other = place(), place()
+    for one in (order, other):
+        handlers.confirm_order(ConfirmOrder(order_id=one.id))
+    count()
+    assert sold() == {"tea": (2, 4, "18.00"), "pot": (2, 2, "62.00")}
+    handlers.cancel_order(CancelOrder(order_id=order.id))
+    count()
+    assert sold() == BOTH
+    handlers.cancel_order(CancelOrder(order_id=other.id))
+    count()
+    assert sold() == {}
+
+
+def test_in_whatever_order_and_however_often_events_come_a_sale_counts_once(place: Place) -> None:
+    order, cancelled = place(), place()
+    for one in (order, cancelled):
+        handlers.confirm_order(ConfirmOrder(order_id=one.id))
+    handlers.cancel_order(CancelOrder(order_id=cancelled.id))
+    handlers.reannounce(after="", limit=10)
+    history = published(OutboxEvent)
+    dice = random.Random(5)  # noqa: S311
+    for _ in range(30):
+        Sales.objects.all().delete()
+        CountedOrder.objects.all().delete()
+        told = dice.sample(history * 2, 2 * len(history))
+        while told:  # in runs, as a reader gives them
+            run, told = told[: dice.randint(1, 5)], told[5:]
+            named("sales").handle_all(run)
+        for envelope in history:
+            deliver(envelope, consumer="sales")
+        assert sold() == BOTH
+
+
+def test_one_order_may_have_a_sku_twice_and_is_one_order_of_it(place: Place) -> None:
+    line = LINES[0]
+    order = place(lines=(line, replace(line, quantity=3)))
+    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    count()
+    assert sold() == {"tea": (1, 5, "22.50")}

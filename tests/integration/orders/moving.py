@@ -1,0 +1,88 @@
+"""Orders with everything that moves its events: a relay, and the readers of its projections."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+
+from orders import event_store
+from orders.domain.order import fold
+from orders.models import CountedOrder, OrderView, Sales, StoredEvent
+from orders.published import represent
+from outbox import consumer, relay, tables
+from outbox.reader import Reader
+from outbox.relay import Relay, own_connection
+from outbox.streams import Streams
+from tests.waiting import eventually
+
+NAMES = ("order_view", "sales")
+WITHIN_SECONDS = 30.0
+
+
+def reader(streams: Streams, name: str, stopping: threading.Event | None = None) -> Reader:
+    return Reader(consumer.named(name), "orders", streams, stopping=stopping or threading.Event())
+
+
+def publish(streams: Streams) -> int:
+    with own_connection(tables.of("orders")) as connection:
+        return Relay(tables.of("orders"), streams, connection).drain()
+
+
+def settle(streams: Streams) -> None:
+    """Publish what is recorded, and let both projections read it."""
+    publish(streams)
+    for name in NAMES:
+        one = reader(streams, name)
+        while one.step():
+            pass
+        one.confirm()
+
+
+@contextmanager
+def moving(streams: Streams) -> Iterator[None]:
+    """Inside, a relay and a reader of each projection run."""
+    stopping = threading.Event()
+    threads = [threading.Thread(target=reader(streams, name, stopping).run) for name in NAMES]
+    threads.append(threading.Thread(target=_relay, args=(streams, stopping)))
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        streams.nudge("orders")
+        for thread in threads:
+            thread.join()
+
+
+def _relay(streams: Streams, stopping: threading.Event) -> None:
+    relay.run(tables.of("orders"), streams, stopping=stopping)
+    connections.close_all()
+
+
+def shown() -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all projections."""
+    return {
+        model.__name__: sorted(model.objects.values_list(), key=repr)
+        for model in (OrderView, Sales, CountedOrder)
+    }
+
+
+def true_orders() -> dict[Any, dict[str, Any]]:
+    """Every order as its own stream tells it."""
+    streams = StoredEvent.objects.values_list("stream", flat=True).distinct()
+    return {stream: represent(fold(event_store.load(stream))) for stream in streams}
+
+
+def wait_until_applied(streams: Streams) -> None:
+    """Return when both projections show every order's last version."""
+
+    def applied() -> bool:
+        last = {key: order["version"] for key, order in true_orders().items()}
+        view = dict(OrderView.objects.values_list("id", "version"))
+        counted = dict(CountedOrder.objects.values_list("order_id", "version"))
+        return view == last == counted
+
+    eventually(applied, within_seconds=WITHIN_SECONDS, what="both projections are up to date")

@@ -1,0 +1,504 @@
+"""A rebuild makes of the stored events exactly what is shown, beside those who read and write."""
+
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connections, router
+
+from orders import handlers
+from orders.domain.commands import CancelOrder, ConfirmOrder, RejectOrder
+from orders.models import (
+    CountedOrder,
+    OrderDeadline,
+    OrderView,
+    OutboxEvent,
+    ParkedEvent,
+    Position,
+    Sales,
+    State,
+    StoredEvent,
+    Subscription,
+    Tick,
+)
+from outbox import projection, retention, tables
+from outbox.rebuilding import Rebuild
+from outbox.streams import WHOLE, Streams, connect
+from tests.surroundings import CHECKOUT
+from tests.waiting import eventually
+
+from .conftest import ADA, BOB, Place, Threads
+from .moving import NAMES, moving, reader, settle, shown, wait_until_applied
+
+
+@pytest.fixture(autouse=True)
+def _no_shadows() -> Iterator[None]:
+    """The flush between tests knows nothing of them."""
+    yield
+    for model in (OrderView, Sales, CountedOrder):
+        for suffix in ("_next", "_old"):
+            execute(f"DROP TABLE IF EXISTS {model._meta.db_table}{suffix}")
+
+
+def execute(sql: str) -> None:
+    with connections[router.db_for_write(OrderView)].cursor() as cursor:
+        cursor.execute(sql)
+
+
+def rebuild(name: str, *options: str) -> str:
+    told = StringIO()
+    call_command("rebuild", name, *options, stdout=told)
+    return told.getvalue()
+
+
+def some_history(place: Place, number: int = 12) -> list[UUID]:
+    """Orders in every state."""
+    placed = [place(user_id=(ADA, BOB)[turn % 2]).id for turn in range(number)]
+    for turn, order_id in enumerate(placed):
+        if turn % 4 == 1:
+            handlers.reject_order(RejectOrder(order_id=order_id, reason="insufficient_credit"))
+        elif turn % 4:
+            handlers.confirm_order(ConfirmOrder(order_id=order_id))
+        if turn % 4 == 3:
+            handlers.cancel_order(CancelOrder(order_id=order_id))
+    return placed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rebuild_shows_what_was_shown(place: Place, streams: Streams, name: str) -> None:
+    some_history(place)
+    settle(streams)
+    before = shown()
+    assert f"{name} is rebuilt" in rebuild(name)
+    assert shown() == before
+
+
+def test_a_rebuild_beside_writers_and_readers_comes_to_what_one_from_zero_does(
+    place: Place, streams: Streams, threads: Threads
+) -> None:
+    some_history(place)
+    settle(streams)
+    ending = threading.Event()
+    with moving(streams):
+        writers = [threads.start(keep_writing, place, ending, seed) for seed in (1, 2)]
+        looking = threads.start(keep_reading, ending)
+        for name in (*NAMES, "order_view"):
+            assert "differ" not in rebuild(name)
+        ending.set()
+        assert all(writer.result(30) for writer in writers)
+        # Neither failed (a failure would be raised here) nor empty, at any of the swaps.
+        assert looking.result(30) == {10}
+        wait_until_applied(streams)
+    live = shown()
+    for name in NAMES:
+        assert "is what its events say" in rebuild(name, "--dry-run")
+    assert shown() == live
+
+
+def keep_writing(place: Place, ending: threading.Event, seed: int) -> int:
+    """How many orders were placed, most of them changed at once."""
+    dice, written = random.Random(seed), 0  # noqa: S311
+    while not ending.is_set():
+        order = place()
+        if dice.random() < 0.7:
+            handlers.confirm_order(ConfirmOrder(order_id=order.id))
+        if dice.random() < 0.3:
+            handlers.cancel_order(CancelOrder(order_id=order.id))
+        written += 1
+        ending.wait(0.02)
+    return written
+
+
+def keep_reading(ending: threading.Event) -> set[int]:
+    """How many of ten orders were seen."""
+    seen = set()
+    while not ending.is_set():
+        seen.add(len(OrderView.objects.all()[:10]))
+        ending.wait(0.002)
+    return seen
+
+
+POINTS = {
+    "while it replays": "Rebuild._replay_chunk",
+    "before its indexes": "Shadow.index",
+    "before it compares": "Rebuild.compare",
+    "within the swap": "Rebuild._forget",
+    "after the swap": "Rebuild._drop_tables",
+}
+STOPPING = """
+import sys
+from importlib import import_module
+import django
+django.setup()
+from django.core.management import call_command
+from outbox import rebuilding
+rebuilding.CHUNK_EVENTS = 4
+owner, _, name = sys.argv[1].partition(".")
+owner = getattr(rebuilding, owner)
+real, calls = getattr(owner, name), []
+def stopping(*args):
+    calls.append(args)
+    if len(calls) == int(sys.argv[2]):
+        print("there", flush=True)
+        sys.stdin.read()
+    return real(*args)
+setattr(owner, name, stopping)
+call_command("rebuild", "sales")
+"""
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_rebuild_that_is_killed_goes_on_and_is_right(
+    place: Place, streams: Streams, environment: Callable[..., dict[str, str]], point: str
+) -> None:
+    some_history(place)
+    settle(streams)
+    before = shown()
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            STOPPING,
+            POINTS[point],
+            "3" if "replays" in point else "1",
+        ],
+        cwd=CHECKOUT,
+        env=environment(
+            DJANGO_SETTINGS_MODULE="config.settings", STREAMS_URL=settings.OUTBOX_STREAMS_URL
+        ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout
+        assert "there\n" in iter(child.stdout.readline, "")
+        assert shown() == before
+        child.kill()
+    place()
+    settle(streams)
+    before = shown()
+    assert "sales is rebuilt" in eventually_rebuilt("sales")
+    assert shown() == before
+    assert leftovers() == []
+
+
+def eventually_rebuilt(name: str) -> str:
+    """The killed one's session may live for a moment after it."""
+
+    def once() -> str:
+        try:
+            return rebuild(name)
+        except CommandError as exc:
+            if "another rebuild of" not in str(exc):
+                raise
+            return ""
+
+    return str(eventually(once, within_seconds=20, what="the rebuild isn't locked out"))
+
+
+def leftovers() -> list[str]:
+    """Whatever a rebuild left behind."""
+    tables_left = ask(
+        "SELECT relname FROM pg_class WHERE relname LIKE '%\\_next%' OR relname LIKE '%\\_old%'"
+    )
+    rows = [
+        *Position.objects.filter(consumer__endswith=".next").values_list("consumer", flat=True),
+        *Subscription.objects.filter(name__endswith=".next").values_list("name", flat=True),
+        *State.objects.filter(name__startswith="rebuild").values_list("name", flat=True),
+    ]
+    return [*(name for (name,) in tables_left), *rows]
+
+
+def ask(sql: str) -> list[Any]:
+    with connections[router.db_for_write(OrderView)].cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def test_a_rebuild_makes_no_tick_records_nothing_and_calls_no_handler(
+    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_history(place)
+    settle(streams)
+
+    def counts() -> list[int]:
+        return [model.objects.count() for model in (OutboxEvent, Tick, StoredEvent, OrderDeadline)]
+
+    before = counts()
+    for name in ("confirm_order", "reject_order", "cancel_order", "place_order", "record"):
+        monkeypatch.setattr(handlers, name, lambda *_, **__: pytest.fail("a handler was called"))
+    for name in NAMES:
+        rebuild(name)
+    assert counts() == before
+
+
+def test_a_dry_run_names_what_differs_and_changes_nothing(place: Place, streams: Streams) -> None:
+    placed = some_history(place)
+    settle(streams)
+    OrderView.objects.filter(pk=placed[0]).update(total=Decimal("1.00"))
+    OrderView.objects.filter(pk=placed[1]).delete()
+    damaged = shown()
+    with pytest.raises(CommandError) as told:
+        rebuild("order_view", "--dry-run")
+    assert f"2 rows of orders_orderview differ: {min(placed[:2])}, " in str(told.value)
+    assert "\n" not in str(told.value)
+    assert (shown(), leftovers()) == (damaged, [])
+    assert "2 rows of orders_orderview differ" in rebuild("order_view")
+    assert "is what its events say" in rebuild("order_view", "--dry-run")
+    assert OrderView.objects.count() == len(placed)
+
+
+def test_a_projection_that_never_was_is_made_from_the_events(
+    place: Place, streams: Streams
+) -> None:
+    some_history(place)
+    settle(streams)
+    before = shown()
+    Position.objects.filter(consumer="sales").delete()
+    for model in (Sales, CountedOrder):
+        model.objects.all().delete()
+    one = rebuild_of("sales")
+    for _ in one.replay():
+        pass
+    one.swap()
+    assert shown() == before
+    assert reader(streams, "sales").step() == 0
+
+
+def rebuild_of(name: str) -> Rebuild:
+    return Rebuild(*projection.named(name), connect())
+
+
+def test_retention_is_held_at_the_tick_until_the_swap(place: Place, streams: Streams) -> None:
+    some_history(place)
+    settle(streams)
+    one = rebuild_of("sales")
+    tick = next(one.replay()).tick
+    for _ in range(3):
+        place()
+        settle(streams)
+
+    def floor() -> int:
+        # Old enough for the retention, whatever that is.
+        return retention.prune(tables.of("orders"), streams, clock_ms=lambda: 1 << 50).floor
+
+    assert floor() == tick
+    for _ in one.replay():
+        pass
+    one.swap()
+    assert floor() > tick
+
+
+def test_two_versions_follow_side_by_side_until_they_are_swapped(
+    place: Place, streams: Streams
+) -> None:
+    some_history(place)
+    settle(streams)
+    one = rebuild_of("order_view")
+    for _ in one.replay():
+        pass
+    order = place()
+    settle(streams)
+    one.follow()
+    assert (order.id, 1) in ask("SELECT id, version FROM orders_orderview_next")
+    live, following = (
+        sorted(Position.objects.filter(consumer=name).values_list("partition", "entry"))
+        for name in ("order_view", "order_view.next")
+    )
+    # Where nothing came since, the shadow is at the end of its tick.
+    ends = [entry for _, entry in following if not entry.endswith(str(WHOLE))]
+    assert set(ends) <= {entry for _, entry in live}
+    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    settle(streams)
+    before = shown()
+    one.swap()
+    assert shown() == before
+    assert leftovers() == []
+
+
+def test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed(
+    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_history(place)
+    settle(streams)
+    one = rebuild_of("sales")
+    for _ in one.replay():
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr("orders.consumers.count_sales", lambda *_, **__: 1 / 0)
+        patched.setattr("outbox.reader.FIRST_PAUSE_SECONDS", 0.001)
+        order = place()
+        settle(streams)
+    assert ParkedEvent.objects.filter(consumer="sales").count() == 1
+    one.follow()
+    assert (order.id,) not in ask("SELECT order_id FROM orders_countedorder_next")
+    call_command("parked", "retry", "--consumer", "sales", stdout=StringIO())
+    one.swap()
+    assert CountedOrder.objects.filter(pk=order.id).exists()
+    assert not ParkedEvent.objects.exists()
+
+
+def test_after_the_swap_every_name_is_what_migrations_expect(
+    place: Place, streams: Streams
+) -> None:
+    some_history(place)
+    settle(streams)
+
+    def names() -> list[Any]:
+        return [
+            *ask(
+                "SELECT tablename, indexname, replace(indexdef, '_next', '') FROM pg_indexes"
+                " WHERE tablename LIKE 'orders\\_%' ORDER BY 1, 2"
+            ),
+            *ask(
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+                " FROM pg_constraint WHERE contype <> 'n' AND conrelid::regclass::text"
+                " LIKE 'orders\\_%' ORDER BY 1, 2"
+            ),
+            *ask(
+                "SELECT relname, reloptions FROM pg_class"
+                " WHERE relname LIKE 'orders\\_%' ORDER BY 1"
+            ),
+        ]
+
+    before = names()
+    for name in (*NAMES, *NAMES):
+        rebuild(name)
+    assert names() == before
+    # As a later migration would.
+    index = OrderView._meta.indexes[0]
+    with connections[router.db_for_write(OrderView)].schema_editor() as editor:
+        editor.remove_index(OrderView, index)
+        editor.add_index(OrderView, index)
+    assert names() == before
+
+
+def test_a_swap_waits_for_whoever_uses_the_table_without_holding_up_others(
+    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_history(place)
+    settle(streams)
+    before = shown()
+    monkeypatch.setattr("outbox.rebuilding.SWAP_SECONDS", 0.2)
+    user = connections[router.db_for_write(OrderView)].copy()
+    user.set_autocommit(False)
+    try:
+        with user.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM orders_orderview")
+        with pytest.raises(CommandError, match="in use") as told:
+            rebuild("order_view")
+        assert "\n" not in str(told.value)
+        assert shown() == before
+    finally:
+        user.close()
+    assert "is rebuilt" in rebuild("order_view")
+    assert shown() == before
+
+
+def test_an_old_tick_or_another_shape_of_the_table_begins_anew(
+    place: Place, streams: Streams
+) -> None:
+    some_history(place)
+    settle(streams)
+    one = rebuild_of("order_view")
+    first = next(one.replay()).tick
+    place()
+    settle(streams)
+    assert next(one.replay()).tick == first
+    kept = State.objects.get(name="rebuild:order_view")
+    State.objects.filter(pk=kept.pk).update(value=kept.value.replace('"shape": ["', '"shape": ["x'))
+    assert next(one.replay()).tick > first
+    one.drop()
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nonsense", "no projection 'nonsense'; there are: order_view, sales"),
+        ("customer_view", "manage.py backfill accounts, where accounts runs, tells them again"),
+        ("saga", "kept by the events of accounts"),
+    ],
+)
+def test_what_cannot_be_rebuilt_is_refused_in_one_line(
+    streams: Streams, name: str, told: str
+) -> None:
+    with pytest.raises(CommandError) as refused:
+        rebuild(name)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_of_two_rebuilds_the_second_is_refused(
+    place: Place, streams: Streams, threads: Threads
+) -> None:
+    some_history(place)
+    settle(streams)
+    with rebuild_of("sales").held():
+        (refused,) = threads.together(lambda: rebuild("sales"))
+        assert str(refused) == "another rebuild of sales is running"
+        (other,) = threads.together(lambda: rebuild("order_view"))
+        assert "is rebuilt" in other
+
+
+def test_without_a_tick_there_is_nothing_to_begin_at(streams: Streams) -> None:
+    with pytest.raises(CommandError, match="orders has no tick yet: start its relay"):
+        rebuild("sales")
+
+
+def test_a_stored_event_without_a_codec_ends_a_rebuild_in_one_line(
+    place: Place, streams: Streams
+) -> None:
+    order = place()
+    settle(streams)
+    StoredEvent.objects.create(
+        stream=order.id, version=2, type="OrderPainted", schema_version=1, data={}, metadata={}
+    )
+    place()
+    settle(streams)
+    before = shown()
+    with pytest.raises(CommandError, match="no codec reads version 1 of OrderPainted") as told:
+        rebuild("order_view")
+    assert "\n" not in str(told.value)
+    assert shown() == before
+
+
+def test_a_version_that_is_held_follows_until_it_is_told_to_stop(
+    place: Place, streams: Streams, environment: Callable[..., dict[str, str]]
+) -> None:
+    some_history(place)
+    settle(streams)
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-W", "ignore", "manage.py", "rebuild", "sales", "--hold"],
+        cwd=CHECKOUT,
+        env=environment(STREAMS_URL=settings.OUTBOX_STREAMS_URL),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout
+        assert any("both versions follow" in line for line in iter(child.stdout.readline, ""))
+        order = place()
+        settle(streams)
+        eventually(
+            lambda: (order.id,) in ask("SELECT order_id FROM orders_countedorder_next"),
+            within_seconds=20,
+            what="the held version has the order",
+        )
+        child.terminate()
+        assert child.wait(20) == 0
+    before = shown()
+    assert "is rebuilt" in eventually_rebuilt("sales")
+    assert (shown(), leftovers()) == (before, [])

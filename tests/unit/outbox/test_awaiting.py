@@ -1,0 +1,47 @@
+"""What a snapshot sees, and what a token's part is worth against a cursor."""
+
+import pytest
+
+from outbox.awaiting import TOO_FAR, Answer, Recorded, _judge, sees
+from outbox.streams import Cursor
+
+SNAPSHOT = "10:20:12,15"
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "xid", "seen"),
+    [
+        ("", 1, False),
+        (SNAPSHOT, 9, True),
+        (SNAPSHOT, 10, True),
+        (SNAPSHOT, 12, False),
+        (SNAPSHOT, 15, False),
+        (SNAPSHOT, 19, True),
+        (SNAPSHOT, 20, False),
+        (SNAPSHOT, 1, True),
+        ("10:10:", 9, True),
+        ("10:10:", 10, False),
+    ],
+)
+def test_a_snapshot_sees_what_had_committed(snapshot: str, xid: int, seen: bool) -> None:
+    assert sees(snapshot, xid) is seen
+
+
+@pytest.mark.parametrize(
+    ("origin", "snapshot", "changed", "answer"),
+    [
+        ("7.2", SNAPSHOT, {}, Answer.REACHED),
+        ("7.2", SNAPSHOT, {"xid": 20}, Answer.BEHIND),
+        ("7.2", SNAPSHOT, {"xid": 20 + TOO_FAR}, Answer.FOREIGN),
+        ("7.2", SNAPSHOT, {"system": 8}, Answer.FOREIGN),
+        ("7.2", SNAPSHOT, {"timeline": 1}, Answer.FOREIGN),  # a history that was given up
+        ("7.2", SNAPSHOT, {"timeline": 3}, Answer.BEHIND),  # a promoted server, not heard of yet
+        ("", "", {}, Answer.BEHIND),  # lost, and being sent again
+        (f"{7 - (1 << 64)}.2", SNAPSHOT, {}, Answer.REACHED),  # as SQL writes what has no sign
+    ],
+)
+def test_only_a_part_of_the_same_history_is_waited_for(
+    origin: str, snapshot: str, changed: dict[str, int], answer: Answer
+) -> None:
+    recorded = Recorded(**{"producer": "orders", "system": 7, "timeline": 2, "xid": 19, **changed})  # type: ignore[arg-type]
+    assert _judge(Cursor(at="1-1", tops={}, origin=origin, snapshot=snapshot), recorded) is answer
