@@ -1,13 +1,20 @@
 """Which public events make orders do what: the saga, and the two projections."""
 
-from outbox.consumer import Handler, ignore
+from outbox.consumer import Handler, Superseding, ignore
 from outbox.envelope import Envelope
 
 from .domain.commands import ConfirmOrder, RejectOrder
 from .domain.metadata import Metadata
 from .handlers import confirm_order, reject_order
-from .inbound import CreditChanged, CreditRefused, CreditReserved, CustomerChanged, OrderChanged
-from .projections import show_credit, show_customer, show_order
+from .inbound import (
+    CreditChanged,
+    CreditRefused,
+    CreditReserved,
+    CustomerChanged,
+    CustomerErased,
+    OrderChanged,
+)
+from .projections import hide_customer, show_credit, show_customer, show_order
 
 
 def confirm(envelope: Envelope) -> None:
@@ -35,6 +42,10 @@ def project_credit(envelope: Envelope) -> None:
     show_credit(CreditChanged.parse(envelope))
 
 
+def project_erasure(envelope: Envelope) -> None:
+    hide_customer(CustomerErased.parse(envelope))
+
+
 def _caused_by(envelope: Envelope) -> Metadata:
     return Metadata(causation=str(envelope.id), traceparent=envelope.traceparent)
 
@@ -47,6 +58,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "accounts.user.registered.v1": ignore,
         "accounts.user.updated.v1": ignore,
         "accounts.user.deactivated.v1": ignore,
+        "accounts.user.erased.v1": Superseding(ignore),
     },
     "order_view": {
         "orders.order.placed.v1": project_order,
@@ -60,6 +72,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "accounts.user.registered.v1": project_customer,
         "accounts.user.updated.v1": project_customer,
         "accounts.user.deactivated.v1": project_customer,
+        "accounts.user.erased.v1": Superseding(project_erasure),
         "accounts.credit.reserved.v1": project_credit,
         "accounts.credit.released.v1": project_credit,
         "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version

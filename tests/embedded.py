@@ -29,6 +29,12 @@ WITH_DATABASES = {"integration", "contracts"}
 UNIT_SECONDS = 15  # one takes milliseconds; the rest is for a machine that is busy
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="run the long tests too, at their full sizes"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shape(service): needs this service to be installed")
 
