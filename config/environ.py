@@ -62,6 +62,7 @@ class Environment:
     throttle_anon: str
     throttle_user: str
     orders_deadline_seconds: int
+    orders_idempotency_seconds: int  # for how long a key gets its first answer again
     log_level: str
     log_format: str
 
@@ -279,6 +280,12 @@ def read(source: Mapping[str, str]) -> Environment:
         throttle_user=get("THROTTLE_USER", _rate, good="600/min", default="600/min"),
         orders_deadline_seconds=get(
             "ORDERS_DEADLINE_SECONDS", _at_least(1), good="seconds, such as 900", default=900
+        ),
+        orders_idempotency_seconds=get(
+            "ORDERS_IDEMPOTENCY_SECONDS",
+            _at_least(60),
+            good="seconds, such as 604800, longer than any client tries again",
+            default=7 * 24 * 3600,
         ),
         log_level=get(
             "LOG_LEVEL",

@@ -24,7 +24,7 @@ from django.db import connections, router
 
 from outbox import consumer as consuming
 from outbox import coverage, streams
-from outbox.checksums import FIRST, Bucket, Checksums, Stamp
+from outbox.checksums import BUCKETS, FIRST, Checksums, Stamp, Sums
 
 from .models import CustomerView
 from .peer import Peer
@@ -33,7 +33,7 @@ from .projections import drop_customer
 OWNER: Final = "accounts"
 CONSUMER: Final = "customer_view"
 PAGE_ROWS: Final = 200_000
-BUCKET_ROWS: Final = 500
+BUCKETS_AT_ONCE: Final = 4  # of a page, some 800 rows each, whose rows are asked for
 ASKED_AT_ONCE: Final = 1_000
 ROUNDS: Final = 10  # for a user that changes all the time
 MOST_DIFFERENCES: Final = 10_000
@@ -98,18 +98,15 @@ def compare(peer: Peer) -> Iterator[Page]:
     Raises ReconcileError, PeerError or OutboxError; nothing is changed.
     """
     found = 0
-    for after, buckets in _pages(peer):
-        lasts = [bucket.last for bucket in buckets]
-        here = CHECKSUMS.within(lasts, after=after) if lasts else []
-        suspects = _suspects(peer, after, buckets, here)
-        differences = tuple(settle(peer, suspects))
+    for after, upto, sums in _pages(peer):
+        differences = tuple(settle(peer, _suspects(peer, after, upto, sums)))
         found += len(differences)
         if found > MOST_DIFFERENCES:
             raise ReconcileError(
                 f"more than {MOST_DIFFERENCES} rows differ: have the owner tell everything, "
                 f"manage.py backfill {OWNER}"
             )
-        yield Page(rows=sum(bucket.rows for bucket in buckets), differences=differences)
+        yield Page(rows=sum(rows for rows, _ in sums.values()), differences=differences)
 
 
 def settle(peer: Peer, suspects: Collection[UUID]) -> Iterator[Difference]:
@@ -183,38 +180,43 @@ def catch_up(peer: Peer, snapshot: str) -> None:
     raise ReconcileError(f"no common position within {CATCH_UP_SECONDS:.0f} s: {late}")
 
 
-def _pages(peer: Peer) -> Iterator[tuple[UUID, list[Bucket]]]:
-    """The owner's buckets, page by page, each with the key it begins above; the last page is
-    empty. The owner works on the next page while we compare the one before."""
-    # One thread, so that the peer's connection is never used by two at once; `settle` has its own.
+def _pages(peer: Peer) -> Iterator[tuple[UUID, UUID | None, Sums]]:
+    """The owner's pages: the key that one begins above, its last key and its buckets. The last page
+    has neither, and reaches to the end. While we compare one page the owner adds up the next."""
+    # A connection of its own: no two threads use one, and `settle` asks meanwhile.
     with ThreadPoolExecutor(1) as asking, closing(Peer(peer.name)) as ahead:
-        after, coming = FIRST, asking.submit(_buckets, ahead, FIRST)
-        while buckets := coming.result():
-            coming = asking.submit(_buckets, ahead, buckets[-1].last)
-            yield after, buckets
-            after = buckets[-1].last
-    yield after, []
+        after: UUID = FIRST
+        coming = asking.submit(_page, ahead, after)
+        while True:
+            upto, sums = coming.result()
+            if upto is None:
+                break
+            coming = asking.submit(_page, ahead, upto)
+            yield after, upto, sums
+            after = upto
+    yield after, None, {}
 
 
-def _buckets(peer: Peer, after: UUID) -> list[Bucket]:
-    asked = {"after": str(after), "rows": PAGE_ROWS, "size": BUCKET_ROWS}
-    found = peer.ask("/internal/users/buckets/", **asked)["buckets"]
-    return [Bucket(last=UUID(last), rows=rows, sum=int(sum_)) for last, rows, sum_ in found]
+def _page(peer: Peer, after: UUID) -> tuple[UUID | None, Sums]:
+    answer = peer.ask("/internal/users/page/", after=str(after), rows=PAGE_ROWS)
+    sums = {bucket: (rows, sum_) for bucket, (rows, sum_) in answer["buckets"]}
+    return (UUID(answer["last"]) if answer["last"] else None), sums
 
 
-def _suspects(
-    peer: Peer, after: UUID, owners: Sequence[Bucket], here: Sequence[Bucket]
-) -> set[UUID]:
-    """The rows that differ in buckets that differ; after the last page, all that are left."""
+def _suspects(peer: Peer, after: UUID, upto: UUID | None, owners: Sums) -> set[UUID]:
+    """The rows that differ, in the buckets that differ; beyond the owner's last row, all."""
+    page: dict[str, Any] = {"after": after, "upto": upto}
+    if upto is None:
+        left = CHECKSUMS.within(**page, buckets=range(BUCKETS), limit=MOST_DIFFERENCES + 1)
+        return set(left)
+    ours = CHECKSUMS.sums(after=after, upto=upto)
+    differ = sorted({bucket for bucket, _ in owners.items() ^ ours.items()})
     suspects: set[UUID] = set()
-    if not owners:
-        return set(CHECKSUMS.between(after, None, limit=MOST_DIFFERENCES + 1))
-    for theirs, ours in zip(owners, here, strict=True):
-        if theirs != ours:
-            found, _ = _owners(peer, after=str(after), upto=str(theirs.last))
-            shown = CHECKSUMS.between(after, theirs.last, limit=MOST_DIFFERENCES)
-            suspects |= {id_ for id_, _ in found.items() ^ shown.items()}
-        after = theirs.last
+    for start in range(0, len(differ), BUCKETS_AT_ONCE):
+        some = differ[start : start + BUCKETS_AT_ONCE]
+        theirs, _ = _owners(peer, after=str(after), upto=str(upto), buckets=some)
+        shown = CHECKSUMS.within(**page, buckets=some, limit=MOST_DIFFERENCES)
+        suspects |= {id_ for id_, _ in theirs.items() ^ shown.items()}
     return suspects
 
 

@@ -1,31 +1,28 @@
 """Checksums of rows, by which two services find out whether one's copy is the other's truth.
 
-A row's checksum is PostgreSQL's 64-bit hash of its columns: the family of functions that places rows
-in hash partitions, and so keeps its values through upgrades (it is no guard against an enemy, and
-servers of different byte order disagree). A bucket is a run of keys with the number of its rows and the sum of their
-checksums; two sides that agree on a bucket hold the same rows in it. The idea is the Merkle tree's
-(Dynamo's anti-entropy), two levels of it.
+A row's checksum is PostgreSQL's 64-bit hash of its columns: of the family of functions that places
+rows in hash partitions, and so keeps its values through upgrades. (It is no guard against an
+enemy, and servers of different byte order disagree.) A table is compared page by page, a stretch
+of keys each; a page's rows fall into buckets by the hash of their key. Two sides that agree on a
+bucket's number of rows and the sum of their checksums hold the same rows in it. The idea is the
+Merkle tree's (Dynamo's anti-entropy), two levels of it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import connections, models, router
 
-FIRST = UUID(int=0)  # above which every key lies: no table has this one
+FIRST: Final = UUID(int=0)  # above which every key lies: no table has this one
+BUCKETS: Final = 256  # of a page
 
 Stamp = tuple[int, str]  # a row's version and checksum
+Sums = dict[int, tuple[int, str]]  # of each bucket that has any: rows, and their checksums' sum
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """The rows above the bucket before, up to the key `last`, which is included."""
-
-    last: UUID
-    rows: int
-    sum: int
+IN_PAGE = "id > %(after)s AND (%(upto)s::uuid IS NULL OR id <= %(upto)s::uuid)"
+BUCKET = f"uuid_hash_extended(id, 0) & {BUCKETS - 1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,40 +37,36 @@ class Checksums:
     columns: Sequence[str]
     where: str = "true"
 
-    def buckets(self, *, after: UUID, rows: int, size: int) -> list[Bucket]:
-        """The next `rows` rows above a key, in buckets of `size`; none at the end."""
+    def end_of_page(self, *, after: UUID, rows: int) -> UUID | None:
+        """The last key of a page of up to so many rows; None if there are no more."""
         found = self._fetch(
-            f'SELECT max(id::text COLLATE "C"), count(*), sum(checksum) FROM ('  # noqa: S608
-            f"SELECT id, {self._checksum} AS checksum,"
-            " (row_number() OVER (ORDER BY id) - 1) / %(size)s AS bucket"
-            f" FROM (SELECT * FROM {self._table} WHERE id > %(after)s AND {self.where}"
-            " ORDER BY id LIMIT %(rows)s) AS page) AS numbered GROUP BY bucket ORDER BY bucket",
-            {"after": str(after), "rows": rows, "size": size},
+            f'SELECT max(id::text COLLATE "C") FROM (SELECT id FROM {self._table}'  # noqa: S608
+            " WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS page",
+            {"after": str(after), "rows": rows},
         )
-        return [Bucket(last=UUID(last), rows=rows, sum=int(sum_)) for last, rows, sum_ in found]
+        return UUID(found[0][0]) if found[0][0] else None
 
-    def within(self, lasts: Sequence[UUID], *, after: UUID) -> list[Bucket]:
-        """The same buckets as another table has them: those that end with these keys."""
-        # width_bucket wants where each bucket begins: with the key that follows a last one.
-        begins = [str(UUID(int=last.int + 1)) for last in lasts[:-1]]
+    def sums(self, *, after: UUID, upto: UUID) -> Sums:
+        """The buckets of the page above one key and up to another."""
         found = self._fetch(
-            f"SELECT width_bucket(id, %(begins)s::uuid[]), count(*), sum({self._checksum})"  # noqa: S608
-            f" FROM {self._table} WHERE id > %(after)s AND id <= %(last)s AND {self.where}"
-            " GROUP BY 1",
-            {"begins": begins, "after": str(after), "last": str(lasts[-1])},
+            f"SELECT {BUCKET}, count(*), sum({self._checksum}) FROM {self._table}"  # noqa: S608
+            f" WHERE {IN_PAGE} AND {self.where} GROUP BY 1",
+            {"after": str(after), "upto": str(upto)},
         )
-        held = {number: (rows, int(sum_)) for number, rows, sum_ in found}
-        return [
-            Bucket(last=last, rows=rows, sum=sum_)
-            for number, last in enumerate(lasts)
-            for rows, sum_ in [held.get(number, (0, 0))]
-        ]
+        return {bucket: (rows, str(sum_)) for bucket, rows, sum_ in found}
 
-    def between(self, after: UUID, upto: UUID | None, *, limit: int) -> dict[UUID, Stamp]:
-        """Up to `limit` rows above one key and up to another, or to the end."""
+    def within(
+        self, *, after: UUID, upto: UUID | None, buckets: Collection[int], limit: int
+    ) -> dict[UUID, Stamp]:
+        """Up to `limit` rows of these buckets of a page, which may reach to the table's end."""
         return self._stamps(
-            "id > %(after)s AND (%(upto)s::uuid IS NULL OR id <= %(upto)s::uuid)",
-            {"after": str(after), "upto": str(upto) if upto else None, "limit": limit},
+            f"{IN_PAGE} AND {BUCKET} = ANY(%(buckets)s)",
+            {
+                "after": str(after),
+                "upto": str(upto) if upto else None,
+                "buckets": list(buckets),
+                "limit": limit,
+            },
         )
 
     def of(self, ids: Collection[UUID]) -> dict[UUID, Stamp]:
@@ -97,9 +90,8 @@ class Checksums:
 
     @property
     def _table(self) -> str:
-        return connections[router.db_for_write(self.model)].ops.quote_name(
-            self.model._meta.db_table
-        )
+        connection = connections[router.db_for_write(self.model)]
+        return connection.ops.quote_name(self.model._meta.db_table)
 
     @property
     def _checksum(self) -> str:

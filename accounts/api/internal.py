@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from outbox.checksums import FIRST
+from outbox.checksums import BUCKETS, FIRST
 
 from .. import handlers, queries
 from .peers import IsPeer, PeerAuthentication
@@ -26,18 +26,20 @@ MOST_TOLD = 1_000
 SNAPSHOT = r"^[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?$"
 
 
-class BucketsQuestion(serializers.Serializer[Any]):
+class PageQuestion(serializers.Serializer[Any]):
     after = serializers.UUIDField(default=FIRST)
     rows = serializers.IntegerField(min_value=1, max_value=MOST_ROWS)
-    size = serializers.IntegerField(min_value=1, max_value=MOST_ROWS)
 
 
 class StampsQuestion(serializers.Serializer[Any]):
-    """Users by id, or those above one id and up to another."""
+    """Users by id, or those of some buckets of a page."""
 
     ids = serializers.ListField(child=serializers.UUIDField(), max_length=MOST_STAMPS, default=None)
     after = serializers.UUIDField(default=FIRST)
     upto = serializers.UUIDField(default=None, allow_null=True)
+    buckets = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=BUCKETS - 1), default=list
+    )
 
 
 class PublishedQuestion(serializers.Serializer[Any]):
@@ -67,15 +69,15 @@ class InternalView(APIView):
         raise NotImplementedError
 
 
-class Buckets(InternalView):
-    """The next buckets above a key: the last key of each, how many rows, the sum of their
-    checksums. None at the end."""
+class Page(InternalView):
+    """The next page above a key: its last key (null at the end), and its buckets."""
 
-    question = BucketsQuestion
+    question = PageQuestion
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        found = queries.CHECKSUMS.buckets(**asked)
-        return {"buckets": [[str(each.last), each.rows, str(each.sum)] for each in found]}
+        last = queries.CHECKSUMS.end_of_page(**asked)
+        sums = queries.CHECKSUMS.sums(after=asked["after"], upto=last) if last else {}
+        return {"last": str(last) if last else None, "buckets": list(sums.items())}
 
 
 class Stamps(InternalView):
@@ -85,7 +87,8 @@ class Stamps(InternalView):
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked["ids"] is None:
-            found = queries.CHECKSUMS.between(asked["after"], asked["upto"], limit=MOST_STAMPS)
+            page = {name: asked[name] for name in ("after", "upto", "buckets")}
+            found = queries.CHECKSUMS.within(**page, limit=MOST_STAMPS)
         else:
             found = queries.CHECKSUMS.of(asked["ids"])
         return {

@@ -10,7 +10,7 @@ urlpatterns = [
         views.UserHistory.as_view(),
         name="user-history",
     ),
-    path("internal/users/buckets/", internal.Buckets.as_view(), name="internal-buckets"),
+    path("internal/users/page/", internal.Page.as_view(), name="internal-page"),
     path("internal/users/stamps/", internal.Stamps.as_view(), name="internal-stamps"),
     path("internal/users/published/", internal.Published.as_view(), name="internal-published"),
     path("internal/users/reannounce/", internal.Reannounce.as_view(), name="internal-reannounce"),
