@@ -44,14 +44,14 @@ def steps_of(row: StoredEvent) -> Iterator[Step]:
     event = decode(encoded, order_id=row.stream)
     cause = row.metadata.get("causation")
     if cause and type(event) in DECISIONS:
-        at, what = _time_of(UUID(cause)) or event.at, DECISIONS[type(event)]
+        at, what = _time_of(cause) or event.at, DECISIONS[type(event)]
         yield Step(at=at, service="accounts", what=what, id=cause)
-    what = _told(event, row.metadata.get("actor"))
+    what = _told(event, by_staff=str(row.metadata.get("actor")).startswith("staff "))
     yield Step(at=event.at, service="orders", what=what, id=str(row.version))
 
 
-def _told(event: Event, actor: str | None) -> str:
-    by = f" by {actor}" if actor else ""
+def _told(event: Event, *, by_staff: bool) -> str:
+    by = " by staff" if by_staff else ""  # who of them is not the customer's business
     match event:
         case OrderPlaced():
             total = write_amount(total_of(event.lines))
@@ -66,6 +66,10 @@ def _told(event: Event, actor: str | None) -> str:
             return "expired: nobody had decided by its deadline"
 
 
-def _time_of(id_: UUID) -> datetime | None:
-    """When a UUIDv7 was made, to the millisecond (RFC 9562)."""
+def _time_of(text: str) -> datetime | None:
+    """When a UUIDv7 was made, to the millisecond (RFC 9562); None for anything else."""
+    try:
+        id_ = UUID(text)
+    except ValueError:
+        return None
     return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC) if id_.version == 7 else None
