@@ -116,6 +116,14 @@ def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
         f"{found['limit_fetch_events_per_second']:,}",
         f"{found['replay_ratio']:.2f}",
     )
+    for what in ("appends", "replay"):
+        field = "appends_per_second" if what == "appends" else "replay_events_per_second"
+        yield _line(
+            f"{what}, beside the eventsourcing library",
+            f"{found[field]:,}",
+            f"{found[f'rival_{field}']:,}",
+            f"{found[f'times_rival_{what}']:.2f}",
+        )
 
 
 PARTS = {

@@ -29,7 +29,12 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "classic_events_per_second",
     ),
     "write_overhead": ("bare_ms", "outbox_ms", "ratio"),
-    "event_store": ("appends_per_second", "replay_events_per_second"),
+    "event_store": (
+        "appends_per_second",
+        "replay_events_per_second",
+        "times_rival_appends",
+        "times_rival_replay",
+    ),
 }
 
 
