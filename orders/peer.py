@@ -7,6 +7,8 @@ import hashlib
 import json
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from itertools import islice
+from math import inf
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -14,9 +16,11 @@ from uuid import uuid4
 import jwt
 from django.conf import settings
 
+from outbox.pacing import paced
+
 TIMEOUT_SECONDS: Final = 15.0  # for each answer; the other side's statements have 10
 TRIES: Final = 3
-FIRST_PAUSE_SECONDS: Final = 0.2
+PAUSE_SECONDS: Final = 0.3
 TOKEN_SECONDS: Final = 30
 LONGEST_BYTES: Final = 32 * 1024 * 1024
 
@@ -53,20 +57,20 @@ class Peer:
         Raises PeerUnavailable after TRIES, or PeerRefuses at once.
         """
         body = json.dumps(question).encode()
-        for attempt in range(1, TRIES + 1):
+        path = self._address.path.rstrip("/") + path
+        failed = ""
+        for _ in islice(paced(every_seconds=PAUSE_SECONDS, within_seconds=inf), TRIES):
             try:
-                status, answer = self._post(self._address.path.rstrip("/") + path, body)
+                status, answer = self._post(path, body)
             except (OSError, HTTPException) as exc:
                 self.close()
                 failed = f"{self.name} doesn't answer at {self._address.netloc}: {exc}"
-            else:
-                if status == 200:
-                    return self._read(answer)
-                failed = f"{self.name} answers {status} to {path}"
-                if status < 500 and status != 429:
-                    raise PeerRefuses(failed)
-            if attempt < TRIES:
-                time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+                continue
+            if status == 200:
+                return self._read(answer)
+            failed = f"{self.name} answers {status} to {path}"
+            if status < 500 and status != 429:
+                raise PeerRefuses(failed)
         raise PeerUnavailable(" ".join(failed.split()))
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ that the owner lacks goes with `accounts.user.erased.v1`; one that is ahead of i
 here first, since nothing that the owner tells could overtake it.
 """
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,6 +24,8 @@ from django.db import connections, router
 from outbox import consumer as consuming
 from outbox import coverage, streams
 from outbox.checksums import BUCKETS, FIRST, Checksums, Stamp, Sums
+from outbox.pacing import paced
+from outbox.streams import Cursor
 
 from .models import CustomerView
 from .peer import Peer
@@ -165,18 +166,19 @@ def catch_up(peer: Peer, snapshot: str) -> None:
     Raises ReconcileError when that takes too long: a relay or the consumer stands still.
     """
     consumer = consuming.named(CONSUMER)
-    deadline = time.monotonic() + CATCH_UP_SECONDS
-    late = "the relay of accounts has not published all of it"
-    while time.monotonic() < deadline:
-        cursor = streams.connect().cursor(OWNER)
-        asked = {"snapshot": snapshot, "by": cursor.snapshot}
-        if peer.ask("/internal/users/published/", **asked)["published"]:
-            late = f"{CONSUMER} has not applied all of it"
-            while time.monotonic() < deadline:
-                if coverage.has_applied(consumer, OWNER, cursor):
-                    return
-                time.sleep(LOOK_EVERY_SECONDS)
-        time.sleep(LOOK_EVERY_SECONDS)
+    target: Cursor | None = None
+    for _ in paced(every_seconds=LOOK_EVERY_SECONDS, within_seconds=CATCH_UP_SECONDS):
+        if target is None:
+            cursor = streams.connect().cursor(OWNER)
+            asked = {"snapshot": snapshot, "by": cursor.snapshot}
+            if not peer.ask("/internal/users/published/", **asked)["published"]:
+                continue
+            target = cursor
+        if coverage.has_applied(consumer, OWNER, target):
+            return
+    late = f"{CONSUMER} has not applied all of it"
+    if target is None:
+        late = "the relay of accounts has not published all of it"
     raise ReconcileError(f"no common position within {CATCH_UP_SECONDS:.0f} s: {late}")
 
 

@@ -1,4 +1,3 @@
-import time
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 from uuid import UUID
@@ -10,6 +9,7 @@ from accounts.domain.errors import UserNotFound
 from accounts.erasure import Pending, finish_erasures, forget_user
 from accounts.queries import email_or_id
 from outbox.management.failing import failing_clearly
+from outbox.pacing import paced
 
 LOOK_EVERY_SECONDS = 0.2
 
@@ -38,23 +38,24 @@ class Command(BaseCommand):
             raise CommandError(f"there is no user {user}") from exc
         forget_user(ForgetUser(user_id=user_id))
         self.stdout.write(f"{user_id}: erased here, and told")
-        if waiting := self._finish(user_id, time.monotonic() + wait):
+        if waiting := self._finish(user_id, wait):
             raise CommandError(
                 f"older events of {user_id} are still there; they wait for "
                 f"{', '.join(waiting.waits_for)}. The worker goes on, or run this again"
             )
         self.stdout.write(f"{user_id}: older events are gone from the outbox and the streams")
 
-    def _finish(self, user_id: UUID, deadline: float) -> Pending | None:
+    def _finish(self, user_id: UUID, within_seconds: float) -> Pending | None:
         told: tuple[str, ...] = ()
-        while waiting := next(finish_erasures(of=user_id), None):
-            if time.monotonic() >= deadline:
-                return waiting
+        waiting: Pending | None = None
+        for _ in paced(every_seconds=LOOK_EVERY_SECONDS, within_seconds=within_seconds):
+            waiting = next(finish_erasures(of=user_id), None)
+            if waiting is None:
+                return None
             if waiting.waits_for != told:
                 told = waiting.waits_for
                 self.stdout.write(f"waiting for {', '.join(told)}")
-            time.sleep(LOOK_EVERY_SECONDS)
-        return None
+        return waiting
 
 
 def _seconds(text: str) -> float:

@@ -21,7 +21,7 @@ from psycopg2.sql import SQL, Identifier
 
 from accounts import queries
 from accounts.domain.commands import RegisterUser, UpdateUser
-from accounts.domain.errors import UserNotFound
+from accounts.domain.errors import EmailTaken, UserNotFound
 from accounts.erasure import finish_erasures
 from accounts.handlers import reannounce, register_user, update_user
 from accounts.models import Erasure, OutboxEvent, User, UserHistory
@@ -115,7 +115,10 @@ def test_nothing_of_a_forgotten_user_is_left_anywhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    logged_before = postgres.log.stat().st_size
     place(user)
+    with pytest.raises(EmailTaken):  # which PostgreSQL logs
+        register_user(RegisterUser(name=NAME, email=EMAIL, password="correct horse battery"))
     with flow.running(*ALL):
         eventually(
             lambda: (
@@ -132,6 +135,9 @@ def test_nothing_of_a_forgotten_user_is_left_anywhere(
     assert "older events are gone" in said
     assert not scanned(found_in(postgres, valkey, ring))
     assert not scanned(caplog.text.lower())
+    logged = postgres.log.read_bytes()[logged_before:]
+    assert b"accounts_one_user_per_email" in logged
+    assert not scanned(logged.decode().lower())
     assert CustomerView.objects.filter(pk=other).exists()
     assert "bob@example.com" in found_in(postgres, valkey, ring)
 
