@@ -32,6 +32,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "event_store": (
         "appends_per_second",
         "replay_events_per_second",
+        "loads_ratio",
         "times_rival_appends",
         "times_rival_replay",
     ),

@@ -30,6 +30,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     for number in range(scale.rounds):
         progress.step(f"replay {number + 1}")
         replays.append(ground.ask("writers", environment, do="replay"))
+    loads = ground.ask("writers", environment, do="load", orders=scale.single_events // 20)
     appends = middle(done["with"]) / scale.store_seconds
     inserts = middle(done["without"]) / scale.store_seconds
     replayed = middle(one["replayed"] for one in replays)
@@ -47,6 +48,9 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "replay_events_per_second": round(replayed),
         "limit_fetch_events_per_second": round(fetched),
         "replay_ratio": ratio(replayed, fetched),
+        "loads_per_second": round(loads["folded"]),
+        "snapshot_loads_per_second": round(loads["snapshot"]),
+        "loads_ratio": ratio(loads["folded"], loads["snapshot"]),
         "rival_appends_per_second": round(beside["appends_per_second"]),
         "rival_replay_events_per_second": round(beside["replay_events_per_second"]),
         "times_rival_appends": ratio(appends, beside["appends_per_second"]),

@@ -146,6 +146,25 @@ def test_every_version_of_every_stored_type_has_a_golden() -> None:
     assert {path.stem for path in STORED.glob("*.json")} == versions
 
 
+# All that an order's events may tell. No word of a person: who forgets one need not touch them.
+TOLD_OF_ORDERS = {
+    "id", "user_id", "status", "lines", "sku", "quantity", "unit_price", "total", "reason",
+    "version", "placed_at", "updated_at", "at",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "golden", [*sorted(HERE.glob("*.json")), *sorted(STORED.glob("*.json"))], ids=name_of
+)
+def test_an_orders_events_hold_nothing_personal(golden: Path) -> None:
+    def names(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return set(value).union(*map(names, value.values()))
+        return set().union(*map(names, value)) if isinstance(value, list) else set()
+
+    assert names(read(golden)["data"]) <= TOLD_OF_ORDERS
+
+
 @pytest.mark.parametrize("golden", sorted(ACCOUNTS.glob("*.json")), ids=name_of)
 def test_what_accounts_publishes_can_be_read(golden: Path) -> None:
     envelope = Envelope.decode(golden.read_text(encoding="utf-8"))
