@@ -18,6 +18,7 @@ from .domain.commands import (
 from .domain.errors import AccountsError
 from .handlers import deactivate_user, register_user, update_user
 from .models import (
+    Erasure,
     OutboxEvent,
     ParkedEvent,
     Position,
@@ -89,6 +90,9 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("deactivate",)
     show_full_result_count = False
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).filter(erased_at=None)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
@@ -148,6 +152,13 @@ class UserHistoryAdmin(outbox.FactAdmin):
     list_select_related = ("user",)
     search_fields = ("user__email", "user__id")
     ordering = ("-id",)
+
+
+@admin.register(Erasure)
+class ErasureAdmin(outbox.FactAdmin):
+    list_display = ("user_id", "row", "purged_at")
+    search_fields = ("=user_id",)
+    ordering = ("-row",)
 
 
 @admin.register(Reservation)

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from outbox.consumer import Handler, ignore
+from outbox.consumer import Handler, Superseding, ignore
 from outbox.envelope import Envelope
 
 from .cached import invalidate_surely
@@ -51,6 +51,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "accounts.user.registered.v1": refresh,
         "accounts.user.updated.v1": refresh,
         "accounts.user.deactivated.v1": refresh,
+        "accounts.user.erased.v1": Superseding(refresh),
         "accounts.credit.reserved.v1": refresh,
         "accounts.credit.refused.v1": ignore,
         "accounts.credit.released.v1": refresh,

@@ -1,5 +1,6 @@
 """One function per command, one transaction each: write the rows, then record the event."""
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, router, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from outbox.recorder import record
@@ -30,6 +32,7 @@ from .domain.events import (
     CreditReserved,
     RefusalReason,
     UserChange,
+    UserErased,
     UserUpdated,
 )
 from .domain.state import UserState
@@ -70,7 +73,7 @@ def update_user(command: UpdateUser) -> UserState:
         secrets["password"] = _encoded(command.password, email=_email_after(command))
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
-            before = _locked(command.user_id)
+            before = _locked(command.user_id, among=User.objects.filter(erased_at=None))
             if before is None:
                 raise UserNotFound(command.user_id)
             event = rules.revise(before, command, now=timezone.now())
@@ -107,8 +110,32 @@ def reannounce(*, after: str, limit: int) -> str:
     with transaction.atomic(using=alias, savepoint=False):
         found = list((rows.filter(pk__gt=after) if after else rows)[:limit])
         for row in found:
-            record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
+            if row.erased_at is None:
+                record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
+            else:
+                _announce_nobody(row.pk)
     return str(found[-1].pk) if found else ""
+
+
+def reannounce_users(ids: Collection[UUID]) -> tuple[int, int]:
+    """Tell the state of these users once more, and that there is none of those that are unknown or
+    forgotten; how many of each."""
+    alias = router.db_for_write(User)
+    with transaction.atomic(using=alias, savepoint=False):
+        known = User.objects.using(alias).filter(pk__in=ids, erased_at=None)
+        rows = list(known.order_by("pk").select_for_update())
+        for row in rows:
+            record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
+        nobody = sorted({*ids} - {row.pk for row in rows})
+        for user_id in nobody:
+            _announce_nobody(user_id)
+    return len(rows), len(nobody)
+
+
+def _announce_nobody(user_id: UUID) -> None:
+    row = User.objects.filter(pk=user_id).first()
+    event = UserErased(user_id=user_id, version=row.version if row else 0, erased_at=timezone.now())
+    record(envelope(event), into=OutboxEvent)
 
 
 def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:
@@ -218,8 +245,13 @@ def _announce(event: UserChange | CreditChange) -> None:
     )
 
 
-def _locked(user_id: UUID) -> UserState | None:
-    row = User.objects.select_for_update().filter(pk=user_id).first()
+def _locked(user_id: UUID, *, among: QuerySet[User] | None = None) -> UserState | None:
+    row = (
+        (User.objects.all() if among is None else among)
+        .select_for_update()
+        .filter(pk=user_id)
+        .first()
+    )
     return None if row is None else row.state()
 
 

@@ -80,6 +80,7 @@ class User(models.Model):
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+    erased_at = models.DateTimeField(null=True, editable=False, help_text="Nobody from then on.")
 
     objects = UserQuerySet.as_manager()
 
@@ -133,6 +134,21 @@ class UserHistory(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} at {self.version}: {self.event}"
+
+
+class Erasure(models.Model):
+    """A user that was forgotten, and whether older events of it are gone from the outbox and the
+    streams: they go once every subscriber has confirmed the row that tells of the erasure."""
+
+    user_id = models.UUIDField(primary_key=True)
+    row = models.BigIntegerField(help_text="The outbox row of the erasure.")
+    purged_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {'purged' if self.purged_at else 'waits'}"
 
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):

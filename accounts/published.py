@@ -12,6 +12,7 @@ from .domain.events import (
     CreditReserved,
     Event,
     UserDeactivated,
+    UserErased,
     UserRegistered,
     UserUpdated,
 )
@@ -21,6 +22,7 @@ TYPES: dict[type[Event], str] = {
     UserRegistered: "accounts.user.registered.v1",
     UserUpdated: "accounts.user.updated.v1",
     UserDeactivated: "accounts.user.deactivated.v1",
+    UserErased: "accounts.user.erased.v1",
     CreditReserved: "accounts.credit.reserved.v1",
     CreditRefused: "accounts.credit.refused.v1",
     CreditReleased: "accounts.credit.released.v1",
@@ -33,6 +35,8 @@ def envelope(event: Event) -> Envelope:
         user_id, version, time = event.user_id, 0, event.refused_at
         if event.user is not None:
             version = event.user.version
+    elif isinstance(event, UserErased):
+        user_id, version, time = event.user_id, event.version, event.erased_at
     else:
         user_id, version, time = (
             event.user.id,
@@ -76,6 +80,8 @@ def instant(value: datetime) -> str:
 def _data(event: Event) -> dict[str, Any]:
     if isinstance(event, UserRegistered | UserUpdated | UserDeactivated):
         return representation(event.user)
+    if isinstance(event, UserErased):
+        return {"id": str(event.user_id), "version": event.version}
     if isinstance(event, CreditRefused):
         return _credit(event, event.user, str(event.user_id), reason=event.reason.value)
     return _credit(event, event.user, str(event.user.id), reason="")

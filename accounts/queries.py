@@ -1,16 +1,37 @@
 """Reads for the API, and what a log-in needs."""
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from django.db import router, transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Lower
 
+from outbox import coverage, tables
+from outbox.checksums import Checksums
+
 from . import cached
 from .domain.errors import UserNotFound
 from .domain.state import UserState
 from .models import User, UserHistory
+
+# What of a user others may keep a copy of, in this order: `orders` compares the same.
+CHECKSUMS: Final = Checksums(
+    model=User,
+    columns=(
+        "id",
+        "name",
+        "email",
+        "credit_limit",
+        "credit_reserved",
+        "is_active",
+        "version",
+        "created_at",
+        "updated_at",
+    ),
+    where="erased_at IS NULL",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +45,8 @@ class Credentials:
 
 
 def users() -> QuerySet[User]:
-    return User.objects.defer("password")
+    """All but those that were forgotten."""
+    return User.objects.filter(erased_at=None).defer("password")
 
 
 def users_with_id(user_id: UUID | None) -> QuerySet[User]:
@@ -48,6 +70,19 @@ def user(user_id: UUID) -> UserState:
     return state
 
 
+def email_or_id(text: str) -> UUID:
+    """Whom an operator means. Raises UserNotFound."""
+    primary = User.objects.using(router.db_for_write(User))
+    try:
+        found: QuerySet[User] = primary.filter(pk=UUID(text))
+    except ValueError:
+        found = with_email(primary, text)
+    user_id = found.values_list("pk", flat=True).first()
+    if user_id is None:
+        raise UserNotFound(UUID(int=0))
+    return user_id
+
+
 def is_active_staff(user_id: UUID) -> bool:
     """As the primary has it: a replica could still know somebody who was let go."""
     staff = User.objects.using(router.db_for_write(User)).filter(is_staff=True, is_active=True)
@@ -57,6 +92,16 @@ def is_active_staff(user_id: UUID) -> bool:
 def with_email(among: QuerySet[User], email: str) -> QuerySet[User]:
     """Whatever the letter case; by the index that keeps addresses unique."""
     return among.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
+
+
+def snapshot() -> str:
+    """What is committed by now; ask after reading what it is about."""
+    return coverage.snapshot_of(tables.of("accounts"))
+
+
+def is_published(snapshot: str, *, by: str) -> bool:
+    """Whether all events that `snapshot` saw are seen by the published snapshot `by`."""
+    return coverage.is_covered(tables.of("accounts"), snapshot, by=by)
 
 
 def history(user_id: UUID) -> QuerySet[UserHistory]:

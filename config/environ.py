@@ -49,6 +49,7 @@ class Environment:
     outbox_partitions: int
     outbox_retention_seconds: float
     peer_urls: Mapping[str, str]
+    peer_key: str  # shared by the services; empty: they ask each other nothing
     jwt_signing_key: str  # PEM, EC P-256; empty where accounts isn't in this process
     jwks: str  # path or URL; empty where the key set follows from the signing key
     secret_key: str
@@ -61,6 +62,7 @@ class Environment:
     throttle_anon: str
     throttle_user: str
     orders_deadline_seconds: int
+    orders_idempotency_seconds: int  # for how long a key gets its first answer again
     log_level: str
     log_format: str
 
@@ -155,6 +157,12 @@ def _rate(text: str) -> str:
     return text
 
 
+def _long(text: str) -> str:
+    if len(text) < 32:
+        raise ValueError("too short to be a secret")
+    return text
+
+
 def _pem(text: str) -> str:
     if "PRIVATE KEY-----" not in text:
         raise ValueError("not a PEM private key")
@@ -236,6 +244,9 @@ def read(source: Mapping[str, str]) -> Environment:
             )
             for name in SERVICES
         },
+        peer_key=get(
+            "PEER_KEY", _long, good="32 random characters or more, the same everywhere", default=""
+        ),
         jwt_signing_key=get(
             "JWT_SIGNING_KEY",
             _pem,
@@ -269,6 +280,12 @@ def read(source: Mapping[str, str]) -> Environment:
         throttle_user=get("THROTTLE_USER", _rate, good="600/min", default="600/min"),
         orders_deadline_seconds=get(
             "ORDERS_DEADLINE_SECONDS", _at_least(1), good="seconds, such as 900", default=900
+        ),
+        orders_idempotency_seconds=get(
+            "ORDERS_IDEMPOTENCY_SECONDS",
+            _at_least(60),
+            good="seconds, such as 604800, longer than any client tries again",
+            default=7 * 24 * 3600,
         ),
         log_level=get(
             "LOG_LEVEL",

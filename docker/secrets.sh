@@ -44,5 +44,6 @@ echo "redis://:$ring@ring-0:6379/0,redis://:$ring@ring-1:6379/0,redis://:$ring@r
 for deployment in all accounts orders; do
   random | keep "$deployment-secret-key"
 done
+random | keep peer-key
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | keep jwt-signing-key
 openssl rand -hex 12 | keep admin-password

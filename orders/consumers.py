@@ -2,15 +2,22 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from outbox.consumer import Batched, Handler, ignore
+from outbox.consumer import Batched, Handler, Superseding, ignore
 from outbox.envelope import Envelope
 from outbox.projection import Projection
 
 from .domain.commands import ConfirmOrder, RejectOrder
 from .domain.metadata import Metadata
 from .handlers import confirm_order, reject_order
-from .inbound import CreditChanged, CreditRefused, CreditReserved, CustomerChanged, OrderChanged
-from .projections import count_sales, show_credit, show_customer, show_orders
+from .inbound import (
+    CreditChanged,
+    CreditRefused,
+    CreditReserved,
+    CustomerChanged,
+    CustomerErased,
+    OrderChanged,
+)
+from .projections import count_sales, hide_customer, show_credit, show_customer, show_orders
 from .replay import orders_as_of, stored_events
 
 
@@ -33,6 +40,10 @@ def project_customer(envelope: Envelope) -> None:
 
 def project_credit(envelope: Envelope) -> None:
     show_credit(CreditChanged.parse(envelope))
+
+
+def project_erasure(envelope: Envelope) -> None:
+    hide_customer(CustomerErased.parse(envelope))
 
 
 def order_view(suffix: str = "") -> dict[str, Handler]:
@@ -74,6 +85,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "accounts.user.registered.v1": ignore,
         "accounts.user.updated.v1": ignore,
         "accounts.user.deactivated.v1": ignore,
+        "accounts.user.erased.v1": Superseding(ignore),
     },
     "order_view": order_view(),
     "sales": sales(),
@@ -81,6 +93,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "accounts.user.registered.v1": project_customer,
         "accounts.user.updated.v1": project_customer,
         "accounts.user.deactivated.v1": project_customer,
+        "accounts.user.erased.v1": Superseding(project_erasure),
         "accounts.credit.reserved.v1": project_credit,
         "accounts.credit.released.v1": project_credit,
         "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version

@@ -6,13 +6,14 @@ Optimistic: an append names the version it was decided on, and fails if the stre
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.core.checks import CheckMessage, Error
 from django.db import connections, router
 
-from .domain.codec import Encoded, decode, encode
+from .domain.codec import BrokenStream, Encoded, decode, encode
 from .domain.errors import ConcurrentAppend
 from .domain.events import Event
 from .domain.metadata import Metadata
@@ -81,21 +82,32 @@ def append(
     raise ConcurrentAppend(stream, expected=expected_version, found=found)
 
 
-def load(stream: UUID, *, up_to_version: int | None = None) -> Iterator[Event]:
-    """The events of `stream` from the first on, read on the primary; none if it is unknown.
+def load(
+    stream: UUID, *, up_to_version: int | None = None, until: datetime | None = None
+) -> Iterator[Event]:
+    """The events of `stream` from the first on, or as far as a version or a time, read on the
+    primary; none if it is unknown.
 
-    Raises UnreadableEvent at an event that this release has no codec for.
+    Raises UnreadableEvent at an event that this release has no codec for, BrokenStream where one
+    is missing.
     """
     for row in stored(stream, up_to_version=up_to_version):
-        yield event_of(row)
+        event = event_of(row)
+        # A history doesn't go back in time (handlers._now), so nothing after it is older.
+        if until is not None and event.at > until:
+            return
+        yield event
 
 
 def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[StoredEvent]:
-    """The rows of `stream` in order of version, read on the primary."""
+    """The rows of `stream` in order of version, read on the primary. Raises BrokenStream."""
     rows = StoredEvent.objects.using(router.db_for_write(StoredEvent)).filter(stream=stream)
     if up_to_version is not None:
         rows = rows.filter(version__lte=up_to_version)
-    yield from rows.order_by("version")
+    for expected, row in enumerate(rows.order_by("version"), start=1):
+        if row.version != expected:
+            raise BrokenStream(stream, expected=expected, found=row.version)
+        yield row
 
 
 def xid_of(stream: UUID) -> int | None:

@@ -20,7 +20,7 @@ from django.utils import timezone
 from outbox.recorder import recall, record
 
 from . import event_store
-from .domain.codec import UnreadableEvent
+from .domain.codec import BrokenStream, UnreadableEvent
 from .domain.commands import (
     CancelOrder,
     Command,
@@ -136,7 +136,7 @@ def expire_due_orders(*, limit: int) -> int:
                 if free.filter(order_id=order_id).first():
                     expire_order(ExpireOrder(order_id=order_id))
                     expired += 1
-        except (OrderError, UnreadableEvent) as failure:
+        except (OrderError, UnreadableEvent, BrokenStream) as failure:
             failures.append(failure)
     if failures:
         raise ExceptionGroup("orders that could not be expired", failures)
@@ -178,6 +178,19 @@ def place_order_once(
     if xid := event_store.xid_of(known.order_id):
         recall("orders", xid)
     return Answer(order_id=known.order_id, status=known.status, body=json.loads(known.body))
+
+
+def drop_old_answers(*, limit: int) -> int:
+    """Drop up to `limit` answers that are older than ORDERS_IDEMPOTENCY_SECONDS, the oldest first;
+    returns how many. Their keys are free again: whoever tries so late places another order.
+    """
+    alias = router.db_for_write(IdempotentRequest)
+    age = timedelta(seconds=settings.ORDERS_IDEMPOTENCY_SECONDS)
+    answers = IdempotentRequest.objects.using(alias)
+    old = answers.filter(created_at__lt=timezone.now() - age).order_by("created_at")
+    with transaction.atomic(using=alias):
+        chosen = list(old.select_for_update(skip_locked=True).values_list("pk", flat=True)[:limit])
+        return answers.filter(pk__in=chosen).delete()[0]
 
 
 def _place_and_keep_answer(

@@ -101,6 +101,17 @@ class CustomerChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerErased:
+    """A customer that accounts has forgotten, or never knew."""
+
+    id: UUID
+
+    @classmethod
+    def parse(cls, envelope: Envelope) -> "CustomerErased":
+        return cls(id=_field(envelope, "id", _uuid))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderChanged:
     """An order, whole. `lines` stay as JSON, each of `sku`, `quantity` and `unit_price`."""
 

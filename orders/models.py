@@ -158,6 +158,7 @@ class IdempotentRequest(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["caller", "key"], name="orders_one_answer")]
+        indexes = [models.Index(fields=["created_at"], name="orders_oldest_answers")]
         default_permissions = ("view",)
 
     def __str__(self) -> str:

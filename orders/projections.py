@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import connections, router
 
 from .domain.order import Status
-from .inbound import CreditChanged, CustomerChanged, OrderChanged
+from .inbound import CreditChanged, CustomerChanged, CustomerErased, OrderChanged
 from .models import CustomerView, OrderView, Sales
 
 # `suffix` chooses the table: '' is the one that is read, another one is being rebuilt beside it.
@@ -201,6 +201,17 @@ def show_customer(customer: CustomerChanged) -> None:
                 customer.updated_at,
             ],
         )
+
+
+def hide_customer(customer: CustomerErased) -> None:
+    """Whatever its version: after this event there is nobody to show."""
+    CustomerView.objects.using(router.db_for_write(CustomerView)).filter(pk=customer.id).delete()
+
+
+def drop_customer(customer_id: UUID, *, version: int) -> None:
+    """Hide a row at this very version until its owner tells it again."""
+    rows = CustomerView.objects.using(router.db_for_write(CustomerView))
+    rows.filter(pk=customer_id, version=version).delete()
 
 
 def show_credit(credit: CreditChanged) -> None:

@@ -1,13 +1,15 @@
 """Reads for the API and the admin. Orders come from the view, their history from the store."""
 
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from . import event_store
-from .domain.errors import OrderNotFound
+from .domain.errors import OrderNotFound, VersionNotFound
 from .domain.order import Order, fold
 from .models import CustomerView, OrderView, Sales, StoredEvent
+from .storyline import Step, steps_of
 
 
 def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
@@ -33,6 +35,21 @@ def order(order_id: UUID) -> OrderView | Order:
 def sales() -> QuerySet[Sales]:
     """What was sold per day and SKU."""
     return Sales.objects.all()
+
+
+def order_as_it_was(
+    order_id: UUID, *, version: int | None = None, at: datetime | None = None
+) -> Order:
+    """The order at a version or a time of its past. Raises VersionNotFound."""
+    found = fold(event_store.load(order_id, up_to_version=version, until=at))
+    if found is None or version not in (None, found.version):
+        raise VersionNotFound(order_id, asked=at or version)
+    return found
+
+
+def story(order_id: UUID) -> list[Step]:
+    """What happened to the order on both sides, as far as orders knows of it."""
+    return [step for row in event_store.stored(order_id) for step in steps_of(row)]
 
 
 def events(order_id: UUID) -> list[StoredEvent]:

@@ -4,9 +4,11 @@ from typing import Any
 
 from celery import shared_task
 
-from .handlers import expire_due_orders
+from .handlers import drop_old_answers, expire_due_orders
 
 EXPIRED_PER_SWEEP = 500  # orders; the rest waits a second
+DROPPED_AT_ONCE = 1000  # answers, in a transaction each
+DROPS_PER_SWEEP = 20
 
 BEAT: dict[str, dict[str, Any]] = {
     "orders-expire": {
@@ -14,7 +16,12 @@ BEAT: dict[str, dict[str, Any]] = {
         "schedule": 1.0,  # seconds
         # A sweep that found no free worker in time is replaced by the next one.
         "options": {"queue": "orders", "expires": 1},
-    }
+    },
+    "orders-drop-old-answers": {
+        "task": "orders.drop_old_answers",
+        "schedule": 60.0,  # seconds
+        "options": {"queue": "orders", "expires": 60},
+    },
 }
 
 
@@ -22,3 +29,15 @@ BEAT: dict[str, dict[str, Any]] = {
 def expire_orders() -> int:
     """Expire the orders whose deadline has passed; returns how many."""
     return expire_due_orders(limit=EXPIRED_PER_SWEEP)
+
+
+@shared_task(name="orders.drop_old_answers")
+def drop_answers() -> int:
+    """Drop answers to idempotent requests that are past their age; returns how many."""
+    dropped = 0
+    for _ in range(DROPS_PER_SWEEP):
+        some = drop_old_answers(limit=DROPPED_AT_ONCE)
+        dropped += some
+        if some < DROPPED_AT_ONCE:
+            break
+    return dropped

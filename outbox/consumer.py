@@ -42,6 +42,21 @@ class Batched:
         self.handle([envelope])
 
 
+@dataclass(frozen=True, slots=True)
+class Superseding:
+    """A handler of a type after which no earlier event of that aggregate means anything, such as
+    its erasure.
+
+    Such an event doesn't wait behind a parked sequence of its key: parked events of the same
+    aggregate are dropped, and it is applied at once. What else is parked under the key stays.
+    """
+
+    handle: Handler
+
+    def __call__(self, envelope: Envelope) -> None:
+        self.handle(envelope)
+
+
 def ignore(envelope: Envelope) -> None:
     """The handler of a type that the consumer knows and has no use for."""
 
@@ -80,6 +95,10 @@ class Consumer:
             else:
                 for envelope in run:
                     handler(envelope)
+
+    def supersedes(self, envelope: Envelope) -> bool:
+        """Whether the event makes the earlier ones of its aggregate void."""
+        return isinstance(self.handlers.get(envelope.type), Superseding)
 
     def _handler_of(self, envelope: Envelope) -> Handler:
         handler = self.handlers.get(envelope.type)

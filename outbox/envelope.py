@@ -45,6 +45,11 @@ class Envelope:
         """The service that publishes this type: the type's first segment."""
         return self.type.partition(".")[0]
 
+    @property
+    def aggregate(self) -> str:
+        """What kind of thing the event is about: the type's first two segments."""
+        return ".".join(self.type.split(".")[:2])
+
     def encode(self) -> str:
         """The event as CloudEvents JSON.
 

@@ -78,6 +78,13 @@ class Parking:
             attempts=attempts,
         )
 
+    def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
+        """Drop the parked events of the aggregate that `envelope` is about, whatever they told;
+        how many others are left under its key. Call it while holding the partition's position."""
+        waiting = self.rows.filter(partition=partition, key=envelope.partitionkey)
+        waiting.filter(type__startswith=f"{envelope.aggregate}.").delete()
+        return waiting.count()
+
     def sequences(self) -> Iterator[Sequence]:
         """The parked sequences, oldest first; entries without a key stand for themselves."""
         groups = self.rows.values("partition", "key").annotate(

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -208,15 +208,25 @@ class Reader:
         self._positions.update(ends)
 
     def _unless_parked(
-        self, deliveries: Sequence[Delivery], parked: Collection[str]
+        self, deliveries: Sequence[Delivery], parked: set[str]
     ) -> Iterator[Envelope]:
         for delivery in deliveries:
-            if delivery.key in parked:
+            if delivery.key in parked and not self._is_freed(delivery, parked):
                 self._parking.park(delivery, None)
             elif delivery.envelope is None:
                 raise delivery.error or AssertionError("neither event nor error")
             else:
                 yield delivery.envelope
+
+    def _is_freed(self, delivery: Delivery, parked: set[str]) -> bool:
+        """Whether the event is applied although its key has a parked sequence, which it then
+        takes along as far as it makes it void."""
+        envelope = delivery.envelope
+        if envelope is None or not self._consumer.supersedes(envelope):
+            return False
+        if not self._parking.drop_superseded(envelope, partition=delivery.partition):
+            parked.discard(delivery.key)
+        return True
 
     def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
         """Each event in a transaction of its own: what fails for good is parked, alone."""

@@ -419,6 +419,26 @@ class Streams:
                 if not found:
                     break
 
+    # -- erasing a subject ---------------------------------------------------------------
+
+    def entries_of(self, label: str, partition: int) -> Iterator[Entry]:
+        """All entries of one stream from its first, also those that the cursor doesn't confirm."""
+        start = "-"
+        while True:
+            with _translated():
+                found: Any = self._client.xrange(_stream(label, partition), start, "+", count=1000)
+            for id_, fields in found:
+                yield Entry(partition, id_.decode(), fields.get(FIELD))
+                start = f"({id_.decode()}"
+            if not found:
+                return
+
+    def delete(self, label: str, partition: int, ids: Sequence[str]) -> int:
+        """Delete single entries; how many were there. The stream keeps its last id, so nothing
+        takes their place."""
+        with _translated():
+            return int(self._client.xdel(_stream(label, partition), *ids)) if ids else 0
+
     # -- for status ----------------------------------------------------------------------
 
     def entries(self, label: str) -> int:

@@ -143,6 +143,19 @@ class MemoryStreams:
             found = self._following(label, start, 1 << 62)
         yield from (entry for entry in found if _confirmed(entry, cursor))
 
+    def entries_of(self, label: str, partition: int) -> Iterator[Entry]:
+        with self._changed:
+            found = list(self._services[label].streams.get(partition, []))
+        yield from (Entry(partition, entry_id, body) for entry_id, body in found)
+
+    def delete(self, label: str, partition: int, ids: Sequence[str]) -> int:
+        with self._changed:
+            stream = self._services[label].streams.get(partition, [])
+            kept = [item for item in stream if item[0] not in ids]
+            gone = len(stream) - len(kept)
+            stream[:] = kept
+        return gone
+
     def confirm(self, label: str, subscriber: str, ticks: Mapping[int, int]) -> None:
         with self._changed:
             self._services[label].confirmed.setdefault(subscriber, {}).update(ticks)

@@ -301,7 +301,7 @@ SABOTAGES: Final = (
         invariant=14,
         promise="later events of a parked key wait behind it",
         file="outbox/reader.py",
-        old="if delivery.key in parked:",
+        old="if delivery.key in parked and not self._is_freed(delivery, parked):",
         new="if False:",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_failing_event_parks_its_key_in_order_and_others_flow",
@@ -472,6 +472,24 @@ SABOTAGES: Final = (
         new="if False:",
         test=f"{OUTBOX}/test_reader.py"
         "::test_what_a_failover_took_is_read_again_before_what_follows",
+    ),
+    Sabotage(
+        invariant=27,
+        promise="an event that makes earlier ones void doesn't wait behind them, and drops them",
+        file="outbox/reader.py",
+        old="if envelope is None or not self._consumer.supersedes(envelope):",
+        new="if True:",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_superseding_event_takes_along_what_is_parked_of_its_aggregate_alone",
+    ),
+    Sabotage(
+        invariant=28,
+        promise="nothing of a subject is taken out that a subscriber lacks",
+        file="outbox/erasure.py",
+        old="if upto is None or upto < tick",
+        new="if False",
+        test="tests/integration/together/test_forgetting.py"
+        "::test_older_events_stay_until_every_subscriber_is_past_them",
     ),
 )
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import login, views
+from . import internal, login, views
 
 urlpatterns = [
     path("api/users/", views.UserList.as_view(), name="user-list"),
@@ -10,6 +10,10 @@ urlpatterns = [
         views.UserHistory.as_view(),
         name="user-history",
     ),
+    path("internal/users/page/", internal.Page.as_view(), name="internal-page"),
+    path("internal/users/stamps/", internal.Stamps.as_view(), name="internal-stamps"),
+    path("internal/users/published/", internal.Published.as_view(), name="internal-published"),
+    path("internal/users/reannounce/", internal.Reannounce.as_view(), name="internal-reannounce"),
     path("api/token/", login.Login.as_view(), name="token"),
     path("api/token/refresh/", login.Refresh.as_view(), name="token-refresh"),
     path(".well-known/jwks.json", login.key_set, name="jwks"),

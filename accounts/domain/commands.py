@@ -50,6 +50,13 @@ class DeactivateUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetUser:
+    """Erase what is personal, here and wherever accounts' events went. It can't be undone."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveCredit:
     order_id: UUID
     user_id: UUID

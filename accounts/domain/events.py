@@ -36,6 +36,16 @@ class UserDeactivated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserErased:
+    """Nobody knows any more who the user was; or there never was one, and whoever has a copy has
+    to drop it. `version` is the user's last, 0 for one that accounts doesn't know."""
+
+    user_id: UUID
+    version: int
+    erased_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreditReserved:
     user: UserState
     order_id: UUID
@@ -63,4 +73,4 @@ class CreditRefused:
 
 UserChange = UserRegistered | UserUpdated | UserDeactivated
 CreditChange = CreditReserved | CreditReleased
-Event = UserChange | CreditChange | CreditRefused
+Event = UserChange | UserErased | CreditChange | CreditRefused

@@ -36,6 +36,11 @@ class Credentials:
     def role_password(self, service: str) -> str:
         return kept_secret(self.folder / f"role-{service}")
 
+    @property
+    def peer_key(self) -> str:
+        """What the services sign their questions to each other with."""
+        return kept_secret(self.folder / "peer-key", length_bytes=32)
+
     def secret_key(self, service: str) -> str:
         """Django's SECRET_KEY of one deployment."""
         return kept_secret(self.folder / f"secret-key-{service}", length_bytes=32)

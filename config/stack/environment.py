@@ -83,6 +83,7 @@ class Stack:
             "STREAMS_URL": self.addresses.streams_url,
             "BROKER_URL": self.broker_url,
             "CACHE_URLS": ",".join(self.addresses.ring_urls),
+            "PEER_KEY": self.credentials.peer_key,
             "SECRET_KEY": self.credentials.secret_key(deployment.service),
             "DEBUG": "off",
             "HTTPS": "off",

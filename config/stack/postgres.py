@@ -111,6 +111,9 @@ class Postgres(Server):
             "wal_retrieve_retry_interval": "500ms",
             "hot_standby": "on",
             "log_checkpoints": "off",
+            # Neither values of rows nor statements: a refused registration would name somebody.
+            "log_error_verbosity": "terse",
+            "log_min_error_statement": "panic",
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_line_prefix": "%m [%p] %q%u@%d ",

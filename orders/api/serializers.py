@@ -73,6 +73,29 @@ class CancelOrderSerializer(serializers.Serializer[Any]):
     """Nothing needs to be said."""
 
 
+class PastSerializer(serializers.Serializer[Any]):
+    """Which past is asked for: a version or a time, not both."""
+
+    version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+    at = serializers.DateTimeField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if len(attrs) > 1:
+            raise serializers.ValidationError("Ask for a version or a time, not both.")
+        return attrs
+
+
+class StepSerializer(serializers.Serializer[Any]):
+    """One step of an order's story."""
+
+    at = serializers.DateTimeField(format=TIME_FORMAT)
+    service = serializers.CharField(help_text="Who did it: orders or accounts.")
+    what = serializers.CharField()
+    id = serializers.CharField(
+        help_text="The event: its version in orders, its id where it is another's."
+    )
+
+
 class StoredEventSerializer(serializers.Serializer[Any]):
     """One event of an order's stream, as it is stored."""
 

@@ -28,8 +28,10 @@ from .filters import OrderFilter, SalesFilter
 from .serializers import (
     CancelOrderSerializer,
     OrderSerializer,
+    PastSerializer,
     PlaceOrderSerializer,
     SalesSerializer,
+    StepSerializer,
     StoredEventSerializer,
 )
 
@@ -115,10 +117,15 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         location = reverse("order-detail", args=[answer.order_id])
         return Response(answer.body, status=answer.status, headers={"Location": location})
 
-    @extend_schema(parameters=[ORDER_ID], responses=OrderSerializer)
+    @extend_schema(parameters=[ORDER_ID, PastSerializer], responses=OrderSerializer)
     def retrieve(self, request: Request, order_id: UUID) -> Response:
-        """One order."""
-        return Response(OrderSerializer(self._order(order_id)).data)
+        """One order, as it is; with `version` or `at`, as it was then."""
+        order = self._order(order_id)
+        past = PastSerializer(data=request.query_params)
+        past.is_valid(raise_exception=True)
+        if past.validated_data:
+            order = queries.order_as_it_was(order_id, **past.validated_data)
+        return Response(OrderSerializer(order).data)
 
     @extend_schema(parameters=[ORDER_ID], request=CancelOrderSerializer, responses=OrderSerializer)
     @action(detail=True, methods=["post"])
@@ -134,6 +141,13 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         """All that happened to an order, from the first event on."""
         self._order(order_id)
         return Response(StoredEventSerializer(queries.events(order_id), many=True).data)
+
+    @extend_schema(parameters=[ORDER_ID], responses=StepSerializer(many=True), filters=False)
+    @action(detail=True, pagination_class=None)
+    def story(self, request: Request, order_id: UUID) -> Response:
+        """What happened to an order, on both sides, in sentences."""
+        self._order(order_id)
+        return Response(StepSerializer(queries.story(order_id), many=True).data)
 
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)

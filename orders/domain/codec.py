@@ -33,6 +33,19 @@ class UnreadableEvent(Exception):
         self.schema_version = schema_version
 
 
+class BrokenStream(Exception):
+    """A stream whose versions don't count from 1 without a gap: somebody deleted an event."""
+
+    def __init__(self, order_id: UUID, *, expected: int, found: int) -> None:
+        super().__init__(
+            f"the history of order {order_id} is broken: version {expected} is missing, "
+            f"{found} follows"
+        )
+        self.order_id = order_id
+        self.expected = expected
+        self.found = found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
     """An event as the store keeps it. Its order's id is the stream's, and not repeated."""

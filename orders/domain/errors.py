@@ -31,6 +31,14 @@ class OrderNotFound(OrderError):
         self.order_id = order_id
 
 
+class VersionNotFound(OrderError):
+    """The order had no such version, or didn't exist at that time."""
+
+    def __init__(self, order_id: UUID, *, asked: object) -> None:
+        super().__init__(f"Order {order_id} had no version {asked}.")
+        self.order_id = order_id
+
+
 class OrderExists(OrderError):
     """An order was placed under this id before."""
 

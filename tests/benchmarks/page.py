@@ -116,6 +116,20 @@ def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
         f"{found['limit_fetch_events_per_second']:,}",
         f"{found['replay_ratio']:.2f}",
     )
+    yield _line(
+        "load of the longest order (limit: of a snapshot)",
+        f"{found['loads_per_second']:,}",
+        f"{found['snapshot_loads_per_second']:,}",
+        f"{found['loads_ratio']:.2f}",
+    )
+    for what in ("appends", "replay"):
+        field = "appends_per_second" if what == "appends" else "replay_events_per_second"
+        yield _line(
+            f"{what}, beside the eventsourcing library",
+            f"{found[field]:,}",
+            f"{found[f'rival_{field}']:,}",
+            f"{found[f'times_rival_{what}']:.2f}",
+        )
 
 
 def _ring(found: Mapping[str, Any]) -> Iterator[str]:

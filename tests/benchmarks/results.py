@@ -39,7 +39,13 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "empty_reads",
         "rows_that_differ",
     ),
-    "event_store": ("appends_per_second", "replay_events_per_second"),
+    "event_store": (
+        "appends_per_second",
+        "replay_events_per_second",
+        "loads_ratio",
+        "times_rival_appends",
+        "times_rival_replay",
+    ),
 }
 
 

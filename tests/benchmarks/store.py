@@ -1,7 +1,9 @@
-"""The event store of orders: appends by several writers, and a replay of all it holds."""
+"""The event store of orders: appends by several writers, and a replay of all it holds; the same of
+the `eventsourcing` library beside it."""
 
 from typing import Any
 
+from tests.benchmarks import rival
 from tests.benchmarks.figures import middle, ratio
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.overhead import empty_orders
@@ -11,7 +13,7 @@ from tests.benchmarks.scale import Scale
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     """Appends a second against plain INSERTs of the same rows; replay against a mere fetch."""
-    progress.begin("event_store", steps=1 + scale.rounds)
+    progress.begin("event_store", steps=2 + scale.rounds)
     environment = ground.need_application()["orders"]
     empty_orders(ground)
     ground.calm()
@@ -28,11 +30,15 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     for number in range(scale.rounds):
         progress.step(f"replay {number + 1}")
         replays.append(ground.ask("writers", environment, do="replay"))
+    loads = ground.ask("writers", environment, do="load", orders=scale.single_events // 20)
     appends = middle(done["with"]) / scale.store_seconds
     inserts = middle(done["without"]) / scale.store_seconds
     replayed = middle(one["replayed"] for one in replays)
     fetched = middle(one["fetched"] for one in replays)
     empty_orders(ground)
+    ground.calm()
+    progress.step("the eventsourcing library")
+    beside = rival.measure(ground, scale)
     return {
         "writers": scale.store_writers,
         "appends_per_second": round(appends),
@@ -42,4 +48,11 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "replay_events_per_second": round(replayed),
         "limit_fetch_events_per_second": round(fetched),
         "replay_ratio": ratio(replayed, fetched),
+        "loads_per_second": round(loads["folded"]),
+        "snapshot_loads_per_second": round(loads["snapshot"]),
+        "loads_ratio": ratio(loads["folded"], loads["snapshot"]),
+        "rival_appends_per_second": round(beside["appends_per_second"]),
+        "rival_replay_events_per_second": round(beside["replay_events_per_second"]),
+        "times_rival_appends": ratio(appends, beside["appends_per_second"]),
+        "times_rival_replay": ratio(replayed, beside["replay_events_per_second"]),
     }

@@ -20,6 +20,8 @@ def main(question: dict[str, Any]) -> Any:
     django.setup()
     if question["do"] == "replay":
         return replay()
+    if question["do"] == "load":
+        return load(question["orders"])
     work = {"place_order": place_order, "one_insert": one_insert, "append": append}
     return by_clients(
         work[question["do"]],
@@ -185,6 +187,41 @@ def replay() -> dict[str, float]:
         "replayed": replayed,
         "fetched": fetched / (time.perf_counter() - began),
     }
+
+
+def load(number: int) -> dict[str, float]:
+    """Orders read a second: folded from the longest history that there can be, and as a snapshot
+    would be read, one row by its key and a look for later events."""
+    from django.utils import timezone
+    from uuid_utils.compat import uuid7
+
+    from orders import event_store
+    from orders.domain.events import OrderCancelled, OrderConfirmed, OrderPlaced
+    from orders.domain.lines import Line
+    from orders.domain.metadata import Metadata
+    from orders.domain.order import fold
+    from orders.models import OrderDeadline, StoredEvent
+
+    streams = [uuid7() for _ in range(number)]
+    line = Line(sku="apple", quantity=3, unit_price=Decimal("0.50"))
+    for stream in streams:
+        now = timezone.now()
+        history = (
+            OrderPlaced(order_id=stream, user_id=stream, lines=(line,), at=now),
+            OrderConfirmed(order_id=stream, at=now),
+            OrderCancelled(order_id=stream, at=now),
+        )
+        event_store.append(stream, expected_version=0, events=history, metadata=Metadata())
+        OrderDeadline.objects.create(order_id=stream, due_at=now)
+    began = time.perf_counter()
+    for stream in streams:
+        fold(event_store.load(stream))
+    folded = number / (time.perf_counter() - began)
+    began = time.perf_counter()
+    for stream in streams:
+        OrderDeadline.objects.get(pk=stream)
+        list(StoredEvent.objects.filter(stream=stream, version__gt=3))
+    return {"folded": folded, "snapshot": number / (time.perf_counter() - began)}
 
 
 if __name__ == "__main__":

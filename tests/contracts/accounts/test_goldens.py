@@ -45,6 +45,7 @@ EVENTS: list[events.Event] = [
     events.UserRegistered(user=ADA),
     events.UserUpdated(user=replace(LATER, name="Ada King"), changed=("name",)),
     events.UserDeactivated(user=replace(LATER, is_active=False), changed=("is_active",)),
+    events.UserErased(user_id=ADA.id, version=3, erased_at=LATER.updated_at),
     events.CreditReserved(user=HOLDING, **CREDIT),
     events.CreditReleased(user=replace(LATER, version=3), **CREDIT),
     events.CreditRefused(

@@ -14,7 +14,8 @@ from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
 from orders import handlers
-from orders.domain.commands import ConfirmOrder, RejectOrder
+from orders.domain import codec
+from orders.domain.commands import CancelOrder, ConfirmOrder, RejectOrder
 from orders.domain.metadata import Metadata
 from orders.models import OrderView, OutboxEvent, StoredEvent
 from orders.published import represent
@@ -322,6 +323,55 @@ def test_events_tell_the_whole_history(place: Place, ada_api: APIClient) -> None
     assert "grace" not in str(confirmed)  # who of the staff did it is not the customer's business
     assert placed["recorded_at"].endswith("Z")
     assert (confirmed["version"], confirmed["type"]) == (2, "OrderConfirmed")
+
+
+def test_an_order_is_shown_as_it_was_at_a_version_or_a_time(
+    place: Place, ada_api: APIClient
+) -> None:
+    order = place()
+    confirmed = handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    url = f"/api/orders/{order.id}/"
+    times = [order.placed_at, confirmed.updated_at]
+    asked = [{"version": 1}, {"version": 2}, *({"at": time.isoformat()} for time in times)]
+    shown = [ada_api.get(url, past).json()["status"] for past in asked]
+    assert shown == ["PENDING", "CONFIRMED"] * 2
+    before = (order.placed_at - timedelta(seconds=1)).isoformat()
+    for past in ({"version": 3}, {"at": before}):
+        problem(ada_api.get(url, past), 404, "version-not-found")
+    for nonsense in (
+        {"version": 0}, {"version": "x"}, {"version": 2**31}, {"at": "then"},
+        {"at": "0001-01-01T00:00:00+23:59"}, {"version": 1, "at": before},
+    ):  # fmt: skip
+        problem(ada_api.get(url, nonsense), 400, "validation")
+
+
+def test_the_story_tells_what_both_sides_did(
+    place: Place, ada_api: APIClient, bob_api: APIClient
+) -> None:
+    order, decided = place(), uuid7()
+    confirmed = handlers.confirm_order(
+        ConfirmOrder(order_id=order.id), metadata=Metadata(causation=str(decided))
+    )
+    handlers.cancel_order(CancelOrder(order_id=order.id), metadata=Metadata(actor="staff grace"))
+    steps = ada_api.get(f"/api/orders/{order.id}/story/").json()
+    assert [(step["service"], step["what"]) for step in steps] == [
+        ("orders", "placed: 2 line(s), 40.00 in all"),
+        ("accounts", "accounts reserved the credit"),
+        ("orders", "confirmed"),
+        ("orders", "cancelled by staff"),
+    ]
+    assert steps[1]["id"] == str(decided)
+    assert steps[1]["at"][:19] == f"{confirmed.updated_at:%Y-%m-%dT%H:%M:%S}"
+    problem(bob_api.get(f"/api/orders/{order.id}/story/"), 404, "order-not-found")
+
+
+def test_a_history_that_cannot_be_read_says_which_version_of_what(
+    place: Place, ada_api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = place()
+    monkeypatch.delitem(codec.CODECS, "OrderPlaced")
+    told = problem(ada_api.get(f"/api/orders/{order.id}/story/"), 500, "unreadable-history")
+    assert told["detail"] == "no codec reads version 1 of OrderPlaced"
 
 
 class TestList:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections, router, transaction
 from uuid_utils.compat import uuid7
 
 from orders import event_store
+from orders.domain.codec import BrokenStream
 from orders.domain.errors import ConcurrentAppend
 from orders.domain.events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced
 from orders.domain.metadata import Metadata
@@ -53,6 +54,25 @@ def test_what_was_appended_is_loaded_in_order(stream: UUID) -> None:
     assert list(event_store.load(stream, up_to_version=2)) == history
     assert len(list(event_store.load(stream))) == 3
     assert versions(stream) == [1, 2, 3]
+
+
+def test_a_past_time_is_read_as_a_past_version_is(stream: UUID) -> None:
+    later = NOON + timedelta(hours=1)
+    append(stream, 0, placed(stream), OrderConfirmed(order_id=stream, at=later))
+    for at, number in ((NOON - timedelta(seconds=1), 0), (NOON, 1), (later, 2)):
+        assert len(list(event_store.load(stream, until=at))) == number
+
+
+def test_a_stream_with_a_hole_is_an_error_that_names_it(stream: UUID) -> None:
+    append(stream, 0, placed(stream), OrderConfirmed(order_id=stream, at=NOON))
+    append(stream, 2, OrderCancelled(order_id=stream, at=NOON))
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("GRANT DELETE ON orders_storedevent TO CURRENT_USER")
+        cursor.execute("DELETE FROM orders_storedevent WHERE version = 2")
+        cursor.execute("REVOKE DELETE ON orders_storedevent FROM CURRENT_USER")
+    with pytest.raises(BrokenStream, match="version 2 is missing, 3 follows"):
+        list(event_store.load(stream))
+    assert list(event_store.load(stream, up_to_version=1)) == [placed(stream)]
 
 
 def test_an_unknown_stream_has_no_events(stream: UUID) -> None:

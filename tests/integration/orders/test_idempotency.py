@@ -1,13 +1,15 @@
 """Placing once: the same request again, its twin at the same moment, and a key for two."""
 
 import threading
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from orders import handlers
+from orders import handlers, tasks
 from orders.domain.commands import CancelOrder, PlaceOrder
 from orders.domain.errors import IdempotencyInFlight, IdempotencyKeyReused, InvalidLines
 from orders.domain.lines import Line
@@ -114,3 +116,34 @@ def test_twins_at_the_same_moment_place_one_order(threads: Threads) -> None:
         assert all(answer == answers[0] for answer in answers)
         assert all(isinstance(other, IdempotencyInFlight) for other in others)
     assert IdempotentRequest.objects.count() == StoredEvent.objects.count() == 5
+
+
+def test_an_answer_past_its_age_goes_and_its_key_is_free_again(settings: Any) -> None:
+    first = once()
+    assert tasks.drop_answers() == 0
+    IdempotentRequest.objects.update(
+        created_at=Now() - timedelta(seconds=settings.ORDERS_IDEMPOTENCY_SECONDS + 1)
+    )
+    assert tasks.drop_answers() == 1
+    assert once().order_id != first.order_id
+
+
+def test_old_answers_go_in_bounded_batches_the_oldest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(5):
+        once(key=str(number))
+    for age, row in enumerate(IdempotentRequest.objects.order_by("-id"), start=100):
+        IdempotentRequest.objects.filter(pk=row.pk).update(created_at=Now() - timedelta(days=age))
+    assert handlers.drop_old_answers(limit=2) == 2
+    left = IdempotentRequest.objects.order_by("id").values_list("key", flat=True)
+    assert list(left) == ["2", "3", "4"]
+    monkeypatch.setattr(tasks, "DROPPED_AT_ONCE", 1)
+    monkeypatch.setattr(tasks, "DROPS_PER_SWEEP", 2)
+    assert tasks.drop_answers() == 2
+
+
+def test_the_sweep_of_old_answers_is_on_the_timetable() -> None:
+    entry = tasks.BEAT["orders-drop-old-answers"]
+    assert entry["task"] == tasks.drop_answers.name
+    assert entry["options"] == {"queue": "orders", "expires": 60}

@@ -91,7 +91,10 @@ def test_a_malformed_decision_is_an_error_and_so_parked(place: Place) -> None:
 
 def test_every_consumer_lists_every_public_type_of_its_producers() -> None:
     accounts = {
-        *(f"accounts.user.{fact}.v1" for fact in ("registered", "updated", "deactivated")),
+        *(
+            f"accounts.user.{fact}.v1"
+            for fact in ("registered", "updated", "deactivated", "erased")
+        ),
         *(f"accounts.credit.{fact}.v1" for fact in ("reserved", "refused", "released")),
     }
     orders = {

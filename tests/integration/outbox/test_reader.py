@@ -10,7 +10,7 @@ import pytest
 import redis
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
-from outbox.consumer import Consumer
+from outbox.consumer import Consumer, Superseding
 from outbox.errors import Fenced
 from outbox.inbox import Inbox
 from outbox.parking import Parking
@@ -165,6 +165,35 @@ def test_a_failing_event_parks_its_key_in_order_and_others_flow(shop, relay, rec
     reader.step()
     assert probe.applied == [("b", 1), ("b", 2)]
     assert parked(shop) == [("a", 1, True), ("a", 2, False), ("a", 3, False)]
+
+
+def test_a_superseding_event_takes_along_what_is_parked_of_its_aggregate_alone(
+    shop, relay, record, probe, reader_of, monkeypatch
+):
+    probe.fail = lambda envelope: ValueError("no") if envelope.sequence == 1 else None
+    types = {name: f"{shop.label}.thing.{name}.v1" for name in ("changed", "erased")}
+    types["other"] = f"{shop.label}.other.changed.v1"
+    handlers = {types["changed"]: probe, types["other"]: probe}
+    consumer = Consumer(
+        label=shop.label, name="probe", handlers={**handlers, types["erased"]: Superseding(probe)}
+    )
+    monkeypatch.setattr("tests.integration.outbox.conftest.consumer_of", lambda *_: consumer)
+    reader = reader_of(probe)
+    monkeypatch.setattr(reader, "_pause", lambda _: None)
+    for key in ("a", "b"):
+        record(key, 1)
+        record(key, 2)
+    record("b", 3, type=types["other"])
+    relay.drain()
+    reader.step()
+    for key in ("a", "b"):
+        record(key, 4, type=types["erased"])
+        record(key, 5)
+    relay.drain()
+    reader.step()
+    # a is free again; what b has of another aggregate waits, and what follows waits behind it.
+    assert sorted(probe.applied) == [("a", 4), ("a", 5), ("b", 4)]
+    assert parked(shop) == [("b", 1, False), ("b", 2, False)]
 
 
 def test_a_parked_event_keeps_its_error_its_traceback_and_its_envelope(

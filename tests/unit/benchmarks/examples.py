@@ -119,5 +119,12 @@ def results() -> dict[str, Any]:
             "replay_events_per_second": 30_000,
             "limit_fetch_events_per_second": 200_000,
             "replay_ratio": 0.15,
+            "loads_per_second": 2_000,
+            "snapshot_loads_per_second": 1_000,
+            "loads_ratio": 2.0,
+            "rival_appends_per_second": 200,
+            "rival_replay_events_per_second": 15_000,
+            "times_rival_appends": 4.5,
+            "times_rival_replay": 2.0,
         },
     }

@@ -104,6 +104,16 @@ def test_lines_beyond_the_limits_are_not_placed() -> None:
         decide(None, PlaceOrder(order_id=ORDER_ID, user_id=USER_ID, lines=()), at=NOON)
 
 
+def test_no_history_is_longer_than_three_events() -> None:
+    """So no snapshot is ever worth its read: docs/adr/0013."""
+
+    def longest(status: Status | None) -> int:
+        events = [made for made in TRANSITIONS[status].values() if isinstance(made, type)]
+        return max((1 + longest(LEADS_TO[event]) for event in events), default=0)
+
+    assert longest(None) == 3
+
+
 def test_history_starts_with_the_placing() -> None:
     with pytest.raises(OrderNotFound):
         evolve(None, OrderRejected(order_id=ORDER_ID, reason="", at=NOON))

@@ -1,0 +1,30 @@
+"""Periodic work."""
+
+import logging
+from typing import Any
+
+from celery import shared_task
+
+from outbox.errors import OutboxError
+
+from .erasure import finish_erasures
+
+log = logging.getLogger(__name__)
+
+BEAT: dict[str, dict[str, Any]] = {
+    "accounts-finish-erasures": {
+        "task": "accounts.finish_erasures",
+        "schedule": 10.0,  # seconds; consumers confirm every five
+        "options": {"queue": "accounts", "expires": 10},
+    }
+}
+
+
+@shared_task(name="accounts.finish_erasures")
+def finish_erasures_that_wait() -> int:
+    """Purge the older events of forgotten users; returns how many users still wait."""
+    try:
+        return sum(1 for _ in finish_erasures())
+    except OutboxError as exc:
+        log.warning("erasures wait: %s", exc)
+        return -1

@@ -1,0 +1,69 @@
+from argparse import ArgumentParser
+from contextlib import closing
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError
+
+from orders import reconcile
+from orders.peer import Peer, PeerError
+from orders.reconcile import Difference, ReconcileError
+from outbox.management.failing import failing_clearly
+
+REPAIRED: Final = 3  # exit status: differences were found and mended
+DIFFERENT: Final = 4  # differences are left
+LISTED: Final = 100
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare customer_view with its owner while both go on, name the rows that differ, and "
+        "have them mended. Exit status: 0 nothing differed, 3 all that differed is mended, 4 "
+        "something still differs (always with --dry-run), 1 it could not be found out."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="find, and mend nothing")
+
+    @failing_clearly
+    def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
+        try:
+            with closing(Peer(reconcile.OWNER)) as peer:
+                self._reconcile(peer, dry_run=dry_run)
+        except (PeerError, ReconcileError) as exc:
+            raise CommandError(str(exc)) from exc
+
+    def _reconcile(self, peer: Peer, *, dry_run: bool) -> None:
+        found = self._compare(peer)
+        if not found:
+            return
+        if dry_run:
+            raise CommandError(f"{len(found)} differ; nothing was mended", returncode=DIFFERENT)
+        left = reconcile.repair(peer, found)
+        for difference in left[:LISTED]:
+            self.stdout.write(f"{difference.id}  still {difference.kind}")
+        if left:
+            raise CommandError(
+                f"{len(left)} of {len(found)} still differ; look at manage.py parked",
+                returncode=DIFFERENT,
+            )
+        raise CommandError(f"{len(found)} differed, and all are mended", returncode=REPAIRED)
+
+    def _compare(self, peer: Peer) -> list[Difference]:
+        found: list[Difference] = []
+        rows, about = 0, reconcile.rows_here()
+        for page in reconcile.compare(peer):
+            rows += page.rows
+            found += page.differences
+            if self.stdout.isatty():
+                self.stdout.write(f"\r{rows} of about {max(about, rows)} compared", ending="")
+        if self.stdout.isatty():
+            self.stdout.write("")
+        for difference in found[:LISTED]:
+            self.stdout.write(
+                f"{difference.id}  {difference.kind}: version {difference.here} here, "
+                f"{difference.owner} at {peer.name}"
+            )
+        if len(found) > LISTED:
+            self.stdout.write(f"and {len(found) - LISTED} more")
+        self.stdout.write(f"{rows} users compared, {len(found)} differ")
+        return found

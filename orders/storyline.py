@@ -1,0 +1,75 @@
+"""An order's life in sentences, from the events that orders holds.
+
+What accounts decided is no event of orders, but each event that it led to names it: its id is a
+UUIDv7, so it tells its time too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from .domain.codec import Encoded, decode
+from .domain.events import (
+    Event,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderExpired,
+    OrderPlaced,
+    OrderRejected,
+)
+from .domain.lines import total_of
+from .domain.notation import write_amount
+from .models import StoredEvent
+
+DECISIONS: dict[type[Event], str] = {
+    OrderConfirmed: "accounts reserved the credit",
+    OrderRejected: "accounts refused the credit",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One sentence. `id` is the public event of accounts, or the stored event's version."""
+
+    at: datetime
+    service: str
+    what: str
+    id: str
+
+
+def steps_of(row: StoredEvent) -> Iterator[Step]:
+    """What led to a stored event, if somebody else did, and the event."""
+    encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
+    event = decode(encoded, order_id=row.stream)
+    cause = row.metadata.get("causation")
+    if cause and type(event) in DECISIONS:
+        at, what = _time_of(cause) or event.at, DECISIONS[type(event)]
+        yield Step(at=at, service="accounts", what=what, id=cause)
+    what = _told(event, by_staff=str(row.metadata.get("actor")).startswith("staff "))
+    yield Step(at=event.at, service="orders", what=what, id=str(row.version))
+
+
+def _told(event: Event, *, by_staff: bool) -> str:
+    by = " by staff" if by_staff else ""  # who of them is not the customer's business
+    match event:
+        case OrderPlaced():
+            total = write_amount(total_of(event.lines))
+            return f"placed{by}: {len(event.lines)} line(s), {total} in all"
+        case OrderConfirmed():
+            return "confirmed"
+        case OrderRejected():
+            return f"rejected: {event.reason}"
+        case OrderCancelled():
+            return f"cancelled{by}"
+        case OrderExpired():
+            return "expired: nobody had decided by its deadline"
+
+
+def _time_of(text: str) -> datetime | None:
+    """When a UUIDv7 was made, to the millisecond (RFC 9562); None for anything else."""
+    try:
+        id_ = UUID(text)
+    except ValueError:
+        return None
+    return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC) if id_.version == 7 else None

@@ -1,0 +1,46 @@
+"""The copy of the customers is proved and mended, and a customer forgotten, in both shapes."""
+
+import pytest
+
+from tests.stacks import Failed, RunningStack
+from tests.waiting import eventually
+
+from .people import Customer
+
+
+@pytest.fixture
+def known(stack: RunningStack, ada: Customer) -> Customer:
+    """A customer that orders knows."""
+    eventually(
+        lambda: shown(stack, ada),
+        within_seconds=30,
+        what="the view shows the customer",
+    )
+    return ada
+
+
+def shown(stack: RunningStack, customer: Customer) -> list[tuple[str]]:
+    with stack.database("orders") as ask:
+        return ask("SELECT name FROM orders_customerview WHERE id = %s", customer.id)
+
+
+def test_a_row_that_was_changed_by_hand_is_named_and_mended(
+    stack: RunningStack, known: Customer
+) -> None:
+    service = stack.deployment("orders")
+    with stack.database("orders") as ask:
+        ask("UPDATE orders_customerview SET name = 'Mallory' WHERE id = %s", known.id)
+    said = stack.manage("reconcile", "--dry-run", service=service, fails=True)
+    assert f"{known.id}  changed" in said
+    said = stack.manage("reconcile", service=service, fails=True)
+    assert "1 differed, and all are mended" in said
+    assert shown(stack, known) == [("Ada",)]
+    assert "0 differ" in stack.manage("reconcile", service=service)
+
+
+def test_a_forgotten_customer_is_gone_on_both_sides(stack: RunningStack, known: Customer) -> None:
+    said = stack.manage("forget", known.email, service=stack.deployment("accounts"))
+    assert "older events are gone" in said
+    assert not shown(stack, known)
+    with pytest.raises(Failed, match="there is no user"):
+        stack.manage("forget", known.email, service=stack.deployment("accounts"))

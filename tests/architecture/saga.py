@@ -1,0 +1,45 @@
+"""Draws the diagram of docs/saga.md from the table that the code runs.
+
+`python -m tests.architecture.saga` writes it anew.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from orders.domain.order import LEADS_TO, TRANSITIONS, Status
+from tests.surroundings import CHECKOUT
+
+PAGE: Final = Path(CHECKOUT, "docs", "saga.md")
+BEGIN, END = "```mermaid\n", "```\n"
+
+
+def diagram() -> str:
+    """The states of an order in Mermaid's notation: an arrow for each command that makes an event.
+    What is ignored or refused leaves the state as it is, and has none."""
+    lines = ["stateDiagram-v2"]
+    for status, row in TRANSITIONS.items():
+        for command, outcome in row.items():
+            if isinstance(outcome, type):
+                source = status.value if status else "[*]"
+                lines.append(f"    {source} --> {LEADS_TO[outcome].value}: {command.__name__}")
+    ends = [status for status in Status if _is_end(status)]
+    lines += [f"    {status.value} --> [*]" for status in ends]
+    return "\n".join(lines) + "\n"
+
+
+def _is_end(status: Status) -> bool:
+    return not any(isinstance(outcome, type) for outcome in TRANSITIONS[status].values())
+
+
+def drawn(page: str) -> str:
+    """The diagram that stands in the page."""
+    return page.partition(BEGIN)[2].partition(END)[0]
+
+
+def main() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(page.replace(drawn(page), diagram()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""The diagram of the saga is the table that the code runs."""
+
+import pytest
+
+from .saga import PAGE, diagram, drawn
+
+pytestmark = pytest.mark.shape("orders")
+
+
+def test_the_diagram_in_the_docs_is_drawn_from_the_table() -> None:
+    """If not: `.venv/bin/python -m tests.architecture.saga` draws it anew."""
+    assert drawn(PAGE.read_text(encoding="utf-8")) == diagram()

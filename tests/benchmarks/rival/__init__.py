@@ -1,0 +1,90 @@
+"""The `eventsourcing` library with its PostgreSQL recorder, beside our event store.
+
+It runs in an environment of its own, made when first needed from a lock of its own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from psycopg2.extensions import parse_dsn
+
+from config.stack.environment import CHECKOUT, PYTHON
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.scale import Scale
+
+HOME: Final = CHECKOUT / ".local" / "rival"
+LOCK: Final = Path(__file__).with_name("requirements.txt")
+PROGRAM: Final = Path(__file__).with_name("program.py")
+TABLES: Final = "orders.rival_events"
+
+
+def measure(ground: Ground, scale: Scale) -> dict[str, float]:
+    """Appends a second of as many writers in as long a time, and events replayed a second.
+
+    Raises RuntimeError when the library can't be installed or fails.
+    """
+    python = _installed()
+    parts = parse_dsn(ground.stack.primary("orders"))
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "POSTGRES_DBNAME": parts["dbname"],
+        "POSTGRES_HOST": parts["host"],
+        "POSTGRES_PORT": parts["port"],
+        "POSTGRES_USER": parts["user"],
+        "POSTGRES_PASSWORD": parts["password"],
+        "POSTGRES_SCHEMA": "orders",
+    }
+    try:
+        return _ask(python, environment, scale)
+    finally:
+        ground.query(f"DROP TABLE IF EXISTS {TABLES}", dsn=ground.application_dsn)
+
+
+def _ask(python: Path, environment: dict[str, str], scale: Scale) -> dict[str, float]:
+    seconds = scale.rounds * scale.store_seconds
+    with subprocess.Popen(
+        [str(python), str(PROGRAM), str(scale.store_writers), str(seconds)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            told, error = process.communicate(timeout=seconds * 10 + 180)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # its writers too
+            raise
+    if process.returncode:
+        lines = [line for line in error.splitlines() if "Error" in line] or error.splitlines()
+        raise RuntimeError(f"the eventsourcing library failed: {' '.join(lines[:1])}")
+    return dict(json.loads(told))
+
+
+def _installed() -> Path:
+    """Its Python, with exactly what the lock names."""
+    python, stamp = HOME / "bin" / "python", HOME / "installed"
+    if not stamp.exists() or stamp.read_text() != LOCK.read_text():
+        for arguments in (
+            ["venv", "--quiet", "--clear", HOME],
+            [
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(python),
+                "--require-hashes",
+                "-r",
+                str(LOCK),
+            ],
+        ):
+            uv = [PYTHON, "-m", "uv", *map(str, arguments)]
+            if subprocess.run(uv, cwd=CHECKOUT, check=False).returncode:
+                raise RuntimeError("the eventsourcing library could not be installed")
+        stamp.write_text(LOCK.read_text())
+    return python

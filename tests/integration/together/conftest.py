@@ -1,0 +1,69 @@
+"""Both services in one process, with relays and consumers that run beside the test."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from outbox import consumer as consuming
+from outbox import relay, tables
+from outbox.reader import Reader
+from outbox.streams import Streams
+from tests.surroundings import SERVICES
+
+# Models of a service that isn't installed can't even be imported.
+collect_ignore_glob = [] if len(SERVICES) > 1 else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.django_db(transaction=True), append=False)
+
+
+class Flow:
+    """Relays of both services and chosen consumers, each in a thread of its own."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    @contextmanager
+    def running(self, *names: str, labels: tuple[str, ...] = SERVICES) -> Iterator[None]:
+        stopping = threading.Event()
+        readers = [
+            Reader(consumer, producer, self._streams, stopping=stopping)
+            for consumer in map(consuming.named, names)
+            for producer in consumer.producers
+        ]
+        works: list[Callable[[], Any]] = [reader.run for reader in readers]
+        works += [
+            lambda label=label: relay.run(tables.of(label), self._streams, stopping=stopping)
+            for label in labels
+        ]
+        threads = [threading.Thread(target=_closing, args=[work]) for work in works]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            for label in labels:
+                self._streams.nudge(label)
+            for thread in threads:
+                thread.join(timeout=20)
+
+
+def _closing(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    finally:
+        connections.close_all()
+
+
+@pytest.fixture
+def flow(streams: Streams) -> Flow:
+    return Flow(streams)

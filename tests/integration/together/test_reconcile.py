@@ -1,0 +1,257 @@
+"""customer_view is compared with its owner over HTTP, while both go on, and mended."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from io import StringIO
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections, router
+
+from accounts.domain.commands import ForgetUser, RegisterUser, UpdateUser
+from accounts.erasure import forget_user
+from accounts.handlers import register_user, update_user
+from accounts.models import OutboxEvent, User
+from config.stack.ports import free_port
+from orders import reconcile
+from orders.management.commands.reconcile import DIFFERENT, REPAIRED
+from orders.models import CustomerView
+from orders.peer import Peer
+from outbox import coverage
+from outbox.consumer import named
+from outbox.parking import Parking
+from outbox.partitions import partition_count, partition_of
+from outbox.testing import published
+
+from .conftest import Flow
+
+FILL = """
+INSERT INTO accounts_user (id, name, email, password, is_staff, credit_limit, credit_reserved,
+                           is_active, version, created_at, updated_at)
+SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+       'Name ' || n, 'user' || n || '@example.com', '!', false, 1000, 0, true, 1, now(), now()
+  FROM generate_series(1, %s) AS n
+"""
+COPY = """
+INSERT INTO orders.orders_customerview (id, name, email, credit_limit, credit_reserved, is_active,
+                                 version, created_at, updated_at)
+SELECT id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at
+  FROM accounts.accounts_user
+"""
+
+
+@pytest.fixture(autouse=True)
+def _peer(live_server: Any, settings: Any, streams: Any) -> None:
+    settings.PEER_URLS = {"accounts": live_server.url}
+
+
+@pytest.fixture
+def customers(request: pytest.FixtureRequest, postgres: Any) -> list[UUID]:
+    """Many users in accounts, and the same customers in orders' view."""
+    number = 1_000_000 if request.config.getoption("--full") else 3_000
+    with connections[router.db_for_write(User)].cursor() as cursor:
+        cursor.execute(FILL, [number])
+    _copied(postgres)
+    return list(User.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def _copied(postgres: Any) -> None:
+    """What the consumer would take an hour for. Only a superuser may see both schemas."""
+    import psycopg2
+
+    name = connections[router.db_for_write(User)].settings_dict["NAME"]
+    with closing(psycopg2.connect(postgres.dsn, dbname=name)) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute(COPY)
+            cursor.execute("ANALYZE accounts.accounts_user, orders.orders_customerview")
+        connection.commit()
+
+
+def told(*arguments: str, status: int = 0) -> str:
+    """What `manage.py reconcile` says, ending with this status."""
+    out = StringIO()
+    try:
+        call_command("reconcile", *arguments, stdout=out)
+        ended = 0
+    except CommandError as error:
+        ended = error.returncode
+        out.write(str(error))
+    assert ended == status, out.getvalue()
+    return out.getvalue()
+
+
+@contextmanager
+def writing(users: list[UUID]) -> Iterator[list[int]]:
+    """Somebody changes users all the time; yields how often so far."""
+    stop, done = threading.Event(), [0]
+
+    def write() -> None:
+        try:
+            while not stop.wait(0.005):
+                user_id = users[done[0] % len(users)]
+                update_user(
+                    UpdateUser(
+                        user_id=user_id, expected_version=None, by_staff=True, name=f"N{done[0]}"
+                    )
+                )
+                done[0] += 1
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        thread.join(timeout=20)
+
+
+@pytest.mark.timeout(600)
+def test_three_changed_rows_and_a_deleted_one_are_named_and_mended_under_writes(
+    customers: list[UUID], flow: Flow
+) -> None:
+    name, email, credit, gone = customers[7], customers[-1], customers[1500], customers[100]
+    untouched = customers[2000:2500]
+    view = CustomerView.objects
+    view.filter(pk=name).update(name="Mallory")
+    view.filter(pk=email).update(email="mallory@example.com")
+    view.filter(pk=credit).update(credit_limit="9999.99")
+    view.filter(pk=gone).delete()
+
+    with flow.running("customer_view", labels=("accounts",)), writing(untouched) as writes:
+        began, time_began = writes[0], time.perf_counter()
+        said = told("--dry-run", status=DIFFERENT)
+        took = time.perf_counter() - time_began
+        assert writes[0] > began, "the writer stood still"
+        assert set(named_in(said)) == {str(each) for each in (name, email, credit, gone)}
+        assert "all are mended" in told(status=REPAIRED)
+        assert "0 differ" in told()
+    sys.stderr.write(f"{len(customers)} compared, differences named in {took:.2f} s\n")
+    assert view.get(pk=name).name == "Name 8"
+    assert view.filter(pk=gone).exists()
+
+
+def named_in(said: str) -> list[str]:
+    return [line.split()[0] for line in said.splitlines() if "at accounts" in line]
+
+
+@pytest.fixture
+def ada() -> UUID:
+    return register("Ada")
+
+
+def register(name: str) -> UUID:
+    command = RegisterUser(name=name, email=f"{name}@example.com", password="correct horse battery")
+    return register_user(command).id
+
+
+def is_shown(user_id: UUID) -> bool:
+    with closing(Peer("accounts")) as peer:
+        return not list(reconcile.settle(peer, [user_id]))
+
+
+def test_a_row_that_the_owner_lacks_goes_by_the_owners_word(ada: UUID, flow: Flow) -> None:
+    with flow.running("customer_view"):
+        assert is_shown(ada)
+        stranger = CustomerView.objects.get(pk=ada)
+        stranger.pk = uuid4()
+        stranger.save(force_insert=True)
+        assert f"{stranger.pk}  orphan" in told(status=REPAIRED)
+    assert list(CustomerView.objects.values_list("pk", flat=True)) == [ada]
+    assert published(OutboxEvent)[-1].type == "accounts.user.erased.v1"
+
+
+def test_a_forgotten_user_is_none_that_the_owner_has(ada: UUID, flow: Flow) -> None:
+    forget_user(ForgetUser(user_id=ada))
+    with flow.running("customer_view"):
+        assert "0 users compared, 0 differ" in told()
+
+
+def test_a_row_that_is_ahead_of_its_owner_is_mended_too(ada: UUID, flow: Flow) -> None:
+    with flow.running("customer_view"):
+        assert is_shown(ada)
+        CustomerView.objects.filter(pk=ada).update(version=99, name="Mallory")
+        assert f"{ada}  ahead: version 99 here, 1" in told(status=REPAIRED)
+    assert CustomerView.objects.get(pk=ada).name == "Ada"
+
+
+def test_what_is_only_on_its_way_is_no_difference(
+    ada: UUID, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied = coverage.has_applied
+    looks: list[bool] = []
+    with ExitStack() as running:
+
+        def looked(*about: Any) -> bool:
+            looks.append(applied(*about))
+            if len(looks) == 1:  # it was found behind: now the consumer starts
+                running.enter_context(flow.running("customer_view", labels=()))
+            return looks[-1]
+
+        monkeypatch.setattr(coverage, "has_applied", looked)
+        running.enter_context(flow.running(labels=("accounts",)))
+        assert "1 users compared, 0 differ" in told()
+    assert (looks[0], looks[-1]) == (False, True)
+
+
+def test_a_row_whose_events_are_parked_is_still_different(ada: UUID, flow: Flow) -> None:
+    consumer = named("customer_view")
+    with flow.running("customer_view"):
+        assert is_shown(ada)
+        parking = Parking(consumer.tables, consumer=consumer.name, producer="accounts")
+        parking.rows.create(
+            consumer=consumer.name,
+            producer="accounts",
+            partition=partition_of(str(ada), partitions=partition_count()),
+            key=str(ada),
+            entry="1-1",
+            type="accounts.user.updated.v1",
+            body="{}",
+        )
+        CustomerView.objects.filter(pk=ada).update(name="Mallory")
+        assert "manage.py parked" in told(status=DIFFERENT)
+
+
+def test_a_consumer_that_stands_still_is_named(
+    ada: UUID, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "CATCH_UP_SECONDS", 0.5)
+    with flow.running(labels=("accounts",)):
+        assert "customer_view has not applied" in told(status=1)
+
+
+def test_a_relay_that_stands_still_is_named(ada: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "CATCH_UP_SECONDS", 0.5)
+    assert "the relay of accounts has not published" in told(status=1)
+
+
+def test_an_owner_that_is_down_is_one_clear_line(settings: Any) -> None:
+    settings.PEER_URLS = {"accounts": f"http://127.0.0.1:{free_port()}"}
+    said = told(status=1)
+    assert said.startswith("accounts doesn't answer at 127.0.0.1:")
+    assert len(said.splitlines()) == 1
+
+
+def test_another_key_is_refused_at_once(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orders.peer._headers", lambda *_: {"Authorization": "Peer abc"})
+    assert "accounts answers 401" in told(status=1)
+
+
+@pytest.mark.parametrize("lacking", ["PEER_URLS", "PEER_KEY"])
+def test_without_an_address_or_a_key_it_says_so(settings: Any, lacking: str) -> None:
+    setattr(settings, lacking, type(getattr(settings, lacking))())
+    assert "is not set" in told(status=1)
+
+
+def test_more_differences_than_can_be_listed_name_the_backfill(
+    customers: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "MOST_DIFFERENCES", 10)
+    CustomerView.objects.filter(pk__in=customers[:20]).delete()
+    assert "manage.py backfill accounts" in told(status=1)

@@ -1,0 +1,204 @@
+"""The saga's handlers of both services under whatever a network may do to messages."""
+
+from contextlib import nullcontext
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db.models import Sum
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from uuid_utils.compat import uuid7
+
+from accounts.domain.commands import DeactivateUser, RegisterUser, UpdateUser
+from accounts.domain.errors import CreditLimitBelowReserved
+from accounts.handlers import deactivate_user, register_user, update_user
+from accounts.models import OutboxEvent as AccountsEvent
+from accounts.models import Reservation, User, UserHistory
+from orders import event_store, handlers
+from orders.domain.commands import CancelOrder, ExpireOrder, PlaceOrder
+from orders.domain.errors import OrderEnded
+from orders.domain.lines import Line
+from orders.domain.order import Order, Status, fold
+from orders.models import OrderDeadline
+from orders.models import OutboxEvent as OrdersEvent
+from outbox.envelope import Envelope
+from outbox.testing import deliver
+
+CENTS = st.integers(1, 60_00)
+NOTHING = Decimal("0.00")
+ENDED = {Status.REJECTED, Status.CANCELLED, Status.EXPIRED}
+
+
+class Saga(RuleBasedStateMachine):
+    """One customer and some orders. Each message may be delivered at any time after it was told,
+    in any order, any number of times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        user_id = uuid7()
+        register_user(
+            RegisterUser(
+                user_id=user_id,
+                name="Ada",
+                email=f"{user_id}@example.com",
+                password="correct horse battery",
+                credit_limit=Decimal("100.00"),
+            )
+        )
+        self.user_id = user_id
+        self.orders: list[UUID] = []
+        self.messages: list[tuple[str, Envelope]] = []
+        self.seen = {AccountsEvent: _last(AccountsEvent), OrdersEvent: _last(OrdersEvent)}
+
+    # -- what people and clocks do ----------------------------------------------------------
+
+    @rule(cents=CENTS)
+    def place(self, cents: int) -> None:
+        line = Line(sku="tea", quantity=1, unit_price=Decimal(cents) / 100)
+        command = PlaceOrder(order_id=uuid7(), user_id=self.user_id, lines=(line,))
+        self.orders.append(handlers.place_order(command).id)
+
+    @precondition(lambda self: self.orders)
+    @rule(data=st.data())
+    def cancel(self, data: Any) -> None:
+        order_id = data.draw(st.sampled_from(self.orders))
+        ended = self.order(order_id).status in ENDED
+        with pytest.raises(OrderEnded) if ended else nullcontext():
+            handlers.cancel_order(CancelOrder(order_id=order_id))
+
+    @precondition(lambda self: self.orders)
+    @rule(data=st.data())
+    def expire(self, data: Any) -> None:
+        handlers.expire_order(ExpireOrder(order_id=data.draw(st.sampled_from(self.orders))))
+
+    @rule(cents=st.integers(0, 200_00))
+    def set_limit(self, cents: int) -> None:
+        limit = Decimal(cents) / 100
+        reserved = self.user.credit_reserved
+        try:
+            self.change(credit_limit=limit)
+        except CreditLimitBelowReserved:
+            assert limit < reserved
+        else:
+            assert limit >= reserved
+
+    @rule(active=st.booleans())
+    def deactivate_or_not(self, active: bool) -> None:
+        if active:
+            self.change(is_active=True)
+        else:
+            deactivate_user(DeactivateUser(user_id=self.user_id))
+
+    def change(self, **fields: Any) -> None:
+        update_user(
+            UpdateUser(user_id=self.user_id, expected_version=None, by_staff=True, **fields)
+        )
+
+    # -- what a network does ----------------------------------------------------------------
+
+    @rule(data=st.data())
+    def deliver_one(self, data: Any) -> None:
+        self.collect()
+        if self.messages:
+            consumer, envelope = data.draw(st.sampled_from(self.messages))
+            deliver(envelope, consumer=consumer)  # it stays: it may come again
+
+    def collect(self) -> None:
+        for model, consumer in ((AccountsEvent, "saga"), (OrdersEvent, "credit")):
+            rows = model.objects.filter(pk__gt=self.seen[model]).order_by("pk")
+            for pk, body in rows.values_list("pk", "body"):
+                self.seen[model] = pk
+                self.messages.append((consumer, Envelope.decode(body)))
+
+    # -- what holds at every instant --------------------------------------------------------
+
+    @property
+    def user(self) -> User:
+        return User.objects.get(pk=self.user_id)
+
+    @property
+    def reservations(self) -> Any:
+        return Reservation.objects.filter(user_id=self.user_id, status="RESERVED")
+
+    def order(self, order_id: UUID) -> Order:
+        found = fold(event_store.load(order_id))
+        assert found is not None
+        return found
+
+    @invariant()
+    def no_more_is_reserved_than_the_limit(self) -> None:
+        assert NOTHING <= self.user.credit_reserved <= self.user.credit_limit
+
+    @invariant()
+    def what_is_reserved_is_the_sum_of_the_reservations(self) -> None:
+        held = self.reservations.aggregate(sum=Sum("amount"))["sum"] or NOTHING
+        assert self.user.credit_reserved == held
+
+    @invariant()
+    def a_confirmed_order_has_its_credit(self) -> None:
+        for order in map(self.order, self.orders):
+            if order.status is Status.CONFIRMED:
+                assert self.reservations.get(pk=order.id).amount == order.total
+
+    @invariant()
+    def only_pending_orders_have_a_deadline(self) -> None:
+        waiting = set(
+            OrderDeadline.objects.filter(order_id__in=self.orders).values_list(
+                "order_id", flat=True
+            )
+        )
+        assert waiting == {
+            order.id for order in map(self.order, self.orders) if order.status is Status.PENDING
+        }
+
+    # -- and at the end, once every message has come ---------------------------------------
+
+    def teardown(self) -> None:
+        self.settle()
+        for order_id in self.orders:  # whoever is pending still is past its deadline
+            handlers.expire_order(ExpireOrder(order_id=order_id))
+        self.settle()
+        found = [self.order(order_id) for order_id in self.orders]
+        assert {order.status for order in found} <= {Status.CONFIRMED, *ENDED}
+        holding = {order.id for order in found if order.status is Status.CONFIRMED}
+        assert set(self.reservations.values_list("pk", flat=True)) == holding
+        self.no_more_is_reserved_than_the_limit()
+        self.what_is_reserved_is_the_sum_of_the_reservations()
+        history = UserHistory.objects.filter(user_id=self.user_id).values_list("data", flat=True)
+        assert all(Decimal(d["credit_reserved"]) <= Decimal(d["credit_limit"]) for d in history)
+
+    def settle(self) -> None:
+        delivered = 0
+        while self.collect() or delivered < len(self.messages):
+            consumer, envelope = self.messages[delivered]
+            deliver(envelope, consumer=consumer)
+            delivered += 1
+
+
+def _last(model: Any) -> int:
+    return int(model.objects.order_by("-pk").values_list("pk", flat=True).first() or 0)
+
+
+@pytest.mark.timeout(600)
+def test_whatever_comes_twice_late_or_in_another_order_the_credit_adds_up(
+    request: pytest.FixtureRequest,
+) -> None:
+    long = request.config.getoption("--full")
+    run_state_machine_as_test(
+        Saga,
+        settings=settings(
+            max_examples=200 if long else 12,
+            stateful_step_count=40 if long else 25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
