@@ -211,7 +211,7 @@ def eventually_rebuilt(name: str) -> str:
 def leftovers() -> list[str]:
     """Whatever a rebuild left behind."""
     tables_left = ask(
-        "SELECT relname FROM pg_class WHERE relname LIKE '%\\_next%' OR relname LIKE '%\\_old%'"
+        "SELECT relname FROM pg_class WHERE relname ~ '_(next|old)(_|$)'"
     )
     rows = [
         *Position.objects.filter(consumer__endswith=".next").values_list("consumer", flat=True),
