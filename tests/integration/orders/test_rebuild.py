@@ -210,9 +210,7 @@ def eventually_rebuilt(name: str) -> str:
 
 def leftovers() -> list[str]:
     """Whatever a rebuild left behind."""
-    tables_left = ask(
-        "SELECT relname FROM pg_class WHERE relname ~ '_(next|old)(_|$)'"
-    )
+    tables_left = ask("SELECT relname FROM pg_class WHERE relname ~ '_(next|old)(_|$)'")
     rows = [
         *Position.objects.filter(consumer__endswith=".next").values_list("consumer", flat=True),
         *Subscription.objects.filter(name__endswith=".next").values_list("name", flat=True),
