@@ -37,9 +37,9 @@ def hang_up(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("shape", "end"),
     [
-        ("services", ctrl_c),
+        ("monolith", ctrl_c),
         pytest.param("monolith", hang_up, marks=pytest.mark.long),
-        pytest.param("monolith", down, marks=pytest.mark.long),
+        pytest.param("services", down, marks=pytest.mark.long),
     ],
 )
 def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(

@@ -174,7 +174,7 @@ def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
 @pytest.mark.parametrize(
     ("shape", "orders", "kills_each"),
     [
-        ("services", 400, 1),
+        pytest.param("services", 400, 1, marks=pytest.mark.long),
         pytest.param("monolith", 1200, 2, marks=pytest.mark.long),
         pytest.param("services", 5000, 4, marks=pytest.mark.full),
         pytest.param("monolith", 5000, 4, marks=pytest.mark.full),

@@ -11,9 +11,9 @@ from tests.waiting import eventually
 from .project import Project
 
 SEED = 20261123
-EVENTS = 8_000
+EVENTS = 6_500
 KILLS, FREEZES, FLUSHES = 10, 16, 16
-ROWS_BETWEEN_FAULTS = 150
+ROWS_BETWEEN_FAULTS = 90
 CHUNK_ROWS = 50  # far below a transaction of 120: faults fall between chunks
 
 

@@ -26,8 +26,8 @@ from .test_api import LINES
 
 pytestmark = pytest.mark.timeout(1800)
 
-PAIRS, LONG_PAIRS = 1_000, 10_000
-ENOUGH_SECONDS = 40.0  # a busy machine does fewer, unless asked for the long test
+PAIRS, LONG_PAIRS, FULL_PAIRS = 200, 1_000, 10_000
+ENOUGH_SECONDS = 40.0  # a busy machine does fewer, unless asked for the full test
 RELAYED = 200  # placings of which the way to the streams alone is timed
 
 
@@ -133,12 +133,13 @@ def test_who_places_an_order_finds_it_in_the_list(
     record_testsuite_property: Callable[[str, Any], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    is_long = request.config.getoption("--full")
-    enough = time.monotonic() + (1e9 if is_long else ENOUGH_SECONDS)
+    is_full, is_long = map(request.config.getoption, ("--full", "--long"))
+    pairs = FULL_PAIRS if is_full else LONG_PAIRS if is_long else PAIRS
+    enough = time.monotonic() + (1e9 if is_full else ENOUGH_SECONDS)
     bearer = {"Authorization": f"Bearer {access_token(uuid7())}"}
     with httpx.Client(base_url=site, timeout=20, headers=bearer) as http:
         buyer = Buyer(http)
-        for _ in range(LONG_PAIRS if is_long else PAIRS):
+        for _ in range(pairs):
             if time.monotonic() > enough:
                 break
             if len(buyer.read_ms) % 5 == 0 and len(buyer.relay_ms) < RELAYED:
@@ -153,4 +154,4 @@ def test_who_places_an_order_finds_it_in_the_list(
     with capsys.disabled():
         sys.stdout.write(f"\nplace then read: {told}\n")
     assert buyer.misses == []
-    assert len(buyer.read_ms) >= (LONG_PAIRS if is_long else PAIRS / 20)
+    assert len(buyer.read_ms) >= (pairs if is_full else pairs / 20)

@@ -41,14 +41,17 @@ class Size:
     calm: int  # reads that tell what a token costs
 
 
-SHORT = Size(pairs=1_000, enough_seconds=25.0, calm=100)
-LONG = Size(pairs=10_000, enough_seconds=900.0, calm=2_000)
+SHORT = Size(pairs=300, enough_seconds=12.0, calm=50)
+LONG = Size(pairs=1_000, enough_seconds=30.0, calm=100)
+FULL = Size(pairs=10_000, enough_seconds=900.0, calm=2_000)
 
 
 @pytest.fixture
 def size(request: pytest.FixtureRequest) -> Size:
-    """With --full at the full size."""
-    return LONG if request.config.getoption("--full") else SHORT
+    """As large as was asked for."""
+    if request.config.getoption("--full"):
+        return FULL
+    return LONG if request.config.getoption("--long") else SHORT
 
 
 @pytest.fixture
