@@ -90,6 +90,7 @@ def test_what_is_no_known_event_is_parked_and_every_order_still_ends(
     assert [float(customer.reserved()) for customer in (ada, bob)] == [1.5, 1.5]
 
 
+@pytest.mark.long
 def test_nonsense_in_every_stream_stops_nobody(
     stack: RunningStack, ada: Customer, streams: redis.Redis, nothing_parked: None
 ) -> None:
@@ -126,6 +127,7 @@ def all_confirmed(placed: list[tuple[Customer, dict[str, str]]]) -> bool:
     )
 
 
+@pytest.mark.long
 def test_later_events_of_a_parked_key_wait_behind_it_and_no_others(
     stack: RunningStack, ada: Customer, bob: Customer, streams: redis.Redis, nothing_parked: None
 ) -> None:
