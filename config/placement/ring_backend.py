@@ -1,6 +1,7 @@
 """Django's cache API on a ring, without knowing how its nodes are spoken to."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -177,10 +178,11 @@ class RingBackend(BaseCache):
 
     def _stored(self, key: str) -> bytes | None:
         if place := self.ring.place(key):
+            asked = time.monotonic()
             try:
                 with self.ring.node(place.node) as node:
                     found = node.get(place, key)
-                if self.ring.has_moved(place):
+                if self.ring.has_moved(place, asked=asked):
                     found = None
                 self.ring.count("misses" if found is None else "hits")
                 return found
@@ -207,10 +209,14 @@ class RingBackend(BaseCache):
         found: dict[str, bytes | None] = {}
         placed, _ = self._by_node(keys)
         for name, group in placed.items():
+            asked = time.monotonic()
             try:
                 with self.ring.node(name) as node:
                     got = node.get_many(group)
-                found |= {k: None if self.ring.has_moved(p) else got[k] for k, p in group}
+                moved = {
+                    p for p in {place for _, place in group} if self.ring.has_moved(p, asked=asked)
+                }
+                found |= {k: None if p in moved else got[k] for k, p in group}
             except NodeFailed:
                 continue
         return {key: found[key] if key in found else self.ring.gutter.get(key) for key in keys}

@@ -39,6 +39,7 @@ from config.placement.ring_values import Entry, NotAValue, Stored
 log = logging.getLogger(__name__)
 
 NODE_TIMEOUT_SECONDS: Final = 0.15  # three of these, and a node that hangs is out for everybody
+SLOW_SECONDS: Final = 0.05  # a node that hangs is out a NODE_TIMEOUT later at the earliest
 STORE_TIMEOUT_SECONDS: Final = 0.05
 CONNECTIONS: Final = 10_000  # a thread each; redis-py's own 100 would look like a node that fails
 HUNG_SECONDS: Final = 1.0  # for which a node that is out isn't told of invalidations either
@@ -282,11 +283,15 @@ class Ring:
         reached = [(k, p) for k, p in found if view.members[p.node].is_up or not self._hung(p.node)]
         return reached, confirmed is not None
 
-    def has_moved(self, place: Place) -> bool:
-        """Whether the node began anew since the place was computed: asked after a read, since
-        another thread may have learned of it, and this one then read what the node had before."""
-        view = self.members.last_view
-        return view is not None and view.members[place.node].since > place.generation
+    def has_moved(self, place: Place, *, asked: float) -> bool:
+        """Whether the node began anew, or went, since the place was computed: looked at after a
+        read, since this process may have learned of it meanwhile. After one that took long, from
+        `asked` (monotonic seconds) on, it makes sure: a node that hung, and then answered, may
+        have been given up by others in between."""
+        now = time.monotonic()
+        slow = now - asked > SLOW_SECONDS
+        view = self.members.view(since=now) if slow else self.members.last_view
+        return view is None or view.members[place.node].since > place.generation
 
     def is_out(self, name: str) -> bool:
         """Whether no process will use the node again as it was."""

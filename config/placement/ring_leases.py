@@ -108,10 +108,10 @@ class Reader:
         return self._loaded()[0]
 
     def _look(self, place: Place) -> tuple[bool, Any]:
-        token = self.ring.token()
+        token, asked = self.ring.token(), time.monotonic()
         with self.ring.node(place.node) as node:
             stored, left_ms = node.look(place, self.key, token=token, lease_ms=LEASE_MS)
-        if self.ring.has_moved(place):
+        if self.ring.has_moved(place, asked=asked):
             return False, None
         if stored is None:
             if not left_ms:

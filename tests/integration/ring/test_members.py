@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from config.placement import ring
+from config.placement import ring, ring_cache
 from config.placement.ring_cache import RingCache
 from config.placement.ring_membership import CONFIRMED_SECONDS, FAILURES
 from config.stack.servers import Valkey
@@ -220,6 +220,25 @@ def test_an_invalidation_reaches_those_who_have_not_heard_of_a_change(servers: S
     assert reader.ring.members.last_view is not None
     assert reader.ring.members.last_view.members[name].is_up
     assert reader.get_or_set(key, lambda: (2, "new")) == (2, "new")
+
+
+def test_what_a_node_answers_after_it_hung_is_not_believed_once_others_gave_it_up(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ring_cache, "NODE_TIMEOUT_SECONDS", 10.0)
+        patient = servers.cache()
+        (key,) = keys_at(patient, servers.nodes[0], number=1)
+        assert patient.get_or_set(key, lambda: (1, "old"), 30) == (1, "old")
+    writer = servers.cache()
+    writer.get(key)
+    servers.freeze(servers.nodes[0])
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(patient.get_or_set, key, lambda: (2, "new"), 30)
+        writer.invalidate(key, 2)
+        wait_for(writer, servers.nodes[0], "ejected")
+        servers.thaw()
+        assert reading.result(20) == (2, "new")
 
 
 def test_with_the_store_down_the_ring_goes_on_without_nodes_that_fail(servers: Servers) -> None:
