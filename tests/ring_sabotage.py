@@ -96,10 +96,18 @@ DAMAGES: Final = (
     Damage(
         promise="a thread that knew the place before the restart reads nothing there",
         file="config/placement/ring_cache.py",
-        old="return view is not None and view.members[place.node].since > place.generation",
+        old="return view is None or view.members[place.node].since > place.generation",
         new="return view is None",
         test=f"{RESTARTS}"
         "::test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either",
+    ),
+    Damage(
+        promise="what a node answers after it hung is believed only under a confirmed view",
+        file="config/placement/ring_cache.py",
+        old="slow = now - asked > SLOW_SECONDS",
+        new="slow = False",
+        test="tests/integration/ring/test_members.py"
+        "::test_what_a_node_answers_after_it_hung_is_not_believed_once_others_gave_it_up",
     ),
     Damage(
         promise="what a transaction sees is not shown to others",
