@@ -28,6 +28,7 @@ def status_of(**environ: Any) -> int:
     return int(seen[0].split()[0])
 
 
+@pytest.mark.shape("accounts")  # whose /api/token/ reads a body of anybody's
 @pytest.mark.django_db
 @pytest.mark.parametrize("charset", CHARSETS)
 def test_no_charset_breaks_a_request(charset: str) -> None:
