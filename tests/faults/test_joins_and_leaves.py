@@ -29,9 +29,9 @@ FROZEN_PAUSE_SECONDS = 10.0  # frozen inside a transaction it may hold positions
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One applied event: by whose session, and how long after it was recorded."""
+    """One applied event: by which process, and how long after it was recorded."""
 
-    session: int
+    process: str
     waited_seconds: float
 
 
@@ -98,16 +98,16 @@ class Crew:
         """The effects of what was recorded since then, by partition, in their order."""
         effects: dict[int, list[Effect]] = {p: [] for p in range(PARTITIONS)}
         rows = self._project.postgres.query(
-            "SELECT key, session, extract(epoch FROM at - recorded)::float "
+            "SELECT key, process, extract(epoch FROM at - recorded)::float "
             "FROM shop_applied WHERE recorded >= %s ORDER BY id",
             since,
         )
-        for key, session, waited in rows:
-            effects[partition_of(key, partitions=PARTITIONS)].append(Effect(session, waited))
+        for key, process, waited in rows:
+            effects[partition_of(key, partitions=PARTITIONS)].append(Effect(process, waited))
         return effects
 
-    def _readers(self) -> dict[int, int]:
-        return {partition: effects[-1].session for partition, effects in self._effects().items()}
+    def _readers(self) -> dict[int, str]:
+        return {partition: effects[-1].process for partition, effects in self._effects().items()}
 
 
 def bound(members: int) -> int:

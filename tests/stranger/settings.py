@@ -14,6 +14,7 @@ DATABASES = {
         "PASSWORD": _database.password,
         "HOST": _database.hostname,
         "PORT": _database.port,
+        "OPTIONS": {"application_name": f"process {os.getpid()}"},  # whose effect is it?
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

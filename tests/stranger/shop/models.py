@@ -5,7 +5,7 @@ Journal) and by what the consumer made of their events (Applied, Balance).
 """
 
 from django.db import models
-from django.db.models.expressions import Func
+from django.db.models.expressions import Func, Value
 from django.db.models.functions import Now
 
 from outbox import models as outbox
@@ -32,7 +32,8 @@ class Unrelated(models.Model):  # noqa: DJ008
 
 
 class Applied(models.Model):  # noqa: DJ008
-    """One effect: its id is the order in which effects happened, its session whose it was."""
+    """One effect: its id is the order in which effects happened, its process whose it was (which
+    may open another session after an error)."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.UUIDField()
@@ -40,7 +41,9 @@ class Applied(models.Model):  # noqa: DJ008
     sequence = models.PositiveIntegerField()
     recorded = models.DateTimeField()
     at = models.DateTimeField(db_default=Now())
-    session = models.IntegerField(db_default=Func(function="pg_backend_pid"))
+    process = models.TextField(
+        db_default=Func(Value("application_name"), function="current_setting")
+    )
 
 
 class Balance(models.Model):  # noqa: DJ008
