@@ -102,11 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Measure outbox and ring on private servers, each figure beside its limit.",
     )
+    parser.set_defaults(scale="full")  # here, since of two options for it the first decides
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(
         "--quick", dest="scale", action="store_const", const="quick", help="less than a minute"
     )
-    scales.add_argument("--scale", choices=SCALES, default="full", help=argparse.SUPPRESS)
+    scales.add_argument("--scale", choices=SCALES, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also as one JSON object")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also as a plot")
     parser.add_argument(
