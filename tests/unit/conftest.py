@@ -1,6 +1,13 @@
 """Properties are about what holds, not about how fast a busy machine finds out."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("mitosis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("mitosis")
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("short", max_examples=25, **PATIENT)
+settings.register_profile("long", max_examples=200, **PATIENT)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_long = config.getoption("--long") or config.getoption("--full")
+    settings.load_profile("long" if is_long else "short")
