@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 
 PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("short", max_examples=25, **PATIENT)
-settings.register_profile("long", max_examples=200, **PATIENT)
+settings.register_profile("long", max_examples=100, **PATIENT)
 
 
 def pytest_configure(config: pytest.Config) -> None:
