@@ -126,22 +126,27 @@ def judged(history: History) -> Verdict:
 def is_settled(stage: Stage) -> bool:
     """Whether relay and consumer believe that all is done. A mechanism that loses events
     settles too: the verdict tells."""
-    cursor = {
-        name.decode(): value.decode()
-        for name, value in stage.redis.hgetall("{shop}:cursor").items()
-    }
+    cursor = _cursor(stage)
     ((last, waiting),) = stage.ask(
         "SELECT max(id), (SELECT count(*) FROM shop_outboxevent WHERE NOT pg_visible_in_snapshot("
         "xid, (SELECT snapshot FROM shop_tick ORDER BY id DESC LIMIT 1))) FROM shop_tick"
     )
-    if waiting or cursor.get("at") != f"{last}-{WHOLE}":
-        return False
+    return not waiting and cursor.get("at") == f"{last}-{WHOLE}" and is_read(stage)
+
+
+def is_read(stage: Stage) -> bool:
+    """Whether the consumer is behind all that was published so far."""
     positions = dict(stage.ask("SELECT partition, entry FROM shop_position"))
     return all(
         order(positions.get(int(name[1:]), "0-0")) >= order(top)
-        for name, top in cursor.items()
+        for name, top in _cursor(stage).items()
         if name[0] == "p" and name[1:].isdigit()
     )
+
+
+def _cursor(stage: Stage) -> dict[str, str]:
+    found = stage.redis.hgetall("{shop}:cursor")
+    return {name.decode(): value.decode() for name, value in found.items()}
 
 
 def _facts(stage: Stage, statement: str) -> list[Fact]:

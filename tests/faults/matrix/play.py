@@ -86,6 +86,10 @@ def _strike(scene: Scene, *, last: bool) -> None:
     role, fault = scene.cell.role, scene.cell.fault
     arrival = scene.arrival()
     dies = not last or fault in DEADLY
+    if role is Role.RELAY and fault == "flushall" and not last:
+        # Once after all was read, so that whoever sends it again under other ids is found out;
+        # once wherever the consumer happens to be.
+        scene.read()
     with STRIKES[fault](scene, arrival):
         if dies:
             arrival.die()

@@ -14,7 +14,7 @@ from tests.waiting import eventually
 from . import child
 from .cells import Cell, Role
 from .gate import DIED, Arrival, Gate
-from .history import is_settled
+from .history import is_read, is_settled
 from .stage import Stage
 
 EVENTS = 260
@@ -181,6 +181,10 @@ class Scene:
     def _all_live(self) -> bool:
         alive = len(self._running[Role.CONSUMER])
         return bool(self.stage.redis.zcard("{shop.ledger}:members") == alive)
+
+    def read(self) -> None:
+        """Wait until the consumer has done with what is published."""
+        self._until(lambda: is_read(self.stage), what="all that is published is read")
 
     def settle(self) -> None:
         """Wait until everything is published and read to the end."""
