@@ -104,9 +104,17 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
 # its events are accounts', which tells them again (`manage.py backfill accounts`).
 PROJECTIONS: dict[str, Projection] = {
     "order_view": Projection(
-        models=("OrderView",), handlers=order_view, replay=orders_as_of, count=stored_events
+        models=("OrderView",),
+        handlers=order_view,
+        project=show_orders,
+        replay=orders_as_of,
+        count=stored_events,
     ),
     "sales": Projection(
-        models=("Sales", "CountedOrder"), handlers=sales, replay=orders_as_of, count=stored_events
+        models=("Sales", "CountedOrder"),
+        handlers=sales,
+        project=count_sales,
+        replay=orders_as_of,
+        count=stored_events,
     ),
 }

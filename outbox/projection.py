@@ -10,22 +10,22 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
 from . import consumer as consuming
 from .consumer import Consumer, Handler
-from .envelope import Envelope
 from .errors import RebuildRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What a replay told in one go: the events to apply, of how many stored events, and the key
-    of the last aggregate. No events: there are no more."""
+    """What a replay told in one go: what to project, of how many stored events, and the key of
+    the last aggregate. No changes: there are no more."""
 
-    envelopes: Sequence[Envelope]
+    changes: Sequence[Any]
     events: int
     last: str
 
@@ -35,14 +35,15 @@ class Projection:
     """What a consumer keeps, and from what that can be made again.
 
     `handlers(suffix)` are the consumer's handlers, writing to its models' tables with that
-    suffix. `replay(snapshot=…, after=…, limit=…)` tells again what was announced, aggregate by
-    aggregate in the order of their keys, as far as `snapshot` sees it; in each aggregate's
-    order, and whatever a handler would pass over may be left out. `count()` is how many stored
-    events there are, about.
+    suffix, and `project(changes, suffix=…)` is what they call with what they read of events.
+    `replay(snapshot=…, after=…, limit=…)` tells that again, aggregate by aggregate in the order
+    of their keys, as far as `snapshot` sees it; in each aggregate's order, and whatever would
+    change nothing may be left out. `count()` is how many stored events there are, about.
     """
 
     models: tuple[str, ...]
     handlers: Callable[[str], Mapping[str, Handler]]
+    project: Callable[..., None]
     replay: Callable[..., Replayed]
     count: Callable[[], int]
 

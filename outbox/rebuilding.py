@@ -5,7 +5,7 @@ the last tick t: what t's snapshot sees comes from the stored events, which bear
 transaction's id, and what t doesn't see from the streams. So it is exact under load, makes no
 tick, and nobody stands still for it. It is never ahead of the projection that is read, and at
 the swap exactly as far, so readers don't go back in time. Nothing but the projection's own
-handlers is called. See docs/adr/0011-rebuilds.md.
+functions is called. See docs/adr/0011-rebuilds.md.
 """
 
 import json
@@ -25,7 +25,7 @@ from .consumer import Consumer
 from .errors import OutboxError, RebuildRefused, Unconfigured
 from .following import Follower
 from .parking import described
-from .projection import Projection
+from .projection import Projection, Replayed
 from .reader import is_transient
 from .shadow import SUFFIX, Differences, Shadow, swapping
 from .streams import WHOLE, Streams
@@ -222,17 +222,18 @@ class Rebuild:
                 progress,
                 after=told.last,
                 events=progress.events + told.events,
-                replayed=not told.envelopes,
+                replayed=not told.changes,
             )
             self._keep(progress)
         return progress
 
-    def _told(self, progress: Progress) -> Any:
+    def _told(self, progress: Progress) -> Replayed:
         try:
             told = self._projection.replay(
                 snapshot=progress.snapshot, after=progress.after, limit=CHUNK_EVENTS
             )
-            self._shadow.handle_all(told.envelopes)
+            if told.changes:
+                self._projection.project(told.changes, suffix=SUFFIX)
         except (OutboxError, DatabaseError):
             raise
         except Exception as exc:

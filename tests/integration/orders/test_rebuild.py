@@ -473,6 +473,27 @@ def test_a_stored_event_without_a_codec_ends_a_rebuild_in_one_line(
     assert shown() == before
 
 
+def test_a_stream_with_a_hole_ends_a_rebuild_in_one_line(place: Place, streams: Streams) -> None:
+    order = place()
+    StoredEvent.objects.create(
+        stream=order.id,
+        version=3,
+        type="OrderConfirmed",
+        schema_version=1,
+        data={"at": "2026-01-02T03:04:05.000000Z"},
+        metadata={},
+    )
+    settle(streams)
+    place()
+    settle(streams)
+    before = shown()
+    with pytest.raises(CommandError) as told:
+        rebuild("order_view")
+    assert f"the history of order {order.id} is broken: version 2 is missing" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert shown() == before
+
+
 def test_a_version_that_is_held_follows_until_it_is_told_to_stop(
     place: Place, streams: Streams, environment: Callable[..., dict[str, str]]
 ) -> None:
