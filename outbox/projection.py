@@ -1,9 +1,10 @@
-"""What a service can rebuild from its stored events: one visible table in its consumers.py.
+"""What a service can rebuild, and from what: one visible table in its consumers.py.
 
 ::
 
     PROJECTIONS = {
-        "order_view": Projection(models=("OrderView",), handlers=order_view, …),
+        "order_view": Projection(models=("OrderView",), handlers=order_view, replay=…, …),
+        "customer_view": Copy(models=("CustomerView",), handlers=customer_view, retell=…, …),
     }
 """
 
@@ -48,7 +49,22 @@ class Projection:
     count: Callable[[], int]
 
 
-def every() -> Iterator[tuple[str, Projection]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What a consumer keeps of another service's events, which only their owner can tell again.
+
+    `handlers(suffix)` as above. `retell(after=…)` has the owner announce the state of its next
+    aggregates after a key ('' to begin) and returns the last key, '' at the end, once the consumer
+    has applied what was announced. `count()` is how many rows there are, about.
+    """
+
+    models: tuple[str, ...]
+    handlers: Callable[[str], Mapping[str, Handler]]
+    retell: Callable[..., str]
+    count: Callable[[], int]
+
+
+def every() -> Iterator[tuple[str, Projection | Copy]]:
     """The projections of all installed services."""
     for config in apps.get_app_configs():
         if config.module and module_has_submodule(config.module, "consumers"):
@@ -56,16 +72,11 @@ def every() -> Iterator[tuple[str, Projection]]:
             yield from table.items()
 
 
-def named(name: str) -> tuple[Consumer, Projection]:
+def named(name: str) -> tuple[Consumer, Projection | Copy]:
     """A projection and its consumer. Raises RebuildRefused, saying what to do instead."""
     found = dict(every())
     if name in found:
         return consuming.named(name), found[name]
-    for consumer in consuming.every():
-        if consumer.name == name:
-            told = " and ".join(consumer.producers)
-            raise RebuildRefused(
-                f"{name} is kept by the events of {told}, which {consumer.label} doesn't store: "
-                f"manage.py backfill {told}, where {told} runs, tells them again"
-            )
+    if any(consumer.name == name for consumer in consuming.every()):
+        raise RebuildRefused(f"{name} is a consumer and keeps nothing that can be made anew")
     raise RebuildRefused(f"no projection {name!r}; there are: {', '.join(found) or 'none'}")

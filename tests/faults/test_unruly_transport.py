@@ -20,7 +20,7 @@ SEED = 20261126
 BUYERS = 10
 THREADS = 4
 DEADLINE_SECONDS = 20
-VERY_LATE_SECONDS = 60.0  # some messages come long after the deadline
+VERY_LATE_SECONDS = 40.0  # some messages come long after the deadline
 # An order ends within 5 s of its deadline; a killed worker takes a while on a busy machine.
 ENDED_SECONDS = 5.0 + 30.0
 BALANCES = """
