@@ -65,7 +65,7 @@ ON CONFLICT (id) DO UPDATE
 FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%s) AND orders = 0"
 
 SHOW_CUSTOMER = """
-INSERT INTO orders_customerview AS shown
+INSERT INTO orders_customerview{suffix} AS shown
     (id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE
@@ -76,8 +76,10 @@ ON CONFLICT (id) DO UPDATE
  WHERE shown.version <= excluded.version
 """
 
+HIDE_CUSTOMER = "DELETE FROM orders_customerview{suffix} WHERE id = %s"
+
 SHOW_CREDIT = """
-UPDATE orders_customerview
+UPDATE orders_customerview{suffix}
    SET credit_limit = %s, credit_reserved = %s, version = %s, updated_at = %s
  WHERE id = %s AND version < %s
 """
@@ -185,10 +187,10 @@ def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> di
     }
 
 
-def show_customer(customer: CustomerChanged) -> None:
+def show_customer(customer: CustomerChanged, *, suffix: str = "") -> None:
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         cursor.execute(
-            SHOW_CUSTOMER,
+            SHOW_CUSTOMER.format(suffix=suffix),
             [
                 customer.id,
                 customer.name,
@@ -203,9 +205,10 @@ def show_customer(customer: CustomerChanged) -> None:
         )
 
 
-def hide_customer(customer: CustomerErased) -> None:
+def hide_customer(customer: CustomerErased, *, suffix: str = "") -> None:
     """Whatever its version: after this event there is nobody to show."""
-    CustomerView.objects.using(router.db_for_write(CustomerView)).filter(pk=customer.id).delete()
+    with connections[router.db_for_write(CustomerView)].cursor() as cursor:
+        cursor.execute(HIDE_CUSTOMER.format(suffix=suffix), [customer.id])
 
 
 def drop_customer(customer_id: UUID, *, version: int) -> None:
@@ -214,12 +217,12 @@ def drop_customer(customer_id: UUID, *, version: int) -> None:
     rows.filter(pk=customer_id, version=version).delete()
 
 
-def show_credit(credit: CreditChanged) -> None:
+def show_credit(credit: CreditChanged, *, suffix: str = "") -> None:
     """The credit part of a customer that is shown; one that isn't comes whole, with a later event
     or with the owner's backfill."""
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         cursor.execute(
-            SHOW_CREDIT,
+            SHOW_CREDIT.format(suffix=suffix),
             [
                 credit.credit_limit,
                 credit.credit_reserved,

@@ -52,9 +52,7 @@ class Progress:
 class Rebuild(ABC):
     """One rebuild, while it is `held`. It may be killed at any point; the next run goes on."""
 
-    def __init__(
-        self, consumer: Consumer, projection: Projection | Copy, streams: Streams
-    ) -> None:
+    def __init__(self, consumer: Consumer, projection: Projection | Copy, streams: Streams) -> None:
         if len(consumer.producers) != 1:
             raise Unconfigured(f"{consumer.name} reads {' and '.join(consumer.producers)}")
         (self._producer,) = consumer.producers
@@ -169,6 +167,10 @@ class Rebuild(ABC):
             self._drop_tables()
 
     # -- inside them ---------------------------------------------------------------------
+
+    @abstractmethod
+    def described(self, progress: Progress) -> str:
+        """In words, what was told."""
 
     @abstractmethod
     def _begin(self) -> Progress:
