@@ -136,10 +136,41 @@ def test_a_transaction_that_is_yet_to_come_is_served_now_and_dropped(
     assert part_of(answer).xid is None
 
 
-def test_a_garbled_token_is_served_now_and_replaced(ada_api: APIClient, streams: Streams) -> None:
-    answer = bring(ada_api, "nonsense")
+def test_a_forged_later_timeline_is_told_to_come_again_for_as_long_as_it_is_sent(
+    ada_api: APIClient, streams: Streams, short: None
+) -> None:
+    placed = place(ada_api)
+    settle(streams)
+    for _ in range(2):
+        refused = bring(ada_api, changed(placed, timeline=part_of(placed).timeline + 1))
+        problem(refused, 503, "projection-behind")
+        assert refused["Retry-After"] == "1"
+    answer = bring(ada_api, placed[HEADER])
+    assert listed(answer) == [placed.json()["id"]]
+
+
+def test_another_services_part_is_nothing_that_the_orders_wait_for(
+    ada_api: APIClient, streams: Streams, short: None
+) -> None:
+    placed = place(ada_api)
+    settle(streams)
+    foreign = replace(part_of(placed), xid=part_of(placed).xid + 1_000)
+    answer = bring(ada_api, str(Token({"accounts": foreign})))
+    assert listed(answer) == [placed.json()["id"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "", "1~", "1~orders", "2~orders.1.1.1", "1~orders.1.1.1.-5", "é", "9" * 100_000],
+    ids=lambda text: text[:20] or "empty",
+)
+def test_a_garbled_or_huge_token_is_served_now_and_replaced(
+    ada_api: APIClient, streams: Streams, text: str
+) -> None:
+    answer = bring(ada_api, text)
     assert answer.status_code == 200
-    assert part_of(answer).xid is None
+    if text:
+        assert part_of(answer).xid is None
 
 
 def test_with_the_streams_down_what_was_heard_before_still_counts(

@@ -1,0 +1,30 @@
+"""What accounts tells of its users' checksums is what orders computes of its copies.
+
+The two sides may not import each other; a column more, less or in another place on one side, or one
+of another type, would make every row differ.
+"""
+
+from accounts import queries as owner
+from orders import reconcile as copy
+from outbox.checksums import Checksums
+
+TEXTS = {"CharField", "TextField"}  # PostgreSQL hashes varchar as text
+
+
+def kinds(checksums: Checksums) -> list[tuple[str, str, object]]:
+    """Each column's name, and its type as far as a hash can tell."""
+    fields = [checksums.model._meta.get_field(name) for name in checksums.columns]
+    types = [field.get_internal_type() for field in fields]
+    return [
+        (name, "text" if type_ in TEXTS else type_, getattr(field, "decimal_places", None))
+        for name, type_, field in zip(checksums.columns, types, fields, strict=True)
+    ]
+
+
+def test_both_sides_hash_the_same_columns_of_the_same_types_in_the_same_order() -> None:
+    assert kinds(owner.CHECKSUMS) == kinds(copy.CHECKSUMS)
+
+
+def test_every_column_of_the_copy_is_compared() -> None:
+    fields = copy.CHECKSUMS.model._meta.concrete_fields
+    assert {field.name for field in fields} == {*copy.CHECKSUMS.columns}
