@@ -374,6 +374,36 @@ def test_a_history_that_cannot_be_read_says_which_version_of_what(
     assert told["detail"] == "no codec reads version 1 of OrderPlaced"
 
 
+@pytest.mark.parametrize(
+    ("version", "schema_version", "slug", "detail"),
+    [
+        (3, 1, "broken-history", "version 2 is missing, 3 follows"),
+        (2, 9, "unreadable-history", "no codec reads version 9 of OrderConfirmed"),
+    ],
+    ids=["hole", "no upcaster"],
+)
+def test_a_damaged_history_is_a_problem_of_its_own_for_reads_and_commands(
+    place: Place, ada_api: APIClient, version: int, schema_version: int, slug: str, detail: str
+) -> None:
+    order = place()
+    damage(order.id, version=version, schema_version=schema_version)
+    url = f"/api/orders/{order.id}/"
+    for answer in (ada_api.get(url), ada_api.get(f"{url}story/"), ada_api.post(f"{url}cancel/")):
+        assert detail in problem(answer, 500, slug)["detail"]
+
+
+def damage(order_id: UUID, *, version: int, schema_version: int) -> None:
+    """Store a confirmation that the application wouldn't have stored."""
+    StoredEvent.objects.create(
+        stream=order_id,
+        version=version,
+        type="OrderConfirmed",
+        schema_version=schema_version,
+        data={"at": "2026-01-02T03:04:05.000000Z"},
+        metadata={},
+    )
+
+
 class TestList:
     def test_it_is_cut_into_pages_newest_first(self, place: Place, ada_api: APIClient) -> None:
         placed = [str(place().id) for _ in range(5)]

@@ -458,18 +458,19 @@ def test_without_a_tick_there_is_nothing_to_begin_at(streams: Streams) -> None:
         rebuild("sales")
 
 
-def test_a_stored_event_without_a_codec_ends_a_rebuild_in_one_line(
-    place: Place, streams: Streams
+@pytest.mark.parametrize(("kind", "version"), [("OrderPainted", 1), ("OrderConfirmed", 9)])
+def test_a_stored_event_without_codec_or_upcaster_ends_a_rebuild_in_one_line(
+    place: Place, streams: Streams, kind: str, version: int
 ) -> None:
     order = place()
     settle(streams)
     StoredEvent.objects.create(
-        stream=order.id, version=2, type="OrderPainted", schema_version=1, data={}, metadata={}
+        stream=order.id, version=2, type=kind, schema_version=version, data={}, metadata={}
     )
     place()
     settle(streams)
     before = shown()
-    with pytest.raises(CommandError, match="no codec reads version 1 of OrderPainted") as told:
+    with pytest.raises(CommandError, match=f"no codec reads version {version} of {kind}") as told:
         rebuild("order_view")
     assert "\n" not in str(told.value)
     assert shown() == before

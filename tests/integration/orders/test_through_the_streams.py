@@ -17,6 +17,7 @@ from outbox.relay import Relay, own_connection
 from outbox.streams import Streams
 
 from .conftest import BOB, Place
+from .test_api import damage
 from .test_saga import decision
 
 
@@ -57,10 +58,28 @@ def test_the_order_view_follows_the_streams(place: Place, streams: Streams, publ
 def test_a_decision_about_no_order_is_parked_and_the_others_flow(
     place: Place, streams: Streams
 ) -> None:
+    assert "OrderNotFound" in decided(place, streams, about=uuid7())
+
+
+@pytest.mark.parametrize(
+    ("version", "schema_version", "error"),
+    [(3, 1, "BrokenStream"), (2, 9, "UnreadableEvent")],
+    ids=["hole", "no upcaster"],
+)
+def test_a_decision_about_a_damaged_history_is_parked_and_the_others_flow(
+    place: Place, streams: Streams, version: int, schema_version: int, error: str
+) -> None:
+    order = place()
+    damage(order.id, version=version, schema_version=schema_version)
+    assert error in decided(place, streams, about=order.id)
+
+
+def decided(place: Place, streams: Streams, *, about: UUID) -> str:
+    """The error of the one decision of three that is parked, the one about this order."""
     known, other = place().id, place().id
     decisions = [
         decision("reserved", known),
-        decision("reserved", uuid7()),
+        decision("reserved", about),
         decision("refused", other, reason="insufficient_credit"),
     ]
     # One partition, and every decision of a user of its own, so that none waits for another.
@@ -71,5 +90,4 @@ def test_a_decision_about_no_order_is_parked_and_the_others_flow(
     streams.publish("accounts", expected="", at="1-3", tick=1, rows=rows)
     assert read(streams, "saga", "accounts") == 3
     assert (status(known), status(other)) == ("CONFIRMED", "REJECTED")
-    parked = ParkedEvent.objects.get()
-    assert "OrderNotFound" in parked.error
+    return ParkedEvent.objects.get().error
