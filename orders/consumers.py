@@ -17,7 +17,7 @@ from .inbound import (
     CustomerErased,
     OrderChanged,
 )
-from .projections import count_sales, hide_customer, show_credit, show_customer, show_orders
+from .projections import count_sales, hide_customer, show_credits, show_customers, show_orders
 from .replay import orders_as_of, stored_events
 
 
@@ -34,12 +34,12 @@ def reject(envelope: Envelope) -> None:
     )
 
 
-def project_customer(envelope: Envelope) -> None:
-    show_customer(CustomerChanged.parse(envelope))
+def project_customers(envelopes: Sequence[Envelope]) -> None:
+    show_customers(CustomerChanged.parse(envelope) for envelope in envelopes)
 
 
-def project_credit(envelope: Envelope) -> None:
-    show_credit(CreditChanged.parse(envelope))
+def project_credits(envelopes: Sequence[Envelope]) -> None:
+    show_credits(CreditChanged.parse(envelope) for envelope in envelopes)
 
 
 def project_erasure(envelope: Envelope) -> None:
@@ -77,6 +77,8 @@ ORDER_FACTS = (
     "orders.order.updated.v1",
 )
 
+_customers, _credits = Batched(project_customers), Batched(project_credits)
+
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "saga": {
         "accounts.credit.reserved.v1": confirm,
@@ -90,12 +92,12 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
     "order_view": order_view(),
     "sales": sales(),
     "customer_view": {
-        "accounts.user.registered.v1": project_customer,
-        "accounts.user.updated.v1": project_customer,
-        "accounts.user.deactivated.v1": project_customer,
+        "accounts.user.registered.v1": _customers,
+        "accounts.user.updated.v1": _customers,
+        "accounts.user.deactivated.v1": _customers,
         "accounts.user.erased.v1": Superseding(project_erasure),
-        "accounts.credit.reserved.v1": project_credit,
-        "accounts.credit.released.v1": project_credit,
+        "accounts.credit.reserved.v1": _credits,
+        "accounts.credit.released.v1": _credits,
         "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version
     },
 }
