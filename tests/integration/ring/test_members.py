@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from config.placement import ring, ring_cache
+from config.placement import ring, ring_nodes
 from config.placement.ring_cache import RingCache
 from config.placement.ring_membership import CONFIRMED_SECONDS, FAILURES
 from config.stack.servers import Valkey
@@ -226,7 +226,7 @@ def test_what_a_node_answers_after_it_hung_is_not_believed_once_others_gave_it_u
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ring_cache, "NODE_TIMEOUT_SECONDS", 10.0)
+        patch.setattr(ring_nodes, "NODE_TIMEOUT_SECONDS", 10.0)
         patient = servers.cache()
         (key,) = keys_at(patient, servers.nodes[0], number=1)
         assert patient.get_or_set(key, lambda: (1, "old"), 30) == (1, "old")
