@@ -65,7 +65,7 @@ ON CONFLICT (id) DO UPDATE
 FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%s) AND orders = 0"
 
 SHOW_CUSTOMERS = """
-INSERT INTO orders_customerview AS shown
+INSERT INTO orders_customerview{suffix} AS shown
     (id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at)
 SELECT id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at
   FROM json_to_recordset(%s)
@@ -79,8 +79,10 @@ ON CONFLICT (id) DO UPDATE
  WHERE shown.version <= excluded.version
 """
 
+HIDE_CUSTOMER = "DELETE FROM orders_customerview{suffix} WHERE id = %s"
+
 SHOW_CREDITS = """
-UPDATE orders_customerview AS shown
+UPDATE orders_customerview{suffix} AS shown
    SET credit_limit = told.credit_limit, credit_reserved = told.credit_reserved,
        version = told.version, updated_at = told.updated_at
   FROM json_to_recordset(%s)
@@ -194,7 +196,7 @@ def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> di
     }
 
 
-def show_customers(customers: Iterable[CustomerChanged]) -> None:
+def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") -> None:
     """Each customer as the latest of these tells it, unless its row shows a later version."""
     told = [
         {
@@ -211,12 +213,13 @@ def show_customers(customers: Iterable[CustomerChanged]) -> None:
         for customer in _latest(customers, key=lambda customer: customer.id)
     ]
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(SHOW_CUSTOMERS, [json.dumps(told)])
+        cursor.execute(SHOW_CUSTOMERS.format(suffix=suffix), [json.dumps(told)])
 
 
-def hide_customer(customer: CustomerErased) -> None:
+def hide_customer(customer: CustomerErased, *, suffix: str = "") -> None:
     """Whatever its version: after this event there is nobody to show."""
-    CustomerView.objects.using(router.db_for_write(CustomerView)).filter(pk=customer.id).delete()
+    with connections[router.db_for_write(CustomerView)].cursor() as cursor:
+        cursor.execute(HIDE_CUSTOMER.format(suffix=suffix), [customer.id])
 
 
 def drop_customer(customer_id: UUID, *, version: int) -> None:
@@ -225,7 +228,7 @@ def drop_customer(customer_id: UUID, *, version: int) -> None:
     rows.filter(pk=customer_id, version=version).delete()
 
 
-def show_credits(changes: Iterable[CreditChanged]) -> None:
+def show_credits(changes: Iterable[CreditChanged], *, suffix: str = "") -> None:
     """The credit part of the customers that are shown; one that isn't comes whole, with a later
     event or with the owner's backfill."""
     told = [
@@ -239,4 +242,4 @@ def show_credits(changes: Iterable[CreditChanged]) -> None:
         for credit in _latest(changes, key=lambda credit: credit.user_id)
     ]
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(SHOW_CREDITS, [json.dumps(told)])
+        cursor.execute(SHOW_CREDITS.format(suffix=suffix), [json.dumps(told)])

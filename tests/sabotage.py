@@ -45,16 +45,16 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=25,
         promise="a shadow follows from the end of its tick",
-        file="outbox/rebuilding.py",
-        old='self._place(f"{tick.pk}-{WHOLE}")',
-        new='self._place(f"{tick.pk + 86_400_000}-{WHOLE}")',
+        file="outbox/replaying.py",
+        old='f"{tick.pk}-{WHOLE}"',
+        new='f"{tick.pk + 86_400_000}-{WHOLE}"',
         test="tests/integration/orders/test_rebuild.py"
         "::test_two_versions_follow_side_by_side_until_they_are_swapped",
     ),
     Sabotage(
         invariant=25,
         promise="retention waits for a rebuild",
-        file="outbox/rebuilding.py",
+        file="outbox/replaying.py",
         old="self._subscription.update(confirmed=tick.pk)",
         new="self._subscription.delete()",
         test="tests/integration/orders/test_rebuild.py"
