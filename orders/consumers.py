@@ -17,7 +17,7 @@ from .inbound import (
     CustomerErased,
     OrderChanged,
 )
-from .projections import count_sales, hide_customer, show_credit, show_customer, show_orders
+from .projections import count_sales, hide_customer, show_credits, show_customers, show_orders
 from .reconcile import retell, rows_here
 from .replay import orders_as_of, stored_events
 
@@ -48,22 +48,23 @@ def sales(suffix: str = "") -> dict[str, Handler]:
 def customer_view(suffix: str = "") -> dict[str, Handler]:
     """The customer view's handlers, writing to its table of that suffix."""
 
-    def show(envelope: Envelope) -> None:
-        show_customer(CustomerChanged.parse(envelope), suffix=suffix)
+    def show(envelopes: Sequence[Envelope]) -> None:
+        show_customers(map(CustomerChanged.parse, envelopes), suffix=suffix)
 
-    def show_credit_of(envelope: Envelope) -> None:
-        show_credit(CreditChanged.parse(envelope), suffix=suffix)
+    def show_credits_of(envelopes: Sequence[Envelope]) -> None:
+        show_credits(map(CreditChanged.parse, envelopes), suffix=suffix)
 
     def hide(envelope: Envelope) -> None:
         hide_customer(CustomerErased.parse(envelope), suffix=suffix)
 
+    customers, credits_ = Batched(show), Batched(show_credits_of)
     return {
-        "accounts.user.registered.v1": show,
-        "accounts.user.updated.v1": show,
-        "accounts.user.deactivated.v1": show,
+        "accounts.user.registered.v1": customers,
+        "accounts.user.updated.v1": customers,
+        "accounts.user.deactivated.v1": customers,
         "accounts.user.erased.v1": Superseding(hide),
-        "accounts.credit.reserved.v1": show_credit_of,
-        "accounts.credit.released.v1": show_credit_of,
+        "accounts.credit.reserved.v1": credits_,
+        "accounts.credit.released.v1": credits_,
         "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version
     }
 

@@ -13,6 +13,8 @@ from .errors import MalformedEnvelope
 
 REQUIRED = ("specversion", "id", "source", "type", "subject", "time", "partitionkey", "sequence")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 LONGEST_BYTES = 1024  # of a name or key: an index of PostgreSQL holds 2,700
 
 
@@ -72,7 +74,7 @@ class Envelope:
         if self.traceparent:
             event["traceparent"] = self.traceparent
         _check(event)
-        return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(event)
 
     @classmethod
     def decode(cls, text: str | bytes) -> "Envelope":

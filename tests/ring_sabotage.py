@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LEASES: Final = "tests/integration/ring/test_leases.py"
+MANY: Final = "tests/integration/ring/test_many.py"
 MEMBERS: Final = "tests/integration/ring/test_members.py"
 RESTARTS: Final = "tests/integration/ring/test_restarts.py"
 PURE: Final = "tests/unit/config/test_ring.py"
@@ -108,6 +109,13 @@ DAMAGES: Final = (
         new="slow = False",
         test="tests/integration/ring/test_members.py"
         "::test_what_a_node_answers_after_it_hung_is_not_believed_once_others_gave_it_up",
+    ),
+    Damage(
+        promise="who gets a connection next gets nobody else's answers",
+        file="config/placement/ring_nodes.py",
+        old="            self._connection.disconnect()\n        self._pool",
+        new="            pass\n        self._pool",
+        test=f"{MANY}::test_answers_that_nobody_waited_for_are_given_to_nobody_else",
     ),
     Damage(
         promise="what a transaction sees is not shown to others",

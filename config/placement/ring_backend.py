@@ -208,17 +208,15 @@ class RingBackend(BaseCache):
     def _stored_many(self, keys: list[str]) -> dict[str, bytes | None]:
         found: dict[str, bytes | None] = {}
         placed, _ = self._by_node(keys)
-        for name, group in placed.items():
-            asked = time.monotonic()
-            try:
-                with self.ring.node(name) as node:
-                    got = node.get_many(group)
-                moved = {
-                    p for p in {place for _, place in group} if self.ring.has_moved(p, asked=asked)
-                }
-                found |= {k: None if p in moved else got[k] for k, p in group}
-            except NodeFailed:
-                continue
+        asked = time.monotonic()
+        answers = self.ring.at_each(placed, lambda node, group: node.begin_get_many(group))
+        for name, (stored,) in answers.items():
+            group = placed[name]
+            moved = {
+                p for p in {place for _, place in group} if self.ring.has_moved(p, asked=asked)
+            }
+            for (key, place), each in zip(group, stored, strict=True):
+                found[key] = None if place in moved else each
         return {key: found[key] if key in found else self.ring.gutter.get(key) for key in keys}
 
     def _put(self, data: Mapping[str, Any], timeout: Any) -> list[str]:
@@ -229,12 +227,10 @@ class RingBackend(BaseCache):
             self._delete(data)
             return []
         placed, failed = self._by_node(data)
-        for name, group in placed.items():
-            try:
-                with self.ring.node(name) as node:
-                    node.set_many(group, stored, life_ms=life_ms)
-            except NodeFailed:
-                failed += [key for key, _ in group]
+        took = self.ring.at_each(
+            placed, lambda node, group: node.begin_set_many(group, stored, life_ms=life_ms)
+        )
+        failed += [key for name, group in placed.items() if name not in took for key, _ in group]
         for key in data:
             self.ring.gutter.delete(key)
         for key in failed:

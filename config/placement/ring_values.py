@@ -8,15 +8,16 @@ release's, a stranger's, half a value) is no value.
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 FORMAT: Final = b"r1"
 LARGEST_VERSION: Final = 2**53 - 1  # the nodes compare versions as floating-point numbers
 _TAG: Final = "$"
+_TEXT: Final = frozenset({str})
+_AS_IT_IS: Final = frozenset({type(None), bool, int, float, str})
 
 _WRITERS: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
     tuple: ("tuple", list),
@@ -60,8 +61,7 @@ class NotAValue(ValueError):
     """What was stored isn't a value of this release."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A stored value, and what is told of it."""
 
     value: Any
@@ -69,8 +69,7 @@ class Entry:
     load_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A value as it is kept."""
 
     text: bytes
@@ -100,27 +99,39 @@ def decode(stored: bytes) -> Entry:
         if not stored.startswith(FORMAT + b" "):
             return Entry(int(stored))
         _, version, load_ms, text = stored.split(b" ", 3)
-        value = _DECODER.decode(text.decode("utf-8", "surrogatepass"))
-        return Entry(value, None if version == b"-" else int(version), int(load_ms))
+        return Entry(_read(text), None if version == b"-" else int(version), int(load_ms))
     except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError) as exc:
         raise NotAValue(f"{len(stored)} bytes that are no value of this release") from exc
 
 
 def _plain(value: Any) -> Any:
     kind = type(value)
-    if value is None or kind in (bool, int, float, str):
+    if kind in _AS_IT_IS:
         return value
     if kind is list:
         return [_plain(item) for item in value]
     if kind is dict:
-        if _TAG not in value and all(type(key) is str for key in value):
-            return {key: _plain(item) for key, item in value.items()}
+        if _TAG not in value and {*map(type, value)} <= _TEXT:
+            # Most values are no deeper than this, and a call for each field costs more than JSON.
+            return {
+                key: item if type(item) in _AS_IT_IS else _plain(item)
+                for key, item in value.items()
+            }
         return {_TAG: "dict", "=": [[_plain(key), _plain(item)] for key, item in value.items()]}
     if kind not in _WRITERS:
         raise NotCacheable(kind)
     name, write = _WRITERS[kind]
     written = write(value)
     return {_TAG: name, "=": _plain(written)}
+
+
+def _read(text: bytes) -> Any:
+    found = text.decode("utf-8", "surrogatepass")
+    # What is stored begins and ends with its value; json would look for white space around it.
+    value, end = _DECODER.raw_decode(found)
+    if end != len(found):
+        raise ValueError("something follows the value")
+    return value
 
 
 def _typed(found: dict[str, Any]) -> Any:

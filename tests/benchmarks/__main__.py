@@ -19,6 +19,7 @@ from tests.benchmarks import (
     rebuild,
     relay,
     ring,
+    ring_events,
     store,
 )
 from tests.benchmarks.ground import Ground
@@ -29,7 +30,7 @@ ROOT: Final = CHECKOUT / ".local" / "bench"
 
 FAULTS: Final = (
     *("lost", "duplicated", "reordered"),
-    *("failed_reads", "empty_reads", "failed_writes", "rows_that_differ"),
+    *("failed_reads", "empty_reads", "failed_writes", "rows_that_differ", "older_reads"),
 )
 
 Part = Callable[[Ground, Scale, Progress], Any]
@@ -41,6 +42,7 @@ PARTS: Final[dict[str, Part]] = {
     "consumer": consumers.measure,
     "relay": relay.measure,
     "ring": ring.measure,
+    "ring_events": ring_events.measure,
     "end_to_end": end_to_end.measure,
 }
 
@@ -90,9 +92,11 @@ def run(scale: Scale, names: Sequence[str], *, root: Path) -> dict[str, Any]:
 
 def faults(results: dict[str, Any]) -> int:
     """Events lost, duplicated or reordered, with and without a held transaction; reads that
-    failed or came empty during a rebuild, and rows that it got wrong."""
+    failed or came empty during a rebuild, and rows that it got wrong; reads that failed or went
+    back while nodes of the ring came and went."""
     found = results.get("end_to_end") or {}
-    runs = [found, found.get("held_transaction") or {}, results.get("rebuild") or {}]
+    runs = [found, found.get("held_transaction") or {}]
+    runs += [results.get(name) or {} for name in ("rebuild", "ring_events")]
     return sum(run.get(name, 0) for run in runs for name in FAULTS)
 
 

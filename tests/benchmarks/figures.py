@@ -16,6 +16,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(ceil(percent / 100 * len(ordered)), 1) - 1]
 
 
+def until_calm(values: Sequence[float], *, at_most: float) -> int | None:
+    """How many values it takes until two in a row are no higher than that (one, if it is the
+    last); None if that never happens."""
+    for index in range(len(values)):
+        if max(values[index : index + 2]) <= at_most:
+            return index
+    return None
+
+
 def middle(values: Iterable[float]) -> float:
     """The median, so that one disturbed round decides nothing."""
     return median(values)

@@ -156,6 +156,20 @@ def _ring(found: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
+def _ring_events(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title(
+        "Users read while nodes come and go", "worst p99 ms", "calm p99 ms", "back, ms"
+    )
+    for one in found["events"]:
+        back = "not seen" if one["back_ms"] is None else f"{one['back_ms']:,}"
+        yield _line(one["event"], f"{one['worst_p99_ms']:.1f}", f"{found['calm_p99_ms']:.1f}", back)
+    yield (
+        f"  {found['reads']:,} reads of {found['users']} users by {found['readers']} readers,"
+        f" {found['failed_reads']} failed, {found['older_reads']} older than one before;"
+        f" p99 of each {found['window_ms']} ms"
+    )
+
+
 def _rebuild(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _title("Rebuild of the order view", "seconds", "events/s", "swap, ms")
     yield _line(
@@ -181,4 +195,5 @@ PARTS = {
     "write_overhead": _write_overhead,
     "event_store": _event_store,
     "ring": _ring,
+    "ring_events": _ring_events,
 }

@@ -30,6 +30,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "write_overhead": ("bare_ms", "outbox_ms", "ratio"),
     "ring": ("keys", "nodes", "lookups", "many"),
+    "ring_events": ("calm_p99_ms", "events", "failed_reads", "older_reads"),
     "rebuild": (
         "events",
         "seconds",

@@ -21,6 +21,7 @@ class Scale:
     store_seconds: float
     ring_keys: int
     ring_seconds: float  # of each way of using the cache ring, by turns
+    event_seconds: float  # for which the ring is watched, calm and after each event
     rebuild_events: int  # that are stored
     rebuild_writes: int  # orders placed each second meanwhile
     rebuild_reads: int  # of a user's orders, each second
@@ -46,6 +47,7 @@ FULL: Final = Scale(
     store_seconds=3.0,
     ring_keys=50_000,
     ring_seconds=2.0,
+    event_seconds=5.0,
     rebuild_events=1_000_000,
     rebuild_writes=50,
     rebuild_reads=100,
@@ -70,6 +72,7 @@ QUICK: Final = Scale(
     store_seconds=0.3,
     ring_keys=10_000,
     ring_seconds=0.2,
+    event_seconds=2.0,
     rebuild_events=20_000,
     rebuild_writes=50,
     rebuild_reads=100,
@@ -95,6 +98,7 @@ TINY: Final = Scale(
     store_seconds=0.05,
     ring_keys=1_000,
     ring_seconds=0.05,
+    event_seconds=0.4,
     rebuild_events=200,
     rebuild_writes=20,
     rebuild_reads=20,

@@ -20,7 +20,7 @@ from accounts.domain.errors import UserNotFound
 from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
-from config.placement import ring_cache
+from config.placement import ring_cache, ring_nodes
 from config.stack import processes
 from config.stack.servers import Valkey
 from outbox.testing import deliver, published
@@ -156,7 +156,7 @@ def test_a_user_packed_by_another_release_is_read_anew(
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many threads of one process keep each other waiting, which says nothing of the nodes."""
-    monkeypatch.setattr(ring_cache, "NODE_TIMEOUT_SECONDS", 10.0)
+    monkeypatch.setattr(ring_nodes, "NODE_TIMEOUT_SECONDS", 10.0)
 
 
 @pytest.mark.usefixtures("patient")

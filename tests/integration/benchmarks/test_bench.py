@@ -15,7 +15,17 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> None:
     told, drawn, root = tmp_path / "told.json", tmp_path / "drawn.svg", tmp_path / "root"
-    arguments = ["--scale", "tiny", "--only", "relay", "consumer", "ring", "--root", str(root)]
+    arguments = [
+        "--scale",
+        "tiny",
+        "--only",
+        "relay",
+        "consumer",
+        "ring",
+        "ring_events",
+        "--root",
+        str(root),
+    ]
 
     done = subprocess.run(
         [
@@ -36,5 +46,8 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
     assert found["consumer"]["batch_events_per_second"] > 0
     assert {one["operation"] for one in found["ring"]["many"]} == {"get", "get_many", "set_many"}
     assert all(one["ratio"] > 0 for one in found["ring"]["lookups"])
+    assert len(found["ring_events"]["events"]) == 5
+    assert found["ring_events"]["reads"] > 0
+    assert found["ring_events"]["failed_reads"] == found["ring_events"]["older_reads"] == 0
     ET.parse(drawn)  # noqa: S314 - our own
     assert not (root / "postgres").exists()

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from config.placement.ring import Place
-from config.placement.ring_cache import Node, RingCache
+from config.placement.ring_cache import RingCache
+from config.placement.ring_nodes import Node
 from config.stack.servers import Valkey
 from tests.waiting import eventually
 

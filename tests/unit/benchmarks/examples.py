@@ -95,6 +95,19 @@ def results() -> dict[str, Any]:
                 },
             ],
         },
+        "ring_events": {
+            "readers": 8,
+            "users": 100,
+            "reads": 24_000,
+            "failed_reads": 0,
+            "older_reads": 0,
+            "calm_p99_ms": 3.2,
+            "window_ms": 200,
+            "events": [
+                {"event": "a node is frozen", "worst_p99_ms": 160.1, "back_ms": 600},
+                {"event": "a node is added", "worst_p99_ms": 9.5, "back_ms": None},
+            ],
+        },
         "rebuild": {
             "events": 1_000_000,
             "seconds": 40.1,

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.benchmarks.figures import Faults, Recorded, by_turns, judge, percentile, ratio
+from tests.benchmarks.figures import (
+    Faults,
+    Recorded,
+    by_turns,
+    judge,
+    percentile,
+    ratio,
+    until_calm,
+)
 
 HISTORY = [Recorded(key, version) for version in (1, 2, 3) for key in ("a", "b")]
 
@@ -25,6 +33,21 @@ def test_percentiles_of_a_hundred_values_are_those_values():
 def test_there_is_no_percentile_of_nothing():
     with pytest.raises(ValueError, match="no values"):
         percentile([], 50)
+
+
+@pytest.mark.parametrize(
+    ("values", "windows"),
+    [
+        ([1, 1], 0),
+        ([9, 9, 1, 1, 9], 2),
+        ([9, 1, 9, 1, 2], 3),
+        ([9, 9, 1], 2),
+        ([9], None),
+        ([], None),
+    ],
+)
+def test_it_is_calm_when_two_values_in_a_row_are(values, windows):
+    assert until_calm(values, at_most=2) == windows
 
 
 def test_a_ratio_without_a_limit_is_none_at_all():

@@ -59,6 +59,9 @@ def test_faults_with_a_held_transaction_count_too():
 
     assert faults(found) == 6
 
+    found["ring_events"] |= {"failed_reads": 1, "older_reads": 2}
+    assert faults(found) == 9
+
 
 def test_without_a_terminal_progress_is_a_line_for_each_part():
     stream = io.StringIO()

@@ -55,6 +55,7 @@ def test_garbage_is_no_value_or_a_plain_one(junk: bytes) -> None:
         b'r2 - 0 "newer"',
         b"r1 - 0 [1, 2",
         b"r1 - 0",
+        b"r1 - 0 1 2",
         b'r1 x 0 "version"',
         b'r1 - 0 {"$": "code", "=": "1 + 1"}',
         b'r1 - 0 {"$": "decimal", "=": "much"}',

@@ -1,0 +1,175 @@
+"""Nodes of the cache ring that freeze, die, come back empty and join while users are read: how
+slow do reads become, and for how long?"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from config.placement import ring
+from tests.benchmarks.clock import pause, wait_until
+from tests.benchmarks.end_to_end import REGISTER
+from tests.benchmarks.figures import percentile, until_calm
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.progress import Progress
+from tests.benchmarks.scale import Scale
+
+NODES = 3
+PROCESSES, READERS = 2, 4  # threads of each that read
+USERS = 100
+READS_PER_SECOND, WRITES_PER_SECOND = 100, 10  # of each thread
+WINDOW_SECONDS = 0.2  # of which there is a p99
+VIEW = "{ring}:view"
+CHANGED_SECONDS = 60.0
+
+
+def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
+    """The p99 of reads on a calm ring, and what each event does to it."""
+    progress.begin("ring_events", steps=6)
+    environment = ground.need_application()["accounts"]
+    ground.servers.start(standby=False, ring=NODES + 1)
+    ground.redis.delete(VIEW)
+    users = [row[0] for row in ground.query(REGISTER, USERS, dsn=ground.application_dsn)]
+    urls = ground.servers.addresses.ring_urls
+    readers = [_reader(ground, environment, urls[:NODES], users, n) for n in range(PROCESSES)]
+    try:
+        _wait_ready(readers)
+        pause(scale.warm_seconds)
+        progress.step("a calm ring")
+        calm = (time.monotonic(), scale.event_seconds)
+        pause(scale.event_seconds)
+        events = _make_events(ground, environment | {"CACHE_URLS": ",".join(urls)}, scale, progress)
+        told = [_told(process) for process in readers]
+    finally:
+        ground.end(*readers)
+        ground.redis.delete(VIEW)
+        ground.query("TRUNCATE accounts.accounts_user CASCADE", dsn=ground.application_dsn)
+    return {
+        "readers": PROCESSES * READERS,
+        "users": USERS,
+        "failed_reads": sum(one["failed"] for one in told),
+        "older_reads": sum(one["older"] for one in told),
+        **_judged([tuple(read) for one in told for read in one["reads"]], calm, events),
+    }
+
+
+def _reader(
+    ground: Ground,
+    environment: dict[str, str],
+    urls: tuple[str, ...],
+    users: list[str],
+    number: int,
+) -> subprocess.Popen[Any]:
+    question = {
+        "users": users,
+        "readers": READERS,
+        "reads_per_second": READS_PER_SECOND,
+        "writes_per_second": 0 if number else WRITES_PER_SECOND,
+    }
+    return ground.spawn(
+        f"ring-reader-{number}",
+        environment | {"CACHE_URLS": ",".join(urls)},
+        *("-m", f"{__package__}.ring_readers", json.dumps(question)),
+        piped=True,
+    )
+
+
+def _wait_ready(readers: list[subprocess.Popen[Any]]) -> None:
+    for reader in readers:
+        assert reader.stdout
+        if reader.stdout.readline() != "ready\n":
+            raise RuntimeError("a reader of the ring failed; its words are in its log")
+
+
+def _told(reader: subprocess.Popen[Any]) -> dict[str, Any]:
+    text, _ = reader.communicate()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _make_events(
+    ground: Ground, all_nodes: dict[str, str], scale: Scale, progress: Progress
+) -> dict[str, tuple[float, float]]:
+    """When each began (monotonic seconds), and for how many seconds nothing else happened."""
+    one, other, _, added = ground.servers.ring
+    events: dict[str, tuple[float, float]] = {}
+
+    def note(name: str) -> None:
+        events[name] = (time.monotonic(), scale.event_seconds)
+        pause(scale.event_seconds)
+
+    progress.step("a node is frozen")
+    assert one.pid
+    os.kill(one.pid, signal.SIGSTOP)
+    try:
+        note("a node is frozen")
+        _wait_until(ground, one.port, up=False)
+    finally:
+        os.kill(one.pid, signal.SIGCONT)
+    progress.step("it is thawed")
+    _wait_until(ground, one.port, up=True)
+    note("it is taken back")
+    progress.step("a node is killed")
+    other.kill()
+    note("a node is killed")
+    _wait_until(ground, other.port, up=False)
+    progress.step("it is started again")
+    other.start()
+    _wait_until(ground, other.port, up=True)
+    note("it is taken back, empty")
+    progress.step("a node is added")
+    ground.run("ring-joiner", all_nodes, "manage.py", "ring", "nodes")
+    _wait_until(ground, added.port, up=True)
+    note("a node is added")
+    return events
+
+
+def _wait_until(ground: Ground, port: int, *, up: bool) -> None:
+    def is_so() -> bool:
+        members = ring.decode(ground.redis.get(VIEW).decode()).members
+        return any(f":{port}/" in name and member.is_up is up for name, member in members.items())
+
+    wait_until(
+        is_so,
+        look_every_seconds=0.01,
+        within_seconds=CHANGED_SECONDS,
+        what=f"node {port} is {'in' if up else 'out'}",
+    )
+
+
+def _judged(
+    reads: list[tuple[float, float]],
+    calm: tuple[float, float],
+    events: Mapping[str, tuple[float, float]],
+) -> dict[str, Any]:
+    before = _windows(reads, *calm)
+    told = []
+    for name, (began, seconds) in events.items():
+        found = _windows(reads, began, seconds)
+        windows = until_calm(found, at_most=max(before))
+        told.append(
+            {
+                "event": name,
+                "worst_p99_ms": round(max(found), 2),
+                "back_ms": None if windows is None else round(windows * WINDOW_SECONDS * 1000),
+            }
+        )
+    return {
+        "reads": len(reads),
+        "calm_p99_ms": round(max(before), 2),
+        "window_ms": round(WINDOW_SECONDS * 1000),
+        "events": told,
+    }
+
+
+def _windows(reads: list[tuple[float, float]], began: float, seconds: float) -> list[float]:
+    """The p99 (ms) of the reads that began in each window; 0 for one without any."""
+    number = max(round(seconds / WINDOW_SECONDS), 1)
+    took: list[list[float]] = [[] for _ in range(number)]
+    for at, ms in reads:
+        if 0 <= at - began < number * WINDOW_SECONDS:
+            took[int((at - began) / WINDOW_SECONDS)].append(ms)
+    return [percentile(each, 99) if each else 0.0 for each in took]

@@ -1,0 +1,93 @@
+"""Many keys at once: every node is asked at the same time, and each answer stays with its key."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from config.placement import ring_nodes, ring_values
+from config.placement.ring_cache import RingCache
+from config.placement.ring_nodes import Pending
+from config.stack.servers import Valkey
+from tests.waiting import eventually
+
+from .conftest import Servers
+from .test_members import keys_at
+
+VALUES = {f"key-{number}": number for number in range(100)}
+
+
+def calls(server: Valkey, command: str) -> int:
+    """How often the server was sent it."""
+    told = re.search(rf"cmdstat_{command}:calls=(\d+)", server.command("INFO commandstats"))
+    return int(told[1]) if told else 0
+
+
+@pytest.fixture
+def patient(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> RingCache:
+    """It waits for a node that hangs for longer than the test takes."""
+    monkeypatch.setattr(ring_nodes, "NODE_TIMEOUT_SECONDS", 20.0)
+    cache = servers.cache()
+    assert cache.set_many(VALUES) == []
+    return cache
+
+
+def test_no_node_waits_for_another_to_answer(servers: Servers, patient: RingCache) -> None:
+    for hung in servers.nodes:
+        awake = [node for node in servers.nodes if node is not hung]
+        before = [calls(node, "mget") for node in awake]
+        servers.freeze(hung)
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(patient.get_many, VALUES)
+            eventually(
+                lambda awake=awake, before=before: (
+                    [calls(node, "mget") - once for node, once in zip(awake, before, strict=True)]
+                    == [1, 1]
+                ),
+                within_seconds=10,
+                what="the others were asked",
+            )
+            assert not reading.done()
+            servers.thaw()
+            assert reading.result(20) == VALUES
+
+
+def test_what_a_full_node_refuses_is_told_by_key_and_every_other_answer_stays_with_its_key(
+    servers: Servers,
+) -> None:
+    cache, full = servers.cache(), servers.nodes[0]
+    theirs = set(keys_at(cache, full, number=20))
+    assert cache.set_many(VALUES) == []
+    full.command("CONFIG SET maxmemory 1")
+    try:
+        refused = cache.set_many({key: -value for key, value in VALUES.items()})
+    finally:
+        full.command("CONFIG SET maxmemory 0")
+
+    assert theirs & set(VALUES) <= set(refused)
+    assert cache.get_many(set(VALUES) - set(refused)) == {
+        key: -value for key, value in VALUES.items() if key not in refused
+    }
+    assert cache.set_many(VALUES) == []
+    assert cache.get_many(VALUES) == VALUES
+
+
+def test_answers_that_nobody_waited_for_are_given_to_nobody_else(cache: RingCache) -> None:
+    key = cache.make_key("key")
+    cache.set("key", "value")
+    place = cache.ring.place(key)
+    assert place is not None
+    with cache.ring.node(place.node) as node:
+        Pending(node.client, [("PING",)] * 3).close()
+
+        assert ring_values.decode(node.get(place, key) or b"").value == "value"
+    assert cache.get_many(["key", "none"]) == {"key": "value"}
+
+
+def test_pairs_among_many_keep_their_floors(cache: RingCache) -> None:
+    assert cache.invalidate("pair", 5)
+    cache.set_many({"pair": (4, "old"), "plain": "value"})
+    assert cache.get_many(["pair", "plain"]) == {"plain": "value"}
+
+    cache.set_many({"pair": (5, "new"), "plain": "value"}, timeout=None)
+    assert cache.get_many(["pair", "plain"]) == {"pair": (5, "new"), "plain": "value"}
