@@ -62,6 +62,15 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=25,
+        promise="a shadow that lacks what was pruned begins anew",
+        file="outbox/replaying.py",
+        old="order(entry) >= floor for entry in entries",
+        new="entry for entry in entries",
+        test="tests/integration/together/test_rebuild.py"
+        "::test_one_that_lacks_pruned_entries_begins_anew",
+    ),
+    Sabotage(
+        invariant=25,
         promise="what was parked and is replayed reaches the shadow too",
         file="outbox/following.py",
         old="        self._apply_replayed()\n        reached",
