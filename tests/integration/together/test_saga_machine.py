@@ -188,7 +188,7 @@ def _last(model: Any) -> int:
     return int(model.objects.order_by("-pk").values_list("pk", flat=True).first() or 0)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_comes_twice_late_or_in_another_order_the_credit_adds_up(
     request: pytest.FixtureRequest,
 ) -> None:
