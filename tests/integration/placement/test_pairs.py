@@ -178,6 +178,7 @@ def noted(server: Postgres) -> Iterator[Callable[[], list[str]]]:
 def token_ms(client: Client, servers: Replicated, size: Size) -> float:
     """What bearing a token that the replica is up to adds to the p50, in any order."""
     servers.catch_up()
+    client.log_in()
     took: dict[str, list[float]] = {client.token: [], "": []}
     # Not one after the other: the server's threads take turns too.
     for token in random.sample(list(took) * size.calm, 2 * size.calm):
