@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from django.db import connections
 
-from config.placement.replicas import watch
+from config.placement.replicas import Group, Replica, watch
 from config.placement.tokens import HEADER, Part, parse
 from config.stack.servers import Postgres
 from tests import databases, surroundings
@@ -37,6 +38,22 @@ def test_another_cluster_in_the_replicas_place_is_refused(
     connections.settings[REPLICA]["PORT"] = str(postgres.port)
     assert ada.listed() == "1"
     standby.wait_until(why="another cluster")
+
+
+def test_a_standby_of_another_cluster_is_noticed_by_the_request_itself(
+    ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the watch looks: here it believes that the primary is another one."""
+    known = watch.group("accounts")
+    assert known is not None
+    assert known.origin is not None
+    origin = replace(known.origin, system=known.origin.system + 1)
+    group = Group(service="accounts", replicas=(Replica(REPLICA, healthy=True),), origin=origin)
+    monkeypatch.setattr(watch, "group", {"accounts": group}.get)
+    ada.forget()
+
+    assert ada.listed() == "0"
+    assert not group.replicas[0].healthy
 
 
 def test_a_standby_that_was_promoted_beside_its_primary_is_refused(
