@@ -196,7 +196,7 @@ def test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up(
 
 
 def test_contrib_never_reads_a_replica(
-    ada: Customer, standby: Replicated, django_user_model: Any
+    ada: Customer, standby: Replicated, patient: None, django_user_model: Any
 ) -> None:
     django_user_model.objects.create_superuser("root", password=PASSWORD)
     standby.pause()
@@ -206,6 +206,7 @@ def test_contrib_never_reads_a_replica(
     ada.api.cookies.pop("consistency_token")
 
     assert ada.api.get("/admin/").status_code == 200
+    assert standby.replica().healthy, "it could have been read from"
     django_user_model.objects.all().delete()
 
 
