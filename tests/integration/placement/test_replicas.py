@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections
 from django.test.utils import CaptureQueriesContext
-from rest_framework.test import APIClient
-from uuid_utils.compat import uuid7
 
 from config.placement.reading import Reading
 from config.placement.replicas import replica_report
@@ -165,17 +163,6 @@ def test_a_query_that_is_wrong_anywhere_puts_no_replica_out(
     with connections[REPLICA].execute_wrapper(fail), connections[PRIMARY].execute_wrapper(fail):
         assert ada.api.get("/api/users/").status_code == 500
         assert standby.replica().healthy
-
-
-def test_what_a_replica_does_not_know_is_looked_for_on_the_primary(
-    ada: Customer, standby: Replicated, patient: None, as_user: Callable[..., APIClient]
-) -> None:
-    standby.pause()
-    bob = Customer(APIClient(), as_user)
-    bob.forget()
-
-    assert bob.api.get(bob.url).status_code == 200
-    assert bob.api.get(f"/api/users/{uuid7()}/").status_code == 404
 
 
 def test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up(
