@@ -95,8 +95,8 @@ DAMAGES: Final = (
         file=MIDDLEWARE,
         old="if response.status_code == NOT_FOUND and now.replicas:",
         new="if False:",
-        test=f"{PLACEMENT}/test_tokens.py"
-        "::test_an_order_that_the_replica_lacks_is_looked_for_on_the_primary",
+        test=f"{PLACEMENT}/test_replicas.py"
+        "::test_what_a_replica_does_not_know_is_looked_for_on_the_primary",
     ),
     Damage(
         promise="a query that is wrong puts no replica out",

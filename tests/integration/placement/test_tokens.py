@@ -8,7 +8,6 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
-from uuid_utils.compat import uuid7
 
 from accounts.models import OutboxEvent, User
 from config.placement.durability import flush_at_commit
@@ -113,19 +112,6 @@ def test_a_lists_reader_sees_what_it_placed_and_cancelled(ada: Customer) -> None
     assert ada.api.get(url).json()["status"] == "PENDING"
     assert ada.api.post(f"{url}cancel/").status_code == 200
     assert ada.api.get(url).json()["status"] == "CANCELLED"
-
-
-def test_an_order_that_the_replica_lacks_is_looked_for_on_the_primary(
-    ada: Customer, standby: Replicated, patient: None
-) -> None:
-    standby.in_use("orders")
-    standby.pause()
-    placed = ada.api.post("/api/orders/", ORDER, headers={"Idempotency-Key": "k"}).json()
-    ada.forget()
-    with CaptureQueriesContext(connections["orders-replica-0"]) as there:
-        assert ada.api.get(f"/api/orders/{placed['id']}/").status_code == 200
-    assert len(there) > 1, "it was asked first"
-    assert ada.api.get(f"/api/orders/{uuid7()}/").status_code == 404
 
 
 def test_the_signal_leaves_other_aliases_alone(standby: Replicated) -> None:
