@@ -50,7 +50,8 @@ DAMAGES: Final = (
         file=READING,
         old="if seen is None or not seen.in_recovery or seen.system != group.origin.system:",
         new="if seen is None or not seen.in_recovery:",
-        test=f"{PLACEMENT}/test_failover.py::test_another_cluster_in_the_replicas_place_is_refused",
+        test=f"{PLACEMENT}/test_failover.py"
+        "::test_a_standby_of_another_cluster_is_noticed_by_the_request_itself",
     ),
     Damage(
         promise="a transaction reads the primary",
