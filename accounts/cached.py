@@ -4,7 +4,7 @@ A cache that can't be told to let nothing older than a version through isn't use
 a user as it was before a change, in every process but the one that made it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
@@ -20,14 +20,13 @@ Load = Callable[[], UserState | None]
 
 
 class MayBeServedOld(Exception):
-    """The cache couldn't be told of a change."""
+    """The cache couldn't be told of changes."""
 
     transient = True  # outbox: try again
 
-    def __init__(self, user_id: UUID, *, version: int) -> None:
-        self.user_id = user_id
-        self.version = version
-        super().__init__(f"user {user_id} may be served below version {version}")
+    def __init__(self, keys: Collection[str]) -> None:
+        self.keys = keys
+        super().__init__(f"may be served as before: {', '.join(keys)}")
 
 
 def user(user_id: UUID, *, load: Load) -> UserState | None:
@@ -52,10 +51,12 @@ def invalidate(user_id: UUID, version: int) -> bool:
     return not _knows_versions() or bool(cache.invalidate(_key(user_id), version))  # type: ignore[attr-defined]
 
 
-def invalidate_surely(user_id: UUID, version: int) -> None:
-    """The same, for whoever can try again. Raises MayBeServedOld."""
-    if not invalidate(user_id, version):
-        raise MayBeServedOld(user_id, version=version)
+def invalidate_surely(versions: Mapping[UUID, int]) -> None:
+    """The same of many, for whoever can try again. Raises MayBeServedOld."""
+    if _knows_versions():
+        floors = {_key(user_id): version for user_id, version in versions.items()}
+        if unsure := cache.invalidate_many(floors):  # type: ignore[attr-defined]
+            raise MayBeServedOld(unsure)
 
 
 def _knows_versions() -> bool:

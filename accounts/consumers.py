@@ -1,8 +1,9 @@
 """Which public events make accounts do what: orders' its own reservations, its own the cache's."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from outbox.consumer import Handler, Superseding, ignore
+from outbox.consumer import Batched, Handler, Superseding, ignore
 from outbox.envelope import Envelope
 
 from .cached import invalidate_surely
@@ -30,13 +31,15 @@ def catch_up(envelope: Envelope) -> None:
         release(envelope)
 
 
-def refresh(envelope: Envelope) -> None:
+def refresh(envelopes: Sequence[Envelope]) -> None:
     """Once more what the writer did on its commit, if it lived that long.
 
-    Inside the consumer's transaction, so that its position passes the event only afterwards.
+    Inside the consumer's transaction, so that its position passes the events only afterwards.
     """
-    invalidate_surely(UUID(envelope.partitionkey), envelope.sequence)
+    invalidate_surely({UUID(each.partitionkey): each.sequence for each in envelopes})
 
+
+_refresh = Batched(refresh)
 
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "credit": {
@@ -48,12 +51,12 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "orders.order.updated.v1": catch_up,
     },
     "user_cache": {
-        "accounts.user.registered.v1": refresh,
-        "accounts.user.updated.v1": refresh,
-        "accounts.user.deactivated.v1": refresh,
-        "accounts.user.erased.v1": Superseding(refresh),
-        "accounts.credit.reserved.v1": refresh,
+        "accounts.user.registered.v1": _refresh,
+        "accounts.user.updated.v1": _refresh,
+        "accounts.user.deactivated.v1": _refresh,
+        "accounts.user.erased.v1": Superseding(_refresh),
+        "accounts.credit.reserved.v1": _refresh,
         "accounts.credit.refused.v1": ignore,
-        "accounts.credit.released.v1": refresh,
+        "accounts.credit.released.v1": _refresh,
     },
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from outbox.consumer import Batched, Handler, Superseding, ignore
 from outbox.envelope import Envelope
-from outbox.projection import Projection
+from outbox.projection import Copy, Projection
 
 from .domain.commands import ConfirmOrder, RejectOrder
 from .domain.metadata import Metadata
@@ -17,7 +17,8 @@ from .inbound import (
     CustomerErased,
     OrderChanged,
 )
-from .projections import count_sales, hide_customer, show_credit, show_customer, show_orders
+from .projections import count_sales, hide_customer, show_credits, show_customers, show_orders
+from .reconcile import retell, rows_here
 from .replay import orders_as_of, stored_events
 
 
@@ -34,18 +35,6 @@ def reject(envelope: Envelope) -> None:
     )
 
 
-def project_customer(envelope: Envelope) -> None:
-    show_customer(CustomerChanged.parse(envelope))
-
-
-def project_credit(envelope: Envelope) -> None:
-    show_credit(CreditChanged.parse(envelope))
-
-
-def project_erasure(envelope: Envelope) -> None:
-    hide_customer(CustomerErased.parse(envelope))
-
-
 def order_view(suffix: str = "") -> dict[str, Handler]:
     """The order view's handlers, writing to its tables of that suffix."""
     return _of_orders(lambda orders: show_orders(orders, suffix=suffix))
@@ -54,6 +43,30 @@ def order_view(suffix: str = "") -> dict[str, Handler]:
 def sales(suffix: str = "") -> dict[str, Handler]:
     """The handlers of the sales, writing to their tables of that suffix."""
     return _of_orders(lambda orders: count_sales(orders, suffix=suffix))
+
+
+def customer_view(suffix: str = "") -> dict[str, Handler]:
+    """The customer view's handlers, writing to its table of that suffix."""
+
+    def show(envelopes: Sequence[Envelope]) -> None:
+        show_customers(map(CustomerChanged.parse, envelopes), suffix=suffix)
+
+    def show_credits_of(envelopes: Sequence[Envelope]) -> None:
+        show_credits(map(CreditChanged.parse, envelopes), suffix=suffix)
+
+    def hide(envelope: Envelope) -> None:
+        hide_customer(CustomerErased.parse(envelope), suffix=suffix)
+
+    customers, credits_ = Batched(show), Batched(show_credits_of)
+    return {
+        "accounts.user.registered.v1": customers,
+        "accounts.user.updated.v1": customers,
+        "accounts.user.deactivated.v1": customers,
+        "accounts.user.erased.v1": Superseding(hide),
+        "accounts.credit.reserved.v1": credits_,
+        "accounts.credit.released.v1": credits_,
+        "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version
+    }
 
 
 def _of_orders(project: Callable[[Iterable[OrderChanged]], None]) -> dict[str, Handler]:
@@ -89,24 +102,26 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
     },
     "order_view": order_view(),
     "sales": sales(),
-    "customer_view": {
-        "accounts.user.registered.v1": project_customer,
-        "accounts.user.updated.v1": project_customer,
-        "accounts.user.deactivated.v1": project_customer,
-        "accounts.user.erased.v1": Superseding(project_erasure),
-        "accounts.credit.reserved.v1": project_credit,
-        "accounts.credit.released.v1": project_credit,
-        "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version
-    },
+    "customer_view": customer_view(),
 }
 
-# What `manage.py rebuild` can make anew from the event store. `customer_view` isn't among them:
-# its events are accounts', which tells them again (`manage.py backfill accounts`).
-PROJECTIONS: dict[str, Projection] = {
+# What `manage.py rebuild` can make anew: from the event store, or by what accounts tells again.
+PROJECTIONS: dict[str, Projection | Copy] = {
     "order_view": Projection(
-        models=("OrderView",), handlers=order_view, replay=orders_as_of, count=stored_events
+        models=("OrderView",),
+        handlers=order_view,
+        project=show_orders,
+        replay=orders_as_of,
+        count=stored_events,
     ),
     "sales": Projection(
-        models=("Sales", "CountedOrder"), handlers=sales, replay=orders_as_of, count=stored_events
+        models=("Sales", "CountedOrder"),
+        handlers=sales,
+        project=count_sales,
+        replay=orders_as_of,
+        count=stored_events,
+    ),
+    "customer_view": Copy(
+        models=("CustomerView",), handlers=customer_view, retell=retell, count=rows_here
     ),
 }

@@ -4,15 +4,15 @@ Plain functions of inbound dataclasses that publish nothing, so a replay repeats
 is idempotent, and an event older than what a row shows changes nothing; one of the same version
 mends a row that was damaged.
 
-Orders come in runs, and are written in one statement a run: live as they were read, in a rebuild
+Events come in runs, and are written in one statement a run: live as they were read, in a rebuild
 (`replay`, `outbox.rebuilding`) in thousands, into tables of the same names with a suffix.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connections, router
@@ -64,10 +64,13 @@ ON CONFLICT (id) DO UPDATE
 
 FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%s) AND orders = 0"
 
-SHOW_CUSTOMER = """
-INSERT INTO orders_customerview AS shown
+SHOW_CUSTOMERS = """
+INSERT INTO orders_customerview{suffix} AS shown
     (id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+SELECT id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at
+  FROM json_to_recordset(%s)
+    AS told (id uuid, name text, email text, credit_limit numeric, credit_reserved numeric,
+             is_active bool, version int, created_at timestamptz, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE
    SET name = excluded.name, email = excluded.email, credit_limit = excluded.credit_limit,
        credit_reserved = excluded.credit_reserved, is_active = excluded.is_active,
@@ -76,11 +79,19 @@ ON CONFLICT (id) DO UPDATE
  WHERE shown.version <= excluded.version
 """
 
-SHOW_CREDIT = """
-UPDATE orders_customerview
-   SET credit_limit = %s, credit_reserved = %s, version = %s, updated_at = %s
- WHERE id = %s AND version < %s
+HIDE_CUSTOMER = "DELETE FROM orders_customerview{suffix} WHERE id = %s"
+
+SHOW_CREDITS = """
+UPDATE orders_customerview{suffix} AS shown
+   SET credit_limit = told.credit_limit, credit_reserved = told.credit_reserved,
+       version = told.version, updated_at = told.updated_at
+  FROM json_to_recordset(%s)
+    AS told (user_id uuid, credit_limit numeric, credit_reserved numeric, version int,
+             updated_at timestamptz)
+ WHERE shown.id = told.user_id AND shown.version < told.version
 """
+
+T = TypeVar("T", CreditChanged, CustomerChanged, OrderChanged)
 
 
 def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
@@ -97,7 +108,7 @@ def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
             "placed_at": order.placed_at.isoformat(),
             "updated_at": order.updated_at.isoformat(),
         }
-        for order in _latest(orders)
+        for order in _latest(orders, key=lambda order: order.id)
     ]
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
         cursor.execute(SHOW_ORDERS.format(suffix=suffix), [json.dumps(told)])
@@ -118,7 +129,7 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
     An order's events come one after the other (they share a partition, and its position is
     locked), so its row needs no lock of its own.
     """
-    told = {order.id: order for order in _latest(orders)}
+    told = {order.id: order for order in _latest(orders, key=lambda order: order.id)}
     more: defaultdict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, Decimal()])
     counted = []
     with connections[router.db_for_write(Sales)].cursor() as cursor:
@@ -142,11 +153,11 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
             cursor.execute(FORGET_UNSOLD.format(suffix=suffix), [ids])
 
 
-def _latest(orders: Iterable[OrderChanged]) -> Collection[OrderChanged]:
-    found: dict[UUID, OrderChanged] = {}
-    for order in orders:
-        if order.id not in found or found[order.id].version <= order.version:
-            found[order.id] = order
+def _latest(changes: Iterable[T], *, key: Callable[[T], UUID]) -> Collection[T]:
+    found: dict[UUID, T] = {}
+    for change in changes:
+        if (known := found.get(key(change))) is None or known.version <= change.version:
+            found[key(change)] = change
     return found.values()
 
 
@@ -185,27 +196,30 @@ def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> di
     }
 
 
-def show_customer(customer: CustomerChanged) -> None:
+def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") -> None:
+    """Each customer as the latest of these tells it, unless its row shows a later version."""
+    told = [
+        {
+            "id": str(customer.id),
+            "name": customer.name,
+            "email": customer.email,
+            "credit_limit": str(customer.credit_limit),
+            "credit_reserved": str(customer.credit_reserved),
+            "is_active": customer.is_active,
+            "version": customer.version,
+            "created_at": customer.created_at.isoformat(),
+            "updated_at": customer.updated_at.isoformat(),
+        }
+        for customer in _latest(customers, key=lambda customer: customer.id)
+    ]
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(
-            SHOW_CUSTOMER,
-            [
-                customer.id,
-                customer.name,
-                customer.email,
-                customer.credit_limit,
-                customer.credit_reserved,
-                customer.is_active,
-                customer.version,
-                customer.created_at,
-                customer.updated_at,
-            ],
-        )
+        cursor.execute(SHOW_CUSTOMERS.format(suffix=suffix), [json.dumps(told)])
 
 
-def hide_customer(customer: CustomerErased) -> None:
+def hide_customer(customer: CustomerErased, *, suffix: str = "") -> None:
     """Whatever its version: after this event there is nobody to show."""
-    CustomerView.objects.using(router.db_for_write(CustomerView)).filter(pk=customer.id).delete()
+    with connections[router.db_for_write(CustomerView)].cursor() as cursor:
+        cursor.execute(HIDE_CUSTOMER.format(suffix=suffix), [customer.id])
 
 
 def drop_customer(customer_id: UUID, *, version: int) -> None:
@@ -214,18 +228,18 @@ def drop_customer(customer_id: UUID, *, version: int) -> None:
     rows.filter(pk=customer_id, version=version).delete()
 
 
-def show_credit(credit: CreditChanged) -> None:
-    """The credit part of a customer that is shown; one that isn't comes whole, with a later event
-    or with the owner's backfill."""
+def show_credits(changes: Iterable[CreditChanged], *, suffix: str = "") -> None:
+    """The credit part of the customers that are shown; one that isn't comes whole, with a later
+    event or with the owner's backfill."""
+    told = [
+        {
+            "user_id": str(credit.user_id),
+            "credit_limit": str(credit.credit_limit),
+            "credit_reserved": str(credit.credit_reserved),
+            "version": credit.version,
+            "updated_at": credit.updated_at.isoformat(),
+        }
+        for credit in _latest(changes, key=lambda credit: credit.user_id)
+    ]
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(
-            SHOW_CREDIT,
-            [
-                credit.credit_limit,
-                credit.credit_reserved,
-                credit.version,
-                credit.updated_at,
-                credit.user_id,
-                credit.version,
-            ],
-        )
+        cursor.execute(SHOW_CREDITS.format(suffix=suffix), [json.dumps(told)])

@@ -36,6 +36,7 @@ CONSUMER: Final = "customer_view"
 PAGE_ROWS: Final = 200_000
 BUCKETS_AT_ONCE: Final = 4  # of a page, some 800 rows each, whose rows are asked for
 ASKED_AT_ONCE: Final = 1_000
+TOLD_AT_ONCE: Final = 1_000
 ROUNDS: Final = 10  # for a user that changes all the time
 MOST_DIFFERENCES: Final = 10_000
 CATCH_UP_SECONDS: Final = 30.0
@@ -180,6 +181,16 @@ def catch_up(peer: Peer, snapshot: str) -> None:
     if target is None:
         late = "the relay of accounts has not published all of it"
     raise ReconcileError(f"no common position within {CATCH_UP_SECONDS:.0f} s: {late}")
+
+
+def retell(*, after: str) -> str:
+    """Have the owner tell its next users above `after` ('' to begin) once more, and wait until the
+    view has been told: so it is told no faster than it is read. Returns the last one's id, '' at
+    the end."""
+    with closing(Peer(OWNER)) as peer:
+        answer = peer.ask("/internal/users/retell/", after=after or str(FIRST), rows=TOLD_AT_ONCE)
+        catch_up(peer, str(answer["snapshot"]))
+    return str(answer["last"] or "")
 
 
 def _pages(peer: Peer) -> Iterator[tuple[UUID, UUID | None, Sums]]:

@@ -1,49 +1,51 @@
 """Stored events told once more, as of a snapshot: what a projection is rebuilt from.
 
-One stored event makes one public event, so what was published can be made again: stored event →
-order → public event, which the projection's own handlers then read.
+One stored event makes one public event, and what the projections would read of that can be told
+without it (`OrderChanged.of`): stored event → order → what is shown.
 """
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 from django.db import connections, router
 
-from outbox.envelope import Envelope
 from outbox.projection import Replayed
 
-from .domain.codec import Encoded, decode
+from .domain.codec import BrokenStream, Encoded, decode
 from .domain.events import Event
-from .domain.order import Order, evolve
+from .domain.order import Order, fold
+from .inbound import OrderChanged
 from .models import StoredEvent
-from .published import announce
 
-FIRST = UUID(int=0)
+FIRST = str(UUID(int=0))
 
-# By the index of (stream, version), so each chunk costs what it holds.
+# By the index of (stream, version), so each chunk costs what it holds. Text, since to make a UUID
+# of each row's, and to read each row's JSON alone, is much of the whole time.
 STORED = """
-SELECT stream, type, schema_version, data FROM orders_storedevent
- WHERE stream > %s AND pg_visible_in_snapshot(xid, %s::pg_snapshot)
- ORDER BY stream, version LIMIT %s
+SELECT stream::text, version, type, schema_version, data::text FROM orders_storedevent
+ WHERE stream > %s::uuid AND pg_visible_in_snapshot(xid, %s::pg_snapshot)
+ ORDER BY orders_storedevent.stream, version LIMIT %s
 """
+Row = tuple[str, int, str, int, str]
 
 
 def orders_as_of(*, snapshot: str, after: str, limit: int) -> Replayed:
     """Of the next orders after the id `after` ('' to begin), about `limit` stored events' worth:
-    the last public event that each had when `snapshot` was taken. Each holds the whole order,
-    and the projections show the latest only, so those before it would change nothing.
+    each as it was when `snapshot` was taken. The projections show the latest only, so what it
+    was before would change nothing.
 
-    Raises UnreadableEvent at an event that this release has no codec for.
+    Raises UnreadableEvent at an event that this release has no codec for, BrokenStream where one
+    is missing.
     """
     rows = _stored(snapshot, after, limit)
-    latest: dict[UUID, tuple[Event, Order]] = {}
-    for stream, type_, schema_version, data in rows:
-        encoded = Encoded(type=type_, schema_version=schema_version, data=json.loads(data))
-        event = decode(encoded, order_id=stream)
-        before = latest.get(stream)
-        latest[stream] = event, evolve(before[1] if before else None, event)
-    envelopes: list[Envelope] = [announce(event, order) for event, order in latest.values()]
-    return Replayed(envelopes=envelopes, events=len(rows), last=str(rows[-1][0]) if rows else after)
+    return Replayed(
+        changes=[OrderChanged.of(order) for order in _folded(rows)],
+        events=len(rows),
+        last=rows[-1][0] if rows else after,
+    )
 
 
 def stored_events() -> int:
@@ -51,7 +53,7 @@ def stored_events() -> int:
     return StoredEvent.objects.using(router.db_for_write(StoredEvent)).count()
 
 
-def _stored(snapshot: str, after: str, limit: int) -> list[tuple[UUID, str, int, str]]:
+def _stored(snapshot: str, after: str, limit: int) -> list[Row]:
     """Whole streams: where the limit cut one, it is left for the next time."""
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
         cursor.execute(STORED, [after or FIRST, snapshot, limit])
@@ -60,3 +62,18 @@ def _stored(snapshot: str, after: str, limit: int) -> list[tuple[UUID, str, int,
         return rows
     whole = [row for row in rows if row[0] != rows[-1][0]]
     return whole or _stored(snapshot, after, 2 * limit)
+
+
+def _folded(rows: Sequence[Row]) -> Iterator[Order]:
+    data = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+    for stream, told in groupby(zip(rows, data, strict=True), key=lambda one: one[0][0]):
+        if order := fold(_events(UUID(stream), told)):
+            yield order
+
+
+def _events(order_id: UUID, told: Iterable[tuple[Row, Any]]) -> Iterator[Event]:
+    for expected, ((_, version, type_, schema_version, _), data) in enumerate(told, start=1):
+        if version != expected:
+            raise BrokenStream(order_id, expected=expected, found=version)
+        encoded = Encoded(type=type_, schema_version=schema_version, data=data)
+        yield decode(encoded, order_id=order_id)

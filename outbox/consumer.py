@@ -96,6 +96,10 @@ class Consumer:
                 for envelope in run:
                     handler(envelope)
 
+    def ignores(self, envelope: Envelope) -> bool:
+        """Whether it knows the event's type and has no use for it."""
+        return self.handlers.get(envelope.type) is ignore
+
     def supersedes(self, envelope: Envelope) -> bool:
         """Whether the event makes the earlier ones of its aggregate void."""
         return isinstance(self.handlers.get(envelope.type), Superseding)

@@ -13,6 +13,8 @@ from .errors import MalformedEnvelope
 
 REQUIRED = ("specversion", "id", "source", "type", "subject", "time", "partitionkey", "sequence")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 LONGEST_BYTES = 1024  # of a name or key: an index of PostgreSQL holds 2,700
 
 
@@ -72,7 +74,7 @@ class Envelope:
         if self.traceparent:
             event["traceparent"] = self.traceparent
         _check(event)
-        return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(event)
 
     @classmethod
     def decode(cls, text: str | bytes) -> "Envelope":
@@ -125,7 +127,7 @@ def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise MalformedEnvelope(f"{name} is not a text")
     encoded = value.encode(errors="replace")
-    if "\0" in value or encoded.decode() != value:
+    if "\0" in value or (not value.isascii() and encoded.decode() != value):
         raise MalformedEnvelope(f"{name} holds what no database can")
     if len(encoded) > LONGEST_BYTES:
         raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")

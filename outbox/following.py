@@ -21,22 +21,22 @@ RESENT_SECONDS = 15.0  # for the relay to send again what the streams lost
 
 
 class Follower:
-    """`shadow` follows the consumer `name` of its own service's events.
+    """`shadow` follows the consumer `name` of one producer's events.
 
     Its positions are never beyond the other's. What is parked for the other is parked for the
     shadow too, and applied once it has been replayed there.
     """
 
-    def __init__(self, shadow: Consumer, *, name: str, streams: Streams) -> None:
+    def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:
         self._shadow = shadow
         self._name = name
-        self._label = shadow.label
+        self._producer = producer
         self._tables = shadow.tables
         self._streams = streams
-        self._live = Inbox(self._tables, consumer=name, producer=self._label)
-        self._next = Inbox(self._tables, consumer=shadow.name, producer=self._label)
-        self._parked_live = Parking(self._tables, consumer=name, producer=self._label)
-        self._parked_next = Parking(self._tables, consumer=shadow.name, producer=self._label)
+        self._live = Inbox(self._tables, consumer=name, producer=self._producer)
+        self._next = Inbox(self._tables, consumer=shadow.name, producer=self._producer)
+        self._parked_live = Parking(self._tables, consumer=name, producer=self._producer)
+        self._parked_next = Parking(self._tables, consumer=shadow.name, producer=self._producer)
 
     def catch_up(self, *, hold: bool = False) -> None:
         """Within a transaction: apply to the shadow all that the other has applied. With `hold`
@@ -57,7 +57,7 @@ class Follower:
                 deadline = time.monotonic() + RESENT_SECONDS
             elif time.monotonic() > deadline:
                 raise StreamsUnavailable(
-                    f"the streams of {self._label} lack entries that were applied: its relay "
+                    f"the streams of {self._producer} lack entries that were applied: its relay "
                     "sends them again, if it runs"
                 )
             reached |= moved
@@ -65,7 +65,7 @@ class Follower:
 
     def is_overtaken(self) -> bool:
         """Whether the other has applied all that the shadow has."""
-        tops, live = self._streams.cursor(self._label).tops, self._live.stored()
+        tops, live = self._streams.cursor(self._producer).tops, self._live.stored()
         return all(
             order(live.get(partition, START))
             >= min(order(entry), order(tops.get(partition, START)))
@@ -80,7 +80,7 @@ class Follower:
         """Within a transaction, and with `catch_up(hold=True)` in it: the other goes on from
         where the shadow is, which is no different place unless it was behind the shadow."""
         rows = self._tables.position._default_manager.using(self._tables.alias)
-        live = rows.filter(consumer=self._name, producer=self._label)
+        live = rows.filter(consumer=self._name, producer=self._producer)
         for partition, entry in self._next.stored().items():
             live.filter(partition=partition).exclude(entry=entry).update(entry=entry)
 
@@ -103,7 +103,7 @@ class Follower:
     def _advance(self, reached: Mapping[int, str], targets: Mapping[int, str]) -> dict[int, str]:
         """Apply what one read found; where each partition is now, if it moved."""
         batch = self._streams.read(
-            self._label,
+            self._producer,
             {partition: reached[partition] for partition in targets},
             count=READ_ENTRIES,
             block_seconds=BLOCK_SECONDS,
@@ -113,7 +113,7 @@ class Follower:
         beyond = {e.partition for e in found if order(e.id) > order(targets[e.partition])}
         self._apply(due)
         ends = {entry.partition: entry.id for entry in due}
-        cursor = batch.cursor if batch else self._streams.cursor(self._label)
+        cursor = batch.cursor if batch else self._streams.cursor(self._producer)
         for partition, target in targets.items():
             last = ends.get(partition, reached[partition])
             if partition in beyond or _has_all(cursor, partition, last, target):

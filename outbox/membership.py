@@ -29,6 +29,7 @@ class Membership:
         self._streams = streams
         self._living: Collection[str] = ()
         self._silent = False
+        self._assigned: dict[str, tuple[Collection[str], frozenset[int]]] = {}  # by reader
 
     def beat(self) -> None:
         """Renew the lease and learn who lives. With the server away the last answer stands:
@@ -46,9 +47,13 @@ class Membership:
 
     def partitions_of(self, reader: str) -> frozenset[int]:
         """The partitions that this process should read for a reader; all of them while alone."""
-        every = range(self._streams.partitions)
-        owners = assign(every, self._living or (self.member,), of=reader)
-        return frozenset(p for p, owner in owners.items() if owner == self.member)
+        living = tuple(self._living) or (self.member,)
+        known = self._assigned.get(reader)
+        if known is None or known[0] != living:
+            owners = assign(range(self._streams.partitions), living, of=reader)
+            mine = frozenset(p for p, owner in owners.items() if owner == self.member)
+            known = self._assigned[reader] = living, mine
+        return known[1]
 
     def keep(self, stopping: threading.Event) -> None:
         """Beat until told to stop, then leave at once, so that nobody waits for the lease."""

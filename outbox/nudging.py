@@ -4,19 +4,22 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
 log = logging.getLogger(__name__)
 
 AT_EXIT_SECONDS = 0.1  # what the last nudge of an ending process may cost it
+REST_SECONDS = 0.004  # from one to the next, as long as a relay rests between two drains
 
 
 class Nudger:
     """Calls `send` with each label, soon and in a daemon thread, which begins with the first.
 
-    Labels that come while one is being sent are sent once. What a process that ends (or is
-    killed) doesn't send delays an event until the relay looks by itself, and loses nothing.
+    Labels that come while one is being sent, or in the rest after it, are sent once. What a
+    process that ends (or is killed) doesn't send delays an event until the relay looks by itself,
+    and loses nothing.
     """
 
     def __init__(self, send: Callable[[str], object]) -> None:
@@ -51,10 +54,14 @@ class Nudger:
                 threading.Thread(target=self._keep_sending, name="nudger", daemon=True).start()
 
     def _keep_sending(self) -> None:
+        rested = 0.0
         while True:
             asked = [self._asked.get()]
+            if (early := rested - time.monotonic()) > 0 and isinstance(asked[0], str):
+                time.sleep(early)
             while not self._asked.empty():
                 asked.append(self._asked.get())
+            rested = time.monotonic() + REST_SECONDS
             for label in {one for one in asked if isinstance(one, str)}:
                 try:
                     self._send(label)

@@ -56,8 +56,15 @@ class Parking:
 
     def keys(self, partitions: Collection[int]) -> set[str]:
         """The keys with a parked sequence. Ask while holding the partitions' positions."""
-        found = self.rows.filter(partition__in=partitions).exclude(key="")
-        return set(found.values_list("key", flat=True).distinct())
+        table = self._tables.connection.ops.quote_name(self._tables.parked._meta.db_table)
+        with self._tables.connection.cursor() as cursor:
+            # In SQL, since it is asked in every transaction of a consumer.
+            cursor.execute(
+                f"SELECT DISTINCT key FROM {table} WHERE consumer = %s AND producer = %s "  # noqa: S608
+                "AND partition = ANY(%s) AND key <> ''",
+                [self._consumer, self._producer, list(partitions)],
+            )
+            return {key for (key,) in cursor.fetchall()}
 
     def entries(self) -> set[tuple[int, str]]:
         """The partition and the id of each parked entry."""

@@ -1,37 +1,34 @@
-"""Rebuilds a projection from stored events, beside the one that is read, and swaps them.
+"""Rebuilds a projection beside the one that is read, and swaps them.
 
-The shadow is a consumer like others, `order_view.next`, with positions of its own. It begins at
-the last tick t: what t's snapshot sees comes from the stored events, which bear their
-transaction's id, and what t doesn't see from the streams. So it is exact under load, makes no
-tick, and nobody stands still for it. It is never ahead of the projection that is read, and at
-the swap exactly as far, so readers don't go back in time. Nothing but the projection's own
-handlers is called. See docs/adr/0011-rebuilds.md.
+The shadow is a consumer like others, `order_view.next`, with positions of its own. What it is
+filled from is outbox.replaying's; what comes after that it has from the streams. It is never ahead
+of the projection that is read, and at the swap exactly as far, so readers don't go back in time.
+Nothing but the projection's own functions is called. See docs/adr/0011-rebuilds.md.
 """
 
 import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.apps import apps
-from django.db import Error as DatabaseError
 from django.db import OperationalError, transaction
 
 from .consumer import Consumer
-from .errors import OutboxError, RebuildRefused, Unconfigured
+from .errors import RebuildRefused, Unconfigured
 from .following import Follower
 from .parking import described
-from .projection import Projection
+from .projection import Copy, Projection
 from .reader import is_transient
 from .shadow import SUFFIX, Differences, Shadow, swapping
-from .streams import WHOLE, Streams
+from .streams import Streams
 
 NEXT = ".next"  # behind a consumer's name: that of its shadow
-CHUNK_EVENTS = 5_000  # stored events per transaction of the replay
 LIVE_SECONDS = 10.0  # for a projection that is behind the tick, before a comparison
 HOLD_SECONDS = 0.5  # between two looks, while the shadow only follows
 SWAP_LOCK_MS = 25  # readers wait behind a swap that waits: then it lets them pass and tries again
@@ -44,38 +41,41 @@ LONGEST_PAUSE_SECONDS = 2.0
 class Progress:
     """How far a rebuild is: a row of the service's state, committed with what it speaks of."""
 
-    tick: int
-    snapshot: str
     shape: list[str]  # of the tables that it was begun for
+    tick: int = 0  # whose snapshot decides what stored events are told
+    snapshot: str = ""
     after: str = ""
     events: int = 0
     replayed: bool = False
 
 
-class Rebuild:
+class Rebuild(ABC):
     """One rebuild, while it is `held`. It may be killed at any point; the next run goes on."""
 
-    def __init__(self, consumer: Consumer, projection: Projection, streams: Streams) -> None:
-        if consumer.producers != [consumer.label]:
-            raise Unconfigured(f"{consumer.name} reads {', '.join(consumer.producers)} as well")
+    def __init__(self, consumer: Consumer, projection: Projection | Copy, streams: Streams) -> None:
+        if len(consumer.producers) != 1:
+            raise Unconfigured(f"{consumer.name} reads {' and '.join(consumer.producers)}")
+        (self._producer,) = consumer.producers
         self.name = consumer.name
         self.locked_ms = 0.0  # how long readers had to wait for the swap
         self._tables = consumer.tables
         self._connection = self._tables.connection
-        self._projection = projection
-        self._partitions = streams.partitions
+        self._count = projection.count
+        self._streams = streams
         self._shadow = Consumer(
             label=consumer.label, name=self.name + NEXT, handlers=projection.handlers(SUFFIX)
         )
-        self._follower = Follower(self._shadow, name=self.name, streams=streams)
+        self._follower = Follower(
+            self._shadow, name=self.name, producer=self._producer, streams=streams
+        )
         self._shadows = [
             Shadow(apps.get_model(consumer.label, model), self._connection)
             for model in projection.models
         ]
 
-    def stored_events(self) -> int:
-        """About how many there are, for whoever looks how far it is."""
-        return int(self._projection.count())
+    def expected(self) -> int:
+        """About what `Progress.events` will come to, for whoever looks how far it is."""
+        return self._count()
 
     @contextmanager
     def held(self) -> Iterator["Rebuild"]:
@@ -95,13 +95,13 @@ class Rebuild:
 
     # -- the steps, in their order -------------------------------------------------------
 
-    def replay(self) -> Iterator[Progress]:
-        """Begin, or go on where a killed run was, until all is told that the tick sees. Yields
-        how far it is, after each chunk."""
+    def fill(self) -> Iterator[Progress]:
+        """Begin, or go on where a killed run was, until all is told. Yields how far it is,
+        after each chunk."""
         progress = self._kept() or self._begin()
         yield progress
         while not progress.replayed:
-            progress = self._replay_chunk(progress)
+            progress = self._fill_chunk(progress)
             yield progress
         for shadow in self._shadows:
             shadow.index()
@@ -168,79 +168,46 @@ class Rebuild:
 
     # -- inside them ---------------------------------------------------------------------
 
+    @abstractmethod
+    def described(self, progress: Progress) -> str:
+        """In words, what was told."""
+
+    @abstractmethod
+    def _begin(self) -> Progress:
+        """Make the shadow, give it its positions, and keep the progress, in one transaction."""
+
+    @abstractmethod
+    def _can_go_on(self, kept: Progress) -> bool:
+        """Whether what was begun still holds."""
+
+    @abstractmethod
+    def _fill_chunk(self, progress: Progress) -> Progress:
+        """Tell the shadow some more, and keep the progress with it."""
+
     def _kept(self) -> Progress | None:
         """The progress of a run that ended early, if it can be gone on with."""
         row = self._state.first()
         if row is None:
             return None
         kept = Progress(**json.loads(row.value))
-        # A tick that is gone went with a restamp: its snapshot spoke of another server.
-        tick = self._rows(self._tables.tick).filter(pk=kept.tick).first()
-        known = kept.replayed or (tick is not None and tick.snapshot == kept.snapshot)
-        return kept if known and kept.shape == self._shape() else None
+        return kept if kept.shape == self._shape() and self._can_go_on(kept) else None
 
-    def _begin(self) -> Progress:
-        # Committed before the tick is chosen, so that no floor can rise above the tick.
-        self._rows(self._tables.subscription).update_or_create(
-            name=self._shadow.subscriber, defaults={"confirmed": 0, "confirmed_at": None}
-        )
-        with self._repeatable_read():
-            tick = self._rows(self._tables.tick).order_by("-pk").first()
-            if tick is None:
-                raise RebuildRefused(f"{self._tables.label} has no tick yet: start its relay")
-            for shadow in self._shadows:
-                shadow.make()
-            self._place(f"{tick.pk}-{WHOLE}")
-            self._subscription.update(confirmed=tick.pk)
-            progress = Progress(tick=tick.pk, snapshot=tick.snapshot, shape=self._shape())
-            self._keep(progress)
-        return progress
-
-    def _place(self, entry: str) -> None:
-        """The shadow's positions, all of them at this entry."""
+    def _place(self, entries: Mapping[int, str]) -> None:
+        """The shadow's positions, by partition."""
         self._unplace()
         self._rows(self._tables.position).bulk_create(
             self._tables.position(
                 consumer=self._shadow.name,
-                producer=self._shadow.label,
+                producer=self._producer,
                 partition=partition,
                 entry=entry,
             )
-            for partition in range(self._partitions)
+            for partition, entry in entries.items()
         )
 
     def _unplace(self) -> None:
         for model in (self._tables.position, self._tables.parked):
             self._rows(model).filter(consumer=self._shadow.name).delete()
-
-    def _replay_chunk(self, progress: Progress) -> Progress:
-        # What the tick sees was committed before it and never changes. So each chunk may be a
-        # transaction of its own, and a run that goes on sees the same as the one that began.
-        with self._repeatable_read():
-            told = self._told(progress)
-            progress = replace(
-                progress,
-                after=told.last,
-                events=progress.events + told.events,
-                replayed=not told.envelopes,
-            )
-            self._keep(progress)
-        return progress
-
-    def _told(self, progress: Progress) -> Any:
-        try:
-            told = self._projection.replay(
-                snapshot=progress.snapshot, after=progress.after, limit=CHUNK_EVENTS
-            )
-            self._shadow.handle_all(told.envelopes)
-        except (OutboxError, DatabaseError):
-            raise
-        except Exception as exc:
-            raise RebuildRefused(
-                f"what is stored after {progress.after or 'the beginning'} can't be told again: "
-                f"{described(exc)}"
-            ) from exc
-        return told
 
     def _swap_once(self) -> None:
         with transaction.atomic(using=self._tables.alias):

@@ -90,6 +90,11 @@ class Shadow:
             self._run([f"CREATE {kind} IF NOT EXISTS {self._named(name)} ON {shadow} USING {how}"])
         self._run([f"VACUUM (ANALYZE) {shadow}"])
 
+    def rows(self) -> int:
+        """How many it has."""
+        ((rows,),) = self._rows(f"SELECT count(*) FROM {self._quote(self.live + SUFFIX)}")  # noqa: S608
+        return int(rows)
+
     def differences(self) -> Differences:
         """By a checksum of each table; only where they differ by a join, which names rows."""
         live, shadow = self._quote(self.live), self._quote(self.live + SUFFIX)

@@ -236,6 +236,9 @@ class Streams:
     def _cursor_by(self, client: redis.Redis, label: str) -> Cursor:
         with _translated():
             held: Any = client.hgetall(_cursor(label))
+        return self._read_cursor(held)
+
+    def _read_cursor(self, held: Mapping[bytes, bytes]) -> Cursor:
         fields = {name.decode(): value.decode() for name, value in held.items()}
         if int(fields.get("partitions", self.partitions)) != self.partitions:
             raise _partitions_differ(fields["partitions"], self.partitions)
@@ -329,15 +332,18 @@ class Streams:
         next read has it).
         """
         keys = {_stream(label, partition).encode(): partition for partition in after}
-        with _translated():
-            found: Any = self._client.xread(
+        with _translated(), self._client.pipeline(transaction=False) as pipe:
+            # In one go: the server looks at the cursor once the read has its entries.
+            pipe.xread(
                 {key: after[partition] for key, partition in keys.items()},
                 count=count,
                 block=int(block_seconds * 1000) or 1,
             )
+            pipe.hgetall(_cursor(label))
+            found, held = pipe.execute()
         if not found:
             return None
-        cursor = self.cursor(label)
+        cursor = self._read_cursor(held)
         tops = {partition: order(top) for partition, top in cursor.tops.items()}
         entries = [
             Entry(keys[key], id_.decode(), fields.get(FIELD))

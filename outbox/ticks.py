@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from django.db import IntegrityError
@@ -26,15 +27,25 @@ GENESIS = "3:3:"
 # Chunks of one batch. Larger ones hold the stream server for longer than a few milliseconds.
 CHUNK_ROWS = 1000
 
+# A tick of so many transactions is most likely one chunk, and needs no cursor on the server.
+FEW_TRANSACTIONS = 500
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True)
 class Tick:
-    """A tick and the snapshot of its predecessor (the genesis tick has none)."""
+    """A tick, and the id and the snapshot of its predecessor (the genesis tick has none)."""
 
     id: int
+    prev: int | None
     snapshot: str
     previous: str
     skip: frozenset[int] = frozenset()  # rows that were sent before their ticks were lost
+
+    @property
+    def transactions(self) -> int:
+        """How many it may have the rows of."""
+        _, begin, running = self.previous.split(":")
+        return int(self.snapshot.split(":")[1]) - int(begin) + len(running.split(","))
 
 
 def clock_ms() -> int:
@@ -60,16 +71,22 @@ class Ticks:
             f"WHERE NOT EXISTS (SELECT FROM {tick}) ON CONFLICT DO NOTHING"
         )
         # Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
-        self._make_sql = (
-            f"INSERT INTO {tick} (id, prev, snapshot) "  # noqa: S608
-            "SELECT greatest(last.id + 1, %s), last.id, pg_current_snapshot() "
-            f"FROM {tick} last WHERE last.id = (SELECT max(id) FROM {tick}) AND ("
+        self._make = _Prepared(
+            connection,
+            "bigint",
+            f"WITH last AS (SELECT id, snapshot FROM {tick} "  # noqa: S608
+            f"WHERE id = (SELECT max(id) FROM {tick})), "
+            f"made AS (INSERT INTO {tick} (id, prev, snapshot) "
+            "SELECT greatest(last.id + 1, $1), last.id, pg_current_snapshot() FROM last WHERE "
             f"EXISTS (SELECT FROM {event} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot)) "
             "OR EXISTS (SELECT FROM pg_snapshot_xip(last.snapshot) AS open (xid), "
-            f"LATERAL (SELECT FROM {event} WHERE xid = open.xid LIMIT 1) late)) RETURNING id"
+            f"LATERAL (SELECT FROM {event} WHERE xid = open.xid LIMIT 1) late) "
+            "RETURNING id, prev, snapshot) "
+            "SELECT made.id, made.prev, made.snapshot::text, last.snapshot::text FROM made, last",
         )
         self._read_sql = (
-            "SELECT t.id, t.snapshot::text, coalesce(p.snapshot, t.snapshot)::text, t.skip "  # noqa: S608
+            "SELECT t.id, t.prev, t.snapshot::text, "  # noqa: S608
+            "coalesce(p.snapshot, t.snapshot)::text, t.skip "
             f"FROM {tick} t LEFT JOIN {tick} p ON p.id = t.prev "
         )
         self._first_sql = f"SELECT min(id) FROM {tick}"  # noqa: S608
@@ -98,9 +115,8 @@ class Ticks:
         # and one snapshot sees one version of a row. A planner without statistics, or with those
         # of one long transaction, would join with the whole table, or walk it along its ids:
         # LATERAL … OFFSET 0 and `id + 0` leave it no choice but a probe for each open xid.
-        self._rows_sql = (
-            "BEGIN; DECLARE batch NO SCROLL CURSOR FOR "  # noqa: S608
-            "SELECT e.id, e.partition, e.body FROM (SELECT id, place FROM ("
+        batch = (
+            "SELECT e.id, e.partition, e.body FROM (SELECT id, place FROM ("  # noqa: S608
             f"SELECT id, ctid AS place FROM {event} "
             "WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot) "
             "AND xid < pg_snapshot_xmax(%(snapshot)s::pg_snapshot) "
@@ -110,24 +126,29 @@ class Ticks:
             f"LATERAL (SELECT id, ctid AS place FROM {event} WHERE xid = open.xid OFFSET 0) late "
             "WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"
             ") AS seen WHERE id + 0 > %(after)s ORDER BY id OFFSET 0) AS sorted "
-            f"JOIN {event} e ON e.ctid = sorted.place ORDER BY sorted.id; "
-            f"FETCH %(chunk)s FROM batch"
+            f"JOIN {event} e ON e.ctid = sorted.place ORDER BY sorted.id"
+        )
+        self._rows_sql = (
+            f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {batch}; FETCH %(chunk)s FROM batch"
+        )
+        self._few = _Prepared(
+            connection,
+            "pg_snapshot, pg_snapshot, bigint, bigint",
+            batch % {"previous": "$1", "snapshot": "$2", "after": "$3"} + " LIMIT $4",
         )
 
-    def make(self) -> int | None:
-        """Close a batch if anything waits for one: the new tick's id, else None.
+    def make(self) -> Tick | None:
+        """Close a batch if anything waits for one: the new tick, else None.
 
         One autocommit statement, so that the id and the snapshot rise together; `prev` is
         unique, so of two makers one wins and the other reads what it made. Durable when this
         returns: the connection has synchronous_commit on.
         """
-        with self._connection.cursor() as cursor:
-            try:
-                cursor.execute(self._make_sql, [self._clock_ms()])
-            except IntegrityError:
-                return None
-            made = cursor.fetchone()
-        return made[0] if made else None
+        try:
+            made = self._make(self._clock_ms())
+        except IntegrityError:
+            return None
+        return Tick(*made[0]) if made else None
 
     def first(self) -> int:
         """The oldest tick: everything after it can still be sent again."""
@@ -197,17 +218,23 @@ class Ticks:
             found = cursor.fetchone()
         if not found:
             return None
-        tick_id, snapshot, previous, skip = found
-        return Tick(id=tick_id, snapshot=snapshot, previous=previous, skip=frozenset(skip or ()))
+        tick_id, prev, snapshot, previous, skip = found
+        return Tick(tick_id, prev, snapshot, previous, frozenset(skip or ()))
 
     @contextmanager
     def rows(self, tick: Tick, *, after: int) -> Iterator[Iterator[list[Row]]]:
         """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order; the
         last chunk is the one that isn't full.
 
-        One server-side cursor under one snapshot that was taken after the tick's commit, so
-        the batch is the same for whoever reads it, and pruning doesn't tear it.
+        One statement under one snapshot that was taken after the tick's commit (a server-side
+        cursor where one chunk isn't all), so the batch is the same for whoever reads it, and
+        pruning doesn't tear it.
         """
+        if tick.transactions <= FEW_TRANSACTIONS:
+            chunk = self._few(tick.previous, tick.snapshot, after, CHUNK_ROWS)
+            if len(chunk) < CHUNK_ROWS:
+                yield iter([chunk])
+                return
         with self._connection.cursor() as cursor:
             try:
                 cursor.execute(
@@ -223,6 +250,28 @@ class Ticks:
             finally:
                 if not self._connection.connection.closed:
                     cursor.execute("ROLLBACK")
+
+
+class _Prepared:
+    """A statement that its session plans once. Most drains are small, and cost their planning."""
+
+    _numbers = count(1)
+
+    def __init__(self, connection: BaseDatabaseWrapper, types: str, statement: str) -> None:
+        self._connection = connection
+        self._name = f"outbox_{next(self._numbers)}"
+        self._prepare_sql = f"PREPARE {self._name} ({types}) AS {statement}"
+        places = ", ".join("%s" for _ in types.split(","))
+        self._execute_sql = f"EXECUTE {self._name} ({places})"
+        self._session: Any = None
+
+    def __call__(self, *params: Any) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            if self._session is not self._connection.connection:
+                cursor.execute(self._prepare_sql)
+                self._session = self._connection.connection
+            cursor.execute(self._execute_sql, params)
+            return list(cursor.fetchall())
 
 
 def _chunks(cursor: Any) -> Iterator[list[Row]]:

@@ -61,9 +61,9 @@ DAMAGES: Final = (
     Damage(
         promise="a node that missed an invalidation is out at once",
         file="config/placement/ring_backend.py",
-        old="with self.ring.node(place.node, at_once=True) as node:\n"
+        old="with self.ring.node(name, at_once=True) as node:\n"
         "                    node.invalidate(",
-        new="with self.ring.node(place.node) as node:\n                    node.invalidate(",
+        new="with self.ring.node(name) as node:\n                    node.invalidate(",
         test=f"{MEMBERS}::test_an_invalidation_that_a_node_does_not_take_ejects_it",
     ),
     Damage(

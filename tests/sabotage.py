@@ -47,16 +47,16 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=25,
         promise="a shadow follows from the end of its tick",
-        file="outbox/rebuilding.py",
-        old='self._place(f"{tick.pk}-{WHOLE}")',
-        new='self._place(f"{tick.pk + 86_400_000}-{WHOLE}")',
+        file="outbox/replaying.py",
+        old='f"{tick.pk}-{WHOLE}"',
+        new='f"{tick.pk + 86_400_000}-{WHOLE}"',
         test="tests/integration/orders/test_rebuild.py"
         "::test_two_versions_follow_side_by_side_until_they_are_swapped",
     ),
     Sabotage(
         invariant=25,
         promise="retention waits for a rebuild",
-        file="outbox/rebuilding.py",
+        file="outbox/replaying.py",
         old="self._subscription.update(confirmed=tick.pk)",
         new="self._subscription.delete()",
         test="tests/integration/orders/test_rebuild.py"
@@ -88,6 +88,32 @@ SABOTAGES: Final = (
         new="return Answer.REACHED",
         test="tests/unit/outbox/test_awaiting.py"
         "::test_only_a_part_of_the_same_history_is_waited_for",
+    ),
+    Sabotage(
+        invariant=29,
+        promise="events that are ignored move the position a moment later",
+        file="outbox/reader.py",
+        old="if self._passed and time.monotonic() >= self._move_at:",
+        new="if False:",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_events_that_are_ignored_move_the_positions_a_moment_later",
+    ),
+    Sabotage(
+        invariant=29,
+        promise="a position moves past ignored events to the one that is applied",
+        file="outbox/reader.py",
+        old="ends = self._passed | {",
+        new="ends = {",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_events_that_are_ignored_are_passed_with_the_next_one_that_is_not",
+    ),
+    Sabotage(
+        invariant=29,
+        promise="an ignored event is not parked",
+        file="outbox/reader.py",
+        old="            if self._is_ignored(delivery):\n                continue\n",
+        new="",
+        test=f"{OUTBOX}/test_reader.py::test_an_ignored_event_is_not_parked_behind_one_that_fails",
     ),
     Sabotage(
         invariant=1,
@@ -148,8 +174,8 @@ SABOTAGES: Final = (
         invariant=3,
         promise="a batch is ordered by row id, not by transaction id",
         file="outbox/ticks.py",
-        old='ON e.ctid = sorted.place ORDER BY sorted.id; "',
-        new='ON e.ctid = sorted.place ORDER BY e.xid, sorted.id; "',
+        old='ON e.ctid = sorted.place ORDER BY sorted.id"',
+        new='ON e.ctid = sorted.place ORDER BY e.xid, sorted.id"',
         test=f"{OUTBOX}/test_ticks.py"
         "::test_an_aggregate_keeps_its_order_though_its_first_writer_has_the_younger_id",
     ),
@@ -165,8 +191,8 @@ SABOTAGES: Final = (
         invariant=4,
         promise="tick ids rise when the clock goes back",
         file="outbox/ticks.py",
-        old='"SELECT greatest(last.id + 1, %s), last.id, pg_current_snapshot() "',
-        new='"SELECT %s, last.id, pg_current_snapshot() "',
+        old='"SELECT greatest(last.id + 1, $1), last.id, pg_current_snapshot() FROM last WHERE "',
+        new='"SELECT $1, last.id, pg_current_snapshot() FROM last WHERE "',
         test=f"{OUTBOX}/test_ticks.py::test_a_clock_that_goes_back_does_not_turn_the_ids",
     ),
     Sabotage(

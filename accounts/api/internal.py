@@ -1,7 +1,7 @@
 """What other services may ask about users, to compare and mend their copies. Never for users.
 
-All are POST, since a question may name a thousand users; only `reannounce` changes anything, and it
-may be repeated.
+All are POST, since a question may name a thousand users; only `reannounce` and `retell` change
+anything, and may be repeated.
 """
 
 from typing import Any
@@ -49,6 +49,11 @@ class PublishedQuestion(serializers.Serializer[Any]):
 
 class ReannounceQuestion(serializers.Serializer[Any]):
     ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MOST_TOLD)
+
+
+class RetellQuestion(serializers.Serializer[Any]):
+    after = serializers.UUIDField(default=FIRST)
+    rows = serializers.IntegerField(min_value=1, max_value=MOST_TOLD)
 
 
 class InternalView(APIView):
@@ -114,3 +119,14 @@ class Reannounce(InternalView):
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         told, nobody = handlers.reannounce_users(asked["ids"])
         return {"told": told, "nobody": nobody}
+
+
+class Retell(InternalView):
+    """Have the next users above a key told once more: the last one's key (null at the end), and a
+    snapshot that saw what was recorded."""
+
+    question = RetellQuestion
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        last = handlers.reannounce(after=str(asked["after"]), limit=asked["rows"])
+        return {"last": last or None, "snapshot": queries.snapshot()}

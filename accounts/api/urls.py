@@ -14,6 +14,7 @@ urlpatterns = [
     path("internal/users/stamps/", internal.Stamps.as_view(), name="internal-stamps"),
     path("internal/users/published/", internal.Published.as_view(), name="internal-published"),
     path("internal/users/reannounce/", internal.Reannounce.as_view(), name="internal-reannounce"),
+    path("internal/users/retell/", internal.Retell.as_view(), name="internal-retell"),
     path("api/token/", login.Login.as_view(), name="token"),
     path("api/token/refresh/", login.Refresh.as_view(), name="token-refresh"),
     path(".well-known/jwks.json", login.key_set, name="jwks"),

@@ -49,18 +49,26 @@ class RingBackend(BaseCache):
         True if that is so; False if it couldn't be made sure. Never raises because of the ring.
         A node that doesn't take it is ejected, so that what it holds is never served.
         """
-        key = self.make_and_validate_key(key, version)
-        self.ring.gutter.delete(key)
-        placed, sure = self.ring.places([key])
-        for _, place in placed:
+        return not self.invalidate_many({key: floor}, version)
+
+    def invalidate_many(self, floors: Mapping[Any, int], version: int | None = None) -> list[Any]:
+        """The same for many keys; those for which it couldn't be made sure."""
+        asked = {self.make_and_validate_key(key, version): key for key in floors}
+        for made in asked:
+            self.ring.gutter.delete(made)
+        wanted = {made: floors[key] for made, key in asked.items()}
+        placed, sure = self.ring.places(asked)
+        unsure = set() if sure else set(asked)
+        for name, group in _grouped(placed).items():
             try:
-                with self.ring.node(place.node, at_once=True) as node:
-                    node.invalidate(place, key, floor=floor)
+                with self.ring.node(name, at_once=True) as node:
+                    node.invalidate(group, wanted)
             except NodeFailed:
-                sure = sure and self.ring.is_out(place.node)
-        if not sure:
-            log.warning("%s may be served below version %s until it expires", key, floor)
-        return sure
+                if not self.ring.is_out(name):
+                    unsure |= {made for made, _ in group}
+        for made in unsure:
+            log.warning("%s may be served below version %s until it expires", made, wanted[made])
+        return [asked[made] for made in unsure]
 
     # -- Django's cache API ----------------------------------------------------------------
 
@@ -151,6 +159,9 @@ class RingBackend(BaseCache):
 
     async def ainvalidate(self, *args: Any, **kwargs: Any) -> bool:
         return await sync_to_async(self.invalidate)(*args, **kwargs)
+
+    async def ainvalidate_many(self, *args: Any, **kwargs: Any) -> list[Any]:
+        return await sync_to_async(self.invalidate_many)(*args, **kwargs)
 
     async def ahas_key(self, *args: Any, **kwargs: Any) -> bool:
         return await sync_to_async(self.has_key)(*args, **kwargs)

@@ -122,7 +122,7 @@ class Reader:
         if entry is not None and (seen := self.ring.seen.newer_than(self.key, entry.version)):
             self.ring.count("went_back")
             with self.ring.node(place.node) as node:
-                node.invalidate(place, self.key, floor=seen)
+                node.invalidate([(self.key, place)], {self.key: seen})
             return False, None
         if entry is None or _is_soon(entry, left_ms):
             with self.ring.node(place.node) as node:

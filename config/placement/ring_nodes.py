@@ -174,8 +174,10 @@ class Node:
                 told["version"] = ring_values.decode(stored).version
         return told | ({"floor": int(lowest)} if lowest else {})
 
-    def invalidate(self, place: Place, key: str, *, floor: int) -> None:
-        self._invalidate(keys=names(place, key), args=[floor, FLOOR_MS])
+    def invalidate(self, placed: Placed, floors: Mapping[str, int]) -> None:
+        """All of them in one step."""
+        keys = [name for key, place in placed for name in names(place, key)]
+        self._invalidate(keys=keys, args=[FLOOR_MS, *(floors[key] for key, _ in placed)])
 
     def release(self, place: Place, key: str, *, token: str) -> None:
         self._release(keys=names(place, key)[1:2], args=[token])

@@ -58,21 +58,23 @@ if ARGV[4] ~= '' then words[#words + 1] = ARGV[4] end
 return redis.call(unpack(words)) and 1 or 0
 """
 
-# Nothing below `floor` is served or stored from here on. A repetition changes nothing: it must
+# Nothing below its floor is served or stored from here on. A repetition changes nothing: it must
 # not take the lease from whoever loads the newer value. Taking away comes first: it succeeds
 # also on a node that has no memory left.
-# KEYS: value, lease, floor. ARGV: floor, its life ms
+# KEYS: value, lease, floor of each. ARGV: the floors' life ms, then each one's floor
 INVALIDATE: Final = (
     _VERSION
     + """
-local wanted = tonumber(ARGV[1])
-local held = version(redis.pcall('GET', KEYS[1]))
-if not held or held < wanted then redis.call('DEL', KEYS[1]) end
-local floor = tonumber(redis.call('GET', KEYS[3]) or '')
-if floor and floor >= wanted then return 0 end
-redis.call('DEL', KEYS[2])
-redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
-return 1
+for i = 2, #ARGV do
+  local value, lease, lowest = KEYS[3 * i - 5], KEYS[3 * i - 4], KEYS[3 * i - 3]
+  local wanted, held = tonumber(ARGV[i]), version(redis.pcall('GET', value))
+  if not held or held < wanted then redis.call('DEL', value) end
+  local floor = tonumber(redis.call('GET', lowest) or '')
+  if not floor or floor < wanted then
+    redis.call('DEL', lease)
+    redis.call('SET', lowest, ARGV[i], 'PX', ARGV[1])
+  end
+end
 """
 )
 

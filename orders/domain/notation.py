@@ -30,7 +30,7 @@ def write_time(time: datetime) -> str:
     """An aware `time`, in UTC. Raises ValueError for a naive one, whose meaning is a guess."""
     if time.tzinfo is None:
         raise ValueError(f"{time} has no time zone")
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def read_time(text: object) -> datetime:

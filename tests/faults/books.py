@@ -1,5 +1,6 @@
 """The books of both services after a run, and every way in which they could disagree."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -78,6 +79,11 @@ class Books:
             reservations={UUID(order): (status, held) for order, status, held in reservations},
             parked=parked_there + parked_here,
         )
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """How many orders ended how."""
+        return dict(Counter(order.status.value for order in self.orders.values()))
 
     def discrepancies(self, plan: list[Purchase], told: Told) -> list[str]:
         """Nothing, if no order was lost, doubled, forgotten or billed wrongly."""

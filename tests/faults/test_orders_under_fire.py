@@ -1,24 +1,17 @@
 """Thousands of orders while every process is killed and the stream server goes and forgets."""
 
 import random
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from os import kill
 
 import pytest
-import redis
 
-from config.stack.owner import home_of
-from config.stack.runfile import read_run
 from tests.stacks import RunningStack, own_stack
-from tests.waiting import eventually
 
 from .books import Books
 from .buyers import Buyers, planned
+from .fire import Fire, burn, has_settled
 
 SEED = 20261124
 BUYERS = 10
@@ -26,8 +19,6 @@ THREADS = 4
 FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # of the stream server, one after the other
 WRITES = 100  # at most, in each of these
 ADDED_SECONDS = 0.05  # what an outage may add to a write
-PATIENCE_SECONDS = 200  # on a busy machine; idle, the whole test takes half of it
-KINDS = ("web", "worker", "beat", "consumer")
 # One cent, one reservation forgotten, one order shown as something else, one customer forgotten.
 LIES = {
     "accounts": (
@@ -48,80 +39,6 @@ LIES = {
         "DELETE FROM orders_customerview WHERE name = 'Buyer 1'",
     ),
 }
-
-
-class Fire:
-    """Kills processes of one stack, in an order that the seed decides."""
-
-    def __init__(self, stack: RunningStack, *, kills_each: int, chance: random.Random) -> None:
-        self._stack = stack
-        found = [name for name in stack.pids() if name.rpartition("-")[2] in KINDS]
-        self._victims = found * kills_each
-        chance.shuffle(self._victims)
-        self.killed: list[tuple[str, int]] = []
-        self.streams_url: str = stack.status()["streams"]
-
-    @property
-    def kills_left(self) -> int:
-        return len(self._victims)
-
-    def kill_one(self) -> None:
-        name = self._victims.pop()
-        pid = eventually(
-            lambda: self._stack.pids().get(name), within_seconds=20, what=f"{name} runs again"
-        )
-        kill(pid, signal.SIGKILL)
-        self.killed.append((name, pid))
-
-    def forget_everything(self) -> None:
-        with redis.Redis.from_url(self.streams_url) as client:
-            client.flushall()
-
-    @contextmanager
-    def streams_frozen(self) -> Iterator[None]:
-        """It is there and says nothing: the kind of outage that costs a caller most."""
-        pid = self._stack.pids()["streams"]
-        kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            kill(pid, signal.SIGCONT)
-
-    @contextmanager
-    def streams_down(self) -> Iterator[None]:
-        """Killed, and every start that the supervisor tries fails: it can't reach its data."""
-        data = home_of(self._stack.root) / "streams" / "data"
-        data.chmod(0o000)
-        try:
-            kill(self._stack.pids()["streams"], signal.SIGKILL)
-            yield
-            with (
-                redis.Redis.from_url(self.streams_url) as client,
-                pytest.raises(redis.ConnectionError),
-            ):
-                client.ping()
-        finally:
-            data.chmod(0o700)
-        eventually(self._streams_answer, within_seconds=30, what="the streams are back")
-
-    def _streams_answer(self) -> bool:
-        try:
-            with redis.Redis.from_url(self.streams_url) as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
-
-    def patiently(self, condition: Callable[[], bool], what: str) -> None:
-        eventually(condition, within_seconds=PATIENCE_SECONDS, what=f"{what}; {self._stack}")
-
-    def everything_runs(self) -> bool:
-        """Those that were killed under other pids."""
-        run = read_run(self._stack.root)
-        assert run
-        now = {process.name: process for process in run.processes}
-        return all(process.state == "running" for process in run.processes) and all(
-            now[name].pid != pid for name, pid in self.killed
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,17 +74,6 @@ def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
     with fire.streams_down():
         dead = buyers.latencies(seconds=DEAD_SECONDS, writes=WRITES)
     return Outage(before=before, frozen=frozen, dead=dead)
-
-
-def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
-    """Let so many orders be placed, and kill so many processes meanwhile."""
-    goal, step = buyers.acknowledged, orders / (kills + 1)
-    buyers.go()
-    for _ in range(kills):
-        goal += step
-        fire.patiently(lambda goal=goal: buyers.acknowledged >= goal, "buyers go on")
-        fire.kill_one()
-    fire.patiently(lambda: buyers.acknowledged >= goal + step or not buyers.left, "buyers go on")
 
 
 @pytest.mark.timeout(600)
@@ -218,14 +124,3 @@ def falsify_a_little(stack: RunningStack) -> None:
         with stack.database(service) as ask:
             for lie in lies:
                 ask(lie)
-
-
-def has_settled(stack: RunningStack) -> bool:
-    with stack.database("orders") as ask:
-        if ask("SELECT 1 FROM orders_orderdeadline LIMIT 1"):
-            return False
-    return all(
-        service["outbox"]["unpublished"] == 0
-        and all(consumer["lag_events"] == 0 for consumer in service["consumers"].values())
-        for service in stack.flow().values()
-    )

@@ -8,10 +8,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from outbox import projection, streams
+from outbox import streams
 from outbox.errors import RebuildRefused
 from outbox.management.failing import failing_clearly
 from outbox.rebuilding import Progress, Rebuild
+from outbox.replaying import rebuild_of
 from outbox.shadow import Differences
 
 WIDTH = 24  # characters of the bar
@@ -19,8 +20,9 @@ WIDTH = 24  # characters of the bar
 
 class Command(BaseCommand):
     help = (
-        "Make a projection anew from the stored events, beside the one that is read, and swap "
-        "them. Stopped at any point, it goes on where it was when it is run again."
+        "Make a projection anew from the stored events, or from what their owner tells again, "
+        "beside the one that is read, and swap them. Stopped at any point, it goes on where it was "
+        "when it is run again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -42,13 +44,13 @@ class Command(BaseCommand):
 
     @failing_clearly
     def handle(self, *args: Any, name: str, **options: Any) -> None:
-        rebuild = Rebuild(*projection.named(name), streams.connect())
+        rebuild = rebuild_of(name, streams.connect())
         with rebuild.held():
             if options["drop"]:
                 rebuild.drop()
                 self.stdout.write(f"what was rebuilt of {name} is dropped")
                 return
-            self._replay(rebuild)
+            self._fill(rebuild)
             if options["hold"]:
                 self._hold(rebuild)
             elif options["dry_run"]:
@@ -56,19 +58,18 @@ class Command(BaseCommand):
             else:
                 self._compare_and_swap(rebuild)
 
-    def _replay(self, rebuild: Rebuild) -> None:
+    def _fill(self, rebuild: Rebuild) -> None:
         # Else each of the many collections walks over all that Django has loaded: a fifth of
         # the whole time.
         gc.freeze()
-        began, progress, total = time.monotonic(), None, rebuild.stored_events()
-        for progress in rebuild.replay():
+        began, progress, total = time.monotonic(), None, rebuild.expected()
+        for progress in rebuild.fill():
             self._draw(rebuild.name, progress, total)
         if self.stdout.isatty():
             self.stdout.write("")
         if progress is not None:
             self.stdout.write(
-                f"{rebuild.name}: {progress.events} stored events up to tick {progress.tick} "
-                f"in {time.monotonic() - began:.1f} s"
+                f"{rebuild.name}: {rebuild.described(progress)} in {time.monotonic() - began:.1f} s"
             )
 
     def _draw(self, name: str, progress: Progress, total: int) -> None:
@@ -76,8 +77,7 @@ class Command(BaseCommand):
             share = min(progress.events / max(total, 1), 1.0)
             bar = "█" * round(share * WIDTH)
             self.stdout.write(
-                f"\r{name}: [{bar:·<{WIDTH}}] {share:4.0%}  "
-                f"{progress.events:,} of {total:,} events",
+                f"\r{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,}",
                 ending="",
             )
             self.stdout.flush()

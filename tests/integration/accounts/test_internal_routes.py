@@ -13,12 +13,13 @@ from rest_framework.test import APIClient
 
 from accounts.domain.state import UserState
 
-ROUTES = ("page", "stamps", "published", "reannounce")
+ROUTES = ("page", "stamps", "published", "reannounce", "retell")
 QUESTIONS: dict[str, dict[str, Any]] = {
     "page": {"rows": 10},
     "stamps": {"ids": []},
     "published": {"snapshot": "3:3:", "by": ""},
     "reannounce": {"ids": ["0190a000-0000-7000-8000-0000000000a1"]},
+    "retell": {"rows": 10},
 }
 
 
@@ -113,6 +114,9 @@ def test_without_a_key_nobody_is_believed(settings: Any) -> None:
         ("published", {"snapshot": "3:3:"}),
         ("reannounce", {"ids": []}),
         ("reannounce", [1]),
+        ("retell", {}),
+        ("retell", {"rows": 10**9}),
+        ("retell", {"rows": 1, "after": "x"}),
     ],
     ids=repr,
 )

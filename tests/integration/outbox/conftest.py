@@ -7,7 +7,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from outbox import recorder, tables
-from outbox.consumer import Consumer, Handler
+from outbox.consumer import Consumer, Handler, ignore
 from outbox.envelope import Envelope
 from outbox.reader import Reader
 from outbox.relay import Relay, own_connection
@@ -69,8 +69,14 @@ def reader_of(shop: Tables, streams: Streams) -> Callable[..., Reader]:
 
 
 def consumer_of(shop: Tables, handler: Handler) -> Consumer:
+    """One that applies what changed, and ignores what was noted."""
     return Consumer(
-        label=shop.label, name="probe", handlers={f"{shop.label}.thing.changed.v1": handler}
+        label=shop.label,
+        name="probe",
+        handlers={
+            f"{shop.label}.thing.changed.v1": handler,
+            f"{shop.label}.thing.noted.v1": ignore,
+        },
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
+from outbox import reader as reading
 from outbox.consumer import Consumer, Superseding
 from outbox.errors import Fenced
 from outbox.inbox import Inbox
@@ -17,6 +18,7 @@ from outbox.parking import Parking
 from outbox.partitions import partition_of
 from outbox.reader import FROZEN_SECONDS, TRIES, Reader
 from outbox.relay import Relay, own_connection
+from tests.waiting import eventually
 
 from .conftest import consumer_of, event
 
@@ -145,6 +147,73 @@ def test_a_zombie_that_read_before_another_applied_changes_nothing(
     publish(relay, record, ("a", 2))
     zombie.step()
     assert probe.applied == [("a", 1), ("a", 2)]
+
+
+def test_events_that_are_ignored_move_the_positions_a_moment_later(
+    shop, relay, record, reader, monkeypatch
+):
+    monkeypatch.setattr(reading, "PASSED_SECONDS", 1.0)
+    monkeypatch.setattr(reading, "CONFIRM_SECONDS", 3600)
+    reader.step()
+    before = positions(shop)
+    record("a", 1, type=f"{shop.label}.thing.noted.v1")
+    relay.drain()
+    assert reader.step() == 1
+    assert positions(shop) == before, "nothing is written for one of them"
+    at = reader._streams.cursor(shop.label).tops[PARTITION]
+    eventually(
+        lambda: reader.step() == 0 and positions(shop)[PARTITION] == at,
+        within_seconds=20,
+        what="the position moves",
+    )
+
+
+def test_events_that_are_ignored_are_passed_with_the_next_one_that_is_not(
+    shop, relay, record, reader, probe, monkeypatch
+):
+    monkeypatch.setattr(reading, "PASSED_SECONDS", 3600)
+    monkeypatch.setattr(reading, "CONFIRM_SECONDS", 3600)
+    reader.step()
+    for key in "abcd":
+        record(key, 1, type=f"{shop.label}.thing.noted.v1")
+    relay.drain()
+    assert reader.step() == 4
+    publish(relay, record, ("a", 2))
+    assert reader.step() == 1
+    assert probe.applied == [("a", 2)]
+    tops = reader._streams.cursor(shop.label).tops
+    assert {partition: positions(shop)[partition] for partition in tops} == tops
+
+
+def test_an_ignored_event_is_not_parked_behind_one_that_fails(shop, relay, record, reader, probe):
+    probe.fail = lambda _: ValueError("no")
+    record("a", 1)
+    record("a", 2, type=f"{shop.label}.thing.noted.v1")
+    record("a", 3)
+    relay.drain()
+    reader.step()
+    assert [row.entry.partition("-")[2] for row in shop.parked._default_manager.order_by("id")] == [
+        str(row) for row in shop.event._default_manager.order_by("id").values_list("id", flat=True)
+    ][::2]
+
+
+def test_a_zombie_that_passed_ignored_events_moves_nothing_back(
+    shop, relay, record, reader_of, probe, monkeypatch
+):
+    monkeypatch.setattr(reading, "PASSED_SECONDS", 3600)
+    monkeypatch.setattr(reading, "CONFIRM_SECONDS", 3600)
+    zombie, other = reader_of(probe), reader_of(probe)
+    zombie.step()
+    record("a", 1, type=f"{shop.label}.thing.noted.v1")
+    relay.drain()
+    assert zombie.step() == 1
+    publish(relay, record, ("a", 2))
+    other.step()
+    moved = positions(shop)
+    with pytest.raises(Fenced):
+        zombie.confirm()
+    assert positions(shop) == moved
+    assert probe.applied == [("a", 2)]
 
 
 def test_a_position_moves_only_from_where_it_is(shop):

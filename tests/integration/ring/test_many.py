@@ -103,3 +103,32 @@ def test_pairs_among_many_keep_their_floors(cache: RingCache) -> None:
 
     cache.set_many({"pair": (5, "new"), "plain": "value"}, timeout=None)
     assert cache.get_many(["pair", "plain"]) == {"pair": (5, "new"), "plain": "value"}
+
+
+def test_many_keys_are_invalidated_each_below_its_own_floor(cache: RingCache) -> None:
+    pairs = {f"pair-{number}": (number, "value") for number in range(30)}
+    cache.set_many(pairs)
+    assert cache.invalidate_many(dict.fromkeys(pairs, 10)) == []
+    assert cache.get_many(pairs) == {key: pair for key, pair in pairs.items() if pair[0] >= 10}
+
+    cache.set_many(pairs)
+    assert cache.get_many(pairs) == {key: pair for key, pair in pairs.items() if pair[0] >= 10}
+
+
+def test_what_could_not_be_invalidated_surely_is_told_by_key(servers: Servers) -> None:
+    cache, full = servers.cache(), servers.nodes[0]
+    theirs = keys_at(cache, full, number=5)
+    others = keys_at(cache, servers.nodes[1], number=5)
+    cache.set_many(dict.fromkeys([*theirs, *others], (1, "old")), timeout=None)
+    servers.store.kill()  # so that nobody can be told that the node is out
+    full.kill()
+    assert set(cache.invalidate_many(dict.fromkeys([*theirs, *others], 2))) == set(theirs)
+    assert cache.get_many(others) == {}
+    servers.store.start()
+    full.start()
+    eventually(
+        lambda: cache.invalidate_many(dict.fromkeys([*theirs, *others], 2)) == [],
+        within_seconds=20,
+        what="all of them are invalidated",
+    )
+    assert cache.get_many([*theirs, *others]) == {}

@@ -1,11 +1,15 @@
 """What orders announces, and how it reads accounts' events and its own."""
 
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from orders.domain.commands import PlaceOrder
+from orders.domain.commands import Command, PlaceOrder
+from orders.domain.errors import OrderError
 from orders.domain.events import Event, OrderRejected
 from orders.domain.lines import Line
 from orders.domain.order import Order, Status, decide, evolve
@@ -20,7 +24,7 @@ from orders.inbound import (
 from orders.published import PUBLIC_TYPES, announce, represent
 from outbox.envelope import Envelope
 
-from .examples import NOON, ORDER_ID, USER_ID, baskets, order_in
+from .examples import NOON, ORDER_ID, USER_ID, baskets, commands, order_in
 
 CREDIT = {
     "order_id": str(ORDER_ID),
@@ -79,6 +83,19 @@ def test_orders_reads_back_what_it_announced(lines: tuple[Line, ...]) -> None:
     assert (shown.total, shown.version) == (order.total, order.version)
     assert list(shown.lines) == represent(order)["lines"]
     assert (shown.placed_at, shown.updated_at) == (order.placed_at, order.updated_at)
+
+
+@given(baskets, st.lists(commands, max_size=3))
+def test_what_a_replay_tells_is_what_is_read_of_the_announcement(
+    lines: tuple[Line, ...], given_commands: list[Command]
+) -> None:
+    event, order = placed(lines)
+    for minute, command in enumerate(given_commands, start=1):
+        with suppress(OrderError):
+            for event in decide(order, command, at=NOON + timedelta(minutes=minute)):
+                order = evolve(order, event)
+    told = Envelope.decode(announce(event, order).encode())
+    assert OrderChanged.of(order) == OrderChanged.parse(told)
 
 
 def test_credit_events_are_read() -> None:

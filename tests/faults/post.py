@@ -1,0 +1,106 @@
+"""A transport that does all that one may do to messages: each comes twice, late, in another order.
+
+Between the recorder and the relay, in the database, so that the processes are the real ones and no
+kill can lose a letter. A trigger on the outbox keeps a second copy of each event, and takes half of
+them out before anybody sees them; a thread puts them back, at random. Changes of a user aren't held
+back, only doubled: `customer_view` is promised the order of one key.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.stacks import RunningStack
+
+PAUSE_SECONDS = 0.02
+LATE_SECONDS = 3.0  # most letters
+SWITCH = """
+CREATE TABLE {0}_letter (id bigint GENERATED ALWAYS AS IDENTITY, partition smallint, body text,
+                         due timestamptz);
+CREATE TABLE {0}_delivered (copies bigint);
+CREATE FUNCTION {0}_intercept() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    movable boolean := NEW.body::json ->> 'type' NOT LIKE 'accounts.user.%';
+    late float := CASE WHEN movable AND random() < 0.02 THEN {very_late} ELSE {late} END;
+BEGIN
+    IF current_setting('post.delivers', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO {0}_letter (partition, body, due)
+    VALUES (NEW.partition, NEW.body, clock_timestamp() + random() * late * interval '1 s');
+    IF movable AND random() < 0.5 THEN
+        INSERT INTO {0}_letter (partition, body, due)
+        VALUES (NEW.partition, NEW.body, clock_timestamp() + random() * late * interval '1 s');
+        DELETE FROM {0}_outboxevent WHERE id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER {0}_intercept AFTER INSERT ON {0}_outboxevent
+    FOR EACH ROW EXECUTE FUNCTION {0}_intercept();
+"""
+DELIVER = """
+WITH taken AS (
+    DELETE FROM {0}_letter WHERE id IN (
+        SELECT id FROM {0}_letter WHERE due <= clock_timestamp() ORDER BY random() LIMIT 200)
+    RETURNING partition, body
+), put AS (
+    INSERT INTO {0}_outboxevent (partition, body)
+    SELECT partition, body FROM taken ORDER BY random() RETURNING id
+)
+INSERT INTO {0}_delivered SELECT count(*) FROM put HAVING count(*) > 0
+"""
+SERVICES = ("accounts", "orders")
+
+
+class Post:
+    """The letters of both services' outboxes."""
+
+    def __init__(self, stack: RunningStack, *, very_late_seconds: float) -> None:
+        self._stack = stack
+        self._failed: list[Exception] = []
+        for service in SERVICES:
+            with stack.database(service) as ask:
+                ask(SWITCH.format(service, late=LATE_SECONDS, very_late=very_late_seconds))
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Inside, letters go out when they are due; at the end all have gone."""
+        stopping = threading.Event()
+        threads = [
+            threading.Thread(target=self._deliver, args=(service, stopping)) for service in SERVICES
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            for thread in threads:
+                thread.join()
+        assert not self._failed, self._failed
+
+    @property
+    def delivered(self) -> int:
+        """How many events were put back into an outbox."""
+        return sum(
+            self._count(service, "SELECT sum(copies) FROM {0}_delivered") for service in SERVICES
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(
+            self._count(service, "SELECT count(*) FROM {0}_letter") for service in SERVICES
+        )
+
+    def _count(self, service: str, query: str) -> int:
+        with self._stack.database(service) as ask:
+            return int(ask(query.format(service))[0][0] or 0)
+
+    def _deliver(self, service: str, stopping: threading.Event) -> None:
+        try:
+            with self._stack.database(service) as ask:
+                ask("SET post.delivers = 'on'")
+                while not stopping.wait(PAUSE_SECONDS):
+                    ask(DELIVER.format(service))
+        except Exception as exc:  # noqa: BLE001 - the test raises it
+            self._failed.append(exc)
