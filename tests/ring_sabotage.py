@@ -128,7 +128,7 @@ DAMAGES: Final = (
     Damage(
         promise="the event invalidates once more",
         file="accounts/consumers.py",
-        old='"accounts.user.updated.v1": refresh',
+        old='"accounts.user.updated.v1": _refresh',
         new='"accounts.user.updated.v1": ignore',
         test="tests/integration/accounts/test_user_cache.py"
         "::test_the_event_invalidates_if_the_writer_could_not",
