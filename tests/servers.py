@@ -72,6 +72,9 @@ def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
         try:
             primary.start()
             _prefer_speed(primary)
+            # A run that was ended halfway may have left it promoted: take another base backup.
+            standby.stop()
+            standby._complete.unlink(missing_ok=True)
             standby.start()
             yield primary, standby
         finally:

@@ -187,7 +187,7 @@ class Pending:
     """Commands that a node has been sent, and whose answers nobody has waited for yet.
 
     On a connection and without redis-py's pipeline, which would wait for one node before the next
-    is sent anything, and whose bookkeeping for each command costs as much as the rest of a write.
+    is sent anything, and does much for each command.
     """
 
     def __init__(self, client: Any, commands: Sequence[tuple[Any, ...]]) -> None:

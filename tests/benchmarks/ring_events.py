@@ -154,6 +154,7 @@ def _judged(
             {
                 "event": name,
                 "worst_p99_ms": round(max(found), 2),
+                "p99_ms": [round(each, 2) for each in found],
                 "back_ms": None if windows is None else round(windows * WINDOW_SECONDS * 1000),
             }
         )

@@ -1,16 +1,22 @@
 """Servers that are not, or no longer, what a replica has to be."""
 
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
+import httpx
+import pytest
 from django.db import connections
 
-from config.placement.replicas import watch
+from config.placement.replicas import Group, Replica, watch
 from config.placement.tokens import HEADER, Part, parse
 from config.stack.servers import Postgres
-from tests import databases
+from tests import databases, surroundings
 from tests.embedded import ROLE_PASSWORD
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
+from tests.integration.placement.site import Client, Told, web_process
 
 REPLICA = "default-replica-0"
 
@@ -32,6 +38,22 @@ def test_another_cluster_in_the_replicas_place_is_refused(
     connections.settings[REPLICA]["PORT"] = str(postgres.port)
     assert ada.listed() == "1"
     standby.wait_until(why="another cluster")
+
+
+def test_a_standby_of_another_cluster_is_noticed_by_the_request_itself(
+    ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the watch looks: here it believes that the primary is another one."""
+    known = watch.group("accounts")
+    assert known is not None
+    assert known.origin is not None
+    origin = replace(known.origin, system=known.origin.system + 1)
+    group = Group(service="accounts", replicas=(Replica(REPLICA, healthy=True),), origin=origin)
+    monkeypatch.setattr(watch, "group", {"accounts": group}.get)
+    ada.forget()
+
+    assert ada.listed() == "0"
+    assert not group.replicas[0].healthy
 
 
 def test_a_standby_that_was_promoted_beside_its_primary_is_refused(
@@ -81,6 +103,39 @@ def test_a_promoted_standby_takes_over_where_the_address_names_both_hosts(
             assert old.status_code == 200
     finally:
         standby.make_anew()
+
+
+@pytest.mark.timeout(180)  # two sites start
+def test_a_site_that_starts_after_the_promotion_serves_those_who_wrote_before(
+    replicated: Replicated, environment: Callable[..., dict[str, str]]
+) -> None:
+    """Over HTTP, with the same address before and after; no answer is old or an error."""
+    at = {"name": replicated.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
+    hosts = [f"127.0.0.1:{server.port}" for server in (replicated.primary, replicated.standby)]
+    one = databases.urls(replicated.primary.dsn, **at)
+    both = {name: url.replace(hosts[0], ",".join(hosts)) for name, url in one.items()}
+    assert both != one
+    told = Told()
+    replicated.catch_up()
+    try:
+        with web_process(environment(**both)) as url:
+            client = Client(url)
+            client.pair("before", told)
+        before = part_of(client.token)
+        replicated.catch_up()
+        replicated.primary.stop()
+        replicated.standby.query("SELECT pg_promote()")
+        with web_process(environment(**both)) as url, closing(client.http):
+            client.http.base_url = httpx.URL(url)
+            kept = client.look(client.token)
+            client.pair("after", told)
+        after = part_of(client.token)
+    finally:
+        replicated.make_anew()
+
+    assert (told.pairs, told.stale, told.errors) == (2, [], [])
+    assert kept.json()["results"][0]["name"] == "before"
+    assert (after.system, after.timeline) == (before.system, before.timeline + 1)
 
 
 def test_the_standby_fixture_leads_where_it_should(standby: Replicated) -> None:

@@ -1,31 +1,24 @@
 """Write, then read: over HTTP, with a standby that lags at random, dies and comes back."""
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import httpx
 import psycopg2
 import pytest
-from uuid_utils.compat import uuid7
 
-from config.placement.tokens import HEADER
-from config.stack.ports import LOOPBACK, free_port
 from config.stack.servers import Postgres
 from tests import surroundings
 from tests.databases import urls
-from tests.embedded import ROLE_PASSWORD, access_token
-from tests.integration.placement.customer import PASSWORD
+from tests.embedded import ROLE_PASSWORD
 from tests.integration.placement.replicated import Replicated
-from tests.surroundings import CHECKOUT
+from tests.integration.placement.site import Client, Told, web_process
 from tests.waiting import eventually
 
 CLIENTS = 4
@@ -58,85 +51,19 @@ def size(request: pytest.FixtureRequest) -> Size:
 def site(
     replicated: Replicated, environment: Callable[..., dict[str, str]]
 ) -> Iterator[tuple[str, Replicated]]:
-    """A web process as in production, on the primary and its standby."""
-    port = free_port(preferred=None)
+    """A web process on the primary and its standby."""
     at = {"name": replicated.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
     primary = urls(replicated.primary.dsn, **at)
     replicas = {
         name.replace("DATABASE_URL", "REPLICA_URLS"): url
         for name, url in urls(replicated.standby.dsn, **at).items()
     }
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
-            *("--bind", f"{LOOPBACK}:{port}", "--worker-class", "gthread", "--threads", "4"),
-            # A connection that the server ends for being idle fails whoever writes just then.
-            *("--log-level", "warning", "--keep-alive", "300"),
-        ],
-        cwd=CHECKOUT,
-        env=environment(**primary, **replicas),
-    )
-    url = f"http://{LOOPBACK}:{port}"
     try:
-        eventually(lambda: _answers(url), within_seconds=40, what="the site answers")
-        yield url, replicated
+        with web_process(environment(**primary, **replicas)) as url:
+            yield url, replicated
     finally:
-        server.terminate()
-        server.wait(20)
         replicated.standby.start()
         replicated.resume()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz/live").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-@dataclass
-class Told:
-    pairs: int = 0
-    stale: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    kills: int = 0
-    pauses: int = 0
-    served_share: float = 0.0  # of reads with a token, by a replica that follows
-    token_ms: float = 0.0  # added to the p50 of a read
-
-
-class Client:
-    """One user who renames itself and looks; the token travels in the header alone."""
-
-    def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=20)
-        body = {"name": "0", "email": f"{uuid7()}@example.com", "password": PASSWORD}
-        user = self.http.post("/api/users/", json=body)
-        assert user.status_code == 201, user.text
-        self.path, self.version = f"/api/users/{user.json()['id']}/", 1
-        self.http.headers["Authorization"] = f"Bearer {access_token(user.json()['id'])}"
-        self.token = ""
-
-    def pair(self, name: str, told: Told) -> None:
-        written = self.http.patch(
-            self.path,
-            json={"name": name},
-            headers={"If-Match": f'"{self.version}"', HEADER: self.token},
-        )
-        self.http.cookies.clear()
-        if written.status_code != 200:
-            told.errors.append(f"write: {written.status_code} {written.text[:200]}")
-            return
-        self.version, self.token = written.json()["version"], written.headers[HEADER]
-        read = self.look(self.token)
-        if read.status_code != 200:
-            told.errors.append(f"read: {read.status_code} {read.text[:200]}")
-        elif (seen := read.json()["results"][0]["name"]) != name:
-            told.stale.append(f"{seen} instead of {name}")
-        told.pairs += 1
-
-    def look(self, token: str = "") -> httpx.Response:
-        return self.http.get("/api/users/", headers={HEADER: token} if token else {})
 
 
 @contextmanager
@@ -251,6 +178,7 @@ def noted(server: Postgres) -> Iterator[Callable[[], list[str]]]:
 def token_ms(client: Client, servers: Replicated, size: Size) -> float:
     """What bearing a token that the replica is up to adds to the p50, in any order."""
     servers.catch_up()
+    client.log_in()
     took: dict[str, list[float]] = {client.token: [], "": []}
     # Not one after the other: the server's threads take turns too.
     for token in random.sample(list(took) * size.calm, 2 * size.calm):

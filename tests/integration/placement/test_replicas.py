@@ -7,13 +7,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count, islice
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import OperationalError, connections
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.test.utils import CaptureQueriesContext
+from django.urls import path
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
+from accounts.models import User
 from config.placement.reading import Reading
 from config.placement.replicas import replica_report
 from config.placement.tokens import HEADER, parse
@@ -167,15 +173,30 @@ def test_a_query_that_is_wrong_anywhere_puts_no_replica_out(
         assert standby.replica().healthy
 
 
+def show_user(request: HttpRequest, user_id: UUID) -> HttpResponse:
+    """As any view might look for what was asked for."""
+    return HttpResponse(get_object_or_404(User, pk=user_id).name)
+
+
+urlpatterns = [path("shown/<uuid:user_id>/", show_user)]
+
+
 def test_what_a_replica_does_not_know_is_looked_for_on_the_primary(
-    ada: Customer, standby: Replicated, patient: None, as_user: Callable[..., APIClient]
+    ada: Customer,
+    standby: Replicated,
+    patient: None,
+    as_user: Callable[..., APIClient],
+    settings: Any,
 ) -> None:
     standby.pause()
     bob = Customer(APIClient(), as_user)
     bob.forget()
+    settings.ROOT_URLCONF = __name__
 
-    assert bob.api.get(bob.url).status_code == 200
-    assert bob.api.get(f"/api/users/{uuid7()}/").status_code == 404
+    with queries(REPLICA) as there:
+        assert bob.api.get(f"/shown/{bob.id}/").content == b"0"
+    assert len(there) == 2, "it was asked first"
+    assert bob.api.get(f"/shown/{uuid7()}/").status_code == 404
 
 
 def test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up(
@@ -195,10 +216,9 @@ def test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up(
     assert replica_report("accounts") == [{"name": REPLICA, "lag_bytes": 0, "healthy": True}]
 
 
-def test_contrib_never_reads_a_replica(
-    ada: Customer, standby: Replicated, django_user_model: Any
-) -> None:
-    django_user_model.objects.create_superuser("root", password=PASSWORD)
+def test_contrib_never_reads_a_replica(ada: Customer, standby: Replicated, patient: None) -> None:
+    # Not by the fixture: that would run the test in a transaction, which reads the primary anyhow.
+    get_user_model().objects.create_superuser("root", password=PASSWORD)
     standby.pause()
     form = {"username": "root", "password": PASSWORD, "next": "/admin/"}
     assert ada.api.post("/admin/login/", form, format="multipart").status_code == 302
@@ -206,7 +226,8 @@ def test_contrib_never_reads_a_replica(
     ada.api.cookies.pop("consistency_token")
 
     assert ada.api.get("/admin/").status_code == 200
-    django_user_model.objects.all().delete()
+    assert standby.replica().healthy, "it could have been read from"
+    get_user_model().objects.all().delete()
 
 
 @pytest.mark.parametrize(

@@ -441,10 +441,21 @@ def test_nothing_older_is_served_after_something_newer_whatever_the_nodes_do(
         wait_for(added, servers.all[NODES], "up")
         pace.wait(0.5)
 
+    eventually(
+        lambda: len({told_by(cache) for cache in (writer, *readers, added)}) == 1,
+        within_seconds=SOON_SECONDS,
+        what="every process agrees on the members",
+    )
     assert history.wrong == []
     assert history.served > 500
     assert history.loads < history.served
     assert history.slowest_seconds < 2.0
+
+
+def told_by(cache: RingCache) -> str:
+    """What its process believes of the members, confirmed just now."""
+    view = cache.ring.members.view(since=time.monotonic())
+    return view.encode() if view else f"nothing, for {id(cache)}"
 
 
 READS, LONG_READS = 3_000, 1_000_000

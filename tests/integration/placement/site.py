@@ -1,0 +1,96 @@
+"""The application as a web process of its own, and clients that write and read there."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from uuid_utils.compat import uuid7
+
+from config.placement.tokens import HEADER
+from config.stack.ports import LOOPBACK, free_port
+from tests.embedded import access_token
+from tests.integration.placement.customer import PASSWORD
+from tests.surroundings import CHECKOUT
+from tests.waiting import eventually
+
+
+@contextmanager
+def web_process(environment: Mapping[str, str]) -> Iterator[str]:
+    """As in production, in one process; gives its URL."""
+    port = free_port(preferred=None)
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
+            *("--bind", f"{LOOPBACK}:{port}", "--worker-class", "gthread", "--threads", "4"),
+            # A connection that the server ends for being idle fails whoever writes just then.
+            *("--log-level", "warning", "--keep-alive", "300"),
+        ],
+        cwd=CHECKOUT,
+        env=dict(environment),
+    )
+    url = f"http://{LOOPBACK}:{port}"
+    try:
+        eventually(lambda: _answers(url), within_seconds=40, what="the site answers")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz/live").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@dataclass
+class Told:
+    pairs: int = 0
+    stale: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    kills: int = 0
+    pauses: int = 0
+    served_share: float = 0.0  # of reads with a token, by a replica that follows
+    token_ms: float = 0.0  # added to the p50 of a read
+
+
+class Client:
+    """One user who renames itself and looks; the token travels in the header alone."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=20)
+        body = {"name": "0", "email": f"{uuid7()}@example.com", "password": PASSWORD}
+        user = self.http.post("/api/users/", json=body)
+        assert user.status_code == 201, user.text
+        self.id, self.version, self.token = user.json()["id"], 1, ""
+        self.path = f"/api/users/{self.id}/"
+
+    def log_in(self) -> None:
+        """A run of thousands of pairs outlives one access token."""
+        self.http.headers["Authorization"] = f"Bearer {access_token(self.id)}"
+
+    def pair(self, name: str, told: Told) -> None:
+        self.log_in()
+        written = self.http.patch(
+            self.path,
+            json={"name": name},
+            headers={"If-Match": f'"{self.version}"', HEADER: self.token},
+        )
+        self.http.cookies.clear()
+        if written.status_code != 200:
+            told.errors.append(f"write: {written.status_code} {written.text[:200]}")
+            return
+        self.version, self.token = written.json()["version"], written.headers[HEADER]
+        read = self.look(self.token)
+        if read.status_code != 200:
+            told.errors.append(f"read: {read.status_code} {read.text[:200]}")
+        elif (seen := read.json()["results"][0]["name"]) != name:
+            told.stale.append(f"{seen} instead of {name}")
+        told.pairs += 1
+
+    def look(self, token: str = "") -> httpx.Response:
+        return self.http.get("/api/users/", headers={HEADER: token} if token else {})
