@@ -39,7 +39,8 @@ def refresh(envelopes: Sequence[Envelope]) -> None:
     invalidate_surely({UUID(each.partitionkey): each.sequence for each in envelopes})
 
 
-_refresh = Batched(refresh)
+# The writer has told the cache already: nobody waits for these.
+_refresh = Batched(refresh, gather_seconds=0.02)
 
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "credit": {

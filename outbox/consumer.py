@@ -28,15 +28,20 @@ from .errors import Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
 
+IGNORED_SECONDS = 0.02  # a consumer that had nothing to do with a batch lets the next one grow
+
 
 @dataclass(frozen=True, slots=True)
 class Batched:
     """A handler that takes a run of events at once, in order; alone it gets a run of one.
 
     It must do what it would do one by one: a run that fails is applied again event by event.
+    Where nobody waits for what it does, `gather_seconds` lets more events come together before
+    the next run.
     """
 
     handle: Callable[[Sequence[Envelope]], None]
+    gather_seconds: float = 0.0
 
     def __call__(self, envelope: Envelope) -> None:
         self.handle([envelope])
@@ -99,6 +104,16 @@ class Consumer:
     def ignores(self, envelope: Envelope) -> bool:
         """Whether it knows the event's type and has no use for it."""
         return self.handlers.get(envelope.type) is ignore
+
+    def gather_seconds(self, envelopes: Iterable[Envelope]) -> float:
+        """How long nobody minds if what follows these events gathers first."""
+        return min((self._gathers(envelope) for envelope in envelopes), default=0.0)
+
+    def _gathers(self, envelope: Envelope) -> float:
+        handler = self.handlers.get(envelope.type)
+        if handler is ignore:
+            return IGNORED_SECONDS
+        return handler.gather_seconds if isinstance(handler, Batched) else 0.0
 
     def supersedes(self, envelope: Envelope) -> bool:
         """Whether the event makes the earlier ones of its aggregate void."""

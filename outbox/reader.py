@@ -205,7 +205,7 @@ class Reader:
         # By tick, then row: across partitions too, effects follow the order of commits.
         entries.sort(key=lambda entry: order(entry.id))
         deliveries = [Delivery.of(entry) for entry in entries]
-        self._rested_at = time.monotonic() + REST_SECONDS
+        self._rested_at = time.monotonic() + max(REST_SECONDS, self._gather_seconds(deliveries))
         if deliveries and all(map(self._is_ignored, deliveries)):
             # They change nothing, so nothing is written: a position moves for many of them.
             if not self._passed:
@@ -233,6 +233,9 @@ class Reader:
                 )
         self._positions.update(ends)
         self._passed = {}
+
+    def _gather_seconds(self, deliveries: Iterable[Delivery]) -> float:
+        return self._consumer.gather_seconds(d.envelope for d in deliveries if d.envelope)
 
     def _is_ignored(self, delivery: Delivery) -> bool:
         return delivery.envelope is not None and self._consumer.ignores(delivery.envelope)

@@ -16,7 +16,7 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.waiting import eventually
 
-USERS = 5000  # so many that no batch has two events of one: the view would show the later alone
+USERS = 2000  # so many that no batch has two events of one: the view would show the later alone
 READY_SECONDS = 120.0
 DRAIN_SECONDS = 30.0
 

@@ -1,0 +1,64 @@
+"""How a consumer takes its events, without any server."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from outbox.consumer import IGNORED_SECONDS, Batched, Consumer, Superseding, ignore
+from outbox.envelope import Envelope
+
+
+def handle_all(envelopes: Sequence[Envelope]) -> None: ...
+
+
+CONSUMER = Consumer(
+    label="shop",
+    name="probe",
+    handlers={
+        "shop.thing.changed.v1": Batched(handle_all),
+        "shop.thing.seen.v1": Batched(handle_all, gather_seconds=0.5),
+        "shop.thing.noted.v1": ignore,
+        "shop.thing.erased.v1": Superseding(ignore),
+    },
+)
+
+
+def of(*facts: str) -> list[Envelope]:
+    return [
+        Envelope(
+            type=f"shop.thing.{fact}.v1",
+            subject="a",
+            partitionkey="a",
+            sequence=1,
+            data={},
+            time=datetime.now(UTC),
+        )
+        for fact in facts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "seconds"),
+    [
+        ((), 0.0),
+        (("noted", "noted"), IGNORED_SECONDS),
+        (("seen",), 0.5),
+        (("seen", "noted"), IGNORED_SECONDS),
+        (("seen", "noted", "changed"), 0.0),
+        (("erased",), 0.0),
+        (("unheard-of",), 0.0),
+    ],
+)
+def test_events_gather_as_long_as_the_most_urgent_of_the_last_ones_lets_them(
+    facts: tuple[str, ...], seconds: float
+) -> None:
+    assert CONSUMER.gather_seconds(of(*facts)) == seconds
+
+
+def test_only_the_plain_ignore_is_ignored() -> None:
+    assert [CONSUMER.ignores(envelope) for envelope in of("noted", "erased", "changed")] == [
+        True,
+        False,
+        False,
+    ]
