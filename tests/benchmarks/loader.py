@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.benchmarks.clock import pause
 
-THREADS = 2
+THREADS = 4
 FIELDS = (
     *("id", "name", "email", "is_staff", "credit_limit", "credit_reserved", "is_active"),
     *("version", "created_at", "updated_at"),
