@@ -40,7 +40,7 @@ def refresh(envelopes: Sequence[Envelope]) -> None:
 
 
 # The writer has told the cache already: nobody waits for these.
-_refresh = Batched(refresh, gather_seconds=0.02)
+_refresh = Batched(refresh, gather_seconds=0.05)
 
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "credit": {

@@ -28,7 +28,7 @@ from .errors import Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
 
-IGNORED_SECONDS = 0.02  # a consumer that had nothing to do with a batch lets the next one grow
+IGNORED_SECONDS = 0.05  # a consumer that had nothing to do with a batch lets the next one grow
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ class Inbox:
         self._tables = tables
         self._consumer = consumer
         self._producer = producer
-        self._table = tables.connection.ops.quote_name(tables.position._meta.db_table)
+        quote = tables.connection.ops.quote_name
+        self._table = quote(tables.position._meta.db_table)
+        self._parked = quote(tables.parked._meta.db_table)
 
     @property
     def _rows(self):  # type: ignore[no-untyped-def]
@@ -59,27 +61,39 @@ class Inbox:
         """Hold one partition still until the transaction ends."""
         list(self._rows.select_for_update().filter(partition=partition))
 
-    def move(self, moves: Mapping[int, tuple[str, str]]) -> None:
+    def move(self, moves: Mapping[int, tuple[str, str]]) -> set[str]:
         """Within a transaction, move each partition from one entry to another: lock, compare
-        and set in one statement. Raises Fenced when any of them isn't where it should be."""
+        and set. Raises Fenced when any of them isn't where it should be.
+
+        Returns the keys with a parked sequence in these partitions, as of when they were held.
+        """
         partitions = list(moves)
         with self._tables.connection.cursor() as cursor:
+            # In one go, and yet two statements: the second sees what was committed by whoever
+            # held the positions before.
             cursor.execute(
-                f"UPDATE {self._table} held SET entry = move.next "  # noqa: S608
-                "FROM unnest(%s::smallint[], %s::text[], %s::text[]) "
+                f"WITH moved AS (UPDATE {self._table} held SET entry = move.next "  # noqa: S608
+                "FROM unnest(%(partitions)s::smallint[], %(expected)s::text[], %(next)s::text[]) "
                 "AS move (partition, expected, next) "
-                "WHERE held.consumer = %s AND held.producer = %s "
-                "AND held.partition = move.partition AND held.entry = move.expected",
-                [
-                    partitions,
-                    [moves[partition][0] for partition in partitions],
-                    [moves[partition][1] for partition in partitions],
-                    self._consumer,
-                    self._producer,
-                ],
+                "WHERE held.consumer = %(consumer)s AND held.producer = %(producer)s "
+                "AND held.partition = move.partition AND held.entry = move.expected "
+                "RETURNING held.partition) "
+                "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved; "
+                "SELECT current_setting('outbox.moved')::int, "
+                f"ARRAY(SELECT DISTINCT key FROM {self._parked} WHERE consumer = %(consumer)s "
+                "AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> '')",
+                {
+                    "partitions": partitions,
+                    "expected": [moves[partition][0] for partition in partitions],
+                    "next": [moves[partition][1] for partition in partitions],
+                    "consumer": self._consumer,
+                    "producer": self._producer,
+                },
             )
-            if cursor.rowcount != len(partitions):
-                raise Fenced(
-                    f"{self._consumer} isn't where it read after, in one of the partitions "
-                    f"{partitions} of {self._producer}"
-                )
+            moved, parked = cursor.fetchone()
+        if moved != len(partitions):
+            raise Fenced(
+                f"{self._consumer} isn't where it read after, in one of the partitions "
+                f"{partitions} of {self._producer}"
+            )
+        return set(parked)

@@ -5,7 +5,7 @@ at the first that still fails; what arrives meanwhile joins the end.
 """
 
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,18 +53,6 @@ class Parking:
     def rows(self) -> QuerySet[AbstractParkedEvent]:
         rows = self._tables.parked._default_manager.using(self._tables.alias)
         return rows.filter(consumer=self._consumer, producer=self._producer)
-
-    def keys(self, partitions: Collection[int]) -> set[str]:
-        """The keys with a parked sequence. Ask while holding the partitions' positions."""
-        table = self._tables.connection.ops.quote_name(self._tables.parked._meta.db_table)
-        with self._tables.connection.cursor() as cursor:
-            # In SQL, since it is asked in every transaction of a consumer.
-            cursor.execute(
-                f"SELECT DISTINCT key FROM {table} WHERE consumer = %s AND producer = %s "  # noqa: S608
-                "AND partition = ANY(%s) AND key <> ''",
-                [self._consumer, self._producer, list(partitions)],
-            )
-            return {key for (key,) in cursor.fetchall()}
 
     def entries(self) -> set[tuple[int, str]]:
         """The partition and the id of each parked entry."""

@@ -224,8 +224,7 @@ class Reader:
         """All effects and the positions in one transaction, or none of them."""
         ends = self._passed | {delivery.partition: delivery.id for delivery in deliveries}
         with transaction.atomic(using=self._tables.alias):
-            self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
-            parked = self._parking.keys(ends)
+            parked = self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
             if _is_ended(self._tables.connection):
                 raise transaction.TransactionManagementError(

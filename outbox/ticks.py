@@ -9,7 +9,7 @@ nothing but its own rows.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -27,8 +27,10 @@ GENESIS = "3:3:"
 # Chunks of one batch. Larger ones hold the stream server for longer than a few milliseconds.
 CHUNK_ROWS = 1000
 
-# A tick of so many transactions is most likely one chunk, and needs no cursor on the server.
+# A tick of so many transactions is most likely one chunk, which comes along with it.
 FEW_TRANSACTIONS = 500
+
+_numbers = count(1)  # of what is prepared: two may share a session
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,7 @@ class Tick:
     snapshot: str
     previous: str
     skip: frozenset[int] = frozenset()  # rows that were sent before their ticks were lost
-
-    @property
-    def transactions(self) -> int:
-        """How many it may have the rows of."""
-        _, begin, running = self.previous.split(":")
-        return int(self.snapshot.split(":")[1]) - int(begin) + len(running.split(","))
+    few: list[Row] | None = field(default=None, compare=False)  # all its rows, if they came with it
 
 
 def clock_ms() -> int:
@@ -64,6 +61,8 @@ class Ticks:
     ) -> None:
         self._connection = connection
         self._clock_ms = clock_ms
+        self._prepared = f"outbox_make_{next(_numbers)}"
+        self._session: Any = None  # that it was prepared in
         quote = connection.ops.quote_name
         tick, event = quote(tables.tick._meta.db_table), quote(tables.event._meta.db_table)
         self._genesis_sql = (
@@ -71,19 +70,6 @@ class Ticks:
             f"WHERE NOT EXISTS (SELECT FROM {tick}) ON CONFLICT DO NOTHING"
         )
         # Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
-        self._make = _Prepared(
-            connection,
-            "bigint",
-            f"WITH last AS (SELECT id, snapshot FROM {tick} "  # noqa: S608
-            f"WHERE id = (SELECT max(id) FROM {tick})), "
-            f"made AS (INSERT INTO {tick} (id, prev, snapshot) "
-            "SELECT greatest(last.id + 1, $1), last.id, pg_current_snapshot() FROM last WHERE "
-            f"EXISTS (SELECT FROM {event} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot)) "
-            "OR EXISTS (SELECT FROM pg_snapshot_xip(last.snapshot) AS open (xid), "
-            f"LATERAL (SELECT FROM {event} WHERE xid = open.xid LIMIT 1) late) "
-            "RETURNING id, prev, snapshot) "
-            "SELECT made.id, made.prev, made.snapshot::text, last.snapshot::text FROM made, last",
-        )
         self._read_sql = (
             "SELECT t.id, t.prev, t.snapshot::text, "  # noqa: S608
             "coalesce(p.snapshot, t.snapshot)::text, t.skip "
@@ -131,24 +117,49 @@ class Ticks:
         self._rows_sql = (
             f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {batch}; FETCH %(chunk)s FROM batch"
         )
-        self._few = _Prepared(
-            connection,
-            "pg_snapshot, pg_snapshot, bigint, bigint",
-            batch % {"previous": "$1", "snapshot": "$2", "after": "$3"} + " LIMIT $4",
+        with_rows = batch % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
+        # Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
+        # A batch of few transactions comes along: what the tick sees is what its statement does.
+        self._make_sql = (
+            f"PREPARE {self._prepared} (bigint, bigint, bigint) AS "  # noqa: S608
+            f"WITH last AS (SELECT id, snapshot FROM {tick} "
+            f"WHERE id = (SELECT max(id) FROM {tick})), "
+            f"made AS (INSERT INTO {tick} (id, prev, snapshot) "
+            "SELECT greatest(last.id + 1, $1), last.id, pg_current_snapshot() FROM last WHERE "
+            f"EXISTS (SELECT FROM {event} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot)) "
+            "OR EXISTS (SELECT FROM pg_snapshot_xip(last.snapshot) AS open (xid), "
+            f"LATERAL (SELECT FROM {event} WHERE xid = open.xid LIMIT 1) late) "
+            "RETURNING id, prev, snapshot) "
+            "SELECT made.id, made.prev, made.snapshot::text, last.snapshot::text, few.width, row.* "
+            "FROM made CROSS JOIN last CROSS JOIN LATERAL ("
+            "SELECT pg_snapshot_xmax(made.snapshot)::text::bigint "
+            "- pg_snapshot_xmax(last.snapshot)::text::bigint AS width) AS few "
+            f"LEFT JOIN LATERAL ({with_rows} LIMIT $3) AS row ON few.width <= $2"
         )
 
     def make(self) -> Tick | None:
-        """Close a batch if anything waits for one: the new tick, else None.
+        """Close a batch if anything waits for one: the new tick, else None. Few rows come along.
 
         One autocommit statement, so that the id and the snapshot rise together; `prev` is
         unique, so of two makers one wins and the other reads what it made. Durable when this
         returns: the connection has synchronous_commit on.
         """
-        try:
-            made = self._make(self._clock_ms())
-        except IntegrityError:
+        with self._connection.cursor() as cursor:
+            if self._session is not self._connection.connection:
+                cursor.execute(self._make_sql)  # once a session: planning it costs more than it
+                self._session = self._connection.connection
+            try:
+                params = [self._clock_ms(), FEW_TRANSACTIONS, CHUNK_ROWS]
+                cursor.execute(f"EXECUTE {self._prepared} (%s, %s, %s)", params)
+            except IntegrityError:
+                return None
+            found = cursor.fetchall()
+        if not found:
             return None
-        return Tick(*made[0]) if made else None
+        tick_id, prev, snapshot, previous, width, *_ = found[0]
+        rows = [row[5:] for row in found if row[5] is not None]
+        is_all = width <= FEW_TRANSACTIONS and len(rows) < CHUNK_ROWS
+        return Tick(tick_id, prev, snapshot, previous, few=rows if is_all else None)
 
     def first(self) -> int:
         """The oldest tick: everything after it can still be sent again."""
@@ -226,15 +237,13 @@ class Ticks:
         """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order; the
         last chunk is the one that isn't full.
 
-        One statement under one snapshot that was taken after the tick's commit (a server-side
-        cursor where one chunk isn't all), so the batch is the same for whoever reads it, and
-        pruning doesn't tear it.
+        They came with the tick, or come from one server-side cursor under one snapshot that was
+        taken after the tick's commit: the batch is the same for whoever reads it, and pruning
+        doesn't tear it.
         """
-        if tick.transactions <= FEW_TRANSACTIONS:
-            chunk = self._few(tick.previous, tick.snapshot, after, CHUNK_ROWS)
-            if len(chunk) < CHUNK_ROWS:
-                yield iter([chunk])
-                return
+        if tick.few is not None and not after:
+            yield iter([tick.few])
+            return
         with self._connection.cursor() as cursor:
             try:
                 cursor.execute(
@@ -250,28 +259,6 @@ class Ticks:
             finally:
                 if not self._connection.connection.closed:
                     cursor.execute("ROLLBACK")
-
-
-class _Prepared:
-    """A statement that its session plans once. Most drains are small, and cost their planning."""
-
-    _numbers = count(1)
-
-    def __init__(self, connection: BaseDatabaseWrapper, types: str, statement: str) -> None:
-        self._connection = connection
-        self._name = f"outbox_{next(self._numbers)}"
-        self._prepare_sql = f"PREPARE {self._name} ({types}) AS {statement}"
-        places = ", ".join("%s" for _ in types.split(","))
-        self._execute_sql = f"EXECUTE {self._name} ({places})"
-        self._session: Any = None
-
-    def __call__(self, *params: Any) -> list[tuple[Any, ...]]:
-        with self._connection.cursor() as cursor:
-            if self._session is not self._connection.connection:
-                cursor.execute(self._prepare_sql)
-                self._session = self._connection.connection
-            cursor.execute(self._execute_sql, params)
-            return list(cursor.fetchall())
 
 
 def _chunks(cursor: Any) -> Iterator[list[Row]]:

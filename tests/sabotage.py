@@ -292,8 +292,9 @@ SABOTAGES: Final = (
         promise="effects and positions are one transaction",
         file="outbox/reader.py",
         old="with transaction.atomic(using=self._tables.alias):\n"
-        "            self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})",
-        new="self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})\n"
+        "            parked = self._inbox.move({p: (self._positions[p], end) "
+        "for p, end in ends.items()})",
+        new="parked = self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})\n"
         "        with transaction.atomic(using=self._tables.alias):",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_batch_that_fails_leaves_neither_effects_nor_positions",
@@ -311,8 +312,8 @@ SABOTAGES: Final = (
         invariant=12,
         promise="a position moves only from where the batch was read after",
         file="outbox/inbox.py",
-        old='"AND held.partition = move.partition AND held.entry = move.expected"',
-        new='"AND held.partition = move.partition"',
+        old='"AND held.partition = move.partition AND held.entry = move.expected "',
+        new='"AND held.partition = move.partition "',
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_zombie_that_read_before_another_applied_changes_nothing",
     ),

@@ -34,9 +34,11 @@ def _publish_wherever_the_cursor_is() -> None:
 
 
 def _move_from_wherever_it_is() -> None:
-    def move(self: inbox.Inbox, moves: Mapping[int, tuple[str, str]]) -> None:
-        for partition, (_, entry) in moves.items():
-            self._rows.filter(partition=partition).update(entry=entry)
+    original = inbox.Inbox.move
+
+    def move(self: inbox.Inbox, moves: Mapping[int, tuple[str, str]]) -> set[str]:
+        held = {partition: self.committed()[partition] for partition in moves}
+        return original(self, {p: (held[p], end) for p, (_, end) in moves.items()})
 
     inbox.Inbox.move = move
 
@@ -67,13 +69,19 @@ def _cut_by_row_id() -> None:
         with rows(self, tick, after=after) as chunks:
             yield chunks
 
-    ticks.FEW_TRANSACTIONS = 0  # the statement above for all of them
+    ticks.FEW_TRANSACTIONS = -1  # the statement above for all of them
     ticks.Ticks.make = noting_the_top
     ticks.Ticks.rows = up_to_the_top
 
 
 def _let_later_events_pass() -> None:
-    parking.Parking.keys = lambda *_: set()
+    move = inbox.Inbox.move
+
+    def see_nothing_parked(self: inbox.Inbox, moves: Mapping[int, tuple[str, str]]) -> set[str]:
+        move(self, moves)
+        return set()
+
+    inbox.Inbox.move = see_nothing_parked
 
 
 class _Falsy(str):

@@ -158,7 +158,7 @@ def test_both_statements_keep_to_the_index(shop, ticks):
     # A relay asks on every nudge: a plan that reads the table would cost more with every event.
     ticks.make()
     with ticks._connection.cursor() as cursor:
-        cursor.execute("EXPLAIN " + ticks._make._execute_sql, [1])
+        cursor.execute(f"EXPLAIN EXECUTE {ticks._prepared} (1, 500, 1000)")
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert f"Seq Scan on {shop.event._meta.db_table}" not in plan
     assert f"{shop.label}_outbox_xid" in plan
@@ -188,7 +188,11 @@ def test_a_small_batch_touches_no_other_row_whatever_the_planner_knows(
         assert late in [row for row, _, _ in next(chunks)]
     by_cursor = ticks._rows_sql.partition("FOR ")[2].partition("; FETCH")[0]
     named = {"previous": tick.previous, "snapshot": tick.snapshot, "after": 0}
-    for statement, params in ((by_cursor, named), (ticks._few._execute_sql, [*named.values(), 9])):
+    insert(connections[shop.alias], shop)
+    for statement, params in (
+        (by_cursor, named),
+        (f"EXECUTE {ticks._prepared} (1, 500, 1000)", None),
+    ):
         with ticks._connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)
             [(found,)] = cursor.fetchall()
