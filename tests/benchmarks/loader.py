@@ -17,13 +17,15 @@ from typing import Any
 from tests.benchmarks.clock import pause
 
 THREADS = 4  # of whom each has its own users
-CHANGE = """
+PREPARE = """
+PREPARE change (text, int, timestamptz, uuid, int, smallint, text) AS
 WITH changed AS (
-    UPDATE accounts_user SET name = %s, version = %s, updated_at = %s
-     WHERE id = %s AND version = %s RETURNING id
+    UPDATE accounts_user SET name = $1, version = $2, updated_at = $3
+     WHERE id = $4 AND version = $5 RETURNING id
 )
-INSERT INTO accounts_outboxevent (partition, body) SELECT %s, %s FROM changed
+INSERT INTO accounts_outboxevent (partition, body) SELECT $6, $7 FROM changed
 """
+CHANGE = "EXECUTE change (%s, %s, %s, %s, %s, %s, %s)"
 
 
 def main(question: dict[str, Any]) -> dict[str, float]:
@@ -56,6 +58,7 @@ def _write(slots: range, interval: float, began: float) -> list[float]:
     users = list(_users(slots.start))
     late = []
     with connection.cursor() as cursor:
+        cursor.execute(PREPARE)
         for turn, slot in enumerate(slots):
             if (early := began + slot * interval - time.perf_counter()) > 0:
                 pause(early)
