@@ -164,7 +164,7 @@ def replay() -> dict[str, float]:
 
     from orders.models import StoredEvent
     from orders.replay import orders_as_of
-    from outbox.rebuilding import CHUNK_EVENTS
+    from outbox.replaying import CHUNK_EVENTS
 
     began = time.perf_counter()
     with connection.cursor() as cursor:
