@@ -50,12 +50,15 @@ PARTS: Final[dict[str, Part]] = {
 def main(arguments: Sequence[str]) -> int:
     """The exit status: 0 when all was measured and nothing went wrong meanwhile."""
     options = _parser().parse_args(arguments)
+    results: dict[str, Any] = {}
     try:
-        results = run(SCALES[options.scale], options.only or list(PARTS), root=options.root)
+        run(SCALES[options.scale], options.only or list(PARTS), root=options.root, results=results)
     except (StackError, machine.NotDurable, RuntimeError, AssertionError) as error:
+        _show_what_there_is(results)
         sys.stderr.write(f"error: {error}; see {options.root / 'log'}\n")
         return 1
     except KeyboardInterrupt:
+        _show_what_there_is(results)
         return 130
     sys.stdout.write(page.render(results))
     if options.json:
@@ -65,15 +68,21 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if faults(results) else 0
 
 
-def run(scale: Scale, names: Sequence[str], *, root: Path) -> dict[str, Any]:
-    """Measure these parts on servers below `root`, which are gone afterwards."""
+def _show_what_there_is(results: dict[str, Any]) -> None:
+    """A long run that fails at last hasn't measured for nothing."""
+    if results.keys() & PARTS.keys():
+        sys.stdout.write(page.render(results))
+
+
+def run(scale: Scale, names: Sequence[str], *, root: Path, results: dict[str, Any]) -> None:
+    """Measure these parts into `results`, on servers below `root`, which are gone afterwards."""
     progress = Progress(sys.stderr)
     ground = Ground(root)
     finished = False
     try:
         progress.begin("servers", steps=1)
         ground.start()
-        results: dict[str, Any] = {
+        results |= {
             "scale": scale.name,
             "machine": machine.describe(ground),
             "durability": machine.durability(ground),
@@ -84,7 +93,6 @@ def run(scale: Scale, names: Sequence[str], *, root: Path) -> dict[str, Any]:
                 results["others_busy_cores"][name] = machine.others_busy(scale.look_seconds)
                 results[name] = measure(ground, scale, progress)
         finished = True
-        return results
     finally:
         progress.end()
         ground.stop(keep_logs=not finished)

@@ -39,7 +39,7 @@ INSERT INTO accounts.accounts_user (id, name, email, password, is_staff, credit_
                                     credit_reserved, is_active, version, created_at, updated_at)
 SELECT gen_random_uuid(), 'Customer', n || '@example.com', '!', false, 1000, 0, true, 1,
        now(), now()
-FROM generate_series(1, %s) AS n
+FROM generate_series(1, %s) AS n RETURNING id::text
 """
 COMMITTED = """
 SELECT body::json ->> 'subject', (body::json ->> 'sequence')::int,
