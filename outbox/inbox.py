@@ -23,8 +23,23 @@ class Inbox:
         self._consumer = consumer
         self._producer = producer
         quote = tables.connection.ops.quote_name
-        self._table = quote(tables.position._meta.db_table)
-        self._parked = quote(tables.parked._meta.db_table)
+        position, parked = (
+            quote(table._meta.db_table) for table in (tables.position, tables.parked)
+        )
+        # In one go, and yet two statements: the second sees what was committed by whoever held
+        # the positions before.
+        self._move_sql = (
+            f"WITH moved AS (UPDATE {position} held SET entry = move.next "  # noqa: S608
+            "FROM unnest(%(partitions)s::smallint[], %(expected)s::text[], %(next)s::text[]) "
+            "AS move (partition, expected, next) "
+            "WHERE held.consumer = %(consumer)s AND held.producer = %(producer)s "
+            "AND held.partition = move.partition AND held.entry = move.expected "
+            "RETURNING held.partition) "
+            "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved; "
+            "SELECT current_setting('outbox.moved')::int, "
+            f"ARRAY(SELECT DISTINCT key FROM {parked} WHERE consumer = %(consumer)s "
+            "AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> '')"
+        )
 
     @property
     def _rows(self):  # type: ignore[no-untyped-def]
@@ -69,19 +84,8 @@ class Inbox:
         """
         partitions = list(moves)
         with self._tables.connection.cursor() as cursor:
-            # In one go, and yet two statements: the second sees what was committed by whoever
-            # held the positions before.
             cursor.execute(
-                f"WITH moved AS (UPDATE {self._table} held SET entry = move.next "  # noqa: S608
-                "FROM unnest(%(partitions)s::smallint[], %(expected)s::text[], %(next)s::text[]) "
-                "AS move (partition, expected, next) "
-                "WHERE held.consumer = %(consumer)s AND held.producer = %(producer)s "
-                "AND held.partition = move.partition AND held.entry = move.expected "
-                "RETURNING held.partition) "
-                "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved; "
-                "SELECT current_setting('outbox.moved')::int, "
-                f"ARRAY(SELECT DISTINCT key FROM {self._parked} WHERE consumer = %(consumer)s "
-                "AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> '')",
+                self._move_sql,
                 {
                     "partitions": partitions,
                     "expected": [moves[partition][0] for partition in partitions],

@@ -62,6 +62,7 @@ class Ticks:
         self._connection = connection
         self._clock_ms = clock_ms
         self._prepared = f"outbox_make_{next(_numbers)}"
+        self._execute_sql = f"EXECUTE {self._prepared} (%s, %s, %s)"
         self._session: Any = None  # that it was prepared in
         quote = connection.ops.quote_name
         tick, event = quote(tables.tick._meta.db_table), quote(tables.event._meta.db_table)
@@ -150,7 +151,7 @@ class Ticks:
                 self._session = self._connection.connection
             try:
                 params = [self._clock_ms(), FEW_TRANSACTIONS, CHUNK_ROWS]
-                cursor.execute(f"EXECUTE {self._prepared} (%s, %s, %s)", params)
+                cursor.execute(self._execute_sql, params)
             except IntegrityError:
                 return None
             found = cursor.fetchall()
