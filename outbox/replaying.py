@@ -1,11 +1,12 @@
 """What a shadow is filled from: its service's stored events, or what their owner tells again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from django.db import Error as DatabaseError
-from django.db import transaction
+from django.db import connections, transaction
 
 from . import projection
 from .consumer import Consumer
@@ -35,6 +36,15 @@ class FromEvents(Rebuild):
     def __init__(self, consumer: Consumer, projection: Projection, streams: Streams) -> None:
         super().__init__(consumer, projection, streams)
         self._projection = projection
+        self._ahead: tuple[str, Future[Replayed]] | None = None  # what follows, by its `after`
+
+    def fill(self) -> Iterator[Progress]:
+        with ThreadPoolExecutor(1, thread_name_prefix="replay") as self._reading:
+            try:
+                yield from super().fill()
+            finally:
+                self._ahead = None
+                self._reading.submit(connections.close_all)
 
     def described(self, progress: Progress) -> str:
         return f"{progress.events} stored events up to tick {progress.tick}"
@@ -78,10 +88,11 @@ class FromEvents(Rebuild):
 
     def _told(self, progress: Progress) -> Replayed:
         try:
-            told = self._projection.replay(
-                snapshot=progress.snapshot, after=progress.after, limit=CHUNK_EVENTS
-            )
+            told = self._replayed(progress)
             if told.changes:
+                # While these are written the next ones are read: what the tick sees never changes.
+                ahead = self._reading.submit(self._replay, progress.snapshot, told.last)
+                self._ahead = told.last, ahead
                 self._projection.project(told.changes, suffix=SUFFIX)
         except (OutboxError, DatabaseError):
             raise
@@ -91,6 +102,15 @@ class FromEvents(Rebuild):
                 f"{described(exc)}"
             ) from exc
         return told
+
+    def _replayed(self, progress: Progress) -> Replayed:
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead[0] == progress.after:
+            return ahead[1].result()
+        return self._replay(progress.snapshot, progress.after)
+
+    def _replay(self, snapshot: str, after: str) -> Replayed:
+        return self._projection.replay(snapshot=snapshot, after=after, limit=CHUNK_EVENTS)
 
 
 class FromOwner(Rebuild):
