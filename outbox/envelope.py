@@ -127,7 +127,7 @@ def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise MalformedEnvelope(f"{name} is not a text")
     encoded = value.encode(errors="replace")
-    if "\0" in value or (not value.isascii() and encoded.decode() != value):
+    if "\0" in value or encoded.decode() != value:
         raise MalformedEnvelope(f"{name} holds what no database can")
     if len(encoded) > LONGEST_BYTES:
         raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")

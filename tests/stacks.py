@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg2
 
 from config.stack import report
@@ -159,6 +160,14 @@ def own_stack(shape: str = "") -> Iterator[RunningStack]:
             yield stack
         finally:
             stack.erase(keep_log=True)  # until the slot's next use: who failed may look
+
+
+def is_live(url: str) -> bool:
+    """Whether a site answers at all."""
+    try:
+        return httpx.get(f"{url}/healthz/live").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def everybody(pids: Mapping[str, int]) -> list[Recorded]:

@@ -92,6 +92,9 @@ class Place(NamedTuple):
     generation: int
 
 
+Placed = list[tuple[str, Place]]
+
+
 class Arrangement:
     """Who holds what, at one time. Those who left are remembered, for the generations."""
 

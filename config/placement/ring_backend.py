@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from config.placement import ring, ring_values
-from config.placement.ring import Place
+from config.placement.ring import Place, Placed
 from config.placement.ring_errors import NodeFailed, RingUnavailable
 from config.placement.ring_leases import Reader
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from config.placement.ring_cache import Ring
 
 log = logging.getLogger(__name__)
-
-Placed = list[tuple[str, Place]]
 
 
 class RingBackend(BaseCache):

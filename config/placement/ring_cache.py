@@ -22,8 +22,8 @@ from urllib.parse import urlsplit, urlunsplit
 import redis
 
 from config.placement import ring, ring_values
-from config.placement.ring import Place
-from config.placement.ring_backend import Placed, RingBackend
+from config.placement.ring import Place, Placed
+from config.placement.ring_backend import RingBackend
 from config.placement.ring_errors import NodeFailed, ValueTooLarge
 from config.placement.ring_gutter import Gutter
 from config.placement.ring_leases import Seen

@@ -15,8 +15,7 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 from config.placement import ring_scripts, ring_values
-from config.placement.ring import Place
-from config.placement.ring_backend import Placed
+from config.placement.ring import Place, Placed
 from config.placement.ring_membership import StoreDown, StoreSilent
 from config.placement.ring_values import NotAValue, Stored
 

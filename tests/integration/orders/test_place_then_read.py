@@ -19,6 +19,7 @@ from config.stack.ports import LOOPBACK, free_port
 from outbox.partitions import partition_of
 from outbox.streams import Streams
 from tests.embedded import access_token
+from tests.stacks import is_live
 from tests.surroundings import CHECKOUT
 from tests.waiting import eventually
 
@@ -59,15 +60,8 @@ def site(
     consume = ("manage.py", "consume", "--consumer", "order_view")
     with running(variables, web, ("manage.py", "relay", "orders"), consume):
         url = f"http://{LOOPBACK}:{port}"
-        eventually(lambda: _answers(url), within_seconds=60, what="the site answers")
+        eventually(lambda: is_live(url), within_seconds=60, what="the site answers")
         yield url
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz/live").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @dataclass

@@ -13,6 +13,7 @@ from config.placement.tokens import HEADER
 from config.stack.ports import LOOPBACK, free_port
 from tests.embedded import access_token
 from tests.integration.placement.customer import PASSWORD
+from tests.stacks import is_live
 from tests.surroundings import CHECKOUT
 from tests.waiting import eventually
 
@@ -33,18 +34,11 @@ def web_process(environment: Mapping[str, str]) -> Iterator[str]:
     )
     url = f"http://{LOOPBACK}:{port}"
     try:
-        eventually(lambda: _answers(url), within_seconds=40, what="the site answers")
+        eventually(lambda: is_live(url), within_seconds=40, what="the site answers")
         yield url
     finally:
         server.terminate()
         server.wait(20)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz/live").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @dataclass

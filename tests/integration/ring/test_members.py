@@ -286,7 +286,7 @@ def test_with_the_store_down_the_ring_goes_on_without_nodes_that_fail(servers: S
     assert cache.get_many([*keys, *others]) == dict.fromkeys(others, "value")
     for _ in range(20):
         cache.get(keys[0])
-    assert time.monotonic() - began < 2.0, "a node that failed is not waited for"
+    assert time.monotonic() - began < 1.0, "a node that failed is not waited for"
     servers.thaw()
     assert cache.get_many(keys) == {}, "nor taken back"
 
