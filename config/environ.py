@@ -50,6 +50,7 @@ class Environment:
     outbox_retention_seconds: float
     peer_urls: Mapping[str, str]
     peer_key: str  # shared by the services; empty: they ask each other nothing
+    metrics_key: str  # what a scraper bears; empty: staff alone read the metrics
     jwt_signing_key: str  # PEM, EC P-256; empty where accounts isn't in this process
     jwks: str  # path or URL; empty where the key set follows from the signing key
     secret_key: str
@@ -247,6 +248,7 @@ def read(source: Mapping[str, str]) -> Environment:
         peer_key=get(
             "PEER_KEY", _long, good="32 random characters or more, the same everywhere", default=""
         ),
+        metrics_key=get("METRICS_KEY", _long, good="32 random characters or more", default=""),
         jwt_signing_key=get(
             "JWT_SIGNING_KEY",
             _pem,

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularSwaggerView
 
 from config import health
 from config.index import ApiRoot, Schema
+from config.metrics import Metrics
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="api-root"), name="home"),
@@ -18,6 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/session/", include("rest_framework.urls")),
     path("healthz/live", health.live, name="live"),
     path("healthz/ready", health.ready, name="ready"),
+    path("metrics", Metrics.as_view(), name="metrics"),
     *(path("", include(f"{service}.api.urls")) for service in settings.SERVICES),
 ]
 

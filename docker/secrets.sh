@@ -45,5 +45,6 @@ for deployment in all accounts orders; do
   random | keep "$deployment-secret-key"
 done
 random | keep peer-key
+random | keep metrics-key
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | keep jwt-signing-key
 openssl rand -hex 12 | keep admin-password

@@ -5,9 +5,7 @@ without it (`OrderChanged.of`): stored event → order → what is shown.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.db import connections, router
@@ -15,8 +13,7 @@ from django.db import connections, router
 from outbox.projection import Replayed
 
 from .domain.codec import BrokenStream, Encoded, decode
-from .domain.events import Event
-from .domain.order import Order, fold
+from .domain.order import Order, evolve
 from .inbound import OrderChanged
 from .models import StoredEvent
 
@@ -40,9 +37,9 @@ def orders_as_of(*, snapshot: str, after: str, limit: int) -> Replayed:
     Raises UnreadableEvent at an event that this release has no codec for, BrokenStream where one
     is missing.
     """
-    rows = _stored(snapshot, after, limit)
+    rows = stored_as_of(snapshot=snapshot, after=after, limit=limit)
     return Replayed(
-        changes=[OrderChanged.of(order) for order in _folded(rows)],
+        changes=[OrderChanged.of(order) for order in folded(rows)],
         events=len(rows),
         last=rows[-1][0] if rows else after,
     )
@@ -53,27 +50,33 @@ def stored_events() -> int:
     return StoredEvent.objects.using(router.db_for_write(StoredEvent)).count()
 
 
-def _stored(snapshot: str, after: str, limit: int) -> list[Row]:
-    """Whole streams: where the limit cut one, it is left for the next time."""
+def stored_as_of(*, snapshot: str, after: str, limit: int) -> list[Row]:
+    """About `limit` of the next events, of whole streams: where the limit cut one, it is left for
+    the next time."""
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
         cursor.execute(STORED, [after or FIRST, snapshot, limit])
-        rows = list(cursor.fetchall())
+        rows: list[Row] = cursor.fetchall()
     if len(rows) < limit:
         return rows
     whole = [row for row in rows if row[0] != rows[-1][0]]
-    return whole or _stored(snapshot, after, 2 * limit)
+    return whole or stored_as_of(snapshot=snapshot, after=after, limit=2 * limit)
 
 
-def _folded(rows: Sequence[Row]) -> Iterator[Order]:
-    data = json.loads(f"[{','.join(row[-1] for row in rows)}]")
-    for stream, told in groupby(zip(rows, data, strict=True), key=lambda one: one[0][0]):
-        if order := fold(_events(UUID(stream), told)):
-            yield order
-
-
-def _events(order_id: UUID, told: Iterable[tuple[Row, Any]]) -> Iterator[Event]:
-    for expected, ((_, version, type_, schema_version, _), data) in enumerate(told, start=1):
+def folded(rows: Sequence[Row]) -> list[Order]:
+    """The orders that these events, each stream's in one piece and from its first on, add up to."""
+    orders: list[Order] = []
+    stream, order = "", None
+    data = json.loads(f"[{','.join([row[-1] for row in rows])}]")
+    for (of, version, type_, schema_version, _), told in zip(rows, data, strict=True):
+        if of != stream:
+            if order is not None:
+                orders.append(order)
+            stream, order_id, order, expected = of, UUID(of), None, 1
         if version != expected:
             raise BrokenStream(order_id, expected=expected, found=version)
-        encoded = Encoded(type=type_, schema_version=schema_version, data=data)
-        yield decode(encoded, order_id=order_id)
+        encoded = Encoded(type=type_, schema_version=schema_version, data=told)
+        order = evolve(order, decode(encoded, order_id=order_id))
+        expected += 1
+    if order is not None:
+        orders.append(order)
+    return orders

@@ -454,15 +454,18 @@ class Streams:
                 pipe.xlen(_stream(label, partition))
             return int(sum(pipe.execute()))
 
-    def behind(self, label: str, after: Mapping[int, str]) -> tuple[int, str]:
+    def behind(
+        self, label: str, after: Mapping[int, str], *, at_most: int | None = None
+    ) -> tuple[int, str]:
         """How many entries follow these ids, and the oldest of them ('' for none).
 
-        Counts in steps of 1,000, so that a long backlog never holds the server for long.
+        Counts in steps of 1,000, so that a long backlog never holds the server for long; with
+        `at_most` no step begins in a partition where so many were counted.
         """
         steps = [
             step
             for partition, position in after.items()
-            for step in self._steps(_stream(label, partition), position)
+            for step in self._steps(_stream(label, partition), position, at_most)
         ]
         return sum(number for number, _ in steps), min(
             (first for _, first in steps), key=order, default=""
@@ -477,12 +480,13 @@ class Streams:
             found: Any = pipe.execute()
         return min((items[0][0].decode() for items in found if items), key=order, default="")
 
-    def _steps(self, key: str, position: str) -> Iterator[tuple[int, str]]:
-        number = limit = 1000
-        while number == limit:
+    def _steps(self, key: str, position: str, at_most: int | None) -> Iterator[tuple[int, str]]:
+        number, limit, counted = 1000, 1000, 0
+        while number == limit and (at_most is None or counted < at_most):
             with _translated():
                 answer: Any = self._count_after(keys=[key], args=[position, limit])
             number, position = int(answer[0]), answer[2].decode()
+            counted += number
             if number:
                 yield number, answer[1].decode()
 

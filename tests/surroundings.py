@@ -33,6 +33,7 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
         "SERVICE": shape,
         "SECRET_KEY": "for-tests-only-" + "0123456789abcdef" * 4,
         "PEER_KEY": "between-services-" + "0123456789abcdef" * 2,
+        "METRICS_KEY": "for-the-scraper-" + "0123456789abcdef" * 2,
         "HTTPS": "off",
         "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
         "STREAMS_URL": f"redis://{NOWHERE}/0",

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.db import connections
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 
 @register
@@ -25,6 +26,14 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
         )
     if "config.placement.router.PlacementRouter" not in settings.DATABASE_ROUTERS:
         errors.append(Error("DATABASE_ROUTERS lacks PlacementRouter.", id="placement.E002"))
+    if is_psycopg3:
+        errors.append(
+            Error(
+                "psycopg 3 is installed, and Django prefers it to psycopg2.",
+                hint="Uninstall psycopg: replicas are probed by psycopg2's asynchronous sessions.",
+                id="placement.E007",
+            )
+        )
     for service in settings.SERVICES:
         errors += _service(service)
     return errors

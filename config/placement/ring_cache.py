@@ -158,6 +158,16 @@ class Ring:
             log.info("ring node %s doesn't tell its size: %s", name, exc)
             return None
 
+    def looked_up(self, name: str) -> tuple[int, int] | None:
+        """How often the node found a key and how often not, since it started: its own count, in
+        which look-ups of leases and floors are too. None when it doesn't answer."""
+        try:
+            told: Any = self._node(name).client.info("stats")
+        except redis.RedisError as exc:
+            log.info("ring node %s doesn't tell its statistics: %s", name, exc)
+            return None
+        return int(told["keyspace_hits"]), int(told["keyspace_misses"])
+
     def encoded(self, key: str, value: object, *, load_ms: int = 0) -> Stored:
         """Raises NotCacheable or ValueTooLarge."""
         stored = ring_values.encode(value, load_ms=load_ms)

@@ -41,6 +41,11 @@ class Credentials:
         """What the services sign their questions to each other with."""
         return kept_secret(self.folder / "peer-key", length_bytes=32)
 
+    @property
+    def metrics_key(self) -> str:
+        """What a scraper of /metrics bears."""
+        return kept_secret(self.folder / "metrics-key", length_bytes=32)
+
     def secret_key(self, service: str) -> str:
         """Django's SECRET_KEY of one deployment."""
         return kept_secret(self.folder / f"secret-key-{service}", length_bytes=32)

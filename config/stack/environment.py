@@ -27,6 +27,7 @@ TUNING: Final = (
     "LOG_LEVEL",
     "ORDERS_DEADLINE_SECONDS",
     "OUTBOX_PARTITIONS",
+    "OUTBOX_RETENTION_SECONDS",
     "THROTTLE_ANON",
     "THROTTLE_USER",
 )
@@ -84,6 +85,7 @@ class Stack:
             "BROKER_URL": self.broker_url,
             "CACHE_URLS": ",".join(self.addresses.ring_urls),
             "PEER_KEY": self.credentials.peer_key,
+            "METRICS_KEY": self.credentials.metrics_key,
             "SECRET_KEY": self.credentials.secret_key(deployment.service),
             "DEBUG": "off",
             "HTTPS": "off",

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+from django.conf import settings
 
 DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
 SHAPES: Final = ("compose.yml", "compose.services.yml")
@@ -58,6 +60,21 @@ def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
 
     assert OURS in images
     assert [image for image in images - {OURS} if not re.fullmatch(r"[\w/]+:\d+", image)] == []
+
+
+def test_the_front_door_leads_to_every_public_route_of_the_services() -> None:
+    """What nginx sends on at the API's port; each page's own documentation is at the services."""
+    door = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
+    leads = re.findall(r"location ~ (\S+) \{", door)
+    public = {
+        f"/{entry.pattern}"
+        for service in settings.SERVICES
+        for entry in import_module(f"{service}.api.urls").urlpatterns
+        if not str(entry.pattern).startswith("internal/")
+    }
+
+    assert public
+    assert {path for path in public if not any(re.match(lead, path) for lead in leads)} == set()
 
 
 def test_the_dockerfile_builds_on_a_pinned_python_and_runs_as_nobody_special() -> None:

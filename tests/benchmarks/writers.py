@@ -1,6 +1,7 @@
 """Runs in a process of its own, with the environment of orders: transactions by forked clients,
 by turns with and without what is measured, and a replay of the event store."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -159,20 +160,22 @@ def append() -> Work:
 
 
 def replay() -> dict[str, float]:
-    """Events a second: folded into orders by what a rebuild reads them with, and merely fetched."""
+    """Events a second: folded into orders as a rebuild does it, and merely fetched."""
     from django.db import connection
 
     from orders.models import StoredEvent
-    from orders.replay import orders_as_of
+    from orders.replay import folded, stored_as_of
     from outbox.replaying import CHUNK_EVENTS
 
+    gc.freeze()
     began = time.perf_counter()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_current_snapshot()::text")
         (snapshot,) = cursor.fetchone()
     number, after = 0, ""
-    while (told := orders_as_of(snapshot=snapshot, after=after, limit=CHUNK_EVENTS)).changes:
-        number, after = number + told.events, told.last
+    while rows := stored_as_of(snapshot=snapshot, after=after, limit=CHUNK_EVENTS):
+        folded(rows)
+        number, after = number + len(rows), rows[-1][0]
     replayed = number / (time.perf_counter() - began)
     began = time.perf_counter()
     fetched = 0

@@ -20,6 +20,7 @@ from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from config.metrics import replica_metrics
 from config.placement.reading import Reading
 from config.placement.replicas import replica_report
 from config.placement.tokens import HEADER, parse
@@ -208,12 +209,26 @@ def test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up(
     (told,) = replica_report("accounts")
     assert told["lag_bytes"] > 0
     assert not told["healthy"]
+    assert measured("placement_replica_healthy") == 0
+    assert measured("placement_replica_lag_bytes") > 0
     ada.forget()
     assert ada.listed() == "1", "nobody reads from it, with or without a token"
 
     standby.resume()
     standby.in_use()
     assert replica_report("accounts") == [{"name": REPLICA, "lag_bytes": 0, "healthy": True}]
+    assert measured("placement_replica_healthy") == 1
+
+
+def measured(name: str) -> float:
+    """What the metric tells of accounts' replica."""
+    labels = {"service": "accounts", "replica": REPLICA}
+    return next(
+        sample.value
+        for family in replica_metrics()
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    )
 
 
 def test_contrib_never_reads_a_replica(ada: Customer, standby: Replicated, patient: None) -> None:

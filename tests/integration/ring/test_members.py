@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from prometheus_client.core import Metric
 
+from config.metrics import ring_metrics
 from config.placement import ring, ring_nodes
 from config.placement.ring_cache import RingCache
 from config.placement.ring_membership import CONFIRMED_SECONDS, FAILURES
@@ -519,6 +521,35 @@ def test_ring_commands_tell_where_a_key_is_and_how_even_the_ring_is(
     assert dropped not in told("ring", "nodes")
     with pytest.raises(CommandError, match="no node nowhere; there are"):
         told("ring", "drop", "nowhere")
+
+
+def test_metrics_tell_the_state_of_each_node(servers: Servers, settings: Any) -> None:
+    settings.CACHES = {"default": settings_of(servers)}
+    cache = servers.cache()
+    cache.set("key", "value")
+    place = place_of(cache, "key")
+    before = samples(ring_metrics())
+    assert [cache.get("key") for _ in range(5)] == ["value"] * 5
+    other = next(node for node in servers.nodes if f":{node.port}/" not in place)
+    other.stop()
+
+    told = samples(ring_metrics())
+
+    assert told["ring_node_hits_total", place] == before["ring_node_hits_total", place] + 5
+    assert told["ring_node_keys", place] >= 1
+    assert [told["ring_node_up", f"127.0.0.1:{n.port}/0"] for n in servers.nodes] == [
+        n is not other for n in servers.nodes
+    ]
+    assert ("ring_node_keys", f"127.0.0.1:{other.port}/0") not in told
+    assert told["ring_bypassed", ""] == 0
+
+
+def samples(families: Iterable[Metric]) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, sample.labels.get("node", "")): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 def test_ring_commands_say_in_one_line_why_they_can_not(servers: Servers, settings: Any) -> None:

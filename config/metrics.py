@@ -1,0 +1,161 @@
+"""`/metrics`: the state of this deployment, for Prometheus.
+
+Like `manage.py status` it asks the servers themselves, each time, so any process may answer; what
+can't be asked is missing, and its `up` is 0. Whoever scrapes bears METRICS_KEY; staff may look too.
+"""
+
+import hmac
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import IsAdminUser
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from config.identity import BearerAuthentication, Caller, StaffSessionAuthentication
+from config.placement import ring_report
+from config.placement.replicas import replica_report
+from outbox import metrics, status, streams, tables
+from outbox.errors import StreamsMisconfigured, StreamsUnavailable
+
+logger = logging.getLogger(__name__)
+
+COUNT_AT_MOST: Final = 10_000  # entries a partition: a scrape in a bad hour must not take minutes
+
+
+class ScraperAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <METRICS_KEY>`; anything else may still be somebody else's token."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, str] | None:
+        scheme, _, key = get_authorization_header(request).partition(b" ")
+        expected = settings.METRICS_KEY.encode()
+        if not expected or scheme.lower() != b"bearer":
+            return None
+        if not hmac.compare_digest(key.strip(), expected):
+            return None
+        return Caller(id=None, is_staff=True, name="scraper"), "metrics"
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="mitosis"'
+
+
+class _Anything(BaseContentNegotiation):
+    """The format follows from Accept by Prometheus' own rules; only problems are rendered here."""
+
+    def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
+        return None
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
+
+
+class Metrics(APIView):
+    authentication_classes = (
+        ScraperAuthentication,
+        BearerAuthentication,
+        StaffSessionAuthentication,
+    )
+    permission_classes = (IsAdminUser,)
+    content_negotiation_class = _Anything
+    renderer_classes = (JSONRenderer,)
+    throttle_classes = ()
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        registry = CollectorRegistry()
+        registry.register(Deployment())
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return HttpResponse(
+            encode(registry), content_type=content_type, headers={"Cache-Control": "no-store"}
+        )
+
+
+class Deployment(Collector):
+    """What this deployment's servers tell, asked anew by each `collect`."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield from service_metrics()
+        yield from replica_metrics()
+        yield from ring_metrics()
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing beforehand: the registry would ask all servers to learn the names."""
+        return iter(())
+
+
+def service_metrics() -> Iterator[Metric]:
+    reachable = GaugeMetricFamily(
+        "outbox_up", "1 if the service's database could be asked.", labels=["service"]
+    )
+    told: dict[str, status.Report] = {}
+    for found in tables.every():
+        try:
+            told[found.label] = status.of_service(
+                found, streams.connect(), count_at_most=COUNT_AT_MOST
+            )
+        except (DatabaseError, InterfaceError, StreamsUnavailable, StreamsMisconfigured) as exc:
+            logger.warning("%s can't be measured: %s", found.label, exc)
+        reachable.add_metric([found.label], found.label in told)
+    yield reachable
+    yield from metrics.families(told)
+
+
+def replica_metrics() -> Iterator[Metric]:
+    labels = ["service", "replica"]
+    healthy = GaugeMetricFamily(
+        "placement_replica_healthy", "1 if the replica may be read from.", labels=labels
+    )
+    lag = GaugeMetricFamily(
+        "placement_replica_lag_bytes", "How far it is behind its primary.", labels=labels
+    )
+    for service in settings.PLACEMENT_REPLICAS:
+        for replica in replica_report(service):
+            names = [service, replica["name"]]
+            healthy.add_metric(names, replica["healthy"])
+            if replica["lag_bytes"] is not None:
+                lag.add_metric(names, replica["lag_bytes"])
+    yield healthy
+    yield lag
+
+
+def ring_metrics() -> Iterator[Metric]:
+    ring = ring_report.the_ring()
+    if ring is None:
+        return
+    up = GaugeMetricFamily("ring_node_up", "1 if the node is a member.", labels=["node"])
+    keys = GaugeMetricFamily("ring_node_keys", "Keys that the node holds.", labels=["node"])
+    hits = CounterMetricFamily(
+        "ring_node_hits", "Keys it found, by its own count; leases too.", labels=["node"]
+    )
+    misses = CounterMetricFamily(
+        "ring_node_misses", "Keys it lacked, by its own count; leases too.", labels=["node"]
+    )
+    for node in ring_report.of_nodes(ring):
+        names = [node["node"]]
+        up.add_metric(names, node["state"] == "up")
+        if node["state"] == "up":
+            keys.add_metric(names, node["keys"])
+            if looked_up := ring.looked_up(node["node"]):
+                hits.add_metric(names, looked_up[0])
+                misses.add_metric(names, looked_up[1])
+    yield from (up, keys, hits, misses)
+    yield GaugeMetricFamily(
+        "ring_bypassed",
+        "1 if the stream server doesn't tell the ring's members, so that databases are read.",
+        value=ring_report.is_bypassed(),
+    )
