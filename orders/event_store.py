@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.checks import CheckMessage, Error
-from django.db import connections, router, transaction
+from django.db import connections, router
 
 from .domain.codec import BrokenStream, Encoded, decode, encode
 from .domain.errors import ConcurrentAppend
@@ -19,16 +19,8 @@ from .domain.events import Event
 from .domain.metadata import Metadata
 from .models import StoredEvent
 
-# Never a unique violation, which would spoil the caller's transaction: whoever comes second waits
-# for the first, and then inserts nothing. The version is compared here too, so a gap can't be
-# appended, and who appends N + 1 has seen N committed: the outbox's order of ids rests on that
-# (docs/outbox.md). One event a statement: planning one for many costs as much again as it does.
-APPEND = """
-INSERT INTO {table} (stream, version, type, schema_version, data, metadata)
-SELECT %(stream)s, %(expected)s + 1, %(type)s, %(schema_version)s, %(data)s, %(metadata)s
- WHERE %(expected)s = (SELECT coalesce(max(version), 0) FROM {table} WHERE stream = %(stream)s)
-ON CONFLICT (stream, version) DO NOTHING
-"""
+# Tells the version that was found where the append is refused (migration 0005).
+APPEND = "SELECT orders_append(%s, %s, %s, %s, %s::jsonb[], %s)"
 
 
 def append(
@@ -39,33 +31,20 @@ def append(
     Raises ConcurrentAppend, with nothing appended and the caller's transaction usable, if the
     stream isn't at `expected_version` (0: it is new) or a concurrent append gets there first.
     """
-    alias, table = router.db_for_write(StoredEvent), StoredEvent._meta.db_table
-    statement, origin = APPEND.format(table=table), json.dumps(metadata.written())
-    with transaction.atomic(using=alias, savepoint=False), connections[alias].cursor() as cursor:
-        for expected, event in enumerate(events, start=expected_version):
-            encoded = encode(event)
-            cursor.execute(
-                statement,
-                {
-                    "stream": stream,
-                    "expected": expected,
-                    "type": encoded.type,
-                    "schema_version": encoded.schema_version,
-                    "data": json.dumps(encoded.data),
-                    "metadata": origin,
-                },
-            )
-            # Only the first can be refused: nobody else sees it, so nobody can follow it.
-            if not cursor.rowcount:
-                break
-        else:
-            return
-        cursor.execute(
-            f"SELECT coalesce(max(version), 0) FROM {table} WHERE stream = %s",  # noqa: S608
-            [stream],
-        )
+    encoded = [encode(event) for event in events]
+    values = [
+        stream,
+        expected_version,
+        [event.type for event in encoded],
+        [event.schema_version for event in encoded],
+        [json.dumps(event.data) for event in encoded],
+        json.dumps(metadata.written()),
+    ]
+    with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
+        cursor.execute(APPEND, values)
         (found,) = cursor.fetchone()
-    raise ConcurrentAppend(stream, expected=expected_version, found=found)
+    if found is not None:
+        raise ConcurrentAppend(stream, expected=expected_version, found=found)
 
 
 def load(

@@ -19,12 +19,14 @@ from .models import StoredEvent
 
 FIRST = str(UUID(int=0))
 
-# By the index of (stream, version), so each chunk costs what it holds. Text, since to make a UUID
-# of each row's, and to read each row's JSON alone, is much of the whole time.
+# By the index of (stream, version), so each chunk costs what it holds: for a limit that it can't
+# know the planner takes no sort, also where a table that was just filled or restored has no
+# statistics yet. Text, since to make a UUID of each row's, and to read each row's JSON alone, is
+# much of the whole time.
 STORED = """
 SELECT stream::text, version, type, schema_version, data::text FROM orders_storedevent
  WHERE stream > %s::uuid AND pg_visible_in_snapshot(xid, %s::pg_snapshot)
- ORDER BY orders_storedevent.stream, version LIMIT %s
+ ORDER BY orders_storedevent.stream, version LIMIT (SELECT %s)
 """
 Row = tuple[str, int, str, int, str]
 

@@ -30,6 +30,7 @@ from orders.models import (
     Subscription,
     Tick,
 )
+from orders.replay import FIRST, STORED
 from outbox import replaying, retention, tables
 from outbox.rebuilding import Rebuild
 from outbox.streams import WHOLE, Streams, connect
@@ -243,6 +244,18 @@ def test_a_rebuild_makes_no_tick_records_nothing_and_calls_no_handler(
     for name in NAMES:
         rebuild(name)
     assert counts() == before
+
+
+def test_a_chunk_is_read_by_the_index_also_without_statistics() -> None:
+    """Else each chunk would sort all that is left."""
+    execute(
+        "INSERT INTO orders_storedevent (stream, version, type, schema_version, data, metadata)"
+        " SELECT gen_random_uuid(), 1, 'OrderPlaced', 1, '{}', '{}' FROM generate_series(1, 20000)"
+    )
+
+    plan = ask("EXPLAIN " + STORED % (f"'{FIRST}'", "'3:3:'", 5000))
+
+    assert not any("Sort" in line for (line,) in plan), plan
 
 
 def test_a_dry_run_names_what_differs_and_changes_nothing(place: Place, streams: Streams) -> None:
