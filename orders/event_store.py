@@ -32,7 +32,7 @@ def append(
     stream isn't at `expected_version` (0: it is new) or a concurrent append gets there first.
     """
     encoded = [encode(event) for event in events]
-    values = [
+    values: list[Any] = [
         stream,
         expected_version,
         [event.type for event in encoded],
