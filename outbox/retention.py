@@ -17,7 +17,7 @@ from .streams import Confirmation, Streams
 from .tables import Tables
 from .ticks import clock_ms
 
-BATCH_ROWS = 5000
+BATCH_ROWS = 1000  # a statement that deletes so many takes some ten milliseconds
 DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
 FLOOR = "floor"  # the name of the state row
 

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     plot,
     rebuild,
     relay,
+    retention,
     ring,
     ring_events,
     store,
@@ -41,10 +42,14 @@ PARTS: Final[dict[str, Part]] = {
     "rebuild": rebuild.measure,
     "consumer": consumers.measure,
     "relay": relay.measure,
+    "retention": retention.measure,
     "ring": ring.measure,
     "ring_events": ring_events.measure,
     "end_to_end": end_to_end.measure,
 }
+
+# Measured when it is named only: it takes nearly as long as all the others.
+LONG: Final = {"full": {"retention"}, "quick": {"retention"}, "tiny": set[str]()}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     results: dict[str, Any] = {}
     try:
-        run(SCALES[options.scale], options.only or list(PARTS), root=options.root, results=results)
+        names = options.only or [name for name in PARTS if name not in LONG[options.scale]]
+        run(SCALES[options.scale], names, root=options.root, results=results)
     except (StackError, machine.NotDurable, RuntimeError, AssertionError) as error:
         _show_what_there_is(results)
         sys.stderr.write(f"error: {error}; see {options.root / 'log'}\n")
@@ -100,11 +106,11 @@ def run(scale: Scale, names: Sequence[str], *, root: Path, results: dict[str, An
 
 def faults(results: dict[str, Any]) -> int:
     """Events lost, duplicated or reordered, with and without a held transaction; reads that
-    failed or came empty during a rebuild, and rows that it got wrong; reads that failed or went
-    back while nodes of the ring came and went."""
+    failed or came empty during a rebuild, and rows that it or retention got wrong; reads that
+    failed or went back while nodes of the ring came and went."""
     found = results.get("end_to_end") or {}
     runs = [found, found.get("held_transaction") or {}]
-    runs += [results.get(name) or {} for name in ("rebuild", "ring_events")]
+    runs += [results.get(name) or {} for name in ("rebuild", "retention", "ring_events")]
     return sum(run.get(name, 0) for run in runs for name in FAULTS)
 
 

@@ -30,6 +30,8 @@ FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n,
      LATERAL (SELECT lpad(to_hex(mod(n, {ITEMS})), 32, '0')::uuid::text AS item) AS named
 """  # noqa: S608 - constants
 
+INSERT = f"INSERT INTO ledger_outboxevent (partition, body) {ROWS}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
@@ -57,12 +59,11 @@ def record(ground: Ground, rows: int, *, rows_per_commit: int = 1000) -> None:
     """Add rows to the outbox, in transactions of so many."""
     if not rows:
         return
-    insert = f"INSERT INTO ledger_outboxevent (partition, body) {ROWS}"
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = off")  # of the filling only
         for first in range(0, rows, rows_per_commit):
             last = min(first + rows_per_commit, rows) - 1
-            cursor.execute(insert, {"first": first, "last": last})
+            cursor.execute(INSERT, {"first": first, "last": last})
             connection.commit()
 
 

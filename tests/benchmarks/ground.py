@@ -51,12 +51,18 @@ class Ground:
         commands.clean(self.root)
         self.servers.start(standby=False, ring=0)
         # End to end is measured by the server's own clock: when did this transaction commit?
-        self.query("ALTER SYSTEM SET track_commit_timestamp = on")
+        self.restart_postgres(track_commit_timestamp="on")
         self.query(f"CREATE DATABASE {PROJECT_DATABASE}")
-        self.servers.postgres.stop()
-        self.servers.postgres.start()
         self.redis = redis.Redis.from_url(self.servers.addresses.streams_url)
         self.broker_url = self.servers.addresses.streams_url.removesuffix("/0") + "/1"
+
+    def restart_postgres(self, **settings: str | None) -> None:
+        """With these settings, beside those that it has; None takes one back."""
+        for name, value in settings.items():
+            change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
+            self.query(f"ALTER SYSTEM {change}")
+        self.servers.postgres.stop()
+        self.servers.postgres.start()
 
     def stop(self, *, keep_logs: bool) -> None:
         """End all; what was measured on is deleted, unless somebody has to look into it."""

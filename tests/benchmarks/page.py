@@ -187,6 +187,31 @@ def _rebuild(found: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def _retention(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title(
+        f"{found['events']:,} events, kept for {found['retention_seconds']:g} s",
+        "highest",
+        "growth",
+    )
+    for name, highest in found["highest"].items():
+        yield _line(KEPT[name], f"{highest:,}", f"{found['growth'][name]:.2f}")
+    yield (
+        f"  {found['offered_per_second']:,} events/s offered, {found['applied_per_second']:,}"
+        f" applied; {found['delete_statements']:,} statements deleted, the longest in"
+        f" {found['longest_delete_ms']:.0f} ms; {found['rows_that_differ']} rows differ"
+    )
+    yield "  growth: the highest of the last third in units of the highest before it"
+
+
+KEPT = {
+    "rows": "rows of the outbox",
+    "ticks": "ticks",
+    "entries": "entries in the streams",
+    "table_mb": "tables, MB",
+    "index_mb": "their indexes, MB",
+    "streams_mb": "the stream server's memory, MB",
+}
+
 PARTS = {
     "rebuild": _rebuild,
     "relay": _relay,
@@ -194,6 +219,7 @@ PARTS = {
     "consumer": _consumer,
     "write_overhead": _write_overhead,
     "event_store": _event_store,
+    "retention": _retention,
     "ring": _ring,
     "ring_events": _ring_events,
 }

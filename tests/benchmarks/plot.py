@@ -151,11 +151,53 @@ def _ring(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
     )
 
 
+def _retention(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
+    """What is kept over time: numbers in the upper chart, bytes in the lower."""
+    samples = found["samples"]
+    title = (
+        f"{found['events']:,} events at {found['offered_per_second']:,}/s,"
+        f" kept for {found['retention_seconds']:g} s"
+    )
+    drawn, height = [_text(20, top + 6, title, weight="bold")], 24
+    for lines in (
+        (("rows", OURS, "rows"), ("entries", HELD, "entries")),
+        (
+            ("table_mb", OURS, "MB tables"),
+            ("index_mb", INK, "MB indexes"),
+            ("streams_mb", HELD, "MB streams"),
+        ),
+    ):
+        drawn += _over_time(samples, lines, top + height)
+        height += 140
+    return drawn, height
+
+
+def _over_time(
+    samples: Sequence[Mapping[str, float]], lines: Sequence[tuple[str, str, str]], top: int
+) -> Iterator[str]:
+    height, across = 110, WIDTH - LEFT - RIGHT
+    end = samples[-1]["seconds"] or 1.0
+    highest = max(one[name] for one in samples for name, _, _ in lines) or 1.0
+    floor = top + height
+    yield _path([(LEFT, floor), (LEFT + across, floor)], LIMIT, 1)
+    yield _text(LEFT - 8, top + 8, _short(round(highest)), anchor="end")
+    yield _text(LEFT - 8, floor + 4, "0", anchor="end")
+    yield _text(LEFT + across, floor + 16, f"{end:.0f} s", anchor="end", colour=FAINT)
+    for number, (name, colour, label) in enumerate(lines):
+        points = [
+            (LEFT + across * one["seconds"] / end, floor - height * one[name] / highest)
+            for one in samples
+        ]
+        yield _path(points, colour, 2)
+        yield _text(20, top + 24 + number * 18, label, colour=colour)
+
+
 PANELS = {
     "relay": _relay,
     "end_to_end": _end_to_end,
     "consumer": _consumer,
     "write_overhead": _write_overhead,
+    "retention": _retention,
     "ring": _ring,
 }
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import redis
@@ -144,20 +144,26 @@ class Task:
 
 @contextmanager
 def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task]:
-    """A worker with the options of the stack's, which has run the task once."""
-    worker = ground.spawn(
+    """A worker which has run the task once."""
+    task = Task(ground)
+    with worker(ground, environment), closing(task):
+        sent = backlog.close_tick(ground)
+        backlog.record(ground, 100)
+        task.events_per_second(100, after=sent)
+        yield task
+
+
+@contextmanager
+def worker(ground: Ground, environment: dict[str, str]) -> Iterator[None]:
+    """A Celery worker with the options of the stack's."""
+    process = ground.spawn(
         "worker",
         environment,
         *("-m", "celery", "--quiet", "--app", f"{PROJECT}.celery", "worker", "--pool", "threads"),
         *("--concurrency", "8", "--queues", backlog.LABEL, "--without-mingle"),
         *("--without-gossip",),
     )
-    task = Task(ground)
     try:
-        sent = backlog.close_tick(ground)
-        backlog.record(ground, 100)
-        task.events_per_second(100, after=sent)
-        yield task
+        yield
     finally:
-        ground.end(worker)
-        task.close()
+        ground.end(process)

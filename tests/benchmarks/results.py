@@ -40,6 +40,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "empty_reads",
         "rows_that_differ",
     ),
+    "retention": ("events", "longest_delete_ms", "rows_that_differ", "highest", "growth"),
     "event_store": (
         "appends_per_second",
         "replay_events_per_second",

@@ -25,6 +25,11 @@ class Scale:
     rebuild_events: int  # that are stored
     rebuild_writes: int  # orders placed each second meanwhile
     rebuild_reads: int  # of a user's orders, each second
+    retention_events: int  # that come while older ones are dropped
+    retention_per_second: int
+    retention_seconds: float
+    retention_look_seconds: float
+    prune_seconds: float  # from one round of retention to the next
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
@@ -51,6 +56,11 @@ FULL: Final = Scale(
     rebuild_events=1_000_000,
     rebuild_writes=50,
     rebuild_reads=100,
+    retention_events=10_000_000,
+    retention_per_second=8_000,
+    retention_seconds=120.0,
+    retention_look_seconds=5.0,
+    prune_seconds=10.0,  # as beat is told
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
@@ -76,6 +86,11 @@ QUICK: Final = Scale(
     rebuild_events=20_000,
     rebuild_writes=50,
     rebuild_reads=100,
+    retention_events=240_000,
+    retention_per_second=8_000,
+    retention_seconds=5.0,
+    retention_look_seconds=0.5,
+    prune_seconds=2.0,
     offered_per_second=500,
     warm_seconds=1.0,
     load_seconds=4.0,
@@ -102,6 +117,11 @@ TINY: Final = Scale(
     rebuild_events=200,
     rebuild_writes=20,
     rebuild_reads=20,
+    retention_events=3_500,
+    retention_per_second=500,
+    retention_seconds=0.5,
+    retention_look_seconds=0.5,
+    prune_seconds=1.0,
     offered_per_second=50,
     warm_seconds=0.2,
     load_seconds=0.5,

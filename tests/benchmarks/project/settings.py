@@ -19,6 +19,7 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 OUTBOX_STREAMS_URL = os.environ["BENCH_STREAMS_URL"]
+OUTBOX_RETENTION_SECONDS = float(os.environ.get("BENCH_RETENTION_SECONDS", "604800"))
 
 # As config.settings.work has it.
 CELERY_BROKER_URL = os.environ["BENCH_BROKER_URL"]

@@ -23,6 +23,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
         "consumer",
         "ring",
         "ring_events",
+        "retention",
         "--root",
         str(root),
     ]
@@ -49,5 +50,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
     assert len(found["ring_events"]["events"]) == 5
     assert found["ring_events"]["reads"] > 0
     assert found["ring_events"]["failed_reads"] == found["ring_events"]["older_reads"] == 0
+    assert found["retention"]["rows_that_differ"] == 0
+    assert found["retention"]["delete_statements"] > 0
     ET.parse(drawn)  # noqa: S314 - our own
     assert not (root / "postgres").exists()

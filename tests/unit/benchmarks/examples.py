@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tests.benchmarks.page import KEPT
+
 
 def results() -> dict[str, Any]:
     run = {
@@ -122,6 +124,21 @@ def results() -> dict[str, Any]:
             "reads_max_ms": 40.0,
             "writes": 2000,
             "failed_writes": 0,
+        },
+        "retention": {
+            "events": 10_000_000,
+            "offered_per_second": 8000,
+            "applied_per_second": 7990,
+            "retention_seconds": 120.0,
+            "rows_that_differ": 0,
+            "longest_delete_ms": 55.5,
+            "delete_statements": 2100,
+            "highest": dict.fromkeys(KEPT, 1000),
+            "growth": dict.fromkeys(KEPT, 1.01),
+            "samples": [
+                {"seconds": 5.0 * number, "written": 40_000 * number, **dict.fromkeys(KEPT, 900)}
+                for number in range(1, 4)
+            ],
         },
         "event_store": {
             "writers": 8,

@@ -1,0 +1,219 @@
+"""A steady load through a system that forgets: do rows, ticks, entries and bytes stay bounded?"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from outbox.streams import NUDGE
+from tests.benchmarks import backlog
+from tests.benchmarks.clock import pause, wait_until
+from tests.benchmarks.figures import ratio
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.progress import Progress
+from tests.benchmarks.relay import worker
+from tests.benchmarks.scale import Scale
+
+COMMITS_PER_SECOND = 20
+CONSUMER = "batch"
+LONG_SECONDS = 300.0
+MEGABYTE = 1_000_000
+TABLES = "ledger_outboxevent", "ledger_tick"
+STATEMENTS = "pg_stat_statements"
+SIZES = f"""
+SELECT (SELECT count(*) FROM ledger_outboxevent), (SELECT count(*) FROM ledger_tick),
+       {" + ".join(f"pg_table_size('{table}')" for table in TABLES)},
+       {" + ".join(f"pg_indexes_size('{table}')" for table in TABLES)}
+"""  # noqa: S608 - constants
+DELETES = f"""
+SELECT coalesce(max(max_exec_time), 0), coalesce(sum(calls), 0)::bigint FROM {STATEMENTS}
+ WHERE query ~* 'DELETE FROM "?ledger_(outboxevent|tick)'
+"""  # noqa: S608 - a constant
+# Event n is of item n mod ITEMS and its version n / ITEMS + 1.
+WRONG = f"""
+SELECT count(*) FROM generate_series(0, least(%(events)s, {backlog.ITEMS}) - 1) AS item
+  LEFT JOIN ledger_shown s ON s.id = lpad(to_hex(item), 32, '0')::uuid
+ WHERE s.version IS DISTINCT FROM (%(events)s - 1 - item) / {backlog.ITEMS} + 1
+"""  # noqa: S608 - constants
+GROWING = ("rows", "ticks", "entries", "table_mb", "index_mb", "streams_mb")
+
+
+def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
+    """What is kept, looked at again and again while events come at a steady pace; how long the
+    statements that delete took; and whether the consumer has shown each item's last event."""
+    per_second, events = scale.retention_per_second, scale.retention_events
+    steps = round(events / per_second / scale.retention_look_seconds)
+    progress.begin("retention", steps=steps)
+    samples: list[dict[str, float]] = []
+    with _statements_counted(ground):
+        environment = ground.need_project() | {
+            "BENCH_RETENTION_SECONDS": str(scale.retention_seconds)
+        }
+        _begin_anew(ground)
+        consumer = ground.spawn(
+            "consumer", environment, "-m", "django", "consume", "--consumer", CONSUMER
+        )
+        with (
+            worker(ground, environment),
+            _beat(ground, scale.prune_seconds),
+            _writing(ground, events, per_second) as at,
+        ):
+            while at.running():
+                pause(scale.retention_look_seconds)
+                progress.step(f"{at.written:,} of {events:,} events")
+                samples.append(_sample(ground, at))
+            at.check()
+            wait_until(
+                lambda: _wrong(ground, events) == 0,
+                look_every_seconds=0.5,
+                within_seconds=LONG_SECONDS,
+                what="each item shown as its last event says (see consumer.log)",
+            )
+            took = time.monotonic() - at.began
+        ground.end(consumer)
+        [(longest_ms, deletes)] = ground.query(DELETES, dsn=ground.project_dsn)
+        wrong = _wrong(ground, events)
+        backlog.empty(ground)
+    return {
+        "events": events,
+        "offered_per_second": per_second,
+        "applied_per_second": round(events / took),
+        "retention_seconds": scale.retention_seconds,
+        "rows_that_differ": wrong,
+        "longest_delete_ms": round(float(longest_ms), 1),
+        "delete_statements": int(deletes),
+        "highest": {name: max(one[name] for one in samples) for name in GROWING},
+        "growth": {name: _growth([one[name] for one in samples]) for name in GROWING},
+        "samples": samples,
+    }
+
+
+def _growth(values: list[float]) -> float:
+    """The highest of the last third in units of the highest before it: 1 if it was bounded."""
+    cut = max(1, len(values) * 2 // 3)
+    return ratio(max(values[cut:] or values), max(values[:cut]))
+
+
+class _At:
+    """Where the writer is."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.written = 0
+        self.thread: threading.Thread | None = None
+        self.failure: Exception | None = None
+
+    def running(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise RuntimeError("the writer failed") from self.failure
+
+
+@contextmanager
+def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
+    """Rows are committed at a pace, whether or not anybody keeps up; each commit is nudged."""
+    at, stopping = _At(), threading.Event()
+    step = max(1, per_second // COMMITS_PER_SECOND)
+
+    def write() -> None:
+        try:
+            with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
+                for first in range(0, events, step):
+                    last = min(first + step, events) - 1
+                    stopping.wait(at.began + first / per_second - time.monotonic())
+                    if stopping.is_set():
+                        return
+                    cursor.execute(backlog.INSERT, {"first": first, "last": last})
+                    connection.commit()
+                    ground.redis.eval(NUDGE, 1, backlog.NUDGE)
+                    at.written = last + 1
+        except Exception as exc:  # noqa: BLE001 - check() raises it
+            at.failure = exc
+
+    at.thread = threading.Thread(target=write, name="writer")
+    at.thread.start()
+    try:
+        yield at
+    finally:
+        stopping.set()
+        at.thread.join()
+
+
+@contextmanager
+def _beat(ground: Ground, prune_seconds: float) -> Iterator[None]:
+    """What beat sends: a relay each second, and a round of retention now and then."""
+    stopping = threading.Event()
+    celery = Celery(broker=ground.broker_url)
+    celery.conf.task_ignore_result = True
+
+    def send(name: str, every_seconds: float) -> None:
+        while True:
+            celery.send_task(
+                name, args=(backlog.LABEL,), queue=backlog.LABEL, expires=every_seconds
+            )
+            if stopping.wait(every_seconds):
+                return
+
+    threads = [
+        threading.Thread(target=send, args=("outbox.relay", 1.0), name="beat-relay"),
+        threading.Thread(target=send, args=("outbox.prune", prune_seconds), name="beat-prune"),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+        celery.close()
+
+
+def _begin_anew(ground: Ground) -> None:
+    """Nobody's floor and no subscriber from before; and vacuumed as every table is."""
+    backlog.empty(ground)
+    ground.query("TRUNCATE ledger_subscription, ledger_state", dsn=ground.project_dsn)
+    for table in ("outboxevent", "shown"):
+        ground.query(
+            f"ALTER TABLE ledger_{table} RESET (autovacuum_enabled)", dsn=ground.project_dsn
+        )
+    ground.query(f"SELECT {STATEMENTS}_reset()", dsn=ground.project_dsn)
+
+
+def _sample(ground: Ground, at: _At) -> dict[str, float]:
+    [(rows, ticks, table, index)] = ground.query(SIZES, dsn=ground.project_dsn)
+    used: Any = ground.redis.info("memory")
+    return {
+        "seconds": round(time.monotonic() - at.began, 1),
+        "written": at.written,
+        "rows": rows,
+        "ticks": ticks,
+        "entries": backlog.entries(ground),
+        "table_mb": round(table / MEGABYTE, 2),
+        "index_mb": round(index / MEGABYTE, 2),
+        "streams_mb": round(used["used_memory"] / MEGABYTE, 2),
+    }
+
+
+def _wrong(ground: Ground, events: int) -> int:
+    with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(WRONG, {"events": events})
+        return int(cursor.fetchone()[0])
+
+
+@contextmanager
+def _statements_counted(ground: Ground) -> Iterator[None]:
+    """PostgreSQL measures each statement; it is started anew with and without that."""
+    ground.restart_postgres(shared_preload_libraries=STATEMENTS)
+    ground.need_project()
+    ground.query(f"CREATE EXTENSION IF NOT EXISTS {STATEMENTS}", dsn=ground.project_dsn)
+    try:
+        yield
+    finally:
+        ground.end_processes()
+        ground.restart_postgres(shared_preload_libraries=None)
