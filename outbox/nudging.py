@@ -1,4 +1,4 @@
-"""Nudges from a thread of their own: a writer that committed waits for no stream server."""
+"""Nudges that nobody answers: a writer that committed waits for no stream server."""
 
 import atexit
 import logging
@@ -6,70 +6,98 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-AT_EXIT_SECONDS = 0.1  # what the last nudge of an ending process may cost it
-# From one nudge to the next, and from one drain of a relay to the next, at least: under load, what
-# comes meanwhile goes in one batch. It costs an event that comes alone nothing.
-REST_SECONDS = 0.008
+AT_EXIT_SECONDS = 0.1  # what a line that is still being opened may cost a process that ends
+PAUSE_SECONDS = 1.0  # how long a dead server is left alone; the relay looks that often anyway
+
+
+class Line(Protocol):
+    """A way to the relays that takes a nudge and gives nothing back."""
+
+    def send(self, label: str) -> None:
+        """Hand the nudge to the kernel. Raises when the line is cut or full."""
+
+    def close(self) -> None: ...
 
 
 class Nudger:
-    """Calls `send` with each label, soon and in a daemon thread, which begins with the first.
+    """Sends each label down a line that stays open.
 
-    Labels that come while one is being sent, or in the rest after it, are sent once. What a
-    process that ends (or is killed) doesn't send delays an event until the relay looks by itself,
-    and loses nothing.
+    Opening one may take a while, and a dead server refuses it: that is left to a thread, which
+    sends what was asked for meanwhile. What is lost, with a line that was cut or a process that
+    was killed, delays an event until the relay looks by itself, and loses nothing.
     """
 
-    def __init__(self, send: Callable[[str], object]) -> None:
-        self._send = send
-        self._starting = threading.Lock()
+    _changing: threading.Lock
+    _line: Line | None
+    _opening: threading.Thread | None
+    _waiting: set[str]
+    _quiet_until: float
+
+    def __init__(self, open_line: Callable[[], Line]) -> None:
+        self._open_line = open_line
         self._begin_anew()
         os.register_at_fork(after_in_child=self._begin_anew)
         atexit.register(self.flush, timeout_seconds=AT_EXIT_SECONDS)
 
     def nudge(self, label: str) -> None:
         """Returns at once. Never raises."""
-        self._asked.put(label)
-        if not self._is_started:
-            self._start()
+        with self._changing:
+            if self._line is not None and self._sent(self._line, label):
+                return
+            self._waiting.add(label)
+            if self._opening is None and time.monotonic() >= self._quiet_until:
+                self._opening = threading.Thread(target=self._open, name="nudger", daemon=True)
+                self._opening.start()
 
     def flush(self, *, timeout_seconds: float) -> None:
-        """Return when all that was asked for by now was sent, or when the time is up."""
-        if self._is_started:
-            sent = threading.Event()
-            self._asked.put(sent)
-            sent.wait(timeout_seconds)
+        """Return when no line is being opened, or when the time is up."""
+        if (opening := self._opening) is not None:
+            opening.join(timeout_seconds)
+
+    def close(self) -> None:
+        """Hang up, and forget that a server was dead; the next nudge opens a line."""
+        self.flush(timeout_seconds=PAUSE_SECONDS)
+        with self._changing:
+            self._hang_up()
+            self._quiet_until = 0.0
 
     def _begin_anew(self) -> None:
-        # A fork has no thread but its own, and maybe a queue that another thread held.
-        self._asked: SimpleQueue[str | threading.Event] = SimpleQueue()
-        self._is_started = False
+        # A fork has no thread but its own, maybe a lock that another thread held, and a line that
+        # is its parent's.
+        self._changing = threading.Lock()
+        self._line = None
+        self._opening = None
+        self._waiting = set()
+        self._quiet_until = 0.0
 
-    def _start(self) -> None:
-        with self._starting:
-            if not self._is_started:
-                self._is_started = True
-                threading.Thread(target=self._keep_sending, name="nudger", daemon=True).start()
+    def _open(self) -> None:
+        line: Line | None = None
+        try:
+            line = self._open_line()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the relay looks by itself
+            log.warning("relays are not nudged for a while: %s", exc)
+        with self._changing:
+            self._opening, self._line = None, line
+            if line is None:
+                self._quiet_until = time.monotonic() + PAUSE_SECONDS
+            elif all(self._sent(line, label) for label in self._waiting):
+                self._quiet_until = 0.0
+            self._waiting.clear()
 
-    def _keep_sending(self) -> None:
-        rested = 0.0
-        while True:
-            asked = [self._asked.get()]
-            if (early := rested - time.monotonic()) > 0 and isinstance(asked[0], str):
-                time.sleep(early)
-            while not self._asked.empty():
-                asked.append(self._asked.get())
-            rested = time.monotonic() + REST_SECONDS
-            for label in {one for one in asked if isinstance(one, str)}:
-                try:
-                    self._send(label)
-                except Exception:
-                    # Nobody waits for it; the next label may do.
-                    log.exception("the relay of %s was not nudged", label)
-            for sent in asked:
-                if isinstance(sent, threading.Event):
-                    sent.set()
+    def _sent(self, line: Line, label: str) -> bool:
+        try:
+            line.send(label)
+        except Exception as exc:  # noqa: BLE001 - likewise
+            log.info("the line to the relays is cut: %s", exc)
+            self._hang_up()
+            return False
+        return True
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None

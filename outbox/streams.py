@@ -41,7 +41,6 @@ FIELD = b"event"
 NOTHING = (0, 0)
 WHOLE = 18446744073709551615  # in place of a row id: all of the tick (2^64 - 1)
 NUDGE_TIMEOUT_SECONDS = 0.04  # what a dead server may cost a request
-NUDGE_PAUSE_SECONDS = 1.0  # and how long it is then left alone; the relay polls that often anyway
 ANSWER_TIMEOUT_SECONDS = 10.0
 OLDEST_VERSION = (7, 0)
 
@@ -204,7 +203,6 @@ class Streams:
         self._count_after = self._client.register_script(COUNT_AFTER)
         self._heartbeat = self._client.register_script(HEARTBEAT)
         self._raise_floor = self._client.register_script(RAISE_FLOOR)
-        self._quiet_until = 0.0
 
     def close(self) -> None:
         self._client.close()
@@ -299,18 +297,18 @@ class Streams:
             return self._client.blpop([_nudge(label)], timeout=timeout_seconds) is not None
 
     def nudge(self, label: str) -> bool:
-        """Wake the relay, unless a nudge waits already. Never raises, and asks a dead server
-        for 50 ms, once a second: the relay looks by itself that often anyway."""
-        if time.monotonic() < self._quiet_until:
-            return False
+        """Wake the relay, unless a nudge waits already; whether the server took it."""
         try:
             with _translated():
                 self._hasty.eval(NUDGE, 1, _nudge(label))
         except (StreamsUnavailable, StreamsMisconfigured) as exc:
-            self._quiet_until = time.monotonic() + NUDGE_PAUSE_SECONDS
             log.warning("the relay of %s was not nudged: %s", label, exc)
             return False
         return True
+
+    def open_nudges(self) -> "NudgeLine":
+        """A line for nudges alone. Raises as everything here does."""
+        return NudgeLine(self._hasty)
 
     def answers(self) -> bool:
         """Whether the server answers now. Never raises; costs 0.1 s at most."""
@@ -491,6 +489,36 @@ class Streams:
                 yield number, answer[1].decode()
 
 
+class NudgeLine:
+    """A connection on which the server was told to keep silent: sending is all that it costs.
+
+    Sending waits for nobody until the buffers of a server that hangs are full, tens of thousands
+    of nudges later, and then for as long as `_hasty` would.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._packed: dict[str, bytes] = {}
+        pool: Any = client.connection_pool
+        self._connection = pool.make_connection()
+        with _translated():
+            self._connection.connect()
+            self._connection.send_command("CLIENT", "REPLY", "OFF")
+
+    def send(self, label: str) -> None:
+        """Wake the relay, unless a nudge waits already. Raises StreamsUnavailable."""
+        packed = self._packed.get(label)
+        if packed is None:
+            words = self._connection.pack_command("EVAL", NUDGE, 1, _nudge(label))
+            packed = self._packed[label] = b"".join(words)
+        with _translated():
+            if self._connection.can_read():  # it says nothing more, unless to hang up
+                raise redis.ConnectionError("the stream server speaks where it was told not to")
+            self._connection.send_packed_command([packed], check_health=False)
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
 def _client(url: str, timeouts: Mapping[str, float]) -> redis.Redis:
     # No retry inside the client: whoever calls knows better what a second try means.
     return redis.Redis.from_url(
@@ -550,7 +578,7 @@ def connect() -> Streams:
     return Streams(url, partitions=partition_count())
 
 
-nudger = Nudger(lambda label: connect().nudge(label))
+nudger = Nudger(lambda: connect().open_nudges())
 
 
 def nudge(label: str) -> None:

@@ -168,7 +168,7 @@ def streams(valkey: "Valkey", settings: Any) -> Any:
     door.connect.cache_clear()
     valkey.flush()
     yield door.connect()
-    door.nudger.flush(timeout_seconds=5)  # no connection is opened behind the next line
+    door.nudger.close()  # no connection is opened behind the next line
     door.connect().close()
     door.connect.cache_clear()
 
@@ -264,4 +264,4 @@ def _empty_cache() -> Iterator[None]:
 
     yield
     cache.clear()
-    nudger.flush(timeout_seconds=5)
+    nudger.close()

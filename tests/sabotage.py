@@ -382,20 +382,28 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=17,
         promise="a dead stream server is left alone for a while",
-        file="outbox/streams.py",
-        old="self._quiet_until = time.monotonic() + NUDGE_PAUSE_SECONDS",
+        file="outbox/nudging.py",
+        old="self._quiet_until = time.monotonic() + PAUSE_SECONDS",
         new="pass",
-        test=f"{OUTBOX}/test_streams.py"
-        "::test_a_dead_server_neither_fails_a_nudge_nor_is_asked_again_at_once",
+        test="tests/unit/outbox/test_nudging.py"
+        "::test_a_dead_server_fails_no_nudge_and_is_left_alone_for_a_while",
     ),
     Sabotage(
         invariant=17,
         promise="a commit does not wait for its nudge",
         file="outbox/nudging.py",
-        old="self._asked.put(label)",
-        new="self._send(label)",
+        old="self._opening.start()",
+        new="self._opening.start()\n                self._opening.join(4)",
         test="tests/unit/outbox/test_nudging.py"
-        "::test_who_nudges_does_not_wait_and_what_piled_up_is_sent_once",
+        "::test_who_nudges_does_not_wait_for_a_line_and_what_piled_up_is_sent_once",
+    ),
+    Sabotage(
+        invariant=17,
+        promise="a line that the server cut is noticed before a nudge is lost",
+        file="outbox/streams.py",
+        old="if self._connection.can_read():",
+        new="if False:",
+        test=f"{OUTBOX}/test_streams.py::test_a_line_that_the_server_cut_says_so_at_the_next_nudge",
     ),
     Sabotage(
         invariant=17,

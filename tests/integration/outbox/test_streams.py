@@ -1,9 +1,12 @@
 """One behaviour suite for the real streams and the ones in memory."""
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -398,15 +401,42 @@ def test_a_wrong_password_is_said_clearly(valkey: Any):
         streams.check()
 
 
-def test_a_dead_server_neither_fails_a_nudge_nor_is_asked_again_at_once(
-    caplog: pytest.LogCaptureFixture, unused_url: str
-):
+def test_a_dead_server_fails_no_nudge(unused_url: str):
     streams = Streams(unused_url, partitions=16)
     assert not streams.nudge("shop")
-    assert not streams.nudge("shop")
-    assert len(caplog.records) == 1
+    with pytest.raises(StreamsUnavailable):
+        streams.open_nudges()
     with pytest.raises(StreamsUnavailable):
         streams.cursor("shop")
+
+
+def test_a_line_wakes_who_waits_and_only_one_nudge_waits(streams: Streams):
+    with closing(streams.open_nudges()) as line:
+        for _ in range(1000):
+            line.send("shop")
+        assert streams.wait_nudge("shop", timeout_seconds=10)
+        assert not streams.wait_nudge("shop", timeout_seconds=0.01)
+        line.send("shop")
+        assert streams.wait_nudge("shop", timeout_seconds=10)
+
+
+def test_a_line_that_the_server_cut_says_so_at_the_next_nudge(streams: Streams, valkey: Any):
+    with closing(streams.open_nudges()) as line, redis.Redis.from_url(valkey.url) as client:
+        line.send("shop")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(StreamsUnavailable, match="doesn't answer"):
+            line.send("shop")
+
+
+def test_a_line_to_a_server_that_hangs_takes_nudges_without_waiting(streams: Streams, valkey: Any):
+    with closing(streams.open_nudges()) as line:
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            for _ in range(1000):
+                line.send("shop")
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+    assert streams.wait_nudge("shop", timeout_seconds=10)
 
 
 @pytest.fixture

@@ -3,70 +3,121 @@
 import logging
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from outbox.nudging import Nudger
+from outbox.nudging import Line, Nudger
 
 
-def test_a_nudge_is_sent_by_another_thread() -> None:
-    senders: list[str] = []
-    nudger = Nudger(lambda _: senders.append(threading.current_thread().name))
+class Noted:
+    """A line that notes what was sent, and by which thread."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.is_cut = False
+        self.is_closed = False
+
+    def send(self, label: str) -> None:
+        if self.is_cut:
+            raise OSError("cut")
+        self.sent.append((label, threading.current_thread().name))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_the_first_nudge_opens_the_line_and_later_ones_are_sent_at_once() -> None:
+    line = Noted()
+    nudger = Nudger(lambda: line)
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
-    assert senders == ["nudger"]
+    nudger.nudge("bank")
+    assert line.sent == [("shop", "nudger"), ("bank", threading.current_thread().name)]
 
 
-def test_who_nudges_does_not_wait_and_what_piled_up_is_sent_once() -> None:
-    answered = threading.Event()
-    sent: list[str] = []
+def test_who_nudges_does_not_wait_for_a_line_and_what_piled_up_is_sent_once() -> None:
+    line, answered, in_time = Noted(), threading.Event(), []
 
-    def send(label: str) -> None:
-        answered.wait(5)
-        sent.append(label)
+    def slowly() -> Line:
+        in_time.append(answered.wait(2))
+        return line
 
-    nudger = Nudger(send)
-    for label in ("first", *["shop", "bank"] * 50):
+    nudger = Nudger(slowly)
+    for label in ["shop", "bank"] * 50:
         nudger.nudge(label)
-    assert sent == []
+    assert line.sent == []
     answered.set()
     nudger.flush(timeout_seconds=5)
-    assert len(sent) <= 5
-    assert set(sent) == {"first", "shop", "bank"}
+    assert sorted(line.sent) == [("bank", "nudger"), ("shop", "nudger")]
+    assert in_time == [True]
 
 
-def test_a_send_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    sent: list[str] = []
+def test_a_dead_server_fails_no_nudge_and_is_left_alone_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: list[str] = []
 
-    def send(label: str) -> None:
-        sent.append(label)
-        raise ValueError(label)
+    def refused() -> Line:
+        asked.append("")
+        raise OSError("refused")
 
-    nudger = Nudger(send)
-    with caplog.at_level(logging.ERROR, logger="outbox.nudging"):
-        for label in ("shop", "bank"):
-            nudger.nudge(label)
+    nudger = Nudger(refused)
+    with caplog.at_level(logging.WARNING, logger="outbox.nudging"):
+        for _ in range(3):
+            nudger.nudge("shop")
             nudger.flush(timeout_seconds=5)
-    assert sent == ["shop", "bank"]
-    assert "not nudged" in caplog.text
+    assert len(asked) == 1
+    assert "not nudged for a while: refused" in caplog.text
+    nudger.close()
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    assert len(asked) == 2
+
+
+def test_a_line_that_was_cut_is_opened_anew_and_the_nudge_is_not_lost() -> None:
+    lines = [Noted(), Noted()]
+    begin: Callable[[], Line] = iter(lines).__next__
+    nudger = Nudger(begin)
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    lines[0].is_cut = True
+    nudger.nudge("bank")
+    nudger.flush(timeout_seconds=5)
+    assert lines[0].is_closed
+    assert lines[1].sent == [("bank", "nudger")]
 
 
 def test_without_a_nudge_nothing_is_waited_for() -> None:
-    Nudger(lambda _: None).flush(timeout_seconds=0)
+    nudger = Nudger(Noted)
+    nudger.flush(timeout_seconds=0)
+    nudger.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_process_nudges_by_itself() -> None:
+def test_a_forked_process_opens_a_line_of_its_own() -> None:
     read, write = os.pipe()
-    nudger = Nudger(lambda label: os.write(write, label.encode()))
+
+    class Pipe(Noted):
+        def __init__(self) -> None:
+            self.pid = os.getpid()
+
+        def send(self, label: str) -> None:
+            os.write(write, b"%s by %s" % (label.encode(), b"own" if self.is_own else b"other"))
+
+        @property
+        def is_own(self) -> bool:
+            return self.pid == os.getpid()
+
+    nudger = Nudger(Pipe)
     nudger.nudge("parent")
     nudger.flush(timeout_seconds=5)
-    assert os.read(read, 100) == b"parent"
+    assert os.read(read, 100) == b"parent by own"
     if (child := os.fork()) == 0:
         nudger.nudge("child")
         nudger.flush(timeout_seconds=5)
         os._exit(0)
     os.waitpid(child, 0)
     os.close(write)
-    assert os.read(read, 100) == b"child"
+    assert os.read(read, 100) == b"child by own"
     os.close(read)
