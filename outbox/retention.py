@@ -55,8 +55,9 @@ def prune(
     rows = ticks = 0
     if floor:
         deadline = time.monotonic() + budget_seconds
-        rows = _delete_rows(tables, floor, deadline)
-        ticks = _delete_ticks(tables, floor, deadline)
+        rows, all_are_gone = _delete_rows(tables, floor, deadline)
+        # The oldest tick that is left tells the next round where to begin: what it sees is gone.
+        ticks = _delete_ticks(tables, floor, deadline) if all_are_gone else 0
         streams.prune(tables.label, floor=floor)
     return Pruned(floor=floor, rows=rows, ticks=ticks)
 
@@ -107,13 +108,15 @@ def _raise_floor(tables: Tables, limit: int) -> int:
     return int(kept.value)
 
 
-def _delete_rows(tables: Tables, floor: int, deadline: float) -> int:
-    tick = tables.tick._default_manager.using(tables.alias).filter(pk=floor).first()
-    if tick is None:  # restamped since: what was below the floor went then
-        return 0
+def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool]:
+    """How many rows went, and whether all did that may go."""
+    ticks = tables.tick._default_manager.using(tables.alias)
+    tick, oldest = ticks.filter(pk=floor).first(), ticks.order_by("pk").first()
+    if tick is None or oldest is None:  # restamped since: what was below the floor went then
+        return 0, True
     event = tables.connection.ops.quote_name(tables.event._meta.db_table)
-    # In the order of the index and from where the last batch ended: with an old snapshot held
-    # open somewhere, a fresh start would walk over all the rows just deleted.
+    # In the order of the index and from where the last batch ended, as the first begins where the
+    # last round ended: a fresh start would walk over all that was deleted since the last vacuum.
     statement = (
         f"WITH gone AS (DELETE FROM {event} WHERE ctid = ANY(ARRAY("  # noqa: S608
         f"SELECT ctid FROM {event} WHERE xid >= %(from)s::text::xid8 "
@@ -122,16 +125,21 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> int:
         "ORDER BY xid LIMIT %(limit)s)) RETURNING xid) "
         "SELECT count(*), max(xid::text::numeric) FROM gone"
     )
-    deleted, start = 0, 3
+    deleted, start = 0, _first_unseen(oldest.snapshot)
     while time.monotonic() < deadline:
         with connections[tables.alias].cursor() as cursor:
             cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
             number, last = cursor.fetchone()
         deleted += number
         if number < BATCH_ROWS:
-            break
+            return deleted, True
         start = int(last)
-    return deleted
+    return deleted, False
+
+
+def _first_unseen(snapshot: str) -> int:
+    """The lowest transaction id that the snapshot may not see: its xmin."""
+    return int(snapshot.partition(":")[0])
 
 
 def _delete_ticks(tables: Tables, floor: int, deadline: float) -> int:

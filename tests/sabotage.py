@@ -440,6 +440,14 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
+        promise="ticks stay until the rows that they see are gone",
+        file="outbox/retention.py",
+        old="if all_are_gone else 0",
+        new="",
+        test=f"{OUTBOX}/test_retention.py::test_what_a_round_had_no_time_for_goes_with_the_next",
+    ),
+    Sabotage(
+        invariant=19,
         promise="a subscriber confirms what it has of every partition",
         file="outbox/retention.py",
         old="min(found.ticks.values()) if len(found.ticks) >= partitions > 0 else None",

@@ -1,9 +1,12 @@
 """Nothing goes that a subscriber lacks, and everything goes that nobody lacks."""
 
+import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 import redis
+from django.test.utils import CaptureQueriesContext
 
 from outbox import retention
 from outbox.errors import BelowFloor
@@ -166,6 +169,36 @@ def test_more_rows_than_one_batch_go(shop, relay, record, reader, prune, monkeyp
     reader.confirm()
     done = prune()
     assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (10, 0, 1)
+
+
+def test_a_round_begins_where_the_last_one_ended(shop, relay, record, reader, prune):
+    """Else it would walk over all that was deleted since the last vacuum."""
+    begun = []
+    for _ in range(2):
+        send(relay, record, 2)
+        reader.step()
+        reader.confirm()
+        with CaptureQueriesContext(shop.connection) as asked:
+            assert prune().rows > 0
+        first = next(one["sql"] for one in asked if "DELETE" in one["sql"])
+        begun.append(int(re.search(r"xid >= (\d+)", first)[1]))
+    assert begun[1] > max(begun[0], 3)
+
+
+def test_what_a_round_had_no_time_for_goes_with_the_next(
+    shop, relay, record, reader, prune, monkeypatch
+):
+    monkeypatch.setattr(retention, "BATCH_ROWS", 3)
+    send(relay, record, 10)
+    reader.step()
+    reader.confirm()
+    with monkeypatch.context() as hurried:
+        times = iter([0.0, 0.0, 10.0])  # for the deadline, before one batch, and no more
+        hurried.setattr(retention, "time", SimpleNamespace(monotonic=lambda: next(times)))
+        done = prune()
+    assert (done.rows, done.ticks, rows(shop)) == (3, 0, 7)
+    done = prune()
+    assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (7, 0, 1)
 
 
 def test_a_server_that_lost_everything_gets_what_is_above_the_floor(
