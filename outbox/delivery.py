@@ -13,20 +13,25 @@ class Delivery:
 
     partition: int
     id: str
-    text: str
+    body: bytes
     envelope: Envelope | None = None
     error: MalformedEnvelope | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> "Delivery":
-        text = storable((entry.body or b"").decode("utf-8", "backslashreplace"))
+        body = entry.body or b""
         try:
             if entry.body is None:
                 raise MalformedEnvelope("the entry has no field 'event'")
-            envelope = Envelope.decode(entry.body)
+            envelope = Envelope.decode(body)
         except MalformedEnvelope as exc:
-            return cls(partition=entry.partition, id=entry.id, text=text, error=exc)
-        return cls(partition=entry.partition, id=entry.id, text=text, envelope=envelope)
+            return cls(partition=entry.partition, id=entry.id, body=body, error=exc)
+        return cls(partition=entry.partition, id=entry.id, body=body, envelope=envelope)
+
+    @property
+    def text(self) -> str:
+        """The entry as it can be kept and shown, whatever it holds."""
+        return storable(self.body.decode("utf-8", "backslashreplace"))
 
     @property
     def key(self) -> str:
