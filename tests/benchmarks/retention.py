@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -16,6 +17,7 @@ from tests.benchmarks.ground import Ground
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.relay import worker
 from tests.benchmarks.scale import Scale
+from tests.meanwhile import meanwhile
 
 COMMITS_PER_SECOND = 20
 CONSUMER = "batch"
@@ -61,17 +63,17 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
             _beat(ground, scale.prune_seconds),
             _writing(ground, events, per_second) as at,
         ):
-            while at.running():
+            while at.is_writing:
                 pause(scale.retention_look_seconds)
                 progress.step(f"{at.written:,} of {events:,} events")
                 samples.append(_sample(ground, at))
-            at.check()
-            wait_until(
-                lambda: _wrong(ground, events) == 0,
-                look_every_seconds=0.5,
-                within_seconds=LONG_SECONDS,
-                what="each item shown as its last event says (see consumer.log)",
-            )
+            if at.written == events:  # else the writer failed, which is told below
+                wait_until(
+                    lambda: _wrong(ground, events) == 0,
+                    look_every_seconds=0.5,
+                    within_seconds=LONG_SECONDS,
+                    what="each item shown as its last event says (see consumer.log)",
+                )
             took = time.monotonic() - at.began
         ground.end(consumer)
         [(longest_ms, deletes)] = ground.query(DELETES, dsn=ground.project_dsn)
@@ -103,15 +105,7 @@ class _At:
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.written = 0
-        self.thread: threading.Thread | None = None
-        self.failure: Exception | None = None
-
-    def running(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
-
-    def check(self) -> None:
-        if self.failure is not None:
-            raise RuntimeError("the writer failed") from self.failure
+        self.is_writing = True
 
 
 @contextmanager
@@ -121,27 +115,25 @@ def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
     step = max(1, per_second // COMMITS_PER_SECOND)
 
     def write() -> None:
-        try:
-            with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
-                for first in range(0, events, step):
-                    last = min(first + step, events) - 1
-                    stopping.wait(at.began + first / per_second - time.monotonic())
-                    if stopping.is_set():
-                        return
-                    cursor.execute(backlog.INSERT, {"first": first, "last": last})
-                    connection.commit()
-                    ground.redis.eval(NUDGE, 1, backlog.NUDGE)
-                    at.written = last + 1
-        except Exception as exc:  # noqa: BLE001 - check() raises it
-            at.failure = exc
+        with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
+            for first in range(0, events, step):
+                last = min(first + step, events) - 1
+                stopping.wait(at.began + first / per_second - time.monotonic())
+                if stopping.is_set():
+                    return
+                cursor.execute(backlog.INSERT, {"first": first, "last": last})
+                connection.commit()
+                ground.redis.eval(NUDGE, 1, backlog.NUDGE)
+                at.written = last + 1
 
-    at.thread = threading.Thread(target=write, name="writer")
-    at.thread.start()
-    try:
+    def work() -> None:
+        try:
+            write()
+        finally:
+            at.is_writing = False
+
+    with meanwhile(work, end=stopping.set):
         yield at
-    finally:
-        stopping.set()
-        at.thread.join()
 
 
 @contextmanager
@@ -159,19 +151,12 @@ def _beat(ground: Ground, prune_seconds: float) -> Iterator[None]:
             if stopping.wait(every_seconds):
                 return
 
-    threads = [
-        threading.Thread(target=send, args=("outbox.relay", 1.0), name="beat-relay"),
-        threading.Thread(target=send, args=("outbox.prune", prune_seconds), name="beat-prune"),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+    works = (
+        partial(send, "outbox.relay", 1.0),
+        partial(send, "outbox.prune", prune_seconds),
+    )
+    with closing(celery), meanwhile(*works, end=stopping.set):
         yield
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
-        celery.close()
 
 
 def _begin_anew(ground: Ground) -> None:

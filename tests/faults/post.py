@@ -9,7 +9,9 @@ back, only doubled: `customer_view` is promised the order of one key.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from tests.meanwhile import meanwhile
 from tests.stacks import RunningStack
 
 PAUSE_SECONDS = 0.02
@@ -57,7 +59,6 @@ class Post:
 
     def __init__(self, stack: RunningStack, *, very_late_seconds: float) -> None:
         self._stack = stack
-        self._failed: list[Exception] = []
         for service in SERVICES:
             with stack.database(service) as ask:
                 ask(SWITCH.format(service, late=LATE_SECONDS, very_late=very_late_seconds))
@@ -66,18 +67,9 @@ class Post:
     def delivering(self) -> Iterator[None]:
         """Inside, letters go out when they are due; at the end all have gone."""
         stopping = threading.Event()
-        threads = [
-            threading.Thread(target=self._deliver, args=(service, stopping)) for service in SERVICES
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        works = (partial(self._deliver, service, stopping) for service in SERVICES)
+        with meanwhile(*works, end=stopping.set):
             yield
-        finally:
-            stopping.set()
-            for thread in threads:
-                thread.join()
-        assert not self._failed, self._failed
 
     @property
     def delivered(self) -> int:
@@ -97,10 +89,7 @@ class Post:
             return int(ask(query.format(service))[0][0] or 0)
 
     def _deliver(self, service: str, stopping: threading.Event) -> None:
-        try:
-            with self._stack.database(service) as ask:
-                ask("SET post.delivers = 'on'")
-                while not stopping.wait(PAUSE_SECONDS):
-                    ask(DELIVER.format(service))
-        except Exception as exc:  # noqa: BLE001 - the test raises it
-            self._failed.append(exc)
+        with self._stack.database(service) as ask:
+            ask("SET post.delivers = 'on'")
+            while not stopping.wait(PAUSE_SECONDS):
+                ask(DELIVER.format(service))

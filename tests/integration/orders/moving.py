@@ -15,6 +15,7 @@ from outbox import consumer, relay, tables
 from outbox.reader import Reader
 from outbox.relay import Relay, own_connection
 from outbox.streams import Streams
+from tests.meanwhile import meanwhile
 from tests.waiting import eventually
 
 NAMES = ("order_view", "sales")
@@ -44,17 +45,14 @@ def settle(streams: Streams) -> None:
 def moving(streams: Streams) -> Iterator[None]:
     """Inside, a relay and a reader of each projection run."""
     stopping = threading.Event()
-    threads = [threading.Thread(target=reader(streams, name, stopping).run) for name in NAMES]
-    threads.append(threading.Thread(target=_relay, args=(streams, stopping)))
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
+
+    def end() -> None:
         stopping.set()
         streams.nudge("orders")
-        for thread in threads:
-            thread.join()
+
+    readers = (reader(streams, name, stopping).run for name in NAMES)
+    with meanwhile(*readers, lambda: _relay(streams, stopping), end=end):
+        yield
 
 
 def _relay(streams: Streams, stopping: threading.Event) -> None:

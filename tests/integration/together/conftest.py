@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from outbox import consumer as consuming
 from outbox import relay, tables
 from outbox.reader import Reader
 from outbox.streams import Streams
+from tests.meanwhile import meanwhile
 from tests.surroundings import SERVICES
 
 # Models of a service that isn't installed can't even be imported.
@@ -44,17 +46,14 @@ class Flow:
             lambda label=label: relay.run(tables.of(label), self._streams, stopping=stopping)
             for label in labels
         ]
-        threads = [threading.Thread(target=_closing, args=[work]) for work in works]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
+
+        def end() -> None:
             stopping.set()
             for label in labels:
                 self._streams.nudge(label)
-            for thread in threads:
-                thread.join(timeout=20)
+
+        with meanwhile(*(partial(_closing, work) for work in works), end=end):
+            yield
 
 
 def _closing(work: Callable[[], Any]) -> None:
