@@ -82,3 +82,20 @@ def test_health_is_told_to_anybody(shop: Shop, service: str) -> None:
     assert answered(shop.of(service).get("/healthz/live"), 200) == {"status": "live"}
     told = answered(shop.of(service).get("/healthz/ready"), 200)
     assert told["status"] == told["streams"] == "ready"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_scraper_is_told_the_state_of_every_server(
+    stack: RunningStack, shop: Shop, service: str
+) -> None:
+    key = (stack.root / "secrets" / "metrics-key").read_text().strip()
+    answer = shop.of(service).get("/metrics", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 200
+    told = set(answer.text.splitlines())
+    assert told >= {
+        f'outbox_up{{service="{service}"}} 1.0',
+        f'outbox_streams_up{{service="{service}"}} 1.0',
+        "ring_bypassed 0.0",
+    }
+    assert len([line for line in told if re.fullmatch(r"ring_node_up\{.+\} 1\.0", line)]) == 3
+    assert shop.of(service).get("/metrics").status_code == 401
