@@ -4,9 +4,9 @@ Like `manage.py status` it asks the servers themselves, each time, so any proces
 can't be asked is missing, and its `up` is 0. Whoever scrapes bears METRICS_KEY; staff may look too.
 """
 
-import hmac
 import logging
 from collections.abc import Iterable, Iterator
+from hmac import compare_digest
 from typing import Any, Final
 
 from django.conf import settings
@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import get_authorization_header
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import IsAdminUser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -35,20 +35,15 @@ logger = logging.getLogger(__name__)
 COUNT_AT_MOST: Final = 10_000  # entries a partition: a scrape in a bad hour must not take minutes
 
 
-class ScraperAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <METRICS_KEY>`; anything else may still be somebody else's token."""
+class ScraperAuthentication(BearerAuthentication):
+    """`Authorization: Bearer <METRICS_KEY>`, or an access token as everywhere."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         scheme, _, key = get_authorization_header(request).partition(b" ")
         expected = settings.METRICS_KEY.encode()
-        if not expected or scheme.lower() != b"bearer":
-            return None
-        if not hmac.compare_digest(key.strip(), expected):
-            return None
-        return Caller(id=None, is_staff=True, name="scraper"), "metrics"
-
-    def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="mitosis"'
+        if expected and scheme.lower() == b"bearer" and compare_digest(key.strip(), expected):
+            return Caller(id=None, is_staff=True, name="scraper"), "metrics"
+        return super().authenticate(request)
 
 
 class _Anything(BaseContentNegotiation):
@@ -65,11 +60,7 @@ class _Anything(BaseContentNegotiation):
 
 
 class Metrics(APIView):
-    authentication_classes = (
-        ScraperAuthentication,
-        BearerAuthentication,
-        StaffSessionAuthentication,
-    )
+    authentication_classes = (ScraperAuthentication, StaffSessionAuthentication)
     permission_classes = (IsAdminUser,)
     content_negotiation_class = _Anything
     renderer_classes = (JSONRenderer,)

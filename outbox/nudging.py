@@ -84,8 +84,10 @@ class Nudger:
             self._opening, self._line = None, line
             if line is None:
                 self._quiet_until = time.monotonic() + PAUSE_SECONDS
-            elif all(self._sent(line, label) for label in self._waiting):
-                self._quiet_until = 0.0
+            else:
+                for label in self._waiting:
+                    if not self._sent(line, label):
+                        break
             self._waiting.clear()
 
     def _sent(self, line: Line, label: str) -> bool:

@@ -152,21 +152,21 @@ class Ring:
 
     def keys(self, name: str) -> int | None:
         """How many keys the node holds; None when it doesn't answer."""
-        try:
-            return int(self._node(name).client.dbsize())
-        except redis.RedisError as exc:
-            log.info("ring node %s doesn't tell its size: %s", name, exc)
-            return None
+        size: int | None = self._told(name, lambda client: client.dbsize())
+        return size
 
     def looked_up(self, name: str) -> tuple[int, int] | None:
         """How often the node found a key and how often not, since it started: its own count, in
         which look-ups of leases and floors are too. None when it doesn't answer."""
+        told = self._told(name, lambda client: client.info("stats"))
+        return told and (int(told["keyspace_hits"]), int(told["keyspace_misses"]))
+
+    def _told(self, name: str, ask: Callable[[Any], Any]) -> Any:
         try:
-            told: Any = self._node(name).client.info("stats")
+            return ask(self._node(name).client)
         except redis.RedisError as exc:
-            log.info("ring node %s doesn't tell its statistics: %s", name, exc)
+            log.info("ring node %s doesn't tell its state: %s", name, exc)
             return None
-        return int(told["keyspace_hits"]), int(told["keyspace_misses"])
 
     def encoded(self, key: str, value: object, *, load_ms: int = 0) -> Stored:
         """Raises NotCacheable or ValueTooLarge."""

@@ -7,8 +7,8 @@ _env = environment()
 JWT_SIGNING_KEY = _env.jwt_signing_key  # PEM; only where accounts is
 JWKS_SOURCE = _env.jwks  # path or URL; empty: the key set follows from JWT_SIGNING_KEY
 PEER_URLS = dict(_env.peer_urls)
-METRICS_KEY = _env.metrics_key  # what a scraper bears; empty: staff alone read the metrics
 PEER_KEY = _env.peer_key  # signs what services ask each other; empty: nothing is answered
+METRICS_KEY = _env.metrics_key  # what a scraper bears; empty: staff alone read the metrics
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 

@@ -18,7 +18,7 @@ LOGOUT_REDIRECT_URL = "api-root"
 
 # HTTPS=off is for a development stack on the loopback interface.
 SECURE_SSL_REDIRECT = _env.https
-# Probes and the other service speak plain HTTP to the process.
+# Probes, scrapers and the other service speak plain HTTP to the process.
 SECURE_REDIRECT_EXEMPT = [r"^healthz/", r"^\.well-known/jwks\.json$", r"^internal/", r"^metrics$"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _env.https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _env.https
