@@ -19,14 +19,24 @@ from .domain.events import Event
 from .domain.metadata import Metadata
 from .models import StoredEvent
 
-# Tells the version that was found where the append is refused (migration 0005).
-APPEND = "SELECT orders_append(%s, %s, %s, %s, %s::jsonb[], %s)"
+# Tells the version that was found where the append is refused, and the transaction (migration
+# 0006).
+APPEND = (
+    "SELECT held, appended_in::text"
+    " FROM orders_append(%s, %s, %s, %s, %s::jsonb[], %s, %s::smallint[], %s::text[])"
+)
 
 
 def append(
-    stream: UUID, *, expected_version: int, events: Sequence[Event], metadata: Metadata
-) -> None:
-    """Append all of `events` as versions `expected_version` + 1 and on.
+    stream: UUID,
+    *,
+    expected_version: int,
+    events: Sequence[Event],
+    metadata: Metadata,
+    announcing: Sequence[tuple[int, str]] = (),
+) -> int:
+    """Append all of `events` as versions `expected_version` + 1 and on, and the outbox rows that
+    announce them (see `outbox.recorder.row_of`). Returns the transaction's id.
 
     Raises ConcurrentAppend, with nothing appended and the caller's transaction usable, if the
     stream isn't at `expected_version` (0: it is new) or a concurrent append gets there first.
@@ -39,12 +49,15 @@ def append(
         [event.schema_version for event in encoded],
         [json.dumps(event.data) for event in encoded],
         json.dumps(metadata.written()),
+        [partition for partition, _ in announcing],
+        [body for _, body in announcing],
     ]
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
         cursor.execute(APPEND, values)
-        (found,) = cursor.fetchone()
+        found, xid = cursor.fetchone()
     if found is not None:
         raise ConcurrentAppend(stream, expected=expected_version, found=found)
+    return int(xid)
 
 
 def load(

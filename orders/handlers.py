@@ -1,8 +1,8 @@
 """One function per command, one transaction each: lock, read, decide, append, record.
 
-Two rules hold everywhere. The event is appended before it is recorded, so that outbox ids
-follow the order of commits. And the order's deadline row is locked before anything else: the
-sweep holds it while it expires an order, so any other sequence could deadlock with it.
+Two rules hold everywhere. An event is appended and recorded in one statement, appended first, so
+that outbox ids follow the order of commits. And the order's deadline row is locked before anything
+else: the sweep holds it while it expires an order, so any other sequence could deadlock with it.
 """
 
 import json
@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connections, router, transaction
 from django.utils import timezone
 
-from outbox.recorder import recall, record
+from outbox.recorder import recall, record, recorded, row_of
 
 from . import event_store
 from .domain.codec import BrokenStream, UnreadableEvent
@@ -82,16 +82,19 @@ def _obey(command: Command, metadata: Metadata) -> Order:
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
         order = fold(event_store.load(command.order_id))
         events = decide(order, command, at=_now(order))
-        if events:
-            event_store.append(
-                command.order_id,
-                expected_version=order.version if order else 0,
-                events=events,
-                metadata=replace(metadata, correlation=str(command.order_id)),
-            )
+        version, announcing = order.version if order else 0, []
         for event in events:
             order = evolve(order, event)
-            record(announce(event, order, traceparent=metadata.traceparent), into=OutboxEvent)
+            announcing.append(announce(event, order, traceparent=metadata.traceparent))
+        if events:
+            xid = event_store.append(
+                command.order_id,
+                expected_version=version,
+                events=events,
+                metadata=replace(metadata, correlation=str(command.order_id)),
+                announcing=[row_of(envelope) for envelope in announcing],
+            )
+            recorded(xid, into=OutboxEvent)
         if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)
             raise OrderNotFound(command.order_id)
         return order

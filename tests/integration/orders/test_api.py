@@ -481,14 +481,14 @@ class TestQueries:
         assert self.count(lambda: ada_api.get(f"{url}events/")) == 2
 
     def test_writes(self, ada_api: APIClient) -> None:
-        # Lock and look up the key; clear the deadline, load, append, record; set the deadline,
+        # Lock and look up the key; clear the deadline, load, append and record; set the deadline,
         # keep the answer; the place for the token. A repetition: whose events to wait for, too.
-        assert self.count(lambda: post(ada_api, key="k")) == 9
+        assert self.count(lambda: post(ada_api, key="k")) == 8
         assert self.count(lambda: post(ada_api, key="k")) == 4
         url = f"/api/orders/{StoredEvent.objects.get().stream}/"
         project()
-        # Whose it is; clear the deadline, load, append, record; the place for the token.
-        assert self.count(lambda: ada_api.post(f"{url}cancel/")) == 6
+        # Whose it is; clear the deadline, load, append and record; the place for the token.
+        assert self.count(lambda: ada_api.post(f"{url}cancel/")) == 5
         assert OutboxEvent.objects.count() == 2
 
 

@@ -16,7 +16,7 @@ from orders.domain.codec import BrokenStream
 from orders.domain.errors import ConcurrentAppend
 from orders.domain.events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced
 from orders.domain.metadata import Metadata
-from orders.models import StoredEvent
+from orders.models import OutboxEvent, StoredEvent
 from tests.waiting import eventually
 
 from .conftest import ADA, LINES, Threads
@@ -40,7 +40,13 @@ def append(stream: UUID, expected_version: int, *events: Event, **metadata: str)
         expected_version=expected_version,
         events=events,
         metadata=Metadata(**metadata),
+        announcing=[(3, type(event).__name__) for event in events],
     )
+
+
+def announced() -> list[str]:
+    """What stands in the outbox, in order of id, which is what is published and in what order."""
+    return list(OutboxEvent.objects.order_by("id").values_list("body", flat=True))
 
 
 def versions(stream: UUID) -> list[int]:
@@ -54,6 +60,20 @@ def test_what_was_appended_is_loaded_in_order(stream: UUID) -> None:
     assert list(event_store.load(stream, up_to_version=2)) == history
     assert len(list(event_store.load(stream))) == 3
     assert versions(stream) == [1, 2, 3]
+    assert announced() == ["OrderPlaced", "OrderConfirmed", "OrderCancelled"]
+    assert set(OutboxEvent.objects.values_list("partition", flat=True)) == {3}
+
+
+def test_an_event_and_its_announcement_are_of_the_transaction_that_is_told(stream: UUID) -> None:
+    event = placed(stream)
+    xid = event_store.append(
+        stream,
+        expected_version=0,
+        events=[event],
+        metadata=Metadata(),
+        announcing=[(0, "placed")],
+    )
+    assert StoredEvent.objects.get().xid == OutboxEvent.objects.get().xid == xid
 
 
 def test_a_past_time_is_read_as_a_past_version_is(stream: UUID) -> None:
@@ -99,6 +119,7 @@ def test_another_version_than_the_stream_s_is_refused(stream: UUID, expected: in
     assert (refused.value.order_id, refused.value.expected) == (stream, expected)
     assert (refused.value.found, refused.value.transient) == (2, True)
     assert versions(stream) == [1, 2]
+    assert announced() == ["OrderPlaced", "OrderConfirmed"]
 
 
 def test_a_new_stream_starts_at_version_one(stream: UUID) -> None:
@@ -126,6 +147,7 @@ def test_of_concurrent_appends_exactly_one_wins(stream: UUID, threads: Threads, 
     assert len(refusals) == count - 1
     assert {refusal.found for refusal in refusals} == {2}
     assert versions(stream) == [1, 2]
+    assert announced() == ["OrderPlaced", "OrderCancelled"]
 
 
 def test_a_loser_of_several_events_leaves_none_behind(stream: UUID, threads: Threads) -> None:
@@ -153,6 +175,7 @@ def test_a_loser_of_several_events_leaves_none_behind(stream: UUID, threads: Thr
     winner.result(timeout=10)
     loser.result(timeout=10)
     assert [row.type for row in event_store.stored(stream)] == ["OrderPlaced", "OrderConfirmed"]
+    assert announced() == ["OrderPlaced", "OrderConfirmed"]
 
 
 def test_an_append_goes_in_when_its_rival_rolls_back(stream: UUID, threads: Threads) -> None:
@@ -174,6 +197,7 @@ def test_an_append_goes_in_when_its_rival_rolls_back(stream: UUID, threads: Thre
     rival.result(timeout=10)
     appending.result(timeout=10)
     assert versions(stream) == [1]
+    assert announced() == ["OrderPlaced"]
 
 
 def waits_for_a_lock() -> Any:

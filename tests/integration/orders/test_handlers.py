@@ -3,7 +3,6 @@
 from datetime import timedelta
 from itertools import product
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.db import router, transaction
@@ -110,7 +109,7 @@ def test_lines_beyond_the_limits_leave_nothing() -> None:
     assert_nothing_was_kept()
 
 
-@pytest.mark.parametrize("step", ["record", "OrderDeadline.objects.create"])
+@pytest.mark.parametrize("step", ["recorded", "OrderDeadline.objects.create"])
 def test_a_failure_at_any_step_leaves_neither_event_nor_announcement(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -129,27 +128,11 @@ def test_a_failed_change_keeps_the_deadline(place: Place, monkeypatch: pytest.Mo
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the power went")
 
-    monkeypatch.setattr("orders.handlers.record", fail)
+    monkeypatch.setattr("orders.handlers.recorded", fail)
     with pytest.raises(RuntimeError):
         WAYS[Status.CONFIRMED](order.id)
     assert OrderDeadline.objects.filter(order_id=order.id).exists()
     assert [row.version for row in event_store.stored(order.id)] == [1]
-
-
-def test_the_event_is_appended_before_it_is_recorded(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    genuine = handlers.record
-
-    def spy(envelope: Any, **kwargs: Any) -> int:
-        stream = UUID(envelope.subject)
-        seen.append(StoredEvent.objects.filter(stream=stream).count() == envelope.sequence)
-        return genuine(envelope, **kwargs)
-
-    monkeypatch.setattr("orders.handlers.record", spy)
-    WAYS[Status.CONFIRMED](place().id)
-    assert seen == [True, True]
 
 
 def test_handlers_join_a_transaction_that_is_open(place: Place) -> None:
