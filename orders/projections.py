@@ -12,10 +12,13 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connections, router
+
+from outbox.prepared import Prepared
 
 from .domain.order import Status
 from .inbound import CreditChanged, CustomerChanged, CustomerErased, OrderChanged
@@ -26,7 +29,7 @@ SHOW_ORDERS = """
 INSERT INTO orders_orderview{suffix} AS shown
     (id, user_id, status, lines, total, reason, version, placed_at, updated_at)
 SELECT id, user_id, status, lines, total, reason, version, placed_at, updated_at
-  FROM json_to_recordset(%s)
+  FROM json_to_recordset(%(told)s)
     AS told (id uuid, user_id uuid, status text, lines jsonb, total numeric, reason text,
              version int, placed_at timestamptz, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE
@@ -38,13 +41,13 @@ ON CONFLICT (id) DO UPDATE
 
 COUNTED = """
 SELECT order_id, version, day, sales FROM orders_countedorder{suffix}
- WHERE order_id = ANY (%s::uuid[])
+ WHERE order_id = ANY (%(orders)s)
 """
 
 COUNT_ORDERS = """
 INSERT INTO orders_countedorder{suffix} (order_id, version, day, sales)
 SELECT order_id, version, day, sales
-  FROM json_to_recordset(%s) AS told (order_id uuid, version int, day date, sales jsonb)
+  FROM json_to_recordset(%(counted)s) AS told (order_id uuid, version int, day date, sales jsonb)
 ON CONFLICT (order_id) DO UPDATE
    SET version = excluded.version, day = excluded.day, sales = excluded.sales
 """
@@ -54,7 +57,7 @@ ON CONFLICT (order_id) DO UPDATE
 ADD_UP = """
 INSERT INTO orders_sales{suffix} AS sold (id, day, sku, orders, quantity, revenue)
 SELECT id, day, sku, orders, quantity, revenue
-  FROM json_to_recordset(%s)
+  FROM json_to_recordset(%(more)s)
     AS more (id text, day date, sku text, orders int, quantity bigint, revenue numeric)
  ORDER BY id
 ON CONFLICT (id) DO UPDATE
@@ -62,13 +65,13 @@ ON CONFLICT (id) DO UPDATE
        revenue = sold.revenue + excluded.revenue
 """
 
-FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%s) AND orders = 0"
+FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%(sold)s) AND orders = 0"
 
 SHOW_CUSTOMERS = """
 INSERT INTO orders_customerview{suffix} AS shown
     (id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at)
 SELECT id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at
-  FROM json_to_recordset(%s)
+  FROM json_to_recordset(%(told)s)
     AS told (id uuid, name text, email text, credit_limit numeric, credit_reserved numeric,
              is_active bool, version int, created_at timestamptz, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE
@@ -85,11 +88,13 @@ SHOW_CREDITS = """
 UPDATE orders_customerview{suffix} AS shown
    SET credit_limit = told.credit_limit, credit_reserved = told.credit_reserved,
        version = told.version, updated_at = told.updated_at
-  FROM json_to_recordset(%s)
+  FROM json_to_recordset(%(told)s)
     AS told (user_id uuid, credit_limit numeric, credit_reserved numeric, version int,
              updated_at timestamptz)
  WHERE shown.id = told.user_id AND shown.version < told.version
 """
+
+TYPES = {"told": "json", "orders": "uuid[]", "counted": "json", "more": "json", "sold": "text[]"}
 
 T = TypeVar("T", CreditChanged, CustomerChanged, OrderChanged)
 
@@ -111,7 +116,7 @@ def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
         for order in _latest(orders, key=lambda order: order.id)
     ]
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
-        cursor.execute(SHOW_ORDERS.format(suffix=suffix), [json.dumps(told)])
+        _prepared(SHOW_ORDERS, suffix=suffix).execute(cursor, {"told": json.dumps(told)})
 
 
 def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
@@ -133,7 +138,8 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
     more: defaultdict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, Decimal()])
     counted = []
     with connections[router.db_for_write(Sales)].cursor() as cursor:
-        cursor.execute(COUNTED.format(suffix=suffix), [[str(key) for key in told]])
+        asked = {"orders": [str(key) for key in told]}
+        _prepared(COUNTED, suffix=suffix).execute(cursor, asked)
         for order_id, version, day, sales in cursor.fetchall():
             if version > told[order_id].version:
                 del told[order_id]
@@ -145,12 +151,20 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
             counted.append(
                 {"order_id": str(order.id), "version": order.version, "day": day, "sales": sales}
             )
-        cursor.execute(COUNT_ORDERS.format(suffix=suffix), [json.dumps(counted)])
         changed = [_row(*key, *sums) for key, sums in more.items() if any(sums)]
-        if changed:
-            cursor.execute(ADD_UP.format(suffix=suffix), [json.dumps(changed)])
-            ids = [row["id"] for row in changed]
-            cursor.execute(FORGET_UNSOLD.format(suffix=suffix), [ids])
+        _prepared(COUNT_ORDERS, ADD_UP, FORGET_UNSOLD, suffix=suffix).execute(
+            cursor,
+            {
+                "counted": json.dumps(counted),
+                "more": json.dumps(changed),
+                "sold": [row["id"] for row in changed],
+            },
+        )
+
+
+@cache
+def _prepared(*statements: str, suffix: str) -> Prepared:
+    return Prepared(*(statement.format(suffix=suffix) for statement in statements), types=TYPES)
 
 
 def _latest(changes: Iterable[T], *, key: Callable[[T], UUID]) -> Collection[T]:
@@ -213,7 +227,7 @@ def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") ->
         for customer in _latest(customers, key=lambda customer: customer.id)
     ]
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(SHOW_CUSTOMERS.format(suffix=suffix), [json.dumps(told)])
+        _prepared(SHOW_CUSTOMERS, suffix=suffix).execute(cursor, {"told": json.dumps(told)})
 
 
 def hide_customer(customer: CustomerErased, *, suffix: str = "") -> None:
@@ -242,4 +256,4 @@ def show_credits(changes: Iterable[CreditChanged], *, suffix: str = "") -> None:
         for credit in _latest(changes, key=lambda credit: credit.user_id)
     ]
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(SHOW_CREDITS.format(suffix=suffix), [json.dumps(told)])
+        _prepared(SHOW_CREDITS, suffix=suffix).execute(cursor, {"told": json.dumps(told)})

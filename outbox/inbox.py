@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from django.db import transaction
 
 from .errors import Fenced
+from .prepared import Prepared
 from .tables import Tables
 
 START = "0-0"
@@ -28,17 +29,24 @@ class Inbox:
         )
         # In one go, and yet two statements: the second sees what was committed by whoever held
         # the positions before.
-        self._move_sql = (
+        self._move = Prepared(
             f"WITH moved AS (UPDATE {position} held SET entry = move.next "  # noqa: S608
-            "FROM unnest(%(partitions)s::smallint[], %(expected)s::text[], %(next)s::text[]) "
+            "FROM unnest(%(partitions)s, %(expected)s, %(next)s) "
             "AS move (partition, expected, next) "
             "WHERE held.consumer = %(consumer)s AND held.producer = %(producer)s "
             "AND held.partition = move.partition AND held.entry = move.expected "
             "RETURNING held.partition) "
-            "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved; "
-            "SELECT current_setting('outbox.moved')::int, "
+            "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved",
+            "SELECT current_setting('outbox.moved')::int, "  # noqa: S608
             f"ARRAY(SELECT DISTINCT key FROM {parked} WHERE consumer = %(consumer)s "
-            "AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> '')"
+            "AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> '')",
+            types={
+                "partitions": "smallint[]",
+                "expected": "text[]",
+                "next": "text[]",
+                "consumer": "text",
+                "producer": "text",
+            },
         )
 
     @property
@@ -84,8 +92,8 @@ class Inbox:
         """
         partitions = list(moves)
         with self._tables.connection.cursor() as cursor:
-            cursor.execute(
-                self._move_sql,
+            self._move.execute(
+                cursor,
                 {
                     "partitions": partitions,
                     "expected": [moves[partition][0] for partition in partitions],

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .prepared import Prepared
 from .tables import Tables
 
 Row = tuple[int, int, str]  # row id, partition, event
@@ -29,8 +29,6 @@ CHUNK_ROWS = 1000
 
 # A tick of so many transactions is most likely one chunk, which comes along with it.
 FEW_TRANSACTIONS = 500
-
-_numbers = count(1)  # of what is prepared: two may share a session
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +59,6 @@ class Ticks:
     ) -> None:
         self._connection = connection
         self._clock_ms = clock_ms
-        self._prepared = f"outbox_make_{next(_numbers)}"
-        self._execute_sql = f"EXECUTE {self._prepared} (%s, %s, %s)"
-        self._session: Any = None  # that it was prepared in
         quote = connection.ops.quote_name
         tick, event = quote(tables.tick._meta.db_table), quote(tables.event._meta.db_table)
         self._genesis_sql = (
@@ -121,13 +116,12 @@ class Ticks:
         with_rows = batch % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
         # Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
         # A batch of few transactions comes along: what the tick sees is what its statement does.
-        self._make_sql = (
-            f"PREPARE {self._prepared} (bigint, bigint, bigint) AS "  # noqa: S608
-            f"WITH last AS (SELECT id, snapshot FROM {tick} "
+        self._make = Prepared(
+            f"WITH last AS (SELECT id, snapshot FROM {tick} "  # noqa: S608
             f"WHERE id = (SELECT max(id) FROM {tick})), "
             f"made AS (INSERT INTO {tick} (id, prev, snapshot) "
-            "SELECT greatest(last.id + 1, $1), last.id, pg_current_snapshot() FROM last WHERE "
-            f"EXISTS (SELECT FROM {event} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot)) "
+            "SELECT greatest(last.id + 1, %(clock)s), last.id, pg_current_snapshot() FROM last "
+            f"WHERE EXISTS (SELECT FROM {event} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot)) "
             "OR EXISTS (SELECT FROM pg_snapshot_xip(last.snapshot) AS open (xid), "
             f"LATERAL (SELECT FROM {event} WHERE xid = open.xid LIMIT 1) late) "
             "RETURNING id, prev, snapshot) "
@@ -135,7 +129,8 @@ class Ticks:
             "FROM made CROSS JOIN last CROSS JOIN LATERAL ("
             "SELECT pg_snapshot_xmax(made.snapshot)::text::bigint "
             "- pg_snapshot_xmax(last.snapshot)::text::bigint AS width) AS few "
-            f"LEFT JOIN LATERAL ({with_rows} LIMIT $3) AS row ON few.width <= $2"
+            f"LEFT JOIN LATERAL ({with_rows} LIMIT %(chunk)s) AS row ON few.width <= %(few)s",
+            types={"clock": "bigint", "few": "bigint", "chunk": "bigint"},
         )
 
     def make(self) -> Tick | None:
@@ -146,12 +141,11 @@ class Ticks:
         returns: the connection has synchronous_commit on.
         """
         with self._connection.cursor() as cursor:
-            if self._session is not self._connection.connection:
-                cursor.execute(self._make_sql)  # once a session: planning it costs more than it
-                self._session = self._connection.connection
             try:
-                params = [self._clock_ms(), FEW_TRANSACTIONS, CHUNK_ROWS]
-                cursor.execute(self._execute_sql, params)
+                self._make.execute(
+                    cursor,
+                    {"clock": self._clock_ms(), "few": FEW_TRANSACTIONS, "chunk": CHUNK_ROWS},
+                )
             except IntegrityError:
                 return None
             found = cursor.fetchall()

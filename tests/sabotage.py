@@ -145,14 +145,12 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=2,
-        promise="the event is appended before it is recorded",
-        file="orders/handlers.py",
-        old="        if events:\n            event_store.append(",
-        new="        for event in events:\n"
-        "            record(announce(event, evolve(order, event)), into=OutboxEvent)\n"
-        "        if events:\n            event_store.append(",
-        test="tests/integration/orders/test_handlers.py"
-        "::test_the_event_is_appended_before_it_is_recorded",
+        promise="an append that is refused records nothing",
+        file="orders/migrations/0006_append_and_announce.py",
+        old="    IF held IS NULL THEN",
+        new="    IF true THEN",
+        test="tests/integration/orders/test_event_store.py"
+        "::test_of_concurrent_appends_exactly_one_wins",
     ),
     Sabotage(
         invariant=2,
@@ -200,8 +198,8 @@ SABOTAGES: Final = (
         invariant=4,
         promise="tick ids rise when the clock goes back",
         file="outbox/ticks.py",
-        old='"SELECT greatest(last.id + 1, $1), last.id, pg_current_snapshot() FROM last WHERE "',
-        new='"SELECT $1, last.id, pg_current_snapshot() FROM last WHERE "',
+        old="greatest(last.id + 1, %(clock)s)",
+        new="%(clock)s",
         test=f"{OUTBOX}/test_ticks.py::test_a_clock_that_goes_back_does_not_turn_the_ids",
     ),
     Sabotage(

@@ -11,7 +11,6 @@ from typing import Any
 from tests.benchmarks.clock import pause
 from tests.benchmarks.figures import Recorded, judge, milliseconds, percentile
 from tests.benchmarks.ground import SHAPE, Ground
-from tests.benchmarks.machine import busy_seconds
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.waiting import eventually
@@ -88,10 +87,7 @@ def _run(
 ) -> dict[str, Any]:
     row = _top(ground, "SELECT coalesce(max(id), 0) FROM accounts.accounts_outboxevent")
     note = _top(ground, "SELECT coalesce(max(n), 0) FROM orders.bench_applied")
-    busy = busy_seconds()
-    began = time.perf_counter()
     load = ground.ask("loader", environment, per_second=scale.offered_per_second, seconds=seconds)
-    busy, passed = busy_seconds() - busy, time.perf_counter() - began
     _drain(ground, note, number=int(load["recorded"]))
     committed = ground.query(COMMITTED, row, dsn=ground.application_dsn)
     applied = ground.query(APPLIED, note, dsn=ground.application_dsn)
@@ -114,7 +110,7 @@ def _run(
         "lost": faults.lost,
         "duplicated": faults.duplicated,
         "reordered": faults.reordered,
-        "cores_busy": round(busy / passed, 2),
+        "cores_busy": round(load["cores_busy"], 2),
         "loader_late_p99_ms": round(load["late_p99_ms"], 1),
         "percentiles_ms": [milliseconds(percentile(waits, rank)) for rank in range(1, 101)],
     }

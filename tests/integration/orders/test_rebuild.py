@@ -92,9 +92,11 @@ def test_a_rebuild_beside_writers_and_readers_comes_to_what_one_from_zero_does(
     with moving(streams):
         writers = [threads.start(keep_writing, place, ending, seed) for seed in (1, 2)]
         looking = threads.start(keep_reading, ending)
-        for name in (*NAMES, "order_view"):
-            assert "differ" not in rebuild(name)
-        ending.set()
+        try:
+            for name in (*NAMES, "order_view"):
+                assert "differ" not in rebuild(name)
+        finally:
+            ending.set()
         assert all(writer.result(30) for writer in writers)
         # Neither failed (a failure would be raised here) nor empty, at any of the swaps.
         assert looking.result(30) == {10}
