@@ -10,6 +10,8 @@ Keys, with one hash tag per service, so that a service's keys share a slot of a 
 """
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +36,7 @@ from .errors import (
 )
 from .nudging import Nudger
 from .partitions import partition_count
+from .wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +201,7 @@ class Streams:
         hasty = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), NUDGE_TIMEOUT_SECONDS)
         self._client = _client(url, patient)
         self._hasty = _client(url, hasty)
+        self._local = threading.local()
         self._publish = self._client.register_script(PUBLISH)
         self._rewind = self._client.register_script(REWIND)
         self._count_after = self._client.register_script(COUNT_AFTER)
@@ -205,8 +209,17 @@ class Streams:
         self._raise_floor = self._client.register_script(RAISE_FLOOR)
 
     def close(self) -> None:
+        self._wire.close()
         self._client.close()
         self._hasty.close()
+
+    @property
+    def _wire(self) -> Wire:
+        """This thread's own connection."""
+        wire: Wire | None = getattr(self._local, "wire", None)
+        if wire is None or wire.process != os.getpid():
+            wire = self._local.wire = Wire(self._client)
+        return wire
 
     def check(self) -> None:
         """Refuse a server that could drop entries by itself, or lacks what we use."""
@@ -271,7 +284,8 @@ class Streams:
             (partition, row, body) for row, partition, body in rows
         )
         with _translated():
-            answer: Any = self._publish(
+            answer = self._wire.run(
+                self._publish,
                 keys=[_cursor(label), *(_stream(label, n) for n in range(self.partitions))],
                 args=[expected, at, self.partitions, snapshot, origin, tick, floor, *entries],
             )
@@ -294,7 +308,8 @@ class Streams:
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         """Wait for a nudge and take it; False when the time is up."""
         with _translated():
-            return self._client.blpop([_nudge(label)], timeout=timeout_seconds) is not None
+            (taken,) = self._wire.ask(("BLPOP", _nudge(label), timeout_seconds))
+        return taken is not None
 
     def nudge(self, label: str) -> bool:
         """Wake the relay, unless a nudge waits already; whether the server took it."""
@@ -330,21 +345,17 @@ class Streams:
         next read has it).
         """
         keys = {_stream(label, partition).encode(): partition for partition in after}
-        with _translated(), self._client.pipeline(transaction=False) as pipe:
+        block_ms = int(block_seconds * 1000) or 1
+        reading = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
+        with _translated():
             # In one go: the server looks at the cursor once the read has its entries.
-            pipe.xread(
-                {key: after[partition] for key, partition in keys.items()},
-                count=count,
-                block=int(block_seconds * 1000) or 1,
-            )
-            pipe.hgetall(_cursor(label))
-            found, held = pipe.execute()
+            found, held = self._wire.ask(reading, ("HGETALL", _cursor(label)))
         if not found:
             return None
-        cursor = self._read_cursor(held)
+        cursor = self._read_cursor(_paired(held))
         tops = {partition: order(top) for partition, top in cursor.tops.items()}
         entries = [
-            Entry(keys[key], id_.decode(), fields.get(FIELD))
+            Entry(keys[key], id_.decode(), _paired(fields).get(FIELD))
             for key, items in found
             for id_, fields in items
             if order(id_.decode()) <= tops.get(keys[key], NOTHING)
@@ -544,6 +555,11 @@ def _confirmed(label: str) -> str:
 
 def _members(group: str) -> str:
     return f"{{{group}}}:members"
+
+
+def _paired(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Names and values that come one after the other."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _partitions_differ(found: str, configured: int) -> StreamsMisconfigured:
