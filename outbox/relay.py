@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 NUDGE_SECONDS = 1.0  # how long a lost nudge can delay an event
 # From the begin of one drain to the next, at least: under load, what comes meanwhile goes in one
 # batch. It costs an event that comes alone nothing.
-REST_SECONDS = 0.008
+REST_SECONDS = 0.006
 
 OTHER_PARTITIONS = (
     "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: a key would change its "
