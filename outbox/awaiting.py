@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from . import streams
 from .consumer import Consumer
 from .errors import StreamsMisconfigured, StreamsUnavailable
-from .inbox import START
+from .inbox import START, stored
 from .streams import Cursor, order
 
 WITHIN_SECONDS = 0.5
@@ -136,9 +136,7 @@ def _hear(producer: str) -> Cursor | None:
 
 
 def _positions(consumer: Consumer, producer: str, *, using: str) -> dict[int, str]:
-    rows = consumer.tables.position._default_manager.using(using)
-    held = rows.filter(consumer=consumer.name, producer=producer)
-    return dict(held.values_list("partition", "entry"))
+    return stored(consumer.tables, consumer=consumer.name, producer=producer, using=using)
 
 
 def _behind(held: Mapping[int, str], tops: Mapping[int, str]) -> list[int]:

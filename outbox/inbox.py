@@ -3,13 +3,20 @@
 A position moves in the transaction of the effects, and only from the entry that the batch was
 read after. So a zombie, a twin or a commit thought lost changes nothing twice, and the space
 needed is one row per partition, for ever.
+
+PostgreSQL keeps every version of a row that some open transaction might still want, and a look-up
+by a key that never changes walks over all of them: one transaction held open would make each move
+slower than the one before. So a move gives the row a new id, and the newest id is looked up, which
+is the first entry of its index. For the same reason no constraint says that there is one row per
+partition, since it would be checked against all versions: `open` sees to it, under a lock.
 """
 
 from collections.abc import Collection, Mapping
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from .errors import Fenced
+from .partitions import partition_count
 from .prepared import Prepared
 from .tables import Tables
 
@@ -27,14 +34,18 @@ class Inbox:
         position, parked = (
             quote(table._meta.db_table) for table in (tables.position, tables.parked)
         )
+        # By its place, so that no plan reads the rows in another order. A row that somebody else
+        # has moved meanwhile isn't there any more.
         # In one go, and yet two statements: the second sees what was committed by whoever held
         # the positions before.
         self._move = Prepared(
-            f"WITH moved AS (UPDATE {position} held SET entry = move.next "  # noqa: S608
+            f"WITH moved AS (UPDATE {position} held SET entry = move.next, id = DEFAULT "  # noqa: S608
             "FROM unnest(%(partitions)s, %(expected)s, %(next)s) "
             "AS move (partition, expected, next) "
-            "WHERE held.consumer = %(consumer)s AND held.producer = %(producer)s "
-            "AND held.partition = move.partition AND held.entry = move.expected "
+            f"CROSS JOIN LATERAL (SELECT ctid AS place FROM {position} "
+            "WHERE consumer = %(consumer)s AND producer = %(producer)s "
+            "AND partition = move.partition ORDER BY id DESC LIMIT 1) newest "
+            "WHERE held.ctid = newest.place AND held.entry = move.expected "
             "RETURNING held.partition) "
             "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved",
             "SELECT current_setting('outbox.moved')::int, "  # noqa: S608
@@ -57,13 +68,13 @@ class Inbox:
     def open(self, partitions: Collection[int]) -> dict[int, str]:
         """The positions, rows made where there were none."""
         make = self._tables.position
-        make._default_manager.using(self._tables.alias).bulk_create(
-            [
+        with transaction.atomic(using=self._tables.alias):
+            self._lock_all()
+            known = set(self._rows.values_list("partition", flat=True))
+            make._default_manager.using(self._tables.alias).bulk_create(
                 make(consumer=self._consumer, producer=self._producer, partition=partition)
-                for partition in partitions
-            ],
-            ignore_conflicts=True,
-        )
+                for partition in set(partitions) - known
+            )
         return self.committed()
 
     def committed(self) -> dict[int, str]:
@@ -78,7 +89,12 @@ class Inbox:
 
     def stored(self) -> dict[int, str]:
         """The positions for a look, without waiting for anyone."""
-        return dict(self._rows.values_list("partition", "entry"))
+        return stored(
+            self._tables,
+            consumer=self._consumer,
+            producer=self._producer,
+            using=self._tables.alias,
+        )
 
     def lock(self, partition: int) -> None:
         """Hold one partition still until the transaction ends."""
@@ -109,3 +125,25 @@ class Inbox:
                 f"{partitions} of {self._producer}"
             )
         return set(parked)
+
+    def _lock_all(self) -> None:
+        """Keep every other `open` away until the transaction ends. The next statement sees what
+        the one before has made."""
+        key = f"outbox.positions:{self._tables.label}:{self._consumer}:{self._producer}"
+        with self._tables.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+
+
+def stored(tables: Tables, *, consumer: str, producer: str, using: str) -> dict[int, str]:
+    """A consumer's positions in the database `using`, which may be a replica."""
+    connection = connections[using]
+    position = connection.ops.quote_name(tables.position._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT newest.partition, newest.entry "  # noqa: S608
+            "FROM generate_series(0, %s - 1) AS each (partition) CROSS JOIN LATERAL ("
+            f"SELECT partition, entry FROM {position} WHERE consumer = %s AND producer = %s "
+            "AND partition = each.partition ORDER BY id DESC LIMIT 1) newest",
+            [partition_count(), consumer, producer],
+        )
+        return dict(cursor.fetchall())

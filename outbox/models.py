@@ -72,7 +72,8 @@ class AbstractTick(models.Model):
 class AbstractPosition(models.Model):
     """How far a consumer has applied a partition: `entry` is the last stream id, included.
 
-    It moves in the transaction of the effects, and only from where the batch was read.
+    It moves in the transaction of the effects, and only from where the batch was read. There is
+    one for each partition; each move gives it a new id, by which it is found (see `inbox`).
     """
 
     consumer = models.CharField(max_length=63)
@@ -82,9 +83,10 @@ class AbstractPosition(models.Model):
 
     class Meta:
         abstract = True
-        constraints = [
-            models.UniqueConstraint(
-                fields=["consumer", "producer", "partition"], name="%(app_label)s_one_position"
+        indexes = [
+            models.Index(
+                fields=["consumer", "producer", "partition", "id"],
+                name="%(app_label)s_newest_position",
             )
         ]
         default_permissions = ("view",)

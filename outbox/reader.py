@@ -33,6 +33,15 @@ LONGEST_PAUSE_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0  # how often it tells the owner how far it is
 FROZEN_SECONDS = 5  # between two statements of a transaction: then its session is ended
 
+# A process that froze inside a transaction holds its positions: not for long. And small tables are
+# read row by row along their indexes, in whose order the newest version of a row comes first: the
+# planner counts the rows, and not the versions that an open transaction makes PostgreSQL keep.
+SESSION = f"""
+SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
+SET enable_seqscan = off;
+SET enable_bitmapscan = off
+"""
+
 ABORTED = 3  # libpq's PQTRANS_INERROR
 
 # PostgreSQL's classes of errors that pass by themselves: serialization and deadlock, lost
@@ -181,9 +190,8 @@ class Reader:
         return self._membership.partitions_of(self.name)
 
     def _open(self) -> None:
-        # A process that froze inside a transaction holds its positions: not for long.
         with self._tables.connection.cursor() as cursor:
-            cursor.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'")
+            cursor.execute(SESSION)
         self._know(self._inbox.open(range(self._streams.partitions)))
 
     def _know(self, positions: dict[int, str]) -> None:

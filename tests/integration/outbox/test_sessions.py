@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.db import connections, transaction
 
 from outbox.inbox import Inbox
 from outbox.parking import Parking
+from outbox.reader import SESSION
 from outbox.relay import own_connection
 from tests.waiting import eventually
 
@@ -43,6 +45,68 @@ def test_a_position_is_read_again_only_when_whoever_moves_it_is_done(shop, opene
     elsewhere.commit()
     reading.join(10)
     assert found == [{0: "5-1"}]
+
+
+def test_positions_are_made_once_however_many_begin_at_once(shop):
+    inbox = Inbox(shop, consumer="probe", producer=shop.label)
+    made, may_commit = threading.Event(), threading.Event()
+
+    def begin_first() -> None:
+        with transaction.atomic(using=shop.alias):
+            inbox.open([0, 1])
+            made.set()
+            assert may_commit.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(_closing, begin_first)
+        assert made.wait(10)
+        second = pool.submit(_closing, lambda: inbox.open([0, 1, 2]))
+        eventually(
+            lambda: second.done() or _is_waiting(shop), within_seconds=10, what="the second one"
+        )
+        may_commit.set()
+        first.result(10)
+        second.result(10)
+    rows = shop.position._default_manager.order_by("partition")
+    assert list(rows.values_list("partition", flat=True)) == [0, 1, 2]
+
+
+def test_a_transaction_held_open_makes_no_move_slower(shop, opened, elsewhere):
+    connection = connections[shop.alias]
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+    with transaction.atomic(using=shop.alias):
+        opened.move({0: ("0-0", "0-1")})
+    moving = opened._move._ready[connection.connection].partition("; ")[0]
+
+    def blocks_of_move(number: int) -> int:
+        """Move on, and count what had to be looked at for it."""
+        moved = {"partitions": [0], "expected": [f"0-{number}"], "next": [f"0-{number + 1}"]}
+        names = {"consumer": "probe", "producer": shop.label}
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {moving}", moved | names)
+            [([found],)] = cursor.fetchall()
+        return int(found["Plan"]["Shared Hit Blocks"])
+
+    for first in (1, 1201):  # the second time in the space that the first one leaves
+        with connection.cursor() as cursor:
+            cursor.execute(f"VACUUM (ANALYZE) {shop.position._meta.db_table}")
+        with elsewhere.cursor() as cursor:  # from now on it might still want every version
+            cursor.execute("SELECT pg_current_xact_id()")
+        blocks = [blocks_of_move(number) for number in range(first, first + 1200)]
+        assert median(blocks[-200:]) < median(blocks[:200]) + 8
+        elsewhere.rollback()
+    assert opened.stored() == {0: "0-2401"}
+
+
+def test_a_move_leaves_no_key_that_old_versions_share(shop, opened):
+    # A unique key that stays is checked against every version, once a page is full of them.
+    ids = []
+    for number in range(3):
+        with transaction.atomic(using=shop.alias):
+            opened.move({0: (f"0-{number}", f"0-{number + 1}")})
+        ids.append(shop.position._default_manager.get().pk)
+    assert ids == sorted(set(ids))
 
 
 def test_an_event_that_is_being_parked_is_not_left_behind_by_a_replay(
