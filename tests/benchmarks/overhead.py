@@ -20,7 +20,7 @@ RECORDING = BARE.replace("END;", f"{RECORD}END;")
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     """Milliseconds of a transaction, by kind and number of clients; the first is the headline."""
-    kinds = ("place_order", "one_insert", "one_insert_sql")
+    kinds = ("place_order", "one_insert", "one_statement", "one_insert_sql")
     progress.begin("write_overhead", steps=len(kinds) * len(scale.clients))
     environment = ground.need_application()["orders"]
     runs = []

@@ -23,7 +23,12 @@ def main(question: dict[str, Any]) -> Any:
         return replay()
     if question["do"] == "load":
         return load(question["orders"])
-    work = {"place_order": place_order, "one_insert": one_insert, "append": append}
+    work = {
+        "place_order": place_order,
+        "one_insert": one_insert,
+        "one_statement": one_statement,
+        "append": append,
+    }
     return by_clients(
         work[question["do"]],
         clients=question["clients"],
@@ -111,26 +116,57 @@ def one_insert() -> Work:
     from uuid_utils.compat import uuid7
 
     from orders.models import OrderDeadline, OutboxEvent
-    from outbox.envelope import Envelope
     from outbox.recorder import record
 
     def work(recording: bool) -> None:
         with transaction.atomic(using="default"):
             row = OrderDeadline.objects.create(order_id=uuid7(), due_at=timezone.now())
             if recording:
-                record(
-                    Envelope(
-                        type="orders.deadline.set.v1",
-                        subject=str(row.order_id),
-                        partitionkey=str(row.order_id),
-                        sequence=1,
-                        data={"id": str(row.order_id), "due_at": row.due_at.isoformat()},
-                        time=row.due_at,
-                    ),
-                    into=OutboxEvent,
-                )
+                record(_event_of(row), into=OutboxEvent)
 
     return work
+
+
+def one_statement() -> Work:
+    """A transaction of one INSERT in SQL, which takes the outbox row along."""
+    from django.db import connection, transaction
+    from django.utils import timezone
+    from uuid_utils.compat import uuid7
+
+    from orders.models import OrderDeadline, OutboxEvent
+    from outbox.recorder import recorded, row_of
+
+    table, outbox = OrderDeadline._meta.db_table, OutboxEvent._meta.db_table
+    insert = f"INSERT INTO {table} (order_id, due_at) VALUES (%s, %s)"  # noqa: S608
+    both = (
+        f"WITH changed AS ({insert} RETURNING 1) INSERT INTO {outbox} (partition, body) "  # noqa: S608
+        "SELECT %s, %s FROM changed RETURNING xid::text"
+    )
+
+    def work(recording: bool) -> None:
+        with transaction.atomic(using="default"), connection.cursor() as cursor:
+            row = OrderDeadline(order_id=uuid7(), due_at=timezone.now())
+            values = [row.order_id, row.due_at]
+            if recording:
+                cursor.execute(both, [*values, *row_of(_event_of(row))])
+                recorded(int(cursor.fetchone()[0]), into=OutboxEvent)
+            else:
+                cursor.execute(insert, values)
+
+    return work
+
+
+def _event_of(row: Any) -> Any:
+    from outbox.envelope import Envelope
+
+    return Envelope(
+        type="orders.deadline.set.v1",
+        subject=str(row.order_id),
+        partitionkey=str(row.order_id),
+        sequence=1,
+        data={"id": str(row.order_id), "due_at": row.due_at.isoformat()},
+        time=row.due_at,
+    )
 
 
 def append() -> Work:
