@@ -6,9 +6,10 @@ needed is one row per partition, for ever.
 
 PostgreSQL keeps every version of a row that some open transaction might still want, and a look-up
 by a key that never changes walks over all of them: one transaction held open would make each move
-slower than the one before. So a move gives the row a new id, and the newest id is looked up, which
-is the first entry of its index. For the same reason no constraint says that there is one row per
-partition, since it would be checked against all versions: `open` sees to it, under a lock.
+slower than the one before. So now and then a move gives the row a new id, and the newest id is
+looked up, which is the first entry of its index. (Not each time: a move that changes no key
+writes to no index.) For the same reason no constraint says that there is one row per partition,
+since it would be checked against all versions: `open` sees to it, under a lock.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,6 +22,7 @@ from .prepared import Prepared
 from .tables import Tables
 
 START = "0-0"
+MOVES = 64  # about as many share one id of the position
 
 
 class Inbox:
@@ -39,7 +41,9 @@ class Inbox:
         # In one go, and yet two statements: the second sees what was committed by whoever held
         # the positions before.
         self._move = Prepared(
-            f"WITH moved AS (UPDATE {position} held SET entry = move.next, id = DEFAULT "  # noqa: S608
+            f"WITH moved AS (UPDATE {position} held SET entry = move.next, "  # noqa: S608
+            f"id = CASE hashtext(move.next) & {MOVES - 1} WHEN 0 "
+            f"THEN nextval(pg_get_serial_sequence('{position}', 'id')) ELSE held.id END "
             "FROM unnest(%(partitions)s, %(expected)s, %(next)s) "
             "AS move (partition, expected, next) "
             f"CROSS JOIN LATERAL (SELECT ctid AS place FROM {position} "

@@ -73,7 +73,8 @@ class AbstractPosition(models.Model):
     """How far a consumer has applied a partition: `entry` is the last stream id, included.
 
     It moves in the transaction of the effects, and only from where the batch was read. There is
-    one for each partition; each move gives it a new id, by which it is found (see `inbox`).
+    one for each partition; now and then a move gives it a new id, by which it is found (see
+    `inbox`).
     """
 
     consumer = models.CharField(max_length=63)

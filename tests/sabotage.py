@@ -325,11 +325,11 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=30,
-        promise="a move leaves no key to be checked against old versions",
+        promise="no key of a position is shared by many versions",
         file="outbox/inbox.py",
-        old="SET entry = move.next, id = DEFAULT ",
-        new="SET entry = move.next ",
-        test=f"{OUTBOX}/test_sessions.py::test_a_move_leaves_no_key_that_old_versions_share",
+        old="& {MOVES - 1} WHEN 0 ",
+        new="& {MOVES - 1} WHEN -1 ",
+        test=f"{OUTBOX}/test_sessions.py::test_no_key_of_a_position_is_shared_by_many_versions",
     ),
     Sabotage(
         invariant=30,

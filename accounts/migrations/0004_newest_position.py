@@ -1,7 +1,7 @@
 from django.db import migrations, models
 
 
-# From now on a move gives the row a new id, which a constraint on the partition would make slow (see
+# Old versions of a position no longer share a key, which a constraint on the partition would be (see
 # outbox/inbox.py). Stop consumers of the release before first: it relies on the constraint.
 class Migration(migrations.Migration):
     dependencies = [
