@@ -24,7 +24,7 @@ class Wire:
         Raises what the client would, of the first command that fails.
         """
         connection = self._connection
-        if connection.can_read():  # unasked it says nothing, unless to hang up
+        if self._has_hung_up():
             connection.disconnect()
         try:
             packed = connection.pack_commands(commands)
@@ -40,6 +40,12 @@ class Wire:
             return self.ask(("EVALSHA", script.sha, len(keys), *keys, *args))[0]
         except NoScriptError:
             return self.ask(("EVAL", script.script, len(keys), *keys, *args))[0]
+
+    def _has_hung_up(self) -> bool:
+        try:
+            return bool(self._connection.can_read())  # unasked the server says nothing else
+        except (redis.RedisError, OSError):
+            return True
 
     def close(self) -> None:
         self._connection.disconnect()

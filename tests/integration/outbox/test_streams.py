@@ -428,6 +428,16 @@ def test_a_line_that_the_server_cut_says_so_at_the_next_nudge(streams: Streams, 
             line.send("shop")
 
 
+def test_a_connection_that_the_server_cut_is_opened_anew(streams: Streams, valkey: Any):
+    at = "1-1"
+    streams.publish("shop", expected="", at=at, tick=1, rows=[(1, 0, "one")])
+    with redis.Redis.from_url(valkey.url) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    found = streams.read("shop", {0: "0-0"}, count=10, block_seconds=0.1)
+    assert found
+    assert [entry.body for entry in found.entries] == [b"one"]
+
+
 def test_a_line_to_a_server_that_hangs_takes_nudges_without_waiting(streams: Streams, valkey: Any):
     with closing(streams.open_nudges()) as line:
         os.kill(valkey.pid, signal.SIGSTOP)
