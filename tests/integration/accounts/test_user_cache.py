@@ -74,13 +74,6 @@ def counts() -> Any:
     return caches["default"].ring.counts  # type: ignore[attr-defined]
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stalls for a moment is no reason to go past the cache here."""
-    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
-        monkeypatch.setattr(ring_nodes, name, 10.0)
-
-
 @pytest.mark.usefixtures("patient")
 def test_a_user_that_was_read_is_read_without_the_database(
     nodes: Any, ada: UserState, django_assert_num_queries: Any
@@ -163,8 +156,10 @@ def test_a_user_packed_by_another_release_is_read_anew(
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many threads of one process keep each other waiting, which says nothing of the nodes."""
-    monkeypatch.setattr(ring_nodes, "NODE_TIMEOUT_SECONDS", 10.0)
+    """Many threads of one process keep each other waiting, and a machine may stall: neither says
+    anything of the nodes."""
+    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
+        monkeypatch.setattr(ring_nodes, name, 10.0)
 
 
 @pytest.mark.usefixtures("patient")
