@@ -85,14 +85,14 @@ def _obey(command: Command, metadata: Metadata) -> Order:
         version, announcing = order.version if order else 0, []
         for event in events:
             order = evolve(order, event)
-            announcing.append(announce(event, order, traceparent=metadata.traceparent))
+            announcing.append(row_of(announce(event, order, traceparent=metadata.traceparent)))
         if events:
             xid = event_store.append(
                 command.order_id,
                 expected_version=version,
                 events=events,
                 metadata=replace(metadata, correlation=str(command.order_id)),
-                announcing=[row_of(envelope) for envelope in announcing],
+                announcing=announcing,
             )
             recorded(xid, into=OutboxEvent)
         if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)

@@ -47,7 +47,7 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
             row_of(envelope),
         )
         row_id, xid = cursor.fetchone()
-    recorded(int(xid), into=into)
+    _tell_on_commit(into._meta.app_label, connection, int(xid))
     return int(row_id)
 
 

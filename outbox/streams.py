@@ -11,8 +11,8 @@ Keys, with one hash tag per service, so that a service's keys share a slot of a 
 
 import logging
 import os
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,7 +201,7 @@ class Streams:
         hasty = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), NUDGE_TIMEOUT_SECONDS)
         self._client = _client(url, patient)
         self._hasty = _client(url, hasty)
-        self._local = threading.local()
+        self._wires: deque[Wire] = deque()  # that nobody uses now
         self._publish = self._client.register_script(PUBLISH)
         self._rewind = self._client.register_script(REWIND)
         self._count_after = self._client.register_script(COUNT_AFTER)
@@ -209,17 +209,24 @@ class Streams:
         self._raise_floor = self._client.register_script(RAISE_FLOOR)
 
     def close(self) -> None:
-        self._wire.close()
+        for wire in self._wires:
+            wire.close()
         self._client.close()
         self._hasty.close()
 
-    @property
-    def _wire(self) -> Wire:
-        """This thread's own connection."""
-        wire: Wire | None = getattr(self._local, "wire", None)
-        if wire is None or wire.process != os.getpid():
-            wire = self._local.wire = Wire(self._client)
-        return wire
+    @contextmanager
+    def _wire(self) -> Iterator[Wire]:
+        """A connection that nobody else uses meanwhile."""
+        try:
+            wire = self._wires.pop()
+        except IndexError:
+            wire = Wire(self._client)
+        if wire.process != os.getpid():  # a fork's parent goes on with it
+            wire = Wire(self._client)
+        try:
+            yield wire
+        finally:
+            self._wires.append(wire)
 
     def check(self) -> None:
         """Refuse a server that could drop entries by itself, or lacks what we use."""
@@ -283,8 +290,8 @@ class Streams:
         entries: Iterator[Any] = chain.from_iterable(
             (partition, row, body) for row, partition, body in rows
         )
-        with _translated():
-            answer = self._wire.run(
+        with _translated(), self._wire() as wire:
+            answer = wire.run(
                 self._publish,
                 keys=[_cursor(label), *(_stream(label, n) for n in range(self.partitions))],
                 args=[expected, at, self.partitions, snapshot, origin, tick, floor, *entries],
@@ -307,8 +314,8 @@ class Streams:
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         """Wait for a nudge and take it; False when the time is up."""
-        with _translated():
-            (taken,) = self._wire.ask(("BLPOP", _nudge(label), timeout_seconds))
+        with _translated(), self._wire() as wire:
+            (taken,) = wire.ask(("BLPOP", _nudge(label), timeout_seconds))
         return taken is not None
 
     def nudge(self, label: str) -> bool:
@@ -347,9 +354,9 @@ class Streams:
         keys = {_stream(label, partition).encode(): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
         reading = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
-        with _translated():
+        with _translated(), self._wire() as wire:
             # In one go: the server looks at the cursor once the read has its entries.
-            found, held = self._wire.ask(reading, ("HGETALL", _cursor(label)))
+            found, held = wire.ask(reading, ("HGETALL", _cursor(label)))
         if not found:
             return None
         cursor = self._read_cursor(_paired(held))

@@ -65,7 +65,6 @@ class Ticks:
             f"INSERT INTO {tick} (id, prev, snapshot) SELECT 0, NULL, %s::pg_snapshot "  # noqa: S608
             f"WHERE NOT EXISTS (SELECT FROM {tick}) ON CONFLICT DO NOTHING"
         )
-        # Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
         self._read_sql = (
             "SELECT t.id, t.prev, t.snapshot::text, "  # noqa: S608
             "coalesce(p.snapshot, t.snapshot)::text, t.skip "

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError
 
 
 class Wire:
-    """One connection, for one thread. Opened when it is needed, and anew after any error."""
+    """One connection, for one at a time. Opened when it is needed, and anew after any error."""
 
     def __init__(self, client: redis.Redis) -> None:
         pool: Any = client.connection_pool
