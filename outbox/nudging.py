@@ -10,6 +10,11 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
+# A relay that was nudged looks again so long after it began, whether or not anybody nudges it.
+AGAIN_SECONDS = 0.006
+# So long after a nudge, another of the same process is none: the second look sees what is committed
+# until then. It is less by what clocks of two machines may differ in their pace.
+SPARED_SECONDS = 0.9 * AGAIN_SECONDS
 AT_EXIT_SECONDS = 0.1  # what a line that is still being opened may cost a process that ends
 PAUSE_SECONDS = 1.0  # how long a dead server is left alone; the relay looks that often anyway
 
@@ -36,9 +41,13 @@ class Nudger:
     _opening: threading.Thread | None
     _waiting: set[str]
     _quiet_until: float
+    _spared_until: dict[str, float]
 
-    def __init__(self, open_line: Callable[[], Line]) -> None:
+    def __init__(
+        self, open_line: Callable[[], Line], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._open_line = open_line
+        self._clock = clock
         self._begin_anew()
         os.register_at_fork(after_in_child=self._begin_anew)
         atexit.register(self.flush, timeout_seconds=AT_EXIT_SECONDS)
@@ -46,10 +55,12 @@ class Nudger:
     def nudge(self, label: str) -> None:
         """Returns at once. Never raises."""
         with self._changing:
+            if self._clock() < self._spared_until.get(label, 0.0):
+                return
             if self._line is not None and self._sent(self._line, label):
                 return
             self._waiting.add(label)
-            if self._opening is None and time.monotonic() >= self._quiet_until:
+            if self._opening is None and self._clock() >= self._quiet_until:
                 self._opening = threading.Thread(target=self._open, name="nudger", daemon=True)
                 self._opening.start()
 
@@ -64,6 +75,7 @@ class Nudger:
         with self._changing:
             self._hang_up()
             self._quiet_until = 0.0
+            self._spared_until.clear()
 
     def _begin_anew(self) -> None:
         # A fork has no thread but its own, maybe a lock that another thread held, and a line that
@@ -73,6 +85,7 @@ class Nudger:
         self._opening = None
         self._waiting = set()
         self._quiet_until = 0.0
+        self._spared_until = {}
 
     def _open(self) -> None:
         line: Line | None = None
@@ -83,7 +96,7 @@ class Nudger:
         with self._changing:
             self._opening, self._line = None, line
             if line is None:
-                self._quiet_until = time.monotonic() + PAUSE_SECONDS
+                self._quiet_until = self._clock() + PAUSE_SECONDS
             else:
                 for label in self._waiting:
                     if not self._sent(line, label):
@@ -91,12 +104,14 @@ class Nudger:
             self._waiting.clear()
 
     def _sent(self, line: Line, label: str) -> bool:
+        now = self._clock()  # before it is sent, and so before the relay takes it
         try:
             line.send(label)
         except Exception as exc:  # noqa: BLE001 - likewise
             log.info("the line to the relays is cut: %s", exc)
             self._hang_up()
             return False
+        self._spared_until[label] = now + SPARED_SECONDS
         return True
 
     def _hang_up(self) -> None:

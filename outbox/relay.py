@@ -25,6 +25,7 @@ from .errors import (
     RestoredDatabase,
     StreamDamaged,
 )
+from .nudging import AGAIN_SECONDS
 from .streams import WHOLE, Streams, order
 from .tables import Tables
 from .ticks import Row, Tick, Ticks, clock_ms
@@ -32,9 +33,6 @@ from .ticks import Row, Tick, Ticks, clock_ms
 log = logging.getLogger(__name__)
 
 NUDGE_SECONDS = 1.0  # how long a lost nudge can delay an event
-# From the begin of one drain to the next, at least: under load, what comes meanwhile goes in one
-# batch. It costs an event that comes alone nothing.
-REST_SECONDS = 0.006
 
 OTHER_PARTITIONS = (
     "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: a key would change its "
@@ -248,16 +246,21 @@ def run(
         if exclusive and not locked(connection, tables.label):
             return Ended.TAKEN
         relay = Relay(tables, streams, connection)
-        relay.drain()
+        nudged = True  # the relay before may have been, and had no time for its second look
         while not stopping.is_set():
+            # From the begin of one drain to the next some time passes: under load, what comes
+            # meanwhile goes in one batch. An event that comes alone finds nobody resting.
+            rested = time.monotonic() + AGAIN_SECONDS
+            relay.drain()
+            stopping.wait(max(0.0, rested - time.monotonic()))
+            if nudged:
+                nudged = False  # the second look, which writers count on (nudging.py)
+                continue
             if time.monotonic() >= deadline:
                 return Ended.LINGERED
             # The nudge is taken before the tick is made: whoever pushed none because one
             # waited had committed before this pop, and so before the tick's snapshot.
-            streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS)
-            rested = time.monotonic() + REST_SECONDS
-            relay.drain()
-            stopping.wait(max(0.0, rested - time.monotonic()))
+            nudged = streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS)
     return Ended.STOPPED
 
 

@@ -1,12 +1,14 @@
 """Celery's side of the relay: it owns the relay's life, and no event pays its dispatch.
 
 The task lingers: it publishes, waits to be nudged, and after LINGER_SECONDS queues itself
-again. Beat starts one each second; where one runs already, the new one returns at once. Run
-the worker with a threads pool, prefetch 1, and at least two slots more than services.
+again. Beat starts one each second; where one runs already, the new one returns at once, without
+asking the database if that one is of the same process. Run the worker with a threads pool,
+prefetch 1, and at least two slots more than services.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,12 +29,17 @@ HANDOVER_SECONDS = 5  # a successor that couldn't start by then isn't needed: be
 
 _stopping = threading.Event()
 _waking: set[str] = set()  # whose relays may be waiting here
+# Until when one that was begun here is believed to run: one that hangs keeps no other out for long.
+_until: dict[str, float] = {}
 
 
 @shared_task(bind=True, name="outbox.relay", ignore_result=True, acks_late=False)
 def relay(self: "Task[..., None]", label: str) -> None:
     """Publish the service's outbox for a while. Errors are logged; beat sends the next one."""
+    if time.monotonic() < _until.get(label, 0.0):
+        return
     _waking.add(label)
+    _until[label] = time.monotonic() + LINGER_SECONDS
     try:
         ended = relaying.run(
             tables.of(label),
@@ -43,6 +50,8 @@ def relay(self: "Task[..., None]", label: str) -> None:
     except (OutboxError, DatabaseError) as exc:
         log.warning("the relay of %s stopped: %s", label, str(exc).strip())
         return
+    finally:
+        _until.pop(label, None)
     if ended is relaying.Ended.LINGERED:
         self.apply_async(
             (label,),

@@ -405,7 +405,7 @@ SABOTAGES: Final = (
         invariant=17,
         promise="a dead stream server is left alone for a while",
         file="outbox/nudging.py",
-        old="self._quiet_until = time.monotonic() + PAUSE_SECONDS",
+        old="self._quiet_until = self._clock() + PAUSE_SECONDS",
         new="pass",
         test="tests/unit/outbox/test_nudging.py"
         "::test_a_dead_server_fails_no_nudge_and_is_left_alone_for_a_while",
@@ -426,6 +426,14 @@ SABOTAGES: Final = (
         old="if self._connection.can_read():",
         new="if False:",
         test=f"{OUTBOX}/test_streams.py::test_a_line_that_the_server_cut_says_so_at_the_next_nudge",
+    ),
+    Sabotage(
+        invariant=17,
+        promise="a relay that was nudged looks again, for whoever spared his nudge",
+        file="outbox/relay.py",
+        old="            if nudged:\n",
+        new="            if False:\n",
+        test=f"{OUTBOX}/test_relay.py::test_what_is_committed_just_after_a_look_needs_no_nudge",
     ),
     Sabotage(
         invariant=17,

@@ -26,10 +26,14 @@ def dsn_for(admin_dsn: str, *, database: str, role: str | None = None, password:
     user, secret = (own_user, own_password) if role is None else (role, password)
     hosts = parts.pop("host", "localhost").split(",")
     ports = (parts.pop("port", "5432").split(",") * len(hosts))[: len(hosts)]
-    where = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
+    where = ",".join(f"{_quoted(host)}:{port}" for host, port in zip(hosts, ports, strict=True))
     credentials = f"{quote(user, safe='')}:{quote(secret, safe='')}"
     options = f"?{urlencode(parts)}" if parts else ""
     return f"postgresql://{credentials}@{where}/{quote(database, safe='')}{options}"
+
+
+def _quoted(host: str) -> str:
+    return f"[{host}]" if ":" in host else quote(host, safe="")
 
 
 def provision(

@@ -18,8 +18,7 @@ from config.stack.errors import ServerFailed, StackError, StackInUse, explained
 from config.stack.files import kept_secret
 from config.stack.lock import RootLock
 from config.stack.owner import home_of
-from config.stack.ports import LOOPBACK
-from config.stack.postgres import Postgres, Standby
+from config.stack.postgres import HOST, Postgres, Standby
 from config.stack.server import Server
 from config.stack.valkey import Valkey
 
@@ -110,7 +109,7 @@ class Servers:
     def addresses(self) -> Addresses:
         return Addresses(
             admin_dsn=self.postgres.dsn,
-            pg_host=LOOPBACK,
+            pg_host=HOST,
             pg_port=self.postgres.port,
             replica_port=self.standby.port if self.standby else None,
             streams_url=self.streams.url,

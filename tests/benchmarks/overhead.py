@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 from typing import Any
-from urllib.parse import urlsplit
+
+from psycopg2.extensions import parse_dsn
 
 from tests.benchmarks.figures import by_turns, middle, milliseconds, ratio
 from tests.benchmarks.ground import Ground
@@ -84,7 +85,7 @@ def _pgbench(ground: Ground, scale: Scale, clients: int) -> tuple[float, float]:
 
 def _run_pgbench(ground: Ground, script: str, scale: Scale, clients: int) -> float:
     """Seconds of a transaction, as one client sees it."""
-    address = urlsplit(ground.stack.primary("orders"))
+    address = parse_dsn(ground.stack.primary("orders"))
     # pgbench counts whole seconds, or transactions.
     seconds = scale.slice_seconds
     extent = ("-T", str(round(seconds))) if seconds >= 1 else ("-t", str(round(seconds * 1000)))
@@ -92,10 +93,10 @@ def _run_pgbench(ground: Ground, script: str, scale: Scale, clients: int) -> flo
         [
             str(ground.servers.postgres.binaries.postgres / "pgbench"),
             *("-n", "-M", "simple", "-f", script, "-c", str(clients), "-j", str(min(clients, 2))),
-            *(*extent, "-h", str(address.hostname), "-p", str(address.port)),
-            *("-U", "orders", address.path.strip("/")),
+            *(*extent, "-h", address["host"], "-p", address["port"]),
+            *("-U", "orders", address["dbname"]),
         ],
-        env={"PATH": os.defpath, "PGPASSWORD": str(address.password)},
+        env={"PATH": os.defpath, "PGPASSWORD": address["password"]},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,7 +1,8 @@
 import os
-from urllib.parse import urlsplit
 
-_database = urlsplit(os.environ["STRANGER_DATABASE_URL"])
+from psycopg2.extensions import parse_dsn
+
+_database = parse_dsn(os.environ["STRANGER_DATABASE_URL"])
 
 SECRET_KEY = "a test has nothing to hide"
 USE_TZ = True
@@ -9,11 +10,11 @@ INSTALLED_APPS = ["outbox", "tests.stranger.shop"]
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": _database.path.strip("/"),
-        "USER": _database.username,
-        "PASSWORD": _database.password,
-        "HOST": _database.hostname,
-        "PORT": _database.port,
+        "NAME": _database["dbname"],
+        "USER": _database["user"],
+        "PASSWORD": _database["password"],
+        "HOST": _database["host"],
+        "PORT": _database["port"],
         "OPTIONS": {"application_name": f"process {os.getpid()}"},  # whose effect is it?
     }
 }

@@ -1,5 +1,6 @@
 """The relay in one process, with the stream server damaged at exact moments."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -208,6 +209,39 @@ def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
     streams.nudge(shop.label)
     working.join(10)
     assert ended == [Ended.STOPPED]
+
+
+@pytest.mark.parametrize("after", ["its begin", "a nudge"])
+def test_what_is_committed_just_after_a_look_needs_no_nudge(shop, streams, monkeypatch, after):
+    """A writer that has just nudged spares the next one: the relay looks again by itself."""
+    monkeypatch.setattr(relaying, "NUDGE_SECONDS", 30.0)  # no look but those that are owed
+    monkeypatch.setattr(recorder.streams, "nudge", lambda _label: None)
+    stopping, drain, turns = threading.Event(), Relay.drain, itertools.count(1)
+    committed = 1 if after == "its begin" else 3  # of two looks each time
+
+    def then_committed(relay: Relay) -> int:
+        number = drain(relay)
+        if next(turns) == committed:
+            record_many(shop, 1)
+        return number
+
+    def work() -> None:
+        run(shop, streams, stopping=stopping)
+        connections.close_all()
+
+    monkeypatch.setattr(Relay, "drain", then_committed)
+    working = threading.Thread(target=work)
+    working.start()
+    try:
+        if after == "a nudge":
+            streams.nudge(shop.label)
+        eventually(
+            lambda: bool(in_streams(streams, shop.label)), within_seconds=10, what="the event"
+        )
+    finally:
+        stopping.set()
+        streams.nudge(shop.label)
+        working.join(10)
 
 
 def test_it_publishes_what_the_recorder_wrote(shop, streams, relay, record):

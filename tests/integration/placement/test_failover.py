@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from django.db import connections
 
 from config.placement.replicas import Group, Replica, watch
 from config.placement.tokens import HEADER, Part, parse
+from config.stack.postgres import HOST
 from config.stack.servers import Postgres
 from tests import databases, surroundings
 from tests.embedded import ROLE_PASSWORD
@@ -111,7 +113,7 @@ def test_a_site_that_starts_after_the_promotion_serves_those_who_wrote_before(
 ) -> None:
     """Over HTTP, with the same address before and after; no answer is old or an error."""
     at = {"name": replicated.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
-    hosts = [f"127.0.0.1:{server.port}" for server in (replicated.primary, replicated.standby)]
+    hosts = [f"{quote(HOST)}:{server.port}" for server in (replicated.primary, replicated.standby)]
     one = databases.urls(replicated.primary.dsn, **at)
     both = {name: url.replace(hosts[0], ",".join(hosts)) for name, url in one.items()}
     assert both != one

@@ -14,6 +14,7 @@ import pytest
 
 from config.stack import owner, processes
 from config.stack.ports import LOOPBACK
+from config.stack.postgres import HOST
 from config.stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
 from tests.waiting import eventually
 
@@ -197,8 +198,10 @@ def test_servers_listen_on_the_loopback_address_and_want_a_password(root: Path) 
             assert LOOPBACK in node.command("CONFIG GET bind")
             node.password = None
             assert "NOAUTH" in node.command("GET kept")
-        with pytest.raises(psycopg2.OperationalError, match="password"):
-            psycopg2.connect(servers.addresses.admin_dsn.replace(servers.postgres.password, "x"))
+        wrong = servers.addresses.admin_dsn.replace(servers.postgres.password, "x")
+        for host in {HOST, LOOPBACK}:
+            with pytest.raises(psycopg2.OperationalError, match="password"):
+                psycopg2.connect(wrong, host=host)
 
 
 def replayed(standby: Standby) -> list[tuple[int]]:

@@ -16,6 +16,13 @@ def test_an_address_keeps_the_server_and_changes_the_rest() -> None:
     }
 
 
+def test_a_socket_is_a_host_too() -> None:
+    """Of Unix, and of Linux' abstract ones."""
+    for host in ("@mitosis", "/var/run/postgresql", "::1"):
+        parts = parse_dsn(dsn_for(f"host='{host}' port=5433 user=postgres", database="mitosis"))
+        assert (parts["host"], parts["port"], parts["user"]) == (host, "5433", "postgres")
+
+
 def test_an_address_keeps_every_host() -> None:
     admin = "postgresql://postgres:x@one:5432,two:5433/postgres"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from outbox.nudging import Line, Nudger
+from outbox.nudging import AGAIN_SECONDS, SPARED_SECONDS, Line, Nudger
 
 
 class Noted:
@@ -34,6 +34,34 @@ def test_the_first_nudge_opens_the_line_and_later_ones_are_sent_at_once() -> Non
     nudger.flush(timeout_seconds=5)
     nudger.nudge("bank")
     assert line.sent == [("shop", "nudger"), ("bank", threading.current_thread().name)]
+
+
+def test_what_the_second_look_of_a_nudged_relay_sees_is_not_nudged_for() -> None:
+    line, now = Noted(), [100.0]
+    nudger = Nudger(lambda: line, clock=lambda: now[0])
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    for passed in (0.0, SPARED_SECONDS * 0.99):
+        now[0] = 100.0 + passed
+        nudger.nudge("shop")
+    assert [label for label, _ in line.sent] == ["shop"]
+    nudger.nudge("bank")  # another relay's
+    now[0] = 100.0 + SPARED_SECONDS
+    nudger.nudge("shop")
+    assert [label for label, _ in line.sent] == ["shop", "bank", "shop"]
+    assert SPARED_SECONDS < AGAIN_SECONDS
+
+
+def test_a_nudge_that_was_not_sent_spares_none() -> None:
+    lines = [Noted(), Noted()]
+    begin: Callable[[], Line] = iter(lines).__next__
+    nudger = Nudger(begin, clock=lambda: 100.0)
+    lines[0].is_cut = True
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    assert (len(lines[0].sent), len(lines[1].sent)) == (0, 1)
 
 
 def test_who_nudges_does_not_wait_for_a_line_and_what_piled_up_is_sent_once() -> None:
