@@ -11,7 +11,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 # A relay that was nudged looks again so long after it began, whether or not anybody nudges it.
-AGAIN_SECONDS = 0.006
+AGAIN_SECONDS = 0.005
 # So long after a nudge, another of the same process is none: the second look sees what is committed
 # until then. It is less by what clocks of two machines may differ in their pace.
 SPARED_SECONDS = 0.9 * AGAIN_SECONDS

@@ -25,7 +25,7 @@ BATCH_ENTRIES = 200  # of each partition
 BLOCK_SECONDS = 0.5  # how long a read waits, and so how long a stop can take
 # From one batch to the next at least: under load, what comes meanwhile is one transaction. It
 # costs an event that comes alone nothing.
-REST_SECONDS = 0.003
+REST_SECONDS = 0.002
 PASSED_SECONDS = 0.05  # how long a position may stay behind events that are ignored
 TRIES = 3  # of an event whose handler raises, before it is parked
 FIRST_PAUSE_SECONDS = 0.05
