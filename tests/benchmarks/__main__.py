@@ -48,17 +48,15 @@ PARTS: Final[dict[str, Part]] = {
     "end_to_end": end_to_end.measure,
 }
 
-# Measured when it is named only: it takes nearly as long as all the others.
-LONG: Final = frozenset({"retention"})
-
 
 def main(arguments: Sequence[str]) -> int:
     """The exit status: 0 when all was measured and nothing went wrong meanwhile."""
     options = _parser().parse_args(arguments)
     results: dict[str, Any] = {}
     try:
-        names = options.only or [name for name in PARTS if name not in LONG]
-        run(SCALES[options.scale], names, root=options.root, results=results)
+        scale = SCALES[options.scale]
+        names = options.only or [name for name in PARTS if name not in scale.when_named]
+        run(scale, names, root=options.root, results=results)
     except (StackError, machine.NotDurable, RuntimeError, AssertionError) as error:
         _show_what_there_is(results)
         sys.stderr.write(f"error: {error}; see {options.root / 'log'}\n")

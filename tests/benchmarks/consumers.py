@@ -86,7 +86,8 @@ def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1)
 
         try:
             _wait(ready)
-            pause(SETTLE_SECONDS)
+            if processes > 1:
+                pause(SETTLE_SECONDS)
             return _time(
                 ground, running, events, until=lambda ends: _passed(dict(positions()), ends)
             )

@@ -93,6 +93,13 @@ def _write_overhead(found: Mapping[str, Any]) -> Iterator[str]:
             f"{one['bare_ms']:.2f}",
             f"{one['ratio']:.2f}",
         )
+        if "limit_ms" in one:
+            yield _line(
+                "  with another plain row in its place",
+                f"{one['limit_ms']:.2f}",
+                f"{one['bare_ms']:.2f}",
+                f"{one['limit_ratio']:.2f}",
+            )
 
 
 KINDS = {
@@ -123,7 +130,7 @@ def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
         f"{found['snapshot_loads_per_second']:,}",
         f"{found['loads_ratio']:.2f}",
     )
-    for what in ("appends", "replay"):
+    for what in ("appends", "replay") if "times_rival_appends" in found else ():
         field = "appends_per_second" if what == "appends" else "replay_events_per_second"
         yield _line(
             f"{what}, beside the eventsourcing library",

@@ -7,6 +7,8 @@ from typing import Final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     name: str
+    when_named: frozenset[str]  # parts that are measured only when they are named
+    rival: bool  # whether the event store is compared with a library, which is installed for it
     rounds: int  # of each figure and its limit, by turns; the median counts
     backlogs: tuple[int, ...]  # rows that the relay finds waiting
     retained: tuple[int, ...]  # rows that it sent before, still in the table
@@ -38,6 +40,8 @@ class Scale:
 
 FULL: Final = Scale(
     name="full",
+    when_named=frozenset({"retention"}),  # as long as nearly all the others
+    rival=True,
     rounds=5,
     backlogs=(10_000, 100_000, 1_000_000),
     retained=(10_000, 100_000, 1_000_000, 5_000_000),
@@ -68,15 +72,17 @@ FULL: Final = Scale(
 )
 QUICK: Final = Scale(
     name="quick",
-    rounds=3,
-    backlogs=(10_000, 30_000),
-    retained=(10_000, 50_000),
-    growth_backlog=10_000,
-    single_events=1_500,
+    when_named=frozenset({"retention", "rebuild", "ring", "ring_events"}),
+    rival=False,
+    rounds=1,
+    backlogs=(30_000,),
+    retained=(20_000,),
+    growth_backlog=30_000,
+    single_events=1_000,
     batch_events=8_000,
-    classic_events=400,
-    clients=(1, 8),
-    slice_seconds=0.2,
+    classic_events=150,
+    clients=(1,),
+    slice_seconds=0.15,
     slices=3,
     store_writers=8,
     store_seconds=0.3,
@@ -92,13 +98,15 @@ QUICK: Final = Scale(
     retention_look_seconds=0.5,
     prune_seconds=2.0,
     offered_per_second=500,
-    warm_seconds=1.0,
-    load_seconds=4.0,
-    look_seconds=0.5,
+    warm_seconds=0.5,
+    load_seconds=2.0,
+    look_seconds=0.2,
 )
 # Says nothing about speed: the tests of this package run it.
 TINY: Final = Scale(
     name="tiny",
+    when_named=frozenset(),
+    rival=True,
     rounds=1,
     backlogs=(200,),
     retained=(200,),
