@@ -55,7 +55,8 @@ SET enable_mergejoin = off;
 SET enable_hashjoin = off;
 SET max_parallel_workers_per_gather = 0;
 SET plan_cache_mode = force_generic_plan;
-SET jit = off
+SET jit = off;
+SET work_mem = '64MB'
 """
 
 

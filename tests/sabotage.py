@@ -453,6 +453,14 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_ticks.py::test_both_statements_keep_to_the_index",
     ),
     Sabotage(
+        invariant=18,
+        promise="a tick that closes a long backlog costs no more than another",
+        file="outbox/ticks.py",
+        old="<= %(few)s OFFSET 0) AS row",
+        new="<= %(few)s) AS row",
+        test=f"{OUTBOX}/test_ticks.py::test_a_long_backlog_is_not_sorted_to_make_its_tick",
+    ),
+    Sabotage(
         invariant=19,
         promise="the slowest subscriber decides what is pruned",
         file="outbox/retention.py",

@@ -8,7 +8,7 @@ import pytest
 from django.db import connections, transaction
 
 from outbox.relay import own_connection
-from outbox.ticks import Ticks
+from outbox.ticks import FEW_TRANSACTIONS, Ticks
 
 from .conftest import event
 
@@ -205,6 +205,25 @@ def test_a_small_batch_touches_no_other_row_whatever_the_planner_knows(
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)
             [(found,)] = cursor.fetchall()
         assert max(rows_touched(found[0]["Plan"])) < 1000
+
+
+@pytest.mark.parametrize(
+    ("transactions", "is_few"), [(FEW_TRANSACTIONS - 50, True), (FEW_TRANSACTIONS + 1, False)]
+)
+def test_a_long_backlog_is_not_sorted_to_make_its_tick(shop, ticks, transactions, is_few):
+    """Its rows don't come along, so the statement that makes the tick leaves them alone."""
+    insert(connections[shop.alias], shop)
+    ticks.make()
+    with connections[shop.alias].cursor() as cursor:
+        for _ in range(transactions):
+            cursor.execute(
+                f"INSERT INTO {shop.event._meta.db_table} (partition, body) "  # noqa: S608
+                "VALUES (0, 'waits')"
+            )
+    with ticks._connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {making(ticks)}", GIVEN)
+        [(found,)] = cursor.fetchall()
+    assert (max(rows_touched(found[0]["Plan"])) >= transactions) is is_few
 
 
 def rows_touched(plan: dict[str, Any]) -> Iterator[float]:
