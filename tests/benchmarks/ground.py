@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg2
 import redis
@@ -22,7 +23,8 @@ from config.stack import commands
 from config.stack.applications import processes_of
 from config.stack.credentials import ADMIN_EMAIL, Credentials
 from config.stack.environment import CHECKOUT, DATABASE, PYTHON, Stack, for_process
-from config.stack.ports import KeptPorts
+from config.stack.ports import LOOPBACK, KeptPorts
+from config.stack.postgres import HOST
 from config.stack.servers import Servers
 from config.stack.shapes import SERVICES, SHAPES
 from tests.waiting import eventually
@@ -83,6 +85,11 @@ class Ground:
     def application_dsn(self) -> str:
         """The superuser's, on the application's database."""
         return dsn_for(self.servers.postgres.dsn, database=DATABASE)
+
+    @property
+    def orders_by_tcp(self) -> str:
+        """Orders' own, for a psycopg 3, which would resolve an abstract socket as a name."""
+        return self.stack.primary("orders").replace(quote(HOST), LOOPBACK)
 
     @property
     def stack(self) -> Stack:

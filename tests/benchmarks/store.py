@@ -15,6 +15,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     """Appends a second against plain INSERTs of the same rows; replay against a mere fetch."""
     progress.begin("event_store", steps=1 + scale.rounds + scale.rival)
     environment = ground.need_application()["orders"]
+    environment["ORDERS_DATABASE_URL"] = ground.orders_by_tcp  # as the library has to
     empty_orders(ground)
     ground.calm()
     progress.step(f"appending, {scale.store_writers} at once")

@@ -28,7 +28,7 @@ def measure(ground: Ground, scale: Scale) -> dict[str, float]:
     Raises RuntimeError when the library can't be installed or fails.
     """
     python = _installed()
-    parts = parse_dsn(ground.stack.primary("orders"))
+    parts = parse_dsn(ground.orders_by_tcp)
     environment = {
         "PATH": "/usr/bin:/bin",
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
