@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .consumer import Consumer
@@ -60,6 +60,10 @@ def is_transient(error: BaseException | None) -> bool:
         if isinstance(error, OperationalError):
             code = getattr(error.__cause__, "pgcode", None)
             return code is None or code.startswith(TRANSIENT_CODES)
+        # What psycopg2 makes of a Unix socket whose server went while nobody asked: no class of
+        # its own, and no code, as no server gave it.
+        if type(error) is DatabaseError and getattr(error.__cause__, "pgcode", "") is None:
+            return True
         error = error.__cause__
     return False
 

@@ -106,7 +106,7 @@ class Stage:
         """Over one connection, made anew when a fault has taken it."""
         try:
             return self._asked(statement)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        except psycopg2.Error:  # of a socket that was cut it may be any of them
             self._hang_up()
             return self._asked(statement)
 

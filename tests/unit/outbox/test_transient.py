@@ -1,7 +1,7 @@
 import psycopg2
 import psycopg2.errors
 import pytest
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
 from outbox.errors import Fenced, MalformedEnvelope, StreamsUnavailable
 from outbox.reader import is_transient
@@ -53,3 +53,10 @@ def test_a_statement_that_ran_out_of_time_would_again():
 )
 def test_a_fault_of_the_event_or_the_handler_stays(error):
     assert not is_transient(error)
+
+
+def test_a_socket_whose_server_went_meanwhile_is_transient():
+    """psycopg2 tells it as a bare DatabaseError without a code; Django has bare ones too."""
+    assert is_transient(raised(DatabaseError(), psycopg2.DatabaseError("closed unexpectedly")))
+    assert not is_transient(DatabaseError("Save with update_fields did not affect any rows."))
+    assert not is_transient(raised(DataError(), psycopg2.DataError("out of range")))
