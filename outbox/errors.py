@@ -1,5 +1,14 @@
 """What can go wrong in the outbox, as one small tree. Errors carry their data."""
 
+from django.db import DatabaseError
+
+
+def is_cut_socket(error: BaseException) -> bool:
+    """Whether the driver met a Unix socket whose server went while nobody asked. psycopg2 has no
+    class of its own for it, where TCP gives an OperationalError, and no server gave it a code.
+    """
+    return type(error) is DatabaseError and getattr(error.__cause__, "pgcode", "") is None
+
 
 class OutboxError(Exception):
     """Root of the tree."""

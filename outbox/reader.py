@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .consumer import Consumer
 from .delivery import Delivery
 from .envelope import Envelope
-from .errors import BelowFloor, Fenced, OutboxError
+from .errors import BelowFloor, Fenced, OutboxError, is_cut_socket
 from .inbox import START, Inbox
 from .membership import Membership
 from .parking import Parking, described
@@ -53,17 +53,13 @@ TRANSIENT_CODES = ("40001", "40P01", "08", "57P", "53", "55P03")
 def is_transient(error: BaseException | None) -> bool:
     """Whether trying again can help although nothing was mended."""
     while error is not None:
-        if getattr(error, "transient", False) or isinstance(
-            error, InterfaceError | ConnectionError
-        ):
+        if getattr(error, "transient", False) or is_cut_socket(error):
+            return True
+        if isinstance(error, InterfaceError | ConnectionError):
             return True
         if isinstance(error, OperationalError):
             code = getattr(error.__cause__, "pgcode", None)
             return code is None or code.startswith(TRANSIENT_CODES)
-        # What psycopg2 makes of a Unix socket whose server went while nobody asked: no class of
-        # its own, and no code, as no server gave it.
-        if type(error) is DatabaseError and getattr(error.__cause__, "pgcode", "") is None:
-            return True
         error = error.__cause__
     return False
 

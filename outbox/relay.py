@@ -44,7 +44,8 @@ OTHER_SYSTEM = (
 )
 
 # A frozen relay must not keep the others out: the server ends its session, and so its lock.
-# The plans of the two statements that matter stay on the index whatever the statistics say.
+# The plans of the two statements that matter stay on the index whatever the statistics say, and
+# the one sort of a long backlog (ids and places of a million rows) stays in memory.
 SESSION = """
 SET idle_session_timeout = '10s';
 SET idle_in_transaction_session_timeout = '10s';

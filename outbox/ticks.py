@@ -128,8 +128,8 @@ class Ticks:
             "FROM made CROSS JOIN last CROSS JOIN LATERAL ("
             "SELECT pg_snapshot_xmax(made.snapshot)::text::bigint "
             "- pg_snapshot_xmax(last.snapshot)::text::bigint AS width) AS few "
-            # Asked before: ON would be when all rows of a long backlog are sorted, and without
-            # OFFSET 0 the planner makes the one of the other.
+            # Asked before a long backlog is sorted. A condition in ON is asked afterwards, and
+            # without OFFSET 0 the planner would make one of this.
             f"LEFT JOIN LATERAL (SELECT * FROM ({with_rows} LIMIT %(chunk)s) AS all_of_it "
             "WHERE few.width <= %(few)s OFFSET 0) AS row ON true",
             types={"clock": "bigint", "few": "bigint", "chunk": "bigint"},

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import DatabaseError, Error, InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError
 from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
 from psycopg2.errors import QueryCanceled
@@ -26,6 +26,7 @@ from config.placement.tokens import (
     UnreadableToken,
     parse,
 )
+from outbox.errors import is_cut_socket
 from outbox.recorder import last_write
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -89,12 +90,9 @@ class ConsistencyToken:
 
 def _blames_the_server(exception: Error) -> bool:
     """Not a query that is wrong, which anybody may send, nor one that replay got in the way of."""
-    cause = exception.__cause__
-    if type(exception) is DatabaseError:  # of a Unix socket whose server went meanwhile
-        return getattr(cause, "pgcode", "") is None
-    return isinstance(exception, (OperationalError, InterfaceError)) and not isinstance(
-        cause, TransactionRollbackError
-    )
+    if isinstance(exception, (OperationalError, InterfaceError)):
+        return not isinstance(exception.__cause__, TransactionRollbackError)
+    return is_cut_socket(exception)
 
 
 def again(request: HttpRequest) -> HttpResponse | None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from config.placement.provision import dsn_for
 from config.stack.credentials import Credentials
@@ -64,7 +63,7 @@ class Stack:
 
     def _dsn(self, service: str, port: int) -> str:
         return dsn_for(
-            f"postgresql://{quote(self.addresses.pg_host)}:{port}/",
+            f"host={self.addresses.pg_host} port={port}",
             database=DATABASE,
             role=service,
             password=self.credentials.role_password(service),

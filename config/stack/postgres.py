@@ -20,7 +20,7 @@ from config.stack.server import Server
 _ADMIN = "postgres"
 _REPLICATOR = "replicator"
 _CONNECT_SECONDS = 5
-# A message through the loopback's TCP costs two processes on one machine half as much again as one
+# A message through the loopback's TCP costs two processes on one machine a third more than one
 # through a socket of Unix. Of Linux it can be had without a file, whose path would be too long in
 # many a checkout; servers of several roots differ by their ports.
 HOST: Final = "@mitosis" if sys.platform == "linux" else LOOPBACK

@@ -121,7 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(scale="full")  # here, since of two options for it the first decides
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(
-        "--quick", dest="scale", action="store_const", const="quick", help="less than a minute"
+        "--quick",
+        dest="scale",
+        action="store_const",
+        const="quick",
+        help="outbox and event store alone, about a minute",
     )
     scales.add_argument("--scale", choices=SCALES, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also as one JSON object")

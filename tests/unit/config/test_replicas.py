@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import psycopg2
 import pytest
+from django.db import DatabaseError, DataError
 
+from config.placement.middleware import _blames_the_server
 from config.placement.replicas import Group, Replica
 from config.placement.wal import Wal, wal_of
 
@@ -125,3 +128,16 @@ def test_a_place_is_told_as_a_number_and_a_system_without_a_sign() -> None:
     assert wal_of([-1, "0000000A", "16/B374D848", True]) == Wal(
         system=(1 << 64) - 1, timeline=10, lsn=0x16B374D848, in_recovery=True
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "blamed"),
+    [
+        (DatabaseError(), psycopg2.DatabaseError("closed unexpectedly"), True),
+        (DatabaseError("Save with update_fields did not affect any rows."), None, False),
+        (DataError(), psycopg2.DataError("out of range"), False),
+    ],
+)
+def test_a_socket_whose_server_went_is_blamed_on_the_replica(error, cause, blamed):
+    error.__cause__ = cause
+    assert _blames_the_server(error) is blamed
