@@ -1,31 +1,27 @@
 """The public form of an event: CloudEvents 1.0 in JSON, encoded once, when it is recorded."""
 
-import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from msgspec import UNSET, Meta, Struct, UnsetType, field, json
+from msgspec.structs import force_setattr
 from uuid_utils.compat import uuid7
 
 from .errors import MalformedEnvelope
 
-REQUIRED = ("specversion", "id", "source", "type", "subject", "time", "partitionkey", "sequence")
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
 LONGEST_BYTES = 1024  # of a name or key: an index of PostgreSQL holds 2,700
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(Struct, frozen=True, kw_only=True):
     """One public event. Facts only: an envelope never changes after it was recorded.
 
     `type` is ``<service>.<aggregate>.<fact>.v<n>``, `subject` the aggregate's id,
     `partitionkey` the id of the aggregate that was locked when the event was recorded (order
     is kept per key), `sequence` that aggregate's version, `data` values that JSON can hold
-    (amounts and times as strings).
+    (amounts, times and ids become strings).
     """
 
     type: str
@@ -40,7 +36,7 @@ class Envelope:
 
     def __post_init__(self) -> None:
         if not self.source:
-            object.__setattr__(self, "source", "/" + self.producer)
+            force_setattr(self, "source", "/" + self.producer)
 
     @property
     def producer(self) -> str:
@@ -56,25 +52,29 @@ class Envelope:
         """The event as CloudEvents JSON.
 
         Raises TypeError or ValueError for what `decode` would refuse, or `data` that JSON can't
-        hold (a Decimal, a NaN): better at the write, where the caller can mend it, than at
+        hold (a NaN, any object): better at the write, where the caller can mend it, than at
         every reader.
         """
-        event: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": str(self.id),
-            "source": self.source,
-            "type": self.type,
-            "subject": self.subject,
-            "time": self.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            "datacontenttype": "application/json",
-            "partitionkey": self.partitionkey,
-            "sequence": self.sequence,
-            "data": self.data,
-        }
-        if self.traceparent:
-            event["traceparent"] = self.traceparent
+        event = _CloudEvent(
+            specversion="1.0",
+            id=self.id,
+            source=self.source,
+            type=self.type,
+            subject=self.subject,
+            time=self.time.astimezone(UTC),
+            datacontenttype="application/json",
+            partitionkey=self.partitionkey,
+            sequence=self.sequence,
+            data=self.data,
+            traceparent=self.traceparent or UNSET,
+        )
+        if type(self.sequence) is not int:
+            raise MalformedEnvelope("sequence is not a whole number")
         _check(event)
-        return _ENCODER.encode(event)
+        encoded = _ENCODER.encode(event)
+        if b"null" in encoded:  # as which the encoder writes what JSON has no number for
+            _refuse_nan(self.data)
+        return encoded.decode()
 
     @classmethod
     def decode(cls, text: str | bytes) -> "Envelope":
@@ -82,46 +82,49 @@ class Envelope:
 
         Raises MalformedEnvelope, saying what is wrong, for anything else.
         """
-        event = _object(text)
-        _check(event)
         try:
-            return cls(
-                type=event["type"],
-                subject=event["subject"],
-                partitionkey=event["partitionkey"],
-                sequence=event["sequence"],
-                data=event.get("data", {}),
-                time=datetime.fromisoformat(event["time"]),
-                id=UUID(event["id"]),
-                source=event["source"],
-                traceparent=event.get("traceparent"),
-            )
-        except (TypeError, ValueError, AttributeError) as exc:
-            raise MalformedEnvelope(f"id or time is malformed: {exc}") from exc
+            event = _DECODER.decode(text)
+        except (ValueError, RecursionError) as exc:
+            raise MalformedEnvelope(f"the entry is no event: {exc}") from exc
+        _check(event)
+        return cls(
+            type=event.type,
+            subject=event.subject,
+            partitionkey=event.partitionkey,
+            sequence=event.sequence,
+            data=event.data,
+            time=event.time,
+            id=event.id,
+            source=event.source,
+            traceparent=event.traceparent or None,
+        )
 
 
-def _object(text: str | bytes) -> dict[str, Any]:
-    try:
-        # Not by bytes: json would look for the encoding first, and CloudEvents have one.
-        event = json.loads(text.decode() if isinstance(text, bytes) else text)
-    except (ValueError, RecursionError) as exc:
-        raise MalformedEnvelope("the entry is not JSON") from exc
-    if not isinstance(event, dict):
-        raise MalformedEnvelope("the entry is not a JSON object")
-    return event
+class _CloudEvent(Struct, kw_only=True, gc=False):
+    """The event as it travels. Its fields' types are what a reader insists on."""
+
+    specversion: Literal["1.0"]
+    id: UUID
+    source: str
+    type: str
+    subject: str
+    time: Annotated[datetime, Meta(tz=True)]
+    datacontenttype: str = "application/json"
+    partitionkey: str
+    sequence: int
+    data: Mapping[str, Any] = {}  # msgspec makes a new one for each event
+    traceparent: str | UnsetType | None = UNSET
 
 
-def _check(event: dict[str, Any]) -> None:
-    if missing := [name for name in REQUIRED if name not in event]:
-        raise MalformedEnvelope(f"the event lacks {', '.join(missing)}")
-    if event["specversion"] != "1.0":
-        raise MalformedEnvelope(f"specversion {event['specversion']!r} is not 1.0")
-    for name in ("source", "type", "subject", "partitionkey"):
-        _check_text(name, event[name])
-    if type(event["sequence"]) is not int:
-        raise MalformedEnvelope("sequence is not a whole number")
-    if not isinstance(event.get("data", {}), dict):
-        raise MalformedEnvelope("data is not an object")
+_ENCODER = json.Encoder()
+_DECODER = json.Decoder(_CloudEvent)
+
+
+def _check(event: _CloudEvent) -> None:
+    _check_text("source", event.source)
+    _check_text("type", event.type)
+    _check_text("subject", event.subject)
+    _check_text("partitionkey", event.partitionkey)
 
 
 def _check_text(name: str, value: object) -> None:
@@ -134,3 +137,13 @@ def _check_text(name: str, value: object) -> None:
         raise MalformedEnvelope(f"{name} holds what no database can")
     if len(encoded) > LONGEST_BYTES:
         raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")
+
+
+def _refuse_nan(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"JSON has no {value}")
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            _refuse_nan(each)

@@ -41,7 +41,6 @@ from .wire import Wire
 log = logging.getLogger(__name__)
 
 FIELD = b"event"
-NOTHING = (0, 0)
 WHOLE = 18446744073709551615  # in place of a row id: all of the tick (2^64 - 1)
 NUDGE_TIMEOUT_SECONDS = 0.04  # what a dead server may cost a request
 ANSWER_TIMEOUT_SECONDS = 10.0
@@ -360,13 +359,14 @@ class Streams:
         if not found:
             return None
         cursor = self._read_cursor(_paired(held))
-        tops = {partition: order(top) for partition, top in cursor.tops.items()}
-        entries = [
-            Entry(keys[key], id_.decode(), _paired(fields).get(FIELD))
-            for key, items in found
-            for id_, fields in items
-            if order(id_.decode()) <= tops.get(keys[key], NOTHING)
-        ]
+        entries: list[Entry] = []
+        for key, items in found:
+            partition = keys[key]
+            top = order(cursor.tops.get(partition, "0-0"))
+            for id_, fields in items:
+                entry = Entry(partition, id_.decode(), _paired(fields).get(FIELD))
+                if order(entry.id) <= top:
+                    entries.append(entry)
         return Batch(entries, cursor)
 
     def confirm(self, label: str, subscriber: str, ticks: Mapping[int, int]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from accounts.consumers import CONSUMERS
 from accounts.domain import events
@@ -63,7 +64,7 @@ def golden_of(type_: str) -> Path:
 
 
 def encoded(event: events.Event) -> dict[str, Any]:
-    return dict(json.loads(replace(envelope(event), id=EVENT_ID).encode()))
+    return dict(json.loads(structs.replace(envelope(event), id=EVENT_ID).encode()))
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

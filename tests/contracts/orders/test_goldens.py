@@ -7,7 +7,7 @@ new type.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from orders.consumers import CONSUMERS
 from orders.domain.codec import CODECS, Encoded, decode, encode
@@ -80,7 +81,7 @@ READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
 def told(event: Event) -> dict[str, Any]:
     """What is published when `event` follows the placing, or is it."""
     order = evolve(None if event is PLACED else fold([PLACED]), event)
-    return dict(json.loads(replace(announce(event, order), id=EVENT_ID).encode()))
+    return dict(json.loads(structs.replace(announce(event, order), id=EVENT_ID).encode()))
 
 
 def golden_of(event: Event) -> Path:
@@ -111,7 +112,7 @@ def test_every_public_type_has_one_golden_and_every_golden_a_type() -> None:
 
 
 def test_an_order_that_is_told_once_more_is_the_golden() -> None:
-    told_again = replace(announce_again(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
+    told_again = structs.replace(announce_again(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
     assert json.loads(told_again.encode()) == read(HERE / f"{UPDATED}.json")
 
 
