@@ -5,11 +5,12 @@ is parked), silent about fields it doesn't know, so that a producer may add some
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
+
+from msgspec import Struct
 
 from outbox.envelope import Envelope
 
@@ -29,8 +30,7 @@ class Malformed(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditReserved:
+class CreditReserved(Struct, frozen=True, kw_only=True):
     order_id: UUID
 
     @classmethod
@@ -38,8 +38,7 @@ class CreditReserved:
         return cls(order_id=_field(envelope, "order_id", _uuid))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditRefused:
+class CreditRefused(Struct, frozen=True, kw_only=True):
     order_id: UUID
     reason: str
 
@@ -51,8 +50,7 @@ class CreditRefused:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditChanged:
+class CreditChanged(Struct, frozen=True, kw_only=True):
     """A customer's credit after a reservation or a release."""
 
     user_id: UUID
@@ -72,8 +70,7 @@ class CreditChanged:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerChanged:
+class CustomerChanged(Struct, frozen=True, kw_only=True):
     """A customer, whole."""
 
     id: UUID
@@ -101,8 +98,7 @@ class CustomerChanged:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerErased:
+class CustomerErased(Struct, frozen=True, kw_only=True):
     """A customer that accounts has forgotten, or never knew."""
 
     id: UUID
@@ -112,8 +108,7 @@ class CustomerErased:
         return cls(id=_field(envelope, "id", _uuid))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderChanged:
+class OrderChanged(Struct, frozen=True, kw_only=True):
     """An order, whole. `lines` stay as JSON, each of `sku`, `quantity` and `unit_price`."""
 
     id: UUID

@@ -1,14 +1,13 @@
 """A stream entry on its way to a handler."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from .envelope import Envelope
 from .errors import MalformedEnvelope
 from .streams import Entry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(Struct, frozen=True, kw_only=True):
     """An entry, decoded once. A malformed one carries its error and no key."""
 
     partition: int

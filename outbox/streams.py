@@ -23,6 +23,7 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from msgspec import Struct
 from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, TryAgainError
 from redis.retry import Retry
@@ -156,8 +157,7 @@ class Cursor:
     floor: int = 0  # the tick up to which everything was pruned
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One stream entry: its partition, its id, and the event's text if it has one."""
 
     partition: int
@@ -200,6 +200,7 @@ class Streams:
         hasty = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), NUDGE_TIMEOUT_SECONDS)
         self._client = _client(url, patient)
         self._hasty = _client(url, hasty)
+        self._tops = [b"p%d" % partition for partition in range(partitions)]
         self._wires: deque[Wire] = deque()  # that nobody uses now
         self._publish = self._client.register_script(PUBLISH)
         self._rewind = self._client.register_script(REWIND)
@@ -256,16 +257,16 @@ class Streams:
         return self._read_cursor(held)
 
     def _read_cursor(self, held: Mapping[bytes, bytes]) -> Cursor:
-        fields = {name.decode(): value.decode() for name, value in held.items()}
-        if int(fields.get("partitions", self.partitions)) != self.partitions:
-            raise _partitions_differ(fields["partitions"], self.partitions)
+        partitions = int(held.get(b"partitions", self.partitions))
+        if partitions != self.partitions:
+            raise _partitions_differ(partitions, self.partitions)
         return Cursor(
-            at=fields.get("at", ""),
-            tops={int(name[1:]): value for name, value in fields.items() if name[1:].isdigit()},
-            complete=int(fields.get("complete", 0)),
-            snapshot=fields.get("snapshot", ""),
-            origin=fields.get("origin", ""),
-            floor=int(fields.get("floor", 0)),
+            at=held.get(b"at", b"").decode(),
+            tops={n: held[name].decode() for n, name in enumerate(self._tops) if name in held},
+            complete=int(held.get(b"complete", 0)),
+            snapshot=held.get(b"snapshot", b"").decode(),
+            origin=held.get(b"origin", b"").decode(),
+            floor=int(held.get(b"floor", 0)),
         )
 
     def publish(
@@ -350,7 +351,7 @@ class Streams:
         confirms is given: an entry beyond it was not added by a relay (or is being added; the
         next read has it).
         """
-        keys = {_stream(label, partition).encode(): partition for partition in after}
+        keys = {_key(label, partition): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
         reading = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
         with _translated(), self._wire() as wire:
@@ -548,8 +549,14 @@ def _cursor(label: str) -> str:
     return f"{{{label}}}:cursor"
 
 
+@cache
 def _stream(label: str, partition: int) -> str:
     return f"{{{label}}}:events:{partition}"
+
+
+@cache
+def _key(label: str, partition: int) -> bytes:
+    return _stream(label, partition).encode()
 
 
 def _nudge(label: str) -> str:
@@ -569,7 +576,7 @@ def _paired(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _partitions_differ(found: str, configured: int) -> StreamsMisconfigured:
+def _partitions_differ(found: object, configured: int) -> StreamsMisconfigured:
     return StreamsMisconfigured(
         f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: a key would "
         "change its partition, and lose its order"
