@@ -33,13 +33,16 @@ LONGEST_PAUSE_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0  # how often it tells the owner how far it is
 FROZEN_SECONDS = 5  # between two statements of a transaction: then its session is ended
 
-# A process that froze inside a transaction holds its positions: not for long. And small tables are
+# A process that froze inside a transaction holds its positions: not for long. Small tables are
 # read row by row along their indexes, in whose order the newest version of a row comes first: the
-# planner counts the rows, and not the versions that an open transaction makes PostgreSQL keep.
+# planner counts the rows, and not the versions that an open transaction makes PostgreSQL keep. And
+# what is prepared stays planned: a plan for the arrays at hand always looks cheaper, and costs more
+# to make than it saves.
 SESSION = f"""
 SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
 SET enable_seqscan = off;
-SET enable_bitmapscan = off
+SET enable_bitmapscan = off;
+SET plan_cache_mode = force_generic_plan
 """
 
 ABORTED = 3  # libpq's PQTRANS_INERROR
