@@ -24,14 +24,20 @@ class Prepared:
         self._ready: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
     def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
-        """Run them; the cursor then has the last one's rows."""
+        """Run them; the cursor then has the last one's rows. A list is an array without nulls."""
         session = cursor.connection
         execution = self._ready.get(session)
         if execution is None:
             prepare, execution = self._named()
             cursor.execute(prepare)
             self._ready[session] = execution
-        cursor.execute(execution, values)
+        cursor.execute(
+            execution,
+            {
+                name: _array(value) if isinstance(value, list) else value
+                for name, value in values.items()
+            },
+        )
 
     def _named(self) -> tuple[str, str]:
         """What prepares the statements, and what runs them."""
@@ -45,6 +51,13 @@ class Prepared:
             prepare.append(f"PREPARE {name}{_listed(types)} AS {statement % places}")
             execute.append(f"EXECUTE {name}{_listed(values)}")
         return "; ".join(prepare), "; ".join(execute)
+
+
+def _array(values: Sequence[object]) -> str:
+    """PostgreSQL's text of an array: one constant to its parser, where each element of the driver's
+    ARRAY[…] is an expression."""
+    quoted = (str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -47,6 +47,14 @@ def test_a_parameter_may_stand_in_several_places_and_statements(connection):
         assert answer(connection, both, name="a", end=".") == "aa.a%"
 
 
+@pytest.mark.parametrize(
+    "texts", [[], ["", " "], ['"', "\\", '\\"'], ["a,b", "{}", "{a}"], ["NULL", "it's", "%s", "\n"]]
+)
+def test_a_list_is_an_array_of_what_is_in_it(connection, texts):
+    given = Prepared("SELECT %(texts)s", types={"texts": "text[]"})
+    assert answer(connection, given, texts=texts) == texts
+
+
 def test_what_could_not_be_prepared_is_prepared_once_it_can(connection, shop):
     inserted = Prepared(
         "SELECT 1",
