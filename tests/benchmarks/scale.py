@@ -35,6 +35,7 @@ class Scale:
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
+    load_rounds: int  # the median counts
     look_seconds: float  # at what others do, before each part
 
 
@@ -68,6 +69,7 @@ FULL: Final = Scale(
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
+    load_rounds=3,
     look_seconds=2.0,
 )
 QUICK: Final = Scale(
@@ -100,6 +102,7 @@ QUICK: Final = Scale(
     offered_per_second=500,
     warm_seconds=0.5,
     load_seconds=2.0,
+    load_rounds=1,
     look_seconds=0.2,
 )
 # Says nothing about speed: the tests of this package run it.
@@ -133,6 +136,7 @@ TINY: Final = Scale(
     offered_per_second=50,
     warm_seconds=0.2,
     load_seconds=0.5,
+    load_rounds=1,
     look_seconds=0.1,
 )
 SCALES: Final = {scale.name: scale for scale in (FULL, QUICK, TINY)}
