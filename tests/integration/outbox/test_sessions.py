@@ -99,6 +99,19 @@ def test_a_transaction_held_open_makes_no_move_slower(shop, opened, elsewhere):
     assert opened.stored() == {0: "0-2401"}
 
 
+def test_a_move_is_planned_once(shop, opened):
+    connection = connections[shop.alias]
+    connection.close()  # a new session, in which nothing was planned
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+    for number in range(8):  # PostgreSQL itself plans the first five anew
+        with transaction.atomic(using=shop.alias):
+            opened.move({0: (f"0-{number}", f"0-{number + 1}")})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT custom_plans, generic_plans FROM pg_prepared_statements")
+        assert cursor.fetchall() == [(0, 8), (0, 8)]
+
+
 def test_no_key_of_a_position_is_shared_by_many_versions(shop, opened):
     # A unique key that stays is checked against every version, once a page is full of them.
     ids = []
