@@ -36,8 +36,7 @@ FROZEN_SECONDS = 5  # between two statements of a transaction: then its session 
 # A process that froze inside a transaction holds its positions: not for long. Small tables are
 # read row by row along their indexes, in whose order the newest version of a row comes first: the
 # planner counts the rows, and not the versions that an open transaction makes PostgreSQL keep. And
-# what is prepared stays planned: a plan for the arrays at hand always looks cheaper, and costs more
-# to make than it saves.
+# what is prepared stays planned: left to itself PostgreSQL goes on planning for the arrays at hand.
 SESSION = f"""
 SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
 SET enable_seqscan = off;
