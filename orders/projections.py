@@ -102,7 +102,7 @@ T = TypeVar("T", CreditChanged, CustomerChanged, OrderChanged)
 
 def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
     """Each order as the latest of these tells it, unless its row shows a later version."""
-    told = _listed(_latest(orders, key=lambda order: order.id))
+    told = _as_json(_latest(orders, key=lambda order: order.id))
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
         _prepared(SHOW_ORDERS, suffix=suffix).execute(cursor, {"told": told})
 
@@ -143,8 +143,8 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
         _prepared(COUNT_ORDERS, ADD_UP, FORGET_UNSOLD, suffix=suffix).execute(
             cursor,
             {
-                "counted": _listed(counted),
-                "more": _listed(changed),
+                "counted": _as_json(counted),
+                "more": _as_json(changed),
                 "sold": [row["id"] for row in changed],
             },
         )
@@ -155,7 +155,7 @@ def _prepared(*statements: str, suffix: str) -> Prepared:
     return Prepared(*(statement.format(suffix=suffix) for statement in statements), types=TYPES)
 
 
-def _listed(rows: Collection[Any]) -> str:
+def _as_json(rows: Collection[Any]) -> str:
     """As JSON, in which amounts, times and ids are strings."""
     return msgspec.json.encode(list(rows)).decode()
 
@@ -205,7 +205,7 @@ def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> di
 
 def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") -> None:
     """Each customer as the latest of these tells it, unless its row shows a later version."""
-    told = _listed(_latest(customers, key=lambda customer: customer.id))
+    told = _as_json(_latest(customers, key=lambda customer: customer.id))
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         _prepared(SHOW_CUSTOMERS, suffix=suffix).execute(cursor, {"told": told})
 
@@ -225,6 +225,6 @@ def drop_customer(customer_id: UUID, *, version: int) -> None:
 def show_credits(changes: Iterable[CreditChanged], *, suffix: str = "") -> None:
     """The credit part of the customers that are shown; one that isn't comes whole, with a later
     event or with the owner's backfill."""
-    told = _listed(_latest(changes, key=lambda credit: credit.user_id))
+    told = _as_json(_latest(changes, key=lambda credit: credit.user_id))
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         _prepared(SHOW_CREDITS, suffix=suffix).execute(cursor, {"told": told})

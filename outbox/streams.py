@@ -351,7 +351,7 @@ class Streams:
         confirms is given: an entry beyond it was not added by a relay (or is being added; the
         next read has it).
         """
-        keys = {_key(label, partition): partition for partition in after}
+        keys = {_stream(label, partition).encode(): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
         reading = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
         with _translated(), self._wire() as wire:
@@ -554,11 +554,6 @@ def _stream(label: str, partition: int) -> str:
     return f"{{{label}}}:events:{partition}"
 
 
-@cache
-def _key(label: str, partition: int) -> bytes:
-    return _stream(label, partition).encode()
-
-
 def _nudge(label: str) -> str:
     return f"{{{label}}}:nudge"
 
@@ -576,7 +571,7 @@ def _paired(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _partitions_differ(found: object, configured: int) -> StreamsMisconfigured:
+def _partitions_differ(found: int | str, configured: int) -> StreamsMisconfigured:
     return StreamsMisconfigured(
         f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: a key would "
         "change its partition, and lose its order"

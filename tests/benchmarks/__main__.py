@@ -30,7 +30,7 @@ from tests.benchmarks.scale import SCALES, Scale
 ROOT: Final = CHECKOUT / ".local" / "bench"
 
 FAULTS: Final = (
-    *("lost", "duplicated", "reordered"),
+    *end_to_end.FAULTS,
     *("failed_reads", "empty_reads", "failed_writes", "rows_that_differ", "older_reads"),
 )
 
