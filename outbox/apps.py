@@ -6,4 +6,7 @@ class OutboxConfig(AppConfig):
     verbose_name = "Outbox"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401
+        from . import checks, streams, tables  # noqa: F401
+
+        for each in tables.every():  # before a server or a worker forks
+            streams.nudger.share(each.label)

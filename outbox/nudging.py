@@ -2,18 +2,20 @@
 
 import atexit
 import logging
+import mmap
 import os
 import threading
 import time
 from collections.abc import Callable
+from ctypes import c_double
 from typing import Protocol
 
 log = logging.getLogger(__name__)
 
 # A relay that was nudged looks again so long after it began, whether or not anybody nudges it.
 AGAIN_SECONDS = 0.005
-# So long after a nudge, another of the same process is none: the second look sees what is committed
-# until then. It is less by what clocks of two machines may differ in their pace.
+# So long after a nudge, another of the same process or its kin is none: the second look sees what
+# is committed until then. It is less by what clocks of two machines may differ in their pace.
 SPARED_SECONDS = 0.9 * AGAIN_SECONDS
 AT_EXIT_SECONDS = 0.1  # what a line that is still being opened may cost a process that ends
 PAUSE_SECONDS = 1.0  # how long a dead server is left alone; the relay looks that often anyway
@@ -34,6 +36,9 @@ class Nudger:
     Opening one may take a while, and a dead server refuses it: that is left to a thread, which
     sends what was asked for meanwhile. What is lost, with a line that was cut or a process that
     was killed, delays an event until the relay looks by itself, and loses nothing.
+
+    A label that was shared before a process forked is nudged for by one of the two for both:
+    until when others are spared stands on a page of memory that a fork leaves in common.
     """
 
     _changing: threading.Lock
@@ -41,21 +46,27 @@ class Nudger:
     _opening: threading.Thread | None
     _waiting: set[str]
     _quiet_until: float
-    _spared_until: dict[str, float]
 
     def __init__(
         self, open_line: Callable[[], Line], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._open_line = open_line
         self._clock = clock
+        self._spared_until: dict[str, c_double] = {}
         self._begin_anew()
         os.register_at_fork(after_in_child=self._begin_anew)
         atexit.register(self.flush, timeout_seconds=AT_EXIT_SECONDS)
 
+    def share(self, label: str) -> None:
+        """Have processes that fork from here on spare each other's nudges, and their parent's."""
+        if label not in self._spared_until:
+            self._spared_until[label] = c_double.from_buffer(mmap.mmap(-1, 8))
+
     def nudge(self, label: str) -> None:
         """Returns at once. Never raises."""
         with self._changing:
-            if self._clock() < self._spared_until.get(label, 0.0):
+            self.share(label)
+            if self._clock() < self._spared_until[label].value:
                 return
             if self._line is not None and self._sent(self._line, label):
                 return
@@ -75,7 +86,8 @@ class Nudger:
         with self._changing:
             self._hang_up()
             self._quiet_until = 0.0
-            self._spared_until.clear()
+            for spared_until in self._spared_until.values():
+                spared_until.value = 0.0
 
     def _begin_anew(self) -> None:
         # A fork has no thread but its own, maybe a lock that another thread held, and a line that
@@ -85,7 +97,6 @@ class Nudger:
         self._opening = None
         self._waiting = set()
         self._quiet_until = 0.0
-        self._spared_until = {}
 
     def _open(self) -> None:
         line: Line | None = None
@@ -104,14 +115,16 @@ class Nudger:
             self._waiting.clear()
 
     def _sent(self, line: Line, label: str) -> bool:
-        now = self._clock()  # before it is sent, and so before the relay takes it
+        # Before it is sent, and so before the relay takes it: and while this process waits for
+        # a processor, others need not send the same.
+        self._spared_until[label].value = self._clock() + SPARED_SECONDS
         try:
             line.send(label)
         except Exception as exc:  # noqa: BLE001 - likewise
             log.info("the line to the relays is cut: %s", exc)
+            self._spared_until[label].value = 0.0
             self._hang_up()
             return False
-        self._spared_until[label] = now + SPARED_SECONDS
         return True
 
     def _hang_up(self) -> None:

@@ -1,12 +1,11 @@
 """Records an event beside the change that it announces."""
 
 from contextvars import ContextVar
-from functools import partial
 from types import MappingProxyType
-from weakref import WeakKeyDictionary
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from msgspec import Struct
 
 from . import streams
 from .envelope import Envelope
@@ -19,10 +18,6 @@ from .partitions import partition_count, partition_of
 last_write: ContextVar[MappingProxyType[str, int]] = ContextVar(
     "outbox_last_write", default=MappingProxyType({})
 )
-
-
-# The transaction (and its savepoints) that each connection last promised a nudge for.
-_nudged: WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, tuple[str, ...]]] = WeakKeyDictionary()
 
 
 def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
@@ -72,14 +67,19 @@ def recall(label: str, xid: int) -> None:
 
 
 def _tell_on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:
-    # One hook a transaction, not one an event. The open savepoints belong to the mark: a
-    # hook that was registered in a savepoint goes when that is rolled back.
-    mark = (xid, tuple(connection.savepoint_ids))
-    if _nudged.get(connection) != mark:
-        _nudged[connection] = mark
-        transaction.on_commit(partial(_tell, label, xid), using=connection.alias, robust=True)
+    # One hook a transaction, not one an event. Django's own list is asked: it forgets what was
+    # registered in a savepoint that is rolled back.
+    told, hooks = _Told(label, xid), connection.run_on_commit
+    if not hooks or hooks[-1][1] != told:
+        transaction.on_commit(told, using=connection.alias, robust=True)
 
 
-def _tell(label: str, xid: int) -> None:
-    recall(label, xid)
-    streams.nudge(label)
+class _Told(Struct, frozen=True, gc=False):
+    """What a commit of rows leads to. Two of one transaction are equal."""
+
+    label: str
+    xid: int
+
+    def __call__(self) -> None:
+        recall(self.label, self.xid)
+        streams.nudge(self.label)

@@ -437,10 +437,18 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a rolled back savepoint takes no nudge along",
+        promise="a nudge that failed spares nobody",
+        file="outbox/nudging.py",
+        old="self._spared_until[label].value = 0.0\n            self._hang_up()",
+        new="self._hang_up()",
+        test="tests/unit/outbox/test_nudging.py::test_a_nudge_that_was_not_sent_spares_none",
+    ),
+    Sabotage(
+        invariant=17,
+        promise="a transaction that recorded wakes the relay, whatever was rolled back to",
         file="outbox/recorder.py",
-        old="mark = (xid, tuple(connection.savepoint_ids))",
-        new="mark = (xid, ())",
+        old="if not hooks or hooks[-1][1] != told:",
+        new="if connection.savepoint_ids:",
         test=f"{OUTBOX}/test_recorder.py"
         "::test_a_rolled_back_savepoint_does_not_take_the_nudge_along",
     ),

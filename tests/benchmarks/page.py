@@ -108,7 +108,7 @@ def _write_overhead(found: Mapping[str, Any]) -> Iterator[str]:
 KINDS = {
     "place_order": "place an order",
     "one_insert": "one INSERT, by the ORM",
-    "one_statement": "one INSERT, in SQL, both in one",
+    "one_statement": "one INSERT, in SQL, in one message",
     "one_insert_sql": "one INSERT, by pgbench",
 }
 

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from django.apps import apps
 
+from outbox import streams, tables
 from outbox.nudging import AGAIN_SECONDS, SPARED_SECONDS, Line, Nudger
 
 
@@ -149,3 +151,32 @@ def test_a_forked_process_opens_a_line_of_its_own() -> None:
     os.close(write)
     assert os.read(read, 100) == b"child by own"
     os.close(read)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_spares_its_kin_what_was_shared() -> None:
+    line, now = Noted(), [100.0]
+    nudger = Nudger(lambda: line, clock=lambda: now[0])
+    nudger.share("shop")
+    if (child := os.fork()) == 0:
+        nudger.nudge("shop")
+        nudger.nudge("own")
+        nudger.flush(timeout_seconds=5)
+        os._exit(0)
+    os.waitpid(child, 0)
+    nudger.nudge("shop")
+    nudger.nudge("own")
+    nudger.flush(timeout_seconds=5)
+    assert [label for label, _ in line.sent] == ["own"]
+    now[0] = 100.0 + SPARED_SECONDS
+    nudger.nudge("shop")
+    assert [label for label, _ in line.sent] == ["own", "shop"]
+
+
+def test_every_service_is_shared_before_a_server_can_fork(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared: list[str] = []
+    monkeypatch.setattr(streams.nudger, "share", shared.append)
+    apps.get_app_config("outbox").ready()
+    assert shared == [each.label for each in tables.every()] != []
