@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from msgspec import Struct
 
 from . import recovery
 from . import ticks as ticking
@@ -67,6 +68,15 @@ class Ended(enum.Enum):
     TAKEN = "another relay of this service is running"
     LINGERED = "its time is up"
     STOPPED = "it was told to stop"
+
+
+class Chunk(Struct, frozen=True, gc=False):
+    """Rows of one tick that are published in one step, after which the cursor is `at`."""
+
+    at: str
+    rows: int
+    complete: bool  # the tick's last
+    publish: Callable[[], None]
 
 
 class Relay:
@@ -162,26 +172,28 @@ class Relay:
         with self._ticks.rows(tick, after=after) as chunks:
             chunk = next(chunks)
             if len(chunk) < ticking.CHUNK_ROWS:
-                return self._send_chunk(tick, chunk)
+                return self._publish(self._prepare(tick, chunk, expected=self._at))
             sent = 0
-            # A backlog: while the stream server takes one chunk, the next is fetched.
+            # A backlog: while the stream server takes one chunk, the next is fetched and prepared.
             with ThreadPoolExecutor(1, thread_name_prefix="sender") as sender:
+                prepared = self._prepare(tick, chunk, expected=self._at)
                 while True:
-                    sending = sender.submit(self._send_chunk, tick, chunk)
+                    sending = sender.submit(self._publish, prepared)
                     following = next(chunks, None)
+                    if following is not None:
+                        prepared = self._prepare(tick, following, expected=prepared.at)
                     sent += sending.result()
                     if following is None:
                         return sent
-                    chunk = following
 
-    def _send_chunk(self, tick: Tick, chunk: list[Row]) -> int:
-        """Publish one chunk. One that isn't full ends its tick."""
+    def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> "Chunk":
+        """One chunk of the tick, to follow what was `expected`. One that isn't full ends it."""
         complete = len(chunk) < ticking.CHUNK_ROWS
         at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
         rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
-        self._streams.publish(
+        publish = self._streams.prepare(
             self.label,
-            expected=self._at,
+            expected=expected,
             at=at,
             tick=tick.id,
             rows=rows,
@@ -189,8 +201,12 @@ class Relay:
             origin=self._origin,
             floor=self._floor,
         )
-        self._at, self._begin = at, order(at)
-        return len(rows)
+        return Chunk(at, len(rows), complete, publish)
+
+    def _publish(self, chunk: "Chunk") -> int:
+        chunk.publish()
+        self._at, self._begin = chunk.at, order(chunk.at)
+        return chunk.rows
 
     def _check_kept(self, name: str, value: str, otherwise: str) -> None:
         """What this schema's state says under `name` is `value`, from now on if it wasn't kept."""

@@ -13,11 +13,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -37,7 +37,7 @@ from .errors import (
 )
 from .nudging import Nudger
 from .partitions import partition_count
-from .wire import Wire
+from .wire import Packed, Wire
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +202,7 @@ class Streams:
         self._hasty = _client(url, hasty)
         self._tops = [b"p%d" % partition for partition in range(partitions)]
         self._wires: deque[Wire] = deque()  # that nobody uses now
+        self._packer = Wire(self._client)  # is never opened
         self._publish = self._client.register_script(PUBLISH)
         self._rewind = self._client.register_script(REWIND)
         self._count_after = self._client.register_script(COUNT_AFTER)
@@ -269,7 +270,11 @@ class Streams:
             floor=int(held.get(b"floor", 0)),
         )
 
-    def publish(
+    def publish(self, label: str, **told: Any) -> None:
+        """What `prepare` is told, at once."""
+        self.prepare(label, **told)()
+
+    def prepare(
         self,
         label: str,
         *,
@@ -280,22 +285,26 @@ class Streams:
         snapshot: str = "",
         origin: str = "",
         floor: int = 0,
-    ) -> None:
-        """Add `rows` (row id, partition, event) and move the cursor, or do neither.
+    ) -> Callable[[], None]:
+        """What adds `rows` (row id, partition, event) and moves the cursor, or does neither.
 
         Adding what is there already changes nothing. Beginning anew (`expected` empty) publishes
         the `floor` too. Raises CursorMoved when the cursor isn't
         at `expected`, StreamDamaged when a stream was lost or holds an entry of a stranger.
+
+        It is put into the server's form at once, which may be done while the server takes another.
         """
+        keys = [_cursor(label), *(_stream(label, n) for n in range(self.partitions))]
         entries: Iterator[Any] = chain.from_iterable(
             (partition, row, body) for row, partition, body in rows
         )
+        told = (expected, at, self.partitions, snapshot, origin, tick, floor, *entries)
+        call = self._packer.pack(("EVALSHA", self._publish.sha, len(keys), *keys, *told))
+        return partial(self._send, call)
+
+    def _send(self, call: Packed) -> None:
         with _translated(), self._wire() as wire:
-            answer = wire.run(
-                self._publish,
-                keys=[_cursor(label), *(_stream(label, n) for n in range(self.partitions))],
-                args=[expected, at, self.partitions, snapshot, origin, tick, floor, *entries],
-            )
+            answer = wire.run(self._publish, call)
         word, *told = (part.decode() for part in answer)
         if word == "CURSOR":
             raise CursorMoved(told[0])

@@ -6,9 +6,11 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from . import consumer as consuming
 from .envelope import Envelope
@@ -66,7 +68,13 @@ class MemoryStreams:
     def glance(self, label: str) -> Cursor:
         return self.cursor(label)
 
-    def publish(
+    def publish(self, label: str, **told: Any) -> None:
+        self.prepare(label, **told)()
+
+    def prepare(self, label: str, **told: Any) -> Callable[[], None]:
+        return partial(self._publish, label, **told)
+
+    def _publish(
         self,
         label: str,
         *,

@@ -2,12 +2,14 @@
 second: the client's pool, retries and events cost such a command more than all the rest."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
+
+Packed = Iterable[bytes]  # commands, as they go over the wire
 
 
 class Wire:
@@ -23,23 +25,31 @@ class Wire:
 
         Raises what the client would, of the first command that fails.
         """
+        return self._exchange(self.pack(*commands), answers=len(commands))
+
+    def pack(self, *commands: Sequence[Any]) -> Packed:
+        """The commands as they are sent. Nothing is: it can be done while the wire is busy."""
+        packed: Packed = self._connection.pack_commands(commands)
+        return packed
+
+    def run(self, script: Script, call: Packed) -> Any:
+        """Send one packed EVALSHA of a script that the server may have forgotten; its answer."""
+        try:
+            return self._exchange(call, answers=1)[0]
+        except NoScriptError:
+            self.ask(("SCRIPT", "LOAD", script.script))
+            return self._exchange(call, answers=1)[0]
+
+    def _exchange(self, packed: Packed, *, answers: int) -> list[Any]:
         connection = self._connection
         if self._has_hung_up():
             connection.disconnect()
         try:
-            packed = connection.pack_commands(commands)
             connection.send_packed_command(packed, check_health=False)
-            return [connection.read_response() for _ in commands]
+            return [connection.read_response() for _ in range(answers)]
         except BaseException:
             connection.disconnect()  # nobody is to take the rest for his own answer
             raise
-
-    def run(self, script: Script, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script that the server may have forgotten."""
-        try:
-            return self.ask(("EVALSHA", script.sha, len(keys), *keys, *args))[0]
-        except NoScriptError:
-            return self.ask(("EVAL", script.script, len(keys), *keys, *args))[0]
 
     def _has_hung_up(self) -> bool:
         try:

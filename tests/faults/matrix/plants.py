@@ -85,6 +85,18 @@ def _after(
     setattr(owner, name, wrapped)
 
 
+def _after_entries(reach: Reach) -> None:
+    original = streams.Streams.prepare
+
+    def prepare(self: Any, label: str, **told: Any) -> Callable[[], None]:
+        owner = SimpleNamespace(publish=original(self, label, **told))
+        if told.get("rows"):
+            _after(owner, "publish", reach)
+        return owner.publish
+
+    streams.Streams.prepare = prepare
+
+
 def _before_handler(reach: Reach) -> None:
     handlers = consumers.CONSUMERS["ledger"]
     for type_, handler in list(handlers.items()):
@@ -131,11 +143,9 @@ PLANTS: dict[str, Callable[[Reach], None]] = {
         ticks.Ticks, "make", reach, only_if=lambda made, *_, **__: made
     ),
     "between-chunks": lambda reach: _after(
-        relay.Relay, "_send_chunk", reach, only_if=lambda _, *args: len(args[2]) == CHUNK_ROWS
+        relay.Relay, "_publish", reach, only_if=lambda _, __, chunk: not chunk.complete
     ),
-    "after-entries": lambda reach: _after(
-        streams.Streams, "publish", reach, only_if=lambda *_, **told: told.get("rows")
-    ),
+    "after-entries": _after_entries,
     "after-read": lambda reach: _before(reader.Reader, "_take", reach),
     "before-handler": _before_handler,
     "mid-handler": lambda reach: _after(consumers, "apply", reach),

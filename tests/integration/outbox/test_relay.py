@@ -70,24 +70,39 @@ def test_the_cursor_carries_the_snapshot_and_the_origin_of_a_complete_tick(
     assert cursor.origin.count(".") == 1
 
 
-def damaging_after(streams: Streams, chunk: int, damage: Callable[[], Any]) -> Callable[..., None]:
-    """`streams.publish`, with damage done once after the given chunk."""
-    publish, calls = streams.publish, iter(range(1, 1_000_000))
+def damaging_after(streams: Streams, chunk: int, damage: Callable[[], Any]) -> Callable[..., Any]:
+    """`streams.prepare`, with damage done once after the given chunk is published."""
+    prepare, calls = streams.prepare, iter(range(1, 1_000_000))
 
-    def published_then_damaged(*args: Any, **options: Any) -> None:
-        publish(*args, **options)
-        if next(calls) == chunk:
-            damage()
+    def prepared(*args: Any, **options: Any) -> Callable[[], None]:
+        publish = prepare(*args, **options)
 
-    return published_then_damaged
+        def published_then_damaged() -> None:
+            publish()
+            if next(calls) == chunk:
+                damage()
+
+        return published_then_damaged
+
+    return prepared
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 def test_a_flush_between_two_chunks_loses_nothing(shop, streams, relay, server, monkeypatch, chunk):
     monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
     record_many(shop, 120)
-    monkeypatch.setattr(streams, "publish", damaging_after(streams, chunk, server.flushall))
+    monkeypatch.setattr(streams, "prepare", damaging_after(streams, chunk, server.flushall))
     relay.drain()
+    assert all_arrived(streams, shop)
+
+
+def test_a_server_that_forgot_the_script_is_given_it_again(
+    shop, streams, relay, server, monkeypatch
+):
+    monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
+    record_many(shop, 120)
+    monkeypatch.setattr(streams, "prepare", damaging_after(streams, 2, server.script_flush))
+    assert relay.drain() == 120
     assert all_arrived(streams, shop)
 
 
@@ -103,7 +118,7 @@ def test_without_the_compare_a_flush_between_two_chunks_loses_events(
     server.flushall()
     naive = Streams(valkey.url, partitions=16)
     record_many(shop, 120)
-    monkeypatch.setattr(naive, "publish", damaging_after(naive, 2, server.flushall))
+    monkeypatch.setattr(naive, "prepare", damaging_after(naive, 2, server.flushall))
     with own_connection(shop) as connection:
         Relay(shop, naive, connection).drain()
     assert not all_arrived(naive, shop)

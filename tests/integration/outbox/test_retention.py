@@ -276,7 +276,7 @@ def test_a_relay_that_resends_does_not_stand_on_a_tick_that_is_pruned_meanwhile(
     prune_half()
     send(relay, record, 2)
     valkey.flush()
-    monkeypatch.setattr(streams, "publish", damaging_after(streams, 1, prune))
+    monkeypatch.setattr(streams, "prepare", damaging_after(streams, 1, prune))
     relay.drain()
     send(relay, record, 1)
     newest = shop.tick._default_manager.order_by("-pk")[0].pk
