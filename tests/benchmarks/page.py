@@ -108,8 +108,9 @@ def _write_overhead(found: Mapping[str, Any]) -> Iterator[str]:
 KINDS = {
     "place_order": "place an order",
     "one_insert": "one INSERT, by the ORM",
-    "one_statement": "one INSERT, in SQL, in one message",
+    "one_message": "one INSERT, in SQL, in one message",
     "one_insert_sql": "one INSERT, by pgbench",
+    "one_message_sql": "one INSERT, by pgbench, in one message",
 }
 
 

@@ -26,7 +26,7 @@ def main(question: dict[str, Any]) -> Any:
     work = {
         "place_order": place_order,
         "one_insert": one_insert,
-        "one_statement": one_statement,
+        "one_message": one_message,
         "append": append,
     }
     return by_clients(
@@ -127,7 +127,7 @@ def one_insert() -> Work:
     return work
 
 
-def one_statement() -> Work:
+def one_message() -> Work:
     """A transaction of one INSERT in SQL, whose message takes the outbox row along."""
     from django.db import connection, transaction
     from django.utils import timezone

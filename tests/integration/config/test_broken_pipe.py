@@ -1,0 +1,27 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.surroundings import CHECKOUT, variables
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_a_command_whose_reader_has_gone_ends_without_a_word(buffering: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "help", "--commands"],
+            cwd=CHECKOUT,
+            env={**variables("all"), "PATH": os.environ["PATH"], "PYTHONUNBUFFERED": buffering},
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
