@@ -46,7 +46,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
     found = json.loads(told.read_text())
     assert found["durability"]["synchronous_commit"] == "on"
     assert {one["backlog"] for one in found["relay"]} == {200}
-    assert len(found["write_overhead"]["runs"]) == 8
+    assert len(found["write_overhead"]["runs"]) == 10
     assert found["event_store"]["appends_per_second"] > 0
     assert found["consumer"]["batch_events_per_second"] > 0
     assert {one["operation"] for one in found["ring"]["many"]} == {"get", "get_many", "set_many"}
