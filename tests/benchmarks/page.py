@@ -107,10 +107,10 @@ def _write_overhead(found: Mapping[str, Any]) -> Iterator[str]:
 
 KINDS = {
     "place_order": "place an order",
-    "one_insert": "one INSERT, by the ORM",
-    "one_message": "one INSERT, in SQL, in one message",
-    "one_insert_sql": "one INSERT, by pgbench",
-    "one_message_sql": "one INSERT, by pgbench, in one message",
+    "one_insert": "INSERT, then the row, ORM",
+    "one_message": "both in one message, Python",
+    "one_insert_sql": "INSERT, then the row, pgbench",
+    "one_message_sql": "both in one message, pgbench",
 }
 
 
