@@ -186,7 +186,7 @@ class Relay:
                     if following is None:
                         return sent
 
-    def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> "Chunk":
+    def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> Chunk:
         """One chunk of the tick, to follow what was `expected`. One that isn't full ends it."""
         complete = len(chunk) < ticking.CHUNK_ROWS
         at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
@@ -203,7 +203,7 @@ class Relay:
         )
         return Chunk(at, len(rows), complete, publish)
 
-    def _publish(self, chunk: "Chunk") -> int:
+    def _publish(self, chunk: Chunk) -> int:
         chunk.publish()
         self._at, self._begin = chunk.at, order(chunk.at)
         return chunk.rows

@@ -289,10 +289,10 @@ class Streams:
         """What adds `rows` (row id, partition, event) and moves the cursor, or does neither.
 
         Adding what is there already changes nothing. Beginning anew (`expected` empty) publishes
-        the `floor` too. Raises CursorMoved when the cursor isn't
-        at `expected`, StreamDamaged when a stream was lost or holds an entry of a stranger.
+        the `floor` too. Called, it raises CursorMoved when the cursor isn't at `expected`,
+        StreamDamaged when a stream was lost or holds an entry of a stranger.
 
-        It is put into the server's form at once, which may be done while the server takes another.
+        Here it is only put into the server's form, which may be done while that takes another.
         """
         keys = [_cursor(label), *(_stream(label, n) for n in range(self.partitions))]
         entries: Iterator[Any] = chain.from_iterable(

@@ -2,14 +2,14 @@
 second: the client's pool, retries and events cost such a command more than all the rest."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
-Packed = Iterable[bytes]  # commands, as they go over the wire
+Packed = Sequence[bytes]  # commands, as they go over the wire
 
 
 class Wire:
