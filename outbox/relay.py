@@ -75,7 +75,6 @@ class Chunk(Struct, frozen=True, gc=False):
 
     at: str
     rows: int
-    complete: bool  # the tick's last
     publish: Callable[[], None]
 
 
@@ -177,14 +176,12 @@ class Relay:
             # A backlog: while the stream server takes one chunk, the next is fetched and prepared.
             with ThreadPoolExecutor(1, thread_name_prefix="sender") as sender:
                 prepared = self._prepare(tick, chunk, expected=self._at)
-                while True:
-                    sending = sender.submit(self._publish, prepared)
-                    following = next(chunks, None)
-                    if following is not None:
-                        prepared = self._prepare(tick, following, expected=prepared.at)
+                sending = sender.submit(self._publish, prepared)
+                for following in chunks:
+                    prepared = self._prepare(tick, following, expected=prepared.at)
                     sent += sending.result()
-                    if following is None:
-                        return sent
+                    sending = sender.submit(self._publish, prepared)
+                return sent + sending.result()
 
     def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> Chunk:
         """One chunk of the tick, to follow what was `expected`. One that isn't full ends it."""
@@ -201,7 +198,7 @@ class Relay:
             origin=self._origin,
             floor=self._floor,
         )
-        return Chunk(at, len(rows), complete, publish)
+        return Chunk(at, len(rows), publish)
 
     def _publish(self, chunk: Chunk) -> int:
         chunk.publish()

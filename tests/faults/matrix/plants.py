@@ -143,7 +143,10 @@ PLANTS: dict[str, Callable[[Reach], None]] = {
         ticks.Ticks, "make", reach, only_if=lambda made, *_, **__: made
     ),
     "between-chunks": lambda reach: _after(
-        relay.Relay, "_publish", reach, only_if=lambda _, __, chunk: not chunk.complete
+        relay.Relay,
+        "_publish",
+        reach,
+        only_if=lambda _, __, chunk: streams.order(chunk.at)[1] != streams.WHOLE,
     ),
     "after-entries": _after_entries,
     "after-read": lambda reach: _before(reader.Reader, "_take", reach),
