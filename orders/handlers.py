@@ -76,7 +76,8 @@ def expire_order(command: ExpireOrder, *, metadata: Metadata = NOTHING_KNOWN) ->
 
 
 def _obey(command: Command, metadata: Metadata) -> Order:
-    with transaction.atomic(using=router.db_for_write(StoredEvent), savepoint=False):
+    alias = router.db_for_write(StoredEvent)
+    with transaction.atomic(using=alias, savepoint=False):
         # Only pending orders have a deadline, and whatever may happen to one ends the need of
         # it: this is the lock and the clearing in one. A change that fails puts it back.
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
@@ -94,7 +95,7 @@ def _obey(command: Command, metadata: Metadata) -> Order:
                 metadata=replace(metadata, correlation=str(command.order_id)),
                 announcing=announcing,
             )
-            recorded(xid, into=OutboxEvent)
+            recorded(xid, into=OutboxEvent, using=alias)
         if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)
             raise OrderNotFound(command.order_id)
         return order

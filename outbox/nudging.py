@@ -12,11 +12,11 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-# A relay that was nudged looks again so long after it began, whether or not anybody nudges it.
-AGAIN_SECONDS = 0.005
-# So long after a nudge, another of the same process or its kin is none: the second look sees what
+# For so long after a nudge a relay goes on looking, whether or not anybody nudges it.
+LOOKING_SECONDS = 0.008
+# So long after a nudge, another of the same process or its kin is none: the last look sees what
 # is committed until then. It is less by what clocks of two machines may differ in their pace.
-SPARED_SECONDS = 0.9 * AGAIN_SECONDS
+SPARED_SECONDS = 0.9 * LOOKING_SECONDS
 AT_EXIT_SECONDS = 0.1  # what a line that is still being opened may cost a process that ends
 PAUSE_SECONDS = 1.0  # how long a dead server is left alone; the relay looks that often anyway
 
@@ -64,10 +64,12 @@ class Nudger:
 
     def nudge(self, label: str) -> None:
         """Returns at once. Never raises."""
+        spared_until = self._spared_until.get(label)
+        # Asked outside the lock: it is most that a commit under load costs here.
+        if spared_until is not None and self._clock() < spared_until.value:
+            return
         with self._changing:
             self.share(label)
-            if self._clock() < self._spared_until[label].value:
-                return
             if self._line is not None and self._sent(self._line, label):
                 return
             self._waiting.add(label)

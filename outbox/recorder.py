@@ -54,9 +54,12 @@ def row_of(envelope: Envelope) -> tuple[int, str]:
     return partition, envelope.encode()
 
 
-def recorded(xid: int, *, into: type[AbstractOutboxEvent]) -> None:
-    """Nudge the relay once transaction `xid`, which wrote rows `into` its outbox, commits."""
-    connection = connections[router.db_for_write(into)]
+def recorded(xid: int, *, into: type[AbstractOutboxEvent], using: str | None = None) -> None:
+    """Nudge the relay once transaction `xid`, which wrote rows `into` its outbox, commits.
+
+    The router is asked where that is, unless the caller has asked it already.
+    """
+    connection = connections[using or router.db_for_write(into)]
     _tell_on_commit(into._meta.app_label, connection, xid)
 
 

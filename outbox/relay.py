@@ -26,7 +26,7 @@ from .errors import (
     RestoredDatabase,
     StreamDamaged,
 )
-from .nudging import AGAIN_SECONDS
+from .nudging import LOOKING_SECONDS
 from .streams import WHOLE, Streams, order
 from .tables import Tables
 from .ticks import Row, Tick, Ticks, clock_ms
@@ -34,6 +34,7 @@ from .ticks import Row, Tick, Ticks, clock_ms
 log = logging.getLogger(__name__)
 
 NUDGE_SECONDS = 1.0  # how long a lost nudge can delay an event
+AGAIN_SECONDS = 0.004  # from the begin of one look to the next
 
 OTHER_PARTITIONS = (
     "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: a key would change its "
@@ -261,21 +262,22 @@ def run(
         if exclusive and not locked(connection, tables.label):
             return Ended.TAKEN
         relay = Relay(tables, streams, connection)
-        nudged = True  # the relay before may have been, and had no time for its second look
+        nudged_at = time.monotonic()  # the relay before may have been, and looked no more
         while not stopping.is_set():
             # From the begin of one drain to the next some time passes: under load, what comes
             # meanwhile goes in one batch. An event that comes alone finds nobody resting.
-            rested = time.monotonic() + AGAIN_SECONDS
-            relay.drain()
-            stopping.wait(max(0.0, rested - time.monotonic()))
-            if nudged:
-                nudged = False  # the second look, which writers count on (nudging.py)
-                continue
+            began = time.monotonic()
+            sent = relay.drain()
+            stopping.wait(max(0.0, began + AGAIN_SECONDS - time.monotonic()))
+            if began < nudged_at + LOOKING_SECONDS:
+                continue  # as writers count on (nudging.py)
             if time.monotonic() >= deadline:
                 return Ended.LINGERED
             # The nudge is taken before the tick is made: whoever pushed none because one
-            # waited had committed before this pop, and so before the tick's snapshot.
-            nudged = streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS)
+            # waited had committed before this pop, and so before the tick's snapshot. Where events
+            # keep coming it may as well wait.
+            if not sent and streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS):
+                nudged_at = time.monotonic()
     return Ended.STOPPED
 
 

@@ -429,10 +429,10 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a relay that was nudged looks again, for whoever spared his nudge",
+        promise="a relay that was nudged goes on looking, for whoever spared his nudge",
         file="outbox/relay.py",
-        old="            if nudged:\n",
-        new="            if False:\n",
+        old="if began < nudged_at + LOOKING_SECONDS:",
+        new="if False:",
         test=f"{OUTBOX}/test_relay.py::test_what_is_committed_just_after_a_look_needs_no_nudge",
     ),
     Sabotage(

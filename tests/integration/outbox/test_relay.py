@@ -1,6 +1,5 @@
 """The relay in one process, with the stream server damaged at exact moments."""
 
-import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -226,29 +225,42 @@ def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
     assert ended == [Ended.STOPPED]
 
 
+@pytest.mark.parametrize("looks", [1, 3])
 @pytest.mark.parametrize("after", ["its begin", "a nudge"])
-def test_what_is_committed_just_after_a_look_needs_no_nudge(shop, streams, monkeypatch, after):
-    """A writer that has just nudged spares the next one: the relay looks again by itself."""
+def test_what_is_committed_just_after_a_look_needs_no_nudge(
+    shop, streams, monkeypatch, after, looks
+):
+    """A writer that has just nudged spares the next ones: the relay goes on looking by itself."""
     monkeypatch.setattr(relaying, "NUDGE_SECONDS", 30.0)  # no look but those that are owed
+    monkeypatch.setattr(relaying, "LOOKING_SECONDS", 1.0)
     monkeypatch.setattr(recorder.streams, "nudge", lambda _label: None)
-    stopping, drain, turns = threading.Event(), Relay.drain, itertools.count(1)
-    committed = 1 if after == "its begin" else 3  # of two looks each time
+    stopping, drain, wait_nudge = threading.Event(), Relay.drain, streams.wait_nudge
+    waits, owed = threading.Event(), [looks if after == "its begin" else 0]
 
     def then_committed(relay: Relay) -> int:
         number = drain(relay)
-        if next(turns) == committed:
+        owed[0] -= 1
+        if owed[0] == 0:
             record_many(shop, 1)
         return number
+
+    def waited(label: str, *, timeout_seconds: float) -> bool:
+        waits.set()
+        nudged = wait_nudge(label, timeout_seconds=timeout_seconds)
+        owed[0] = looks
+        return nudged
 
     def work() -> None:
         run(shop, streams, stopping=stopping)
         connections.close_all()
 
     monkeypatch.setattr(Relay, "drain", then_committed)
+    monkeypatch.setattr(streams, "wait_nudge", waited)
     working = threading.Thread(target=work)
     working.start()
     try:
         if after == "a nudge":
+            assert waits.wait(10)
             streams.nudge(shop.label)
         eventually(
             lambda: bool(in_streams(streams, shop.label)), within_seconds=10, what="the event"

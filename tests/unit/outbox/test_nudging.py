@@ -9,7 +9,7 @@ import pytest
 from django.apps import apps
 
 from outbox import streams, tables
-from outbox.nudging import AGAIN_SECONDS, SPARED_SECONDS, Line, Nudger
+from outbox.nudging import LOOKING_SECONDS, SPARED_SECONDS, Line, Nudger
 
 
 class Noted:
@@ -38,7 +38,7 @@ def test_the_first_nudge_opens_the_line_and_later_ones_are_sent_at_once() -> Non
     assert line.sent == [("shop", "nudger"), ("bank", threading.current_thread().name)]
 
 
-def test_what_the_second_look_of_a_nudged_relay_sees_is_not_nudged_for() -> None:
+def test_what_a_nudged_relay_goes_on_looking_for_is_not_nudged_for() -> None:
     line, now = Noted(), [100.0]
     nudger = Nudger(lambda: line, clock=lambda: now[0])
     nudger.nudge("shop")
@@ -51,7 +51,7 @@ def test_what_the_second_look_of_a_nudged_relay_sees_is_not_nudged_for() -> None
     now[0] = 100.0 + SPARED_SECONDS
     nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop", "bank", "shop"]
-    assert SPARED_SECONDS < AGAIN_SECONDS
+    assert SPARED_SECONDS < LOOKING_SECONDS
 
 
 def test_a_nudge_that_was_not_sent_spares_none() -> None:
