@@ -11,13 +11,14 @@ from typing import Any
 from tests.benchmarks.clock import pause
 from tests.benchmarks.figures import Recorded, judge, middle, milliseconds, percentile
 from tests.benchmarks.ground import SHAPE, Ground
+from tests.benchmarks.machine import pace_watched
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.waiting import eventually
 
 USERS = 2000  # so many that no batch has two events of one: the view would show the later alone
 FAULTS = ("lost", "duplicated", "reordered")
-SHOWN = ("p50_ms", "p95_ms", "p99_ms", "cores_busy")
+SHOWN = ("p50_ms", "p95_ms", "p99_ms", "cores_busy", "pace")
 READY_SECONDS = 120.0
 DRAIN_SECONDS = 30.0
 
@@ -103,7 +104,10 @@ def _run(
 ) -> dict[str, Any]:
     row = _top(ground, "SELECT coalesce(max(id), 0) FROM accounts.accounts_outboxevent")
     note = _top(ground, "SELECT coalesce(max(n), 0) FROM orders.bench_applied")
-    load = ground.ask("loader", environment, per_second=scale.offered_per_second, seconds=seconds)
+    with pace_watched() as paces:
+        load = ground.ask(
+            "loader", environment, per_second=scale.offered_per_second, seconds=seconds
+        )
     _drain(ground, note, number=int(load["recorded"]))
     committed = ground.query(COMMITTED, row, dsn=ground.application_dsn)
     applied = ground.query(APPLIED, note, dsn=ground.application_dsn)
@@ -127,6 +131,7 @@ def _run(
         "duplicated": faults.duplicated,
         "reordered": faults.reordered,
         "cores_busy": round(load["cores_busy"], 2),
+        "pace": round(middle(paces), 1),
         "loader_late_p99_ms": round(load["late_p99_ms"], 1),
         "percentiles_ms": [milliseconds(percentile(waits, rank)) for rank in range(1, 101)],
     }

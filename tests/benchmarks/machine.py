@@ -3,6 +3,10 @@
 import os
 import platform
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ from tests.benchmarks.clock import pause
 from tests.benchmarks.ground import Ground
 
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
+PROBE_ADDITIONS = 50_000  # two or three milliseconds
+PROBE_EVERY_SECONDS = 0.25
 WANTED = {"fsync": "on", "synchronous_commit": "on", "appendonly": "yes", "appendfsync": "everysec"}
 
 
@@ -51,6 +57,33 @@ def others_busy(seconds: float) -> float:
     before = busy_seconds()
     pause(seconds)
     return round((busy_seconds() - before) / seconds, 2)
+
+
+def pace() -> float:
+    """Additions that Python does in a microsecond of a processor's time, waiting not counted. On
+    a shared machine it changes within a second, by what neighbours do that nothing here shows."""
+    began, number = time.thread_time(), 0
+    for _ in range(PROBE_ADDITIONS):
+        number += 1
+    return number / (time.thread_time() - began) / 1e6
+
+
+@contextmanager
+def pace_watched() -> Iterator[list[float]]:
+    """Paces, found now and then until the end: it takes a hundredth of a processor."""
+    found, ended = [pace()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(PROBE_EVERY_SECONDS):
+            found.append(pace())
+
+    watching = threading.Thread(target=watch, name="pace", daemon=True)
+    watching.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        watching.join()
 
 
 def durability(ground: Ground) -> dict[str, str]:

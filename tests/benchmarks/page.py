@@ -68,8 +68,8 @@ def _end_to_end(found: Mapping[str, Any]) -> Iterator[str]:
                 f" {one['cores_busy']} cores busy"
             )
             if len(rounds := one["rounds"]) > 1:
-                each = (f"{r['p50_ms']:.1f} / {r['p99_ms']:.1f}" for r in rounds)
-                yield f"  the medians of these p50 / p99: {', '.join(each)}"
+                each = (f"{r['p50_ms']:.1f} / {r['p99_ms']:.1f} at {r['pace']:.0f}" for r in rounds)
+                yield f"  the medians of these p50 / p99, at pace: {', '.join(each)}"
 
 
 def _consumer(found: Mapping[str, Any]) -> Iterator[str]:

@@ -18,10 +18,11 @@ def results() -> dict[str, Any]:
         "duplicated": 0,
         "reordered": 0,
         "cores_busy": 1.6,
+        "pace": 30.0,
         "loader_late_p99_ms": 2.0,
         "percentiles_ms": [rank / 5 for rank in range(1, 101)],
         "rounds": [
-            {"p50_ms": p50, "p95_ms": 9.9, "p99_ms": 21.0, "cores_busy": 1.6}
+            {"p50_ms": p50, "p95_ms": 9.9, "p99_ms": 21.0, "cores_busy": 1.6, "pace": 30.0}
             for p50 in (4.1, 4.2, 5.3)
         ],
     }

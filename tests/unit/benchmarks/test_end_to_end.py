@@ -2,7 +2,7 @@ from tests.benchmarks.end_to_end import median_of
 
 
 def one_round(p50: float, *, lost: int) -> dict[str, object]:
-    shown = {"p50_ms": p50, "p95_ms": 2 * p50, "p99_ms": 10 - p50, "cores_busy": 1.5}
+    shown = {"p50_ms": p50, "p95_ms": 2 * p50, "p99_ms": 10 - p50, "cores_busy": 1.5, "pace": 30.0}
     faults = {"lost": lost, "duplicated": 0, "reordered": 1}
     return {**shown, **faults, "percentiles_ms": [p50, 10 - p50]}
 
