@@ -64,6 +64,14 @@ def nodes(_nodes: Any, settings: Any) -> Iterator[Any]:
     ring_cache.connect.cache_clear()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads of one process keep each other waiting, and a machine may stall: neither says
+    anything of the nodes."""
+    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
+        monkeypatch.setattr(ring_nodes, name, 10.0)
+
+
 def rename(user: UserState, name: str) -> UserState:
     return update_user(
         UpdateUser(user_id=user.id, expected_version=user.version, by_staff=True, name=name)
@@ -101,6 +109,7 @@ def test_a_change_that_is_rolled_back_is_never_seen(nodes: Any, ada: UserState) 
     assert queries.user(ada.id) == ada
 
 
+@pytest.mark.usefixtures("patient")
 def test_what_is_not_there_is_remembered_until_it_is(
     nodes: Any, django_assert_num_queries: Any
 ) -> None:
@@ -138,6 +147,7 @@ def test_an_event_that_can_not_be_applied_is_tried_again(nodes: Any, ada: UserSt
     assert str(ada.id) in str(error)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_user_packed_by_another_release_is_read_anew(
     nodes: Any, ada: UserState, django_assert_num_queries: Any
 ) -> None:
@@ -152,14 +162,6 @@ def test_a_user_packed_by_another_release_is_read_anew(
         assert queries.user(ada.id) == ada
         with django_assert_num_queries(0):
             assert queries.user(ada.id) == ada
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many threads of one process keep each other waiting, and a machine may stall: neither says
-    anything of the nodes."""
-    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
-        monkeypatch.setattr(ring_nodes, name, 10.0)
 
 
 @pytest.mark.usefixtures("patient")

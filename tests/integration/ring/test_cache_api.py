@@ -13,6 +13,8 @@ from django.core.cache.backends.locmem import LocMemCache
 
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 PLAIN = {
     "string": "zwölf ☃",
     "bytes": b"\x00\xff",
