@@ -65,7 +65,7 @@ class Nudger:
     def nudge(self, label: str) -> None:
         """Returns at once. Never raises."""
         spared_until = self._spared_until.get(label)
-        # Asked outside the lock: it is most that a commit under load costs here.
+        # Outside the lock: for most commits under load this is all that there is to do.
         if spared_until is not None and self._clock() < spared_until.value:
             return
         with self._changing:

@@ -174,6 +174,16 @@ def streams(valkey: "Valkey", settings: Any) -> Any:
 
 
 @pytest.fixture
+def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads of one process keep each other waiting, and a machine may stall: neither says
+    anything of a cache ring's nodes and store, which get all the time that they take."""
+    from config.placement import ring_nodes
+
+    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
+        monkeypatch.setattr(ring_nodes, name, 10.0)
+
+
+@pytest.fixture
 def environment(
     django_db_setup: None, postgres: "Postgres", worker: str
 ) -> Callable[..., dict[str, str]]:

@@ -20,7 +20,7 @@ from accounts.domain.errors import UserNotFound
 from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
-from config.placement import ring_cache, ring_nodes
+from config.placement import ring_cache
 from config.stack import processes
 from config.stack.servers import Valkey
 from outbox.testing import deliver, published
@@ -64,14 +64,6 @@ def nodes(_nodes: Any, settings: Any) -> Iterator[Any]:
     ring_cache.connect.cache_clear()
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many threads of one process keep each other waiting, and a machine may stall: neither says
-    anything of the nodes."""
-    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
-        monkeypatch.setattr(ring_nodes, name, 10.0)
-
-
 def rename(user: UserState, name: str) -> UserState:
     return update_user(
         UpdateUser(user_id=user.id, expected_version=user.version, by_staff=True, name=name)
@@ -82,7 +74,7 @@ def counts() -> Any:
     return caches["default"].ring.counts  # type: ignore[attr-defined]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("patient_ring")
 def test_a_user_that_was_read_is_read_without_the_database(
     nodes: Any, ada: UserState, django_assert_num_queries: Any
 ) -> None:
@@ -109,7 +101,7 @@ def test_a_change_that_is_rolled_back_is_never_seen(nodes: Any, ada: UserState) 
     assert queries.user(ada.id) == ada
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("patient_ring")
 def test_what_is_not_there_is_remembered_until_it_is(
     nodes: Any, django_assert_num_queries: Any
 ) -> None:
@@ -147,7 +139,7 @@ def test_an_event_that_can_not_be_applied_is_tried_again(nodes: Any, ada: UserSt
     assert str(ada.id) in str(error)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("patient_ring")
 def test_a_user_packed_by_another_release_is_read_anew(
     nodes: Any, ada: UserState, django_assert_num_queries: Any
 ) -> None:
@@ -164,7 +156,7 @@ def test_a_user_packed_by_another_release_is_read_anew(
             assert queries.user(ada.id) == ada
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("patient_ring")
 def test_two_hundred_readers_of_one_user_ask_the_database_once(nodes: Any, ada: UserState) -> None:
     together = threading.Barrier(200)
 

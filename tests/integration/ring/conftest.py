@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.placement import ring_cache, ring_nodes
+from config.placement import ring_cache
 from config.placement.ring_cache import Ring, RingCache
 from config.stack.servers import Valkey
 from tests import surroundings
@@ -54,13 +54,6 @@ class Servers:
 def _servers() -> Iterator[Servers]:
     with own_ring(surroundings.ROOT, nodes=NODES + 1) as (store, nodes):
         yield Servers(store, nodes)
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stalls for a moment says nothing of nodes and store."""
-    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
-        monkeypatch.setattr(ring_nodes, name, 10.0)
 
 
 @pytest.fixture

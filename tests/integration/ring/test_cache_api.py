@@ -13,7 +13,7 @@ from django.core.cache.backends.locmem import LocMemCache
 
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("patient")
+pytestmark = pytest.mark.usefixtures("patient_ring")
 
 PLAIN = {
     "string": "zwölf ☃",

@@ -15,7 +15,7 @@ from tests.waiting import eventually
 
 from .conftest import Servers
 
-pytestmark = pytest.mark.usefixtures("patient")
+pytestmark = pytest.mark.usefixtures("patient_ring")
 
 READERS = 200
 KEY = "accounts:user:1"

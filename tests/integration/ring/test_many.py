@@ -31,7 +31,7 @@ def clients(server: Valkey) -> int:
 
 
 @pytest.fixture
-def waiting(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> RingCache:
+def patient(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> RingCache:
     """It waits for a node that hangs for longer than the test takes."""
     monkeypatch.setattr(ring_nodes, "NODE_TIMEOUT_SECONDS", 20.0)
     cache = servers.cache()
@@ -39,13 +39,13 @@ def waiting(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> RingCache:
     return cache
 
 
-def test_no_node_waits_for_another_to_answer(servers: Servers, waiting: RingCache) -> None:
+def test_no_node_waits_for_another_to_answer(servers: Servers, patient: RingCache) -> None:
     for hung in servers.nodes:
         awake = [node for node in servers.nodes if node is not hung]
         before = [calls(node, "mget") for node in awake]
         servers.freeze(hung)
         with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(waiting.get_many, VALUES)
+            reading = pool.submit(patient.get_many, VALUES)
             eventually(
                 lambda awake=awake, before=before: (
                     [calls(node, "mget") - once for node, once in zip(awake, before, strict=True)]
