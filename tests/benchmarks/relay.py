@@ -13,13 +13,13 @@ from tests.benchmarks.clock import wait_until
 from tests.benchmarks.figures import by_turns, middle, ratio
 from tests.benchmarks.ground import PROJECT, Ground
 from tests.benchmarks.progress import Progress
-from tests.benchmarks.project import BEGAN
+from tests.benchmarks.project import BEGAN, ENDED
 from tests.benchmarks.scale import Scale
 from tests.waiting import eventually
 
 LOOK_EVERY_SECONDS = 0.004
 LONG_SECONDS = 120.0
-LOCKS = "FROM pg_locks WHERE locktype = 'advisory'"
+END_RELAYS = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _case(
             _write_and_hold(holder)
         backlog.record(ground, rows, rows_per_commit=100)
         measured = by_turns(
-            scale.rounds if rows < 500_000 else min(scale.rounds, 3),
+            scale.rounds,
             raw=lambda: backlog.raw_per_second(ground, rows, after=sent),
             relay=lambda: task.events_per_second(rows, after=sent),
         )
@@ -85,6 +85,7 @@ class Task:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        self._broker: Any = redis.Redis.from_url(ground.broker_url)
         self._celery = Celery(broker=ground.broker_url)
         self._celery.conf.task_ignore_result = True
 
@@ -93,21 +94,21 @@ class Task:
         ground = self._ground
         backlog.rewind(ground, after)
         ground.calm()
-        ground.redis.delete(backlog.NUDGE)
+        self._broker.delete(ENDED)
         self._celery.send_task("outbox.relay", args=(backlog.LABEL,), queue=backlog.LABEL)
         ended = self._wait_complete(after.tick)
-        began = self._began()
+        began = float(self._broker.get(BEGAN))
         if (found := backlog.entries(ground)) != rows:
             raise RuntimeError(f"the relay sent {found:,} of {rows:,} rows")
         self.stop()
         return rows / (ended - began)
 
     def stop(self) -> None:
-        """End the task, which would linger: its session goes, and it notices when it is nudged."""
-        end = f"SELECT pg_terminate_backend(pid) {LOCKS}"
-        self._ground.query(end, dsn=self._ground.project_dsn)
+        """End the task, which would linger: its session goes, and it notices, nudged or not."""
+        self._ground.query(END_RELAYS, dsn=self._ground.project_dsn)
         self._ground.redis.rpush(backlog.NUDGE, "go")
-        eventually(self._is_idle, within_seconds=30, what="relay ended")
+        eventually(lambda: self._broker.get(ENDED), within_seconds=30, what="relay ended")
+        self._ground.redis.delete(backlog.NUDGE)
 
     def _wait_complete(self, before: int) -> float:
         """When the cursor was seen to be past that tick, and at its own end."""
@@ -127,26 +128,16 @@ class Task:
         )
         return seen
 
-    def _began(self) -> float:
-        with redis.Redis.from_url(self._ground.broker_url) as broker:
-            return float(broker.get(BEGAN))  # type: ignore[arg-type]
-
-    def _is_idle(self) -> bool:
-        [(locks,)] = self._ground.query(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
-            dsn=self._ground.project_dsn,
-        )
-        return locks == 0 and not self._ground.redis.llen(backlog.NUDGE)
-
     def close(self) -> None:
         self._celery.close()
+        self._broker.close()
 
 
 @contextmanager
 def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task]:
-    """A worker which has run the task once."""
-    task = Task(ground)
-    with worker(ground, environment), closing(task):
+    """A worker which has run the task once, and whose tasks leave no successor."""
+    lingering = {"BENCH_LINGER_SECONDS": str(LONG_SECONDS)}
+    with worker(ground, environment | lingering), closing(Task(ground)) as task:
         sent = backlog.close_tick(ground)
         backlog.record(ground, 100)
         task.events_per_second(100, after=sent)

@@ -1,3 +1,5 @@
 """A small project around the outbox, in which relay and consumers are measured alone."""
 
-BEGAN = "bench:began"  # where the worker notes when it began the last task: seconds of the epoch
+# Where the worker notes when it began the last task, and when that ended: seconds of the epoch.
+BEGAN = "bench:began"
+ENDED = "bench:ended"
