@@ -191,6 +191,12 @@ def test_durability_is_not_traded_for_speed(root: Path) -> None:
         assert "noeviction" in servers.streams.command("CONFIG GET maxmemory-policy")
 
 
+def test_the_file_of_the_streams_is_not_rewritten_over_and_over_while_it_grows(root: Path) -> None:
+    with running(root) as servers:
+        setting = servers.streams.command("CONFIG GET auto-aof-rewrite-min-size")
+        assert str(2**30) in setting
+
+
 def test_servers_listen_on_the_loopback_address_and_want_a_password(root: Path) -> None:
     with running(root, ring=1) as servers:
         assert servers.postgres.query("SHOW listen_addresses") == [(LOOPBACK,)]
