@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from outbox import inbox, parking, streams, ticks
 
 COMPARE = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
-ENTRY_ID = "local key, id = KEYS[ARGV[i] + 2], ARGV[6] .. '-' .. ARGV[i + 1]"
-TOP = "tops['p' .. ARGV[i]] = id"
+ENTRY_ID = "local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]"
+TOP = "tops['p' .. entries[i]] = id"
 
 
 def remove(name: str) -> None:
@@ -25,7 +25,7 @@ def _replaced_in_script(old: str, new: str) -> None:
 
 
 def _number_entries_by_the_server() -> None:
-    _replaced_in_script(ENTRY_ID, "local key, id = KEYS[ARGV[i] + 2], '*'")
+    _replaced_in_script(ENTRY_ID, "local key, id = KEYS[entries[i] + 2], '*'")
     _replaced_in_script(TOP, TOP.replace("= id", "= added"))
 
 

@@ -73,6 +73,18 @@ def test_what_is_published_is_read_in_order(place):
     assert read(streams, START | {0: "5-3", 4: "6-9"}) == [Entry(0, "6-2", b"c")]
 
 
+def test_the_largest_row_id_and_any_text_arrive_as_they_are(place):
+    streams, _ = place
+    last = 2**63 - 1
+    text = "\N{SNOWMAN}\N{MUSHROOM} " * 70_000  # beyond every short form of a text's length
+    rows = [(last - 1, 0, text), (last, 0, "")]
+    streams.publish("shop", expected="", at=f"5-{last}", tick=5, rows=rows)
+    assert [(entry.id, entry.body) for entry in read(streams)] == [
+        (f"5-{last - 1}", text.encode()),
+        (f"5-{last}", b""),
+    ]
+
+
 def test_count_bounds_each_partition(place):
     streams, _ = place
     rows = [(n, n % 2, str(n)) for n in range(1, 9)]
