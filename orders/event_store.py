@@ -54,7 +54,7 @@ def append(
     ]
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
         cursor.execute(APPEND, values)
-        found, xid = cursor.fetchone()
+        [(found, xid)] = cursor
     if found is not None:
         raise ConcurrentAppend(stream, expected=expected_version, found=found)
     return int(xid)

@@ -122,7 +122,7 @@ class Inbox:
                     "producer": self._producer,
                 },
             )
-            moved, parked = cursor.fetchone()
+            [(moved, parked)] = cursor  # cheaper than Django's fetchone
         if moved != len(partitions):
             raise Fenced(
                 f"{self._consumer} isn't where it read after, in one of the partitions "

@@ -41,7 +41,7 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
             f"INSERT INTO {table} (partition, body) VALUES (%s, %s) RETURNING id, xid::text",  # noqa: S608
             row_of(envelope),
         )
-        row_id, xid = cursor.fetchone()
+        [(row_id, xid)] = cursor  # cheaper than Django's fetchone
     _tell_on_commit(into._meta.app_label, connection, int(xid))
     return int(row_id)
 

@@ -146,7 +146,8 @@ def one_message() -> Work:
             values = [row.order_id, row.due_at]
             if recording:
                 cursor.execute(both, [*values, *row_of(_event_of(row))])
-                recorded(int(cursor.fetchone()[0]), into=OutboxEvent)
+                [(xid,)] = cursor
+                recorded(int(xid), into=OutboxEvent, using="default")
             else:
                 cursor.execute(insert, values)
 
