@@ -12,7 +12,7 @@ from config.stack.server import Server
 _ANSWER_SECONDS = 1.0
 # Of streams hardly anything is ever overwritten, so rewriting the file that they were appended to
 # makes it no shorter until retention has dropped some, while a fork and the copying of pages slow
-# the server down. The default, 64mb, has it rewritten three times on the way to 600.
+# the server down. By default it comes at 64mb and then each time that the file has doubled.
 _REWRITTEN_FROM = "1gb"
 
 
