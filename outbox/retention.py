@@ -7,7 +7,7 @@ begins where it ends.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -18,6 +18,9 @@ from .tables import Tables
 from .ticks import clock_ms
 
 BATCH_ROWS = 1000  # a statement that deletes so many takes some ten milliseconds
+# How often the time of a batch is rested after it. Batches without a pause write log faster than
+# many a disk flushes it, and whoever commits meanwhile waits for theirs too.
+RESTS = 3
 DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
 FLOOR = "floor"  # the name of the state row
 
@@ -126,7 +129,7 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
         "SELECT count(*), max(xid::text::numeric) FROM gone"
     )
     deleted, start = 0, _first_unseen(oldest.snapshot)
-    while time.monotonic() < deadline:
+    for _ in _turns(deadline):
         with connections[tables.alias].cursor() as cursor:
             cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
             number, last = cursor.fetchone()
@@ -145,10 +148,18 @@ def _first_unseen(snapshot: str) -> int:
 def _delete_ticks(tables: Tables, floor: int, deadline: float) -> int:
     ticks = tables.tick._default_manager.using(tables.alias).filter(pk__lt=floor)
     deleted = 0
-    while time.monotonic() < deadline:
+    for _ in _turns(deadline):
         some = list(ticks.order_by("pk").values_list("pk", flat=True)[:BATCH_ROWS])
         ticks.filter(pk__in=some).delete()
         deleted += len(some)
         if len(some) < BATCH_ROWS:
             break
     return deleted
+
+
+def _turns(deadline: float) -> Iterator[None]:
+    """A batch's turn, and another after a rest, until the time is up."""
+    while (began := time.monotonic()) < deadline:
+        yield
+        now = time.monotonic()
+        time.sleep(max(0.0, min(RESTS * (now - began), deadline - now)))

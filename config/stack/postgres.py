@@ -109,6 +109,12 @@ class Postgres(Server):
             "unix_socket_directories": HOST if HOST != LOOPBACK else "",
             "max_connections": 200,
             "shared_buffers": "128MB",
+            # A statement that needs a page and finds only dirty ones has to write one, and to wait
+            # for the log's flush before: the background writer shall be there first.
+            "bgwriter_delay": "20ms",
+            "bgwriter_lru_maxpages": 400,
+            "bgwriter_lru_multiplier": 4,
+            "wal_buffers": "16MB",  # to go on while the log is flushed
             "wal_level": "replica",
             "max_wal_senders": 10,
             "max_replication_slots": 10,

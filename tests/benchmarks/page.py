@@ -209,8 +209,12 @@ def _retention(found: Mapping[str, Any]) -> Iterator[str]:
         yield _line(KEPT[name], f"{highest:,}", f"{found['growth'][name]:.2f}")
     yield (
         f"  {found['offered_per_second']:,} events/s offered, {found['applied_per_second']:,}"
-        f" applied; {found['delete_statements']:,} statements deleted, the longest in"
-        f" {found['longest_delete_ms']:.0f} ms; {found['rows_that_differ']} rows differ"
+        f" applied; {found['rows_that_differ']} rows differ"
+    )
+    yield (
+        f"  {found['delete_statements']:,} statements deleted, the longest in"
+        f" {found['longest_delete_ms']:.0f} ms; the writer's longest commit took"
+        f" {found['longest_commit_ms']:.0f} ms"
     )
     yield "  growth: the highest of the last third in units of the highest before it"
 

@@ -86,6 +86,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "retention_seconds": scale.retention_seconds,
         "rows_that_differ": wrong,
         "longest_delete_ms": round(float(longest_ms), 1),
+        "longest_commit_ms": round(at.longest_commit_seconds * 1000, 1),
         "delete_statements": int(deletes),
         "highest": {name: max(one[name] for one in samples) for name in GROWING},
         "growth": {name: _growth([one[name] for one in samples]) for name in GROWING},
@@ -105,6 +106,7 @@ class _At:
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.written = 0
+        self.longest_commit_seconds = 0.0  # what the disk does to those who delete nothing
         self.is_writing = True
 
 
@@ -122,7 +124,10 @@ def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
                 if stopping.is_set():
                     return
                 cursor.execute(backlog.INSERT, {"first": first, "last": last})
+                asked = time.monotonic()
                 connection.commit()
+                took = time.monotonic() - asked
+                at.longest_commit_seconds = max(at.longest_commit_seconds, took)
                 ground.redis.eval(NUDGE, 1, backlog.NUDGE)
                 at.written = last + 1
 

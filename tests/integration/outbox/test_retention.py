@@ -2,6 +2,8 @@
 
 import re
 import threading
+from collections.abc import Iterator
+from itertools import chain, repeat
 from types import SimpleNamespace
 
 import pytest
@@ -185,6 +187,31 @@ def test_a_round_begins_where_the_last_one_ended(shop, relay, record, reader, pr
     assert begun[1] > max(begun[0], 3)
 
 
+def test_each_batch_is_followed_by_a_rest_in_proportion(
+    shop, relay, record, reader, prune, monkeypatch
+):
+    """Batches without a pause fill the log, and all who commit wait until it is flushed."""
+    monkeypatch.setattr(retention, "BATCH_ROWS", 4)
+    send(relay, record, 10)
+    reader.step()
+    reader.confirm()
+    with monkeypatch.context() as timed:
+        times = chain([0.0, 1.0, 1.1, 2.0, 2.3], repeat(3.0))
+        rests = _clocked(timed, times)
+        assert prune().rows == 10
+    expected = [retention.RESTS * 0.1, retention.RESTS * 0.3]  # none after the last batch
+    assert rests[:2] == pytest.approx(expected)
+    assert not any(rests[2:])  # of the ticks, for which time stands still here
+
+
+def _clocked(patching: pytest.MonkeyPatch, times: Iterator[float]) -> list[float]:
+    """Give retention these times; what it rests is returned, and takes none."""
+    rests: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: next(times), sleep=rests.append)
+    patching.setattr(retention, "time", clock)
+    return rests
+
+
 def test_what_a_round_had_no_time_for_goes_with_the_next(
     shop, relay, record, reader, prune, monkeypatch
 ):
@@ -193,10 +220,11 @@ def test_what_a_round_had_no_time_for_goes_with_the_next(
     reader.step()
     reader.confirm()
     with monkeypatch.context() as hurried:
-        times = iter([0.0, 0.0, 10.0])  # for the deadline, before one batch, and no more
-        hurried.setattr(retention, "time", SimpleNamespace(monotonic=lambda: next(times)))
+        times = iter([0.0, 0.0, 4.9, 5.0])  # the deadline's, around one batch, and no more
+        rests = _clocked(hurried, times)
         done = prune()
     assert (done.rows, done.ticks, rows(shop)) == (3, 0, 7)
+    assert rests == [pytest.approx(0.1)]  # not beyond the deadline
     done = prune()
     assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (7, 0, 1)
 

@@ -146,6 +146,7 @@ def results() -> dict[str, Any]:
             "retention_seconds": 120.0,
             "rows_that_differ": 0,
             "longest_delete_ms": 55.5,
+            "longest_commit_ms": 44.4,
             "delete_statements": 2100,
             "highest": dict.fromkeys(KEPT, 1000),
             "growth": dict.fromkeys(KEPT, 1.01),
