@@ -17,7 +17,7 @@ from .streams import Confirmation, Streams
 from .tables import Tables
 from .ticks import clock_ms
 
-BATCH_ROWS = 1000  # a statement that deletes so many takes some ten milliseconds
+BATCH_ROWS = 1000  # a statement that deletes so many takes a few milliseconds
 # How often the time of a batch is rested after it. Batches without a pause write log faster than
 # many a disk flushes it, and whoever commits meanwhile waits for theirs too.
 RESTS = 3
@@ -49,8 +49,9 @@ def prune(
 ) -> Pruned:
     """Take over what the subscribers confirmed, raise the floor, and drop what is below it.
 
-    Stops after `budget_seconds`; the next round goes on. Without a subscriber, or with one that
-    never confirmed, nothing is dropped: nobody is known to have it.
+    Stops after `budget_seconds`, of which it rests three quarters if there is much to drop; the
+    next round goes on. Without a subscriber, or with one that never confirmed, nothing is dropped:
+    nobody is known to have it.
     """
     note_confirmations(tables, streams.confirmations(tables.label))
     newest = clock_ms() - round(retention_seconds() * 1000)
