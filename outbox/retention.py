@@ -52,6 +52,7 @@ def prune(
     Stops after `budget_seconds`, of which it rests three quarters if there is much to drop; the
     next round goes on. Without a subscriber, or with one that never confirmed, nothing is dropped:
     nobody is known to have it.
+    Raises RuntimeError inside a transaction, which would hide the floor.
     """
     note_confirmations(tables, streams.confirmations(tables.label))
     newest = clock_ms() - round(retention_seconds() * 1000)
@@ -96,7 +97,7 @@ def _raise_floor(tables: Tables, limit: int) -> int:
     """Commit and return the highest floor that all allow; it never sinks."""
     alias = tables.alias
     states = tables.state._default_manager.using(alias)
-    with transaction.atomic(using=alias):
+    with transaction.atomic(using=alias, durable=True):
         kept, _ = states.select_for_update().get_or_create(name=FLOOR, defaults={"value": "0"})
         confirmed = list(
             tables.subscription._default_manager.using(alias).values_list("confirmed", flat=True)
@@ -119,6 +120,8 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
     if tick is None or oldest is None:  # restamped since: what was below the floor went then
         return 0, True
     event = tables.connection.ops.quote_name(tables.event._meta.db_table)
+    # No batch waits until its log is flushed: one that a crash takes back is dropped again, since
+    # the ticks that see its rows are deleted later, and logged later.
     # In the order of the index and from where the last batch ended, as the first begins where the
     # last round ended: a fresh start would walk over all that was deleted since the last vacuum.
     statement = (
@@ -127,13 +130,14 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
         "AND xid < pg_snapshot_xmax(%(floor)s::pg_snapshot) "
         "AND pg_visible_in_snapshot(xid, %(floor)s::pg_snapshot) "
         "ORDER BY xid LIMIT %(limit)s)) RETURNING xid) "
-        "SELECT count(*), max(xid::text::numeric) FROM gone"
+        "SELECT count(*), max(xid::text::numeric), set_config('synchronous_commit', 'off', true) "
+        "FROM gone"
     )
     deleted, start = 0, _first_unseen(oldest.snapshot)
     for _ in _turns(deadline):
         with connections[tables.alias].cursor() as cursor:
             cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
-            number, last = cursor.fetchone()
+            number, last, _ = cursor.fetchone()
         deleted += number
         if number < BATCH_ROWS:
             return deleted, True

@@ -502,6 +502,15 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
+        promise="the floor is committed by itself, before anything goes",
+        file="outbox/retention.py",
+        old="with transaction.atomic(using=alias, durable=True):",
+        new="with transaction.atomic(using=alias):",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_a_caller_s_transaction_would_hide_the_floor_and_is_refused",
+    ),
+    Sabotage(
+        invariant=19,
         promise="a subscriber confirms what it has of every partition",
         file="outbox/retention.py",
         old="min(found.ticks.values()) if len(found.ticks) >= partitions > 0 else None",

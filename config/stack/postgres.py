@@ -115,6 +115,9 @@ class Postgres(Server):
             "bgwriter_lru_maxpages": 400,
             "bgwriter_lru_multiplier": 4,
             "wal_buffers": "16MB",  # to go on while the log is flushed
+            # The first change of a page after a checkpoint logs the whole page, and a gigabyte of
+            # log, which would make a checkpoint, is soon written.
+            "max_wal_size": "4GB",
             "wal_level": "replica",
             "max_wal_senders": 10,
             "max_replication_slots": 10,

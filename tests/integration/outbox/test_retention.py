@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis
+from django.db import transaction
 from django.test.utils import CaptureQueriesContext
 
 from outbox import retention
@@ -202,6 +203,37 @@ def test_each_batch_is_followed_by_a_rest_in_proportion(
     expected = [retention.RESTS * 0.1, retention.RESTS * 0.3]  # none after the last batch
     assert rests[:2] == pytest.approx(expected)
     assert not any(rests[2:])  # of the ticks, for which time stands still here
+
+
+def test_no_batch_waits_until_its_log_is_flushed(shop, relay, record, reader, prune, monkeypatch):
+    batches = 20
+    monkeypatch.setattr(retention, "BATCH_ROWS", 1)
+    for sequence in range(batches):
+        record(f"key-{sequence}", 1)
+    relay.drain()  # one tick: those are few, and go as they did
+    reader.step()
+    reader.confirm()
+    before = _log_flushes(shop)
+    assert prune().rows == batches
+    assert 0 < _log_flushes(shop) - before < batches  # the floor is flushed
+
+
+def test_a_caller_s_transaction_would_hide_the_floor_and_is_refused(shop, streams):
+    with (
+        transaction.atomic(using=shop.alias),
+        pytest.raises(RuntimeError, match="durable"),
+    ):
+        retention.prune(shop, streams)
+
+
+def _log_flushes(shop) -> int:
+    """How often the session has written the log by itself, as who flushes it must."""
+    with shop.connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute(
+            "SELECT sum(writes) FROM pg_stat_get_backend_io(pg_backend_pid()) WHERE object = 'wal'"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _clocked(patching: pytest.MonkeyPatch, times: Iterator[float]) -> list[float]:

@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 
 from config.stack import owner, processes
+from config.stack.environment import CHECKOUT
 from config.stack.ports import LOOPBACK
 from config.stack.postgres import HOST
 from config.stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
@@ -189,6 +190,23 @@ def test_durability_is_not_traded_for_speed(root: Path) -> None:
             assert servers.postgres.query(f"SHOW {setting}") == [("on",)]
         assert "everysec" in servers.streams.command("CONFIG GET appendfsync")
         assert "noeviction" in servers.streams.command("CONFIG GET maxmemory-policy")
+
+
+def test_statements_find_clean_pages_and_short_logs(root: Path) -> None:
+    """Retention was measured with these; the composed server has the same."""
+    wanted = {
+        "bgwriter_delay": "20ms",
+        "bgwriter_lru_maxpages": "400",
+        "bgwriter_lru_multiplier": "4",
+        "wal_buffers": "16MB",
+        "max_wal_size": "4GB",
+    }
+    with running(root) as servers:
+        for setting, value in wanted.items():
+            assert servers.postgres.query(f"SHOW {setting}") == [(value,)]
+    composed = (CHECKOUT / "docker" / "servers.yml").read_text()
+    for setting, value in wanted.items():
+        assert f"-c{setting}={value}" in composed
 
 
 def test_the_file_of_the_streams_is_not_rewritten_over_and_over_while_it_grows(root: Path) -> None:
