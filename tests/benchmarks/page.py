@@ -213,8 +213,11 @@ def _retention(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"  {found['delete_statements']:,} statements deleted, the longest in"
-        f" {found['longest_delete_ms']:.0f} ms; the writer's longest commit took"
-        f" {found['longest_commit_ms']:.0f} ms"
+        f" {found['longest_delete_ms']:.0f} ms"
+    )
+    yield (
+        f"  the disk's longest flush of a bare page took {found['longest_flush_ms']:.0f} ms, and"
+        f" the writer's longest commit {found['longest_commit_ms']:.0f} ms"
     )
     yield "  growth: the highest of the last third in units of the highest before it"
 

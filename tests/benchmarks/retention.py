@@ -1,8 +1,9 @@
 """A steady load through a system that forgets: do rows, ticks, entries and bytes stay bounded?"""
 
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -22,6 +23,9 @@ from tests.meanwhile import meanwhile
 COMMITS_PER_SECOND = 20
 CONSUMER = "batch"
 LONG_SECONDS = 300.0
+FLUSHES_EVERY_SECONDS = 0.05
+FLUSHED_BYTES = 8192  # a page of the log
+FLUSH: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # as PostgreSQL's log
 MEGABYTE = 1_000_000
 TABLES = "ledger_outboxevent", "ledger_tick"
 STATEMENTS = "pg_stat_statements"
@@ -62,6 +66,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
             worker(ground, environment),
             _beat(ground, scale.prune_seconds),
             _writing(ground, events, per_second) as at,
+            _flushing(ground) as flushes,
         ):
             while at.is_writing:
                 pause(scale.retention_look_seconds)
@@ -87,6 +92,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "rows_that_differ": wrong,
         "longest_delete_ms": round(float(longest_ms), 1),
         "longest_commit_ms": round(at.longest_commit_seconds * 1000, 1),
+        "longest_flush_ms": round(max(flushes) * 1000, 1),
         "delete_statements": int(deletes),
         "highest": {name: max(one[name] for one in samples) for name in GROWING},
         "growth": {name: _growth([one[name] for one in samples]) for name in GROWING},
@@ -139,6 +145,25 @@ def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
 
     with meanwhile(work, end=stopping.set):
         yield at
+
+
+@contextmanager
+def _flushing(ground: Ground) -> Iterator[list[float]]:
+    """How long the disk takes meanwhile, in seconds, to keep a page for somebody who has nothing
+    to do with PostgreSQL: the limit of all that waits for it."""
+    file, took, stopping = ground.root / "flushed", [0.0], threading.Event()
+
+    def flush() -> None:
+        with file.open("wb", buffering=0) as opened:
+            while not stopping.wait(FLUSHES_EVERY_SECONDS):
+                opened.seek(0)
+                opened.write(os.urandom(FLUSHED_BYTES))
+                asked = time.monotonic()
+                FLUSH(opened.fileno())
+                took.append(time.monotonic() - asked)
+
+    with meanwhile(flush, end=stopping.set):
+        yield took
 
 
 @contextmanager

@@ -147,6 +147,7 @@ def results() -> dict[str, Any]:
             "rows_that_differ": 0,
             "longest_delete_ms": 55.5,
             "longest_commit_ms": 44.4,
+            "longest_flush_ms": 43.3,
             "delete_statements": 2100,
             "highest": dict.fromkeys(KEPT, 1000),
             "growth": dict.fromkeys(KEPT, 1.01),
