@@ -210,7 +210,7 @@ def test_no_batch_waits_until_its_log_is_flushed(shop, relay, record, reader, pr
     monkeypatch.setattr(retention, "BATCH_ROWS", 1)
     for sequence in range(batches):
         record(f"key-{sequence}", 1)
-    relay.drain()  # one tick: those are few, and go as they did
+    relay.drain()  # into one tick, since a batch of ticks is flushed
     reader.step()
     reader.confirm()
     before = _log_flushes(shop)
