@@ -1,6 +1,6 @@
 """Takes away, one at a time, what keeps the outbox's promises, and looks whether a test notices.
 
-Run it by hand, from the checkout (it works on a copy, and takes a few minutes)::
+The gate runs them all, a few minutes; so can you, from the checkout (it works on copies)::
 
     python -m tests.sabotage [WORD …]
 
@@ -16,9 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import Queue
 from typing import Final
 
 from tests import replica_sabotage, ring_sabotage
@@ -26,6 +29,7 @@ from tests.ring_sabotage import Damage
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
+AT_ONCE: Final = 2  # each in a copy and with servers of its own
 DEADLINE_SECONDS: Final = 120  # of one run of pytest
 OUTBOX: Final = "tests/integration/outbox"
 DAMAGES: Final = (*ring_sabotage.DAMAGES, *replica_sabotage.DAMAGES)
@@ -621,17 +625,19 @@ def main(words: Sequence[str]) -> int:
     if not chosen:  # pytest without a test's name would run them all
         raise Blunt(f"no sabotage has these words: {' '.join(words)}")
     survivors = 0
-    with _copied() as tree:
+    with ExitStack() as copies, ThreadPoolExecutor(AT_ONCE) as players:
+        trees = Queue[Path]()
+        for _ in range(AT_ONCE):
+            trees.put(tree := copies.enter_context(_copied()))
         if missing := _failed(tree, sorted({one.test for one in chosen}), wanted=False):
             _say(f"red without any sabotage, so they prove nothing:\n{missing}")
             return 2
-        for number, one in enumerate(chosen, start=1):
-            began = time.monotonic()
-            noticed = _is_noticed(tree, one)
+        played = players.map(partial(_played, trees), chosen)
+        for number, (one, (noticed, seconds)) in enumerate(zip(chosen, played, strict=True), 1):
             survivors += not noticed
             _say(
                 f"{number:>2}/{len(chosen)}  {'noticed ' if noticed else 'SURVIVED'}"
-                f"  {_number(one):>2}  {one.promise}  ({time.monotonic() - began:.0f} s)"
+                f"  {_number(one):>2}  {one.promise}  ({seconds:.0f} s)"
             )
     _say(f"{len(chosen) - survivors} of {len(chosen)} sabotages were noticed")
     return 1 if survivors else 0
@@ -650,6 +656,15 @@ def _number(one: Sabotage | Damage) -> str:
 
 def _described(one: Sabotage | Damage) -> str:
     return f"{_number(one)} {one.promise} {one.file} {one.test}"
+
+
+def _played(trees: Queue[Path], one: Sabotage | Damage) -> tuple[bool, float]:
+    """Whether it was noticed, and in how many seconds; in a copy that nobody else is at."""
+    tree, began = trees.get(), time.monotonic()
+    try:
+        return _is_noticed(tree, one), time.monotonic() - began
+    finally:
+        trees.put(tree)
 
 
 def _is_noticed(tree: Path, one: Sabotage | Damage) -> bool:
