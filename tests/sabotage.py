@@ -1,6 +1,6 @@
 """Takes away, one at a time, what keeps the outbox's promises, and looks whether a test notices.
 
-The gate runs them all, a few minutes; so can you, from the checkout (it works on copies)::
+Run it by hand, from the checkout (it works on copies, and takes a few minutes)::
 
     python -m tests.sabotage [WORD …]
 
