@@ -184,6 +184,17 @@ def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of threads keep each other waiting for seconds on a busy machine. Then a reader
+    goes past the ring, rightly; what it does in time is another matter."""
+    from config.placement import ring_leases, ring_membership
+
+    monkeypatch.setattr(ring_membership, "CONFIRMED_SECONDS", 60.0)
+    monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(ring_leases, "LEASE_MS", 60_000)
+
+
+@pytest.fixture
 def environment(
     django_db_setup: None, postgres: "Postgres", worker: str
 ) -> Callable[..., dict[str, str]]:

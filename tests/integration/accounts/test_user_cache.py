@@ -156,7 +156,7 @@ def test_a_user_packed_by_another_release_is_read_anew(
             assert queries.user(ada.id) == ada
 
 
-@pytest.mark.usefixtures("patient_ring")
+@pytest.mark.usefixtures("crowded_ring")
 def test_two_hundred_readers_of_one_user_ask_the_database_once(nodes: Any, ada: UserState) -> None:
     together = threading.Barrier(200)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from config.placement import ring_leases, ring_membership, ring_values
+from config.placement import ring_leases, ring_values
 from config.placement.ring_cache import Ring, RingCache
 from config.placement.ring_nodes import names
 from tests.waiting import eventually
@@ -57,16 +57,7 @@ def loading(cache: RingCache, value: Any, key: str = KEY) -> Iterator[Callable[[
             go_on.set()
 
 
-@pytest.fixture
-def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of threads of one process keep each other waiting for seconds on a busy machine.
-    Then a reader goes past the ring, rightly; what it does in time is another matter."""
-    monkeypatch.setattr(ring_membership, "CONFIRMED_SECONDS", 60.0)
-    monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 60.0)
-    monkeypatch.setattr(ring_leases, "LEASE_MS", 60_000)
-
-
-@pytest.mark.usefixtures("crowded")
+@pytest.mark.usefixtures("crowded_ring")
 def test_two_hundred_readers_of_one_expired_key_load_it_once(servers: Servers) -> None:
     processes = [servers.cache() for _ in range(4)]
     processes[0].set(KEY, (1, "expired"), timeout=0.01)
