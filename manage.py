@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     if sys.argv[1:2] == ["stack"]:
         # Before any settings: it makes the environment that they are read from.
-        from config.stack.__main__ import main as stack
+        from stack.__main__ import main as stack
 
         sys.exit(stack(sys.argv[2:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")

@@ -9,12 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from outbox import admin as outbox
 
-from .domain.commands import (
-    DEFAULT_CREDIT_LIMIT,
-    DeactivateUser,
-    RegisterUser,
-    UpdateUser,
-)
+from .domain.commands import DEFAULT_CREDIT_LIMIT, DeactivateUser, RegisterUser, UpdateUser
 from .domain.errors import AccountsError
 from .handlers import deactivate_user, register_user, update_user
 from .models import (

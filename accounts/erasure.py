@@ -15,7 +15,8 @@ from django.contrib.auth.hashers import make_password
 from django.db import connections, router, transaction
 from django.utils import timezone
 
-from outbox import erasure, streams, tables
+from outbox import streams, tables
+from outbox.publishing import erasure
 from outbox.recorder import record
 
 from . import cached

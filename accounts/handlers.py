@@ -17,13 +17,7 @@ from outbox.recorder import record
 
 from . import cached
 from .domain import user as rules
-from .domain.commands import (
-    DeactivateUser,
-    RegisterUser,
-    ReleaseCredit,
-    ReserveCredit,
-    UpdateUser,
-)
+from .domain.commands import DeactivateUser, RegisterUser, ReleaseCredit, ReserveCredit, UpdateUser
 from .domain.errors import EmailTaken, UserNotFound, WeakPassword
 from .domain.events import (
     CreditChange,
@@ -36,14 +30,7 @@ from .domain.events import (
     UserUpdated,
 )
 from .domain.state import UserState
-from .models import (
-    ONE_USER_PER_EMAIL,
-    STATE_FIELDS,
-    OutboxEvent,
-    Reservation,
-    User,
-    UserHistory,
-)
+from .models import ONE_USER_PER_EMAIL, STATE_FIELDS, OutboxEvent, Reservation, User, UserHistory
 from .published import amount, envelope, representation
 
 

@@ -8,8 +8,9 @@ from django.db import router, transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Lower
 
-from outbox import coverage, tables
-from outbox.checksums import Checksums
+from outbox import tables
+from outbox.agreeing import coverage
+from outbox.agreeing.checksums import Checksums
 
 from . import cached
 from .domain.errors import UserNotFound

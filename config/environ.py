@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
-from config.placement.ring import name_nodes
+from placement.ring.arrangement import name_nodes
 
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}

@@ -8,8 +8,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from config.placement.router import primaries, primary
 from outbox import streams
+from placement.router import primaries, primary
 
 logger = logging.getLogger(__name__)
 

@@ -25,10 +25,10 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from config.identity import BearerAuthentication, Caller, StaffSessionAuthentication
-from config.placement import ring_report
-from config.placement.replicas import replica_report
 from outbox import metrics, status, streams, tables
 from outbox.errors import StreamsMisconfigured, StreamsUnavailable
+from placement.replicas.watch import replica_report
+from placement.ring import report as ring_report
 
 logger = logging.getLogger(__name__)
 

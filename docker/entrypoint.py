@@ -45,7 +45,7 @@ def schemas() -> None:
     """Every service of this deployment can log in and finds its schema."""
     from django.db import connections
 
-    from config.placement.router import primaries
+    from placement.router import primaries
 
     for alias in primaries():
         with connections[alias].cursor() as cursor:
@@ -94,7 +94,7 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
     """Python's arguments."""
     match name:
         case "prepare":
-            return ("-m", "config.stack.prepare", *arguments)
+            return ("-m", "config.prepare", *arguments)
         case "web":
             return (
                 *("-m", "gunicorn", "config.wsgi:application", "--bind", f"0.0.0.0:{PORT}"),

@@ -22,8 +22,9 @@ from uuid import UUID
 from django.db import connections, router
 
 from outbox import consumer as consuming
-from outbox import coverage, streams
-from outbox.checksums import BUCKETS, FIRST, Checksums, Stamp, Sums
+from outbox import streams
+from outbox.agreeing import coverage
+from outbox.agreeing.checksums import BUCKETS, FIRST, Checksums, Stamp, Sums
 from outbox.pacing import paced
 from outbox.streams import Cursor
 

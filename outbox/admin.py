@@ -7,8 +7,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from . import consumer as consuming
+from .consuming.parking import Parking
 from .models import AbstractParkedEvent
-from .parking import Parking
 
 
 class FactAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -7,10 +7,11 @@ from typing import Any
 from django.db import models
 
 from . import consumer as consuming
-from . import parking, tables
+from . import tables
+from .consuming import parking
+from .consuming.inbox import START, Inbox
 from .envelope import Envelope
 from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
-from .inbox import START, Inbox
 from .streams import Streams, order
 from .tables import Tables
 

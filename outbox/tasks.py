@@ -16,9 +16,10 @@ from celery import Task, shared_task
 from celery.signals import worker_shutting_down
 from django.db import Error as DatabaseError
 
-from . import relay as relaying
-from . import retention, streams, tables
+from . import streams, tables
 from .errors import OutboxError
+from .publishing import relay as relaying
+from .publishing import retention
 
 log = logging.getLogger(__name__)
 

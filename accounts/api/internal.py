@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from outbox.checksums import BUCKETS, FIRST
+from outbox.agreeing.checksums import BUCKETS, FIRST
 
 from .. import handlers, queries
 from .peers import IsPeer, PeerAuthentication

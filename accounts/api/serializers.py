@@ -5,14 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from ..domain.commands import DEFAULT_CREDIT_LIMIT
-from .fields import (
-    AddressField,
-    AmountField,
-    InstantField,
-    PasswordField,
-    TextField,
-    YesNoField,
-)
+from .fields import AddressField, AmountField, InstantField, PasswordField, TextField, YesNoField
 
 
 class UserSerializer(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 # Old versions of a position no longer share a key, which a constraint on the partition would be (see
-# outbox/inbox.py). Stop consumers of the release before first: it relies on the constraint.
+# outbox/consuming/inbox.py). Stop consumers of the release before first: it relies on the constraint.
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0003_erasure"),

@@ -9,7 +9,7 @@ SERVICES = _env.services
 DEBUG = _env.debug
 
 INSTALLED_APPS = [
-    "config.placement",  # first: its migrate and showmigrations override Django's
+    "placement",  # first: its migrate and showmigrations override Django's
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -27,7 +27,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "config.placement.middleware.ConsistencyToken",  # around whatever may read a service's rows
+    "placement.replicas.middleware.ConsistencyToken",  # around whatever may read a service's rows
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -16,7 +16,7 @@ _env = environment()
 PLACEMENT_HOMES = {
     service: service if position else "default" for position, service in enumerate(_env.services)
 }
-DATABASE_ROUTERS = ["config.placement.router.PlacementRouter"]
+DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 
 
 # Which aliases may serve a service's reads, if it has replicas.
@@ -80,7 +80,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Without a ring each process has its own memory, which nobody else can tell of a change; what must
 # not be shown old isn't cached there.
 _RING: dict[str, Any] = {
-    "BACKEND": "config.placement.ring_cache.RingCache",
+    "BACKEND": "placement.ring.cache.RingCache",
     "LOCATION": list(_env.cache_urls),
     "KEY_PREFIX": "mitosis",
     "OPTIONS": {"STORE": _env.streams_url},

@@ -48,7 +48,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 ORDER_ID = OpenApiParameter("order_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 
 
-# What whoever reads a projection may say, and be told (config.placement.projections).
+# What whoever reads a projection may say, and be told (placement.replicas.views).
 OF_PROJECTIONS = [
     OpenApiParameter(
         "Consistency-Token",

@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from .events import (
-    Event,
-    OrderCancelled,
-    OrderConfirmed,
-    OrderExpired,
-    OrderPlaced,
-    OrderRejected,
-)
+from .events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced, OrderRejected
 from .lines import Line
 from .notation import read_amount, read_time, write_amount, write_time
 

@@ -13,14 +13,7 @@ from uuid import UUID
 
 from .commands import CancelOrder, Command, ConfirmOrder, ExpireOrder, PlaceOrder, RejectOrder
 from .errors import OrderEnded, OrderError, OrderExists, OrderNotFound
-from .events import (
-    Event,
-    OrderCancelled,
-    OrderConfirmed,
-    OrderExpired,
-    OrderPlaced,
-    OrderRejected,
-)
+from .events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced, OrderRejected
 from .lines import Line, check_lines, total_of
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stacks import RunningStack, own_stack
-
-from .people import Customer, Shop, shop_at
+from tests.acceptance.people import Customer, Shop, shop_at
+from tests.support.stacks import RunningStack, own_stack
 
 SHAPES = [
     pytest.param(shape, marks=pytest.mark.xdist_group(f"stack-{shape}"))

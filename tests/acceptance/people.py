@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 PASSWORD = "a-long-passphrase-42"
 CONFIRMED_WITHIN_SECONDS = 1.0  # what a customer is promised

@@ -12,9 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.stacks import RunningStack
-
-from .people import Customer, Shop, is_problem
+from tests.acceptance.people import Customer, Shop, is_problem
+from tests.support.stacks import RunningStack
 
 JSON = {"Content-Type": "application/json"}
 WRITES = ["/api/users/", "/api/token/", "/api/token/refresh/", "/api/orders/"]

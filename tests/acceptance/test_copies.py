@@ -2,10 +2,9 @@
 
 import pytest
 
-from tests.stacks import Failed, RunningStack
-from tests.waiting import eventually
-
-from .people import Customer
+from tests.acceptance.people import Customer
+from tests.support.stacks import Failed, RunningStack
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import httpx
 import jwt
 import pytest
 
-from tests.stacks import RunningStack
-
-from .people import Customer, Shop, answered, is_problem
+from tests.acceptance.people import Customer, Shop, answered, is_problem
+from tests.support.stacks import RunningStack
 
 SERVICES = ("accounts", "orders")
 

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
-from tests.stacks import RunningStack
-
-from .people import Customer, soon
+from tests.acceptance.people import Customer, soon
+from tests.support.stacks import RunningStack
 
 # A trigger, made by the schema's owner, is a bug that only shows in the database: the running
 # code is the real one.

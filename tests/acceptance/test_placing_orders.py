@@ -3,7 +3,7 @@
 from decimal import Decimal
 from uuid import uuid4
 
-from .people import Customer, Shop, answered, is_problem, soon
+from tests.acceptance.people import Customer, Shop, answered, is_problem, soon
 
 
 def test_a_new_customers_order_is_confirmed_within_a_second(shop: Shop) -> None:

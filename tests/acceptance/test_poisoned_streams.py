@@ -11,9 +11,8 @@ import redis
 
 from outbox.consumer import Consumer, every
 from outbox.partitions import partition_of
-from tests.stacks import RunningStack
-
-from .people import Customer, soon
+from tests.acceptance.people import Customer, soon
+from tests.support.stacks import RunningStack
 
 PARTITIONS = 16
 PRODUCERS = ("accounts", "orders")

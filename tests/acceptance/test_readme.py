@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.stacks import RunningStack
-from tests.surroundings import CHECKOUT
+from tests.support.stacks import RunningStack
+from tests.support.surroundings import CHECKOUT
 
 README = CHECKOUT / "README.md"
 FENCE = re.compile(r"^( *)```console *\n(.*?)^\1``` *$", re.MULTILINE | re.DOTALL)

@@ -9,9 +9,8 @@ import psycopg2
 import pytest
 from psycopg2.errors import InsufficientPrivilege
 
-from tests.stacks import RunningStack, everybody
-
-from .people import Customer, Shop, is_problem
+from tests.acceptance.people import Customer, Shop, is_problem
+from tests.support.stacks import RunningStack, everybody
 
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
 TABLES = {"accounts": "accounts.accounts_user", "orders": "orders.orders_orderview"}

@@ -3,10 +3,9 @@
 import httpx
 import pytest
 
-from tests.stacks import SERVICES, RunningStack, own_stack
-
-from .people import Customer, shop_at
-from .test_identity import log_in
+from tests.acceptance.people import Customer, shop_at
+from tests.acceptance.test_identity import log_in
+from tests.support.stacks import SERVICES, RunningStack, own_stack
 
 STEPS = ["monolith", "services", "monolith"]
 

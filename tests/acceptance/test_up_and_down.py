@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from config.stack.processes import Recorded, working_in
-from tests.stacks import CHECKOUT, RunningStack, everybody, own_stack, wait_gone
-
-from .people import Customer, shop_at, soon
+from stack.processes import Recorded, working_in
+from tests.acceptance.people import Customer, shop_at, soon
+from tests.support.stacks import CHECKOUT, RunningStack, everybody, own_stack, wait_gone
 
 FIRST_ORDER_SECONDS = 10  # right after a start, relays and consumers may still be on their way
 
@@ -108,7 +107,7 @@ def customer_with_an_order(stack: RunningStack) -> tuple[Customer, dict[str, str
 
 def at_home_in(root: Path) -> list[int]:
     """Servers that still work in a folder of this root, wherever its home is."""
-    from config.stack.owner import home_of
+    from stack.owner import home_of
 
     folders = [folder for folder in home_of(root).rglob("*") if folder.is_dir()]
     programs = ("postgres", "valkey-server")

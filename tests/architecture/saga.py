@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from orders.domain.order import LEADS_TO, TRANSITIONS, Status
-from tests.surroundings import CHECKOUT
+from tests.support.surroundings import CHECKOUT
 
 PAGE: Final = Path(CHECKOUT, "docs", "saga.md")
 BEGIN, END = "```mermaid\n", "```\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.surroundings import CHECKOUT
+from tests.support.surroundings import CHECKOUT
 
 PACKAGES = ("accounts", "orders", "outbox", "config", "tests")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outbox import tables
-from tests import sabotage
+from tests.sabotage import __main__ as sabotage
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -132,7 +132,7 @@ def test_a_console_block_is_commands_and_what_they_print(document: str):
 
 def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
     (block,) = [block for block in blocks_of("README.md", "python") if "models.py" in block]
-    theirs = text_of("tests/stranger/shop/models.py")
+    theirs = text_of("tests/support/stranger/shop/models.py")
     lines = [line for line in block.splitlines() if line and not line.startswith("#")]
     assert len(lines) == 1 + len(tables.BASES)
     for line in lines:

@@ -17,7 +17,7 @@ from importlinter.contracts.layers import LayersContract
 from importlinter.domain.contract import Contract
 
 from tests.architecture.seeds import SEEDS, STRAYS
-from tests.surroundings import CHECKOUT, SHAPES
+from tests.support.surroundings import CHECKOUT, SHAPES
 
 KINDS: dict[str, type[Contract]] = {
     "forbidden": ForbiddenContract,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .saga import PAGE, diagram, drawn
+from tests.architecture.saga import PAGE, diagram, drawn
 
 pytestmark = pytest.mark.shape("orders")
 

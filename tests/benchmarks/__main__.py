@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from config.stack.environment import CHECKOUT
-from config.stack.errors import StackError
+from stack.environment import CHECKOUT
+from stack.errors import StackError
 from tests.benchmarks import (
     consumers,
     end_to_end,

@@ -14,7 +14,7 @@ from tests.benchmarks.ground import SHAPE, Ground
 from tests.benchmarks.machine import pace_watched
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 USERS = 2000  # so many that no batch has two events of one: the view would show the later alone
 FAULTS = ("lost", "duplicated", "reordered")

@@ -18,16 +18,16 @@ from urllib.parse import quote
 import psycopg2
 import redis
 
-from config.placement.provision import dsn_for, provision
-from config.stack import commands
-from config.stack.applications import processes_of
-from config.stack.credentials import ADMIN_EMAIL, Credentials
-from config.stack.environment import CHECKOUT, DATABASE, PYTHON, Stack, for_process
-from config.stack.ports import LOOPBACK, KeptPorts
-from config.stack.postgres import HOST
-from config.stack.servers import Servers
-from config.stack.shapes import SERVICES, SHAPES
-from tests.waiting import eventually
+from placement.provision import dsn_for, provision
+from stack import commands
+from stack.applications import processes_of
+from stack.credentials import ADMIN_EMAIL, Credentials
+from stack.environment import CHECKOUT, DATABASE, PYTHON, Stack, for_process
+from stack.ports import LOOPBACK, KeptPorts
+from stack.postgres import HOST
+from stack.servers import Servers
+from stack.shapes import SERVICES, SHAPES
+from tests.support.waiting import eventually
 
 PROJECT_DATABASE = "bench"
 PROJECT = "tests.benchmarks.project"
@@ -144,7 +144,7 @@ class Ground:
             self.spawn(
                 f"prepare-{service}",
                 for_process(given, kind="prepare"),
-                *("-m", "config.stack.prepare", ADMIN_EMAIL, password),
+                *("-m", "config.prepare", ADMIN_EMAIL, password),
             )
             for service, given in variables.items()
         ]

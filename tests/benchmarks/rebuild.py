@@ -11,7 +11,7 @@ from tests.benchmarks.ground import Ground
 from tests.benchmarks.overhead import empty_orders
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 USERS = 5_000
 PER_COMMIT = 20_000  # orders of the history

@@ -15,7 +15,7 @@ from tests.benchmarks.ground import PROJECT, Ground
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.project import BEGAN, ENDED
 from tests.benchmarks.scale import Scale
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 LOOK_EVERY_SECONDS = 0.004
 LONG_SECONDS = 120.0

@@ -18,7 +18,7 @@ from tests.benchmarks.ground import Ground
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.relay import worker
 from tests.benchmarks.scale import Scale
-from tests.meanwhile import meanwhile
+from tests.support.meanwhile import meanwhile
 
 COMMITS_PER_SECOND = 20
 CONSUMER = "batch"

@@ -17,8 +17,8 @@ import redis
 from django.core.cache.backends.redis import RedisCache
 from uhashring import HashRing
 
-from config.placement import ring
-from config.placement.ring_cache import RingCache
+from placement.ring import arrangement as ring
+from placement.ring.cache import RingCache
 from tests.benchmarks.figures import by_turns
 
 BATCH = 100

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from config.placement import ring
+from placement.ring import arrangement as ring
 from tests.benchmarks.clock import pause, wait_until
 from tests.benchmarks.end_to_end import REGISTER
 from tests.benchmarks.figures import percentile, until_calm

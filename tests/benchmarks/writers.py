@@ -210,7 +210,7 @@ def replay() -> dict[str, float]:
 
     from orders.models import StoredEvent
     from orders.replay import folded, stored_as_of
-    from outbox.replaying import CHUNK_EVENTS
+    from outbox.rebuilding.sources import CHUNK_EVENTS
 
     gc.freeze()
     began = time.perf_counter()

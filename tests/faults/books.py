@@ -11,9 +11,8 @@ from uuid import UUID
 
 from orders.domain.codec import Encoded, decode
 from orders.domain.order import Order, Status, fold
-from tests.stacks import RunningStack
-
-from .buyers import Purchase, Told
+from tests.faults.buyers import Purchase, Told
+from tests.support.stacks import RunningStack
 
 Row = tuple[Any, ...]
 # What accounts may remember of an order that ended so. A cancelled one may have been refused.

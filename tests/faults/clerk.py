@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import httpx
 
-from .buyers import LIMIT
+from tests.faults.buyers import LIMIT
 
 PAUSE_SECONDS = 0.1
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from .project import Project
+from tests.faults.project import Project
 
 
 @pytest.fixture

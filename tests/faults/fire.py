@@ -9,12 +9,11 @@ from os import kill
 import pytest
 import redis
 
-from config.stack.owner import home_of
-from config.stack.runfile import read_run
-from tests.stacks import RunningStack
-from tests.waiting import eventually
-
-from .buyers import Buyers
+from stack.owner import home_of
+from stack.runfile import read_run
+from tests.faults.buyers import Buyers
+from tests.support.stacks import RunningStack
+from tests.support.waiting import eventually
 
 PATIENCE_SECONDS = 200  # on a busy machine; idle, the whole test takes half of it
 KINDS = ("web", "worker", "beat", "consumer")

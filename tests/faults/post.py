@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from tests.meanwhile import meanwhile
-from tests.stacks import RunningStack
+from tests.support.meanwhile import meanwhile
+from tests.support.stacks import RunningStack
 
 PAUSE_SECONDS = 0.02
 LATE_SECONDS = 3.0  # most letters

@@ -11,10 +11,10 @@ from typing import Any
 
 import redis
 
-from config.stack.postgres import Postgres
-from config.stack.valkey import Valkey
 from outbox.streams import order
-from tests.waiting import eventually
+from stack.postgres import Postgres
+from stack.valkey import Valkey
+from tests.support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ class Project:
         self.valkey.start()
         self.environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.stranger.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.stranger.settings",
             "PYTHONPATH": str(REPOSITORY),
             "STRANGER_DATABASE_URL": self.postgres.dsn,
             "STRANGER_STREAMS_URL": self.valkey.url,

@@ -10,12 +10,11 @@ from math import ceil
 
 import pytest
 
-from outbox.assignment import SLACK
-from outbox.membership import LEASE_SECONDS
+from outbox.consuming.assignment import SLACK
+from outbox.consuming.membership import LEASE_SECONDS
 from outbox.partitions import partition_of
-from tests.waiting import eventually
-
-from .project import Project
+from tests.faults.project import Project
+from tests.support.waiting import eventually
 
 PARTITIONS = 16
 ITEMS = 200  # so that every partition has about as many

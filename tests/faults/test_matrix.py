@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from .matrix import cells, proxy, report
-from .matrix.cells import CELLS, NOTICED_BY, QUICK, Cell
-from .matrix.history import Fact, History, judged
-from .matrix.play import Result, play
-from .matrix.stage import Stage, open_stage
+from tests.faults.matrix import cells, proxy, report
+from tests.faults.matrix.cells import CELLS, NOTICED_BY, QUICK, Cell
+from tests.faults.matrix.history import Fact, History, judged
+from tests.faults.matrix.play import Result, play
+from tests.faults.matrix.stage import Stage, open_stage
 
 SEED = 20261123
 

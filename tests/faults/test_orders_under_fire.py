@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.stacks import RunningStack, own_stack
-
-from .books import Books
-from .buyers import Buyers, planned
-from .fire import Fire, burn, has_settled
+from tests.faults.books import Books
+from tests.faults.buyers import Buyers, planned
+from tests.faults.fire import Fire, burn, has_settled
+from tests.support.stacks import RunningStack, own_stack
 
 SEED = 20261124
 BUYERS = 10

@@ -6,9 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.waiting import eventually
-
-from .project import Project
+from tests.faults.project import Project
+from tests.support.waiting import eventually
 
 SEED = 20261123
 EVENTS = 6_500

@@ -5,7 +5,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from .project import Project
+from tests.faults.project import Project
 
 EVENTS = 3_000
 SEED = 803

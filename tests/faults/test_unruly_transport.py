@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.stacks import RunningStack, own_stack
-
-from .books import Books
-from .buyers import Buyers, planned
-from .clerk import Clerk
-from .fire import Fire, burn, has_settled
-from .post import Post
+from tests.faults.books import Books
+from tests.faults.buyers import Buyers, planned
+from tests.faults.clerk import Clerk
+from tests.faults.fire import Fire, burn, has_settled
+from tests.faults.post import Post
+from tests.support.stacks import RunningStack, own_stack
 
 SEED = 20261126
 BUYERS = 10

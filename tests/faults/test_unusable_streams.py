@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
-from .project import REPOSITORY, Project
+from tests.faults.project import REPOSITORY, Project
+from tests.support.waiting import eventually
 
 EVENTS = 40
 COMMANDS = (("relay", "shop"), ("consume",))

@@ -3,9 +3,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from outbox import backfill, consumer, streams, tables
 from outbox.errors import Unconfigured
 from outbox.management.failing import failing_clearly
+
+from ... import consumer, streams, tables
+from ...agreeing import backfill
 
 
 class Command(BaseCommand):

@@ -8,9 +8,10 @@ from django.core.management.base import BaseCommand
 from outbox import consumer, streams
 from outbox.errors import StreamsUnavailable
 from outbox.management.failing import failing_clearly
-from outbox.membership import Membership
-from outbox.reader import readers_of
 from outbox.streams import Streams
+
+from ...consuming.membership import Membership
+from ...consuming.reader import readers_of
 
 AGAIN_SECONDS = 1.0
 

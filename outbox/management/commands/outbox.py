@@ -3,11 +3,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from outbox import recovery, retention, streams, tables
 from outbox.errors import Unconfigured
 from outbox.management.failing import failing_clearly
-from outbox.relay import locked, own_connection
-from outbox.ticks import Ticks
+
+from ... import streams, tables
+from ...publishing import recovery, retention
+from ...publishing.relay import locked, own_connection
+from ...publishing.ticks import Ticks
 
 
 class Command(BaseCommand):

@@ -7,10 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from outbox import consumer as consuming
-from outbox import parking
 from outbox.consumer import Consumer
 from outbox.management.failing import failing_clearly
-from outbox.parking import Parking, Sequence
+
+from ...consuming import parking
+from ...consuming.parking import Parking, Sequence
 
 
 class Command(BaseCommand):

@@ -11,9 +11,10 @@ from django.core.management.base import BaseCommand
 from outbox import streams
 from outbox.errors import RebuildRefused
 from outbox.management.failing import failing_clearly
-from outbox.rebuilding import Progress, Rebuild
-from outbox.replaying import rebuild_of
-from outbox.shadow import Differences
+
+from ...rebuilding.rebuild import Progress, Rebuild
+from ...rebuilding.shadow import Differences
+from ...rebuilding.sources import rebuild_of
 
 WIDTH = 24  # characters of the bar
 

@@ -6,9 +6,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from outbox import relay, streams, tables
 from outbox.errors import OutboxError, StreamsMisconfigured, Unconfigured
 from outbox.management.failing import failing_clearly
+
+from ... import streams, tables
+from ...publishing import relay
 
 AGAIN_SECONDS = 1.0
 

@@ -8,7 +8,7 @@ import redis
 from celery import Celery
 from celery.signals import task_postrun, task_prerun, worker_ready
 
-from . import BEGAN, ENDED
+from tests.benchmarks.project import BEGAN, ENDED
 
 app = Celery("bench")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -12,7 +12,7 @@ from typing import Final
 
 from psycopg2.extensions import parse_dsn
 
-from config.stack.environment import CHECKOUT, PYTHON
+from stack.environment import CHECKOUT, PYTHON
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.scale import Scale
 

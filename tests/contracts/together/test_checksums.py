@@ -6,7 +6,7 @@ of another type, would make every row differ.
 
 from accounts import queries as owner
 from orders import reconcile as copy
-from outbox.checksums import Checksums
+from outbox.agreeing.checksums import Checksums
 
 TEXTS = {"CharField", "TextField"}  # PostgreSQL hashes varchar as text
 

@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from . import report
-from .cells import CELLS, FAULTS, NOTICED_BY, POINTS, Cell, chosen
-from .play import Result, play
-from .stage import Stage, open_stage
+from tests.faults.matrix import report
+from tests.faults.matrix.cells import CELLS, FAULTS, NOTICED_BY, POINTS, Cell, chosen
+from tests.faults.matrix.play import Result, play
+from tests.faults.matrix.stage import Stage, open_stage
 
 LONGEST_RUN_SECONDS = 45 * 60.0
 TRIES = 3  # of a removal, until it is noticed: one safeguard may by luck make up for another

@@ -66,8 +66,8 @@ def obey(order: Order) -> None:
 
 
 def _prepare(order: Order) -> None:
-    from . import plants, safeguards
-    from .gate import Reach
+    from tests.faults.matrix import plants, safeguards
+    from tests.faults.matrix.gate import Reach
 
     plants.hasten()
     if order.without:

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import psycopg2
 
-from .cells import Role
-from .gate import Arrival
-from .scene import Scene
+from tests.faults.matrix.cells import Role
+from tests.faults.matrix.gate import Arrival
+from tests.faults.matrix.scene import Scene
 
 HOUR_MS = 3_600_000
 

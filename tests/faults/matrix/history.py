@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outbox.streams import order
-
-from .stage import Stage
+from tests.faults.matrix.stage import Stage
 
 WHOLE = 18446744073709551615
 PARTITIONS = 16

@@ -12,21 +12,12 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from outbox import (
-    consumer,
-    membership,
-    parking,
-    reader,
-    recorder,
-    relay,
-    retention,
-    streams,
-    ticks,
-)
+from outbox import consumer, recorder, streams
+from outbox.consuming import membership, parking, reader
 from outbox.management.commands import relay as relay_command
-from tests.stranger.shop import consumers
-
-from .gate import Reach
+from outbox.publishing import relay, retention, ticks
+from tests.faults.matrix.gate import Reach
+from tests.support.stranger.shop import consumers
 
 CHUNK_ROWS = 8
 BATCH_ENTRIES = 10

@@ -5,11 +5,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cells import Cell, Role
-from .faults import BACK_MS, DEADLY, ON_MS, STRIKES, held_open
-from .history import History, Verdict, judged
-from .scene import Scene, Unfinished
-from .stage import ROOT, Stage
+from tests.faults.matrix.cells import Cell, Role
+from tests.faults.matrix.faults import BACK_MS, DEADLY, ON_MS, STRIKES, held_open
+from tests.faults.matrix.history import History, Verdict, judged
+from tests.faults.matrix.scene import Scene, Unfinished
+from tests.faults.matrix.stage import ROOT, Stage
 
 # The first kills. The last is survived where the fault lets live: what goes wrong then is not
 # mended by a successor, who starts from what the servers have.

@@ -3,10 +3,17 @@
 import sys
 from collections.abc import Iterable, Sequence
 
-from tests.surroundings import CHECKOUT
-
-from .cells import FAULTS, LEFT_OUT, NOTICED_BY, POINTS, QUICK, Cell, why_left_out
-from .play import Result
+from tests.faults.matrix.cells import (
+    FAULTS,
+    LEFT_OUT,
+    NOTICED_BY,
+    POINTS,
+    QUICK,
+    Cell,
+    why_left_out,
+)
+from tests.faults.matrix.play import Result
+from tests.support.surroundings import CHECKOUT
 
 DOCUMENT = CHECKOUT / "docs" / "faults.md"
 

@@ -1,14 +1,16 @@
 """What keeps the promises, taken away one at a time in every process of a cell, and the cells
 that are meant to notice.
 
-`tests/sabotage.py` does the same to the source, against single tests; here whole histories of
-real processes have to tell.
+`tests/sabotage` does the same to the source, against single tests; here whole histories of real
+processes have to show it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from outbox import inbox, parking, streams, ticks
+from outbox import streams
+from outbox.consuming import inbox, parking
+from outbox.publishing import ticks
 
 COMPARE = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
 ENTRY_ID = "local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]"

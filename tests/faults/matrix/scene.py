@@ -9,13 +9,12 @@ from collections import defaultdict
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from tests.waiting import eventually
-
-from . import child
-from .cells import Cell, Role
-from .gate import DIED, Arrival, Gate
-from .history import is_read, is_settled
-from .stage import Stage
+from tests.faults.matrix import child
+from tests.faults.matrix.cells import Cell, Role
+from tests.faults.matrix.gate import DIED, Arrival, Gate
+from tests.faults.matrix.history import is_read, is_settled
+from tests.faults.matrix.stage import Stage
+from tests.support.waiting import eventually
 
 EVENTS = 260
 MORE_EVENTS = 60  # as long as the point wasn't reached

@@ -12,13 +12,12 @@ from typing import Any
 import psycopg2
 import redis
 
-from config.stack.postgres import Postgres
-from config.stack.valkey import Valkey
-from tests.surroundings import CHECKOUT
-from tests.waiting import eventually
-
-from . import child
-from .proxy import Proxy
+from stack.postgres import Postgres
+from stack.valkey import Valkey
+from tests.faults.matrix import child
+from tests.faults.matrix.proxy import Proxy
+from tests.support.surroundings import CHECKOUT
+from tests.support.waiting import eventually
 
 ROOT = CHECKOUT / ".local" / "faults"
 TEMPLATE = "shop"
@@ -78,7 +77,7 @@ class Stage:
     def environment(self) -> dict[str, str]:
         server = self.postgres.dsn.rpartition("/")[0]
         return {
-            "DJANGO_SETTINGS_MODULE": "tests.stranger.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.stranger.settings",
             "PYTHONWARNINGS": "ignore",
             "STRANGER_DATABASE_URL": f"{server}/{self.database}",
             "STRANGER_STREAMS_URL": f"redis://:{PASSWORD}@127.0.0.1:{self.proxy.port}/0",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from django.db import connections, router, transaction
 
 from accounts.models import User
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -18,8 +18,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import reserve_credit, update_user
 from accounts.models import OutboxEvent, Reservation, User
 from outbox.testing import published
-
-from .conftest import PASSWORD, Register
+from tests.integration.accounts.conftest import PASSWORD, Register
 
 # Handlers refuse by raising out of their transaction, which a test's own would not survive.
 pytestmark = pytest.mark.django_db(transaction=True)

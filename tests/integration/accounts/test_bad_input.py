@@ -8,8 +8,7 @@ from rest_framework.test import APIClient
 
 from accounts.domain.state import UserState
 from accounts.models import User
-
-from .test_users_api import NEW, of, problem
+from tests.integration.accounts.test_users_api import NEW, of, problem
 
 NO_TEXT = [None, 7, 1.5, True, [], {}, ["x"], "", " ", "nul\0", "\ud800"]
 BAD_AMOUNTS = [

@@ -12,8 +12,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import deactivate_user, release_credit, reserve_credit
 from accounts.models import OutboxEvent, Reservation, User, UserHistory
 from outbox.testing import published
-
-from .conftest import Register
+from tests.integration.accounts.conftest import Register
 
 ORDER = UUID(int=77)
 

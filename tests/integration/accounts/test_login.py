@@ -16,9 +16,8 @@ from accounts.api import login, tokens
 from accounts.domain.commands import DeactivateUser, UpdateUser
 from accounts.domain.state import UserState
 from accounts.handlers import deactivate_user, update_user
-
-from .conftest import PASSWORD
-from .test_users_api import of, problem
+from tests.integration.accounts.conftest import PASSWORD
+from tests.integration.accounts.test_users_api import of, problem
 
 
 @pytest.fixture

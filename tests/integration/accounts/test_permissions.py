@@ -12,9 +12,8 @@ from accounts.domain.commands import DeactivateUser, UpdateUser
 from accounts.domain.state import UserState
 from accounts.handlers import deactivate_user, update_user
 from accounts.models import User
-
-from .conftest import PASSWORD, Register
-from .test_users_api import NEW, of, problem
+from tests.integration.accounts.conftest import PASSWORD, Register
+from tests.integration.accounts.test_users_api import NEW, of, problem
 
 CHANGE = {"name": "Changed", "version": 1}
 REQUESTS: dict[str, Callable[[APIClient, str], Any]] = {

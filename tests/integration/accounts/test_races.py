@@ -27,9 +27,8 @@ from accounts.handlers import (
 )
 from accounts.models import OutboxEvent, Reservation, User
 from outbox.testing import published
-
-from .conftest import PASSWORD
-from .racing import in_turn, outcome, together
+from tests.integration.accounts.conftest import PASSWORD
+from tests.integration.accounts.racing import in_turn, outcome, together
 
 pytestmark = pytest.mark.django_db(transaction=True)  # threads see what is committed
 

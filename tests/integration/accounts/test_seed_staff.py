@@ -12,8 +12,7 @@ from accounts.domain.commands import DeactivateUser
 from accounts.handlers import deactivate_user
 from accounts.models import OutboxEvent, User
 from outbox.testing import published
-
-from .conftest import PASSWORD, Register
+from tests.integration.accounts.conftest import PASSWORD, Register
 
 
 @pytest.fixture

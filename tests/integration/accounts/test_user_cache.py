@@ -20,14 +20,13 @@ from accounts.domain.errors import UserNotFound
 from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
-from config.placement import ring_cache
-from config.stack import processes
-from config.stack.servers import Valkey
 from outbox.testing import deliver, published
-from tests import surroundings
-from tests.servers import own_ring
-
-from .conftest import PASSWORD
+from placement.ring import cache as ring_cache
+from stack import processes
+from stack.servers import Valkey
+from tests.integration.accounts.conftest import PASSWORD
+from tests.support import surroundings
+from tests.support.servers import own_ring
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,7 +52,7 @@ def nodes(_nodes: Any, settings: Any) -> Iterator[Any]:
         server.flush()
     settings.CACHES = {
         "default": {
-            "BACKEND": "config.placement.ring_cache.RingCache",
+            "BACKEND": "placement.ring.cache.RingCache",
             "LOCATION": [node.url for node in ring],
             "OPTIONS": {"STORE": store.url},
         }

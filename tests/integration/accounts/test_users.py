@@ -23,8 +23,7 @@ from accounts.handlers import deactivate_user, register_user, reserve_credit, up
 from accounts.models import OutboxEvent, User, UserHistory
 from accounts.published import representation
 from outbox.testing import published
-
-from .conftest import PASSWORD, Register
+from tests.integration.accounts.conftest import PASSWORD, Register
 
 # Handlers refuse by raising out of their transaction, which a test's own would not survive.
 pytestmark = pytest.mark.django_db(transaction=True)

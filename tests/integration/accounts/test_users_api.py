@@ -17,8 +17,7 @@ from accounts.handlers import reserve_credit
 from accounts.models import OutboxEvent, User
 from accounts.published import representation
 from outbox.testing import published
-
-from .conftest import PASSWORD, Register
+from tests.integration.accounts.conftest import PASSWORD, Register
 
 NEW = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.surroundings import CHECKOUT
+from tests.support.surroundings import CHECKOUT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 

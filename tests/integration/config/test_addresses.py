@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.manage import managed
-from tests.surroundings import variables
+from tests.support.manage import managed
+from tests.support.surroundings import variables
 
 PRINT = """
 import json

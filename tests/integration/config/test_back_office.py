@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from tests.embedded import access_token
+from tests.support.embedded import access_token
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.integration.config.staff_urls")]
 

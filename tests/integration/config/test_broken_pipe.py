@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.surroundings import CHECKOUT, variables
+from tests.support.surroundings import CHECKOUT, variables
 
 
 @pytest.mark.parametrize("buffering", ["", "1"])

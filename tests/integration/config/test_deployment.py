@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.manage import managed
-from tests.surroundings import SHAPES
+from tests.support.manage import managed
+from tests.support.surroundings import SHAPES
 
 EVERYTHING = """
 from django.core.management import call_command

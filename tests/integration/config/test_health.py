@@ -5,7 +5,7 @@ from django.db import connections
 from django.test import Client
 
 from config import health
-from config.placement.router import primaries
+from placement.router import primaries
 
 
 @pytest.fixture

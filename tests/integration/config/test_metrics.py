@@ -11,9 +11,9 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 from rest_framework.test import APIClient
 
-from config.placement.router import primary
 from outbox import consumer as consuming
 from outbox import recorder, tables
+from placement.router import primary
 from tests.integration.outbox.conftest import event
 
 SERVICE = settings.SERVICES[0]

@@ -6,9 +6,9 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from config.stack.servers import Postgres
-from tests.manage import manage, managed
-from tests.surroundings import SHAPES
+from stack.servers import Postgres
+from tests.support.manage import manage, managed
+from tests.support.surroundings import SHAPES
 
 Environments = Callable[..., dict[str, str]]
 pytestmark = [pytest.mark.timeout(180), pytest.mark.shape("accounts", "orders")]

@@ -11,12 +11,13 @@ from orders import event_store
 from orders.domain.order import fold
 from orders.models import CountedOrder, OrderView, Sales, StoredEvent
 from orders.published import represent
-from outbox import consumer, relay, tables
-from outbox.reader import Reader
-from outbox.relay import Relay, own_connection
+from outbox import consumer, tables
+from outbox.consuming.reader import Reader
+from outbox.publishing import relay
+from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
-from tests.meanwhile import meanwhile
-from tests.waiting import eventually
+from tests.support.meanwhile import meanwhile
+from tests.support.waiting import eventually
 
 NAMES = ("order_view", "sales")
 WITHIN_SECONDS = 30.0

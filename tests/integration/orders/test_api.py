@@ -20,9 +20,8 @@ from orders.domain.metadata import Metadata
 from orders.models import OrderView, OutboxEvent, StoredEvent
 from orders.published import represent
 from outbox.testing import deliver, published
-
-from .conftest import ADA, BOB, Place, project, told
-from .conftest import LINES as BASKET
+from tests.integration.orders.conftest import ADA, BOB, Place, project, told
+from tests.integration.orders.conftest import LINES as BASKET
 
 LINES = [
     {"sku": "tea", "quantity": 2, "unit_price": "4.50"},

@@ -12,8 +12,7 @@ from orders.domain.commands import CancelOrder, ConfirmOrder
 from orders.domain.errors import OrderNotFound
 from orders.domain.order import fold
 from orders.models import OrderDeadline, StoredEvent
-
-from .conftest import Place, told
+from tests.integration.orders.conftest import Place, told
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,8 @@ from orders.domain.errors import ConcurrentAppend
 from orders.domain.events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced
 from orders.domain.metadata import Metadata
 from orders.models import OutboxEvent, StoredEvent
-from tests.waiting import eventually
-
-from .conftest import ADA, LINES, Threads
+from tests.integration.orders.conftest import ADA, LINES, Threads
+from tests.support.waiting import eventually
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
 ALIAS = router.db_for_write(StoredEvent)

@@ -11,14 +11,13 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from config.placement.tokens import COOKIE
 from orders import handlers, models
 from orders.domain.commands import CancelOrder, PlaceOrder
 from orders.models import CustomerView, OrderView, OutboxEvent, StoredEvent
 from outbox.testing import deliver
-
-from .conftest import ADA, Place, project, told
-from .test_projections import user
+from placement.replicas.tokens import COOKIE
+from tests.integration.orders.conftest import ADA, Place, project, told
+from tests.integration.orders.test_projections import user
 
 LINES = [{"sku": "tea", "quantity": 2, "unit_price": "4.50"}]
 CHANGELIST = "/admin/orders/orderview/"

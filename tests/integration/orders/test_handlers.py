@@ -23,8 +23,7 @@ from orders.domain.order import Status, fold
 from orders.models import OrderDeadline, OutboxEvent, StoredEvent
 from orders.published import PUBLIC_TYPES, represent
 from outbox.testing import published
-
-from .conftest import ADA, LINES, Place, told
+from tests.integration.orders.conftest import ADA, LINES, Place, told
 
 WAYS = {
     Status.CONFIRMED: lambda order_id: handlers.confirm_order(ConfirmOrder(order_id=order_id)),

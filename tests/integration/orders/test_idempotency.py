@@ -16,8 +16,7 @@ from orders.domain.lines import Line
 from orders.handlers import Answer, place_order_once
 from orders.models import IdempotentRequest, OutboxEvent, StoredEvent
 from orders.published import represent
-
-from .conftest import ADA, BOB, LINES, Threads
+from tests.integration.orders.conftest import ADA, BOB, LINES, Threads
 
 KEY = "a key"
 

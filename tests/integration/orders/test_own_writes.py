@@ -10,18 +10,18 @@ import pytest
 from django.db import router
 from rest_framework.test import APIClient
 
-from config.placement.tokens import HEADER, Token, parse
 from orders.models import OrderView
-from outbox import awaiting, consumer
+from outbox import consumer
 from outbox import streams as door
-from outbox.awaiting import Answer, Awaited, Recorded
+from outbox.agreeing import awaiting
+from outbox.agreeing.awaiting import Answer, Awaited, Recorded
+from outbox.consuming.reader import Reader
 from outbox.envelope import Envelope
-from outbox.reader import Reader
 from outbox.streams import WHOLE, Streams
-
-from .moving import moving, publish, settle
-from .test_api import LINES, problem
-from .test_projections import credit, user
+from placement.replicas.tokens import HEADER, Token, parse
+from tests.integration.orders.moving import moving, publish, settle
+from tests.integration.orders.test_api import LINES, problem
+from tests.integration.orders.test_projections import credit, user
 
 LIST = "/api/orders/"
 
@@ -36,7 +36,7 @@ def _nothing_heard() -> Iterator[None]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for long where nothing can come."""
-    monkeypatch.setattr("outbox.awaiting.WITHIN_SECONDS", 0.03)
+    monkeypatch.setattr("outbox.agreeing.awaiting.WITHIN_SECONDS", 0.03)
 
 
 def place(client: APIClient) -> Any:

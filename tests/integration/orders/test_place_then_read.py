@@ -14,16 +14,15 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from config.placement.tokens import HEADER
-from config.stack.ports import LOOPBACK, free_port
 from outbox.partitions import partition_of
 from outbox.streams import Streams
-from tests.embedded import access_token
-from tests.stacks import is_live
-from tests.surroundings import CHECKOUT
-from tests.waiting import eventually
-
-from .test_api import LINES
+from placement.replicas.tokens import HEADER
+from stack.ports import LOOPBACK, free_port
+from tests.integration.orders.test_api import LINES
+from tests.support.embedded import access_token
+from tests.support.stacks import is_live
+from tests.support.surroundings import CHECKOUT
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 

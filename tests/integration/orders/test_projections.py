@@ -15,8 +15,7 @@ from orders.models import CountedOrder, CustomerView, OrderView, OutboxEvent, Sa
 from outbox.consumer import named
 from outbox.envelope import Envelope
 from outbox.testing import deliver, published
-
-from .conftest import ADA, LINES, Place, project
+from tests.integration.orders.conftest import ADA, LINES, Place, project
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
 

@@ -14,9 +14,8 @@ from orders.domain.order import fold
 from orders.models import OrderDeadline, OutboxEvent, StoredEvent
 from orders.published import PUBLIC_TYPES
 from outbox.testing import published
-from tests.waiting import eventually
-
-from .conftest import Place, Threads
+from tests.integration.orders.conftest import Place, Threads
+from tests.support.waiting import eventually
 
 ALIAS = router.db_for_write(StoredEvent)
 

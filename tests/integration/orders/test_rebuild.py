@@ -31,14 +31,15 @@ from orders.models import (
     Tick,
 )
 from orders.replay import FIRST, STORED
-from outbox import replaying, retention, tables
-from outbox.rebuilding import Rebuild
+from outbox import tables
+from outbox.publishing import retention
+from outbox.rebuilding import sources as replaying
+from outbox.rebuilding.rebuild import Rebuild
 from outbox.streams import WHOLE, Streams, connect
-from tests.surroundings import CHECKOUT
-from tests.waiting import eventually
-
-from .conftest import ADA, BOB, Place, Threads
-from .moving import NAMES, moving, reader, settle, shown, wait_until_applied
+from tests.integration.orders.conftest import ADA, BOB, Place, Threads
+from tests.integration.orders.moving import NAMES, moving, reader, settle, shown, wait_until_applied
+from tests.support.surroundings import CHECKOUT
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -354,7 +355,7 @@ def test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed(
         pass
     with monkeypatch.context() as patched:
         patched.setattr("orders.consumers.count_sales", lambda *_, **__: 1 / 0)
-        patched.setattr("outbox.reader.FIRST_PAUSE_SECONDS", 0.001)
+        patched.setattr("outbox.consuming.reader.FIRST_PAUSE_SECONDS", 0.001)
         order = place()
         settle(streams)
     assert ParkedEvent.objects.filter(consumer="sales").count() == 1
@@ -407,7 +408,7 @@ def test_a_swap_waits_for_whoever_uses_the_table_without_holding_up_others(
     some_history(place)
     settle(streams)
     before = shown()
-    monkeypatch.setattr("outbox.rebuilding.SWAP_SECONDS", 0.2)
+    monkeypatch.setattr("outbox.rebuilding.rebuild.SWAP_SECONDS", 0.2)
     user = connections[router.db_for_write(OrderView)].copy()
     user.set_autocommit(False)
     try:

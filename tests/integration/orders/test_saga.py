@@ -14,10 +14,9 @@ from orders.inbound import Malformed
 from orders.models import StoredEvent
 from outbox.envelope import Envelope
 from outbox.testing import deliver
-
-from .conftest import Place, told
-from .test_projections import credit
-from .test_projections import told as announced
+from tests.integration.orders.conftest import Place, told
+from tests.integration.orders.test_projections import credit
+from tests.integration.orders.test_projections import told as announced
 
 
 def decision(fact: str, order_id: UUID, *, reason: str = "") -> Envelope:

@@ -12,13 +12,12 @@ from orders.domain.commands import CancelOrder, ConfirmOrder
 from orders.domain.order import fold
 from orders.models import OrderView, ParkedEvent
 from outbox import consumer, tables
-from outbox.reader import Reader
-from outbox.relay import Relay, own_connection
+from outbox.consuming.reader import Reader
+from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
-
-from .conftest import BOB, Place
-from .test_api import damage
-from .test_saga import decision
+from tests.integration.orders.conftest import BOB, Place
+from tests.integration.orders.test_api import damage
+from tests.integration.orders.test_saga import decision
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from outbox import recorder, tables
 from outbox.consumer import Consumer, Handler, ignore
+from outbox.consuming.reader import Reader
 from outbox.envelope import Envelope
-from outbox.reader import Reader
-from outbox.relay import Relay, own_connection
+from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
 from outbox.tables import Tables
 

@@ -6,12 +6,12 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from outbox import backfill, retention
 from outbox import consumer as consuming
-from outbox.reader import Reader
-
-from .conftest import consumer_of
-from .test_reader import Probe
+from outbox.agreeing import backfill
+from outbox.consuming.reader import Reader
+from outbox.publishing import retention
+from tests.integration.outbox.conftest import consumer_of
+from tests.integration.outbox.test_reader import Probe
 
 
 @pytest.fixture

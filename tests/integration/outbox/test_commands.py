@@ -11,10 +11,9 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from outbox import consumer as consuming
-from outbox.reader import Reader
-from outbox.relay import locked, own_connection
-
-from .conftest import consumer_of
+from outbox.consuming.reader import Reader
+from outbox.publishing.relay import locked, own_connection
+from tests.integration.outbox.conftest import consumer_of
 
 
 def told(*arguments: str, **options: Any) -> str:

@@ -8,10 +8,9 @@ from django.core.management import call_command
 
 from outbox import consumer as consuming
 from outbox.consumer import Consumer
-from outbox.membership import Membership
-from outbox.reader import Reader
-
-from .conftest import event
+from outbox.consuming.membership import Membership
+from outbox.consuming.reader import Reader
+from tests.integration.outbox.conftest import event
 
 EVERY = set(range(16))
 
@@ -23,7 +22,7 @@ def begin(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[
     handlers = {event(shop).type: consuming.ignore}
     both = [Consumer(label=shop.label, name=name, handlers=handlers) for name in ("one", "two")]
     monkeypatch.setattr(consuming, "every", lambda: iter(both))
-    monkeypatch.setattr("outbox.membership.LEASE_SECONDS", 60)
+    monkeypatch.setattr("outbox.consuming.membership.LEASE_SECONDS", 60)
     monkeypatch.setattr(Reader, "run", lambda reader: owned.append(reader._owned()))
     monkeypatch.setattr(Membership, "keep", lambda *_: None)
 

@@ -10,17 +10,16 @@ import pytest
 import redis
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
-from outbox import reader as reading
 from outbox.consumer import Consumer, Superseding
+from outbox.consuming import reader as reading
+from outbox.consuming.inbox import Inbox
+from outbox.consuming.parking import Parking
+from outbox.consuming.reader import FROZEN_SECONDS, TRIES, Reader
 from outbox.errors import Fenced
-from outbox.inbox import Inbox
-from outbox.parking import Parking
 from outbox.partitions import partition_of
-from outbox.reader import FROZEN_SECONDS, TRIES, Reader
-from outbox.relay import Relay, own_connection
-from tests.waiting import eventually
-
-from .conftest import consumer_of, event
+from outbox.publishing.relay import Relay, own_connection
+from tests.integration.outbox.conftest import consumer_of, event
+from tests.support.waiting import eventually
 
 
 class Probe:

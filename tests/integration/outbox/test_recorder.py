@@ -6,8 +6,7 @@ from django.db import transaction
 from outbox import recorder
 from outbox.errors import RecordedOutsideTransaction
 from outbox.testing import published
-
-from .conftest import event
+from tests.integration.outbox.conftest import event
 
 
 def test_an_event_needs_a_transaction(shop):

@@ -10,15 +10,14 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from outbox import retention
+from outbox.consuming.reader import Reader
 from outbox.errors import RestoredDatabase
-from outbox.reader import Reader
-from outbox.relay import Relay, own_connection
+from outbox.publishing import retention
+from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import order
-
-from .conftest import consumer_of
-from .test_reader import Probe
-from .test_relay import in_streams
+from tests.integration.outbox.conftest import consumer_of
+from tests.integration.outbox.test_reader import Probe
+from tests.integration.outbox.test_relay import in_streams
 
 FORTNIGHT = 14 * 24 * 3_600_000  # milliseconds: longer than the retention
 
@@ -69,7 +68,7 @@ def test_events_whose_rows_are_gone_are_named(shop, streams, record, reader, cap
     assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
 
 
-@pytest.mark.parametrize("step", ["outbox.recovery._keep", "outbox.ticks.Ticks.mend"])
+@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.mend"])
 def test_events_whose_rows_are_gone_are_named_once_though_the_relay_died_over_it(
     shop, streams, record, monkeypatch, step
 ):
@@ -80,7 +79,7 @@ def test_events_whose_rows_are_gone_are_named_once_though_the_relay_died_over_it
             before.drain()
     fail_over(shop, lost_rows=2, lost_ticks=3)
     with monkeypatch.context() as killed, own_connection(shop) as connection:
-        killed.setattr(step, _die)
+        killed.setattr(f"outbox.publishing.{step}", _die)
         with pytest.raises(SystemExit):
             Relay(shop, streams, connection)
     with own_connection(shop) as connection:

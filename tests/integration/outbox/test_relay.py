@@ -9,15 +9,14 @@ import redis
 from django.db import connections, transaction
 
 from outbox import recorder
-from outbox import relay as relaying
-from outbox import ticks as ticking
 from outbox.errors import CursorUnknown, DatabaseDiffers
-from outbox.relay import Ended, Relay, own_connection, run
+from outbox.publishing import relay as relaying
+from outbox.publishing import ticks as ticking
+from outbox.publishing.relay import Ended, Relay, own_connection, run
 from outbox.streams import Streams
 from outbox.testing import published
-from tests.waiting import eventually
-
-from .conftest import event
+from tests.integration.outbox.conftest import event
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -11,15 +11,14 @@ import redis
 from django.db import transaction
 from django.test.utils import CaptureQueriesContext
 
-from outbox import retention
+from outbox.consuming.reader import Reader
 from outbox.errors import BelowFloor
-from outbox.reader import Reader
-from outbox.relay import Relay, own_connection
+from outbox.publishing import retention
+from outbox.publishing.relay import Relay, own_connection
 from outbox.status import of_subscribers
-
-from .conftest import consumer_of
-from .test_reader import Probe
-from .test_relay import damaging_after, in_streams
+from tests.integration.outbox.conftest import consumer_of
+from tests.integration.outbox.test_reader import Probe
+from tests.integration.outbox.test_relay import damaging_after, in_streams
 
 LATER = 3_600_000  # milliseconds
 

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from outbox.inbox import MOVES, Inbox
-from outbox.parking import Parking
-from outbox.reader import SESSION
-from outbox.relay import own_connection
-from tests.waiting import eventually
-
-from .conftest import consumer_of
+from outbox.consuming.inbox import MOVES, Inbox
+from outbox.consuming.parking import Parking
+from outbox.consuming.reader import SESSION
+from outbox.publishing.relay import own_connection
+from tests.integration.outbox.conftest import consumer_of
+from tests.support.waiting import eventually
 
 
 def test_the_relay_commits_durably_whatever_the_service_has_chosen_for_itself(shop, monkeypatch):

@@ -20,7 +20,7 @@ from outbox.errors import (
 )
 from outbox.streams import Entry, Streams
 from outbox.testing import MemoryStreams
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 START = dict.fromkeys(range(16), "0-0")
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from outbox import relay as relaying
 from outbox import tasks
-from tests.waiting import eventually
+from outbox.publishing import relay as relaying
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from outbox.relay import own_connection
-from outbox.ticks import FEW_TRANSACTIONS, Ticks
-
-from .conftest import event
+from outbox.publishing.relay import own_connection
+from outbox.publishing.ticks import FEW_TRANSACTIONS, Ticks
+from tests.integration.outbox.conftest import event
 
 
 @pytest.fixture
@@ -144,7 +143,7 @@ def test_a_clock_that_goes_back_does_not_turn_the_ids(shop, record):
 
 
 def test_a_batch_is_resumed_after_any_row(shop, record, ticks, monkeypatch):
-    from outbox import ticks as module
+    from outbox.publishing import ticks as module
 
     monkeypatch.setattr(module, "CHUNK_ROWS", 2)
     with transaction.atomic(using=shop.alias):

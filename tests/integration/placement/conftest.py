@@ -7,11 +7,11 @@ import pytest
 from django.test import override_settings
 from rest_framework.test import APIClient
 
-from tests import databases, surroundings
-from tests.embedded import ROLE_PASSWORD
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
-from tests.servers import own_primary_and_standby
+from tests.support import databases, surroundings
+from tests.support.embedded import ROLE_PASSWORD
+from tests.support.servers import own_primary_and_standby
 
 SHORT_SECONDS, LONG_SECONDS = 180, 1_800
 

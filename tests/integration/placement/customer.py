@@ -4,7 +4,7 @@ from typing import Any
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
-from config.placement.tokens import HEADER
+from placement.replicas.tokens import HEADER
 
 PASSWORD = "correct horse battery"
 

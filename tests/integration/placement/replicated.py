@@ -9,12 +9,12 @@ from typing import Any
 from django.db import connections
 from django.test import override_settings
 
-from config.placement.homes import primary
-from config.placement.replicas import watch
-from config.stack import processes
-from config.stack.servers import Postgres, Standby
-from tests import databases
-from tests.waiting import eventually
+from placement.homes import primary
+from placement.replicas.watch import watch
+from stack import processes
+from stack.servers import Postgres, Standby
+from tests.support import databases
+from tests.support.waiting import eventually
 
 LAG_SECONDS = 0.5
 WITHIN_SECONDS = 15.0

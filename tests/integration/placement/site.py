@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import httpx
 from uuid_utils.compat import uuid7
 
-from config.placement.tokens import HEADER
-from config.stack.ports import LOOPBACK, free_port
-from tests.embedded import access_token
+from placement.replicas.tokens import HEADER
+from stack.ports import LOOPBACK, free_port
 from tests.integration.placement.customer import PASSWORD
-from tests.stacks import is_live
-from tests.surroundings import CHECKOUT
-from tests.waiting import eventually
+from tests.support.embedded import access_token
+from tests.support.stacks import is_live
+from tests.support.surroundings import CHECKOUT
+from tests.support.waiting import eventually
 
 
 @contextmanager

@@ -10,15 +10,15 @@ import httpx
 import pytest
 from django.db import connections
 
-from config.placement.replicas import Group, Replica, watch
-from config.placement.tokens import HEADER, Part, parse
-from config.stack.postgres import HOST
-from config.stack.servers import Postgres
-from tests import databases, surroundings
-from tests.embedded import ROLE_PASSWORD
+from placement.replicas.tokens import HEADER, Part, parse
+from placement.replicas.watch import Group, Replica, watch
+from stack.postgres import HOST
+from stack.servers import Postgres
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 from tests.integration.placement.site import Client, Told, web_process
+from tests.support import databases, surroundings
+from tests.support.embedded import ROLE_PASSWORD
 
 REPLICA = "default-replica-0"
 

@@ -13,9 +13,9 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.validators import UniqueValidator
 
 from accounts.models import Reservation, User, UserHistory
-from config.placement import reading
-from config.placement.middleware import reading_of
-from config.placement.reading import Reading
+from placement.replicas import reading
+from placement.replicas.middleware import reading_of
+from placement.replicas.reading import Reading
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 

@@ -14,13 +14,13 @@ from typing import Any
 import psycopg2
 import pytest
 
-from config.stack.servers import Postgres
-from tests import surroundings
-from tests.databases import urls
-from tests.embedded import ROLE_PASSWORD
+from stack.servers import Postgres
 from tests.integration.placement.replicated import Replicated
 from tests.integration.placement.site import Client, Told, web_process
-from tests.waiting import eventually
+from tests.support import surroundings
+from tests.support.databases import urls
+from tests.support.embedded import ROLE_PASSWORD
+from tests.support.waiting import eventually
 
 CLIENTS = 4
 LONGEST_DELAY_SECONDS = 2.0

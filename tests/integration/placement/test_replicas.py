@@ -21,13 +21,13 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from config.metrics import replica_metrics
-from config.placement.reading import Reading
-from config.placement.replicas import replica_report
-from config.placement.tokens import HEADER, parse
-from tests import databases, surroundings
-from tests.embedded import ROLE_PASSWORD
+from placement.replicas.reading import Reading
+from placement.replicas.tokens import HEADER, parse
+from placement.replicas.watch import replica_report
 from tests.integration.placement.customer import PASSWORD, Customer
 from tests.integration.placement.replicated import Replicated
+from tests.support import databases, surroundings
+from tests.support.embedded import ROLE_PASSWORD
 
 PRIMARY, REPLICA = "default", "default-replica-0"
 
@@ -303,7 +303,7 @@ def test_a_replica_that_follows_serves_nearly_all_who_bear_a_token(
 WATCHED_AFTER_A_FORK = """
 import os, sys, threading, time, django
 django.setup()
-from config.placement.replicas import watch
+from placement.replicas.watch import watch
 
 def looks():
     deadline = time.monotonic() + 20

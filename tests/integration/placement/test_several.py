@@ -10,12 +10,12 @@ from django.core.management import call_command
 from django.db import connections
 from rest_framework.test import APIClient
 
-from config.placement.replicas import watch
-from config.stack.servers import Standby
-from tests.embedded import ROLE_PASSWORD
+from placement.replicas.watch import watch
+from stack.servers import Standby
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import WITHIN_SECONDS, Replicated
-from tests.waiting import eventually
+from tests.support.embedded import ROLE_PASSWORD
+from tests.support.waiting import eventually
 
 PRIMARY, FIRST, SECOND = "default", "default-replica-0", "default-replica-1"
 

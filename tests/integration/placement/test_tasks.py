@@ -9,9 +9,9 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
 from accounts.models import User
-from config.placement import reading
-from config.placement.reading import Reading
-from config.placement.tokens import parse
+from placement.replicas import reading
+from placement.replicas.reading import Reading
+from placement.replicas.tokens import parse
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 

@@ -10,8 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.models import OutboxEvent, User
-from config.placement.durability import flush_at_commit
-from config.placement.tokens import COOKIE, HEADER, Part, parse
+from placement.replicas.durability import flush_at_commit
+from placement.replicas.tokens import COOKIE, HEADER, Part, parse
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 

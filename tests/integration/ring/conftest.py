@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from config.placement import ring_cache
-from config.placement.ring_cache import Ring, RingCache
-from config.stack.servers import Valkey
-from tests import surroundings
-from tests.servers import own_ring
+from placement.ring import cache as ring_cache
+from placement.ring.cache import Ring, RingCache
+from stack.servers import Valkey
+from tests.support import surroundings
+from tests.support.servers import own_ring
 
 NODES = 3
 LONG_SECONDS = 3_600

@@ -11,7 +11,7 @@ import pytest
 from django.core.cache.backends.base import BaseCache, CacheKeyWarning
 from django.core.cache.backends.locmem import LocMemCache
 
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("patient_ring")
 

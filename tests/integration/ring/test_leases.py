@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from config.placement import ring_leases, ring_values
-from config.placement.ring_cache import Ring, RingCache
-from config.placement.ring_nodes import names
-from tests.waiting import eventually
-
-from .conftest import Servers
+from placement.ring import leases as ring_leases
+from placement.ring import values as ring_values
+from placement.ring.cache import Ring, RingCache
+from placement.ring.nodes import names
+from tests.integration.ring.conftest import Servers
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("patient_ring")
 

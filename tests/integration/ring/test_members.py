@@ -18,13 +18,13 @@ from django.core.management import CommandError, call_command
 from prometheus_client.core import Metric
 
 from config.metrics import ring_metrics
-from config.placement import ring, ring_nodes
-from config.placement.ring_cache import RingCache
-from config.placement.ring_membership import CONFIRMED_SECONDS, FAILURES
-from config.stack.servers import Valkey
-from tests.waiting import eventually
-
-from .conftest import NODES, Servers
+from placement.ring import arrangement as ring
+from placement.ring import nodes as ring_nodes
+from placement.ring.cache import RingCache
+from placement.ring.membership import CONFIRMED_SECONDS, FAILURES
+from stack.servers import Valkey
+from tests.integration.ring.conftest import NODES, Servers
+from tests.support.waiting import eventually
 
 SOON_SECONDS = 10.0
 
@@ -160,7 +160,7 @@ AGREE = """
 import json, sys
 from django.conf import settings
 settings.configure()
-from config.placement.ring_cache import connect
+from placement.ring.cache import connect
 store, *urls = sys.argv[1:]
 ring = connect(tuple(urls), store_url=store)
 view = ring.members.view()
@@ -565,7 +565,7 @@ def test_ring_commands_say_in_one_line_why_they_can_not(servers: Servers, settin
 
 def settings_of(servers: Servers) -> dict[str, Any]:
     return {
-        "BACKEND": "config.placement.ring_cache.RingCache",
+        "BACKEND": "placement.ring.cache.RingCache",
         "LOCATION": [node.url for node in servers.nodes],
         "OPTIONS": {"STORE": servers.store.url},
     }

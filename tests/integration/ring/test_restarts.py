@@ -5,14 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from config.placement.ring import Place
-from config.placement.ring_cache import RingCache
-from config.placement.ring_nodes import Node
-from config.stack.servers import Valkey
-from tests.waiting import eventually
-
-from .conftest import Servers
-from .test_members import keys_at
+from placement.ring.arrangement import Place
+from placement.ring.cache import RingCache
+from placement.ring.nodes import Node
+from stack.servers import Valkey
+from tests.integration.ring.conftest import Servers
+from tests.integration.ring.test_members import keys_at
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from config.stack.errors import StackError
-from config.stack.servers import Servers
-from config.stack.terminal import Output
+from stack.errors import StackError
+from stack.servers import Servers
+from stack.terminal import Output
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from config.stack import commands
-from config.stack.errors import StackError
-from config.stack.valkey import Valkey
-from tests.waiting import eventually
+from stack import commands
+from stack.errors import StackError
+from stack.valkey import Valkey
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from config.stack import owner, processes
-from config.stack.environment import CHECKOUT
-from config.stack.ports import LOOPBACK
-from config.stack.postgres import HOST
-from config.stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
-from tests.waiting import eventually
+from stack import owner, processes
+from stack.environment import CHECKOUT
+from stack.ports import LOOPBACK
+from stack.postgres import HOST
+from stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -144,7 +144,7 @@ def test_a_second_start_of_a_root_is_refused_and_names_the_first(root: Path) -> 
 ABRUPT = """
 import os, sys
 from pathlib import Path
-from config.stack.servers import Servers
+from stack.servers import Servers
 servers = Servers(Path(sys.argv[1]))
 servers.start(standby=False, ring=0)
 servers.postgres.query("CREATE TABLE kept (n int)")

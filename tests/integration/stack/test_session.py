@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from config.stack import processes
-from config.stack.runfile import Run, read_run
-from tests.waiting import eventually
+from stack import processes
+from stack.runfile import Run, read_run
+from tests.support.waiting import eventually
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 DRIVER = "tests.integration.stack.trivial"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from config.stack import processes, supervisor
-from config.stack.child import ProcessSpec, stays
-from config.stack.errors import StackError
-from config.stack.supervisor import Supervisor
-from config.stack.terminal import Output
-from config.stack.watch import ServerWatch
-from tests.waiting import eventually
+from stack import processes, supervisor
+from stack.child import ProcessSpec, stays
+from stack.errors import StackError
+from stack.supervisor import Supervisor
+from stack.terminal import Output
+from stack.watch import ServerWatch
+from tests.support.waiting import eventually
 
 
 class FakeServer:
@@ -184,10 +184,10 @@ def test_a_long_line_without_an_end_does_not_eat_the_memory(
 VANISHING = """
 import io, sys
 from pathlib import Path
-from config.stack.child import ProcessSpec, stays
-from config.stack.supervisor import Supervisor
-from config.stack.terminal import Output
-from config.stack.watch import ServerWatch
+from stack.child import ProcessSpec, stays
+from stack.supervisor import Supervisor
+from stack.terminal import Output
+from stack.watch import ServerWatch
 output = Output(Path(sys.argv[1]) / "log", stream=io.StringIO())
 one = Supervisor(output=output, servers=ServerWatch([], output=output))
 one.start([ProcessSpec(name="web", command=("/bin/sleep", "60"), environment={},
@@ -238,7 +238,7 @@ def test_a_server_that_does_not_start_is_tried_again(
     stream: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("config.stack.watch.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("stack.watch.RETRY_SECONDS", 0.1)
     server = FakeServer(5001, 5001)
     server.refuses = 2
     one = supervise(server=server)

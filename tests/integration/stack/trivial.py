@@ -1,11 +1,11 @@
-"""`python -m config.stack` with real servers, and trivial processes for the application's."""
+"""`python -m stack` with real servers, and trivial processes for the application's."""
 
 import sys
 from pathlib import Path
 
-from config.stack import applications
-from config.stack.__main__ import main
-from config.stack.child import ProcessSpec, stays
+from stack import applications
+from stack.__main__ import main
+from stack.child import ProcessSpec, stays
 
 
 def process(name: str) -> ProcessSpec:

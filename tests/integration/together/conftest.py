@@ -11,11 +11,12 @@ import pytest
 from django.db import connections
 
 from outbox import consumer as consuming
-from outbox import relay, tables
-from outbox.reader import Reader
+from outbox import tables
+from outbox.consuming.reader import Reader
+from outbox.publishing import relay
 from outbox.streams import Streams
-from tests.meanwhile import meanwhile
-from tests.surroundings import SERVICES
+from tests.support.meanwhile import meanwhile
+from tests.support.surroundings import SERVICES
 
 # Models of a service that isn't installed can't even be imported.
 collect_ignore_glob = [] if len(SERVICES) > 1 else ["test_*.py"]

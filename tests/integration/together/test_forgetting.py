@@ -25,7 +25,6 @@ from accounts.domain.errors import EmailTaken, UserNotFound
 from accounts.erasure import finish_erasures
 from accounts.handlers import reannounce, register_user, update_user
 from accounts.models import Erasure, OutboxEvent, User, UserHistory
-from config.stack.servers import Postgres, Valkey
 from orders.domain.commands import PlaceOrder
 from orders.domain.lines import Line
 from orders.domain.metadata import Metadata
@@ -33,16 +32,16 @@ from orders.handlers import place_order_once
 from orders.models import CustomerView, OrderView
 from outbox import tables
 from outbox.consumer import every, named
+from outbox.consuming.parking import Parking
 from outbox.envelope import Envelope
-from outbox.parking import Parking
 from outbox.partitions import partition_count, partition_of
-from outbox.relay import Relay, own_connection
+from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
 from outbox.testing import published
-from tests.surroundings import CHECKOUT
-from tests.waiting import eventually
-
-from .conftest import Flow
+from stack.servers import Postgres, Valkey
+from tests.integration.together.conftest import Flow
+from tests.support.surroundings import CHECKOUT
+from tests.support.waiting import eventually
 
 NAME, EMAIL = "Wilhelmina Quux", "wilhelmina.quux@example.com"
 PERSONAL = (NAME.lower(), EMAIL.lower(), "wilhelmina")
@@ -76,7 +75,7 @@ def ring(valkey: Valkey, settings: Any, postgres: Postgres) -> str:
     url = valkey.url.removesuffix("/0") + "/3"
     settings.CACHES = {
         "default": {
-            "BACKEND": "config.placement.ring_cache.RingCache",
+            "BACKEND": "placement.ring.cache.RingCache",
             "LOCATION": [url],
             "KEY_PREFIX": "mitosis",
             "OPTIONS": {"STORE": valkey.url},

@@ -15,19 +15,19 @@ from accounts.domain.commands import ForgetUser, RegisterUser, ReserveCredit
 from accounts.erasure import forget_user
 from accounts.handlers import register_user, reserve_credit
 from accounts.models import User
-from config.stack.ports import free_port
 from orders import reconcile
 from orders.models import CustomerView, Position, State
 from orders.peer import Peer
-from outbox import consumer, retention, tables
-from outbox.reader import Reader
-from outbox.rebuilding import Rebuild
-from outbox.replaying import rebuild_of
+from outbox import consumer, tables
+from outbox.consuming.reader import Reader
+from outbox.publishing import retention
+from outbox.rebuilding.rebuild import Rebuild
+from outbox.rebuilding.sources import rebuild_of
 from outbox.streams import Streams, connect
-
-from .conftest import Flow
-from .test_reconcile import told as reconciled
-from .test_reconcile import writing
+from stack.ports import free_port
+from tests.integration.together.conftest import Flow
+from tests.integration.together.test_reconcile import told as reconciled
+from tests.integration.together.test_reconcile import writing
 
 NAME = "customer_view"
 

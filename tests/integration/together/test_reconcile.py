@@ -17,18 +17,17 @@ from accounts.domain.commands import ForgetUser, RegisterUser, UpdateUser
 from accounts.erasure import forget_user
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent, User
-from config.stack.ports import free_port
 from orders import reconcile
 from orders.management.commands.reconcile import DIFFERENT, REPAIRED
 from orders.models import CustomerView
 from orders.peer import Peer
-from outbox import coverage
+from outbox.agreeing import coverage
 from outbox.consumer import named
-from outbox.parking import Parking
+from outbox.consuming.parking import Parking
 from outbox.partitions import partition_count, partition_of
 from outbox.testing import published
-
-from .conftest import Flow
+from stack.ports import free_port
+from tests.integration.together.conftest import Flow
 
 FILL = """
 INSERT INTO accounts_user (id, name, email, password, is_staff, credit_limit, credit_reserved,

@@ -1,6 +1,6 @@
 from psycopg2.extensions import parse_dsn
 
-from config.placement.provision import dsn_for
+from placement.provision import dsn_for
 
 
 def test_an_address_keeps_the_server_and_changes_the_rest() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from config.environ import BadEnvironment, Environment, read
-from tests import surroundings
+from tests.support import surroundings
 
 
 def given(shape: str = "all", **changes: str) -> dict[str, str]:

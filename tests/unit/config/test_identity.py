@@ -13,8 +13,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from config import identity
 from config.identity import TokensUnverifiable, caller_of
 from config.keys import KeySet, public_set
-from tests import surroundings
-from tests.embedded import access_token
+from tests.support import surroundings
+from tests.support.embedded import access_token
 
 USER = UUID("01980a3e-5f00-7000-8000-000000000001")
 PEM = surroundings.SIGNING_KEY.read_text(encoding="utf-8")

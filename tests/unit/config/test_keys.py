@@ -11,7 +11,7 @@ from config.keys import (
     public_set,
     thumbprint,
 )
-from tests import surroundings
+from tests.support import surroundings
 
 PUBLISHED = public_set(surroundings.SIGNING_KEY.read_text(encoding="utf-8"))
 KID = PUBLISHED["keys"][0]["kid"]

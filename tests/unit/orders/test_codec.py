@@ -14,8 +14,7 @@ from orders.domain.commands import PlaceOrder
 from orders.domain.events import Event, OrderPlaced, OrderRejected
 from orders.domain.lines import Line
 from orders.domain.order import decide
-
-from .examples import NOON, ORDER_ID, USER_ID, baskets, times
+from tests.unit.orders.examples import NOON, ORDER_ID, USER_ID, baskets, times
 
 REJECTED = OrderRejected(order_id=ORDER_ID, reason="inactive_user", at=NOON)
 

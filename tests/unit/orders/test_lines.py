@@ -9,8 +9,7 @@ from hypothesis import given
 
 from orders.domain.errors import InvalidLines
 from orders.domain.lines import MAX_TOTAL, Line, check_lines, is_sku, total_of
-
-from .examples import TEA, baskets
+from tests.unit.orders.examples import TEA, baskets
 
 LARGEST = Line(sku="x", quantity=1000, unit_price=Decimal("9999999.99"))
 

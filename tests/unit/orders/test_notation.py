@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orders.domain.notation import read_amount, read_time, write_amount, write_time
-
-from .examples import times
+from tests.unit.orders.examples import times
 
 
 @given(st.decimals(min_value=-9999999999, max_value=9999999999, places=2))

@@ -29,8 +29,17 @@ from orders.domain.order import (
     evolve,
     fold,
 )
-
-from .examples import COMMANDS, NOON, ORDER_ID, POT, TEA, USER_ID, baskets, commands, order_in
+from tests.unit.orders.examples import (
+    COMMANDS,
+    NOON,
+    ORDER_ID,
+    POT,
+    TEA,
+    USER_ID,
+    baskets,
+    commands,
+    order_in,
+)
 
 LATER = NOON + timedelta(hours=1)
 CELLS = [(status, command) for status in TRANSITIONS for command in TRANSITIONS[status]]

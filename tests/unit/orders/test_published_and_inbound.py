@@ -23,8 +23,7 @@ from orders.inbound import (
 )
 from orders.published import PUBLIC_TYPES, announce, represent
 from outbox.envelope import Envelope
-
-from .examples import NOON, ORDER_ID, USER_ID, baskets, commands, order_in
+from tests.unit.orders.examples import NOON, ORDER_ID, USER_ID, baskets, commands, order_in
 
 CREDIT = {
     "order_id": str(ORDER_ID),

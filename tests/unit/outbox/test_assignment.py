@@ -3,7 +3,7 @@ from math import ceil
 
 import pytest
 
-from outbox.assignment import SLACK, assign
+from outbox.consuming.assignment import SLACK, assign
 
 PARTITIONS = range(16)
 MEMBERS = [f"member-{number}" for number in range(12)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox.awaiting import TOO_FAR, Answer, Recorded, _judge, sees
+from outbox.agreeing.awaiting import TOO_FAR, Answer, Recorded, _judge, sees
 from outbox.streams import Cursor
 
 SNAPSHOT = "10:20:12,15"

@@ -9,7 +9,7 @@ import pytest
 from django.apps import apps
 
 from outbox import streams, tables
-from outbox.nudging import LOOKING_SECONDS, SPARED_SECONDS, Line, Nudger
+from outbox.streams.nudging import LOOKING_SECONDS, SPARED_SECONDS, Line, Nudger
 
 
 class Noted:

@@ -3,8 +3,8 @@ import psycopg2.errors
 import pytest
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
+from outbox.consuming.reader import is_transient
 from outbox.errors import Fenced, MalformedEnvelope, StreamsUnavailable
-from outbox.reader import is_transient
 
 
 class ErrorWithCode(psycopg2.OperationalError):

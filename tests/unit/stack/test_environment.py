@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from config.environ import read
-from config.stack.credentials import Credentials
-from config.stack.environment import Stack, for_command, for_process
-from config.stack.servers import Addresses
-from config.stack.shapes import SHAPES, Deployment, deployment_of
+from stack.credentials import Credentials
+from stack.environment import Stack, for_command, for_process
+from stack.servers import Addresses
+from stack.shapes import SHAPES, Deployment, deployment_of
 
 ADDRESSES = Addresses(
     admin_dsn="postgresql://postgres:x@127.0.0.1:1/postgres",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from config.stack.credentials import Credentials
-from config.stack.files import kept_secret, read_json, write_json, write_whole
+from stack.credentials import Credentials
+from stack.files import kept_secret, read_json, write_json, write_whole
 
 
 def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:

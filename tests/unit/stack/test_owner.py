@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.stack import owner
-from config.stack.owner import ServerUser
+from stack import owner
+from stack.owner import ServerUser
 
 STRANGER = ServerUser(uid=54_321, gid=54_321)
 

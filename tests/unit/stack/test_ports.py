@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.stack.ports import LOOPBACK, KeptPorts, free_port, is_free
+from stack.ports import LOOPBACK, KeptPorts, free_port, is_free
 
 
 @pytest.fixture

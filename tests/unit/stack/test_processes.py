@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.stack import processes
-from config.stack.processes import Recorded
+from stack import processes
+from stack.processes import Recorded
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from config.stack.__main__ import main
-from config.stack.processes import Recorded
-from config.stack.report import status, status_text
-from config.stack.runfile import ProcessState, Run, write_run
-from config.stack.server import Server
+from stack.__main__ import main
+from stack.processes import Recorded
+from stack.report import status, status_text
+from stack.runfile import ProcessState, Run, write_run
+from stack.server import Server
 
 
 def written(root: Path, *, shape: str, supervisor: Recorded) -> None:

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from config.stack.terminal import Output
+from stack.terminal import Output
 
 
 class Terminal(io.StringIO):

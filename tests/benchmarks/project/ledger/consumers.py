@@ -10,8 +10,7 @@ from psycopg2.extras import execute_values
 
 from outbox.consumer import Batched
 from outbox.envelope import Envelope
-
-from .models import Shown
+from tests.benchmarks.project.ledger.models import Shown
 
 TYPE = "ledger.item.changed.v1"
 FIELDS = ("id", "name", "email", "credit_limit", "is_active", "version", "updated_at")

@@ -7,9 +7,8 @@ from django.db import IntegrityError, transaction
 
 from outbox import streams
 from outbox.envelope import Envelope
-
-from ...consumers import update_or_create
-from ...models import Handled
+from tests.benchmarks.project.ledger.consumers import update_or_create
+from tests.benchmarks.project.ledger.models import Handled
 
 
 class Command(BaseCommand):

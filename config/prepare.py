@@ -1,0 +1,36 @@
+"""Makes one deployment's database ready: schema, then the people who may administer it.
+
+Run as `python -m config.prepare EMAIL PASSWORD_FILE` in the deployment's environment; one
+process does it all, since most of its time is the start of Django.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def main(email: str, password_file: Path) -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0, interactive=False)
+    if "accounts" in settings.SERVICES:
+        call_command("seed_staff", email=email, password_file=password_file)
+    _superuser(email, password_file.read_text().strip())
+
+
+def _superuser(email: str, password: str) -> None:
+    """The back office's administrator; an existing one keeps its password."""
+    from django.contrib.auth import get_user_model
+
+    users = get_user_model()._default_manager
+    if not users.filter(username=email).exists():
+        users.create_superuser(username=email, email=email, password=password)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

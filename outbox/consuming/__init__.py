@@ -1,0 +1,1 @@
+"""From the streams to the handlers: readers, positions, parked sequences, partition assignment."""

@@ -1,0 +1,149 @@
+"""Parked sequences: an event that can't be applied, and every later one of its key.
+
+Other keys flow on. A replay applies a whole sequence in order, one transaction each, and stops
+at the first that still fails; what arrives meanwhile joins the end.
+"""
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Count, Max, Min, QuerySet
+
+from ..consumer import Consumer
+from ..envelope import Envelope
+from ..models import AbstractParkedEvent
+from ..tables import Tables
+from .delivery import Delivery, storable
+from .inbox import Inbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """A parked sequence as an operator sees it."""
+
+    consumer: str
+    producer: str
+    partition: int
+    key: str
+    events: int
+    since: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What a replay of one sequence did: how many were applied, and why it stopped, if so."""
+
+    applied: int
+    error: str = ""
+
+
+class Parking:
+    """The parked events of one consumer and producer."""
+
+    def __init__(self, tables: Tables, *, consumer: str, producer: str) -> None:
+        self._tables = tables
+        self._consumer = consumer
+        self._producer = producer
+
+    @property
+    def rows(self) -> QuerySet[AbstractParkedEvent]:
+        rows = self._tables.parked._default_manager.using(self._tables.alias)
+        return rows.filter(consumer=self._consumer, producer=self._producer)
+
+    def entries(self) -> set[tuple[int, str]]:
+        """The partition and the id of each parked entry."""
+        return set(self.rows.values_list("partition", "entry"))
+
+    def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
+        """Keep the event, with its error or as one that waits behind another."""
+        self.rows.create(
+            consumer=self._consumer,
+            producer=self._producer,
+            partition=delivery.partition,
+            key=delivery.key,
+            entry=delivery.id,
+            type=delivery.envelope.type if delivery.envelope else "",
+            body=delivery.text,
+            error=described(error) if error else "",
+            traceback=_traced(error) if error else "",
+            attempts=attempts,
+        )
+
+    def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
+        """Drop the parked events of the aggregate that `envelope` is about, whatever they told;
+        how many others are left under its key. Call it while holding the partition's position."""
+        waiting = self.rows.filter(partition=partition, key=envelope.partitionkey)
+        waiting.filter(type__startswith=f"{envelope.aggregate}.").delete()
+        return waiting.count()
+
+    def sequences(self) -> Iterator[Sequence]:
+        """The parked sequences, oldest first; entries without a key stand for themselves."""
+        groups = self.rows.values("partition", "key").annotate(
+            events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
+        )
+        for group in groups.order_by("first"):
+            yield Sequence(
+                consumer=self._consumer,
+                producer=self._producer,
+                partition=group["partition"],
+                key=group["key"],
+                events=group["events"],
+                since=group["since"],
+                error=group["error"],
+            )
+
+    def replay(self, consumer: Consumer, *, partition: int, key: str) -> Replayed:
+        """Apply a sequence in order until it is empty or one fails again.
+
+        Each event is one transaction that holds the partition's position first, so that the
+        consumer can't add to the sequence between the last event and its end.
+        """
+        inbox = Inbox(self._tables, consumer=self._consumer, producer=self._producer)
+        applied = 0
+        failed: set[int] = set()
+        while True:
+            event = None
+            try:
+                with transaction.atomic(using=self._tables.alias):
+                    inbox.lock(partition)
+                    waiting = self.rows.filter(partition=partition, key=key).exclude(pk__in=failed)
+                    event = waiting.order_by("id").first()
+                    if event is None:
+                        break
+                    consumer.handle(Envelope.decode(event.body))
+                    event.delete()
+            except Exception as exc:
+                if event is None:
+                    raise
+                self.rows.filter(pk=event.pk).update(
+                    attempts=event.attempts + 1,
+                    error=described(exc),
+                    traceback=_traced(exc),
+                )
+                if key:
+                    return Replayed(applied=applied, error=described(exc))
+                # Entries without a key belong to no sequence: the next one may do.
+                failed.add(event.pk)
+            else:
+                applied += 1
+        left = f"{len(failed)} without a key still fail" if failed else ""
+        return Replayed(applied=applied, error=left)
+
+
+def of(consumer: Consumer) -> Iterator[Parking]:
+    """The consumer's parking, one per producer."""
+    for producer in consumer.producers:
+        yield Parking(consumer.tables, consumer=consumer.name, producer=producer)
+
+
+def described(error: BaseException) -> str:
+    """An error in one line."""
+    return storable(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _traced(error: BaseException) -> str:
+    return storable("".join(traceback.format_exception(error)))

@@ -1,0 +1,1 @@
+"""Building a projection again, beside the one that is read, and swapping the two."""

@@ -1,0 +1,171 @@
+"""What a shadow is filled from: its service's stored events, or what their owner tells again."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import connections, transaction
+
+from .. import projection
+from ..consumer import Consumer
+from ..consuming.inbox import START, Inbox
+from ..consuming.parking import described
+from ..errors import OutboxError, RebuildRefused
+from ..projection import Copy, Projection, Replayed
+from ..streams import WHOLE, Streams, order
+from .rebuild import Progress, Rebuild
+from .shadow import SUFFIX
+
+CHUNK_EVENTS = 5_000  # stored events per transaction
+
+
+def rebuild_of(name: str, streams: Streams) -> Rebuild:
+    """The rebuild of a projection. Raises RebuildRefused, saying what to do instead."""
+    consumer, found = projection.named(name)
+    kind: type[Rebuild] = FromOwner if isinstance(found, Copy) else FromEvents
+    return kind(consumer, found, streams)
+
+
+class FromEvents(Rebuild):
+    """It begins at the last tick t: what t's snapshot sees comes from the stored events, which bear
+    their transaction's id, and what t doesn't see from the streams. So it is exact under load,
+    makes no tick, and nobody stands still for it."""
+
+    def __init__(self, consumer: Consumer, projection: Projection, streams: Streams) -> None:
+        super().__init__(consumer, projection, streams)
+        self._projection = projection
+        self._ahead: tuple[str, Future[Replayed]] | None = None  # what follows, by its `after`
+
+    def fill(self) -> Iterator[Progress]:
+        with ThreadPoolExecutor(1, thread_name_prefix="replay") as self._reading:
+            try:
+                yield from super().fill()
+            finally:
+                self._ahead = None
+                self._reading.submit(connections.close_all)
+
+    def described(self, progress: Progress) -> str:
+        return f"{progress.events} stored events up to tick {progress.tick}"
+
+    def _can_go_on(self, kept: Progress) -> bool:
+        # A tick that is gone went with a restamp: its snapshot spoke of another server.
+        tick = self._rows(self._tables.tick).filter(pk=kept.tick).first()
+        return kept.replayed or (tick is not None and tick.snapshot == kept.snapshot)
+
+    def _begin(self) -> Progress:
+        # Committed before the tick is chosen, so that no floor can rise above the tick.
+        self._rows(self._tables.subscription).update_or_create(
+            name=self._shadow.subscriber, defaults={"confirmed": 0, "confirmed_at": None}
+        )
+        with self._repeatable_read():
+            tick = self._rows(self._tables.tick).order_by("-pk").first()
+            if tick is None:
+                raise RebuildRefused(f"{self._tables.label} has no tick yet: start its relay")
+            for shadow in self._shadows:
+                shadow.make()
+            partitions = range(self._streams.partitions)
+            self._place(dict.fromkeys(partitions, f"{tick.pk}-{WHOLE}"))
+            self._subscription.update(confirmed=tick.pk)
+            progress = Progress(tick=tick.pk, snapshot=tick.snapshot, shape=self._shape())
+            self._keep(progress)
+        return progress
+
+    def _fill_chunk(self, progress: Progress) -> Progress:
+        # What the tick sees was committed before it and never changes. So each chunk may be a
+        # transaction of its own, and a run that goes on sees the same as the one that began.
+        with self._repeatable_read():
+            told = self._told(progress)
+            progress = replace(
+                progress,
+                after=told.last,
+                events=progress.events + told.events,
+                replayed=not told.changes,
+            )
+            self._keep(progress)
+        return progress
+
+    def _told(self, progress: Progress) -> Replayed:
+        try:
+            told = self._replayed(progress)
+            if told.changes:
+                # While these are written the next ones are read: what the tick sees never changes.
+                ahead = self._reading.submit(self._replay, progress.snapshot, told.last)
+                self._ahead = told.last, ahead
+                self._projection.project(told.changes, suffix=SUFFIX)
+        except (OutboxError, DatabaseError):
+            raise
+        except Exception as exc:
+            raise RebuildRefused(
+                f"what is stored after {progress.after or 'the beginning'} can't be told again: "
+                f"{described(exc)}"
+            ) from exc
+        return told
+
+    def _replayed(self, progress: Progress) -> Replayed:
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead[0] == progress.after:
+            return ahead[1].result()
+        return self._replay(progress.snapshot, progress.after)
+
+    def _replay(self, snapshot: str, after: str) -> Replayed:
+        return self._projection.replay(snapshot=snapshot, after=after, limit=CHUNK_EVENTS)
+
+
+class FromOwner(Rebuild):
+    """It begins where the projection that is read is, with nothing, and follows it. Meanwhile the
+    owner announces all that it has, aggregate by aggregate, each under its lock: whatever changed
+    last before the beginning is told after it."""
+
+    def __init__(self, consumer: Consumer, projection: Copy, streams: Streams) -> None:
+        super().__init__(consumer, projection, streams)
+        self._retell: Callable[..., str] = projection.retell
+        self._live = Inbox(self._tables, consumer=self.name, producer=self._producer)
+
+    def described(self, progress: Progress) -> str:
+        return f"{progress.events} rows, told again by {self._producer}"
+
+    def _can_go_on(self, kept: Progress) -> bool:
+        # Nobody holds the owner's retention for the shadow: it is behind by a page at most, or
+        # for as long as a killed run was left.
+        floor = (self._streams.cursor(self._producer).floor, WHOLE)
+        entries = self._entries_of_shadow()
+        return bool(entries) and all(order(entry) >= floor for entry in entries)
+
+    def _entries_of_shadow(self) -> list[str]:
+        rows: Any = self._rows(self._tables.position).filter(consumer=self._shadow.name)
+        return list(rows.values_list("entry", flat=True))
+
+    def _begin(self) -> Progress:
+        with transaction.atomic(using=self._tables.alias):
+            for shadow in self._shadows:
+                shadow.make()
+            at = dict.fromkeys(range(self._streams.partitions), START)
+            self._place(at | self._live.stored())
+            progress = Progress(shape=self._shape())
+            self._keep(progress)
+        return progress
+
+    def _fill_chunk(self, progress: Progress) -> Progress:
+        last = self._told(progress)
+        with transaction.atomic(using=self._tables.alias):
+            self._follower.catch_up()
+            progress = replace(
+                progress,
+                after=last or progress.after,
+                events=self._shadows[0].rows(),
+                replayed=not last,
+            )
+            self._keep(progress)
+        return progress
+
+    def _told(self, progress: Progress) -> str:
+        try:
+            return self._retell(after=progress.after)
+        except (OutboxError, DatabaseError):
+            raise
+        except Exception as exc:
+            raise RebuildRefused(
+                f"{self._producer} can't tell {self.name} again: {described(exc)}"
+            ) from exc

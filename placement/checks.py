@@ -1,0 +1,87 @@
+"""System checks: a deployment that would put a row in the wrong place doesn't start."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Caution
+from django.db import connections
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+
+@register
+def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What can be told without a database."""
+    errors: list[CheckMessage] = []
+    first = next(iter(apps.get_app_configs()))
+    if first.label != "placement":
+        errors.append(
+            Error(
+                f"placement must be listed first in INSTALLED_APPS, not {first.name}.",
+                hint="Otherwise Django's own migrate runs, and makes a later split impossible.",
+                id="placement.E001",
+            )
+        )
+    if "placement.router.PlacementRouter" not in settings.DATABASE_ROUTERS:
+        errors.append(Error("DATABASE_ROUTERS lacks PlacementRouter.", id="placement.E002"))
+    if is_psycopg3:
+        errors.append(
+            Error(
+                "psycopg 3 is installed, and Django prefers it to psycopg2.",
+                hint="Uninstall psycopg: replicas are probed by psycopg2's asynchronous sessions.",
+                id="placement.E007",
+            )
+        )
+    for service in settings.SERVICES:
+        errors += _service(service)
+    return errors
+
+
+def _service(service: str) -> list[CheckMessage]:
+    alias = settings.PLACEMENT_HOMES.get(service)
+    if not apps.is_installed(service):
+        return [Error(f"SERVICE names {service}, which isn't installed.", id="placement.E003")]
+    if alias not in connections.settings:
+        return [Error(f"{service} has no home: no alias {alias!r}.", id="placement.E004")]
+    if (role := connections.settings[alias]["USER"]) != service:
+        return [
+            Error(
+                f"{service} would connect as {role!r}.",
+                hint=f"{service.upper()}_DATABASE_URL must name the role {service}.",
+                id="placement.E005",
+            )
+        ]
+    return []
+
+
+@register(Tags.database)
+def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """What only the servers know: the schema each role stands in, and its powers."""
+    messages: list[CheckMessage] = []
+    for service, alias in settings.PLACEMENT_HOMES.items():
+        if alias in (databases or ()):
+            messages += _schema(service, alias)
+    return messages
+
+
+def _schema(service: str, alias: str) -> list[CheckMessage]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT current_schema(), rolsuper, rolbypassrls FROM pg_roles"
+            " WHERE rolname = current_user"
+        )
+        schema, *powers = cursor.fetchone()
+    messages: list[CheckMessage] = []
+    if schema != service:
+        messages.append(
+            Error(
+                f"{service}'s role stands in schema {schema!r}.",
+                hint="Run `manage.py provision` with ADMIN_DATABASE_URL.",
+                id="placement.E006",
+            )
+        )
+    if any(powers):
+        messages.append(Caution(f"{service}'s role can read every schema.", id="placement.W001"))
+    return messages

@@ -1,0 +1,23 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.core.management.commands import showmigrations
+from django.db.migrations.loader import MigrationLoader
+
+from ...router import primary
+
+
+class Command(showmigrations.Command):
+    """Django's showmigrations, each app as its own home has it."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.set_defaults(database=None)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["database"]:
+            super().handle(*args, **options)
+            return
+        for label in options["app_label"] or sorted(MigrationLoader(None).migrated_apps):
+            each = {"app_label": [label], "database": primary(label)}
+            super().handle(*args, **options | each)

@@ -1,0 +1,1 @@
+"""The cache ring: a Django cache backend over several Redis nodes."""

@@ -1,0 +1,79 @@
+"""What operators are told of the cache ring, and how even it is."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.cache import caches
+
+from .arrangement import Arrangement, View
+from .cache import Ring, RingCache
+
+
+def the_ring() -> Ring | None:
+    """The ring behind the default cache, if that is one."""
+    backend = caches["default"]
+    return backend.ring if isinstance(backend, RingCache) else None
+
+
+def is_bypassed() -> bool:
+    """Whether this process, and so probably each, reads past the ring though nodes may live."""
+    ring = the_ring()
+    return ring is not None and ring.members.view(since=time.monotonic()) is None
+
+
+def of_nodes(ring: Ring) -> list[dict[str, Any]]:
+    """The `ring` part of `status --json`. A node that doesn't answer counts as ejected: nobody
+    can use it, also if nobody has noticed."""
+    view = ring.members.view()
+    names = [n for n, m in view.members.items() if m.state != "left"] if view else list(ring.urls)
+    told = []
+    for name in names:
+        keys = ring.keys(name)
+        state = view.members[name].state if view else "up"
+        if state == "up" and keys is None:
+            state = "ejected"
+        told.append({"node": name, "state": state, "keys": keys or 0})
+    return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """How a number of keys would lie, and which share of them a change would move."""
+
+    keys: int
+    loads: dict[str, int]
+    moved_by_join: float
+    moved_by_leave: dict[str, float]
+
+    @property
+    def max_to_mean(self) -> float:
+        return max(self.loads.values()) * len(self.loads) / self.keys
+
+
+def balance(view: View, *, keys: int) -> Balance | None:
+    """None if no node lives."""
+    living = {name: (True, 0) for name, member in view.members.items() if member.is_up}
+    if not living:
+        return None
+    sample = [f"key-{number}" for number in range(keys)]
+    now = _holders(Arrangement(living), sample)
+    joined = _holders(Arrangement({**living, "one more": (True, 0)}), sample)
+    return Balance(
+        keys=keys,
+        loads={name: Counter(now)[name] for name in living},
+        moved_by_join=_moved(now, joined),
+        moved_by_leave={
+            name: _moved(now, _holders(Arrangement({**living, name: (False, 0)}), sample))
+            for name in living
+        },
+    )
+
+
+def _holders(arrangement: Arrangement, keys: list[str]) -> list[str]:
+    return [place.node if (place := arrangement.place(key)) else "" for key in keys]
+
+
+def _moved(before: list[str], after: list[str]) -> float:
+    return sum(a != b for a, b in zip(before, after, strict=True)) / len(before)

@@ -1,0 +1,86 @@
+"""`python -m stack …`, which `./dev` and `manage.py stack` call."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from . import commands, report
+from .environment import stack_root
+from .errors import StackError, explained
+from .shapes import MONOLITH
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status. Every failure is one line on stderr."""
+    verb, *rest = arguments or ["--help"]
+    try:
+        if verb in _TO_DJANGO:
+            _TO_DJANGO[verb](stack_root(), rest)
+        options = _parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int | None] = options.run
+        return run(options) or 0
+    except StackError as error:
+        message = str(error)
+    except OSError as error:
+        message = str(explained(error, stack_root()))
+    sys.stderr.write(f"error: {message}\n")
+    return 1
+
+
+# Their arguments, options too, are Django's to read.
+_TO_DJANGO = {"manage": commands.manage, "production": commands.production}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./dev",
+        allow_abbrev=False,
+        description="The embedded stack.",
+        epilog="manage … runs manage.py in the stack's environment",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser(
+        "up", allow_abbrev=False, help="start servers and processes; Ctrl-C stops them"
+    )
+    up.set_defaults(run=_up, shape=MONOLITH)
+    up.add_argument(
+        "--services",
+        action="store_const",
+        dest="shape",
+        const="services",
+        help="two deployments instead of the monolith",
+    )
+    up.add_argument("--detach", action="store_true", help="return when everything is ready")
+    up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    down = verbs.add_parser("down", help="stop what runs, wherever it was started")
+    down.set_defaults(run=_down)
+    status = verbs.add_parser("status", allow_abbrev=False, help="what runs, and where")
+    status.set_defaults(run=_status)
+    status.add_argument("--json", action="store_true", help="one object, with all addresses")
+    clean = verbs.add_parser("clean", help="stop what runs and delete its data")
+    clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
+    return parser
+
+
+def _up(options: argparse.Namespace) -> int:
+    if options.detach:
+        return commands.up_detached(stack_root(), shape=options.shape)
+    commands.up(stack_root(), shape=options.shape, detached=options.background)
+    return 0
+
+
+def _down(_: argparse.Namespace) -> None:
+    sys.stdout.write(f"{commands.down(stack_root())}\n")
+
+
+def _status(options: argparse.Namespace) -> None:
+    if options.json:
+        text = json.dumps(report.status(stack_root()), indent=1)
+    else:
+        text = report.status_text(stack_root())
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

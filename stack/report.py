@@ -1,0 +1,87 @@
+"""What people and programs are told about a run: addresses, and `status`."""
+
+from pathlib import Path
+from typing import Any
+
+from .credentials import ADMIN_EMAIL, Credentials
+from .environment import Stack
+from .errors import StackError
+from .ports import KeptPorts
+from .runfile import Run, read_run
+from .servers import Servers
+from .shapes import SERVICES, SHAPES, Deployment
+
+
+def known_stack(root: Path) -> Stack:
+    """The stack as its files have it, running or not; ports are 0 where nothing ever ran."""
+    servers = Servers(root)
+    servers.arrange()
+    ports = KeptPorts(root / "ports.json")
+    return Stack(
+        root=root,
+        addresses=servers.addresses,
+        credentials=Credentials.of(root),
+        web_ports={d.web: ports.known(d.web) for shape in SHAPES.values() for d in shape},
+    )
+
+
+def running(root: Path) -> Run:
+    """The run of this root. Raises StackError when the stack is down."""
+    run = read_run(root)
+    if run is None or not run.is_alive:
+        raise StackError("the stack is down; ./dev up starts it")
+    return run
+
+
+def status(root: Path) -> dict[str, Any]:
+    """The object of `./dev status --json`. Raises StackError when the stack is down."""
+    run = running(root)
+    stack = known_stack(root)
+    deployments = SHAPES[run.shape]
+    return {
+        "shape": run.shape,
+        "urls": stack.urls(deployments),
+        "processes": [
+            {"name": process.name, "pid": process.pid, "state": process.state}
+            for process in run.processes
+        ],
+        "databases": {
+            name: {"primary": stack.primary(name), "replicas": stack.replicas(name)}
+            for name in SERVICES
+        },
+        "streams": stack.addresses.streams_url,
+        "ring": list(stack.addresses.ring_urls),
+        "admin": {"email": ADMIN_EMAIL, "password": stack.credentials.admin_password},
+    }
+
+
+def status_text(root: Path) -> str:
+    """The same for a person."""
+    run = running(root)
+    width = max((len(process.name) for process in run.processes), default=0)
+    rows = [
+        f"  {process.name:<{width}}  {process.pid or '-':>7}  {process.state}"
+        for process in run.processes
+    ]
+    title = f"The stack is up as {run.shape} ({run.state}), supervised by {run.supervisor.pid}."
+    addresses = welcome(known_stack(root), SHAPES[run.shape], log_file(root))
+    return "\n".join([title, "", *rows, addresses])
+
+
+def welcome(stack: Stack, deployments: tuple[Deployment, ...], log: Path) -> str:
+    """Where to go now, and how to get in."""
+    urls = stack.urls(deployments)
+    routes = [
+        ("users", f"{urls['accounts']}/api/users/"),
+        ("orders", f"{urls['orders']}/api/orders/"),
+    ]
+    for deployment in deployments:
+        routes.append((f"{deployment.prefix}docs", f"{stack.url(deployment)}/api/docs/"))
+        routes.append((f"{deployment.prefix}admin", f"{stack.url(deployment)}/admin/"))
+    routes.append(("log in as", f"{ADMIN_EMAIL}  {stack.credentials.admin_password}"))
+    routes.append(("log", str(log)))
+    return "\n" + "\n".join(f"  {name:<14}  {where}" for name, where in routes) + "\n"
+
+
+def log_file(root: Path) -> Path:
+    return root / "log" / "dev.log"

@@ -1,0 +1,88 @@
+"""One log out of many processes: prefixed lines on the terminal and in a rotating file."""
+
+import logging
+import os
+import re
+import sys
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TextIO
+
+from .environment import colours_are_welcome
+
+_FILE_BYTES = 5_000_000
+_FILES_KEPT = 3
+_COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foregrounds, without red
+_BOLD, _RED = 1, 31
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+OURSELVES = "dev"
+
+
+class Output:
+    """Lines of all processes, in the order in which they came."""
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        stream: TextIO | None = None,
+        only_notes: bool = False,
+        width: int = 15,
+    ) -> None:
+        self.file = file
+        self._only_notes = only_notes
+        self._stream: TextIO | None = stream or sys.stdout
+        self._width = width
+        self._colours: dict[str, int] = {OURSELVES: _BOLD}
+        self._colourful = self._stream.isatty() and colours_are_welcome()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._to_file = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT)
+
+    def line(self, name: str, text: str) -> None:
+        """One line of one process."""
+        self._write(name, text, colour=self._colour_of(name), shown=not self._only_notes)
+
+    def note(self, text: str) -> None:
+        """A line of our own."""
+        self._write(OURSELVES, text, colour=_BOLD)
+
+    def warn(self, text: str) -> None:
+        self._write(OURSELVES, text, colour=_RED)
+
+    def show(self, text: str = "") -> None:
+        """Text for the terminal alone, such as addresses and passwords."""
+        self._print(text)
+
+    def leave_terminal(self) -> None:
+        """From now on only the file gets the lines; whoever reads our output sees its end."""
+        self._stream = None
+        with self.file.with_name("supervisor.log").open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+
+    def close(self) -> None:
+        self._to_file.close()
+
+    def _write(self, name: str, text: str, *, colour: int, shown: bool = True) -> None:
+        prefix = f"{name:<{self._width}} |"
+        if shown:
+            self._print(f"{self._painted(prefix, colour)} {text}")
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        plain = _ESCAPES.sub("", text)
+        self._to_file.emit(logging.makeLogRecord({"msg": f"{stamp} {prefix} {plain}"}))
+
+    def _print(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None  # the terminal was closed; the file goes on
+
+    def _painted(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colourful else text
+
+    def _colour_of(self, name: str) -> int:
+        return self._colours.setdefault(name, _COLOURS[(len(self._colours) - 1) % len(_COLOURS)])

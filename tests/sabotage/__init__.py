@@ -1,0 +1,1 @@
+"""Removes each safeguard in turn and checks that a test fails."""

@@ -1,0 +1,1 @@
+"""What the tests share: servers, fixtures, and two small projects."""

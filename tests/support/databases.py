@@ -1,0 +1,149 @@
+"""Databases for tests: provisioned as in production, migrated once, copied for each worker.
+
+Django's own way can't work here: it needs CREATEDB, makes no schemas, and takes the monolith's
+two aliases (same server, same name) for one.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import django
+import psycopg2
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+from psycopg2.extensions import parse_dsn
+
+from placement import provision as provisioning
+from placement.provision import dsn_for, provision
+
+KEPT_TEMPLATES: Final = 8
+_LOCK: Final = 0x74656D706C617465  # "template"
+
+
+def name_for(worker: str) -> str:
+    """A name that tells whose it is, so that a crashed run's databases can be dropped."""
+    return f"test_{settings.SERVICE}_{worker}_{os.getpid()}"
+
+
+def create(admin_dsn: str, *, name: str, password: str) -> None:
+    """Make the database `name` for this shape, migrated, from the cached template."""
+    services = dict.fromkeys(settings.SERVICES, password)
+    with _locked(admin_dsn) as cursor:
+        _drop_abandoned(cursor)
+        template = f"tpl_{settings.SERVICE}_{_fingerprint()}"
+        if not _exists(cursor, template):
+            _make_template(cursor, admin_dsn, template, services)
+        provision(admin_dsn, database=name, services=services, template=template)
+
+
+def drop(admin_dsn: str, *, name: str) -> None:
+    with _session(admin_dsn) as cursor:
+        cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
+    """Every alias of this process, in every thread, from now on."""
+    parts = parse_dsn(admin_dsn)
+    close_connections()
+    for alias in connections:
+        connections.settings[alias].update(
+            NAME=name, PASSWORD=password, HOST=parts["host"], PORT=parts["port"]
+        )
+
+
+@contextmanager
+def connections_kept() -> Iterator[None]:
+    """Afterwards they lead where they led before."""
+    before = {alias: dict(connections.settings[alias]) for alias in connections}
+    try:
+        yield
+    finally:
+        close_connections()
+        for alias, settings in before.items():
+            connections.settings[alias].update(settings)
+
+
+def close_connections() -> None:
+    for alias in connections:
+        connections[alias].close()
+
+
+def urls(admin_dsn: str, *, name: str, password: str, services: Any) -> dict[str, str]:
+    """The environment variables that lead a process to this database."""
+    return {
+        f"{service.upper()}_DATABASE_URL": dsn_for(
+            admin_dsn, database=name, role=service, password=password
+        )
+        for service in services
+    }
+
+
+def _make_template(cursor: Any, admin_dsn: str, template: str, services: dict[str, str]) -> None:
+    # Built under another name: a template that has its name is complete.
+    unfinished = f"{template}_x"
+    cursor.execute(f'DROP DATABASE IF EXISTS "{unfinished}" WITH (FORCE)')
+    provision(admin_dsn, database=unfinished, services=services)
+    password = next(iter(services.values()))
+    point_connections_at(admin_dsn, name=unfinished, password=password)
+    options = {alias: dict(connections.settings[alias]["OPTIONS"]) for alias in connections}
+    call_command("migrate", verbosity=0, interactive=False)
+    close_connections()
+    for alias in connections:
+        connections.settings[alias]["OPTIONS"].update(options[alias])
+    cursor.execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{template}"')
+    _drop_old_templates(cursor)
+
+
+def _fingerprint() -> str:
+    """Changes with whatever decides what a migrated database looks like."""
+    digest = hashlib.sha256(f"{settings.SERVICE} {django.VERSION}".encode())
+    files = [Path(__file__), Path(provisioning.__file__)]
+    for config in apps.get_app_configs():
+        files += sorted(Path(config.path, "migrations").glob("*.py"))
+    for file in files:
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _exists(cursor: Any, name: str) -> bool:
+    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+    return cursor.fetchone() is not None
+
+
+def _drop_old_templates(cursor: Any) -> None:
+    cursor.execute(
+        "SELECT datname FROM pg_database WHERE starts_with(datname, 'tpl_')"
+        " ORDER BY oid DESC OFFSET %s",
+        [KEPT_TEMPLATES],
+    )
+    for (name,) in cursor.fetchall():
+        cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _drop_abandoned(cursor: Any) -> None:
+    cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'test_')")
+    for (name,) in cursor.fetchall():
+        owner = name.rpartition("_")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def _locked(admin_dsn: str) -> Iterator[Any]:
+    with _session(admin_dsn) as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        yield cursor
+
+
+@contextmanager
+def _session(dsn: str) -> Iterator[Any]:
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor

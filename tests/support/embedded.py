@@ -1,0 +1,289 @@
+"""The pytest plugin of this project: marks by path, servers, databases and callers.
+
+What a test needs follows from where it lies:
+- tests/*/accounts and tests/*/orders are collected only where that service is installed;
+- integration and contract tests get the databases of every service in this shape;
+- everything else asks (`pytest.mark.django_db`, `transaction=True` where commits matter).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.support import surroundings
+
+if TYPE_CHECKING:
+    from rest_framework.test import APIClient
+
+    from stack.servers import Postgres, Valkey
+
+TESTS = Path(__file__).parents[1]
+ROLE_PASSWORD = "for-tests"
+SLOW = {"acceptance", "faults"}
+WITH_DATABASES = {"integration", "contracts"}
+UNIT_SECONDS = 30  # one takes milliseconds; the rest is for a machine that is busy
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long tests too")
+    parser.addoption(
+        "--full", action="store_true", help="all tests, at the sizes that promises are stated at"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shape(service): needs this service to be installed")
+    config.addinivalue_line("markers", "long: takes a good part of a minute; runs with --long")
+    config.addinivalue_line("markers", "full: takes minutes; runs with --full")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Models of a service that isn't installed can't even be imported."""
+    service = _service_of(collection_path)
+    return True if service and service not in surroundings.SERVICES else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_out_long(config, items)
+    for item in items:
+        _skip_other_shapes(item)
+        _give_databases(item)
+        if _tier_of(item.path) == "unit":
+            _keep_small(item)
+    # What takes minutes begins first, so that the other worker isn't left waiting for it.
+    items.sort(key=lambda item: _tier_of(item.path) not in SLOW)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Servers that a group shares would be started by each worker, were it not kept together."""
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
+        raise pytest.UsageError("this pytest-xdist doesn't keep the groups of this pytest together")
+
+
+def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
+    full = config.getoption("--full")
+    wanted = {"long": full or config.getoption("--long"), "full": full}
+    for unwanted in (name for name, is_wanted in wanted.items() if not is_wanted):
+        if found := [item for item in items if item.get_closest_marker(unwanted)]:
+            config.hook.pytest_deselected(items=found)
+            items[:] = [item for item in items if not item.get_closest_marker(unwanted)]
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    return path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
+
+
+def _tier_of(path: Path) -> str:
+    return next(iter(_parts(path)), "")
+
+
+def _service_of(path: Path) -> str:
+    parts = _parts(path)
+    return parts[1] if len(parts) > 1 and parts[1] in surroundings.SHAPES else ""
+
+
+def _keep_small(item: pytest.Item) -> None:
+    """A unit test is quick and starts no server."""
+    if servers := {"postgres", "valkey"} & set(getattr(item, "fixturenames", ())):
+        raise pytest.UsageError(f"{item.nodeid} is a unit test and asks for {servers}")
+    if not item.get_closest_marker("timeout"):
+        item.add_marker(pytest.mark.timeout(UNIT_SECONDS, method="signal"))
+
+
+def _skip_other_shapes(item: pytest.Item) -> None:
+    for mark in item.iter_markers("shape"):
+        if missing := set(mark.args) - set(surroundings.SERVICES):
+            names = ", ".join(sorted(missing))
+            item.add_marker(pytest.mark.skip(reason=f"{names} is not in this shape"))
+
+
+def _give_databases(item: pytest.Item) -> None:
+    from placement.router import primaries
+
+    mark = item.get_closest_marker("django_db")
+    tier, area, *_ = (*_parts(item.path), "", "")
+    by_path = tier in WITH_DATABASES and area in {*surroundings.SERVICES, "outbox"}
+    if mark is None and not by_path:
+        return
+    args, kwargs = (mark.args, mark.kwargs) if mark else ((), {})
+    if len(args) < 3:
+        kwargs = {"databases": primaries(), **kwargs}
+    item.add_marker(pytest.mark.django_db(*args, **kwargs), append=False)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """The test PostgreSQL, shared by every worker and run of this checkout."""
+    from tests.support.servers import shared_postgres
+
+    with shared_postgres(surroundings.ROOT) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def worker(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "main"))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: Any,
+    postgres: "Postgres",
+    worker: str,
+) -> Iterator[None]:
+    """This worker's own database, at every alias of the shape."""
+    from tests.support import databases
+
+    name = databases.name_for(worker)
+    with django_db_blocker.unblock():
+        databases.create(postgres.dsn, name=name, password=ROLE_PASSWORD)
+        databases.point_connections_at(postgres.dsn, name=name, password=ROLE_PASSWORD)
+    yield
+    databases.close_connections()
+    databases.drop(postgres.dsn, name=name)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator["Valkey"]:
+    """This worker's own Valkey."""
+    from tests.support.servers import own_valkey
+
+    with own_valkey(surroundings.ROOT) as server:
+        yield server
+
+
+@pytest.fixture
+def streams(valkey: "Valkey", settings: Any) -> Any:
+    """`outbox.streams.Streams` on an empty server; the settings point at it too."""
+    from outbox import streams as door
+
+    settings.OUTBOX_STREAMS_URL = valkey.url
+    door.connect.cache_clear()
+    valkey.flush()
+    yield door.connect()
+    door.nudger.close()  # no connection is opened behind the next line
+    door.connect().close()
+    door.connect.cache_clear()
+
+
+@pytest.fixture
+def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads of one process keep each other waiting, and a machine may stall: neither says
+    anything of a cache ring's nodes and store, which get all the time that they take."""
+    from placement.ring import nodes as ring_nodes
+
+    for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
+        monkeypatch.setattr(ring_nodes, name, 10.0)
+
+
+@pytest.fixture
+def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of threads keep each other waiting for seconds on a busy machine. Then a reader
+    goes past the ring, rightly; what it does in time is another matter."""
+    from placement.ring import leases as ring_leases
+    from placement.ring import membership as ring_membership
+
+    monkeypatch.setattr(ring_membership, "CONFIRMED_SECONDS", 60.0)
+    monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(ring_leases, "LEASE_MS", 60_000)
+
+
+@pytest.fixture
+def environment(
+    django_db_setup: None, postgres: "Postgres", worker: str
+) -> Callable[..., dict[str, str]]:
+    """Makes the environment of a process beside the test, on the same database."""
+    from tests.support import databases
+
+    return _environments(postgres, databases.name_for(worker))
+
+
+@pytest.fixture
+def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., dict[str, str]]]:
+    """Like `environment`, on a database of the test's own: provisioned, nothing migrated."""
+    from placement.provision import provision
+    from tests.support import databases
+
+    name = databases.name_for(f"{worker}_blank")
+    services = surroundings.SHAPES["all"]
+    provision(postgres.dsn, database=name, services=dict.fromkeys(services, ROLE_PASSWORD))
+    yield _environments(postgres, name)
+    databases.drop(postgres.dsn, name=name)
+
+
+def _environments(postgres: "Postgres", database: str) -> Callable[..., dict[str, str]]:
+    from tests.support import databases
+
+    def make(shape: str = surroundings.SHAPE, **more: str) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        addresses = databases.urls(
+            postgres.dsn,
+            name=database,
+            password=ROLE_PASSWORD,
+            services=surroundings.SHAPES[shape],
+        )
+        return {**inherited, **surroundings.variables(shape), **addresses, **more}
+
+    return make
+
+
+@pytest.fixture
+def api() -> "APIClient":
+    """A client that nobody is."""
+    from rest_framework.test import APIClient
+
+    return APIClient()
+
+
+@pytest.fixture
+def as_user() -> Callable[..., "APIClient"]:
+    """Clients with a real, signed access token."""
+    from rest_framework.test import APIClient
+
+    def make(user_id: UUID | str, *, staff: bool = False) -> APIClient:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {access_token(user_id, staff=staff)}")
+        return client
+
+    return make
+
+
+def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> str:
+    """What accounts would sign, also where accounts isn't installed."""
+    import jwt
+
+    from config.keys import public_set
+
+    pem = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
+    now = datetime.now(UTC)
+    payload = {
+        "iss": "accounts",
+        "sub": str(user_id),
+        "staff": staff,
+        "typ": "access",
+        "iat": now,
+        "exp": now + timedelta(minutes=15),
+        "jti": uuid4().hex,
+        **claims,
+    }
+    kid = public_set(pem)["keys"][0]["kid"]
+    return jwt.encode(payload, pem, algorithm="ES256", headers={"kid": kid})
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> Iterator[None]:
+    """Throttles, cached reads and nudges of one test are nothing to the next."""
+    from django.core.cache import cache
+
+    from outbox.streams import nudger
+
+    yield
+    cache.clear()
+    nudger.close()

@@ -1,0 +1,51 @@
+"""Runs `manage.py` as an operator would: in a process of its own, in a given environment."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.support.surroundings import CHECKOUT, prepare, variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    status: int
+    output: str
+
+
+def manage(environment: Mapping[str, str], *arguments: str, warnings: str = "error") -> Outcome:
+    """Run it to its end, at most a minute, with warnings as errors unless told otherwise."""
+    done = subprocess.run(
+        [sys.executable, "-W", warnings, "manage.py", *arguments],
+        cwd=CHECKOUT,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Outcome(status=done.returncode, output=done.stdout)
+
+
+def managed(environment: Mapping[str, str], *arguments: str) -> str:
+    """The same, which must succeed; what it printed."""
+    outcome = manage(environment, *arguments)
+    assert outcome.status == 0, f"manage.py {' '.join(arguments)}:\n{outcome.output}"
+    return outcome.output
+
+
+def main() -> None:
+    """`python -m tests.support.manage SHAPE …`: manage.py, production settings, no servers."""
+    shape, *arguments = sys.argv[1:]
+    prepare()
+    known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    outcome = manage({**known, **variables(shape), "HTTPS": "on"}, *arguments, warnings="ignore")
+    sys.stdout.write(outcome.output)
+    sys.exit(outcome.status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Real servers for tests, started when first needed and gone when the last run ends.
+
+Several runs may share a checkout at once: PostgreSQL is shared, a Valkey is for one worker.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from stack.servers import Postgres, Standby, Valkey
+
+# Servers that we started and others still use: kept, since dropping one is a ResourceWarning.
+_LEFT_RUNNING: list[Postgres] = []
+
+
+@contextmanager
+def shared_postgres(root: Path) -> Iterator[Postgres]:
+    """The checkout's PostgreSQL; whoever leaves last stops it."""
+    server = Postgres(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "users.lock").open("a") as users:
+        with _alone(root):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if server.pid is None:
+                server.start()
+                _prefer_speed(server)
+        try:
+            yield server
+        finally:
+            with _alone(root):
+                if _is_last(users):
+                    server.stop()
+                else:
+                    _LEFT_RUNNING.append(server)
+
+
+def _prefer_speed(server: Postgres) -> None:
+    # Nothing in it outlives the machine, so nothing needs to reach the disk.
+    for setting in ("fsync", "full_page_writes"):
+        server.query(f"ALTER SYSTEM SET {setting} = off")
+    server.query("SELECT pg_reload_conf()")
+
+
+def _is_last(users: IO[str]) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def own_valkey(root: Path) -> Iterator[Valkey]:
+    """A Valkey that no other worker uses; one that a crashed run left behind is taken over."""
+    with _free_slot(root) as slot:
+        server = Valkey(slot, "streams", append_only=True, password="for-tests")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
+    """Two that no other worker uses: a standby may be paused, killed and promoted."""
+    with _free_slot(root) as slot:
+        primary = Postgres(slot)
+        standby = Standby(primary)
+        try:
+            primary.start()
+            _prefer_speed(primary)
+            # A run that was ended halfway may have left it promoted: take another base backup.
+            standby.stop()
+            standby._complete.unlink(missing_ok=True)
+            standby.start()
+            yield primary, standby
+        finally:
+            standby.stop()
+            primary.stop()
+
+
+@contextmanager
+def _free_slot(root: Path) -> Iterator[Path]:
+    for number in range(64):
+        folder = root / f"slot-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a") as file:
+            if _is_last(file):
+                yield folder
+                return
+    raise RuntimeError("no free slot: too many test runs at once")
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    with (root / "alone.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def own_ring(root: Path, *, nodes: int) -> Iterator[tuple[Valkey, list[Valkey]]]:
+    """A store and the nodes of a cache ring, which no other worker uses."""
+    with _free_slot(root / "ring") as slot:
+        store = Valkey(slot, "streams", append_only=True, password="for-tests")
+        ring = [
+            Valkey(slot, f"ring-{number}", append_only=False, password="for-tests")
+            for number in range(nodes)
+        ]
+        try:
+            for server in (store, *ring):
+                server.start()
+            yield store, ring
+        finally:
+            for server in (store, *ring):
+                server.stop()

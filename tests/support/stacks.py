@@ -1,0 +1,199 @@
+"""A whole stack of a test's own, driven as a person drives it: `./dev` and HTTP.
+
+Several runs may share a checkout at once: each stack takes a free slot below `.local/test`, and
+what a crashed run left behind there is ended first.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg2
+
+from stack import report
+from stack.owner import home_of
+from stack.ports import free_port
+from stack.processes import Recorded, session_members
+from tests.support.surroundings import CHECKOUT, ROOT
+from tests.support.waiting import eventually
+
+SERVICES = ("accounts", "orders")
+WEB = ("web", "accounts-web", "orders-web")
+COMMAND_SECONDS = 120  # a cold start on a busy machine takes a third
+
+
+class Failed(AssertionError):
+    """A command ended with another status than it should."""
+
+
+class RunningStack:
+    """`./dev` with a data root of its own, and what its status tells."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # Nothing of the tests' own variables: a person's shell has none of them.
+        self.environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+            "MITOSIS_STACK_ROOT": str(root),
+        }
+
+    def __str__(self) -> str:
+        return f"the stack whose log is {self.log}"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log" / "dev.log"
+
+    def dev(self, *arguments: str, service: str = "", fails: bool = False) -> str:
+        """Run `./dev …` to its end and return what it printed. Raises Failed."""
+        chosen = {"SERVICE": service} if service else {}
+        done = subprocess.run(
+            [sys.executable, str(CHECKOUT / "dev"), *arguments],
+            cwd=CHECKOUT,
+            env={**self.environment, **chosen},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if bool(done.returncode) is not fails:
+            command = " ".join(arguments)
+            raise Failed(f"./dev {command}: {done.returncode}\n{done.stdout}\nsee {self.log}")
+        return done.stdout
+
+    def manage(self, *arguments: str, service: str = "", fails: bool = False) -> str:
+        return self.dev("manage", *arguments, service=service, fails=fails)
+
+    def up(self, shape: str) -> None:
+        self.dev("up", "--detach", *(["--services"] if shape == "services" else []))
+
+    def down(self) -> None:
+        self.dev("down")
+
+    def erase(self, *, keep_log: bool = False) -> None:
+        """End whatever runs there, also of an earlier run, and delete its data."""
+        self.dev("down")
+        home = home_of(self.root)
+        for folder in (home, self.root):
+            for found in folder.iterdir() if folder.exists() else ():
+                if keep_log and found == self.log.parent:
+                    continue
+                shutil.rmtree(found) if found.is_dir() else found.unlink()
+        if home != self.root and home.exists():
+            home.rmdir()
+
+    def prefer_rare_ports(self) -> None:
+        """The first choice, 8000, is everybody's: two stacks that start at once both take it."""
+        ports: set[int] = set()
+        while len(ports) < len(WEB):
+            ports.add(free_port())
+        (self.root / "ports.json").write_text(json.dumps(dict(zip(WEB, ports, strict=True))))
+
+    def status(self) -> dict[str, Any]:
+        """The object of `./dev status --json`, asked without a process for each question."""
+        return report.status(self.root)
+
+    def pids(self) -> dict[str, int]:
+        """The pid of every process that runs, by name."""
+        return {
+            process["name"]: process["pid"]
+            for process in self.status()["processes"]
+            if process["pid"]
+        }
+
+    def deployment(self, service: str) -> str:
+        """The SERVICE of the deployment that this service is in; empty for the monolith."""
+        return "" if self.status()["shape"] == "monolith" else service
+
+    def flow(self) -> dict[str, Any]:
+        """The services of `manage.py status --json`, whichever deployments they are in."""
+        deployments = {self.deployment(service) for service in SERVICES}
+        found: dict[str, Any] = {}
+        for service in deployments:
+            found |= json.loads(self.manage("status", "--json", service=service))["services"]
+        return found
+
+    def parked(self) -> dict[str, int]:
+        """How many events each consumer has parked; those without any are left out."""
+        found: dict[str, int] = {}
+        for service in SERVICES:
+            with self.database(service) as ask:
+                table = f"{service}_parkedevent"
+                found |= ask(f"SELECT consumer, count(*) FROM {table} GROUP BY consumer")  # noqa: S608
+        return found
+
+    @contextmanager
+    def database(self, service: str, *, replica: bool = False) -> Iterator[Callable[..., Any]]:
+        """Runs statements as the service's own role, each committed; returns the rows, if any."""
+        databases = self.status()["databases"][service]
+        dsn = databases["replicas"][0] if replica else databases["primary"]
+        with closing(psycopg2.connect(dsn)) as connection:
+            connection.autocommit = True
+
+            def ask(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+                with connection.cursor() as cursor:
+                    cursor.execute(statement, values or None)
+                    return cursor.fetchall() if cursor.description else []
+
+            yield ask
+
+
+@contextmanager
+def own_stack(shape: str = "") -> Iterator[RunningStack]:
+    """A stack in a data root that nobody else uses; up, if a shape is named. Gone at the end."""
+    with _free_root() as root:
+        stack = RunningStack(root)
+        stack.erase()
+        stack.prefer_rare_ports()
+        try:
+            if shape:
+                stack.up(shape)
+            yield stack
+        finally:
+            stack.erase(keep_log=True)  # until the slot's next use: who failed may look
+
+
+def is_live(url: str) -> bool:
+    """Whether a site answers at all."""
+    try:
+        return httpx.get(f"{url}/healthz/live").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def everybody(pids: Mapping[str, int]) -> list[Recorded]:
+    """These processes and all that they have started, to be told from later owners of a pid."""
+    leaders = [Recorded.of(pid) for pid in pids.values()]
+    return [Recorded.of(pid) for leader in leaders for pid in session_members(leader)]
+
+
+def wait_gone(processes: list[Recorded]) -> None:
+    eventually(
+        lambda: not [process for process in processes if process.is_running],
+        within_seconds=5,
+        what="none of the stack's processes is left",
+    )
+
+
+@contextmanager
+def _free_root() -> Iterator[Path]:
+    for number in range(64):
+        folder = ROOT / "stacks" / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield folder
+            return
+    raise RuntimeError("no free slot: too many test runs at once")

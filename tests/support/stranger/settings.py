@@ -1,0 +1,29 @@
+import os
+
+from psycopg2.extensions import parse_dsn
+
+_database = parse_dsn(os.environ["STRANGER_DATABASE_URL"])
+
+SECRET_KEY = "a test has nothing to hide"
+USE_TZ = True
+INSTALLED_APPS = ["outbox", "tests.support.stranger.shop"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _database["dbname"],
+        "USER": _database["user"],
+        "PASSWORD": _database["password"],
+        "HOST": _database["host"],
+        "PORT": _database["port"],
+        "OPTIONS": {"application_name": f"process {os.getpid()}"},  # whose effect is it?
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+OUTBOX_STREAMS_URL = os.environ["STRANGER_STREAMS_URL"]
+OUTBOX_PARTITIONS = int(os.environ.get("STRANGER_PARTITIONS", "16"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+}

@@ -1,0 +1,84 @@
+"""The environment that tests run in: complete, and pointing at nothing real.
+
+The servers' addresses are unreachable here; the fixtures of `tests.support.embedded` put real ones
+in place when a test first needs them, so that the unit tier starts none.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = CHECKOUT / ".local" / "test"
+SIGNING_KEY: Final = ROOT / "signing-key.pem"
+JWKS: Final = ROOT / "jwks.json"
+SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "all": ("accounts", "orders"),
+    "accounts": ("accounts",),
+    "orders": ("orders",),
+}
+SHAPE: Final = os.environ.get("SERVICE") or "all"
+SERVICES: Final = SHAPES[SHAPE]
+NOWHERE: Final = "127.0.0.1:9"  # the discard port; nobody listens
+
+
+def variables(shape: str = SHAPE) -> dict[str, str]:
+    """What a process of this shape is given, and nothing that only another shape needs."""
+    given = {
+        "SERVICE": shape,
+        "SECRET_KEY": "for-tests-only-" + "0123456789abcdef" * 4,
+        "PEER_KEY": "between-services-" + "0123456789abcdef" * 2,
+        "METRICS_KEY": "for-the-scraper-" + "0123456789abcdef" * 2,
+        "HTTPS": "off",
+        "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
+        "STREAMS_URL": f"redis://{NOWHERE}/0",
+        "BROKER_URL": f"redis://{NOWHERE}/1",
+        "THROTTLE_ANON": "100000/min",
+        "THROTTLE_USER": "100000/min",
+        "LOG_LEVEL": "WARNING",
+        "LOG_FORMAT": "plain",
+    }
+    for service in SHAPES[shape]:
+        given[f"{service.upper()}_DATABASE_URL"] = f"postgresql://{service}:x@{NOWHERE}/nowhere"
+    if "accounts" in SHAPES[shape]:
+        given["JWT_SIGNING_KEY_FILE"] = str(SIGNING_KEY)
+    else:
+        given["JWKS"] = str(JWKS)
+    return given
+
+
+def prepare() -> None:
+    """Replace this process's environment: a test never sees a developer's own variables."""
+    if not SIGNING_KEY.exists() or not JWKS.exists():
+        _make_keys()
+    known = {name for shape in SHAPES for name in variables(shape)}
+    known |= {f"{service.upper()}_REPLICA_URLS" for service in SHAPES["all"]}
+    for name in known | {"DEBUG", "JWKS", "CACHE_URLS", "ADMIN_DATABASE_URL", "STATIC_ROOT"}:
+        os.environ.pop(name, None)
+    os.environ.update(variables())
+
+
+def _make_keys() -> None:
+    ROOT.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    from config.keys import public_set
+
+    _write_whole(JWKS, json.dumps(public_set(pem.decode())))
+    _write_whole(SIGNING_KEY, pem.decode())
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.touch(mode=0o600)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,15 @@
+import pytest
+
+from placement import checks
+
+
+def test_this_deployment_is_coherent() -> None:
+    assert checks.placement_is_coherent(None) == []
+
+
+def test_a_driver_that_replicas_cannot_be_probed_by_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "is_psycopg3", True)
+
+    assert [message.id for message in checks.placement_is_coherent(None)] == ["placement.E007"]

@@ -1,0 +1,217 @@
+"""Where keys lie, and what a change of the members moves. No server is needed for it."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from placement.ring import arrangement as ring
+from placement.ring.arrangement import Arrangement, BadNodes, Place, View
+
+KEYS = [f"mitosis:1:accounts:user:{number}" for number in range(50_000)]
+FEW = KEYS[:60]
+
+
+def named(number: int) -> list[str]:
+    return [f"10.0.0.{n}:6379/0" for n in range(1, number + 1)]
+
+
+def holders(view: View, keys: list[str] = KEYS) -> list[str]:
+    return [place.node for key in keys if (place := view.place(key))]
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 4, 8])
+def test_fifty_thousand_keys_are_spread_evenly(nodes: int) -> None:
+    loads = Counter(holders(ring.found(named(nodes), now=1)))
+
+    assert len(loads) == nodes
+    assert max(loads.values()) <= 1.05 * len(KEYS) / nodes
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 7])
+def test_a_node_that_joins_takes_its_share_and_nothing_else_moves(nodes: int) -> None:
+    view = ring.found(named(nodes), now=1)
+    joined = ring.join(view, named(nodes + 1), now=2)
+
+    before, after = holders(view), holders(joined)
+    moved = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+
+    assert 0 < len(moved) <= 1.1 * len(KEYS) / (nodes + 1)
+    assert {b for _, b in moved} == set(named(nodes + 1)) - set(named(nodes))
+
+
+@pytest.mark.parametrize("nodes", [3, 7])
+def test_a_node_that_goes_gives_up_its_own_keys_and_nothing_else_moves(nodes: int) -> None:
+    view = ring.found(named(nodes), now=1)
+    gone = named(nodes)[0]
+
+    before, after = holders(view), holders(ring.eject(view, gone, now=2))
+    moved = [a for a, b in zip(before, after, strict=True) if a != b]
+
+    assert set(moved) == {gone}
+    assert len(moved) <= 1.1 * len(KEYS) / nodes
+    assert gone not in after
+
+
+CHANGES = ("eject", "join", "leave", "probe", "forget_all")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 3), st.integers(-50, 50))),
+)
+@example([("eject", 0, 5), ("probe", 0, 5), ("eject", 0, 5)])
+@example([("eject", 0, -50), ("probe", 0, 0), ("eject", 0, 0), ("probe", 0, -50)])
+def test_a_place_that_was_given_up_never_holds_the_key_again(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    """Whatever the clocks do: what a node kept of another time is under another generation."""
+    names = named(5)
+    view = ring.found(names[:3], now=1000)
+    now = 1000
+    given_up: set[tuple[str, Place | None]] = set()
+    for change, which, ahead in steps:
+        now += ahead
+        after = changed(view, change, names[which], now)
+        for key in FEW:
+            was, is_now = view.place(key), after.place(key)
+            assert (key, is_now) not in given_up or is_now is None
+            if was != is_now:
+                given_up.add((key, was))
+            if change != "forget_all" and was and is_now and was.node == is_now.node:
+                assert was == is_now, "a key that stays loses nothing"
+        assert ring.decode(after.encode()).encode() == after.encode()
+        view = after
+
+
+def changed(view: View, change: str, name: str, now: int) -> View:
+    match change:
+        case "eject":
+            return ring.eject(view, name, now=now)
+        case "join":
+            return ring.join(view, [name], now=now)
+        case "leave":
+            return ring.leave(view, name, now=now)
+        case "forget_all":
+            return ring.forget_all(view, now=now)
+    if name not in view.members:
+        return view
+    due = view.members[name].due
+    probing = ring.begin_probe(view, name, now=max(now, due))
+    return ring.end_probe(probing, name, answered=True, now=now)
+
+
+def test_a_node_is_probed_by_one_and_ever_more_rarely() -> None:
+    name = named(1)[0]
+    view = ring.eject(ring.found(named(2), now=0), name, now=10_000)
+    pauses = []
+    for _ in range(8):
+        due = view.members[name].due
+        assert ring.begin_probe(view, name, now=due - 1) is view
+        probing = ring.begin_probe(view, name, now=due)
+        assert ring.begin_probe(probing, name, now=due) is probing, "somebody does it already"
+        assert probing.epoch == view.epoch, "a probe moves no key"
+        view = ring.end_probe(probing, name, answered=False, now=due)
+        pauses.append(view.members[name].due - due)
+
+    assert pauses[0] < pauses[1] < pauses[-1] == ring.LONGEST_PAUSE_MS
+
+
+def test_a_probe_whose_process_died_is_taken_over() -> None:
+    view = ring.eject(ring.found(named(2), now=0), named(1)[0], now=0)
+    probing = ring.begin_probe(view, named(1)[0], now=ring.FIRST_PROBE_MS)
+
+    assert probing.due(now=ring.FIRST_PROBE_MS) == []
+    assert probing.due(now=ring.FIRST_PROBE_MS + ring.PROBE_MS) == named(1)
+
+
+def test_an_invalidation_goes_where_some_process_may_still_look() -> None:
+    view = ring.found(named(3), now=1000)
+    key = KEYS[0]
+    was = view.place(key)
+    assert was is not None
+    moved = ring.eject(view, was.node, now=5000)
+
+    assert moved.places(key, settled=False) == [moved.place(key), was]
+    assert moved.places(key, settled=True) == [moved.place(key)]
+    again = ring.eject(moved, moved.place(key).node, now=999_999)  # type: ignore[union-attr]
+    assert was in again.places(key, settled=False), "whatever the clocks say"
+
+
+def test_without_a_living_node_there_is_no_place() -> None:
+    view = ring.found(named(2), now=1)
+    for name in named(2):
+        view = ring.eject(view, name, now=2)
+
+    assert view.place("key") is None
+    assert Arrangement({}).place("key") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "null", '{"epoch": 1}', '{"epoch":1,"nodes":{"a":["?",1,1,1]},"past":[]}'],
+)
+def test_what_is_no_view_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
+        ring.decode(text)
+
+
+@pytest.mark.parametrize(
+    ("urls", "check", "why"),
+    [
+        (["redis://h:1/0", "redis://h:port/0"], "ring.E001", "node 2"),
+        (["http://h:1"], "ring.E001", "node 1"),
+        (["redis://:secret@"], "ring.E001", "node 1"),
+        (["redis://h:99999"], "ring.E001", "node 1"),
+        (["redis://h:1/db"], "ring.E001", "node 1"),
+        (["redis://h/0", "redis://:secret@H:6379/0"], "ring.E002", "node 2.*node 1"),
+        (["redis://h:1/0", "redis://h:1/1"], "ring.E002", "node 2.*node 1"),
+        (["redis://localhost:1", "redis://127.0.0.1:1"], "ring.E002", "node 2.*node 1"),
+    ],
+)
+def test_addresses_that_are_no_ring_are_named_without_their_password(
+    urls: list[str], check: str, why: str
+) -> None:
+    with pytest.raises(BadNodes, match=why) as caught:
+        ring.name_nodes(urls)
+    assert caught.value.check == check
+    assert "secret" not in str(caught.value)
+
+
+def test_a_node_is_called_by_its_address() -> None:
+    urls = ["redis://:secret@cache-1", "rediss://u:p@[::1]:7000/3", "unix:///run/cache.sock"]
+
+    assert list(ring.name_nodes(urls)) == ["cache-1:6379/0", "[::1]:7000/3", "/run/cache.sock"]
+
+
+def test_every_process_computes_the_same_place_in_every_release() -> None:
+    view = ring.found(named(3), now=7)
+
+    assert view.place("mitosis:1:golden") == Place("10.0.0.1:6379/0", 7)
+
+
+def test_a_node_that_was_started_anew_gets_a_new_generation_and_moves_nobody_elses_keys() -> None:
+    view = ring.found(named(3), now=1000)
+    name = named(3)[0]
+    known = ring.met(view, name, "first run", now=1001)
+    assert known.arrangement.members == view.arrangement.members, "it is the first that is told"
+    assert ring.met(known, name, "first run", now=1002) is known
+    before = {key: known.place(key) for key in FEW}
+
+    again = ring.decode(known.encode())
+    after = ring.met(again, name, "second run", now=1003)
+    for key in FEW:
+        place, was = after.place(key), before[key]
+        assert place is not None
+        assert was is not None
+        assert place.node == was.node
+        assert (place == was) is (was.node != name)
+
+
+def test_a_node_that_came_back_is_still_known_by_its_run() -> None:
+    name = named(3)[0]
+    view = ring.met(ring.found(named(3), now=1000), name, "first run", now=1001)
+    view = changed(ring.eject(view, name, now=2000), "probe", name, 4000)
+
+    assert view.members[name].run == "first run"
+    assert ring.met(view, name, "second run", now=5000).members[name].since == 5000

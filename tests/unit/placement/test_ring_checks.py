@@ -1,0 +1,57 @@
+"""A ring that can't work is refused at start, and named by `check`."""
+
+from typing import Any
+
+import pytest
+
+from config.environ import BadEnvironment, read
+from placement.ring.checks import ring_is_usable
+from tests.support.surroundings import variables
+
+GOOD = ["redis://:pw@10.0.0.1:6379/0", "redis://:pw@10.0.0.2:6379/0"]
+
+
+def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
+    settings.OUTBOX_STREAMS_URL = "redis://10.0.0.9:6379/0"
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "placement.ring.cache.RingCache",
+            "LOCATION": urls,
+            "OPTIONS": {"STORE": "redis://10.0.0.9:6379/0", **options},
+        }
+    }
+    return [message.id for message in ring_is_usable(None)]
+
+
+def test_a_good_ring_has_nothing_to_complain_of(settings: Any) -> None:
+    assert ids(settings, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("urls", "options", "expected"),
+    [
+        (["redis://10.0.0.1:port"], {}, "ring.E001"),
+        ([GOOD[0], GOOD[0]], {}, "ring.E002"),
+        ([*GOOD, "redis://:pw@10.0.0.9:6379/3"], {}, "ring.E003"),
+        (GOOD, {"STORE": ""}, "ring.E004"),
+        ([GOOD[0], "redis://:other@10.0.0.2:6379/0"], {}, "ring.W001"),
+    ],
+)
+def test_a_ring_that_can_not_work_is_named(
+    settings: Any, urls: list[str], options: dict[str, str], expected: str
+) -> None:
+    assert ids(settings, urls, **options) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("urls", "why"),
+    [
+        ("redis://:secret@10.0.0.1:6379/0,redis://10.0.0.1:6379/1", "node 2 .* address of node 1"),
+        ("redis://:secret@10.0.0.1:many/0", "node 1"),
+        ("http://10.0.0.1", "node 1"),
+    ],
+)
+def test_a_process_does_not_start_with_such_a_ring(urls: str, why: str) -> None:
+    with pytest.raises(BadEnvironment, match=f"CACHE_URLS is not usable .*{why}") as caught:
+        read({**variables(), "CACHE_URLS": urls})
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,106 @@
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import router
+from django.test import override_settings
+
+from placement.replicas.reading import Reading, current, opened
+from placement.router import PlacementRouter, primaries, primary
+
+
+def test_contrib_lives_at_home() -> None:
+    assert {router.db_for_read(User), router.db_for_write(Session)} == {"default"}
+
+
+@override_settings(PLACEMENT_HOMES={"accounts": "default", "orders": "orders"})
+def test_each_service_lives_in_one_place() -> None:
+    assert (primary("accounts"), primary("orders")) == ("default", "orders")
+    assert primaries() == ("default", "orders")
+
+
+@override_settings(PLACEMENT_HOMES={"accounts": "default", "orders": "orders"})
+@pytest.mark.parametrize(
+    ("label", "alias", "allowed"),
+    [
+        ("orders", "orders", True),
+        ("orders", "default", False),
+        ("accounts", "orders", False),
+        ("auth", "default", True),
+        ("auth", "orders", False),
+    ],
+)
+def test_a_table_is_made_only_at_its_home(label: str, alias: str, allowed: bool) -> None:
+    assert router.allow_migrate(alias, label) is allowed
+
+
+def test_a_row_is_written_home_wherever_it_was_read() -> None:
+    user = User(username="ada")
+    user._state.db = "some-replica"
+
+    assert router.db_for_write(User, instance=user) == "default"
+    assert router.db_for_read(User, instance=user) == "default"
+
+
+def test_rows_of_one_home_may_relate_wherever_they_were_read() -> None:
+    user, other = User(username="ada"), User(username="bob")
+    user._state.db, other._state.db = "some-replica", "default"
+
+    assert router.allow_relation(user, other) is True
+
+
+REPLICATED = override_settings(
+    PLACEMENT_HOMES={"accounts": "default", "orders": "orders"},
+    PLACEMENT_REPLICAS={"accounts": ("default-replica-0",)},
+)
+
+
+class Row:
+    """A model of `accounts`, as far as a router looks."""
+
+    class _meta:  # noqa: N801 - Django's name
+        app_label = "accounts"
+
+
+def reads(now: Reading, service: str = "accounts") -> str:
+    now.chosen[service] = f"{service}-replica"
+    with opened(now):
+        return str(PlacementRouter().db_for_read(Row))  # type: ignore[arg-type]
+
+
+@REPLICATED
+def test_a_safe_request_reads_the_replica_that_was_chosen_for_it() -> None:
+    assert reads(Reading()) == "accounts-replica"
+
+
+@REPLICATED
+def test_without_a_request_the_primary_is_read() -> None:
+    assert PlacementRouter().db_for_read(Row) == "default"  # type: ignore[arg-type]
+
+
+@REPLICATED
+def test_a_request_that_may_write_reads_the_primary() -> None:
+    assert reads(Reading(from_replicas=False)) == "default"
+
+
+@REPLICATED
+def test_a_write_turns_its_services_reads_home_and_no_others() -> None:
+    now = Reading()
+    with opened(now):
+        router.db_for_write(User)
+        assert now.written == set()
+        PlacementRouter().db_for_write(Row)  # type: ignore[arg-type]
+    assert now.written == {"accounts"}
+    assert reads(now) == "default"
+
+
+@REPLICATED
+def test_contrib_reads_no_replica_in_a_request_either() -> None:
+    with opened(Reading(chosen={"auth": "auth-replica", "accounts": "x"})):
+        assert router.db_for_read(User) == "default"
+        assert router.db_for_read(Session) == "default"
+
+
+def test_a_request_forgets_where_it_read_when_it_ends() -> None:
+    with opened(Reading()):
+        pass
+    assert current() is None
