@@ -168,26 +168,26 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=3,
         promise="a row that commits late is in the next batch",
-        file="outbox/publishing/ticks.py",
-        old='"WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"',
-        new='"WHERE false AND pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)"',
+        file="outbox/publishing/statements.py",
+        old="WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)",
+        new="WHERE false AND pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)",
         test=f"{OUTBOX}/test_ticks.py::test_a_row_that_commits_late_is_not_skipped",
     ),
     Sabotage(
         invariant=3,
         promise="a row that isn't committed waits for its own batch",
-        file="outbox/publishing/ticks.py",
-        old='"AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot) "',
-        new='""',
+        file="outbox/publishing/statements.py",
+        old="    AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)\n",
+        new="",
         test=f"{OUTBOX}/test_ticks.py"
         "::test_an_open_transaction_holds_back_nothing_but_its_own_rows",
     ),
     Sabotage(
         invariant=3,
         promise="a batch is ordered by row id, not by transaction id",
-        file="outbox/publishing/ticks.py",
-        old='ON e.ctid = sorted.place ORDER BY sorted.id"',
-        new='ON e.ctid = sorted.place ORDER BY e.xid, sorted.id"',
+        file="outbox/publishing/statements.py",
+        old="ON e.ctid = sorted.place ORDER BY sorted.id",
+        new="ON e.ctid = sorted.place ORDER BY e.xid, sorted.id",
         test=f"{OUTBOX}/test_ticks.py"
         "::test_an_aggregate_keeps_its_order_though_its_first_writer_has_the_younger_id",
     ),
@@ -202,7 +202,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=4,
         promise="tick ids rise when the clock goes back",
-        file="outbox/publishing/ticks.py",
+        file="outbox/publishing/statements.py",
         old="greatest(last.id + 1, %(clock)s)",
         new="%(clock)s",
         test=f"{OUTBOX}/test_ticks.py::test_a_clock_that_goes_back_does_not_turn_the_ids",
@@ -219,7 +219,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=6,
         promise="an entry's id is made of its tick and its row",
-        file="outbox/streams/client.py",
+        file="outbox/streams/scripts.py",
         old="local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]",
         new="local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. i",
         test=f"{OUTBOX}/test_relay.py::test_an_entry_id_tells_its_tick_and_its_row",
@@ -235,7 +235,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=6,
         promise="an entry that is there already is no error",
-        file="outbox/streams/client.py",
+        file="outbox/streams/scripts.py",
         old="if not string.find(added.err, 'equal or smaller', 1, true) then return added end",
         new="return added",
         test=f"{OUTBOX}/test_relay.py::test_a_lost_cursor_alone_repeats_nothing",
@@ -243,7 +243,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=7,
         promise="the script compares the cursor before it writes",
-        file="outbox/streams/client.py",
+        file="outbox/streams/scripts.py",
         old="if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end",
         new="",
         test=f"{OUTBOX}/test_relay.py::test_a_flush_between_two_chunks_loses_nothing",
@@ -251,7 +251,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=8,
         promise="a stream that is gone is noticed and sent again",
-        file="outbox/streams/client.py",
+        file="outbox/streams/scripts.py",
         old="return {'LOST', KEYS[i]} end",
         new="end",
         test=f"{OUTBOX}/test_relay.py::test_one_lost_stream_is_sent_again_beside_the_others",
@@ -259,7 +259,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=8,
         promise="a stranger's entry isn't taken for ours",
-        file="outbox/streams/client.py",
+        file="outbox/streams/scripts.py",
         old="if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end",
         new="",
         test=f"{OUTBOX}/test_relay.py"
@@ -476,9 +476,9 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=18,
         promise="a tick that closes a long backlog costs no more than another",
-        file="outbox/publishing/ticks.py",
-        old="<= %(few)s OFFSET 0) AS row",
-        new="<= %(few)s) AS row",
+        file="outbox/publishing/statements.py",
+        old="<= %(few)s OFFSET 0\n",
+        new="<= %(few)s\n",
         test=f"{OUTBOX}/test_ticks.py::test_a_long_backlog_is_not_sorted_to_make_its_tick",
     ),
     Sabotage(
@@ -545,7 +545,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=20,
         promise="a server that lost everything learns the floor with its first entries",
-        file="outbox/streams/client.py",
+        file="outbox/streams/scripts.py",
         old="if ARGV[1] == '' and tonumber(",
         new="if false and tonumber(",
         test=f"{OUTBOX}/test_retention.py"
@@ -572,7 +572,7 @@ SABOTAGES: Final = (
         invariant=22,
         promise="a restored dump is noticed by its transaction ids",
         file="outbox/publishing/relay.py",
-        old="if self._ticks.overtaken():",
+        old="if self._ticks.has_foreign_xids():",
         new="if False:",
         test=f"{OUTBOX}/test_recovery.py"
         "::test_a_pruned_outbox_betrays_a_restored_dump_by_its_ticks",

@@ -96,7 +96,7 @@ DAMAGES: Final = (
     ),
     Damage(
         promise="a thread that knew the place before the restart reads nothing there",
-        file="placement/ring/cache.py",
+        file="placement/ring/process.py",
         old="return view is None or view.members[place.node].since > place.generation",
         new="return view is None",
         test=f"{RESTARTS}"
@@ -104,7 +104,7 @@ DAMAGES: Final = (
     ),
     Damage(
         promise="what a node answers after it hung is believed only under a confirmed view",
-        file="placement/ring/cache.py",
+        file="placement/ring/process.py",
         old="slow = now - asked > SLOW_SECONDS",
         new="slow = False",
         test="tests/integration/ring/test_members.py"
