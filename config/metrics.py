@@ -93,7 +93,7 @@ def service_metrics() -> Iterator[Metric]:
     reachable = GaugeMetricFamily(
         "outbox_up", "1 if the service's database could be asked.", labels=["service"]
     )
-    told: dict[str, status.Report] = {}
+    told: dict[str, status.ServiceReport] = {}
     for found in tables.every():
         try:
             told[found.label] = status.of_service(

@@ -118,26 +118,31 @@ def _by_field(detail: Any) -> dict[str, Any]:
     return detail if isinstance(detail, dict) else {"non_field_errors": detail}
 
 
-def _plain(request: HttpRequest, status: int, slug: str, detail: str) -> JsonResponse:
-    document = problem(status, slug=slug, detail=detail, instance=request.path)
+def respond(
+    request: HttpRequest, status: int, *, slug: str, detail: str, title: str = ""
+) -> JsonResponse:
+    """The response for an error that no DRF view raised."""
+    document = problem(status, slug=slug, title=title, detail=detail, instance=request.path)
     return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _plain(request, 400, "bad-request", "The request can't be understood.")
+    return respond(request, 400, slug="bad-request", detail="The request can't be understood.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _plain(request, 403, "permission-denied", "You may not do this.")
+    return respond(request, 403, slug="permission-denied", detail="You may not do this.")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
-    return _plain(request, 403, "csrf", "The form has expired; load it again.")
+    return respond(request, 403, slug="csrf", detail="The form has expired; load it again.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _plain(request, 404, "not-found", "There is nothing here.")
+    return respond(request, 404, slug="not-found", detail="There is nothing here.")
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    return _plain(request, 500, "server-error", "Something broke on our side; it was logged.")
+    return respond(
+        request, 500, slug="server-error", detail="Something broke on our side; it was logged."
+    )

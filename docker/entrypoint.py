@@ -116,7 +116,7 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
         case "beat":
             return ("-m", "celery", "--quiet", "--app", "config", "beat")
         case "consumer":
-            return ("manage.py", "consume")
+            return ("manage.py", "outbox", "consume")
     return ("manage.py", name, *arguments)
 
 

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connections, router, transaction
 from django.utils import timezone
 
-from outbox.recorder import recall, record, recorded, row_of
+from outbox.recorder import nudge_on_commit, record, row_of, set_last_write
 
 from . import event_store
 from .domain.codec import BrokenStream, UnreadableEvent
@@ -95,7 +95,7 @@ def _obey(command: Command, metadata: Metadata) -> Order:
                 metadata=replace(metadata, correlation=str(command.order_id)),
                 announcing=announcing,
             )
-            recorded(xid, into=OutboxEvent, using=alias)
+            nudge_on_commit(xid, into=OutboxEvent, using=alias)
         if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)
             raise OrderNotFound(command.order_id)
         return order
@@ -180,7 +180,7 @@ def place_order_once(
     if known.fingerprint != fingerprint:
         raise IdempotencyKeyReused(key)
     if xid := event_store.xid_of(known.order_id):
-        recall("orders", xid)
+        set_last_write("orders", xid)
     return Answer(order_id=known.order_id, status=known.status, body=json.loads(known.body))
 
 

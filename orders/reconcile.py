@@ -107,7 +107,7 @@ def compare(peer: Peer) -> Iterator[Page]:
         if found > MOST_DIFFERENCES:
             raise ReconcileError(
                 f"more than {MOST_DIFFERENCES} rows differ: have the owner tell everything, "
-                f"manage.py backfill {OWNER}"
+                f"manage.py outbox backfill {OWNER}"
             )
         yield Page(rows=sum(rows for rows, _ in sums.values()), differences=differences)
 

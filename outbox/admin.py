@@ -58,20 +58,20 @@ class ParkedEventAdmin(FactAdmin):
     list_filter = ("consumer", "producer")
     search_fields = ("key", "type", "error")
     ordering = ("id",)
-    actions = ("replay",)
+    actions = ("retry",)
 
-    def has_replay_permission(self, request: HttpRequest) -> bool:
+    def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
-    @admin.action(description="Replay the sequences of the selected events", permissions=["replay"])
-    def replay(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
+    @admin.action(description="Retry the sequences of the selected events", permissions=["retry"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
         chosen = queryset.order_by().values_list("consumer", "producer", "partition", "key")
         for name, producer, partition, key in chosen.distinct():
             consumer = consuming.named(name)
             parking = Parking(consumer.tables, consumer=name, producer=producer)
-            done = parking.replay(consumer, partition=partition, key=key)
-            told = f"{name}, {key or 'without a key'}: {done.applied} applied"
+            done = parking.retry(consumer, partition=partition, key=key)
+            result = f"{name}, {key or 'without a key'}: {done.applied} applied"
             if done.error:
-                messages.error(request, f"{told}; stopped at: {done.error}")
+                messages.error(request, f"{result}; stopped at: {done.error}")
             else:
-                messages.success(request, told)
+                messages.success(request, result)

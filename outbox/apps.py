@@ -2,7 +2,8 @@ from django.apps import AppConfig
 
 
 class OutboxConfig(AppConfig):
-    name = "outbox"
+    name = __name__.rpartition(".")[0]  # the folder may have another name
+    label = "outbox"
     verbose_name = "Outbox"
 
     def ready(self) -> None:

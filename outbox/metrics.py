@@ -1,79 +1,98 @@
 """The outbox's state as Prometheus reads it.
 
-All of it is asked of the servers when it is scraped, as `status` does, and nothing is counted in a
-process: so it is the same whichever process answers, and survives them all.
+The servers are asked at each scrape, as `status` does, and no process counts anything: so the
+values are the same whichever process answers, and survive all of them.
 """
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from .status import Report
+from .status import ConsumerReport, ServiceReport, SubscriberReport
 
-# What is told of a service by name: (metric, its help, where the report has it).
-_OF_SERVICE: Final = (
-    ("outbox_rows", "Rows in the outbox, sent or not.", ("outbox", "rows")),
-    ("outbox_unpublished", "Rows that the relay hasn't sent.", ("outbox", "unpublished")),
+Value = float | None
+
+_OF_SERVICE: Final[tuple[tuple[str, str, Callable[[ServiceReport], Value]], ...]] = (
+    ("outbox_rows", "Rows in the outbox, sent or not.", lambda it: it["outbox"]["rows"]),
+    (
+        "outbox_unpublished",
+        "Rows that the relay hasn't sent.",
+        lambda it: it["outbox"]["unpublished"],
+    ),
     (
         "outbox_oldest_unpublished_seconds",
-        "For how long the oldest row that wasn't sent has waited; absent when none waits.",
-        ("outbox", "oldest_unpublished_seconds"),
+        "How long the oldest unsent row has waited; absent when none waits.",
+        lambda it: it["outbox"]["oldest_unpublished_seconds"],
     ),
-    ("outbox_last_tick", "The number of the newest tick.", ("outbox", "last_tick")),
-    ("outbox_stream_entries", "Entries in the service's streams.", ("streams", "entries")),
+    ("outbox_last_tick", "The id of the newest tick.", lambda it: it["outbox"]["last_tick"]),
+    (
+        "outbox_stream_entries",
+        "Entries in the service's streams.",
+        lambda it: it["streams"]["entries"],
+    ),
 )
-_OF_CONSUMER: Final = (
+_OF_CONSUMER: Final[tuple[tuple[str, str, Callable[[ConsumerReport], Value]], ...]] = (
     (
         "outbox_consumer_lag_events",
-        "Entries that the consumer hasn't applied; of very many, at least so many.",
-        "lag_events",
+        "Entries that the consumer hasn't applied; a lower bound when there are very many.",
+        lambda it: it["lag_events"],
     ),
     (
         "outbox_consumer_lag_seconds",
-        "The age of the oldest entry that it hasn't applied; 0 when it has all.",
-        "lag_seconds",
+        "The age of the oldest entry that it hasn't applied; 0 when it has applied all.",
+        lambda it: it["lag_seconds"],
     ),
-    ("outbox_parked_events", "Events that wait for somebody to mend their cause.", "parked"),
+    ("outbox_parked_events", "Parked events.", lambda it: it["parked"]),
 )
-_OF_SUBSCRIBER: Final = (
-    ("outbox_subscriber_confirmed_tick", "The tick that it has whole.", "confirmed"),
+_OF_SUBSCRIBER: Final[tuple[tuple[str, str, Callable[[SubscriberReport], Value]], ...]] = (
+    (
+        "outbox_subscriber_confirmed_tick",
+        "The last tick that it has applied in full.",
+        lambda it: it["confirmed"],
+    ),
     (
         "outbox_subscriber_silent_seconds",
-        "Since when nothing was heard of it; it holds back retention.",
-        "silent_seconds",
+        "Time since its last confirmation; retention waits for it.",
+        lambda it: it["silent_seconds"],
     ),
 )
 
 
-def families(services: dict[str, Report]) -> Iterator[Metric]:
-    """The metrics of `status.report(...)["services"]`. What is not known is left out."""
-    for name, text, (part, item) in _OF_SERVICE:
+def families(services: Mapping[str, ServiceReport]) -> Iterator[Metric]:
+    """The metrics of `status.report(...)["services"]`. Unknown values are left out."""
+    for name, text, value_of in _OF_SERVICE:
         family = GaugeMetricFamily(name, text, labels=["service"])
-        for service, told in services.items():
-            _add(family, [service], told[part][item])
+        for service, report in services.items():
+            _add(family, [service], value_of(report))
         yield family
     reachable = GaugeMetricFamily(
-        "outbox_streams_up", "1 if the stream server could be asked.", labels=["service"]
+        "outbox_streams_up", "1 if the stream server answered.", labels=["service"]
     )
-    for service, told in services.items():
-        reachable.add_metric([service], "error" not in told["streams"])
+    for service, report in services.items():
+        reachable.add_metric([service], "error" not in report["streams"])
     yield reachable
-    yield from _members(services, "consumer", _OF_CONSUMER)
-    yield from _members(services, "subscriber", _OF_SUBSCRIBER)
+    for name, text, of_consumer in _OF_CONSUMER:
+        yield _family(name, text, "consumer", services, "consumers", of_consumer)
+    for name, text, of_subscriber in _OF_SUBSCRIBER:
+        yield _family(name, text, "subscriber", services, "subscribers", of_subscriber)
 
 
-def _members(
-    services: dict[str, Report], kind: str, table: tuple[tuple[str, str, str], ...]
-) -> Iterator[Metric]:
-    for name, text, item in table:
-        family = GaugeMetricFamily(name, text, labels=["service", kind])
-        for service, told in services.items():
-            for member, seen in told[f"{kind}s"].items():
-                _add(family, [service, member], seen[item])
-        yield family
+def _family(
+    name: str,
+    text: str,
+    label: str,
+    services: Mapping[str, ServiceReport],
+    part: Literal["consumers", "subscribers"],
+    value_of: Callable[[Any], Value],
+) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["service", label])
+    for service, report in services.items():
+        for member, member_report in report[part].items():
+            _add(family, [service, member], value_of(member_report))
+    return family
 
 
-def _add(family: GaugeMetricFamily, labels: list[str], value: Any) -> None:
+def _add(family: GaugeMetricFamily, labels: list[str], value: Value) -> None:
     if value is not None:
         family.add_metric(labels, value)

@@ -2,7 +2,7 @@
 
 In a service's models.py::
 
-    from outbox import models as outbox
+    from outbox import models as outbox  # or the name that the folder has in your project
 
     class OutboxEvent(outbox.AbstractOutboxEvent): ...
     class Tick(outbox.AbstractTick): ...

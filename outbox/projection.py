@@ -4,63 +4,80 @@
 
     PROJECTIONS = {
         "order_view": Projection(models=("OrderView",), handlers=order_view, replay=…, …),
-        "customer_view": Copy(models=("CustomerView",), handlers=customer_view, retell=…, …),
+        "customer_view": Copy(models=("CustomerView",), handlers=customer_view, backfill=…, …),
     }
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
-from . import consumer as consuming
+from . import consumer as consumers
 from .consumer import Consumer, Handler
 from .errors import RebuildRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What a replay told in one go: what to project, of how many stored events, and the key of
-    the last aggregate. No changes: there are no more."""
+    """One chunk of a replay: the changes to project, the number of stored events that they come
+    from, and the key of the last aggregate. No changes: the replay is complete."""
 
     changes: Sequence[Any]
     events: int
     last: str
 
 
+class Project(Protocol):
+    """Write changes, in order, to the models' tables with that suffix."""
+
+    def __call__(self, changes: Sequence[Any], /, *, suffix: str) -> None: ...
+
+
+class Replay(Protocol):
+    """The next chunk of the stored events that `snapshot` sees, about `limit` of them: aggregates
+    in the order of their keys after `after`, each with its events in order. Changes that a later
+    one makes void may be left out."""
+
+    def __call__(self, *, snapshot: str, after: str, limit: int) -> Replayed: ...
+
+
+class BackfillPage(Protocol):
+    """Have the owner announce its next aggregates after a key ('' to start). Returns the last key,
+    '' at the end, once the consumer has applied what was announced."""
+
+    def __call__(self, *, after: str) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """What a consumer keeps, and from what that can be made again.
+    """A consumer whose rows can be rebuilt from its service's stored events.
 
-    `handlers(suffix)` are the consumer's handlers, writing to its models' tables with that
-    suffix, and `project(changes, suffix=…)` is what they call with what they read of events.
-    `replay(snapshot=…, after=…, limit=…)` tells that again, aggregate by aggregate in the order
-    of their keys, as far as `snapshot` sees it; in each aggregate's order, and whatever would
-    change nothing may be left out. `count()` is how many stored events there are, about.
+    `handlers(suffix)` are its handlers, writing to its models' tables with that suffix; they call
+    `project` with what they read of events, and so does a rebuild. `count()` is the approximate
+    number of stored events, for the progress bar.
     """
 
     models: tuple[str, ...]
     handlers: Callable[[str], Mapping[str, Handler]]
-    project: Callable[..., None]
-    replay: Callable[..., Replayed]
+    project: Project
+    replay: Replay
     count: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """What a consumer keeps of another service's events, which only their owner can tell again.
+    """A consumer whose rows copy another service's: only that service can announce them again.
 
-    `handlers(suffix)` as above. `retell(after=…)` has the owner announce the state of its next
-    aggregates after a key ('' to begin) and returns the last key, '' at the end, once the consumer
-    has applied what was announced. `count()` is how many rows there are, about.
+    `handlers(suffix)` as above; `count()` is the approximate number of rows.
     """
 
     models: tuple[str, ...]
     handlers: Callable[[str], Mapping[str, Handler]]
-    retell: Callable[..., str]
+    backfill: BackfillPage
     count: Callable[[], int]
 
 
@@ -73,10 +90,10 @@ def every() -> Iterator[tuple[str, Projection | Copy]]:
 
 
 def named(name: str) -> tuple[Consumer, Projection | Copy]:
-    """A projection and its consumer. Raises RebuildRefused, saying what to do instead."""
+    """A projection and its consumer. Raises RebuildRefused with the names that exist."""
     found = dict(every())
     if name in found:
-        return consuming.named(name), found[name]
-    if any(consumer.name == name for consumer in consuming.every()):
-        raise RebuildRefused(f"{name} is a consumer and keeps nothing that can be made anew")
+        return consumers.named(name), found[name]
+    if any(consumer.name == name for consumer in consumers.every()):
+        raise RebuildRefused(f"{name} is a consumer without rows that can be rebuilt")
     raise RebuildRefused(f"no projection {name!r}; there are: {', '.join(found) or 'none'}")

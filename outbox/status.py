@@ -1,12 +1,12 @@
-"""What an operator asks first: what waits where, and since when."""
+"""How much waits in the outbox, in the streams and in front of each consumer, and since when."""
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from django.db import models
 
-from . import consumer as consuming
+from . import consumer as consumers
 from . import tables
 from .consuming import parking
 from .consuming.inbox import START, Inbox
@@ -15,17 +15,51 @@ from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
 from .streams import Streams, order
 from .tables import Tables
 
-Report = dict[str, Any]
+COUNTED_ROWS = 1_000_000  # a larger table is reported by PostgreSQL's own estimate
 
-COUNTED_ROWS = 1_000_000  # of more, PostgreSQL's own estimate is told
 
-# Counting a week's rows takes longer than any statement may.
+class OutboxReport(TypedDict):
+    rows: int
+    unpublished: int | None
+    oldest_unpublished_seconds: float | None
+    last_tick: int
+
+
+class StreamsReport(TypedDict):
+    entries: int | None
+    cursor: str | None
+    error: NotRequired[str]
+
+
+class ConsumerReport(TypedDict):
+    lag_events: int | None
+    lag_seconds: float | None
+    parked: int
+
+
+class SubscriberReport(TypedDict):
+    confirmed: int | None
+    silent_seconds: float | None
+
+
+class ServiceReport(TypedDict):
+    outbox: OutboxReport
+    streams: StreamsReport
+    consumers: dict[str, ConsumerReport]
+    subscribers: dict[str, SubscriberReport]
+
+
+class Report(TypedDict):
+    services: dict[str, ServiceReport]
+
+
+# Counting a week's rows takes longer than the statement timeout allows.
 _ROWS = """
 SELECT CASE WHEN reltuples > %(counted)s THEN reltuples ELSE (SELECT count(*) FROM {event}) END
 FROM pg_class WHERE oid = %(event)s::regclass
 """
 
-# What the previous tick doesn't see, less what of this tick was sent already.
+# The rows that the previous tick doesn't see, without those of this tick that were sent already.
 _UNPUBLISHED = """
 SELECT count(*), min(id) FROM (
   SELECT id, xid FROM {event} WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
@@ -37,32 +71,37 @@ SELECT count(*), min(id) FROM (
 
 
 def report(streams: Streams) -> Report:
-    """The state of every installed service. With the stream server away, what it would tell is
-    null, and `streams.error` says why."""
+    """The state of every installed service. When the stream server doesn't answer, its values are
+    null and `streams.error` has the reason."""
     return {"services": {found.label: of_service(found, streams) for found in tables.every()}}
 
 
-def of_service(found: Tables, streams: Streams, *, count_at_most: int | None = None) -> Report:
-    """The state of one service. How many entries a consumer lacks is counted to the end, or for
-    each partition to about `count_at_most`. Raises DatabaseError."""
-    told: Report = {"outbox": {}, "streams": {}, "consumers": {}, "replicas": []}
+def of_service(
+    found: Tables, streams: Streams, *, count_at_most: int | None = None
+) -> ServiceReport:
+    """The state of one service. A consumer's lag is counted in full, or up to about
+    `count_at_most` for each partition. Raises DatabaseError."""
+    at, error = "", None
     try:
-        at, error = streams.cursor(found.label).at, None
-        told["streams"] = {"entries": streams.entries(found.label), "cursor": at}
+        at = streams.cursor(found.label).at
+        of_streams = StreamsReport(entries=streams.entries(found.label), cursor=at)
     except (StreamsUnavailable, StreamsMisconfigured) as exc:
-        at, error = "", str(exc)
-        told["streams"] = {"entries": None, "cursor": None, "error": error}
-    told["outbox"] = of_outbox(found, at, known=error is None)
-    told["subscribers"] = of_subscribers(found)
-    for consumer in consuming.every():
-        if consumer.label == found.label:
-            told["consumers"][consumer.name] = of_consumer(
-                consumer, streams, known=error is None, count_at_most=count_at_most
-            )
-    return told
+        error = str(exc)
+        of_streams = StreamsReport(entries=None, cursor=None, error=error)
+    known = error is None
+    return ServiceReport(
+        outbox=of_outbox(found, at, known=known),
+        streams=of_streams,
+        subscribers=of_subscribers(found),
+        consumers={
+            consumer.name: of_consumer(consumer, streams, known=known, count_at_most=count_at_most)
+            for consumer in consumers.every()
+            if consumer.label == found.label
+        },
+    )
 
 
-def of_outbox(found: Tables, at: str, *, known: bool) -> Report:
+def of_outbox(found: Tables, at: str, *, known: bool) -> OutboxReport:
     last_tick = found.tick._default_manager.using(found.alias).order_by("-id").first()
     unpublished, oldest = _unpublished(found, at) if known else (None, None)
     return {
@@ -80,8 +119,8 @@ def _rows(found: Tables) -> int:
         return int(cursor.fetchone()[0])
 
 
-def of_subscribers(found: Tables) -> Report:
-    """Who holds retention back, and since when a subscriber was last heard of."""
+def of_subscribers(found: Tables) -> dict[str, SubscriberReport]:
+    """How far each subscriber has confirmed, and when it last did: retention waits for all."""
     rows = found.subscription._default_manager.using(found.alias).order_by("name")
     return {
         row.name: {
@@ -129,8 +168,8 @@ def _age_seconds(found: Tables, row: int | None) -> float | None:
 
 
 def of_consumer(
-    consumer: consuming.Consumer, streams: Streams, *, known: bool, count_at_most: int | None = None
-) -> Report:
+    consumer: consumers.Consumer, streams: Streams, *, known: bool, count_at_most: int | None = None
+) -> ConsumerReport:
     lag_events, oldest = 0, ""
     for producer in consumer.producers if known else ():
         inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)

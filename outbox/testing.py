@@ -65,7 +65,7 @@ class MemoryStreams:
             self._refuse_other_partitions(held)
             return _cursor(held)
 
-    def glance(self, label: str) -> Cursor:
+    def peek_cursor(self, label: str) -> Cursor:
         return self.cursor(label)
 
     def publish(self, label: str, **told: Any) -> None:

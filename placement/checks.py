@@ -34,13 +34,13 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
                 id="placement.E007",
             )
         )
-    for service in settings.SERVICES:
+    for service in settings.PLACEMENT_HOMES:
         errors += _service(service)
     return errors
 
 
 def _service(service: str) -> list[CheckMessage]:
-    alias = settings.PLACEMENT_HOMES.get(service)
+    alias = settings.PLACEMENT_HOMES[service]
     if not apps.is_installed(service):
         return [Error(f"SERVICE names {service}, which isn't installed.", id="placement.E003")]
     if alias not in connections.settings:

@@ -36,7 +36,7 @@ def processes_of(
         process("web", *_gunicorn(url), ready=Answers(f"{url}/healthz/ready"), wave=_FIRST),
         process("worker", *_worker(deployment, name), ready=settled, wave=_LAST),
         process("beat", *_beat(), ready=settled, wave=_FIRST),
-        process("consumer", "manage.py", "consume", ready=settled, wave=_LAST),
+        process("consumer", "manage.py", "outbox", "consume", ready=settled, wave=_LAST),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg2.extensions import parse_dsn
 
+from config.environ import SERVICES as ALL_SERVICES
 from config.environ import environment
 
 _env = environment()
@@ -16,6 +17,10 @@ _env = environment()
 PLACEMENT_HOMES = {
     service: service if position else "default" for position, service in enumerate(_env.services)
 }
+# Every service of the deployment as a whole, here or elsewhere: a token has a part for each.
+PLACEMENT_SERVICES = ALL_SERVICES
+PLACEMENT_PROBLEM_RENDERER = "config.problems.respond"
+PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # for `manage.py provision` alone
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 
 
@@ -25,7 +30,7 @@ PLACEMENT_REPLICAS = {
     for service, urls in _env.replica_urls.items()
     if urls
 }
-REPLICA_LAG_SECONDS = _env.replica_lag_seconds
+PLACEMENT_REPLICA_LAG_SECONDS = _env.replica_lag_seconds
 
 
 def _database(url: str) -> dict[str, Any]:

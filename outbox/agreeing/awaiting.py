@@ -128,7 +128,7 @@ def _judge(cursor: Cursor, recorded: Recorded) -> Answer:
 
 def _hear(producer: str) -> Cursor | None:
     try:
-        cursor = streams.connect().glance(producer)
+        cursor = streams.connect().peek_cursor(producer)
     except (StreamsUnavailable, StreamsMisconfigured):
         return None
     _heard[producer] = cursor

@@ -1,13 +1,14 @@
-"""Backfill: an owner tells its current state once more, for consumers that lack events.
+"""Backfill: an owner announces its current state again, for consumers that miss events.
 
-A service that can be asked has `reannounce(*, after: str, limit: int) -> str` in its
-handlers.py: it records the state of the next aggregates after a key and returns the last key,
-'' at the end. Progress is kept, so a backfill that was stopped goes on where it was.
+A service that supports it has `backfill(*, after: str, limit: int) -> str` in its handlers.py: it
+records the state of the next aggregates after a key and returns the last key, '' at the end.
+Progress is stored, so a backfill that was interrupted resumes where it stopped.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
+from typing import Protocol
 
 from django.apps import apps
 from django.db import transaction
@@ -18,24 +19,29 @@ from ..errors import Unconfigured
 from ..streams import WHOLE, Streams, order
 from ..tables import Tables
 
-Reannounce = Callable[..., str]
-PROGRESS = "backfill"  # the state row: the last key that was told
-BATCH = 100
+PROGRESS = "backfill"  # the state row: the last key that was announced
+BATCH = 100  # aggregates
 
 
-def reannounce_of(label: str) -> Reannounce:
-    """The service's own way to tell its state. Raises Unconfigured if it has none."""
+class Announce(Protocol):
+    """A service's `backfill`."""
+
+    def __call__(self, *, after: str, limit: int) -> str: ...
+
+
+def backfill_of(label: str) -> Announce:
+    """The service's own `backfill`. Raises Unconfigured if it has none."""
     handlers = f"{apps.get_app_config(label).name}.handlers"
     try:
-        return import_module(handlers).reannounce  # type: ignore[no-any-return]
+        return import_module(handlers).backfill  # type: ignore[no-any-return]
     except (ImportError, AttributeError) as exc:
-        raise Unconfigured(f"{label} can't tell its state: no reannounce in {handlers}") from exc
+        raise Unconfigured(f"{label} supports no backfill: {handlers} has no `backfill`") from exc
 
 
-def backfill(tables: Tables, reannounce: Reannounce, *, per_second: float) -> Iterator[str]:
-    """Tell everything, at most so many aggregates a second; yields the last key of each batch.
+def backfill(tables: Tables, announce: Announce, *, per_second: float) -> Iterator[str]:
+    """Announce everything, at most `per_second` aggregates a second; yields each batch's last key.
 
-    Each batch and its progress commit together; the end forgets the progress.
+    Each batch and its progress commit together; the end deletes the progress.
     """
     states = tables.state._default_manager.using(tables.alias)
     kept = states.filter(name=PROGRESS).values_list("value", flat=True).first()
@@ -43,7 +49,7 @@ def backfill(tables: Tables, reannounce: Reannounce, *, per_second: float) -> It
     due = time.monotonic()
     while True:
         with transaction.atomic(using=tables.alias):
-            after = reannounce(after=after, limit=BATCH)
+            after = announce(after=after, limit=BATCH)
             if not after:
                 states.filter(name=PROGRESS).delete()
                 return
@@ -54,8 +60,8 @@ def backfill(tables: Tables, reannounce: Reannounce, *, per_second: float) -> It
 
 
 def adopt(consumer: Consumer, streams: Streams) -> dict[str, int]:
-    """Start a consumer that lacks pruned entries at the present; per producer, how many
-    partitions that concerned. What it missed, the owner's backfill tells it."""
+    """Move a consumer that is below the floor to the floor; returns the number of partitions moved
+    for each producer. A backfill of the owner then announces what it missed."""
     moved = {}
     for producer in consumer.producers:
         cursor = streams.cursor(producer)

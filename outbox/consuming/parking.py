@@ -1,7 +1,7 @@
 """Parked sequences: an event that can't be applied, and every later one of its key.
 
-Other keys flow on. A replay applies a whole sequence in order, one transaction each, and stops
-at the first that still fails; what arrives meanwhile joins the end.
+Other keys are not held up. A retry applies a whole sequence in order, one transaction for each
+event, and stops at the first that still fails; events that arrive during it join the end.
 """
 
 import traceback
@@ -34,8 +34,8 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """What a replay of one sequence did: how many were applied, and why it stopped, if so."""
+class Retried:
+    """The result of a retry: how many events were applied, and what stopped it, if anything."""
 
     applied: int
     error: str = ""
@@ -96,7 +96,7 @@ class Parking:
                 error=group["error"],
             )
 
-    def replay(self, consumer: Consumer, *, partition: int, key: str) -> Replayed:
+    def retry(self, consumer: Consumer, *, partition: int, key: str) -> Retried:
         """Apply a sequence in order until it is empty or one fails again.
 
         Each event is one transaction that holds the partition's position first, so that the
@@ -125,13 +125,13 @@ class Parking:
                     traceback=_traced(exc),
                 )
                 if key:
-                    return Replayed(applied=applied, error=described(exc))
+                    return Retried(applied=applied, error=described(exc))
                 # Entries without a key belong to no sequence: the next one may do.
                 failed.add(event.pk)
             else:
                 applied += 1
         left = f"{len(failed)} without a key still fail" if failed else ""
-        return Replayed(applied=applied, error=left)
+        return Retried(applied=applied, error=left)
 
 
 def of(consumer: Consumer) -> Iterator[Parking]:

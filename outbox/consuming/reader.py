@@ -208,7 +208,7 @@ class Reader:
             if order(self._positions[partition]) < end:
                 raise BelowFloor(
                     f"{self.name} is at {self._positions[partition]} in partition {partition}, "
-                    f"and everything up to {cursor.floor} was pruned; see manage.py backfill"
+                    f"and everything up to {cursor.floor} was pruned; see manage.py outbox backfill"
                 )
 
     def _take(self, entries: list[Entry]) -> None:

@@ -26,7 +26,7 @@ KEPT_PHANTOMS = 1000
 FIRST_XID = "3"  # PostgreSQL's first ordinary transaction id: seen by every snapshot
 
 
-def mend(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
+def resume(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
     """Go on after a failover that lost ticks which were published up to `ahead`.
 
     Rows that survived and were sent are passed over by the next tick, so no consumer gets them
@@ -46,7 +46,7 @@ def mend(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
         )
         _keep(tables, phantoms)
     # Last: once the tick is there, nobody looks again.
-    ticks.mend(above=ahead, skip=sorted(rows[event] for event in sent.keys() & rows.keys()))
+    ticks.resume(above=ahead, skip=sorted(rows[event] for event in sent.keys() & rows.keys()))
 
 
 def _events_of(entries: Iterable[Entry]) -> dict[str, Envelope]:
@@ -88,7 +88,7 @@ def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
     below = old.order_by("-pk").first()
     pruned = ticks.seen_by(below.snapshot) if below else set()
     ticks.first()
-    ticks.mend(above=order(held.at)[0] if held.at else clock_ms())
+    ticks.resume(above=order(held.at)[0] if held.at else clock_ms())
     sent = _events_of(streams.after(tables.label, 0)).keys()
     events = tables.event._default_manager.using(tables.alias)
     with transaction.atomic(using=tables.alias):

@@ -94,7 +94,7 @@ class Relay:
         self._origin = f"{system}.{timeline}"
         self._check_kept("partitions", str(streams.partitions), OTHER_PARTITIONS)
         self._check_kept("system", system, OTHER_SYSTEM)
-        if self._ticks.overtaken():
+        if self._ticks.has_foreign_xids():
             raise RestoredDatabase(OTHER_SYSTEM.format(label=self.label))
         self._begin = self._find_begin()
 
@@ -153,7 +153,7 @@ class Relay:
             return self._find_begin()
         ours = self._origin.partition(".")[0] == cursor.origin.partition(".")[0]
         if ours and tick_id > self._ticks.last():
-            recovery.mend(self._tables, self._ticks, self._streams, ahead=tick_id)
+            recovery.resume(self._tables, self._ticks, self._streams, ahead=tick_id)
         bridge = self._ticks.bridge(tick_id) if ours else None
         if bridge is None:
             raise CursorUnknown(

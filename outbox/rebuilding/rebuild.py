@@ -177,7 +177,7 @@ class Rebuild(ABC):
         """Make the shadow, give it its positions, and keep the progress, in one transaction."""
 
     @abstractmethod
-    def _can_go_on(self, kept: Progress) -> bool:
+    def _can_resume(self, kept: Progress) -> bool:
         """Whether what was begun still holds."""
 
     @abstractmethod
@@ -190,7 +190,7 @@ class Rebuild(ABC):
         if row is None:
             return None
         kept = Progress(**json.loads(row.value))
-        return kept if kept.shape == self._shape() and self._can_go_on(kept) else None
+        return kept if kept.shape == self._shape() and self._can_resume(kept) else None
 
     def _place(self, entries: Mapping[int, str]) -> None:
         """The shadow's positions, by partition."""

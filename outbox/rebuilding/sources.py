@@ -1,6 +1,6 @@
-"""What a shadow is filled from: its service's stored events, or what their owner tells again."""
+"""What a shadow is filled from: its service's stored events, or a backfill by their owner."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -29,14 +29,14 @@ def rebuild_of(name: str, streams: Streams) -> Rebuild:
 
 
 class FromEvents(Rebuild):
-    """It begins at the last tick t: what t's snapshot sees comes from the stored events, which bear
-    their transaction's id, and what t doesn't see from the streams. So it is exact under load,
-    makes no tick, and nobody stands still for it."""
+    """Starts at the last tick t: what t's snapshot sees comes from the stored events, which hold
+    their transaction's id, and what t doesn't see comes from the streams. So it is exact under
+    load, makes no tick, and blocks nothing."""
 
     def __init__(self, consumer: Consumer, projection: Projection, streams: Streams) -> None:
         super().__init__(consumer, projection, streams)
         self._projection = projection
-        self._ahead: tuple[str, Future[Replayed]] | None = None  # what follows, by its `after`
+        self._ahead: tuple[str, Future[Replayed]] | None = None  # the next chunk, by its `after`
 
     def fill(self) -> Iterator[Progress]:
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as self._reading:
@@ -49,8 +49,8 @@ class FromEvents(Rebuild):
     def described(self, progress: Progress) -> str:
         return f"{progress.events} stored events up to tick {progress.tick}"
 
-    def _can_go_on(self, kept: Progress) -> bool:
-        # A tick that is gone went with a restamp: its snapshot spoke of another server.
+    def _can_resume(self, kept: Progress) -> bool:
+        # A tick that is gone was deleted by a restamp: its snapshot was of another server.
         tick = self._rows(self._tables.tick).filter(pk=kept.tick).first()
         return kept.replayed or (tick is not None and tick.snapshot == kept.snapshot)
 
@@ -74,36 +74,35 @@ class FromEvents(Rebuild):
 
     def _fill_chunk(self, progress: Progress) -> Progress:
         # What the tick sees was committed before it and never changes. So each chunk may be a
-        # transaction of its own, and a run that goes on sees the same as the one that began.
+        # transaction of its own, and a resumed run sees the same as the interrupted one.
         with self._repeatable_read():
-            told = self._told(progress)
+            chunk = self._project_next(progress)
             progress = replace(
                 progress,
-                after=told.last,
-                events=progress.events + told.events,
-                replayed=not told.changes,
+                after=chunk.last,
+                events=progress.events + chunk.events,
+                replayed=not chunk.changes,
             )
             self._keep(progress)
         return progress
 
-    def _told(self, progress: Progress) -> Replayed:
+    def _project_next(self, progress: Progress) -> Replayed:
         try:
-            told = self._replayed(progress)
-            if told.changes:
+            chunk = self._next(progress)
+            if chunk.changes:
                 # While these are written the next ones are read: what the tick sees never changes.
-                ahead = self._reading.submit(self._replay, progress.snapshot, told.last)
-                self._ahead = told.last, ahead
-                self._projection.project(told.changes, suffix=SUFFIX)
+                ahead = self._reading.submit(self._replay, progress.snapshot, chunk.last)
+                self._ahead = chunk.last, ahead
+                self._projection.project(chunk.changes, suffix=SUFFIX)
         except (OutboxError, DatabaseError):
             raise
         except Exception as exc:
             raise RebuildRefused(
-                f"what is stored after {progress.after or 'the beginning'} can't be told again: "
-                f"{described(exc)}"
+                f"cannot replay the events after {progress.after or 'the start'}: {described(exc)}"
             ) from exc
-        return told
+        return chunk
 
-    def _replayed(self, progress: Progress) -> Replayed:
+    def _next(self, progress: Progress) -> Replayed:
         ahead, self._ahead = self._ahead, None
         if ahead and ahead[0] == progress.after:
             return ahead[1].result()
@@ -114,21 +113,21 @@ class FromEvents(Rebuild):
 
 
 class FromOwner(Rebuild):
-    """It begins where the projection that is read is, with nothing, and follows it. Meanwhile the
-    owner announces all that it has, aggregate by aggregate, each under its lock: whatever changed
-    last before the beginning is told after it."""
+    """Starts empty, at the positions of the projection that is read, and follows it, while the
+    owner announces all its aggregates, one by one, each under its lock: a change from before the
+    start is announced after it."""
 
     def __init__(self, consumer: Consumer, projection: Copy, streams: Streams) -> None:
         super().__init__(consumer, projection, streams)
-        self._retell: Callable[..., str] = projection.retell
+        self._backfill = projection.backfill
         self._live = Inbox(self._tables, consumer=self.name, producer=self._producer)
 
     def described(self, progress: Progress) -> str:
-        return f"{progress.events} rows, told again by {self._producer}"
+        return f"{progress.events} rows, announced by {self._producer}"
 
-    def _can_go_on(self, kept: Progress) -> bool:
-        # Nobody holds the owner's retention for the shadow: it is behind by a page at most, or
-        # for as long as a killed run was left.
+    def _can_resume(self, kept: Progress) -> bool:
+        # The shadow doesn't hold back the owner's retention: it is behind by one page at most, or
+        # by the time since a killed run.
         floor = (self._streams.cursor(self._producer).floor, WHOLE)
         entries = self._entries_of_shadow()
         return bool(entries) and all(order(entry) >= floor for entry in entries)
@@ -148,7 +147,7 @@ class FromOwner(Rebuild):
         return progress
 
     def _fill_chunk(self, progress: Progress) -> Progress:
-        last = self._told(progress)
+        last = self._announce_next(progress)
         with transaction.atomic(using=self._tables.alias):
             self._follower.catch_up()
             progress = replace(
@@ -160,12 +159,12 @@ class FromOwner(Rebuild):
             self._keep(progress)
         return progress
 
-    def _told(self, progress: Progress) -> str:
+    def _announce_next(self, progress: Progress) -> str:
         try:
-            return self._retell(after=progress.after)
+            return self._backfill(after=progress.after)
         except (OutboxError, DatabaseError):
             raise
         except Exception as exc:
             raise RebuildRefused(
-                f"{self._producer} can't tell {self.name} again: {described(exc)}"
+                f"the backfill of {self.name} by {self._producer} failed: {described(exc)}"
             ) from exc

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import chain
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import redis
 from django.conf import settings
@@ -36,6 +36,7 @@ from ..errors import (
     Unconfigured,
 )
 from ..partitions import partition_count
+from . import scripts
 from .nudging import Nudger
 from .wire import Packed, Wire
 
@@ -56,94 +57,6 @@ PASSING = (
     TryAgainError,
 )
 PASSING_WORDS = ("MISCONF", "BUSY", "UNBLOCKED", "NOREPLICAS")
-
-# One atomic step: refuse unless the cursor is where the relay left it, look at every key before
-# the first write, add the entries, move the cursor. See docs/outbox.md, "The script".
-#
-# KEYS: cursor, stream of partition 0, 1, …
-# ARGV: expected at, next at, partitions, snapshot ('' unless a tick is complete), origin, tick,
-#       the database's floor, then all entries in MessagePack (partition, row id, event, …): one
-#       long argument costs the server a fraction of many
-PUBLISH = """
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and kind ~= 'hash' then return {'WRONGTYPE', KEYS[1]} end
-local held = redis.call('HMGET', KEYS[1], 'at', 'partitions')
-if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end
-if held[2] and held[2] ~= ARGV[3] then return {'PARTITIONS', held[2]} end
-for i = 2, #KEYS do
-  local kind = redis.call('TYPE', KEYS[i]).ok
-  if kind == 'none' then
-    if redis.call('HEXISTS', KEYS[1], 'p' .. (i - 2)) == 1 then return {'LOST', KEYS[i]} end
-  elseif kind ~= 'stream' then
-    return {'WRONGTYPE', KEYS[i]}
-  end
-end
-if ARGV[1] == ARGV[2] and #ARGV == 7 then return {'OK'} end
-local tops, entries = {}, #ARGV == 7 and {} or cmsgpack.unpack(ARGV[8])
-for i = 1, #entries, 3 do
-  local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]
-  local added = redis.pcall('XADD', key, id, 'event', entries[i + 2])
-  if type(added) == 'table' and added.err then
-    if not string.find(added.err, 'equal or smaller', 1, true) then return added end
-    if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end
-  end
-  tops['p' .. entries[i]] = id
-end
-local fields = {'at', ARGV[2], 'partitions', ARGV[3]}
-if ARGV[4] ~= '' then
-  fields = {'at', ARGV[2], 'partitions', ARGV[3],
-            'snapshot', ARGV[4], 'origin', ARGV[5], 'complete', ARGV[6]}
-end
--- A server that lost everything learns the floor before anyone can read: who is below it must
--- not take the first entries that come again for the next.
-if ARGV[1] == '' and tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[7]) then
-  fields[#fields + 1] = 'floor'
-  fields[#fields + 1] = ARGV[7]
-end
-for field, id in pairs(tops) do
-  fields[#fields + 1] = field
-  fields[#fields + 1] = id
-end
-redis.call('HSET', KEYS[1], unpack(fields))
-return {'OK'}
-"""
-
-# Forget where the relay is, so that it sends everything again from the floor; what is still
-# there refuses its twin. KEYS: cursor, a stream to drop (or the cursor again, for none).
-# ARGV: expected at, partitions
-REWIND = """
-if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
-if KEYS[2] ~= KEYS[1] then redis.call('DEL', KEYS[2]) end
-redis.call('HDEL', KEYS[1], 'at', 'snapshot', 'origin', 'complete')
-for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
-return 1
-"""
-
-# A nudge if none waits. KEYS: list
-NUDGE = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '') end"
-
-# The floor never sinks. KEYS: cursor; ARGV: floor
-RAISE_FLOOR = """
-if tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[1]) then
-  redis.call('HSET', KEYS[1], 'floor', ARGV[1])
-end
-"""
-
-# Renew one's lease by the server's clock, and list who lives. KEYS: members; ARGV: member, lease ms
-HEARTBEAT = """
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-return redis.call('ZRANGE', KEYS[1], 0, -1)
-"""
-
-# How many entries follow an id, and the last one looked at. KEYS: stream; ARGV: id, limit
-COUNT_AFTER = """
-local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
-if #found == 0 then return {0, '', ''} end
-return {#found, found[1][1], found[#found][1]}
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +95,18 @@ class Confirmation:
     at: datetime
 
 
+class Publication(TypedDict, total=False):
+    """The arguments of `Streams.prepare`."""
+
+    expected: Required[str]
+    at: Required[str]
+    tick: Required[int]
+    rows: Sequence[tuple[int, int, str]]
+    snapshot: str
+    origin: str
+    floor: int
+
+
 def order(entry_id: str) -> tuple[int, int]:
     """An entry id as the pair that it sorts by."""
     tick, _, row = entry_id.partition("-")
@@ -204,11 +129,11 @@ class Streams:
         self._tops = [b"p%d" % partition for partition in range(partitions)]
         self._wires: deque[Wire] = deque()  # that nobody uses now
         self._packer = Wire(self._client)  # is never opened
-        self._publish = self._client.register_script(PUBLISH)
-        self._rewind = self._client.register_script(REWIND)
-        self._count_after = self._client.register_script(COUNT_AFTER)
-        self._heartbeat = self._client.register_script(HEARTBEAT)
-        self._raise_floor = self._client.register_script(RAISE_FLOOR)
+        self._publish = self._client.register_script(scripts.PUBLISH)
+        self._rewind = self._client.register_script(scripts.REWIND)
+        self._count_after = self._client.register_script(scripts.COUNT_AFTER)
+        self._heartbeat = self._client.register_script(scripts.HEARTBEAT)
+        self._raise_floor = self._client.register_script(scripts.RAISE_FLOOR)
 
     def close(self) -> None:
         for wire in self._wires:
@@ -249,7 +174,7 @@ class Streams:
     def cursor(self, label: str) -> Cursor:
         return self._cursor_by(self._client, label)
 
-    def glance(self, label: str) -> Cursor:
+    def peek_cursor(self, label: str) -> Cursor:
         """The cursor, for whoever has no time: a dead server costs 0.1 s at most."""
         return self._cursor_by(self._hasty, label)
 
@@ -271,9 +196,9 @@ class Streams:
             floor=int(held.get(b"floor", 0)),
         )
 
-    def publish(self, label: str, **told: Any) -> None:
-        """What `prepare` is told, at once."""
-        self.prepare(label, **told)()
+    def publish(self, label: str, **publication: Unpack[Publication]) -> None:
+        """`prepare` and send in one go."""
+        self.prepare(label, **publication)()
 
     def prepare(
         self,
@@ -333,7 +258,7 @@ class Streams:
         """Wake the relay, unless a nudge waits already; whether the server took it."""
         try:
             with _translated():
-                self._hasty.eval(NUDGE, 1, _nudge(label))
+                self._hasty.eval(scripts.NUDGE, 1, _nudge(label))
         except (StreamsUnavailable, StreamsMisconfigured) as exc:
             log.warning("the relay of %s was not nudged: %s", label, exc)
             return False
@@ -501,7 +426,7 @@ class Streams:
 
     def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
         """The lowest id of those that come next after these; '' if none does. As quick as
-        `glance`."""
+        `peek_cursor`."""
         with _translated(), self._hasty.pipeline(transaction=False) as pipe:
             for partition, position in after.items():
                 pipe.xrange(_stream(label, partition), f"({position}", count=1)
@@ -538,7 +463,7 @@ class NudgeLine:
         """Wake the relay, unless a nudge waits already. Raises StreamsUnavailable."""
         packed = self._packed.get(label)
         if packed is None:
-            words = self._connection.pack_command("EVAL", NUDGE, 1, _nudge(label))
+            words = self._connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
             packed = self._packed[label] = b"".join(words)
         with _translated():
             if self._connection.can_read():  # it says nothing more, unless to hang up

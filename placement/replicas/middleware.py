@@ -1,20 +1,16 @@
 """Reading one's own writes over HTTP: the token comes in, reads obey it, a new one goes out."""
 
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import Error, InterfaceError, OperationalError
+from django.db import DatabaseError, Error, InterfaceError, OperationalError
 from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
 from psycopg2.errors import QueryCanceled
 from psycopg2.extensions import TransactionRollbackError
 
-from config.environ import SERVICES
-from outbox.errors import is_cut_socket
-from outbox.recorder import last_write
-
+from ..events import forget_last_writes
 from . import reading
 from .durability import flush_at_commit
 from .lines import keep_line
@@ -46,7 +42,7 @@ class ConsistencyToken:
         connection_created.connect(keep_line, dispatch_uid="placement.lines")
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        last_write.set(MappingProxyType({}))  # a thread's context outlives its requests
+        forget_last_writes()
         with reading.opened(reading_of(request)) as now:
             response = self.get_response(request)
             if response.status_code == NOT_FOUND and now.replicas:
@@ -57,7 +53,7 @@ class ConsistencyToken:
             answer(response, now.renewed())
             for name, value in now.headers.items():
                 response[name] = value
-        last_write.set(MappingProxyType({}))
+        forget_last_writes()
         return response
 
     def process_view(
@@ -86,7 +82,8 @@ def _blames_the_server(exception: Error) -> bool:
     """Not a query that is wrong, which anybody may send, nor one that replay got in the way of."""
     if isinstance(exception, (OperationalError, InterfaceError)):
         return not isinstance(exception.__cause__, TransactionRollbackError)
-    return is_cut_socket(exception)
+    # A Unix socket whose server went away: psycopg2 raises its base class without an error code.
+    return type(exception) is DatabaseError and getattr(exception.__cause__, "pgcode", "") is None
 
 
 def again(request: HttpRequest) -> HttpResponse | None:
@@ -104,7 +101,9 @@ def reading_of(request: HttpRequest) -> Reading:
     token, unreadable = Token(), False
     for text in (request.COOKIES.get(COOKIE), request.headers.get(HEADER)):
         try:
-            token = token.joined(parse(text, services=SERVICES)) if text else token
+            token = (
+                token.joined(parse(text, services=settings.PLACEMENT_SERVICES)) if text else token
+            )
         except UnreadableToken:
             unreadable = True
     return Reading(token=token, unreadable=unreadable, from_replicas=request.method in SAFE)

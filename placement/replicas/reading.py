@@ -15,8 +15,7 @@ from typing import Final
 from django.conf import settings
 from django.db import Error, connections
 
-from outbox.recorder import last_write
-
+from ..events import last_xid
 from ..homes import primary
 from .tokens import Part, Token
 from .wal import PRIMARY, REPLAYED, Wal, ask
@@ -96,8 +95,7 @@ def _part_of(service: str) -> Part | None:
     except Error:
         logger.warning("%s is written, but no token can be given", service, exc_info=True)
         return None
-    xid = last_write.get().get(service)
-    return Part(system=wal.system, timeline=wal.timeline, lsn=wal.lsn, xid=xid)
+    return Part(system=wal.system, timeline=wal.timeline, lsn=wal.lsn, xid=last_xid(service))
 
 
 def _is_of(part: Part, origin: Wal) -> bool:

@@ -6,8 +6,7 @@ A task that was sent from no request, by beat for instance, reads the primary.
 from typing import Any, Final
 
 from celery.signals import before_task_publish, task_postrun, task_prerun
-
-from config.environ import SERVICES
+from django.conf import settings
 
 from . import reading
 from .reading import Reading
@@ -38,6 +37,6 @@ def drop(task: Any = None, **_: Any) -> None:
 
 def _reading(text: str) -> Reading:
     try:
-        return Reading(token=parse(text, services=SERVICES))
+        return Reading(token=parse(text, services=settings.PLACEMENT_SERVICES))
     except UnreadableToken:
         return Reading(token=Token(), from_replicas=False)

@@ -9,15 +9,17 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import connections, router
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
 
-from config.problems import CONTENT_TYPE, problem
 from outbox.agreeing import awaiting
 from outbox.agreeing.awaiting import Answer, Awaited, Recorded
 from outbox.consumer import Consumer, named
 
 from ..homes import primary
 from .reading import Reading
+
+ProblemRenderer = Callable[..., HttpResponse]
 
 STALE_OK: Final = "stale-ok"  # a preference (RFC 7240)
 LAG: Final = "Projection-Lag"  # seconds, or "unknown"
@@ -96,19 +98,16 @@ def _lag(consumer: Consumer) -> str:
 
 
 def _behind(request: HttpRequest, detail: str) -> HttpResponse:
-    document = problem(
+    render: ProblemRenderer = import_string(settings.PLACEMENT_PROBLEM_RENDERER)
+    response = render(
+        request,
         503,
         slug="projection-behind",
-        title="What you wrote can't be shown yet",
-        detail=f"{detail} Try again, or read what there is with Prefer: {STALE_OK}.",
-        instance=request.path,
+        title="Your last write can't be shown yet",
+        detail=f"{detail} Try again, or read the older state with Prefer: {STALE_OK}.",
     )
-    return JsonResponse(
-        document,
-        status=503,
-        content_type=CONTENT_TYPE,
-        headers={"Retry-After": str(RETRY_SECONDS)},
-    )
+    response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return response
 
 
 def _preferences(request: HttpRequest) -> set[str]:

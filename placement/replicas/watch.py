@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, TypedDict
 
 from django.conf import settings
 
@@ -110,7 +110,7 @@ class Group:
                 self.origin,
                 seen,
                 now=time.monotonic(),
-                budget_seconds=settings.REPLICA_LAG_SECONDS,
+                budget_seconds=settings.PLACEMENT_REPLICA_LAG_SECONDS,
             )
             if replica.unanswered >= HANG_UP_AFTER:
                 switchboard.hang_up(replica.alias)
@@ -199,13 +199,21 @@ def group_of(service: str) -> Group:
     return Group(service=service, replicas=tuple(map(Replica, aliases)))
 
 
-def replica_report(service: str) -> list[dict[str, Any]]:
-    """For `status`: each replica, asked now. One that reaches within the lag budget where the
-    primary was is healthy."""
+class ReplicaReport(TypedDict):
+    """`lag_bytes` is None for a replica that can't be used."""
+
+    name: str
+    lag_bytes: int | None
+    healthy: bool
+
+
+def replica_report(service: str) -> list[ReplicaReport]:
+    """The state of each replica, queried now. A replica is healthy if it reaches the primary's
+    position of the start of the call within PLACEMENT_REPLICA_LAG_SECONDS."""
     group, probes = group_of(service), Probes()
     if not group.replicas:
         return []
-    deadline = time.monotonic() + settings.REPLICA_LAG_SECONDS
+    deadline = time.monotonic() + settings.PLACEMENT_REPLICA_LAG_SECONDS
     lags: dict[str, int | None] = {}
     while True:
         group.look(probes)

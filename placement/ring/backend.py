@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
@@ -13,9 +13,7 @@ from . import values as ring_values
 from .arrangement import Place, Placed
 from .errors import NodeFailed, RingUnavailable
 from .leases import Reader
-
-if TYPE_CHECKING:
-    from .cache import Ring
+from .process import Ring
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +21,7 @@ log = logging.getLogger(__name__)
 class RingBackend(BaseCache):
     """Everything of Django's cache API, and `invalidate`, on `self.ring`."""
 
-    ring: "Ring"
+    ring: Ring
     negative_ms: int
 
     # -- versions and leases -------------------------------------------------------------

@@ -8,20 +8,16 @@ Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prev
 
 import logging
 import random
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from math import log as ln
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from . import values as ring_values
 from .arrangement import Place
 from .errors import NodeFailed, ValueTooLarge
+from .process import Ring
 from .values import Entry
-
-if TYPE_CHECKING:
-    from .cache import Ring
 
 log = logging.getLogger(__name__)
 
@@ -31,55 +27,15 @@ LOOK_AGAIN_SECONDS: Final = (0.002, 0.050)  # the first and the longest pause of
 FRESH_LOADS: Final = 3  # after refused ones, the last is served and not stored
 JITTER: Final = 0.1  # of a loaded value's life, so that keys loaded together don't expire so
 EAGERNESS: Final = 1.0  # of early refreshes (beta)
-SEEN: Final = 10_000  # keys whose last served version a process remembers
 
 Load = Callable[[], Any]
-
-
-class Seen:
-    """The newest version of each key that this process has served: it serves none older."""
-
-    def __init__(self, *, limit: int = SEEN) -> None:
-        self._limit = limit
-        self._versions: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def newer_than(self, key: str, version: int | None) -> int | None:
-        """The version that was seen, if it is newer than this one; else this one is noted."""
-        if version is None:
-            return None
-        with self._lock:
-            if (known := self._versions.get(key, version)) > version:
-                return known
-            self._note(key, version)
-        return None
-
-    def note(self, key: str, version: int | None) -> None:
-        """What the source itself answered, whatever was seen before."""
-        if version is not None:
-            with self._lock:
-                self._note(key, version)
-
-    def forget(self, key: str) -> None:
-        with self._lock:
-            self._versions.pop(key, None)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._versions.clear()
-
-    def _note(self, key: str, version: int) -> None:
-        self._versions[key] = version
-        self._versions.move_to_end(key)
-        while len(self._versions) > self._limit:
-            self._versions.popitem(last=False)
 
 
 class Reader:
     """One read of one key. `life_ms` is None for a value that doesn't expire."""
 
     def __init__(
-        self, ring: "Ring", key: str, load: Load, *, life_ms: int | None, negative_ms: int
+        self, ring: Ring, key: str, load: Load, *, life_ms: int | None, negative_ms: int
     ) -> None:
         self.ring = ring
         self.key = key

@@ -3,12 +3,13 @@
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from django.core.cache import caches
 
-from .arrangement import Arrangement, View
-from .cache import Ring, RingCache
+from .arrangement import Arrangement, State, View
+from .cache import RingCache
+from .process import Ring
 
 
 def the_ring() -> Ring | None:
@@ -23,19 +24,25 @@ def is_bypassed() -> bool:
     return ring is not None and ring.members.view(since=time.monotonic()) is None
 
 
-def of_nodes(ring: Ring) -> list[dict[str, Any]]:
-    """The `ring` part of `status --json`. A node that doesn't answer counts as ejected: nobody
-    can use it, also if nobody has noticed."""
+class NodeReport(TypedDict):
+    node: str
+    state: State
+    keys: int
+
+
+def of_nodes(ring: Ring) -> list[NodeReport]:
+    """The `ring` part of `status --json`. A node that doesn't answer counts as ejected, even before
+    any process has ejected it."""
     view = ring.members.view()
     names = [n for n, m in view.members.items() if m.state != "left"] if view else list(ring.urls)
-    told = []
+    report: list[NodeReport] = []
     for name in names:
         keys = ring.keys(name)
-        state = view.members[name].state if view else "up"
+        state: State = view.members[name].state if view else "up"
         if state == "up" and keys is None:
             state = "ejected"
-        told.append({"node": name, "state": state, "keys": keys or 0})
-    return told
+        report.append({"node": name, "state": state, "keys": keys or 0})
+    return report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

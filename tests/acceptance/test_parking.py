@@ -56,15 +56,15 @@ def test_reservations_that_fail_for_one_user_are_replayed_once_mended(
         assert {ada.look_at(order)["status"] for order in stuck} == {"PENDING"}
 
         service = stack.deployment("accounts")
-        told = stack.manage("parked", service=service)
+        told = stack.manage("outbox", "parked", service=service)
         assert told.count("broken for one user") == 5
         assert f"{given_up['id']}  2 event(s)" in told
         # As long as nothing is mended a retry says so, and keeps everything.
-        stack.manage("parked", "retry", service=service, fails=True)
+        stack.manage("outbox", "parked", "retry", service=service, fails=True)
         assert stack.parked() == {"credit": 6}
         mend()
-    assert "6 applied" in total(stack.manage("parked", "retry", service=service))
-    assert "nothing is parked" in stack.manage("parked", service=service)
+    assert "6 applied" in total(stack.manage("outbox", "parked", "retry", service=service))
+    assert "nothing is parked" in stack.manage("outbox", "parked", service=service)
     for order in stuck[:3]:
         ada.sees("CONFIRMED", order, within_seconds=10)
     assert ada.sees("REJECTED", stuck[3], within_seconds=10)["reason"] == "insufficient_credit"
@@ -125,7 +125,7 @@ def test_a_users_events_wait_in_one_sequence_and_are_replayed_in_order(
             assert [int(sequence) for sequence, _ in waiting] == list(range(first, first + 6))
             assert [has_error for _, has_error in waiting] == [True] + [False] * 5
             mend()
-        told = stack.manage("parked", "retry", ada.id, service=stack.deployment("orders"))
+        told = stack.manage("outbox", "parked", "retry", ada.id, service=stack.deployment("orders"))
         assert "6 applied" in told
         assert is_like(ada)
         ada.sees("CONFIRMED", ada.place("1.00"), within_seconds=10)

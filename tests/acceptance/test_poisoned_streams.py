@@ -85,7 +85,9 @@ def test_what_is_no_known_event_is_parked_and_every_order_still_ends(
     told = [service["consumers"] for service in stack.flow().values()]
     parked = {name: found["parked"] for one in told for name, found in one.items()}
     assert {name: number for name, number in parked.items() if number} == expected
-    assert "UnknownEventType" in stack.manage("parked", service=stack.deployment("orders"))
+    assert "UnknownEventType" in stack.manage(
+        "outbox", "parked", service=stack.deployment("orders")
+    )
     assert [float(customer.reserved()) for customer in (ada, bob)] == [1.5, 1.5]
 
 
@@ -150,7 +152,7 @@ def test_later_events_of_a_parked_key_wait_behind_it_and_no_others(
             table = f"{service}_parkedevent"
             ask(f"DELETE FROM {table} WHERE type = 'accounts.user.updated.v2'")  # noqa: S608
     for deployment in {stack.deployment(service) for service in services}:
-        stack.manage("parked", "retry", ada.id, service=deployment)
+        stack.manage("outbox", "parked", "retry", ada.id, service=deployment)
     ada.sees("CONFIRMED", behind, within_seconds=10)
     assert stack.parked() == {}
 

@@ -12,6 +12,8 @@ import pytest
 
 from outbox import tables
 from tests.sabotage import __main__ as sabotage
+from tests.sabotage import outbox
+from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -102,15 +104,13 @@ def test_every_invariant_names_a_test_and_is_attacked():
     assert list(rows) == list(range(1, len(rows) + 1))
     for number, row in rows.items():
         assert set(TEST.findall(row)) & every_test(), f"invariant {number} names no test"
-    assert {one.invariant for one in sabotage.SABOTAGES} == set(rows)
-    for one in sabotage.SABOTAGES:
+    assert {one.invariant for one in outbox.SABOTAGES} == set(rows)
+    for one in outbox.SABOTAGES:
         assert one.test.partition("::")[2] in rows[one.invariant], one.promise
 
 
-@pytest.mark.parametrize(
-    "one", [*sabotage.SABOTAGES, *sabotage.DAMAGES], ids=lambda one: one.promise
-)
-def test_a_sabotage_finds_what_it_takes_away(one: sabotage.Sabotage | sabotage.Damage):
+@pytest.mark.parametrize("one", sabotage.EVERY, ids=lambda one: one.promise)
+def test_a_sabotage_finds_the_text_that_it_replaces(one: Sabotage):
     file, _, test = one.test.partition("::")
     assert test in named_in(CHECKOUT / file)
     whole = (CHECKOUT / one.file).read_text(encoding="utf-8")

@@ -24,8 +24,8 @@ KINDS: dict[str, type[Contract]] = {
     "independence": IndependenceContract,
     "layers": LayersContract,
 }
-PACKAGES = ("accounts", "orders", "outbox", "config")
 CONFIGURATION = read_configuration(str(CHECKOUT / "pyproject.toml"))
+PACKAGES = CONFIGURATION["session_options"]["root_packages"]
 CONTRACTS = {contract["id"]: contract for contract in CONFIGURATION["contracts_options"]}
 
 

@@ -75,7 +75,9 @@ def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1)
     backlog.empty(ground)
     environment = ground.need_project()
     running = [
-        ground.spawn("consumer", environment, "-m", "django", "consume", "--consumer", consumer)
+        ground.spawn(
+            "consumer", environment, "-m", "django", "outbox", "consume", "--consumer", consumer
+        )
         for _ in range(processes)
     ]
     with _asking(ground, POSITIONS.format(consumer=consumer)) as positions:

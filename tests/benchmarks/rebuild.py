@@ -57,8 +57,8 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     progress.step(f"storing {scale.rebuild_events:,} events")
     _store(ground, scale.rebuild_events)
     running = [
-        ground.spawn("orders-relay", environment, "manage.py", "relay", "orders"),
-        ground.spawn("orders-consumer", environment, "manage.py", "consume"),
+        ground.spawn("orders-relay", environment, "manage.py", "outbox", "relay", "orders"),
+        ground.spawn("orders-consumer", environment, "manage.py", "outbox", "consume"),
     ]
     try:
         _place_one(ground, environment)
@@ -112,7 +112,9 @@ def _place_one(ground: Ground, environment: dict[str, str]) -> None:
 
 def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
     began = time.perf_counter()
-    process = ground.spawn("rebuild", environment, "manage.py", "rebuild", "order_view", piped=True)
+    process = ground.spawn(
+        "rebuild", environment, "manage.py", "outbox", "rebuild", "order_view", piped=True
+    )
     told, _ = process.communicate()
     seconds = time.perf_counter() - began
     ground.end(process)
@@ -167,7 +169,14 @@ def _settle(ground: Ground) -> None:
 def _differing(ground: Ground, environment: dict[str, str]) -> int:
     """0, or how many rows a rebuild from zero makes otherwise."""
     process = ground.spawn(
-        "rebuild-again", environment, "manage.py", "rebuild", "order_view", "--dry-run", piped=True
+        "rebuild-again",
+        environment,
+        "manage.py",
+        "outbox",
+        "rebuild",
+        "order_view",
+        "--dry-run",
+        piped=True,
     )
     process.communicate()
     ground.end(process)

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery
 
-from outbox.streams import NUDGE
+from outbox.streams.scripts import NUDGE
 from tests.benchmarks import backlog
 from tests.benchmarks.clock import pause, wait_until
 from tests.benchmarks.figures import ratio
@@ -60,7 +60,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         }
         _begin_anew(ground)
         consumer = ground.spawn(
-            "consumer", environment, "-m", "django", "consume", "--consumer", CONSUMER
+            "consumer", environment, "-m", "django", "outbox", "consume", "--consumer", CONSUMER
         )
         with (
             worker(ground, environment),

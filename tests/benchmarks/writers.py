@@ -91,7 +91,7 @@ def place_order() -> Work:
     )
     user = uuid7()
     append = event_store.append
-    real = handlers.announce, handlers.row_of, handlers.recorded, append
+    real = handlers.announce, handlers.row_of, handlers.nudge_on_commit, append
 
     def nothing(*_: Any, **__: Any) -> None:
         pass
@@ -103,7 +103,7 @@ def place_order() -> Work:
 
     def work(recording: bool) -> None:
         patched: Any = real if recording else bare
-        handlers.announce, handlers.row_of, handlers.recorded, event_store.append = patched
+        handlers.announce, handlers.row_of, handlers.nudge_on_commit, event_store.append = patched
         handlers.place_order(PlaceOrder(order_id=uuid7(), user_id=user, lines=lines))
 
     return work
@@ -134,7 +134,7 @@ def one_message() -> Work:
     from uuid_utils.compat import uuid7
 
     from orders.models import OrderDeadline, OutboxEvent
-    from outbox.recorder import recorded, row_of
+    from outbox.recorder import nudge_on_commit, row_of
 
     table, outbox = OrderDeadline._meta.db_table, OutboxEvent._meta.db_table
     insert = f"INSERT INTO {table} (order_id, due_at) VALUES (%s, %s)"  # noqa: S608
@@ -147,7 +147,7 @@ def one_message() -> Work:
             if recording:
                 cursor.execute(both, [*values, *row_of(_event_of(row))])
                 [(xid,)] = cursor
-                recorded(int(xid), into=OutboxEvent, using="default")
+                nudge_on_commit(int(xid), into=OutboxEvent, using="default")
             else:
                 cursor.execute(insert, values)
 

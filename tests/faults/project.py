@@ -36,6 +36,9 @@ class Verdict:
 class Project:
     """The shop, its servers, and the processes that it runs."""
 
+    settings = "tests.support.stranger.settings"
+    python_path = REPOSITORY
+
     def __init__(self, root: Path) -> None:
         self.postgres = Postgres(root / "servers")
         self.valkey = Valkey(root / "servers", "streams", append_only=True, password="faults")
@@ -47,8 +50,8 @@ class Project:
         self.valkey.start()
         self.environment = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.support.stranger.settings",
-            "PYTHONPATH": str(REPOSITORY),
+            "DJANGO_SETTINGS_MODULE": self.settings,
+            "PYTHONPATH": str(self.python_path),
             "STRANGER_DATABASE_URL": self.postgres.dsn,
             "STRANGER_STREAMS_URL": self.valkey.url,
         }

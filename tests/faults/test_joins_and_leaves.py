@@ -54,7 +54,7 @@ class Crew:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self.members = [project.spawn("consume") for _ in range(4)]
+        self.members = [project.spawn("outbox", "consume") for _ in range(4)]
         self.wait_for(4)
 
     def wait_for(self, number: int) -> None:
@@ -123,7 +123,7 @@ def test_consumers_that_are_killed_frozen_added_and_dismissed_lose_repeat_and_re
     project: Project, request: pytest.FixtureRequest
 ) -> None:
     clean_seconds = CLEAN_PAUSE_SECONDS if request.config.getoption("--full") else LEASE_SECONDS
-    relay = project.spawn("relay", "shop")
+    relay = project.spawn("outbox", "relay", "shop")
     writers = project.spawn(
         "load",
         *("--events", "1000000", "--seconds", "150", "--seed", str(SEED), "--transfers"),
@@ -135,7 +135,7 @@ def test_consumers_that_are_killed_frozen_added_and_dismissed_lose_repeat_and_re
     with crew.change(to=3) as killed:
         first.kill()
     with crew.change(to=4) as added:
-        others.append(project.spawn("consume"))
+        others.append(project.spawn("outbox", "consume"))
     with crew.change(to=3) as frozen:
         second.send_signal(signal.SIGSTOP)
     with crew.change(to=4) as thawed:

@@ -78,7 +78,7 @@ def run_schedule(project: Project, *relay_options: str) -> None:
         *("--events", str(EVENTS), "--seconds", "180", "--seed", str(SEED)),
         *("--sizes", "1", "1", "120"),
     )
-    consumer = project.spawn("consume")
+    consumer = project.spawn("outbox", "consume")
     Schedule(project, *relay_options).run(writers)
     project.finish(writers, within_seconds=190)
     project.settle()

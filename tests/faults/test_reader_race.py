@@ -15,7 +15,7 @@ SEED = 803
 def test_racing_writers_are_relayed_once_in_order_and_not_delayed_by_an_open_transaction(
     project: Project,
 ) -> None:
-    relay, consumer = project.spawn("relay", "shop"), project.spawn("consume")
+    relay, consumer = project.spawn("outbox", "relay", "shop"), project.spawn("outbox", "consume")
     with closing(psycopg2.connect(project.postgres.dsn)) as held:
         held.cursor().execute(
             "INSERT INTO shop_outboxevent (partition, body) VALUES (0, %s)", [HELD_EVENT]

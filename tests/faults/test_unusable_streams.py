@@ -15,7 +15,7 @@ from tests.faults.project import REPOSITORY, Project
 from tests.support.waiting import eventually
 
 EVENTS = 40
-COMMANDS = (("relay", "shop"), ("consume",))
+COMMANDS = (("outbox", "relay", "shop"), ("outbox", "consume"))
 OLD = "6.2.14"
 
 # The stranger's shop is the same in every shape of ours: once is enough.

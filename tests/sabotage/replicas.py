@@ -1,9 +1,8 @@
-"""What keeps the promises of reads from replicas (docs/adr/0010-consistency-token.md), to be taken
-away."""
+"""Safeguards of reads from replicas (docs/adr/0010-consistency-token.md)."""
 
 from typing import Final
 
-from tests.sabotage.ring import Damage
+from tests.sabotage.sabotage import Sabotage
 
 PLACEMENT: Final = "tests/integration/placement"
 READING: Final = "placement/replicas/reading.py"
@@ -13,8 +12,8 @@ MIDDLEWARE: Final = "placement/replicas/middleware.py"
 TASKS: Final = "placement/replicas/task_headers.py"
 LOOKS: Final = "tests/unit/placement/test_replicas.py"
 
-DAMAGES: Final = (
-    Damage(
+SABOTAGES: Final = (
+    Sabotage(
         promise="a replica that isn't at the token isn't read from",
         file=READING,
         old="            elif seen.lsn >= lsn:",
@@ -22,14 +21,14 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_while_replay_stands_still_ones_own_write_is_read_from_the_primary",
     ),
-    Damage(
+    Sabotage(
         promise="after a write the request reads the primary",
         file=READING,
         old="if not self.from_replicas or service in self.written:",
         new="if not self.from_replicas:",
         test=f"{PLACEMENT}/test_orm.py::test_after_a_write_the_request_reads_the_primary",
     ),
-    Damage(
+    Sabotage(
         promise="a token of another history leads to the primary",
         file=READING,
         old="if self.unreadable or (part and not _is_of(part, group.origin)):",
@@ -37,7 +36,7 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_a_token_that_is_no_good_leads_to_the_primary_and_is_replaced",
     ),
-    Damage(
+    Sabotage(
         promise="a token of the future is replaced",
         file=READING,
         old="if lsn > group.origin.lsn and _is_of_the_future(service, lsn):",
@@ -45,7 +44,7 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_a_token_that_is_no_good_leads_to_the_primary_and_is_replaced",
     ),
-    Damage(
+    Sabotage(
         promise="a request sees by itself that another server is in the replica's place",
         file=READING,
         old="if seen is None or not seen.in_recovery or seen.system != group.origin.system:",
@@ -53,14 +52,14 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_failover.py"
         "::test_a_standby_of_another_cluster_is_noticed_by_the_request_itself",
     ),
-    Damage(
+    Sabotage(
         promise="a transaction reads the primary",
         file=ROUTER,
         old="if connections[home].in_atomic_block:",
         new="if False:",
         test=f"{PLACEMENT}/test_orm.py::test_a_transaction_reads_the_primary",
     ),
-    Damage(
+    Sabotage(
         promise="contrib reads no replica",
         file=ROUTER,
         old="if now is None or label not in settings.PLACEMENT_REPLICAS:\n            return home",
@@ -68,7 +67,7 @@ DAMAGES: Final = (
         '        label = label if label in settings.PLACEMENT_REPLICAS else "accounts"',
         test=f"{PLACEMENT}/test_replicas.py::test_contrib_never_reads_a_replica",
     ),
-    Damage(
+    Sabotage(
         promise="a replica that is later than the budget is out",
         file=REPLICAS,
         old="        if waited > budget_seconds:",
@@ -76,14 +75,14 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up",
     ),
-    Damage(
+    Sabotage(
         promise="a replica of another timeline is out",
         file=REPLICAS,
         old="    if seen.timeline != origin.timeline:",
         new="    if False:",
         test=f"{LOOKS}::test_after_a_failover_one_that_still_follows_the_old_timeline_is_out",
     ),
-    Damage(
+    Sabotage(
         promise="a read whose replica fails is run on the primary",
         file=MIDDLEWARE,
         old="        now.from_replicas = False\n        return again(request)",
@@ -91,7 +90,7 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_a_read_whose_replica_dies_under_it_is_run_again_on_the_primary",
     ),
-    Damage(
+    Sabotage(
         promise="what a replica doesn't know is looked for on the primary",
         file=MIDDLEWARE,
         old="if response.status_code == NOT_FOUND and now.replicas:",
@@ -99,14 +98,14 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_what_a_replica_does_not_know_is_looked_for_on_the_primary",
     ),
-    Damage(
+    Sabotage(
         promise="a query that is wrong puts no replica out",
         file=MIDDLEWARE,
         old="        if _blames_the_server(exception):",
         new="        if True:",
         test=f"{PLACEMENT}/test_replicas.py::test_a_query_that_is_wrong_anywhere_puts_no_replica_out",
     ),
-    Damage(
+    Sabotage(
         promise="a task takes the token along",
         file=TASKS,
         old="headers.setdefault(KEY, str(now.renewed() or now.token))",
@@ -114,7 +113,7 @@ DAMAGES: Final = (
         test=f"{PLACEMENT}/test_tasks.py"
         "::test_a_task_that_a_request_sent_reads_what_the_request_wrote",
     ),
-    Damage(
+    Sabotage(
         promise="what a token speaks of is on disk",
         file=MIDDLEWARE,
         old='connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")',

@@ -1,7 +1,8 @@
-"""What keeps the promises of the cache ring (docs/adr/0009-cache-ring.md), to be taken away."""
+"""Safeguards of the cache ring (docs/adr/0009-cache-ring.md)."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from tests.sabotage.sabotage import Sabotage
 
 LEASES: Final = "tests/integration/ring/test_leases.py"
 MANY: Final = "tests/integration/ring/test_many.py"
@@ -11,54 +12,43 @@ PURE: Final = "tests/unit/placement/test_ring.py"
 SCRIPTS: Final = "placement/ring/scripts.py"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """In `file`, the text `old` (which is there once) becomes `new`; then `test` must fail."""
-
-    promise: str
-    file: str
-    old: str
-    new: str
-    test: str
-
-
-DAMAGES: Final = (
-    Damage(
+SABOTAGES: Final = (
+    Sabotage(
         promise="a stand-in serves nothing of an earlier absence",
         file="placement/ring/arrangement.py",
         old="            generation = max(generation, since)\n",
         new="            generation = since\n",
         test=f"{PURE}::test_a_place_that_was_given_up_never_holds_the_key_again",
     ),
-    Damage(
+    Sabotage(
         promise="a generation is never used twice, whatever the clock says",
         file="placement/ring/arrangement.py",
         old="epoch = max(now, view.epoch + 1)",
         new="epoch = now",
         test=f"{PURE}::test_a_place_that_was_given_up_never_holds_the_key_again",
     ),
-    Damage(
+    Sabotage(
         promise="a load that lost its lease is not stored",
         file=SCRIPTS,
         old="if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n",
         new="",
         test=f"{LEASES}::test_what_was_deleted_while_it_was_loaded_is_not_stored",
     ),
-    Damage(
+    Sabotage(
         promise="a load below the floor is not stored",
         file=SCRIPTS,
         old="if (floor and new < floor) or (held and new < held) then return -1 end",
         new="",
         test=f"{LEASES}::test_a_reader_whose_source_stays_behind_is_served_and_stores_nothing",
     ),
-    Damage(
+    Sabotage(
         promise="one loads and the others wait",
         file=SCRIPTS,
         old="if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'', -3} end",
         new="redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\nif true then return {'', -3} end",
         test=f"{LEASES}::test_two_hundred_readers_of_one_expired_key_load_it_once",
     ),
-    Damage(
+    Sabotage(
         promise="a node that missed an invalidation is out at once",
         file="placement/ring/backend.py",
         old="with self.ring.node(name, at_once=True) as node:\n"
@@ -66,58 +56,58 @@ DAMAGES: Final = (
         new="with self.ring.node(name) as node:\n                    node.invalidate(",
         test=f"{MEMBERS}::test_an_invalidation_that_a_node_does_not_take_ejects_it",
     ),
-    Damage(
+    Sabotage(
         promise="an invalidation goes where some process may still look",
         file="placement/ring/arrangement.py",
         old="*(() if settled else reversed(self.past))",
         new="*()",
         test=f"{MEMBERS}::test_an_invalidation_reaches_those_who_have_not_heard_of_a_change",
     ),
-    Damage(
+    Sabotage(
         promise="a process serves nothing older than it has served",
-        file="placement/ring/leases.py",
+        file="placement/ring/seen.py",
         old="(known := self._versions.get(key, version)) > version",
         new="(known := version) > version",
         test=f"{LEASES}::test_a_process_serves_nothing_older_than_it_has_served",
     ),
-    Damage(
+    Sabotage(
         promise="who can't confirm the members bypasses the ring",
         file="placement/ring/membership.py",
         old="return self._view if self._confirmed >= oldest else None",
         new="return self._view",
         test=f"{MEMBERS}::test_a_store_that_hangs_makes_everybody_bypass_the_ring",
     ),
-    Damage(
+    Sabotage(
         promise="a node that restarts with what it had on disk serves nothing of it",
         file="placement/ring/membership.py",
         old="return told or known is None or not known.run",
         new="return told or True",
         test=f"{RESTARTS}::test_nor_does_it_while_nobody_can_be_told_of_the_restart",
     ),
-    Damage(
+    Sabotage(
         promise="a thread that knew the place before the restart reads nothing there",
-        file="placement/ring/cache.py",
+        file="placement/ring/process.py",
         old="return view is None or view.members[place.node].since > place.generation",
         new="return view is None",
         test=f"{RESTARTS}"
         "::test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either",
     ),
-    Damage(
+    Sabotage(
         promise="what a node answers after it hung is believed only under a confirmed view",
-        file="placement/ring/cache.py",
+        file="placement/ring/process.py",
         old="slow = now - asked > SLOW_SECONDS",
         new="slow = False",
         test="tests/integration/ring/test_members.py"
         "::test_what_a_node_answers_after_it_hung_is_not_believed_once_others_gave_it_up",
     ),
-    Damage(
+    Sabotage(
         promise="who gets a connection next gets nobody else's answers",
         file="placement/ring/nodes.py",
         old="            self._connection.disconnect()\n        self._pool",
         new="            pass\n        self._pool",
         test=f"{MANY}::test_answers_that_nobody_waited_for_are_given_to_nobody_else",
     ),
-    Damage(
+    Sabotage(
         promise="what a transaction sees is not shown to others",
         file="accounts/queries.py",
         old="load() if inside else cached.user(user_id, load=load)",
@@ -125,7 +115,7 @@ DAMAGES: Final = (
         test="tests/integration/accounts/test_user_cache.py"
         "::test_a_change_that_is_rolled_back_is_never_seen",
     ),
-    Damage(
+    Sabotage(
         promise="the event invalidates once more",
         file="accounts/consumers.py",
         old='"accounts.user.updated.v1": _refresh',

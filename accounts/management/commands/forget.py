@@ -8,7 +8,7 @@ from accounts.domain.commands import ForgetUser
 from accounts.domain.errors import UserNotFound
 from accounts.erasure import Pending, finish_erasures, forget_user
 from accounts.queries import email_or_id
-from outbox.management.failing import failing_clearly
+from outbox.management.subcommand import one_line_errors
 from outbox.pacing import paced
 
 LOOK_EVERY_SECONDS = 0.2
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             help="for consumers to confirm (60); the worker goes on after that",
         )
 
-    @failing_clearly
+    @one_line_errors()
     def handle(self, *args: Any, user: str, wait: float, **options: Any) -> None:
         try:
             user_id = email_or_id(user)

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from orders import reconcile
 from orders.peer import Peer, PeerError
 from orders.reconcile import Difference, ReconcileError
-from outbox.management.failing import failing_clearly
+from outbox.management.subcommand import one_line_errors
 
 REPAIRED: Final = 3  # exit status: differences were found and mended
 DIFFERENT: Final = 4  # differences are left
@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="find, and mend nothing")
 
-    @failing_clearly
+    @one_line_errors()
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
         try:
             with closing(Peer(reconcile.OWNER)) as peer:
@@ -43,7 +43,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{difference.id}  still {difference.kind}")
         if left:
             raise CommandError(
-                f"{len(left)} of {len(found)} still differ; look at manage.py parked",
+                f"{len(left)} of {len(found)} still differ; look at manage.py outbox parked",
                 returncode=DIFFERENT,
             )
         raise CommandError(f"{len(found)} differed, and all are mended", returncode=REPAIRED)

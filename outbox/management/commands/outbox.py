@@ -1,66 +1,39 @@
-from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
-from outbox.errors import Unconfigured
-from outbox.management.failing import failing_clearly
+from ..backfill import Backfill
+from ..consume import Consume
+from ..maintenance import Prune, Restamp, Unsubscribe
+from ..parked import Parked
+from ..rebuild import Rebuild
+from ..relay import Relay
+from ..status import Status
+from ..subcommand import Subcommand, one_line_errors
 
-from ... import streams, tables
-from ...publishing import recovery, retention
-from ...publishing.relay import locked, own_connection
-from ...publishing.ticks import Ticks
+SUBCOMMANDS: Final[dict[str, type[Subcommand]]] = {
+    "relay": Relay,
+    "consume": Consume,
+    "status": Status,
+    "parked": Parked,
+    "backfill": Backfill,
+    "rebuild": Rebuild,
+    "prune": Prune,
+    "restamp": Restamp,
+    "unsubscribe": Unsubscribe,
+}
 
 
 class Command(BaseCommand):
-    help = "Prune a service's outbox, forget a subscriber, or make a restored one publishable."
+    help = "Run, inspect and repair the outbox."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
-        prune = actions.add_parser("prune", help="one round of retention, to its end")
-        prune.add_argument("label", help="the service")
-        restamp = actions.add_parser(
-            "restamp", help="after a dump was restored: give its rows this server's transaction ids"
-        )
-        restamp.add_argument("label", help="the service")
-        unsubscribe = actions.add_parser(
-            "unsubscribe", help="forget a subscriber that is gone for good: it holds back retention"
-        )
-        unsubscribe.add_argument("label", help="the service whose events it read")
-        unsubscribe.add_argument("subscriber", help="as manage.py status names it")
-
-    @failing_clearly
-    def handle(self, *args: Any, action: str, label: str, **options: Any) -> None:
-        found = tables.of(label)
-        getattr(self, f"_{action}")(found, **options)
-
-    def _prune(self, found: tables.Tables, **_: Any) -> None:
-        rows = ticks = 0
-        while True:
-            done = retention.prune(found, streams.connect(), budget_seconds=1.0)
-            rows, ticks = rows + done.rows, ticks + done.ticks
-            if self.stdout.isatty():
-                self.stdout.write(f"\r{rows} rows, {ticks} ticks", ending="")
-            if not done.rows and not done.ticks:
-                break
-        if self.stdout.isatty():
-            self.stdout.write("")
-        self.stdout.write(f"pruned {rows} rows and {ticks} ticks up to tick {done.floor}")
-
-    def _restamp(self, found: tables.Tables, **_: Any) -> None:
-        with own_connection(found) as connection:
-            if not locked(connection, found.label):
-                raise Unconfigured(f"a relay of {found.label} is running: stop it first")
-            waiting, dropped = recovery.restamp(found, streams.connect(), Ticks(found, connection))
-        self.stdout.write(f"{waiting} rows wait to be published; {dropped} were sent and dropped")
-
-    def _unsubscribe(self, found: tables.Tables, *, subscriber: str, **_: Any) -> None:
-        rows = found.subscription._default_manager.using(found.alias)
-        if not rows.filter(name=subscriber).exists():
-            known = ", ".join(rows.order_by("name").values_list("name", flat=True)) or "none"
-            raise Unconfigured(
-                f"{found.label} has no subscriber {subscriber!r}; there are: {known}"
+    def add_arguments(self, parser: CommandParser) -> None:
+        words = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+        for name, subcommand in SUBCOMMANDS.items():
+            subcommand.add_arguments(
+                words.add_parser(name, help=subcommand.help, description=subcommand.help)
             )
-        streams.connect().forget(found.label, subscriber)
-        rows.filter(name=subscriber).delete()
-        self.stdout.write(f"{subscriber} no longer holds back the retention of {found.label}")
+
+    def handle(self, *args: Any, subcommand: str, **options: Any) -> None:
+        with one_line_errors():
+            SUBCOMMANDS[subcommand](self).handle(**options)

@@ -1,35 +1,33 @@
 from typing import Any
 
 import psycopg2
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from psycopg2.extensions import parse_dsn
-
-from config.environ import environment
+from django.db import connections
 
 from ...provision import provision
 
 
 class Command(BaseCommand):
-    help = "Make the roles, schemas and grants of this process's services (idempotent)."
+    help = "Create the roles, schemas and grants of this process's services (idempotent)."
     requires_system_checks: list[str] = []
 
     def handle(self, **_: Any) -> None:
-        env = environment()
-        if not env.admin_database_url:
+        if not settings.PLACEMENT_ADMIN_DATABASE_URL:
             raise CommandError(
                 "ADMIN_DATABASE_URL is not set; "
-                "it wants postgresql://postgres:password@host:5432/postgres"
+                "expected postgresql://postgres:password@host:5432/postgres"
             )
-        for service, url in env.database_urls.items():
-            parts = parse_dsn(url)
-            if parts.get("user") != service:
+        for service, alias in settings.PLACEMENT_HOMES.items():
+            home = connections.settings[alias]
+            if home["USER"] != service:
                 raise CommandError(f"{service.upper()}_DATABASE_URL must name the role {service}")
             try:
                 provision(
-                    env.admin_database_url,
-                    database=parts["dbname"],
-                    services={service: parts.get("password", "")},
+                    settings.PLACEMENT_ADMIN_DATABASE_URL,
+                    database=home["NAME"],
+                    services={service: home["PASSWORD"]},
                 )
             except psycopg2.Error as exc:
                 raise CommandError(f"{service}: {str(exc).strip()}") from exc
-            self.stdout.write(f"{service}: role and schema ready in {parts['dbname']}")
+            self.stdout.write(f"{service}: role and schema ready in {home['NAME']}")

@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 from ...ring import arrangement as ring
 from ...ring import report as ring_report
 from ...ring.arrangement import View
-from ...ring.cache import Ring
 from ...ring.errors import NodeFailed
+from ...ring.process import Ring
 
 BAR_WIDTH = 40
 LARGEST_SAMPLE = 1_000_000

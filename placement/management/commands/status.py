@@ -1,30 +1,42 @@
+import json
+from argparse import ArgumentParser
 from typing import Any
 
-from outbox.management.commands.status import Command as OutboxStatus
+from django.conf import settings
+from django.core.management.base import BaseCommand
 
-from ...replicas.watch import replica_report
+from ...events import Report, outbox_status
+from ...replicas.watch import ReplicaReport, replica_report
 from ...ring import report as ring_report
+from ...ring.report import NodeReport
 
 
-class Command(OutboxStatus):
-    help = "Show what waits where: outbox, streams, consumers, parked events, replicas, the ring."
+class Command(BaseCommand):
+    help = "Show the whole deployment: outbox, streams, consumers, parked events, replicas, ring."
 
-    def report(self) -> dict[str, Any]:
-        told = super().report()
-        for service, found in told["services"].items():
-            found["replicas"] = replica_report(service)
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        report, show_outbox = outbox_status(self)
+        for service in settings.PLACEMENT_HOMES:
+            report["services"].setdefault(service, {})["replicas"] = replica_report(service)
         ring = ring_report.the_ring()
-        return told | {"ring": ring_report.of_nodes(ring) if ring else []}
+        report["ring"] = ring_report.of_nodes(ring) if ring else []
+        if options["json"]:
+            self.stdout.write(json.dumps(report))
+        else:
+            show_outbox(report)
+            self._show(report)
 
-    def show(self, told: dict[str, Any]) -> None:
-        super().show(told)
-        for service, found in told["services"].items():
-            if found["replicas"]:
+    def _show(self, report: Report) -> None:
+        for service, found in report["services"].items():
+            if found.get("replicas"):
                 self._show_replicas(service, found["replicas"])
-        if told["ring"]:
-            self._show_ring(told["ring"])
+        if report["ring"]:
+            self._show_ring(report["ring"])
 
-    def _show_replicas(self, service: str, replicas: list[dict[str, Any]]) -> None:
+    def _show_replicas(self, service: str, replicas: list[ReplicaReport]) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(f"replicas of {service}"))
         for replica in replicas:
             lag = replica["lag_bytes"]
@@ -35,7 +47,7 @@ class Command(OutboxStatus):
             line = f"  no replica of {service} works: everything is read from the primary"
             self.stdout.write(self.style.ERROR(line))
 
-    def _show_ring(self, nodes: list[dict[str, Any]]) -> None:
+    def _show_ring(self, nodes: list[NodeReport]) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING("cache ring"))
         for node in nodes:
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"

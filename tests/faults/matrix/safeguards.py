@@ -8,9 +8,9 @@ processes have to show it.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from outbox import streams
 from outbox.consuming import inbox, parking
 from outbox.publishing import ticks
+from outbox.streams import scripts
 
 COMPARE = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
 ENTRY_ID = "local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]"
@@ -22,8 +22,8 @@ def remove(name: str) -> None:
 
 
 def _replaced_in_script(old: str, new: str) -> None:
-    assert streams.PUBLISH.count(old) == 1, old
-    streams.PUBLISH = streams.PUBLISH.replace(old, new)
+    assert scripts.PUBLISH.count(old) == 1, old
+    scripts.PUBLISH = scripts.PUBLISH.replace(old, new)
 
 
 def _number_entries_by_the_server() -> None:
@@ -95,13 +95,13 @@ class _Falsy(str):
         return False
 
 
-def _replay_past_errors() -> None:
-    replay = parking.Parking.replay
+def _retry_past_errors() -> None:
+    retry = parking.Parking.retry
 
     def undeterred(self, consumer, *, partition, key):
-        return replay(self, consumer, partition=partition, key=_Falsy(key))
+        return retry(self, consumer, partition=partition, key=_Falsy(key))
 
-    parking.Parking.replay = undeterred
+    parking.Parking.retry = undeterred
 
 
 SAFEGUARDS: dict[str, Callable[[], None]] = {
@@ -110,5 +110,5 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "tick": _cut_by_row_id,
     "position-compare": _move_from_wherever_it_is,
     "parking-order": _let_later_events_pass,
-    "stop-at-first-error": _replay_past_errors,
+    "stop-at-first-error": _retry_past_errors,
 }

@@ -28,9 +28,9 @@ HITS = 4  # the point is stopped at one of so many times
 POISONED = 0.1
 
 COMMANDS = {
-    Role.RELAY: ("relay", "shop"),
-    Role.CONSUMER: ("consume",),
-    Role.RETRIER: ("parked", "retry"),
+    Role.RELAY: ("outbox", "relay", "shop"),
+    Role.CONSUMER: ("outbox", "consume"),
+    Role.RETRIER: ("outbox", "parked", "retry"),
     Role.PRUNER: ("outbox", "prune", "shop"),
 }
 

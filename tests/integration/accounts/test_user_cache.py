@@ -21,7 +21,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
 from outbox.testing import deliver, published
-from placement.ring import cache as ring_cache
+from placement.ring import process as ring_process
 from stack import processes
 from stack.servers import Valkey
 from tests.integration.accounts.conftest import PASSWORD
@@ -57,10 +57,10 @@ def nodes(_nodes: Any, settings: Any) -> Iterator[Any]:
             "OPTIONS": {"STORE": store.url},
         }
     }
-    ring_cache.connect.cache_clear()
+    ring_process.connect.cache_clear()
     yield ring
     store.start()
-    ring_cache.connect.cache_clear()
+    ring_process.connect.cache_clear()
 
 
 def rename(user: UserState, name: str) -> UserState:

@@ -11,7 +11,8 @@ from tests.support.surroundings import variables
 PRINT = """
 import json
 from django.conf import settings
-print(json.dumps([settings.DATABASES, settings.PLACEMENT_REPLICAS, settings.REPLICA_LAG_SECONDS]))
+lag = settings.PLACEMENT_REPLICA_LAG_SECONDS
+print(json.dumps([settings.DATABASES, settings.PLACEMENT_REPLICAS, lag]))
 """
 
 
@@ -26,7 +27,7 @@ def test_each_replica_has_an_alias_and_can_write_nothing() -> None:
         "all",
         ACCOUNTS_REPLICA_URLS="postgresql://accounts:x@one/m,postgresql://accounts:x@two:6432/m",
         ORDERS_REPLICA_URLS="postgresql://orders:x@one/m",
-        REPLICA_LAG_SECONDS="2.5",
+        PLACEMENT_REPLICA_LAG_SECONDS="2.5",
     )
 
     assert replicas == {

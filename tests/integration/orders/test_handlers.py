@@ -127,7 +127,7 @@ def test_a_failed_change_keeps_the_deadline(place: Place, monkeypatch: pytest.Mo
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("the power went")
 
-    monkeypatch.setattr("orders.handlers.recorded", fail)
+    monkeypatch.setattr("orders.handlers.nudge_on_commit", fail)
     with pytest.raises(RuntimeError):
         WAYS[Status.CONFIRMED](order.id)
     assert OrderDeadline.objects.filter(order_id=order.id).exists()

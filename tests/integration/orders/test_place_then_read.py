@@ -56,8 +56,8 @@ def site(
         *("--worker-class", "gthread", "--threads", "2", "--log-level", "warning"),
     )
     variables = environment(STREAMS_URL=settings.OUTBOX_STREAMS_URL, THROTTLE_USER="1000000/s")
-    consume = ("manage.py", "consume", "--consumer", "order_view")
-    with running(variables, web, ("manage.py", "relay", "orders"), consume):
+    consume = ("manage.py", "outbox", "consume", "--consumer", "order_view")
+    with running(variables, web, ("manage.py", "outbox", "relay", "orders"), consume):
         url = f"http://{LOOPBACK}:{port}"
         eventually(lambda: is_live(url), within_seconds=60, what="the site answers")
         yield url

@@ -58,7 +58,7 @@ def execute(sql: str) -> None:
 
 def rebuild(name: str, *options: str) -> str:
     told = StringIO()
-    call_command("rebuild", name, *options, stdout=told)
+    call_command("outbox", "rebuild", name, *options, stdout=told)
     return told.getvalue()
 
 
@@ -159,7 +159,7 @@ def stopping(*args):
         sys.stdin.read()
     return real(*args)
 setattr(owner, name, stopping)
-call_command("rebuild", "sales")
+call_command("outbox", "rebuild", "sales")
 """
 
 
@@ -361,7 +361,7 @@ def test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed(
     assert ParkedEvent.objects.filter(consumer="sales").count() == 1
     one.follow()
     assert (order.id,) not in ask("SELECT order_id FROM orders_countedorder_next")
-    call_command("parked", "retry", "--consumer", "sales", stdout=StringIO())
+    call_command("outbox", "parked", "retry", "--consumer", "sales", stdout=StringIO())
     one.swap()
     assert CountedOrder.objects.filter(pk=order.id).exists()
     assert not ParkedEvent.objects.exists()
@@ -445,7 +445,7 @@ def test_an_old_tick_or_another_shape_of_the_table_begins_anew(
     ("name", "told"),
     [
         ("nonsense", "no projection 'nonsense'; there are: order_view, sales, customer_view"),
-        ("saga", "saga is a consumer and keeps nothing that can be made anew"),
+        ("saga", "saga is a consumer without rows that can be rebuilt"),
     ],
 )
 def test_what_cannot_be_rebuilt_is_refused_in_one_line(
@@ -519,7 +519,7 @@ def test_a_version_that_is_held_follows_until_it_is_told_to_stop(
     some_history(place)
     settle(streams)
     child = subprocess.Popen(
-        [sys.executable, "-u", "-W", "ignore", "manage.py", "rebuild", "sales", "--hold"],
+        [sys.executable, "-u", "-W", "ignore", "manage.py", "outbox", "rebuild", "sales", "--hold"],
         cwd=CHECKOUT,
         env=environment(STREAMS_URL=settings.OUTBOX_STREAMS_URL),
         stdout=subprocess.PIPE,

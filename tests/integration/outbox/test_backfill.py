@@ -16,32 +16,32 @@ from tests.integration.outbox.test_reader import Probe
 
 @pytest.fixture
 def things(shop, record, monkeypatch):
-    """A service of 250 things, as `reannounce` finds them in its handlers."""
+    """A service of 250 things, as `backfill` finds them in its handlers."""
     keys = [f"{number:03}" for number in range(1, 251)]
 
-    def reannounce(*, after: str, limit: int) -> str:
+    def announce(*, after: str, limit: int) -> str:
         some = [key for key in keys if key > after][:limit]
         for key in some:
             record(key, 7)
         return some[-1] if some else ""
 
-    monkeypatch.setattr(backfill, "reannounce_of", lambda _: reannounce)
+    monkeypatch.setattr(backfill, "backfill_of", lambda _: announce)
     return keys
 
 
 def told(shop, *arguments: str) -> str:
     out = StringIO()
-    call_command("backfill", shop.label, *arguments, "--rate", "1000000", stdout=out)
+    call_command("outbox", "backfill", shop.label, *arguments, "--rate", "1000000", stdout=out)
     return out.getvalue()
 
 
 def test_all_state_is_told_once(shop, streams, things):
-    assert "has told its state" in told(shop)
+    assert "has announced its state" in told(shop)
     assert shop.event._default_manager.count() == len(things)
 
 
 def test_a_backfill_that_was_stopped_goes_on_where_it_was(shop, streams, things):
-    batches = backfill.backfill(shop, backfill.reannounce_of(shop.label), per_second=1e6)
+    batches = backfill.backfill(shop, backfill.backfill_of(shop.label), per_second=1e6)
     next(batches)
     batches.close()
     told(shop)
@@ -69,8 +69,8 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
     )
     monkeypatch.setattr(consuming, "every", lambda: iter([newcomer]))
     out = StringIO()
-    call_command("backfill", "--adopt", "newcomer", stdout=out)
-    assert f"newcomer goes on at the floor of {shop.label}: 16 moved" in out.getvalue()
+    call_command("outbox", "backfill", "--adopt", "newcomer", stdout=out)
+    assert f"newcomer starts at the floor of {shop.label}: 16 partitions moved" in out.getvalue()
     told(shop)
     relay.drain()
     reader = Reader(newcomer, shop.label, streams, stopping=threading.Event())
@@ -80,18 +80,18 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
 
 
 def test_a_service_without_a_way_to_tell_its_state_says_so(shop, streams, monkeypatch):
-    monkeypatch.setattr(f"{shop.label}.handlers.reannounce", None, raising=False)
-    monkeypatch.delattr(f"{shop.label}.handlers.reannounce")
-    with pytest.raises(CommandError, match="can't tell its state"):
-        call_command("backfill", shop.label)
+    monkeypatch.setattr(f"{shop.label}.handlers.backfill", None, raising=False)
+    monkeypatch.delattr(f"{shop.label}.handlers.backfill")
+    with pytest.raises(CommandError, match="supports no backfill"):
+        call_command("outbox", "backfill", shop.label)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "fast"])
 def test_a_rate_is_a_number_above_zero(shop, rate):
     with pytest.raises(CommandError, match="rate"):
-        call_command("backfill", shop.label, "--rate", rate)
+        call_command("outbox", "backfill", shop.label, "--rate", rate)
 
 
 def test_it_wants_a_service_or_a_consumer(shop):
     with pytest.raises(CommandError, match="name a service"):
-        call_command("backfill")
+        call_command("outbox", "backfill")

@@ -44,7 +44,7 @@ def refusing(shop, streams, monkeypatch) -> Any:
 
 def test_relay_once_publishes_what_waits(shop, streams, record):
     record("a", 1)
-    told("relay", shop.label, "--once")
+    told("outbox", "relay", shop.label, "--once")
     assert streams.entries(shop.label) == 1
 
 
@@ -55,43 +55,43 @@ def test_relay_once_beside_a_running_relay_says_so_and_fails_unless_it_is_shared
     with own_connection(shop) as connection:
         assert locked(connection, shop.label)
         with pytest.raises(CommandError, match=f"{shop.label}: another relay"):
-            told("relay", shop.label, "--once")
+            told("outbox", "relay", shop.label, "--once")
         assert streams.entries(shop.label) == 0
-        told("relay", shop.label, "--once", "--shared")
+        told("outbox", "relay", shop.label, "--once", "--shared")
     assert streams.entries(shop.label) == 1
 
 
 def test_relay_wants_a_service_that_exists(shop, streams):
     with pytest.raises(CommandError, match=f"no service 'nobody'.*{shop.label}"):
-        told("relay", "nobody")
+        told("outbox", "relay", "nobody")
 
 
 def test_consume_wants_a_consumer_that_exists(shop, streams):
     with pytest.raises(CommandError, match="no consumer 'nobody'"):
-        told("consume", "--consumer", "nobody")
+        told("outbox", "consume", "--consumer", "nobody")
 
 
 def test_parked_lists_sequences_and_retry_applies_them(shop, record, relay, refusing):
-    assert "nothing is parked" in told("parked")
+    assert "nothing is parked" in told("outbox", "parked")
     for sequence in (1, 2):
         record("a", sequence)
     record("b", 1)
     relay.drain()
     refusing.step()
 
-    lines = [json.loads(line) for line in told("parked", "list", "--json").splitlines()]
+    lines = [json.loads(line) for line in told("outbox", "parked", "list", "--json").splitlines()]
     assert {(line["key"], line["events"], line["error"]) for line in lines} == {
         ("a", 2, "ValueError: not yet"),
         ("b", 1, "ValueError: not yet"),
     }
     with pytest.raises(CommandError, match="2 of 2 sequences are still parked"):
-        told("parked", "retry")
+        told("outbox", "parked", "retry")
 
     refusing.mended = True
-    assert "2 applied" in told("parked", "retry", "a")
-    assert "b" in told("parked")
-    assert "1 applied" in told("parked", "retry", "--consumer", "probe")
-    assert "nothing is parked" in told("parked")
+    assert "2 applied" in told("outbox", "parked", "retry", "a")
+    assert "b" in told("outbox", "parked")
+    assert "1 applied" in told("outbox", "parked", "retry", "--consumer", "probe")
+    assert "nothing is parked" in told("outbox", "parked")
 
 
 def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
@@ -102,7 +102,7 @@ def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
     relay.drain()
     record("b", 1)
 
-    service = json.loads(told("status", "--json"))["services"][shop.label]
+    service = json.loads(told("outbox", "status", "--json"))["services"][shop.label]
     cursor = streams.cursor(shop.label)
     assert service["outbox"]["rows"] == 3
     assert service["outbox"]["unpublished"] == 1
@@ -112,13 +112,13 @@ def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
     lag = service["consumers"]["probe"]
     assert (lag["lag_events"], lag["parked"]) == (1, 1)
     assert 0 <= lag["lag_seconds"] < 60
-    text = told("status")
+    text = told("outbox", "status")
     assert "1 unpublished" in text
     assert "1 parked" in text
 
 
 def test_status_before_anything_happened(shop, streams):
-    service = json.loads(told("status", "--json"))["services"][shop.label]
+    service = json.loads(told("outbox", "status", "--json"))["services"][shop.label]
     assert service["outbox"] == {
         "rows": 0,
         "unpublished": 0,
@@ -135,7 +135,7 @@ def test_status_says_that_the_streams_are_away(shop, streams, record, monkeypatc
 
     monkeypatch.setattr(streams, "cursor", away)
     record("a", 1)
-    service = json.loads(told("status", "--json"))["services"][shop.label]
+    service = json.loads(told("outbox", "status", "--json"))["services"][shop.label]
     assert "doesn't answer" in service["streams"]["error"]
     assert service["outbox"]["rows"] == 1
 

@@ -27,7 +27,7 @@ def begin(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setattr(Membership, "keep", lambda *_: None)
 
     def of(name: str) -> set[int]:
-        call_command("consume", "--consumer", name)
+        call_command("outbox", "consume", "--consumer", name)
         return set(owned[-1])
 
     return of

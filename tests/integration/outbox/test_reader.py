@@ -367,7 +367,7 @@ def test_a_replay_applies_the_sequence_in_order_and_empties_it(shop, relay, reco
     found = Parking(shop, consumer="probe", producer=shop.label)
     (sequence,) = found.sequences()
     assert (sequence.key, sequence.events, sequence.error) == ("a", 3, "ValueError: no")
-    done = found.replay(consumer_of(shop, probe), partition=sequence.partition, key="a")
+    done = found.retry(consumer_of(shop, probe), partition=sequence.partition, key="a")
     assert (done.applied, done.error) == (3, "")
     assert probe.applied == [("a", 1), ("a", 2), ("a", 3)]
     assert parked(shop) == []
@@ -383,7 +383,7 @@ def test_a_replay_stops_at_the_first_that_still_fails(shop, relay, record, reade
     probe.fail = lambda envelope: ValueError("not yet") if envelope.sequence == 2 else None
     found = Parking(shop, consumer="probe", producer=shop.label)
     (sequence,) = found.sequences()
-    done = found.replay(consumer_of(shop, probe), partition=sequence.partition, key="a")
+    done = found.retry(consumer_of(shop, probe), partition=sequence.partition, key="a")
     assert (done.applied, done.error) == (1, "ValueError: not yet")
     assert probe.applied == [("a", 1)]
     assert parked(shop) == [("a", 1, True), ("a", 2, False)]
@@ -413,9 +413,9 @@ def test_events_that_arrive_during_a_replay_keep_their_place(
 
     found = Parking(shop, consumer="probe", producer=shop.label)
     (sequence,) = found.sequences()
-    found.replay(consumer_of(shop, handle), partition=sequence.partition, key="a")
+    found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
     delivering[0].join(10)
-    found.replay(consumer_of(shop, probe), partition=sequence.partition, key="a")
+    found.retry(consumer_of(shop, probe), partition=sequence.partition, key="a")
     assert probe.applied == [("a", 1), ("a", 2), ("a", 3)]
     assert parked(shop) == []
 

@@ -68,7 +68,7 @@ def test_events_whose_rows_are_gone_are_named(shop, streams, record, reader, cap
     assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
 
 
-@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.mend"])
+@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.resume"])
 def test_events_whose_rows_are_gone_are_named_once_though_the_relay_died_over_it(
     shop, streams, record, monkeypatch, step
 ):

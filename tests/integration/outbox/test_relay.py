@@ -110,11 +110,11 @@ def test_a_server_that_forgot_the_script_is_given_it_again(
 def test_without_the_compare_a_flush_between_two_chunks_loses_events(
     shop, valkey, server, monkeypatch
 ):
-    from outbox import streams as door
+    from outbox.streams import scripts
 
     compare = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
-    assert compare in door.PUBLISH
-    monkeypatch.setattr(door, "PUBLISH", door.PUBLISH.replace(compare, ""))
+    assert compare in scripts.PUBLISH
+    monkeypatch.setattr(scripts, "PUBLISH", scripts.PUBLISH.replace(compare, ""))
     monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
     server.flushall()
     naive = Streams(valkey.url, partitions=16)

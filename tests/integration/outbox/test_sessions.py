@@ -156,7 +156,7 @@ def test_an_event_that_is_being_parked_is_not_left_behind_by_a_replay(
     (sequence,) = found.sequences()
 
     def replay() -> None:
-        found.replay(consumer_of(shop, handle), partition=sequence.partition, key="a")
+        found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
 
     with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(_closing, reader.step)

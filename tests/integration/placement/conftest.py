@@ -62,7 +62,7 @@ def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicat
 @pytest.fixture
 def patient(standby: Replicated) -> Iterator[None]:
     """However long replay stands still, the replica stays in use."""
-    with override_settings(REPLICA_LAG_SECONDS=3600):
+    with override_settings(PLACEMENT_REPLICA_LAG_SECONDS=3600):
         yield
 
 

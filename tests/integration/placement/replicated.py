@@ -99,7 +99,9 @@ class Replicated:
             service: tuple(f"{primary(service)}-replica-{n}" for n in range(len(standbys)))
             for service in services()
         }
-        settings = override_settings(PLACEMENT_REPLICAS=replicas, REPLICA_LAG_SECONDS=LAG_SECONDS)
+        settings = override_settings(
+            PLACEMENT_REPLICAS=replicas, PLACEMENT_REPLICA_LAG_SECONDS=LAG_SECONDS
+        )
         with databases.connections_kept(), settings:
             databases.point_connections_at(self.primary.dsn, name=self.database, password=password)
             for service, aliases in replicas.items():

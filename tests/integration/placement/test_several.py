@@ -89,7 +89,7 @@ def test_who_bears_a_token_reads_from_the_replica_that_has_it_and_not_from_the_p
     ada: Customer, both: Replicated, other: Standby, settings: Any
 ) -> None:
     """Though it can't be told beforehand which one that is: neither was seen past the token."""
-    settings.REPLICA_LAG_SECONDS = 3600
+    settings.PLACEMENT_REPLICA_LAG_SECONDS = 3600
     both.pause()
     for name in map(str, range(1, 11)):
         ada.rename(name)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from placement.ring import cache as ring_cache
-from placement.ring.cache import Ring, RingCache
+from placement.ring import process as ring_process
+from placement.ring.cache import RingCache
+from placement.ring.process import Ring
 from stack.servers import Valkey
 from tests.support import surroundings
 from tests.support.servers import own_ring
@@ -45,7 +46,7 @@ class Servers:
 
     def cache(self, nodes: int = NODES, **params: Any) -> RingCache:
         """A cache as another process would have it: nothing is shared but the servers."""
-        ring_cache.connect.cache_clear()
+        ring_process.connect.cache_clear()
         params.setdefault("OPTIONS", {})["STORE"] = self.store.url
         return RingCache([node.url for node in self.all[:nodes]], params)
 
@@ -64,7 +65,7 @@ def servers(_servers: Servers) -> Iterator[Servers]:
         server.flush()
     yield _servers
     _servers.thaw()
-    ring_cache.connect.cache_clear()
+    ring_process.connect.cache_clear()
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pytest
 
 from placement.ring import leases as ring_leases
 from placement.ring import values as ring_values
-from placement.ring.cache import Ring, RingCache
+from placement.ring.cache import RingCache
 from placement.ring.nodes import names
+from placement.ring.process import Ring
 from tests.integration.ring.conftest import Servers
 from tests.support.waiting import eventually
 

@@ -160,7 +160,7 @@ AGREE = """
 import json, sys
 from django.conf import settings
 settings.configure()
-from placement.ring.cache import connect
+from placement.ring.process import connect
 store, *urls = sys.argv[1:]
 ring = connect(tuple(urls), store_url=store)
 view = ring.members.view()

@@ -67,7 +67,7 @@ def caught_up() -> None:
 
 def rebuild(*options: str) -> str:
     out = StringIO()
-    call_command("rebuild", NAME, *options, stdout=out)
+    call_command("outbox", "rebuild", NAME, *options, stdout=out)
     return out.getvalue()
 
 

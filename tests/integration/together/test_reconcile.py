@@ -214,7 +214,7 @@ def test_a_row_whose_events_are_parked_is_still_different(ada: UUID, flow: Flow)
             body="{}",
         )
         CustomerView.objects.filter(pk=ada).update(name="Mallory")
-        assert "manage.py parked" in told(status=DIFFERENT)
+        assert "manage.py outbox parked" in told(status=DIFFERENT)
 
 
 def test_a_consumer_that_stands_still_is_named(
@@ -253,4 +253,4 @@ def test_more_differences_than_can_be_listed_name_the_backfill(
 ) -> None:
     monkeypatch.setattr(reconcile, "MOST_DIFFERENCES", 10)
     CustomerView.objects.filter(pk__in=customers[:20]).delete()
-    assert "manage.py backfill accounts" in told(status=1)
+    assert "manage.py outbox backfill accounts" in told(status=1)

@@ -4,27 +4,26 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from outbox import consumer as consuming
-from outbox.consumer import Consumer
-from outbox.management.failing import failing_clearly
+from .. import consumer as consumers
+from ..consumer import Consumer
+from ..consuming import parking
+from ..consuming.parking import Parking, Sequence
+from .subcommand import Subcommand
 
-from ...consuming import parking
-from ...consuming.parking import Parking, Sequence
 
+class Parked(Subcommand):
+    help = "List parked sequences, or retry them in order once their cause is removed."
 
-class Command(BaseCommand):
-    help = "List parked sequences, or apply them again in order once their cause is mended."
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("action", nargs="?", choices=("list", "retry"), default="list")
         parser.add_argument("key", nargs="?", help="only the sequence of this key")
         parser.add_argument("--consumer", metavar="NAME", help="only this consumer's")
         parser.add_argument("--json", action="store_true", help="list as JSON, a line each")
 
-    @failing_clearly
-    def handle(self, *args: Any, action: str, **options: Any) -> None:
+    def handle(self, *, action: str, **options: Any) -> None:
         chosen = list(_chosen(options["consumer"], options["key"]))
         if action == "retry":
             self._retry(chosen)
@@ -46,7 +45,7 @@ class Command(BaseCommand):
     def _retry(self, chosen: list[tuple[Consumer, Parking, Sequence]]) -> None:
         stuck = 0
         for number, (consumer, parked, found) in enumerate(chosen, start=1):
-            done = parked.replay(consumer, partition=found.partition, key=found.key)
+            done = parked.retry(consumer, partition=found.partition, key=found.key)
             stuck += bool(done.error)
             self.stdout.write(
                 f"{number}/{len(chosen)}  {found.consumer}  {found.key or '(no key)'}  "
@@ -57,7 +56,7 @@ class Command(BaseCommand):
 
 
 def _chosen(name: str | None, key: str | None) -> Iterator[tuple[Consumer, Parking, Sequence]]:
-    for consumer in [consuming.named(name)] if name else consuming.every():
+    for consumer in [consumers.named(name)] if name else consumers.every():
         for parked in parking.of(consumer):
             for sequence in parked.sequences():
                 if key is None or sequence.key == key:

@@ -2,37 +2,31 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
-from outbox import status, streams
-from outbox.management.failing import failing_clearly
+from .. import status, streams
+from .subcommand import Subcommand
 
 SILENT_SECONDS = 60  # a living subscriber confirms every few seconds
 
 
-class Command(BaseCommand):
+class Status(Subcommand):
     help = "Show what waits where: outbox, streams, consumers, parked sequences."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object")
 
-    @failing_clearly
-    def handle(self, *args: Any, **options: Any) -> None:
-        told = self.report()
+    def handle(self, **options: Any) -> None:
+        report = status.report(streams.connect())
         if options["json"]:
-            self.stdout.write(json.dumps(told))
-            return
-        self.show(told)
+            self.stdout.write(json.dumps(report))
+        else:
+            self.show(report)
 
-    def report(self) -> status.Report:
-        """What is shown. A deployment that knows more than the outbox adds it here."""
-        return status.report(streams.connect()) | {"ring": []}
-
-    def show(self, told: status.Report) -> None:
-        for name, service in told["services"].items():
+    def show(self, report: status.Report) -> None:
+        for name, service in report["services"].items():
             self._show(name, service)
 
-    def _show(self, name: str, service: status.Report) -> None:
+    def _show(self, name: str, service: status.ServiceReport) -> None:
         outbox, stream = service["outbox"], service["streams"]
         self.stdout.write(self.style.MIGRATE_HEADING(name))
         waiting = _or_unknown(outbox["unpublished"])
@@ -50,11 +44,11 @@ class Command(BaseCommand):
         for subscriber, seen in service["subscribers"].items():
             silent = seen["silent_seconds"]
             if seen["confirmed"] is None or silent is None or silent > SILENT_SECONDS:
-                told = "never" if silent is None else f"{silent:.0f} s ago"
+                last = "never" if silent is None else f"{silent:.0f} s ago"
                 self.stdout.write(
                     self.style.ERROR(
-                        f"  {subscriber} holds back retention: last heard of {told}; if it is gone "
-                        f"for good: manage.py outbox unsubscribe {name} {subscriber}"
+                        f"  {subscriber} holds back retention: last confirmation {last}; "
+                        f"if it is gone for good: manage.py outbox unsubscribe {name} {subscriber}"
                     )
                 )
         for consumer, lag in service["consumers"].items():

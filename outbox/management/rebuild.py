@@ -1,32 +1,29 @@
 import gc
-import signal
-import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
-from outbox import streams
-from outbox.errors import RebuildRefused
-from outbox.management.failing import failing_clearly
-
-from ...rebuilding.rebuild import Progress, Rebuild
-from ...rebuilding.shadow import Differences
-from ...rebuilding.sources import rebuild_of
+from .. import streams
+from ..errors import RebuildRefused
+from ..rebuilding import rebuild as rebuilding
+from ..rebuilding.rebuild import Progress
+from ..rebuilding.shadow import Differences
+from ..rebuilding.sources import rebuild_of
+from .subcommand import Subcommand, stop_on_signals
 
 WIDTH = 24  # characters of the bar
 
 
-class Command(BaseCommand):
+class Rebuild(Subcommand):
     help = (
         "Make a projection anew from the stored events, or from what their owner tells again, "
         "beside the one that is read, and swap them. Stopped at any point, it goes on where it was "
         "when it is run again."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the projection, as consumers.py calls it")
         only = parser.add_mutually_exclusive_group()
         only.add_argument(
@@ -43,8 +40,7 @@ class Command(BaseCommand):
             "--drop", action="store_true", help="forget a rebuild that was begun, and its tables"
         )
 
-    @failing_clearly
-    def handle(self, *args: Any, name: str, **options: Any) -> None:
+    def handle(self, *, name: str, **options: Any) -> None:
         rebuild = rebuild_of(name, streams.connect())
         with rebuild.held():
             if options["drop"]:
@@ -59,38 +55,30 @@ class Command(BaseCommand):
             else:
                 self._compare_and_swap(rebuild)
 
-    def _fill(self, rebuild: Rebuild) -> None:
+    def _fill(self, rebuild: rebuilding.Rebuild) -> None:
         # Else each of the many collections walks over all that Django has loaded: a fifth of
         # the whole time.
         gc.freeze()
         began, progress, total = time.monotonic(), None, rebuild.expected()
         for progress in rebuild.fill():
             self._draw(rebuild.name, progress, total)
-        if self.stdout.isatty():
-            self.stdout.write("")
+        self.end_progress()
         if progress is not None:
             self.stdout.write(
                 f"{rebuild.name}: {rebuild.described(progress)} in {time.monotonic() - began:.1f} s"
             )
 
     def _draw(self, name: str, progress: Progress, total: int) -> None:
-        if self.stdout.isatty():
-            share = min(progress.events / max(total, 1), 1.0)
-            bar = "█" * round(share * WIDTH)
-            self.stdout.write(
-                f"\r{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,}",
-                ending="",
-            )
-            self.stdout.flush()
+        share = min(progress.events / max(total, 1), 1.0)
+        bar = "█" * round(share * WIDTH)
+        self.progress(f"{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,}")
 
-    def _hold(self, rebuild: Rebuild) -> None:
-        stopping = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopping.set())
+    def _hold(self, rebuild: rebuilding.Rebuild) -> None:
+        stopping = stop_on_signals()
         self.stdout.write(f"{rebuild.name}: both versions follow; Ctrl-C ends it")
         rebuild.follow_until(stopping)
 
-    def _compare_and_drop(self, rebuild: Rebuild) -> None:
+    def _compare_and_drop(self, rebuild: rebuilding.Rebuild) -> None:
         found = rebuild.compare()
         rebuild.drop()
         if found is None:
@@ -101,7 +89,7 @@ class Command(BaseCommand):
             raise RebuildRefused(described(found))
         self.stdout.write(f"{rebuild.name} is what its events say")
 
-    def _compare_and_swap(self, rebuild: Rebuild) -> None:
+    def _compare_and_swap(self, rebuild: rebuilding.Rebuild) -> None:
         found = rebuild.compare()
         if found is None:
             self.stdout.write(f"{rebuild.name} is behind and isn't compared")

@@ -1,39 +1,30 @@
-import signal
 import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
-from outbox import consumer, streams
-from outbox.errors import StreamsUnavailable
-from outbox.management.failing import failing_clearly
-from outbox.streams import Streams
-
-from ...consuming.membership import Membership
-from ...consuming.reader import readers_of
+from .. import consumer, streams
+from ..consuming.membership import Membership
+from ..consuming.reader import readers_of
+from ..errors import StreamsUnavailable
+from ..streams import Streams
+from .subcommand import Subcommand, stop_on_signals
 
 AGAIN_SECONDS = 1.0
 
 
-class Command(BaseCommand):
+class Consume(Subcommand):
     help = "Apply the events of the streams to this deployment's consumers. Ctrl-C ends it."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--consumer", action="append", metavar="NAME", help="only this one; repeatable"
         )
 
-    @failing_clearly
-    def handle(self, *args: Any, **options: Any) -> None:
-        chosen = (
-            [consumer.named(name) for name in options["consumer"]]
-            if options["consumer"]
-            else list(consumer.every())
-        )
-        stopping = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopping.set())
+    def handle(self, **options: Any) -> None:
+        names = options["consumer"]
+        chosen = [consumer.named(name) for name in names] if names else list(consumer.every())
+        stopping = stop_on_signals()
         server = streams.connect()
         self._wait_for(server, stopping)
         memberships = {found.subscriber: Membership(found.subscriber, server) for found in chosen}
@@ -53,14 +44,14 @@ class Command(BaseCommand):
 
     def _wait_for(self, server: Streams, stopping: threading.Event) -> None:
         """Return once the stream server answers; raises StreamsMisconfigured if it is unfit."""
-        told = ""
+        shown = ""
         while not stopping.is_set():
             try:
                 server.check()
             except StreamsUnavailable as exc:
-                if str(exc) != told:
-                    told = str(exc)
-                    self.stderr.write(f"{told}; trying again each second")
+                if str(exc) != shown:
+                    shown = str(exc)
+                    self.stderr.write(f"{shown}; trying again each second")
                 stopping.wait(AGAIN_SECONDS)
             else:
                 return

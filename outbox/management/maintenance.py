@@ -1,0 +1,66 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from .. import streams, tables
+from ..errors import Unconfigured
+from ..publishing import recovery, retention
+from ..publishing.relay import locked, own_connection
+from ..publishing.ticks import Ticks
+from .subcommand import Subcommand
+
+
+class Prune(Subcommand):
+    help = "Delete what every subscriber has confirmed: one round of retention, to its end."
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        parser.add_argument("label", help="the service")
+
+    def handle(self, *, label: str, **_: Any) -> None:
+        found = tables.of(label)
+        rows = ticks = 0
+        while True:
+            done = retention.prune(found, streams.connect(), budget_seconds=1.0)
+            rows, ticks = rows + done.rows, ticks + done.ticks
+            self.progress(f"{rows} rows, {ticks} ticks")
+            if not done.rows and not done.ticks:
+                break
+        self.end_progress()
+        self.stdout.write(f"pruned {rows} rows and {ticks} ticks up to tick {done.floor}")
+
+
+class Restamp(Subcommand):
+    help = "After the restore of a dump: give its rows this server's transaction ids."
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        parser.add_argument("label", help="the service")
+
+    def handle(self, *, label: str, **_: Any) -> None:
+        found = tables.of(label)
+        with own_connection(found) as connection:
+            if not locked(connection, found.label):
+                raise Unconfigured(f"a relay of {found.label} is running: stop it first")
+            waiting, dropped = recovery.restamp(found, streams.connect(), Ticks(found, connection))
+        self.stdout.write(f"{waiting} rows wait to be published; {dropped} were sent and dropped")
+
+
+class Unsubscribe(Subcommand):
+    help = "Forget a subscriber that is gone for good, so that retention no longer waits for it."
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        parser.add_argument("label", help="the service that it subscribed to")
+        parser.add_argument("subscriber", help="as `outbox status` names it")
+
+    def handle(self, *, label: str, subscriber: str, **_: Any) -> None:
+        found = tables.of(label)
+        rows = found.subscription._default_manager.using(found.alias)
+        if not rows.filter(name=subscriber).exists():
+            known = ", ".join(rows.order_by("name").values_list("name", flat=True)) or "none"
+            raise Unconfigured(
+                f"{found.label} has no subscriber {subscriber!r}; there are: {known}"
+            )
+        streams.connect().forget(found.label, subscriber)
+        rows.filter(name=subscriber).delete()
+        self.stdout.write(f"{subscriber} no longer holds back the retention of {found.label}")

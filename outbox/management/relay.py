@@ -1,0 +1,62 @@
+from argparse import ArgumentParser
+from threading import Event
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db import Error as DatabaseError
+
+from .. import streams, tables
+from ..errors import OutboxError, StreamsMisconfigured, Unconfigured
+from ..publishing import relay
+from .subcommand import Subcommand, in_one_line, stop_on_signals
+
+AGAIN_SECONDS = 1.0
+
+
+class Relay(Subcommand):
+    help = "Publish a service's outbox in the foreground, as the Celery task does. Ctrl-C ends it."
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        parser.add_argument("label", nargs="?", help="the service; needed where there are several")
+        parser.add_argument("--once", action="store_true", help="publish what waits, and end")
+        parser.add_argument(
+            "--shared", action="store_true", help="publish beside another relay of the service"
+        )
+
+    def handle(self, *, label: str | None, once: bool, shared: bool, **_: Any) -> None:
+        found = tables.of(label) if label else _only_one()
+        stopping = stop_on_signals()
+        if once:
+            ended = _relay(found, stopping, exclusive=not shared, linger_seconds=0.0)
+            if ended is relay.Ended.TAKEN:
+                raise CommandError(f"{found.label}: {ended.value}")
+            return
+        shown = ""
+        while not stopping.is_set():
+            reason = _reason(found, stopping, exclusive=not shared)
+            if reason != shown and not stopping.is_set():
+                self.stderr.write(f"{found.label}: {reason}; trying again each second")
+                shown = reason
+            stopping.wait(AGAIN_SECONDS)
+
+
+def _relay(found: tables.Tables, stopping: Event, **options: Any) -> relay.Ended:
+    return relay.run(found, streams.connect(), stopping=stopping, **options)
+
+
+def _reason(found: tables.Tables, stopping: Event, *, exclusive: bool) -> str:
+    """Publish until something ends it; the reason in one line."""
+    try:
+        return str(_relay(found, stopping, exclusive=exclusive).value)
+    except StreamsMisconfigured:
+        raise
+    except (OutboxError, DatabaseError) as exc:
+        return in_one_line(exc)
+
+
+def _only_one() -> tables.Tables:
+    every = list(tables.every())
+    if len(every) != 1:
+        raise Unconfigured(f"name a service: {', '.join(found.label for found in every)}")
+    return every[0]

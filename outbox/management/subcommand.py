@@ -1,0 +1,61 @@
+"""The shape of one word after `manage.py outbox`, and how it fails: one line, never a traceback."""
+
+import signal
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
+
+from ..errors import OutboxError
+
+
+class Subcommand:
+    """One action. `handle` gets the parsed options as keyword arguments."""
+
+    help: str
+
+    def __init__(self, command: BaseCommand) -> None:
+        self.stdout, self.stderr, self.style = command.stdout, command.stderr, command.style
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Declare the arguments."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        raise NotImplementedError
+
+    def progress(self, text: str) -> None:
+        """Replace the current line of a terminal; print nothing elsewhere."""
+        if self.stdout.isatty():
+            self.stdout.write(f"\r\x1b[K{text}", ending="")
+            self.stdout.flush()
+
+    def end_progress(self) -> None:
+        if self.stdout.isatty():
+            self.stdout.write("")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what an operator can act on into a CommandError; a bug keeps its traceback."""
+    try:
+        yield
+    except (OutboxError, DatabaseError) as exc:
+        raise CommandError(in_one_line(exc)) from exc
+
+
+def in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def stop_on_signals() -> threading.Event:
+    """The event that SIGINT and SIGTERM set from now on."""
+    stopping = threading.Event()
+    handler: Callable[..., None] = lambda *_: stopping.set()  # noqa: E731
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+    return stopping

@@ -1,0 +1,115 @@
+"""The SQL of the ticks. `{tick}`, `{event}` and `{state}` stand for a service's tables.
+
+A batch is the rows that its tick's snapshot sees and the previous tick's doesn't:
+
+- rows of transactions that began after the previous snapshot (`xid >= xmax`), and
+- rows of transactions that were open in it (`pg_snapshot_xip`) and have committed since.
+
+Both halves are index scans on `xid`. docs/outbox.md, "The indexes", has the plans.
+"""
+
+from typing import Final
+
+FIRST: Final = "SELECT min(id) FROM {tick}"
+LAST: Final = "SELECT max(id) FROM {tick}"
+FLOOR: Final = "SELECT value::bigint FROM {state} WHERE name = 'floor'"
+
+GENESIS: Final = """
+INSERT INTO {tick} (id, prev, snapshot)
+SELECT 0, NULL, %s::pg_snapshot WHERE NOT EXISTS (SELECT FROM {tick})
+ON CONFLICT DO NOTHING
+"""
+
+READ: Final = """
+SELECT t.id, t.prev, t.snapshot::text, coalesce(p.snapshot, t.snapshot)::text, t.skip
+FROM {tick} t LEFT JOIN {tick} p ON p.id = t.prev
+"""
+BY_ID: Final = READ + "WHERE t.id = %s"
+BY_PREVIOUS: Final = READ + "WHERE t.prev = %s"
+
+# Ids and places are sorted, not bodies: the first chunk of a long backlog comes early, and one
+# snapshot sees one version of a row. Without statistics, or with those of one long transaction,
+# the planner would join with the whole table or walk it along its ids: LATERAL … OFFSET 0 and
+# `id + 0` leave it only an index probe for each open xid.
+ROWS: Final = """
+SELECT e.id, e.partition, e.body
+FROM (
+  SELECT id, place
+  FROM (
+    SELECT id, ctid AS place
+    FROM {event}
+    WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
+    AND xid < pg_snapshot_xmax(%(snapshot)s::pg_snapshot)
+    AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+    UNION ALL
+    SELECT late.id, late.place
+    FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS open (xid),
+    LATERAL (SELECT id, ctid AS place FROM {event} WHERE xid = open.xid OFFSET 0) late
+    WHERE pg_visible_in_snapshot(open.xid, %(snapshot)s::pg_snapshot)
+  ) AS seen
+  WHERE id + 0 > %(after)s ORDER BY id OFFSET 0
+) AS sorted
+JOIN {event} e ON e.ctid = sorted.place ORDER BY sorted.id
+"""
+OPEN_ROWS: Final = f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {ROWS}; FETCH %(chunk)s FROM batch"
+
+# Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
+# The rows of a few transactions come with the tick: the statement sees what the tick sees. The
+# width is checked before a long backlog is sorted: a condition in ON is checked afterwards, and
+# without OFFSET 0 the planner would turn this one into such a condition.
+_ROWS_OF_MADE = ROWS % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
+MAKE: Final = f"""
+WITH last AS (
+  SELECT id, snapshot FROM {{tick}} WHERE id = (SELECT max(id) FROM {{tick}})
+), made AS (
+  INSERT INTO {{tick}} (id, prev, snapshot)
+  SELECT greatest(last.id + 1, %(clock)s), last.id, pg_current_snapshot()
+  FROM last
+  WHERE EXISTS (SELECT FROM {{event}} e WHERE e.xid >= pg_snapshot_xmax(last.snapshot))
+  OR EXISTS (
+    SELECT FROM pg_snapshot_xip(last.snapshot) AS open (xid),
+    LATERAL (SELECT FROM {{event}} WHERE xid = open.xid LIMIT 1) late
+  )
+  RETURNING id, prev, snapshot
+)
+SELECT made.id, made.prev, made.snapshot::text, last.snapshot::text, few.width, row.*
+FROM made
+CROSS JOIN last
+CROSS JOIN LATERAL (
+  SELECT pg_snapshot_xmax(made.snapshot)::text::bigint
+       - pg_snapshot_xmax(last.snapshot)::text::bigint AS width
+) AS few
+LEFT JOIN LATERAL (
+  SELECT * FROM ({_ROWS_OF_MADE} LIMIT %(chunk)s) AS all_of_it
+  WHERE few.width <= %(few)s OFFSET 0
+) AS row ON true
+"""  # noqa: S608 - constants alone
+MAKE_TYPES: Final = {"clock": "bigint", "few": "bigint", "chunk": "bigint"}
+
+# After a failover or a restore.
+
+RESUMED_FROM: Final = "SELECT prev FROM {tick} WHERE id > %s ORDER BY id LIMIT 1"
+
+RESUME: Final = """
+INSERT INTO {tick} (id, prev, snapshot, skip)
+VALUES (%s, %s, pg_current_snapshot(), %s::bigint[])
+"""
+
+UNSEEN: Final = """
+SELECT e.id, e.body FROM {event} e
+WHERE NOT pg_visible_in_snapshot(e.xid, (SELECT snapshot FROM {tick} WHERE id = %s))
+ORDER BY e.id
+"""
+
+SEEN: Final = "SELECT id FROM {event} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
+
+# Transaction ids that this server has yet to issue: they are of another server.
+FOREIGN_XIDS: Final = """
+SELECT EXISTS (
+  SELECT FROM {event} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+) OR EXISTS (
+  SELECT FROM {tick}
+  WHERE id = (SELECT max(id) FROM {tick})
+  AND pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot())
+)
+"""

@@ -1,0 +1,91 @@
+"""The Lua that runs inside the stream server. Each script is one atomic step."""
+
+from typing import Final
+
+# One atomic step: refuse unless the cursor is where the relay left it, look at every key before
+# the first write, add the entries, move the cursor. See docs/outbox.md, "The script".
+#
+# KEYS: cursor, stream of partition 0, 1, …
+# ARGV: expected at, next at, partitions, snapshot ('' unless a tick is complete), origin, tick,
+#       the database's floor, then all entries in MessagePack (partition, row id, event, …): one
+#       long argument costs the server a fraction of many
+PUBLISH: Final = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and kind ~= 'hash' then return {'WRONGTYPE', KEYS[1]} end
+local held = redis.call('HMGET', KEYS[1], 'at', 'partitions')
+if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end
+if held[2] and held[2] ~= ARGV[3] then return {'PARTITIONS', held[2]} end
+for i = 2, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind == 'none' then
+    if redis.call('HEXISTS', KEYS[1], 'p' .. (i - 2)) == 1 then return {'LOST', KEYS[i]} end
+  elseif kind ~= 'stream' then
+    return {'WRONGTYPE', KEYS[i]}
+  end
+end
+if ARGV[1] == ARGV[2] and #ARGV == 7 then return {'OK'} end
+local tops, entries = {}, #ARGV == 7 and {} or cmsgpack.unpack(ARGV[8])
+for i = 1, #entries, 3 do
+  local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]
+  local added = redis.pcall('XADD', key, id, 'event', entries[i + 2])
+  if type(added) == 'table' and added.err then
+    if not string.find(added.err, 'equal or smaller', 1, true) then return added end
+    if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end
+  end
+  tops['p' .. entries[i]] = id
+end
+local fields = {'at', ARGV[2], 'partitions', ARGV[3]}
+if ARGV[4] ~= '' then
+  fields = {'at', ARGV[2], 'partitions', ARGV[3],
+            'snapshot', ARGV[4], 'origin', ARGV[5], 'complete', ARGV[6]}
+end
+-- A server that lost everything learns the floor before anyone can read: who is below it must
+-- not take the first entries that come again for the next.
+if ARGV[1] == '' and tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[7]) then
+  fields[#fields + 1] = 'floor'
+  fields[#fields + 1] = ARGV[7]
+end
+for field, id in pairs(tops) do
+  fields[#fields + 1] = field
+  fields[#fields + 1] = id
+end
+redis.call('HSET', KEYS[1], unpack(fields))
+return {'OK'}
+"""
+
+# Forget where the relay is, so that it sends everything again from the floor; what is still
+# there refuses its twin. KEYS: cursor, a stream to drop (or the cursor again, for none).
+# ARGV: expected at, partitions
+REWIND: Final = """
+if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
+if KEYS[2] ~= KEYS[1] then redis.call('DEL', KEYS[2]) end
+redis.call('HDEL', KEYS[1], 'at', 'snapshot', 'origin', 'complete')
+for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
+return 1
+"""
+
+# A nudge if none waits. KEYS: list
+NUDGE: Final = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '') end"
+
+# The floor never sinks. KEYS: cursor; ARGV: floor
+RAISE_FLOOR: Final = """
+if tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], 'floor', ARGV[1])
+end
+"""
+
+# Renew one's lease by the server's clock, and list who lives. KEYS: members; ARGV: member, lease ms
+HEARTBEAT: Final = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+
+# How many entries follow an id, and the last one looked at. KEYS: stream; ARGV: id, limit
+COUNT_AFTER: Final = """
+local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+if #found == 0 then return {0, '', ''} end
+return {#found, found[1][1], found[#found][1]}
+"""

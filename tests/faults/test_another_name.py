@@ -1,0 +1,75 @@
+"""The folder `outbox`, copied under another name into a project of its own, works as it is."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.project import REPOSITORY, Project
+
+NAME = "events_box"
+EVENTS = 500
+STRANGER = "tests/support/stranger"
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
+
+
+class RenamedProject(Project):
+    """The shop beside `events_box`, outside the checkout: no `outbox` can be imported."""
+
+    settings = "settings"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.python_path = root / "project"
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / "outbox", self.python_path / NAME, ignore=unwanted)
+        shutil.copytree(REPOSITORY / STRANGER / "shop", self.python_path / "shop", ignore=unwanted)
+        shutil.copy(REPOSITORY / STRANGER / "settings.py", self.python_path)
+        for file in [*(self.python_path / "shop").rglob("*.py"), self.python_path / "settings.py"]:
+            text = file.read_text().replace("tests.support.stranger.shop", "shop")
+            for old, new in (("from outbox", f"from {NAME}"), ('"outbox"', f'"{NAME}"')):
+                text = text.replace(old, new)
+            file.write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = RenamedProject(tmp_path)
+    try:
+        project.start()
+        yield project
+    finally:
+        project.stop()
+
+
+def test_the_shop_publishes_and_consumes_with_the_outbox_under_another_name(
+    project: Project, tmp_path: Path
+) -> None:
+    relay, consumer = project.spawn("outbox", "relay"), project.spawn("outbox", "consume")
+    project.finish(project.spawn("load", "--events", str(EVENTS), "--seconds", "30", "--seed", "5"))
+    project.settle()
+    verdict = project.verdict()
+    assert verdict.faultless, verdict
+    assert verdict.committed >= EVENTS - 3  # in three equal shares
+    project.end(relay)
+    project.end(consumer)
+
+    project.finish(project.spawn("check", "--database", "default"))
+    project.finish(project.spawn("outbox", "prune", "shop"))
+    project.finish(project.spawn("outbox", "status", "--json"))
+    report = json.loads((tmp_path / "processes.log").read_text().splitlines()[-1])
+    assert report.keys() == {"services"}, "a project without placement has no ring"
+    assert "replicas" not in report["services"]["shop"]
+
+
+def test_nothing_in_the_folder_imports_it_by_name() -> None:
+    named = [
+        f"{file.relative_to(REPOSITORY)}:{number}"
+        for file in sorted((REPOSITORY / "outbox").rglob("*.py"))
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if line.lstrip().startswith(("from outbox", "import outbox")) and "as outbox  #" not in line
+    ]
+    assert not named
