@@ -55,7 +55,7 @@ class Output:
         self._print(text)
 
     def leave_terminal(self) -> None:
-        """Log to the file only; stdout and stderr are redirected, which ends their reader's wait."""
+        """Log to the file only, and redirect stdout and stderr, so that a reader sees their end."""
         self._stream = None
         with self.file.with_name("supervisor.log").open("ab") as file:
             os.dup2(file.fileno(), 1)
