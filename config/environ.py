@@ -75,12 +75,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def __call__(
-        self,
-        name: str,
-        parse: Callable[[str], T],
-        *,
-        good: str,
-        default: object = _REQUIRED,
+        self, name: str, parse: Callable[[str], T], *, good: str, default: object = _REQUIRED
     ) -> T:
         """The parsed value, or `default` when unset; problems are collected for `read`."""
         try:

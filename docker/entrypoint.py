@@ -107,11 +107,13 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
                 *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),
             )
         case "worker":
+            from django.conf import settings
+
             # The relay of each service occupies one thread.
             return (
                 *("-m", "celery", "--quiet", "--app", "config", "worker", "--pool", "threads"),
-                *("--concurrency", setting("WORKER_THREADS", "8"), "--queues", queues()),
-                *("--without-mingle", "--without-gossip"),
+                *("--concurrency", setting("WORKER_THREADS", "8")),
+                *("--queues", ",".join(settings.SERVICES), "--without-mingle", "--without-gossip"),
             )
         case "beat":
             return ("-m", "celery", "--quiet", "--app", "config", "beat")
@@ -122,12 +124,6 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
 
 def setting(name: str, default: str) -> str:
     return os.environ.get(name) or default
-
-
-def queues() -> str:
-    from django.conf import settings
-
-    return ",".join(settings.SERVICES)
 
 
 def wait_for(need: Need, *, until: float) -> None:
