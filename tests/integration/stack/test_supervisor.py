@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stack import processes, supervisor
-from stack.child import ProcessSpec, stays
+from stack.child import ProcessSpec, alive_for
 from stack.errors import StackError
 from stack.supervisor import Supervisor
 from stack.terminal import Output
@@ -45,7 +45,7 @@ def spec(name: str, script: str, *, wave: int = 1) -> ProcessSpec:
         command=("/bin/sh", "-c", script),
         environment={"PATH": "/usr/bin:/bin"},
         directory=Path("/"),
-        ready=stays(0.0),
+        ready=alive_for(0.0),
         stops_in_wave=wave,
     )
 
@@ -102,7 +102,7 @@ def test_a_process_that_dies_at_once_is_started_ever_more_rarely(
     assert "worker ended with status 3; starting it again now" in said
     assert "worker ended with status 3; starting it again in 0.5 s" in said
     assert "worker ended with status 3; starting it again in 1 s" in said
-    assert one.supervised[0].last_words == "no broker"
+    assert one.supervised[0].last_line == "no broker"
 
 
 def test_processes_are_stopped_wave_by_wave(
@@ -184,14 +184,14 @@ def test_a_long_line_without_an_end_does_not_eat_the_memory(
 VANISHING = """
 import io, sys
 from pathlib import Path
-from stack.child import ProcessSpec, stays
+from stack.child import ProcessSpec, alive_for
 from stack.supervisor import Supervisor
 from stack.terminal import Output
 from stack.watch import ServerWatch
 output = Output(Path(sys.argv[1]) / "log", stream=io.StringIO())
 one = Supervisor(output=output, servers=ServerWatch([], output=output))
 one.start([ProcessSpec(name="web", command=("/bin/sleep", "60"), environment={},
-                       directory=Path("/"), ready=stays(0.0))])
+                       directory=Path("/"), ready=alive_for(0.0))])
 print(one.supervised[0].pid, flush=True)
 while True:
     one.tick()

@@ -29,7 +29,7 @@ def test_everything_missing_is_named_at_once_with_a_good_value() -> None:
         "SECRET_KEY",
         "ALLOWED_HOSTS",
     }
-    assert "it wants postgresql://orders:password@host:5432/database" in problems[1]
+    assert "expected postgresql://orders:password@host:5432/database" in problems[1]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_service_without_accounts_must_know_where_its_keys_are() -> None:
     del source["JWKS"]
 
     assert problems_of(source) == [
-        "JWKS is not set; it wants a path to, or the URL of, accounts' /.well-known/jwks.json"
+        "JWKS is not set; expected a path to, or the URL of, accounts' /.well-known/jwks.json"
     ]
 
 

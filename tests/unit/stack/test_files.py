@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stack.credentials import Credentials
-from stack.files import kept_secret, read_json, write_json, write_whole
+from stack.files import kept_secret, read_json, write_atomically, write_json
 
 
 def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
@@ -36,10 +36,10 @@ def test_a_readers_file_is_never_half_written(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     file = tmp_path / "state"
-    write_whole(file, "old")
+    write_atomically(file, "old")
 
     with pytest.raises(UnicodeEncodeError):
-        write_whole(file, "\udc80")
+        write_atomically(file, "\udc80")
 
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]

@@ -24,8 +24,8 @@ def open_folder() -> Iterator[Path]:
 
 
 def test_a_stranger_enters_open_folders(open_folder: Path) -> None:
-    assert STRANGER.can_enter(open_folder)
-    assert STRANGER.can_enter(open_folder / "yet" / "to" / "come")
+    assert STRANGER.can_reach(open_folder)
+    assert STRANGER.can_reach(open_folder / "yet" / "to" / "come")
 
 
 def test_a_stranger_does_not_enter_below_a_closed_folder(open_folder: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_stranger_does_not_enter_below_a_closed_folder(open_folder: Path) -> N
     below.mkdir(parents=True)
     below.parent.chmod(0o700)
 
-    assert not STRANGER.can_enter(below)
+    assert not STRANGER.can_reach(below)
 
 
 def test_ourselves_are_not_changed_into_anybody() -> None:

@@ -104,4 +104,4 @@ def test_an_unknown_service_is_refused_in_one_line(
     monkeypatch.setenv("SERVICE", "payments")
 
     assert main(["manage", "check"]) == 1
-    assert "it wants all, accounts or orders" in capsys.readouterr().err
+    assert "expected all, accounts or orders" in capsys.readouterr().err
