@@ -127,7 +127,7 @@ def test_a_schema_that_was_never_provisioned_is_told(blank_database: Environment
 def test_manage_provision_makes_what_the_addresses_name(
     blank_database: Environments, postgres: Postgres
 ) -> None:
-    environment = blank_database("all", ADMIN_DATABASE_URL=postgres.dsn)
+    environment = blank_database("all", PLACEMENT_ADMIN_DATABASE_URL=postgres.dsn)
     execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
 
     said = managed(environment, "provision").splitlines()
@@ -140,4 +140,4 @@ def test_manage_provision_says_what_it_lacks(blank_database: Environments) -> No
     outcome = manage(blank_database("all"), "provision")
 
     assert outcome.status == 1
-    assert "CommandError: ADMIN_DATABASE_URL is not set" in outcome.output
+    assert "CommandError: PLACEMENT_ADMIN_DATABASE_URL is not set" in outcome.output

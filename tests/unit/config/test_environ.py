@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from config.environ import BadEnvironment, Environment, read
+from config.environ import RENAMED, BadEnvironment, Environment, read
 from tests.support import surroundings
 
 
@@ -42,7 +42,7 @@ def test_everything_missing_is_named_at_once_with_a_good_value() -> None:
         ("STREAMS_URL", "http://s3cret@host"),
         ("OUTBOX_PARTITIONS", "0"),
         ("ORDERS_DEADLINE_SECONDS", "soon"),
-        ("STATEMENT_TIMEOUT", "-1"),
+        ("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "-1"),
         ("THROTTLE_ANON", "often"),
         ("JWT_SIGNING_KEY", "s3cret"),
         ("LOG_LEVEL", "CHATTY"),
@@ -117,3 +117,8 @@ def test_with_debug_off_the_embedded_stack_is_never_looked_at(tmp_path: Path) ->
     stack_made_in(tmp_path)
 
     assert problems_of({"MITOSIS_STACK_ROOT": str(tmp_path)})
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_variable_under_its_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    assert problems_of(given(**{old: "30"})) == [f"{old} is now called {new}"]

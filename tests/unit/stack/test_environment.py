@@ -120,7 +120,7 @@ def test_a_command_keeps_its_terminals_environment_but_not_the_other_services(
 
     assert told["EDITOR"] == "ed"
     assert told["PATH"].startswith(str(tmp_path))
-    assert told["STATEMENT_TIMEOUT"] == "0"
+    assert told["PLACEMENT_STATEMENT_TIMEOUT_SECONDS"] == "0"
     assert "ORDERS_DATABASE_URL" not in told
 
 
