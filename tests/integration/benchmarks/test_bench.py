@@ -13,7 +13,7 @@ from tests.support.surroundings import CHECKOUT
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
-def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> None:
+def test_a_run_writes_a_page_json_and_a_plot_and_stops_its_servers(tmp_path: Path) -> None:
     told, drawn, root = tmp_path / "told.json", tmp_path / "drawn.svg", tmp_path / "root"
     arguments = [
         "--scale",

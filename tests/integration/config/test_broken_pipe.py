@@ -8,7 +8,7 @@ from tests.support.surroundings import CHECKOUT, variables
 
 
 @pytest.mark.parametrize("buffering", ["", "1"])
-def test_a_command_whose_reader_has_gone_ends_without_a_word(buffering: str) -> None:
+def test_a_command_prints_no_error_when_its_reader_has_closed_the_pipe(buffering: str) -> None:
     read, write = os.pipe()
     os.close(read)
     try:

@@ -46,7 +46,7 @@ def test_no_charset_breaks_a_request(charset: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["2", "x\r\nSet-Cookie: a=b", "\0"])
-def test_a_version_that_is_asked_for_changes_nothing_in_the_schema(
+def test_a_requested_version_does_not_change_the_schema(
     client: Client, version: str
 ) -> None:
     response = client.get("/api/schema/", {"version": version})

@@ -14,7 +14,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_migrated", set())
 
 
-def test_a_live_process_asks_nobody(client: Client) -> None:
+def test_liveness_queries_no_database(client: Client) -> None:
     """Without the database mark, a query would fail this test."""
     response = client.get("/healthz/live")
 
@@ -37,7 +37,7 @@ def test_it_is_ready_when_every_database_is_migrated(
 
 
 @pytest.mark.django_db
-def test_dead_streams_are_told_and_turn_nobody_away(client: Client) -> None:
+def test_it_is_ready_without_the_stream_server(client: Client) -> None:
     response = client.get("/healthz/ready")
 
     assert response.status_code == 200
@@ -46,7 +46,7 @@ def test_dead_streams_are_told_and_turn_nobody_away(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("alias", primaries())
-def test_a_migration_that_is_missing_makes_it_unready(
+def test_a_missing_migration_makes_it_unready(
     client: Client, alias: str, forgetful: None
 ) -> None:
     with connections[alias].cursor() as cursor:

@@ -37,7 +37,7 @@ def of(samples: Samples, name: str, **labels: str) -> float:
 
 
 @pytest.mark.django_db
-def test_a_row_that_waits_is_told_with_its_service(client: Client, streams: Any) -> None:
+def test_an_unpublished_row_is_counted_for_its_service(client: Client, streams: Any) -> None:
     found = tables.of(SERVICE)
     before = scraped(client)
     with transaction.atomic(using=found.alias):
@@ -55,7 +55,7 @@ def test_a_row_that_waits_is_told_with_its_service(client: Client, streams: Any)
 
 
 @pytest.mark.django_db
-def test_every_consumer_of_this_deployment_is_told(client: Client, streams: Any) -> None:
+def test_every_consumer_of_the_deployment_is_reported(client: Client, streams: Any) -> None:
     samples = scraped(client)
 
     for consumer in consuming.every():
@@ -66,7 +66,7 @@ def test_every_consumer_of_this_deployment_is_told(client: Client, streams: Any)
 
 
 @pytest.mark.django_db
-def test_without_the_stream_server_what_it_knows_is_missing(client: Client) -> None:
+def test_stream_metrics_are_missing_without_the_stream_server(client: Client) -> None:
     samples = scraped(client)
 
     assert of(samples, "outbox_streams_up", service=SERVICE) == 0
@@ -79,7 +79,7 @@ def test_without_the_stream_server_what_it_knows_is_missing(client: Client) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_a_database_the_rest_is_told(client: Client, streams: Any) -> None:
+def test_without_a_database_the_other_services_are_reported(client: Client, streams: Any) -> None:
     lost = settings.SERVICES[-1]
     alias = primary(lost)
     connections[alias].close()
@@ -93,7 +93,7 @@ def test_without_a_database_the_rest_is_told(client: Client, streams: Any) -> No
 
 
 @pytest.mark.django_db
-def test_staff_may_look(as_user: Callable[..., APIClient], streams: Any) -> None:
+def test_staff_may_read_metrics_and_a_customer_may_not(as_user: Callable[..., APIClient], streams: Any) -> None:
     answer = as_user(uuid4(), staff=True).get("/metrics")
 
     assert answer.status_code == 200
@@ -102,14 +102,14 @@ def test_staff_may_look(as_user: Callable[..., APIClient], streams: Any) -> None
 @pytest.mark.parametrize(
     "key", ["", "wrong", "x" * 5000, "\xa7"], ids=["none", "wrong", "huge", "no ASCII"]
 )
-def test_a_wrong_key_opens_nothing(client: Client, key: str) -> None:
+def test_a_wrong_metrics_key_is_refused(client: Client, key: str) -> None:
     answer = client.get("/metrics", headers={"Authorization": f"Bearer {key}"})
 
     assert answer.status_code == 401
     assert answer["Content-Type"] == "application/problem+json"
 
 
-def test_without_a_configured_key_an_empty_one_opens_nothing(
+def test_an_empty_key_is_refused_if_no_key_is_configured(
     client: Client, settings: LazySettings
 ) -> None:
     settings.METRICS_KEY = ""
@@ -124,7 +124,7 @@ def test_a_customer_may_not_look(as_user: Callable[..., APIClient]) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
-def test_it_speaks_what_the_scraper_reads(client: Client, streams: Any, accept: str) -> None:
+def test_metrics_have_the_format_that_the_scraper_accepts(client: Client, streams: Any, accept: str) -> None:
     answer = client.get(
         "/metrics",
         headers={"Authorization": f"Bearer {settings.METRICS_KEY}", "Accept": accept},

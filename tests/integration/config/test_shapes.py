@@ -48,18 +48,18 @@ def tables_of(address: str, schema: str) -> set[object]:
     return {name for (name,) in found}
 
 
-def test_a_monolith_is_split_put_together_and_split_again(blank_database: Environments) -> None:
+def test_a_monolith_is_split_joined_and_split_again(blank_database: Environments) -> None:
     for shape in ("all", "accounts", "orders", "all", "orders"):
         migrate_cleanly(blank_database(shape))
 
 
 @pytest.mark.long
-def test_services_that_were_never_one_are_put_together(blank_database: Environments) -> None:
+def test_two_separate_services_are_joined(blank_database: Environments) -> None:
     for shape in ("orders", "accounts", "all"):
         migrate_cleanly(blank_database(shape))
 
 
-def test_each_schema_believes_only_in_the_tables_that_it_has(
+def test_each_schema_records_only_the_migrations_of_its_own_tables(
     blank_database: Environments,
 ) -> None:
     migrate_cleanly(blank_database("all"))
@@ -74,7 +74,7 @@ def test_each_schema_believes_only_in_the_tables_that_it_has(
 
 
 @pytest.mark.parametrize("service", SHAPES["all"])
-def test_a_service_needs_nothing_of_the_other(blank_database: Environments, service: str) -> None:
+def test_a_service_works_without_the_schema_of_the_other(blank_database: Environments, service: str) -> None:
     (other,) = set(SHAPES["all"]) - {service}
     migrate_cleanly(blank_database("all"))
     owner = blank_database("all")[f"{other.upper()}_DATABASE_URL"]
@@ -86,14 +86,14 @@ def test_a_service_needs_nothing_of_the_other(blank_database: Environments, serv
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_migrations_that_are_missing_are_told(blank_database: Environments, shape: str) -> None:
+def test_migrate_check_fails_on_missing_migrations(blank_database: Environments, shape: str) -> None:
     outcome = manage(blank_database(shape), "migrate", "--check")
 
     assert outcome.status == 1
 
 
 @pytest.mark.long
-def test_back_office_accounts_survive_the_journey(blank_database: Environments) -> None:
+def test_back_office_users_are_kept_when_services_are_joined(blank_database: Environments) -> None:
     """One user model in every shape: what staff is in accounts stays staff in the monolith."""
     migrate_cleanly(blank_database("accounts"))
     managed(
@@ -115,7 +115,7 @@ def test_a_role_of_another_name_is_refused(blank_database: Environments) -> None
     assert "placement.E005" in outcome.output
 
 
-def test_a_schema_that_was_never_provisioned_is_told(blank_database: Environments) -> None:
+def test_a_missing_schema_is_reported(blank_database: Environments) -> None:
     environment = blank_database("orders")
     execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
 
@@ -124,7 +124,7 @@ def test_a_schema_that_was_never_provisioned_is_told(blank_database: Environment
     assert "placement.E006" in outcome.output
 
 
-def test_manage_provision_makes_what_the_addresses_name(
+def test_manage_provision_creates_the_schemas_of_the_addresses(
     blank_database: Environments, postgres: Postgres
 ) -> None:
     environment = blank_database("all", ADMIN_DATABASE_URL=postgres.dsn)
@@ -136,7 +136,7 @@ def test_manage_provision_makes_what_the_addresses_name(
     managed(environment, "check", "--database", "default", "--database", "orders")
 
 
-def test_manage_provision_says_what_it_lacks(blank_database: Environments) -> None:
+def test_manage_provision_needs_the_admin_address(blank_database: Environments) -> None:
     outcome = manage(blank_database("all"), "provision")
 
     assert outcome.status == 1

@@ -105,7 +105,7 @@ def test_a_running_stack_is_shown_and_not_started_twice(
     assert alive(found) == pids(found)
 
 
-def test_down_stops_a_stack_that_was_started_elsewhere(
+def test_down_stops_a_stack_of_another_terminal(
     run: Callable[..., Started], root: Path
 ) -> None:
     up = run("up", "--services")
@@ -149,7 +149,7 @@ def test_up_takes_over_from_a_killed_supervisor(run: Callable[..., Started], roo
     assert end_of(second)[0] == 0
 
 
-def test_a_killed_server_is_back_within_two_seconds(
+def test_a_killed_server_is_started_again(
     run: Callable[..., Started], root: Path
 ) -> None:
     up = run("up")
@@ -165,7 +165,7 @@ def test_a_killed_server_is_back_within_two_seconds(
     eventually(again, within_seconds=2, what="another server")
 
 
-def test_a_stack_in_the_background_lets_go_of_its_output_when_ready(
+def test_up_in_the_background_closes_its_output_when_ready(
     run: Callable[..., Started], root: Path
 ) -> None:
     up = run("up", "--background")
@@ -179,7 +179,7 @@ def test_a_stack_in_the_background_lets_go_of_its_output_when_ready(
     assert end_of(run("down"))[0] == 0
 
 
-def test_a_folder_that_is_a_file_is_one_line(run: Callable[..., Started], root: Path) -> None:
+def test_up_reports_an_unusable_data_folder_in_one_line(run: Callable[..., Started], root: Path) -> None:
     root.rmdir()
     root.touch()
 

@@ -73,7 +73,7 @@ def ticking(one: Supervisor, condition: Callable[[], object]) -> Callable[[], ob
     return tick
 
 
-def test_a_killed_process_is_started_again_within_a_second(
+def test_a_killed_process_is_started_again(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise(spec("web", "exec sleep 60"))
@@ -91,7 +91,7 @@ def test_a_killed_process_is_started_again_within_a_second(
     assert "web was killed by SIGKILL; starting it again now" in stream.getvalue()
 
 
-def test_a_process_that_dies_at_once_is_started_ever_more_rarely(
+def test_a_process_that_keeps_failing_is_restarted_with_longer_pauses(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise(spec("worker", "echo no broker; exit 3"))
@@ -120,7 +120,7 @@ def test_processes_are_stopped_wave_by_wave(
     assert [line.split()[0] for line in goodbyes] == ["web", "worker"]
 
 
-def test_a_process_that_does_not_stop_is_killed_with_all_it_started(
+def test_a_process_that_does_not_stop_is_killed_with_its_children(
     supervise: Callable[..., Supervisor],
     stream: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
@@ -140,7 +140,7 @@ def test_a_process_that_does_not_stop_is_killed_with_all_it_started(
     assert "does not stop: killed" in stream.getvalue()
 
 
-def test_a_second_stop_signal_ends_the_waiting(
+def test_a_second_stop_signal_kills_without_waiting(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise(spec("web", "trap 'echo no' TERM; echo up; while :; do sleep 0.01; done"))
@@ -160,7 +160,7 @@ def test_a_second_stop_signal_ends_the_waiting(
     assert time.monotonic() - began < supervisor.GRACE_SECONDS / 2
 
 
-def test_what_runs_once_may_fail_and_says_why(
+def test_a_failed_one_time_command_reports_its_last_line(
     supervise: Callable[..., Supervisor],
 ) -> None:
     one = supervise()
@@ -170,7 +170,7 @@ def test_what_runs_once_may_fail_and_says_why(
         one.run_once([spec("prepare", "echo no such table; echo; exit 1")])
 
 
-def test_a_long_line_without_an_end_does_not_eat_the_memory(
+def test_a_long_line_without_an_end_is_split(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise()
@@ -212,7 +212,7 @@ def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
         assert processes.wait_gone([child], timeout_seconds=5) == []
 
 
-def test_a_dead_server_is_started_again(
+def test_a_dead_server_is_restarted_and_a_new_port_is_reported(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     server = FakeServer(5001, 5001)

@@ -3,7 +3,7 @@ from psycopg2.extensions import parse_dsn
 from placement.provision import dsn_for
 
 
-def test_an_address_keeps_the_server_and_changes_the_rest() -> None:
+def test_a_dsn_keeps_the_server_and_replaces_the_rest() -> None:
     admin = "postgresql://postgres:secret@db.example.com:6543/postgres?sslmode=require"
 
     assert parse_dsn(dsn_for(admin, database="mitosis", role="orders", password="p@ss/w:rd")) == {
@@ -16,7 +16,7 @@ def test_an_address_keeps_the_server_and_changes_the_rest() -> None:
     }
 
 
-def test_a_socket_is_a_host_too() -> None:
+def test_a_dsn_keeps_a_socket_an_ipv6_address_or_several_hosts() -> None:
     """Of Unix, and of Linux' abstract ones."""
     for host in ("@mitosis", "/var/run/postgresql", "::1"):
         parts = parse_dsn(dsn_for(f"host='{host}' port=5433 user=postgres", database="mitosis"))

@@ -21,7 +21,7 @@ PEM = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
 KID = public_set(PEM)["keys"][0]["kid"]
 
 
-def test_a_token_speaks_for_its_subject() -> None:
+def test_a_token_identifies_its_subject() -> None:
     caller = caller_of(access_token(USER).encode())
 
     assert (caller.id, caller.is_staff, caller.is_authenticated) == (USER, False, True)
@@ -44,13 +44,13 @@ def test_only_a_literal_true_makes_staff(claim: object) -> None:
         {"exp": "tomorrow"},
     ],
 )
-def test_a_token_that_says_something_else_is_refused(claims: dict[str, object]) -> None:
+def test_a_token_with_a_wrong_claim_is_refused(claims: dict[str, object]) -> None:
     with pytest.raises(AuthenticationFailed):
         caller_of(access_token(USER, **claims).encode())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("missing", identity.CLAIMS)
-def test_a_token_that_lacks_a_claim_is_refused(missing: str) -> None:
+def test_a_token_without_a_required_claim_is_refused(missing: str) -> None:
     claims = jwt.decode(access_token(USER), options={"verify_signature": False})
     del claims[missing]
     token = jwt.encode(claims, PEM, algorithm="ES256", headers={"kid": KID})
@@ -104,7 +104,7 @@ def test_a_forged_token_is_refused(forge: object) -> None:
         caller_of(forge().encode())  # type: ignore[operator]
 
 
-def test_without_keys_a_token_is_neither_good_nor_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_keys_a_token_cannot_be_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable() -> dict[str, object]:
         raise OSError("no answer")
 

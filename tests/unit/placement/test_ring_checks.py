@@ -37,7 +37,7 @@ def test_a_good_ring_has_nothing_to_complain_of(settings: Any) -> None:
         ([GOOD[0], "redis://:other@10.0.0.2:6379/0"], {}, "ring.W001"),
     ],
 )
-def test_a_ring_that_can_not_work_is_named(
+def test_checks_report_an_unusable_ring(
     settings: Any, urls: list[str], options: dict[str, str], expected: str
 ) -> None:
     assert ids(settings, urls, **options) == [expected]
@@ -51,7 +51,7 @@ def test_a_ring_that_can_not_work_is_named(
         ("http://10.0.0.1", "node 1"),
     ],
 )
-def test_a_process_does_not_start_with_such_a_ring(urls: str, why: str) -> None:
+def test_a_process_does_not_start_with_an_unusable_ring(urls: str, why: str) -> None:
     with pytest.raises(BadEnvironment, match=f"CACHE_URLS is not usable .*{why}") as caught:
         read({**variables(), "CACHE_URLS": urls})
     assert "secret" not in str(caught.value)

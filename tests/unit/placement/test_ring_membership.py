@@ -64,7 +64,7 @@ def up(view: View | None) -> list[str]:
     return [name for name, member in view.members.items() if member.is_up]
 
 
-def test_the_first_process_founds_the_ring_and_the_others_join_it(shelf: Shelf) -> None:
+def test_the_first_process_creates_the_ring_and_the_others_join_it(shelf: Shelf) -> None:
     first, second = shelf.process(), shelf.process()
 
     assert up(first.view()) == NAMES
@@ -74,7 +74,7 @@ def test_the_first_process_founds_the_ring_and_the_others_join_it(shelf: Shelf) 
     assert first.last_view.encode() == second.last_view.encode() == shelf.text
 
 
-def test_a_node_that_one_process_brings_is_everybodys(shelf: Shelf) -> None:
+def test_a_node_added_by_one_process_is_seen_by_all(shelf: Shelf) -> None:
     old = shelf.process()
     old.view()
     new = shelf.process([*NAMES, "d:1/0"])
@@ -84,7 +84,7 @@ def test_a_node_that_one_process_brings_is_everybodys(shelf: Shelf) -> None:
     assert "d:1/0" in up(old.view())
 
 
-def test_failures_in_a_row_eject_for_everybody(shelf: Shelf) -> None:
+def test_consecutive_failures_eject_a_node_for_all_processes(shelf: Shelf) -> None:
     one, other = shelf.process(), shelf.process()
     one.view(), other.view()
 
@@ -101,7 +101,7 @@ def test_failures_in_a_row_eject_for_everybody(shelf: Shelf) -> None:
     assert up(other.view()) == NAMES[1:]
 
 
-def test_a_failure_that_matters_ejects_at_once(shelf: Shelf) -> None:
+def test_one_failure_ejects_a_node_if_it_matters_at_once(shelf: Shelf) -> None:
     one = shelf.process()
     one.view()
 
@@ -110,7 +110,7 @@ def test_a_failure_that_matters_ejects_at_once(shelf: Shelf) -> None:
     assert up(one.view()) == NAMES[1:]
 
 
-def test_a_view_is_asked_for_again_only_when_it_is_old(shelf: Shelf) -> None:
+def test_a_view_is_refreshed_only_when_it_is_old(shelf: Shelf) -> None:
     one = shelf.process()
     for _ in range(10):
         one.view()
@@ -132,7 +132,7 @@ def test_a_writer_gets_a_view_that_was_confirmed_after_it_asked(shelf: Shelf) ->
     assert up(one.view(since=shelf.seconds)) == NAMES[1:]
 
 
-def test_a_view_is_settled_when_nobody_can_use_another_any_more(shelf: Shelf) -> None:
+def test_a_view_is_settled_when_no_process_can_use_an_older_one(shelf: Shelf) -> None:
     """By one's own clock: those of others may be wrong."""
     one, other = shelf.process(), shelf.process()
     other.view()
@@ -155,7 +155,7 @@ def test_a_view_is_settled_when_nobody_can_use_another_any_more(shelf: Shelf) ->
     assert one.is_settled()
 
 
-def test_a_store_that_does_not_answer_leaves_no_view_once_the_old_one_is_too_old(
+def test_a_view_expires_while_the_store_does_not_answer(
     shelf: Shelf,
 ) -> None:
     one = shelf.process()
@@ -170,7 +170,7 @@ def test_a_store_that_does_not_answer_leaves_no_view_once_the_old_one_is_too_old
     assert one.last_view is not None
 
 
-def test_a_store_that_does_not_answer_is_left_alone_for_a_while(shelf: Shelf) -> None:
+def test_a_silent_store_is_asked_again_only_after_a_pause(shelf: Shelf) -> None:
     one = shelf.process()
     shelf.failure = StoreSilent("timed out")
 
@@ -182,7 +182,7 @@ def test_a_store_that_does_not_answer_is_left_alone_for_a_while(shelf: Shelf) ->
     assert up(one.view()) == NAMES
 
 
-def test_with_the_store_down_the_last_view_holds_and_failing_nodes_are_not_used(
+def test_the_last_view_holds_without_its_failed_nodes_while_the_store_is_down(
     shelf: Shelf,
 ) -> None:
     one = shelf.process()
@@ -216,7 +216,7 @@ def test_a_process_that_starts_with_the_store_down_has_no_view(shelf: Shelf) -> 
 
 
 @pytest.mark.parametrize("left", [None, "{}", "an older one"])
-def test_a_store_that_lost_the_members_gets_them_back_under_new_generations(
+def test_members_lost_by_the_store_are_restored_with_new_generations(
     shelf: Shelf, left: str | None
 ) -> None:
     one = shelf.process()
@@ -241,7 +241,7 @@ def test_a_store_that_lost_the_members_gets_them_back_under_new_generations(
     assert shelf.text == view.encode()
 
 
-def test_an_ejected_node_that_answers_a_probe_is_back_under_a_new_generation(
+def test_an_ejected_node_that_answers_a_probe_has_a_new_generation(
     shelf: Shelf,
 ) -> None:
     alive: set[str] = set()
@@ -266,7 +266,7 @@ def state_of(shelf: Shelf, name: str) -> str:
     return ring.decode(shelf.text).members[name].state
 
 
-def test_only_one_process_probes(shelf: Shelf) -> None:
+def test_only_one_process_probes_a_node(shelf: Shelf) -> None:
     probed: list[str] = []
     processes = [shelf.process() for _ in range(5)]
     for process in processes:

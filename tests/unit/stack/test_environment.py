@@ -37,7 +37,7 @@ def variables(stack: Stack, service: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("service", "other"), [("accounts", "ORDERS"), ("orders", "ACCOUNTS")])
-def test_a_service_is_never_told_where_the_others_data_is(
+def test_a_service_never_gets_the_addresses_of_the_other(
     stack: Stack, service: str, other: str
 ) -> None:
     told = variables(stack, service)
@@ -76,7 +76,7 @@ def test_deployments_do_not_share_a_secret_key(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(("shape", "deployment"), EVERY)
-def test_the_settings_accept_what_a_process_is_told(
+def test_the_settings_accept_the_environment_of_a_process(
     stack: Stack, shape: str, deployment: Deployment
 ) -> None:
     told = for_process(stack.variables(deployment, SHAPES[shape]), kind="web")
@@ -88,7 +88,7 @@ def test_the_settings_accept_what_a_process_is_told(
     assert not environment.https
 
 
-def test_a_process_is_spared_the_rest_of_our_environment(
+def test_a_process_inherits_no_other_variables(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORDERS_DATABASE_URL", "postgresql://somewhere/else")
@@ -100,7 +100,7 @@ def test_a_process_is_spared_the_rest_of_our_environment(
     assert "AWS_SECRET_ACCESS_KEY" not in told
 
 
-def test_who_starts_the_stack_may_tune_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_variables_are_inherited(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORDERS_DEADLINE_SECONDS", "3")
     monkeypatch.setenv("THROTTLE_ANON", "1/min")
 
@@ -110,7 +110,7 @@ def test_who_starts_the_stack_may_tune_it(stack: Stack, monkeypatch: pytest.Monk
     assert told["THROTTLE_ANON"] == "1/min"
 
 
-def test_a_command_keeps_its_terminals_environment_but_not_the_other_services(
+def test_a_command_inherits_all_but_the_addresses_of_the_other_service(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EDITOR", "ed")
@@ -124,7 +124,7 @@ def test_a_command_keeps_its_terminals_environment_but_not_the_other_services(
     assert "ORDERS_DATABASE_URL" not in told
 
 
-def test_names_of_processes_bear_their_service_only_in_the_divided_shape() -> None:
+def test_process_names_include_the_service_only_in_the_divided_shape() -> None:
     names = {shape: [deployment.web for deployment in all_of] for shape, all_of in SHAPES.items()}
 
     assert names == {"monolith": ["web"], "services": ["accounts-web", "orders-web"]}

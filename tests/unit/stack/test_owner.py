@@ -23,12 +23,12 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_stranger_enters_open_folders(open_folder: Path) -> None:
+def test_another_user_can_enter_open_folders(open_folder: Path) -> None:
     assert STRANGER.can_enter(open_folder)
     assert STRANGER.can_enter(open_folder / "yet" / "to" / "come")
 
 
-def test_a_stranger_does_not_enter_below_a_closed_folder(open_folder: Path) -> None:
+def test_another_user_cannot_enter_below_a_closed_folder(open_folder: Path) -> None:
     below = open_folder / "closed" / "below"
     below.mkdir(parents=True)
     below.parent.chmod(0o700)
@@ -36,14 +36,14 @@ def test_a_stranger_does_not_enter_below_a_closed_folder(open_folder: Path) -> N
     assert not STRANGER.can_enter(below)
 
 
-def test_ourselves_are_not_changed_into_anybody() -> None:
+def test_the_current_user_needs_no_popen_arguments() -> None:
     ourselves = ServerUser(uid=os.geteuid(), gid=os.getegid())
 
     assert ourselves.popen_arguments() == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
-def test_root_keeps_data_elsewhere_when_nobody_can_get_to_it(
+def test_root_keeps_data_elsewhere_if_the_server_user_cannot_reach_it(
     tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "SHARED_HOME", open_folder)
@@ -57,7 +57,7 @@ def test_root_keeps_data_elsewhere_when_nobody_can_get_to_it(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
-def test_data_of_a_deleted_root_is_not_taken_over_by_its_successor(
+def test_a_new_root_never_uses_the_data_of_a_deleted_one(
     tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "SHARED_HOME", open_folder)

@@ -23,7 +23,7 @@ def test_the_preferred_port_is_kept_while_it_is_free() -> None:
     assert free_port(preferred=port) == port
 
 
-def test_a_taken_port_is_changed_for_another(strangers_port: int) -> None:
+def test_a_taken_port_is_replaced_by_a_free_one(strangers_port: int) -> None:
     port = free_port(preferred=strangers_port)
 
     assert port != strangers_port
@@ -39,7 +39,7 @@ def test_a_web_server_has_the_same_port_in_every_run(tmp_path: Path) -> None:
     assert KeptPorts(file).known("web") == first
 
 
-def test_a_moved_port_is_kept_from_then_on(tmp_path: Path, strangers_port: int) -> None:
+def test_a_replaced_port_is_kept_afterwards(tmp_path: Path, strangers_port: int) -> None:
     file = tmp_path / "ports.json"
     file.write_text(f'{{"web": {strangers_port}, "orders-web": 8002}}')
 

@@ -72,7 +72,7 @@ def test_in_the_monolith_both_services_have_one_url(root: Path, ourselves: Recor
     assert "monolith" in status_text(root)
 
 
-def test_a_killed_supervisor_is_not_taken_for_a_running_stack(
+def test_the_stack_of_a_killed_supervisor_is_down(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(root, shape="monolith", supervisor=Recorded(pid=os.getpid(), identity="another"))
@@ -82,7 +82,7 @@ def test_a_killed_supervisor_is_not_taken_for_a_running_stack(
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"shape": 1, "processes": 2}'])
-def test_a_damaged_run_file_reads_as_no_run(
+def test_a_damaged_run_file_is_read_as_no_run(
     root: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "run.json").write_text(content)
@@ -91,7 +91,7 @@ def test_a_damaged_run_file_reads_as_no_run(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_down_without_anything_to_stop_says_so(
+def test_down_reports_that_nothing_is_running(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["down"]) == 0
