@@ -1,4 +1,4 @@
-"""What libpq addresses become in Django's settings, as a process would have them."""
+"""How libpq addresses become Django settings, in a separate process."""
 
 import json
 from typing import Any

@@ -27,24 +27,21 @@ def test_a_staff_session_is_a_caller_without_a_customer_id(browser: APIClient) -
     assert browser.get("/whoami/").json() == {"id": None, "is_staff": True, "name": "ada"}
 
 
-def test_a_session_without_active_staff_is_refused(api: APIClient) -> None:
+def test_a_session_without_active_staff_is_refused(
+    api: APIClient, browser: APIClient, staff: User
+) -> None:
     api.force_login(User.objects.create_user("bob"))
     assert api.get("/whoami/").status_code == 401
 
-
-def test_staff_that_was_dismissed_is_nobody(browser: APIClient, staff: User) -> None:
     User.objects.filter(pk=staff.pk).update(is_active=False)
     assert browser.get("/whoami/").status_code == 401
 
 
-def test_a_session_cannot_write_without_the_csrf_token(browser: APIClient) -> None:
+def test_a_session_writes_only_with_the_csrf_token_of_the_page(browser: APIClient) -> None:
     response = browser.post("/whoami/", {})
-
     assert response.status_code == 403
     assert "CSRF" in response.json()["detail"]
 
-
-def test_a_session_writes_only_with_the_csrf_token_of_the_page(browser: APIClient) -> None:
     page = browser.get("/whoami/", headers={"accept": "text/html"})
     token = page.context["csrf_token"]
 

@@ -1,4 +1,4 @@
-"""What a production would be told before it starts, in every shape."""
+"""Django's deployment checks and the OpenAPI schema, in every shape."""
 
 from collections.abc import Callable
 

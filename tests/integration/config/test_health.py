@@ -10,7 +10,7 @@ from placement.router import primaries
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found migrated before this test is asked again."""
+    """Databases that an earlier test found migrated are checked again."""
     monkeypatch.setattr(health, "_migrated", set())
 
 
@@ -46,9 +46,7 @@ def test_it_is_ready_without_the_stream_server(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("alias", primaries())
-def test_a_missing_migration_makes_it_unready(
-    client: Client, alias: str, forgetful: None
-) -> None:
+def test_a_missing_migration_makes_it_unready(client: Client, alias: str, forgetful: None) -> None:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "DELETE FROM django_migrations"
@@ -66,7 +64,7 @@ def test_a_dead_database_makes_it_unready_and_its_return_ready(client: Client) -
     alias = primaries()[-1]
     connections[alias].close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # nobody listens there
+        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # no server listens there
         response = client.get("/healthz/ready")
         assert response.status_code == 503
         assert response.json()["databases"][alias] == "no answer"

@@ -1,4 +1,4 @@
-"""The same database under each shape in turn: it can be split, and put together again."""
+"""One database under each shape in turn: it can be split and joined again."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +14,7 @@ Environments = Callable[..., dict[str, str]]
 pytestmark = [pytest.mark.timeout(180), pytest.mark.shape("accounts", "orders")]
 
 
-# One process for all four: starting one is what takes the time.
+# One process runs all four commands, since most of the time is spent on its start.
 CLEANLY = """
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
@@ -37,7 +37,7 @@ def execute(address: str, statement: str) -> None:
 
 
 def migrate_cleanly(environment: dict[str, str]) -> None:
-    """Migrate; then nothing is unapplied, nothing is undeclared, and all is shown as applied."""
+    """Migrate, then check that every migration is applied and none is missing."""
     shown = managed(environment, "shell", "--no-imports", "-c", CLEANLY)
     assert "[X]" in shown
     assert "[ ]" not in shown
@@ -74,7 +74,9 @@ def test_each_schema_records_only_the_migrations_of_its_own_tables(
 
 
 @pytest.mark.parametrize("service", SHAPES["all"])
-def test_a_service_works_without_the_schema_of_the_other(blank_database: Environments, service: str) -> None:
+def test_a_service_works_without_the_schema_of_the_other(
+    blank_database: Environments, service: str
+) -> None:
     (other,) = set(SHAPES["all"]) - {service}
     migrate_cleanly(blank_database("all"))
     owner = blank_database("all")[f"{other.upper()}_DATABASE_URL"]
@@ -86,7 +88,9 @@ def test_a_service_works_without_the_schema_of_the_other(blank_database: Environ
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_migrate_check_fails_on_missing_migrations(blank_database: Environments, shape: str) -> None:
+def test_migrate_check_fails_on_missing_migrations(
+    blank_database: Environments, shape: str
+) -> None:
     outcome = manage(blank_database(shape), "migrate", "--check")
 
     assert outcome.status == 1
@@ -94,7 +98,7 @@ def test_migrate_check_fails_on_missing_migrations(blank_database: Environments,
 
 @pytest.mark.long
 def test_back_office_users_are_kept_when_services_are_joined(blank_database: Environments) -> None:
-    """One user model in every shape: what staff is in accounts stays staff in the monolith."""
+    """The user model is the same in every shape: staff of accounts is staff of the monolith."""
     migrate_cleanly(blank_database("accounts"))
     managed(
         blank_database("accounts", DJANGO_SUPERUSER_PASSWORD="a-Long-one-7"),
@@ -130,9 +134,9 @@ def test_manage_provision_creates_the_schemas_of_the_addresses(
     environment = blank_database("all", ADMIN_DATABASE_URL=postgres.dsn)
     execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
 
-    said = managed(environment, "provision").splitlines()
+    printed = managed(environment, "provision").splitlines()
 
-    assert [line.partition(":")[0] for line in said] == ["accounts", "orders"]
+    assert [line.partition(":")[0] for line in printed] == ["accounts", "orders"]
     managed(environment, "check", "--database", "default", "--database", "orders")
 
 
