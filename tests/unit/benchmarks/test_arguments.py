@@ -1,4 +1,4 @@
-"""What is measured when nobody says how large."""
+"""The scale that the arguments of a run select."""
 
 import pytest
 

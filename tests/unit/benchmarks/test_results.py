@@ -1,4 +1,4 @@
-"""What people and programs get to see of a run."""
+"""The page, the plot, the fields and the progress bar of a run."""
 
 import io
 from xml.etree import ElementTree as ET
@@ -15,8 +15,8 @@ from tests.unit.benchmarks.examples import results
 def test_the_page_shows_the_machine_durability_and_figures_with_their_limits():
     text = page.render(results())
 
-    for told in ("2 cores", "fsync on", "load average before 0.1", "120,000", "100,000", "1.20"):
-        assert told in text
+    for part in ("2 cores", "fsync on", "load average before 0.1", "120,000", "100,000", "1.20"):
+        assert part in text
     assert "500 events/s offered, one held" in text
     rounds = "4.1 / 21.0 at 30, 4.2 / 21.0 at 30, 5.3 / 21.0 at 30"
     assert f"the medians of these p50 / p99, at pace: {rounds}" in text

@@ -18,7 +18,7 @@ KID = PUBLISHED["keys"][0]["kid"]
 
 
 class Source:
-    """A key set that counts how often it is read, and can be out of order."""
+    """A key set that counts its reads and can be broken."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document

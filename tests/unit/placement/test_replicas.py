@@ -1,4 +1,4 @@
-"""How a replica is judged: by its history, its place, and our own clock."""
+"""How a replica is judged: by its history, its position and the clock of this process."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def flushed(lsn: int) -> Wal:
 
 
 class Watched:
-    """A replica under a clock of our own."""
+    """A replica with a clock that the test sets."""
 
     def __init__(self) -> None:
         self.replica = Replica("default-replica-0")
@@ -50,7 +50,7 @@ def test_a_replica_that_starts_behind_is_used_once_it_has_caught_up() -> None:
     watched = Watched()
     assert not watched.after(0, flushed(1000), replayed(10))
     assert not watched.after(5, flushed(1000), replayed(999))
-    assert not watched.after(0.2, flushed(2000), replayed(1000)), "it took five seconds"
+    assert not watched.after(0.2, flushed(2000), replayed(1000)), "it needed five seconds"
     assert watched.after(0.2, flushed(2000), replayed(2000))
 
 
@@ -70,7 +70,7 @@ def test_a_lagging_replica_is_out_only_after_the_lag_budget(watched: Watched) ->
 
 
 def test_a_replica_with_a_constant_lag_above_the_budget_stays_out(watched: Watched) -> None:
-    """Three seconds behind, looked at each half second."""
+    """Three seconds behind, probed every half second."""
     healths = [
         watched.after(0.5, flushed(1000 + step * 100), replayed(1000 + step * 100 - 600))
         for step in range(1, 60)
@@ -109,6 +109,7 @@ def test_a_replica_on_the_old_timeline_is_out_after_a_failover(watched: Watched)
 
 def test_a_failed_request_takes_a_replica_out_until_the_next_good_probe(watched: Watched) -> None:
     watched.replica.put_out("a request failed on it")
+    assert not watched.replica.healthy
     assert watched.after(0.2, ORIGIN, replayed(1000))
 
 

@@ -1,4 +1,4 @@
-"""Where keys lie, and what a change of the members moves. No server is needed for it."""
+"""The place of each key, and which keys a change of members moves. Needs no server."""
 
 from collections import Counter
 
@@ -65,21 +65,21 @@ CHANGES = ("eject", "join", "leave", "probe", "forget_all")
 def test_a_key_never_returns_to_a_former_place(
     steps: list[tuple[str, int, int]],
 ) -> None:
-    """Whatever the clocks do: what a node kept of another time is under another generation."""
+    """With any clocks: data that a node has from an earlier time has another generation."""
     names = named(5)
     view = ring.found(names[:3], now=1000)
     now = 1000
-    given_up: set[tuple[str, Place | None]] = set()
+    former: set[tuple[str, Place | None]] = set()
     for change, which, ahead in steps:
         now += ahead
         after = changed(view, change, names[which], now)
         for key in FEW:
             was, is_now = view.place(key), after.place(key)
-            assert (key, is_now) not in given_up or is_now is None
+            assert (key, is_now) not in former or is_now is None
             if was != is_now:
-                given_up.add((key, was))
+                former.add((key, was))
             if change != "forget_all" and was and is_now and was.node == is_now.node:
-                assert was == is_now, "a key that stays loses nothing"
+                assert was == is_now, "a key that stays on its node is kept"
         assert ring.decode(after.encode()).encode() == after.encode()
         view = after
 
@@ -109,7 +109,7 @@ def test_one_process_probes_a_node_with_growing_pauses() -> None:
         due = view.members[name].due
         assert ring.begin_probe(view, name, now=due - 1) is view
         probing = ring.begin_probe(view, name, now=due)
-        assert ring.begin_probe(probing, name, now=due) is probing, "somebody does it already"
+        assert ring.begin_probe(probing, name, now=due) is probing, "another process probes it"
         assert probing.epoch == view.epoch, "a probe moves no key"
         view = ring.end_probe(probing, name, answered=False, now=due)
         pauses.append(view.members[name].due - due)
@@ -135,7 +135,7 @@ def test_an_invalidation_covers_every_place_that_a_process_may_use() -> None:
     assert moved.places(key, settled=False) == [moved.place(key), was]
     assert moved.places(key, settled=True) == [moved.place(key)]
     again = ring.eject(moved, moved.place(key).node, now=999_999)  # type: ignore[union-attr]
-    assert was in again.places(key, settled=False), "whatever the clocks say"
+    assert was in again.places(key, settled=False), "with any clocks"
 
 
 def test_a_key_has_no_place_if_no_node_is_up() -> None:
@@ -152,7 +152,7 @@ def test_a_key_has_no_place_if_no_node_is_up() -> None:
     ["", "[]", "{}", "null", '{"epoch": 1}', '{"epoch":1,"nodes":{"a":["?",1,1,1]},"past":[]}'],
 )
 def test_a_text_that_is_not_a_view_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
+    with pytest.raises(ValueError):  # noqa: PT011 - of any kind
         ring.decode(text)
 
 
@@ -194,7 +194,9 @@ def test_a_restarted_node_gets_a_new_generation_and_no_other_key_moves() -> None
     view = ring.found(named(3), now=1000)
     name = named(3)[0]
     known = ring.met(view, name, "first run", now=1001)
-    assert known.arrangement.members == view.arrangement.members, "it is the first that is told"
+    assert known.arrangement.members == view.arrangement.members, (
+        "the first run that is reported moves no key"
+    )
     assert ring.met(known, name, "first run", now=1002) is known
     before = {key: known.place(key) for key in FEW}
 

@@ -1,4 +1,4 @@
-"""Only plain data goes into the ring, and what comes out of it is never run."""
+"""The ring stores plain data only, and never runs code from a stored value."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ def test_a_value_that_is_not_plain_data_is_refused_with_its_type(value: object) 
     [
         ((3, {"name": "Ada"}), 3),
         ((0, None), 0),
-        ((True, "a flag is no version"), None),
+        ((True, "a boolean is not a version"), None),
         ((-1, "x"), None),
         ((2**53, "x"), None),
         ((1, 2, 3), None),

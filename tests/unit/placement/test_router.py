@@ -29,7 +29,9 @@ def test_each_service_has_one_primary() -> None:
         ("auth", "orders", False),
     ],
 )
-def test_a_table_is_created_only_on_the_primary_of_its_service(label: str, alias: str, allowed: bool) -> None:
+def test_a_table_is_created_only_on_the_primary_of_its_service(
+    label: str, alias: str, allowed: bool
+) -> None:
     assert router.allow_migrate(alias, label) is allowed
 
 
@@ -55,7 +57,7 @@ REPLICATED = override_settings(
 
 
 class Row:
-    """A model of `accounts`, as far as a router looks."""
+    """A model of `accounts`, with the attributes that a router reads."""
 
     class _meta:  # noqa: N801 - Django's name
         app_label = "accounts"

@@ -44,9 +44,7 @@ def test_any_text_is_a_token_or_unreadable(text: str) -> None:
 
 
 @given(tokens, st.data())
-def test_a_damaged_token_raises_no_other_error(
-    token: Token, data: st.DataObject
-) -> None:
+def test_a_damaged_token_raises_no_other_error(token: Token, data: st.DataObject) -> None:
     text = str(token)
     at = data.draw(st.integers(min_value=0, max_value=len(text)))
     damaged = text[:at] + data.draw(st.text(max_size=3)) + text[at + 1 :]
@@ -80,7 +78,7 @@ def test_a_malformed_token_is_unreadable(text: str) -> None:
 
 
 def test_parts_of_unknown_services_are_dropped() -> None:
-    assert parse("1~nobody.7.1.0~orders.7.1.f", services=SERVICES) == Token({"orders": part(15)})
+    assert parse("1~unknown.7.1.0~orders.7.1.f", services=SERVICES) == Token({"orders": part(15)})
 
 
 @given(tokens, tokens)
@@ -121,5 +119,5 @@ def test_parts_of_different_histories_are_not_mixed(older: Part, newer: Part, ke
 def test_a_part_can_be_dropped() -> None:
     token = Token({"accounts": part(1), "orders": part(2)})
 
-    assert str(token.without(["accounts", "nobody"])) == "1~orders.7.1.2"
+    assert str(token.without(["accounts", "unknown"])) == "1~orders.7.1.2"
     assert str(token.without(SERVICES)) == "1"

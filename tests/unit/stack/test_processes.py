@@ -31,7 +31,7 @@ def test_a_dead_process_is_not_running(sleeper: subprocess.Popen[bytes]) -> None
 
     sleeper.kill()
 
-    assert processes.wait_gone([sleeper.pid], timeout_seconds=2.0) == []  # a zombie by now
+    assert processes.wait_gone([sleeper.pid], timeout_seconds=2.0) == []  # it is a zombie now
     assert not ours.is_running
     sleeper.wait()
     assert not ours.is_running

@@ -1,4 +1,4 @@
-"""`status`, from what the supervisor wrote down."""
+"""`status`, read from the run file of the supervisor."""
 
 import json
 import os
@@ -42,7 +42,9 @@ def ourselves() -> Recorded:
 def test_status_is_the_documented_object(
     root: Path, ourselves: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Server, "port", 20000)  # of each; a node without one isn't told
+    monkeypatch.setattr(
+        Server, "port", 20000
+    )  # of every server; a node without a port isn't listed
     written(root, shape="services", supervisor=ourselves)
 
     found = status(root)
