@@ -43,7 +43,7 @@ def web_process(environment: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass
 class Outcome:
-    """What the clients of a run observed, and what happened to the standby meanwhile."""
+    """The observations of the clients in a run, and the faults of the standby meanwhile."""
 
     pairs: int = 0
     stale: list[str] = field(default_factory=list)

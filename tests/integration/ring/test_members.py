@@ -90,7 +90,7 @@ def test_neither_a_returned_node_nor_its_stand_in_serves_old_values(servers: Ser
         cache.set_many(dict.fromkeys(keys, f"before {turn}"), timeout=None)
         servers.freeze(node)
         use_until_ejected(cache, node, keys)
-        assert cache.get_many(keys) == {}, "the stand-in has values of its earlier turn"
+        assert cache.get_many(keys) == {}, "no value from the earlier turn of the stand-in"
         cache.set_many(dict.fromkeys(keys, f"meanwhile {turn}"), timeout=None)
         assert set(cache.get_many(keys).values()) == {f"meanwhile {turn}"}
         servers.thaw()
@@ -194,7 +194,7 @@ def test_an_invalidation_that_a_node_does_not_confirm_ejects_it(servers: Servers
     before = reader.ring.place(reader.make_key(key))
     servers.freeze(node)
 
-    assert writer.invalidate(key, 2), "it is certain, since the ejected node keeps no generation"
+    assert writer.invalidate(key, 2), "certain, since the node is ejected"
 
     servers.thaw()
     # Waiting for "up" isn't enough: for up to a second the reader may still have the view from
@@ -383,7 +383,7 @@ class History:
 
 @contextmanager
 def running(*works: Callable[[], Any]) -> Iterator[None]:
-    """Repeat each of the works in a thread until the block ends; fail if one raised an error."""
+    """Repeat each function in a thread until the block ends; fail if one raised an error."""
     done, errors = threading.Event(), []
 
     def repeat(work: Callable[[], Any]) -> None:

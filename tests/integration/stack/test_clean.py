@@ -38,7 +38,7 @@ def test_cleaning_a_root_keeps_the_servers_of_other_roots(
     assert tests_server.pid is not None
 
 
-def test_cleaning_a_checkout_is_refused_while_tests_run_and_then_stops_every_server(
+def test_cleaning_a_checkout_stops_its_servers_but_not_while_tests_run(
     local: Path, tests_server: Valkey
 ) -> None:
     with (local / "test" / "users.lock").open("w") as lock:

@@ -46,7 +46,7 @@ def test_a_percentile_of_no_values_is_an_error():
         ([], None),
     ],
 )
-def test_two_calm_values_in_a_row_are_calm(values, windows):
+def test_until_calm_finds_two_low_values_in_a_row(values, windows):
     assert until_calm(values, at_most=2) == windows
 
 

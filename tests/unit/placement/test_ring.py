@@ -65,7 +65,7 @@ CHANGES = ("eject", "join", "leave", "probe", "forget_all")
 def test_a_key_never_returns_to_a_former_place(
     steps: list[tuple[str, int, int]],
 ) -> None:
-    """With any clocks: data that a node has from an earlier time has another generation."""
+    """Even if clocks jump: data that a node kept from an earlier time has another generation."""
     names = named(5)
     view = ring.found(names[:3], now=1000)
     now = 1000
@@ -135,7 +135,7 @@ def test_an_invalidation_covers_every_place_that_a_process_may_use() -> None:
     assert moved.places(key, settled=False) == [moved.place(key), was]
     assert moved.places(key, settled=True) == [moved.place(key)]
     again = ring.eject(moved, moved.place(key).node, now=999_999)  # type: ignore[union-attr]
-    assert was in again.places(key, settled=False), "with any clocks"
+    assert was in again.places(key, settled=False), "even if clocks jump"
 
 
 def test_a_key_has_no_place_if_no_node_is_up() -> None:
