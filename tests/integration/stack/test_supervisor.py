@@ -101,7 +101,7 @@ def test_a_process_that_keeps_failing_is_restarted_with_longer_pauses(
     assert "worker ended with status 3; starting it again now" in printed
     assert "worker ended with status 3; starting it again in 0.5 s" in printed
     assert "worker ended with status 3; starting it again in 1 s" in printed
-    assert one.supervised[0].last_words == "no broker"
+    assert one.supervised[0].last_line == "no broker"
 
 
 def test_processes_are_stopped_wave_by_wave(

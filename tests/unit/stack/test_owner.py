@@ -24,8 +24,8 @@ def open_folder() -> Iterator[Path]:
 
 
 def test_another_user_can_enter_open_folders(open_folder: Path) -> None:
-    assert OTHER_USER.can_enter(open_folder)
-    assert OTHER_USER.can_enter(open_folder / "yet" / "to" / "come")
+    assert OTHER_USER.can_reach(open_folder)
+    assert OTHER_USER.can_reach(open_folder / "yet" / "to" / "come")
 
 
 def test_another_user_cannot_enter_below_a_closed_folder(open_folder: Path) -> None:
@@ -33,7 +33,7 @@ def test_another_user_cannot_enter_below_a_closed_folder(open_folder: Path) -> N
     below.mkdir(parents=True)
     below.parent.chmod(0o700)
 
-    assert not OTHER_USER.can_enter(below)
+    assert not OTHER_USER.can_reach(below)
 
 
 def test_the_current_user_needs_no_popen_arguments() -> None:
