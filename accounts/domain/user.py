@@ -76,11 +76,11 @@ def two_places(amount: Decimal) -> Decimal:
 
 
 def _changes(user: UserState, command: UpdateUser) -> dict[str, Any]:
-    asked = {name: getattr(command, name) for name in OWN_FIELDS + STAFF_FIELDS}
-    if asked["credit_limit"] is not None:
-        asked["credit_limit"] = two_places(asked["credit_limit"])
+    requested = {name: getattr(command, name) for name in OWN_FIELDS + STAFF_FIELDS}
+    if requested["credit_limit"] is not None:
+        requested["credit_limit"] = two_places(requested["credit_limit"])
     return {
         name: value
-        for name, value in asked.items()
+        for name, value in requested.items()
         if value is not None and value != getattr(user, name)
     }
