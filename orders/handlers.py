@@ -78,8 +78,8 @@ def expire_order(command: ExpireOrder, *, metadata: Metadata = NO_METADATA) -> O
 def _execute(command: Command, metadata: Metadata) -> Order:
     alias = router.db_for_write(StoredEvent)
     with transaction.atomic(using=alias, savepoint=False):
-        # Only pending orders have a deadline, and no command leaves an order pending. So this
-        # DELETE takes the lock and removes the deadline; a rollback restores it.
+        # Only pending orders have a deadline, and every command on one ends that state or fails. So
+        # this DELETE takes the lock and removes the deadline; a rollback restores it.
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
         order = fold(event_store.load(command.order_id))
         events = decide(order, command, at=_now(order))

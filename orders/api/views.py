@@ -184,7 +184,7 @@ def _customer(request: Request, named: UUID | None) -> UUID:
         raise PermissionDenied("Only staff may order for other customers.")
     user_id: UUID | None = named or caller.id
     if user_id is None:
-        raise ValidationError({"user_id": ["Required: you are staff without a customer account."]})
+        raise ValidationError({"user_id": ["Name the customer: you have no customer account."]})
     return user_id
 
 
