@@ -534,3 +534,10 @@ class TestSales:
     def test_it_is_for_staff_alone(self, ada_api: APIClient, api: APIClient) -> None:
         problem(ada_api.get("/api/sales/"), 403, "permission-denied")
         assert api.get("/api/sales/").status_code == 401
+
+
+def test_the_location_of_a_placed_order_is_an_absolute_url(ada_api: APIClient) -> None:
+    for _ in range(2):  # the repeated request gets the same response
+        response = post(ada_api, key="k")
+        expected = f"http://testserver/api/orders/{response.json()['id']}/"
+        assert response["Location"] == expected
