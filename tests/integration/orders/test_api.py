@@ -60,7 +60,7 @@ def test_placing_answers_with_the_order_and_where_it_is(ada_api: APIClient) -> N
     assert (order["user_id"], order["status"], order["version"]) == (str(ADA), "PENDING", 1)
     assert (order["total"], order["reason"]) == ("40.00", "")
     assert UUID(order["id"]).version == 7
-    assert response["Location"] == f"/api/orders/{order['id']}/"
+    assert response["Location"] == f"http://testserver/api/orders/{order['id']}/"
     assert StoredEvent.objects.get().metadata["actor"] == str(ADA)
     assert told() == ["placed"]
 
