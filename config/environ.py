@@ -18,6 +18,12 @@ from placement.ring.arrangement import name_nodes
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
+# A value under a name from before 0.2 would be ignored in silence.
+RENAMED: Final = {
+    "ADMIN_DATABASE_URL": "PLACEMENT_ADMIN_DATABASE_URL",
+    "REPLICA_LAG_SECONDS": "PLACEMENT_REPLICA_LAG_SECONDS",
+    "STATEMENT_TIMEOUT": "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
+}
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 T = TypeVar("T")
@@ -204,16 +210,19 @@ def read(source: Mapping[str, str]) -> Environment:
             for name in services
         },
         replica_lag_seconds=get(
-            "REPLICA_LAG_SECONDS", _seconds, good="seconds, such as 1", default=1.0
+            "PLACEMENT_REPLICA_LAG_SECONDS", _seconds, good="seconds, such as 1", default=1.0
         ),
         admin_database_url=get(
-            "ADMIN_DATABASE_URL",
+            "PLACEMENT_ADMIN_DATABASE_URL",
             _POSTGRES,
             good="postgresql://postgres:password@host:5432/postgres",
             default="",
         ),
         statement_timeout_seconds=get(
-            "STATEMENT_TIMEOUT", _seconds, good="seconds, such as 30; 0 for no limit", default=30.0
+            "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
+            _seconds,
+            good="seconds, such as 30; 0 for no limit",
+            default=30.0,
         ),
         streams_url=get("STREAMS_URL", _url(*_REDIS), good="redis://:password@host:6379/0"),
         broker_url=get("BROKER_URL", _url(*_REDIS), good="redis://:password@host:6379/1"),
@@ -299,6 +308,7 @@ def read(source: Mapping[str, str]) -> Environment:
             default="plain" if debug else "json",
         ),
     )
+    get.problems += [f"{old} is now called {new}" for old, new in RENAMED.items() if get.text(old)]
     if get.problems:
         raise BadEnvironment(get.problems)
     return environment

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The entrypoint of the image: runs a program by name.
 
-    provision                    make roles, schemas and grants (needs ADMIN_DATABASE_URL)
+    provision                    make roles, schemas and grants (needs PLACEMENT_ADMIN_DATABASE_URL)
     prepare EMAIL PASSWORD_FILE  migrate, then create this administrator if missing
     web, worker, beat, consumer  the processes of a deployment
     probe                        status 0 if the web server in this container is ready
@@ -147,7 +147,7 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Wait for the program's dependencies, then exec it."""
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer
-        os.environ.setdefault("STATEMENT_TIMEOUT", "10")
+        os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections

@@ -111,7 +111,7 @@ def for_process(variables: Mapping[str, str], *, kind: str) -> dict[str, str]:
     """The complete environment of a process that the supervisor starts."""
     return {
         **variables,
-        "STATEMENT_TIMEOUT": str(STATEMENT_TIMEOUT_SECONDS.get(kind, 0)),
+        "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": str(STATEMENT_TIMEOUT_SECONDS.get(kind, 0)),
         "PYTHONUNBUFFERED": "1",
         **_from_caller(*_SYSTEM, *TUNING),
     }
@@ -126,7 +126,7 @@ def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, st
     return {
         **{key: value for key, value in os.environ.items() if key not in foreign},
         **variables,
-        "STATEMENT_TIMEOUT": "0",
+        "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": "0",
         **_from_caller(*TUNING),
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }

@@ -32,7 +32,7 @@ def test_a_row_that_was_changed_by_hand_is_named_and_mended(
     said = stack.manage("reconcile", "--dry-run", service=service, fails=True)
     assert f"{known.id}  changed" in said
     said = stack.manage("reconcile", service=service, fails=True)
-    assert "1 differed, and all are mended" in said
+    assert "1 differed, all are repaired" in said
     assert shown(stack, known) == [("Ada",)]
     assert "0 differ" in stack.manage("reconcile", service=service)
 

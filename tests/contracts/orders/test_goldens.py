@@ -37,7 +37,7 @@ from orders.inbound import (
     CustomerErased,
     OrderChanged,
 )
-from orders.published import PUBLIC_TYPES, UPDATED, announce, announce_again
+from orders.published import PUBLIC_TYPES, UPDATED, announce, announce_current
 from outbox.consumer import ignore
 from outbox.envelope import Envelope
 
@@ -112,7 +112,7 @@ def test_every_public_type_has_one_golden_and_every_golden_a_type() -> None:
 
 
 def test_an_order_that_is_told_once_more_is_the_golden() -> None:
-    told_again = structs.replace(announce_again(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
+    told_again = structs.replace(announce_current(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
     assert json.loads(told_again.encode()) == read(HERE / f"{UPDATED}.json")
 
 

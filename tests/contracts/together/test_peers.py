@@ -13,7 +13,7 @@ from accounts.api.internal import InternalView
 from accounts.api.peers import AUDIENCE, PeerAuthentication
 from orders import peer, reconcile
 
-PATHS = sorted(set(re.findall(r"/internal/[a-z/]+", getsource(reconcile))))
+PATHS = sorted(set(re.findall(r"/internal/[a-z/-]+", getsource(reconcile))))
 BODY = b'{"ids": []}'
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from accounts.consumers import CONSUMERS
 from accounts.domain.state import UserState
-from accounts.handlers import reannounce
+from accounts.handlers import backfill
 from accounts.inbound import MalformedOrder
 from accounts.models import OutboxEvent, Reservation, User
 from outbox.envelope import Envelope
@@ -105,8 +105,8 @@ def test_an_order_in_a_state_that_nobody_knows_is_malformed(ada: UserState) -> N
 
 
 def test_users_are_told_once_more_in_batches_with_their_versions(ada: UserState) -> None:
-    last = reannounce(after="", limit=10)
-    assert (last, reannounce(after=last, limit=10)) == (str(ada.id), "")
+    last = backfill(after="", limit=10)
+    assert (last, backfill(after=last, limit=10)) == (str(ada.id), "")
     told = published(OutboxEvent)[-1]
     assert (told.type, told.subject, told.sequence) == (
         "accounts.user.updated.v1",

@@ -13,13 +13,13 @@ from rest_framework.test import APIClient
 
 from accounts.domain.state import UserState
 
-ROUTES = ("page", "stamps", "published", "reannounce", "retell")
+ROUTES = ("page", "stamps", "published", "backfill", "backfill-page")
 QUESTIONS: dict[str, dict[str, Any]] = {
     "page": {"rows": 10},
     "stamps": {"ids": []},
     "published": {"snapshot": "3:3:", "by": ""},
-    "reannounce": {"ids": ["0190a000-0000-7000-8000-0000000000a1"]},
-    "retell": {"rows": 10},
+    "backfill": {"ids": ["0190a000-0000-7000-8000-0000000000a1"]},
+    "backfill-page": {"rows": 10},
 }
 
 
@@ -79,7 +79,7 @@ def test_no_user_and_no_staff_comes_in(
         {"iat": 1},  # good for longer than any question takes
         {"exp": None},
         {"htm": "GET"},
-        {"htu": "/internal/users/reannounce/"},
+        {"htu": "/internal/users/backfill/"},
         {"bh": hashlib.sha256(b"{}").hexdigest()},
         {"iss": None},
     ],
@@ -112,11 +112,11 @@ def test_without_a_key_nobody_is_believed(settings: Any) -> None:
         ("stamps", {"buckets": [256]}),
         ("published", {"snapshot": "'; DROP", "by": ""}),
         ("published", {"snapshot": "3:3:"}),
-        ("reannounce", {"ids": []}),
-        ("reannounce", [1]),
-        ("retell", {}),
-        ("retell", {"rows": 10**9}),
-        ("retell", {"rows": 1, "after": "x"}),
+        ("backfill", {"ids": []}),
+        ("backfill", [1]),
+        ("backfill-page", {}),
+        ("backfill-page", {"rows": 10**9}),
+        ("backfill-page", {"rows": 1, "after": "x"}),
     ],
     ids=repr,
 )

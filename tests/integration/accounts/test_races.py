@@ -106,14 +106,14 @@ def test_credit_that_comes_back_while_an_order_is_being_refused_is_reserved(
     ada: UserState,
 ) -> None:
     reserve(ada, "1000.00", 1)
-    locked = handlers._locked
+    locked = handlers._lock_user
 
     def release_then_lock(user_id: UUID) -> UserState | None:
-        with patch.object(handlers, "_locked", locked):
+        with patch.object(handlers, "_lock_user", locked):
             together(lambda: release(1))
         return locked(user_id)
 
-    with patch.object(handlers, "_locked", release_then_lock):
+    with patch.object(handlers, "_lock_user", release_then_lock):
         event = reserve(ada, "1000.00", 2)
     assert isinstance(event, CreditReserved)
     assert User.objects.get().credit_reserved == Decimal("1000.00")

@@ -132,7 +132,7 @@ def test_the_event_invalidates_if_the_writer_could_not(
 
 def test_an_event_that_can_not_be_applied_is_tried_again(nodes: Any, ada: UserState) -> None:
     caches["default"].ring.members.view()  # type: ignore[attr-defined]
-    error = cached.MayBeServedOld([str(ada.id)])
+    error = cached.InvalidationFailed([str(ada.id)])
 
     assert error.transient
     assert str(ada.id) in str(error)

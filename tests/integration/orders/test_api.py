@@ -60,7 +60,7 @@ def test_placing_answers_with_the_order_and_where_it_is(ada_api: APIClient) -> N
     assert (order["user_id"], order["status"], order["version"]) == (str(ADA), "PENDING", 1)
     assert (order["total"], order["reason"]) == ("40.00", "")
     assert UUID(order["id"]).version == 7
-    assert response["Location"] == f"/api/orders/{order['id']}/"
+    assert response["Location"] == f"http://testserver/api/orders/{order['id']}/"
     assert StoredEvent.objects.get().metadata["actor"] == str(ADA)
     assert told() == ["placed"]
 
@@ -534,3 +534,10 @@ class TestSales:
     def test_it_is_for_staff_alone(self, ada_api: APIClient, api: APIClient) -> None:
         problem(ada_api.get("/api/sales/"), 403, "permission-denied")
         assert api.get("/api/sales/").status_code == 401
+
+
+def test_the_location_of_a_placed_order_is_an_absolute_url(ada_api: APIClient) -> None:
+    for _ in range(2):  # the repeated request gets the same response
+        response = post(ada_api, key="k")
+        expected = f"http://testserver/api/orders/{response.json()['id']}/"
+        assert response["Location"] == expected

@@ -94,9 +94,9 @@ def test_orders_told_once_more_rebuild_a_lost_view(place: Place) -> None:
     confirmed, placed = place(), place()
     handlers.confirm_order(ConfirmOrder(order_id=confirmed.id))
     told_before = OutboxEvent.objects.count()
-    first = handlers.reannounce(after="", limit=1)
-    second = handlers.reannounce(after=first, limit=1)
-    assert handlers.reannounce(after=second, limit=1) == ""
+    first = handlers.backfill(after="", limit=1)
+    second = handlers.backfill(after=first, limit=1)
+    assert handlers.backfill(after=second, limit=1) == ""
     assert {first, second} == {str(confirmed.id), str(placed.id)}
     for envelope in published(OutboxEvent)[told_before:]:
         deliver(envelope, consumer="order_view")
@@ -204,7 +204,7 @@ def test_in_whatever_order_and_however_often_events_come_a_sale_counts_once(plac
     for one in (order, cancelled):
         handlers.confirm_order(ConfirmOrder(order_id=one.id))
     handlers.cancel_order(CancelOrder(order_id=cancelled.id))
-    handlers.reannounce(after="", limit=10)
+    handlers.backfill(after="", limit=10)
     history = published(OutboxEvent)
     dice = random.Random(5)  # noqa: S311
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""`python -m stack` with real servers, and trivial processes for the application's."""
+"""`python -m stack` with real servers and trivial processes instead of the application."""
 
 import sys
 from pathlib import Path

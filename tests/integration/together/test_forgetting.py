@@ -23,7 +23,7 @@ from accounts import queries
 from accounts.domain.commands import RegisterUser, UpdateUser
 from accounts.domain.errors import EmailTaken, UserNotFound
 from accounts.erasure import finish_erasures
-from accounts.handlers import reannounce, register_user, update_user
+from accounts.handlers import backfill, register_user, update_user
 from accounts.models import Erasure, OutboxEvent, User, UserHistory
 from orders.domain.commands import PlaceOrder
 from orders.domain.lines import Line
@@ -259,7 +259,7 @@ def test_the_address_is_free_for_somebody_else(user: UUID) -> None:
 def test_a_backfill_tells_that_there_is_nobody(user: UUID) -> None:
     with pytest.raises(CommandError):
         forget(user, "--wait", "0")
-    reannounce(after="", limit=10)
+    backfill(after="", limit=10)
     assert published(OutboxEvent)[-1].type == "accounts.user.erased.v1"
 
 

@@ -37,7 +37,7 @@ def _few_at_once(
     live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     settings.PEER_URLS = {"accounts": live_server.url}
-    monkeypatch.setattr(reconcile, "TOLD_AT_ONCE", 5)
+    monkeypatch.setattr(reconcile, "BACKFILL_ROWS", 5)
     yield
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         for suffix in ("_next", "_old"):  # which the flush between tests doesn't know
@@ -62,7 +62,7 @@ def register(name: str) -> UUID:
 
 def caught_up() -> None:
     with closing(Peer("accounts")) as peer:
-        list(reconcile.settle(peer, list(User.objects.values_list("pk", flat=True))))
+        list(reconcile.find_differences(peer, list(User.objects.values_list("pk", flat=True))))
 
 
 def rebuild(*options: str) -> str:
@@ -115,12 +115,12 @@ def test_a_rebuild_that_was_left_goes_on_after_what_it_was_told(
     users: list[UUID], flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    retell = reconcile.Peer.ask
+    original = reconcile.Peer.ask
 
     def ask(peer: Peer, path: str, **question: Any) -> dict[str, Any]:
-        if path.endswith("/retell/"):
+        if path.endswith("/backfill-page/"):
             asked.append(question["after"])
-        return retell(peer, path, **question)
+        return original(peer, path, **question)
 
     monkeypatch.setattr(reconcile.Peer, "ask", ask)
     with flow.running(NAME):

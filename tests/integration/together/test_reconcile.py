@@ -129,7 +129,7 @@ def test_three_changed_rows_and_a_deleted_one_are_named_and_mended_under_writes(
         took = time.perf_counter() - time_began
         assert writes[0] > began, "the writer stood still"
         assert set(named_in(said)) == {str(each) for each in (name, email, credit, gone)}
-        assert "all are mended" in told(status=REPAIRED)
+        assert "all are repaired" in told(status=REPAIRED)
         assert "0 differ" in told()
     sys.stderr.write(f"{len(customers)} compared, differences named in {took:.2f} s\n")
     assert view.get(pk=name).name == "Name 8"
@@ -152,7 +152,7 @@ def register(name: str) -> UUID:
 
 def is_shown(user_id: UUID) -> bool:
     with closing(Peer("accounts")) as peer:
-        return not list(reconcile.settle(peer, [user_id]))
+        return not list(reconcile.find_differences(peer, [user_id]))
 
 
 def test_a_row_that_the_owner_lacks_goes_by_the_owners_word(ada: UUID, flow: Flow) -> None:
@@ -251,6 +251,6 @@ def test_without_an_address_or_a_key_it_says_so(settings: Any, lacking: str) -> 
 def test_more_differences_than_can_be_listed_name_the_backfill(
     customers: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "MOST_DIFFERENCES", 10)
+    monkeypatch.setattr(reconcile, "MAX_DIFFERENCES", 10)
     CustomerView.objects.filter(pk__in=customers[:20]).delete()
     assert "manage.py outbox backfill accounts" in told(status=1)
