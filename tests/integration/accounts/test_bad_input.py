@@ -13,7 +13,7 @@ from tests.integration.accounts.test_users_api import NEW, of, problem
 NOT_TEXT = [None, 7, 1.5, True, [], {}, ["x"], "", " ", "nul\0", "\ud800"]
 MALFORMED = {
     "name": ["x" * 201],
-    "email": ["x" * 250 + "@example.com", "nobody", "a@b@example.com", "a\n@example.com"],
+    "email": ["x" * 250 + "@example.com", "no-at-sign", "a@b@example.com", "a\n@example.com"],
     "password": ["x1" * 65],
 }
 NOT_BOOLEANS = ["maybe", "", "\0", "\ud800", 0, 1, 2, None, [], {}]

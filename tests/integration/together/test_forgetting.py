@@ -261,8 +261,8 @@ def test_a_backfill_announces_the_erasure_again(user: UUID) -> None:
 
 
 def test_forgetting_an_unknown_user_fails_in_one_line() -> None:
-    with pytest.raises(CommandError, match=r"there is no user nobody@example\.com"):
-        forget("nobody@example.com")
+    with pytest.raises(CommandError, match=r"there is no user unknown@example\.com"):
+        forget("unknown@example.com")
 
 
 def test_history_is_append_only_again_after_an_erasure(user: UUID) -> None:

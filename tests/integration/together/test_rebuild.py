@@ -111,12 +111,12 @@ def test_an_interrupted_rebuild_resumes_after_the_last_page(
     users: list[UUID], flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requested: list[str] = []
-    retell = reconcile.Peer.ask
+    send = reconcile.Peer.ask
 
     def ask(peer: Peer, path: str, **question: Any) -> dict[str, Any]:
         if path.endswith("/retell/"):
             requested.append(question["after"])
-        return retell(peer, path, **question)
+        return send(peer, path, **question)
 
     monkeypatch.setattr(reconcile.Peer, "ask", ask)
     with flow.running(NAME):
