@@ -448,7 +448,7 @@ def test_options_describe_the_api(place: Place, ada_api: APIClient) -> None:
 
 
 class TestQueries:
-    """How many queries each request sends to the database of orders, except BEGIN and the like."""
+    """Queries per request to the database of orders, without transaction commands."""
 
     def count(self, call: Callable[[], Any]) -> int:
         with CaptureQueriesContext(connections[router.db_for_write(StoredEvent)]) as captured:
