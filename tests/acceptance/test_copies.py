@@ -30,7 +30,7 @@ def test_a_row_changed_by_hand_is_named_and_repaired(stack: RunningStack, known:
     output = stack.manage("reconcile", "--dry-run", service=service, fails=True)
     assert f"{known.id}  changed" in output
     output = stack.manage("reconcile", service=service, fails=True)
-    assert "1 differed, and all are mended" in output
+    assert "1 differed, all are repaired" in output
     assert shown(stack, known) == [("Ada",)]
     assert "0 differ" in stack.manage("reconcile", service=service)
 

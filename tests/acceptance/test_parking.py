@@ -55,15 +55,15 @@ def test_failed_reservations_of_one_user_are_retried_after_a_fix(
         assert {ada.look_at(order)["status"] for order in pending} == {"PENDING"}
 
         service = stack.deployment("accounts")
-        output = stack.manage("parked", service=service)
+        output = stack.manage("outbox", "parked", service=service)
         assert output.count("broken for one user") == 5
         assert f"{cancelled['id']}  2 event(s)" in output
         # Before the fix a retry fails and keeps every parked event.
-        stack.manage("parked", "retry", service=service, fails=True)
+        stack.manage("outbox", "parked", "retry", service=service, fails=True)
         assert stack.parked() == {"credit": 6}
         fix()
-    assert "6 applied" in total(stack.manage("parked", "retry", service=service))
-    assert "nothing is parked" in stack.manage("parked", service=service)
+    assert "6 applied" in total(stack.manage("outbox", "parked", "retry", service=service))
+    assert "nothing is parked" in stack.manage("outbox", "parked", service=service)
     for order in pending[:3]:
         ada.sees("CONFIRMED", order)
     assert ada.sees("REJECTED", pending[3])["reason"] == "insufficient_credit"
@@ -128,7 +128,9 @@ def test_events_of_one_user_are_parked_and_retried_in_order(
             assert [int(sequence) for sequence, _ in waiting] == list(range(first, first + 6))
             assert [has_error for _, has_error in waiting] == [True] + [False] * 5
             fix()
-        output = stack.manage("parked", "retry", ada.id, service=stack.deployment("orders"))
+        output = stack.manage(
+            "outbox", "parked", "retry", ada.id, service=stack.deployment("orders")
+        )
         assert "6 applied" in output
         assert is_like(ada)
         ada.sees("CONFIRMED", ada.place("1.00"))

@@ -152,7 +152,7 @@ def test_only_later_events_of_a_parked_key_are_parked_behind_it(
             table = f"{service}_parkedevent"
             ask(f"DELETE FROM {table} WHERE type = 'accounts.user.updated.v2'")  # noqa: S608
     for deployment in {stack.deployment(service) for service in services}:
-        stack.manage("parked", "retry", ada.id, service=deployment)
+        stack.manage("outbox", "parked", "retry", ada.id, service=deployment)
     ada.sees("CONFIRMED", behind)
     assert stack.parked() == {}
 

@@ -111,7 +111,7 @@ def test_every_public_type_has_a_golden_and_every_golden_a_type() -> None:
 
 
 def test_a_backfilled_order_equals_its_golden() -> None:
-    backfilled = structs.replace(announce_again(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
+    backfilled = structs.replace(announce_current(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
     assert json.loads(backfilled.encode()) == read(HERE / f"{UPDATED}.json")
 
 

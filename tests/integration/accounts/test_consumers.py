@@ -101,8 +101,8 @@ def test_a_backfilled_order_with_an_unknown_status_is_malformed(ada: UserState) 
 
 
 def test_a_backfill_announces_users_in_batches_with_their_versions(ada: UserState) -> None:
-    last = reannounce(after="", limit=10)
-    assert (last, reannounce(after=last, limit=10)) == (str(ada.id), "")
+    last = backfill(after="", limit=10)
+    assert (last, backfill(after=last, limit=10)) == (str(ada.id), "")
     event = published(OutboxEvent)[-1]
     assert (event.type, event.subject, event.sequence) == (
         "accounts.user.updated.v1",

@@ -99,11 +99,11 @@ def test_a_malformed_request_is_refused() -> None:
         ("stamps", {"buckets": [256]}),
         ("published", {"snapshot": "'; DROP", "by": ""}),
         ("published", {"snapshot": "3:3:"}),
-        ("reannounce", {"ids": []}),
-        ("reannounce", [1]),
-        ("retell", {}),
-        ("retell", {"rows": 10**9}),
-        ("retell", {"rows": 1, "after": "x"}),
+        ("backfill", {"ids": []}),
+        ("backfill", [1]),
+        ("backfill-page", {}),
+        ("backfill-page", {"rows": 10**9}),
+        ("backfill-page", {"rows": 1, "after": "x"}),
     ]:
         answer = ask(route, question=question)
         assert answer.status_code == 400, (route, question)

@@ -138,7 +138,7 @@ def test_a_failed_invalidation_is_a_transient_error_that_names_the_user(
 ) -> None:
     monkeypatch.setattr(caches["default"], "invalidate_many", list)  # every key failed
 
-    with pytest.raises(cached.MayBeServedOld, match=str(ada.id)) as caught:
+    with pytest.raises(cached.InvalidationFailed, match=str(ada.id)) as caught:
         deliver(published(OutboxEvent)[-1], consumer="user_cache")
 
     assert caught.value.transient

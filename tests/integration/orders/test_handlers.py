@@ -109,7 +109,7 @@ def test_lines_beyond_the_limits_store_nothing() -> None:
     assert_nothing_was_kept()
 
 
-@pytest.mark.parametrize("step", ["recorded", "OrderDeadline.objects.create"])
+@pytest.mark.parametrize("step", ["nudge_on_commit", "OrderDeadline.objects.create"])
 def test_a_failure_at_any_step_leaves_neither_event_nor_announcement(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -89,9 +89,9 @@ def test_a_backfill_restores_a_lost_view(place: Place) -> None:
     confirmed, placed = place(), place()
     handlers.confirm_order(ConfirmOrder(order_id=confirmed.id))
     before = OutboxEvent.objects.count()
-    first = handlers.reannounce(after="", limit=1)
-    second = handlers.reannounce(after=first, limit=1)
-    assert handlers.reannounce(after=second, limit=1) == ""
+    first = handlers.backfill(after="", limit=1)
+    second = handlers.backfill(after=first, limit=1)
+    assert handlers.backfill(after=second, limit=1) == ""
     assert {first, second} == {str(confirmed.id), str(placed.id)}
     for envelope in published(OutboxEvent)[before:]:
         deliver(envelope, consumer="order_view")

@@ -58,7 +58,7 @@ def execute(sql: str) -> None:
 
 def rebuild(name: str, *options: str) -> str:
     out = StringIO()
-    call_command("rebuild", name, *options, stdout=out)
+    call_command("outbox", "rebuild", name, *options, stdout=out)
     return out.getvalue()
 
 

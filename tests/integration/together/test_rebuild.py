@@ -114,7 +114,7 @@ def test_an_interrupted_rebuild_resumes_after_the_last_page(
     send = reconcile.Peer.ask
 
     def ask(peer: Peer, path: str, **question: Any) -> dict[str, Any]:
-        if path.endswith("/retell/"):
+        if path.endswith("/backfill-page/"):
             requested.append(question["after"])
         return send(peer, path, **question)
 

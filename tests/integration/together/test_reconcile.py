@@ -129,7 +129,7 @@ def test_changed_and_deleted_rows_are_named_and_repaired_under_writes(
         took = time.perf_counter() - started
         assert writes[0] > before, "the writer was blocked"
         assert set(named_in(output)) == {str(each) for each in (name, email, credit, gone)}
-        assert "all are mended" in run_reconcile(status=REPAIRED)
+        assert "all are repaired" in run_reconcile(status=REPAIRED)
         assert "0 differ" in run_reconcile()
     sys.stderr.write(f"{len(customers)} compared, differences named in {took:.2f} s\n")
     assert view.get(pk=name).name == "Name 8"
@@ -216,7 +216,7 @@ def test_a_row_with_parked_events_stays_different(ada: UUID, flow: Flow) -> None
             body="{}",
         )
         CustomerView.objects.filter(pk=ada).update(name="Mallory")
-        assert "manage.py parked" in run_reconcile(status=DIFFERENT)
+        assert "manage.py outbox parked" in run_reconcile(status=DIFFERENT)
 
 
 def test_a_stalled_consumer_is_named(ada: UUID, flow: Flow, impatient: None) -> None:
@@ -252,4 +252,4 @@ def test_too_many_differences_refer_to_the_backfill(
 ) -> None:
     monkeypatch.setattr(reconcile, "MAX_DIFFERENCES", 10)
     CustomerView.objects.filter(pk__in=customers[:20]).delete()
-    assert "manage.py backfill accounts" in run_reconcile(status=1)
+    assert "manage.py outbox backfill accounts" in run_reconcile(status=1)
