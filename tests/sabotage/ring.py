@@ -112,7 +112,7 @@ SABOTAGES: Final = (
         old="load() if inside else cached.user(user_id, load=load)",
         new="cached.user(user_id, load=load)",
         test="tests/integration/accounts/test_user_cache.py"
-        "::test_a_change_that_is_rolled_back_is_never_seen",
+        "::test_a_rolled_back_change_is_never_seen",
     ),
     Sabotage(
         promise="the event invalidates once more",
@@ -120,6 +120,6 @@ SABOTAGES: Final = (
         old='"accounts.user.updated.v1": _refresh',
         new='"accounts.user.updated.v1": ignore',
         test="tests/integration/accounts/test_user_cache.py"
-        "::test_the_event_invalidates_if_the_writer_could_not",
+        "::test_the_event_invalidates_the_cache_if_the_writer_did_not",
     ),
 )
