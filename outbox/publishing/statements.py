@@ -5,7 +5,7 @@ A batch is the rows that its tick's snapshot sees and the previous tick's doesn'
 - rows of transactions that began after the previous snapshot (`xid >= xmax`), and
 - rows of transactions that were open in it (`pg_snapshot_xip`) and have committed since.
 
-Both halves are index scans on `xid`. docs/outbox.md, "The indexes", has the plans.
+Both halves are index scans on `xid`. docs/outbox.md, "Indexes and plans", says more.
 """
 
 from typing import Final

@@ -131,7 +131,9 @@ def test_a_console_block_is_commands_and_what_they_print(document: str):
 
 
 def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
-    (block,) = [block for block in blocks_of("README.md", "python") if "models.py" in block]
+    (block,) = [
+        block for block in blocks_of("docs/using-the-outbox.md", "python") if "models.py" in block
+    ]
     theirs = text_of("tests/support/stranger/shop/models.py")
     lines = [line for line in block.splitlines() if line and not line.startswith("#")]
     assert len(lines) == 1 + len(tables.BASES)
@@ -140,5 +142,5 @@ def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
 
 
 def test_the_readme_shows_no_more_python_than_can_be_read():
-    for block in blocks_of("README.md", "python"):
+    for block in blocks_of("docs/using-the-outbox.md", "python"):
         ast.parse(block)
