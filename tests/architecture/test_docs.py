@@ -72,7 +72,7 @@ def anchors_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("document", "text", "target"), list(links()))
-def test_a_link_leads_somewhere(document: str, text: str, target: str):
+def test_every_link_has_a_target(document: str, text: str, target: str):
     name, _, anchor = target.partition("#")
     path = (CHECKOUT / document).parent / name if name else CHECKOUT / document
     assert path.exists(), f"{document} links to {target}"
@@ -84,7 +84,7 @@ def test_a_link_leads_somewhere(document: str, text: str, target: str):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_test_that_is_named_exists(document: str):
+def test_every_named_test_exists(document: str):
     named = set(TEST.findall(prose_of(document)))
     assert named <= every_test(), f"{document} names {named - every_test()}"
 
@@ -110,7 +110,7 @@ def test_every_invariant_names_a_test_and_is_attacked():
 @pytest.mark.parametrize(
     "one", [*sabotage.SABOTAGES, *sabotage.DAMAGES], ids=lambda one: one.promise
 )
-def test_a_sabotage_finds_what_it_takes_away(one: sabotage.Sabotage | sabotage.Damage):
+def test_every_sabotage_matches_the_source_and_names_a_test(one: sabotage.Sabotage | sabotage.Damage):
     file, _, test = one.test.partition("::")
     assert test in named_in(CHECKOUT / file)
     whole = (CHECKOUT / one.file).read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def test_a_sabotage_finds_what_it_takes_away(one: sabotage.Sabotage | sabotage.D
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_console_block_is_commands_and_what_they_print(document: str):
+def test_console_blocks_are_commands_with_their_output(document: str):
     for block in blocks_of(document, "console"):
         lines = block.splitlines()
         assert lines[0].startswith("$ "), block
@@ -130,7 +130,7 @@ def test_a_console_block_is_commands_and_what_they_print(document: str):
         assert read.returncode == 0, script
 
 
-def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
+def test_the_readme_shows_the_models_of_the_example_project():
     (block,) = [block for block in blocks_of("README.md", "python") if "models.py" in block]
     theirs = text_of("tests/support/stranger/shop/models.py")
     lines = [line for line in block.splitlines() if line and not line.startswith("#")]
@@ -139,6 +139,6 @@ def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
         assert line in theirs
 
 
-def test_the_readme_shows_no_more_python_than_can_be_read():
+def test_python_in_the_readme_parses():
     for block in blocks_of("README.md", "python"):
         ast.parse(block)

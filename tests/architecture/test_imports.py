@@ -47,12 +47,12 @@ def holds(contract_id: str, graph: grimp.ImportGraph) -> bool:
 
 
 @pytest.mark.parametrize("contract_id", CONTRACTS)
-def test_a_contract_holds(contract_id: str, graph: grimp.ImportGraph) -> None:
+def test_every_contract_holds(contract_id: str, graph: grimp.ImportGraph) -> None:
     assert holds(contract_id, graph)
 
 
 @pytest.mark.parametrize(("contract_id", "importer", "imported"), SEEDS)
-def test_a_contract_breaks_when_violated(
+def test_every_contract_breaks_when_violated(
     contract_id: str, importer: str, imported: str, graph: grimp.ImportGraph
 ) -> None:
     assert importer in graph.modules, f"{importer} has moved: seed another violation"
@@ -63,7 +63,7 @@ def test_a_contract_breaks_when_violated(
 
 
 @pytest.mark.parametrize(("contract_id", "stray"), STRAYS)
-def test_a_module_without_a_room_is_refused(
+def test_a_module_outside_every_layer_is_refused(
     contract_id: str, stray: str, graph: grimp.ImportGraph
 ) -> None:
     graph.add_module(stray)
@@ -76,7 +76,7 @@ def test_every_contract_is_tried() -> None:
 
 
 @pytest.mark.parametrize("service", SHAPES["all"])
-def test_every_edge_that_exists_is_named_by_the_contract_of_edges(
+def test_the_edge_contract_lists_every_edge_module(
     service: str, built: grimp.ImportGraph
 ) -> None:
     """`admin` may read the rows it shows, and commands may ask where a table lives."""

@@ -46,7 +46,7 @@ def permissions_of(callback: Any) -> list[type[BasePermission]]:
 
 
 @pytest.mark.parametrize("route", sorted(set(ROUTES) - OPEN))
-def test_a_route_declares_who_may_use_it(route: str) -> None:
+def test_every_route_declares_who_may_use_it(route: str) -> None:
     view = view_class(ROUTES[route])
 
     assert view is not None, "not a class: nothing decides who may use it"
@@ -56,7 +56,7 @@ def test_a_route_declares_who_may_use_it(route: str) -> None:
 
 
 @pytest.mark.parametrize("route", sorted(set(ROUTES) & OPEN))
-def test_an_open_route_is_open_on_purpose(route: str) -> None:
+def test_only_listed_routes_are_open(route: str) -> None:
     assert set(permissions_of(ROUTES[route])) <= {AllowAny}
 
 

@@ -51,7 +51,7 @@ ALLOWED: list[tuple[Rule, str]] = [
 
 
 @pytest.mark.parametrize("rule", WHERE, ids=lambda rule: rule.__name__)
-def test_a_rule_holds(rule: Rule) -> None:
+def test_every_rule_holds(rule: Rule) -> None:
     assert [place for module in modules(*WHERE[rule]) for place in rule(module)] == []
 
 
@@ -61,10 +61,10 @@ def test_a_rule_finds_what_breaks_it(rule: Rule, text: str) -> None:
 
 
 @pytest.mark.parametrize(("rule", "text"), ALLOWED)
-def test_a_rule_lets_pass_what_is_good(rule: Rule, text: str) -> None:
+def test_a_rule_accepts_valid_code(rule: Rule, text: str) -> None:
     assert not list(rule(parsed(text)))
 
 
 @pytest.mark.parametrize("path", ["orders/utils.py", "accounts/core/user.py"])
-def test_a_name_that_says_nothing_is_found(path: str) -> None:
+def test_a_rule_finds_what_breaks_it(path: str) -> None:
     assert list(rules.empty_names(parsed("", path)))

@@ -119,7 +119,7 @@ def bound(members: int) -> int:
 @pytest.mark.shape("accounts", "orders")  # once is enough: the shop is the same in every shape
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_consumers_that_are_killed_frozen_added_and_dismissed_lose_repeat_and_reorder_nothing(
+def test_consumers_that_join_leave_freeze_or_die_lose_and_reorder_nothing(
     project: Project, request: pytest.FixtureRequest
 ) -> None:
     clean_seconds = CLEAN_PAUSE_SECONDS if request.config.getoption("--full") else LEASE_SECONDS

@@ -42,7 +42,7 @@ def test_a_removed_safeguard_is_noticed(stage: Stage, safeguard: str) -> None:
     assert not play(stage, cell, seed=SEED, without=safeguard).green
 
 
-def test_the_matrix_is_whole() -> None:
+def test_the_matrix_is_complete() -> None:
     assert len(CELLS) == len(set(CELLS)) >= 60
     assert list(cells.unexplained()) == []
     names = {cell.name for cell in CELLS}

@@ -86,7 +86,7 @@ def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
         pytest.param("monolith", 5000, 4, marks=pytest.mark.full),
     ],
 )
-def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(
+def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
     shape: str, orders: int, kills_each: int
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311

@@ -86,7 +86,7 @@ def run_schedule(project: Project, *relay_options: str) -> None:
 
 
 @pytest.mark.timeout(360)
-def test_two_relays_lose_repeat_and_reorder_nothing_whatever_dies(project: Project) -> None:
+def test_two_relays_lose_repeat_and_reorder_nothing_across_crashes(project: Project) -> None:
     run_schedule(project)
     verdict = project.verdict()
     assert verdict.committed >= EVENTS * 0.9

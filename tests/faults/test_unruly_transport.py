@@ -47,7 +47,7 @@ SELECT convalidated FROM pg_constraint
         pytest.param("services", 10_000, 4, marks=pytest.mark.full),
     ],
 )
-def test_credit_is_never_overdrawn_and_every_order_ends_whatever_order_messages_come_in(
+def test_credit_is_never_overdrawn_by_late_duplicate_or_reordered_messages(
     shape: str, orders: int, kills_each: int
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311
