@@ -1,4 +1,4 @@
-"""What the compose files promise, read without an engine."""
+"""The guarantees of the compose files, checked without a container engine."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ def document(name: str) -> Mapping[str, Any]:
 
 @cache
 def services(name: str) -> dict[str, Service]:
-    """The services of a compose file as compose sees them: inclusions and extensions resolved."""
+    """The services of a compose file, with `include` and `extends` resolved as compose does."""
     found: dict[str, Service] = {}
     for included in document(name).get("include", ()):
         found |= services(included)
@@ -63,9 +63,9 @@ def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
 
 
 def test_nginx_routes_every_public_path() -> None:
-    """What nginx sends on at the API's port; each page's own documentation is at the services."""
-    door = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
-    leads = re.findall(r"location ~ (\S+) \{", door)
+    """The paths that nginx passes on at the API's port."""
+    api_port = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
+    locations = re.findall(r"location ~ (\S+) \{", api_port)
     public = {
         f"/{entry.pattern}"
         for service in settings.SERVICES
@@ -74,7 +74,7 @@ def test_nginx_routes_every_public_path() -> None:
     }
 
     assert public
-    assert {path for path in public if not any(re.match(lead, path) for lead in leads)} == set()
+    assert {path for path in public if not any(re.match(each, path) for each in locations)} == set()
 
 
 def test_the_dockerfile_builds_on_a_pinned_python_and_runs_unprivileged() -> None:
@@ -97,8 +97,8 @@ def test_ports_are_published_on_the_loopback_interface_only(shape: str) -> None:
 @pytest.mark.parametrize(("name", "other"), [("accounts", "orders"), ("orders", "accounts")])
 def test_a_deployment_has_no_access_to_the_others_data(name: str, other: str) -> None:
     for service in of_deployment(name).values():
-        told = {key for key in service["environment"] if key.startswith(other.upper())}
-        assert told == {f"{other.upper()}_URL"}
+        names = {key for key in service["environment"] if key.startswith(other.upper())}
+        assert names == {f"{other.upper()}_URL"}
         assert [secret for secret in service["secrets"] if secret.startswith(other)] == []
 
 

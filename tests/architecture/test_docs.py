@@ -1,17 +1,20 @@
-"""What the documents say of this repository is there: files, headings, tests, invariants."""
+"""Files, headings, tests and invariants that the documents name exist."""
 
 import ast
 import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 
 from outbox import tables
 from tests.sabotage import __main__ as sabotage
+
+# One worker runs these tests, so that every test file is parsed once.
+pytestmark = pytest.mark.xdist_group("documents")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -43,7 +46,7 @@ def blocks_of(document: str, language: str) -> list[str]:
 
 
 def links() -> Iterator[tuple[str, str, str]]:
-    """(document, text, target) of every link that stays in this repository."""
+    """(document, text, target) of every link within this repository."""
     for document in DOCUMENTS:
         for text, target in LINK.findall(prose_of(document)):
             if not target.startswith("https://"):
@@ -65,28 +68,40 @@ def every_test() -> frozenset[str]:
     return frozenset().union(*map(named_in, (CHECKOUT / "tests").rglob("test_*.py")))
 
 
+@cache
 def anchors_of(path: Path) -> set[str]:
-    """The headings, as the usual renderers name them."""
+    """The anchors that renderers make for the headings."""
     found = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
-@pytest.mark.parametrize(("document", "text", "target"), list(links()))
-def test_every_link_has_a_target(document: str, text: str, target: str):
+def test_every_link_has_a_target():
+    broken = [
+        f"{document}: [{text}]({target})"
+        for document, text, target in links()
+        if not has_target(document, text, target)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def has_target(document: str, text: str, target: str) -> bool:
+    """Whether the file is in this repository and has the anchor and the test that are named."""
     name, _, anchor = target.partition("#")
     path = (CHECKOUT / document).parent / name if name else CHECKOUT / document
-    assert path.exists(), f"{document} links to {target}"
-    assert path.resolve().is_relative_to(CHECKOUT)
-    if anchor:
-        assert anchor in anchors_of(path), f"{document} links to {target}"
-    if text.startswith("test_"):
-        assert text in named_in(path) or text == path.name, f"{document} names {text}"
+    if not path.exists() or not path.resolve().is_relative_to(CHECKOUT):
+        return False
+    if anchor and anchor not in anchors_of(path):
+        return False
+    return not text.startswith("test_") or text == path.name or text in named_in(path)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_named_test_exists(document: str):
-    named = set(TEST.findall(prose_of(document)))
-    assert named <= every_test(), f"{document} names {named - every_test()}"
+def test_every_named_test_exists():
+    unknown = {
+        document: names
+        for document in DOCUMENTS
+        if (names := set(TEST.findall(prose_of(document))) - every_test())
+    }
+    assert unknown == {}
 
 
 def test_decisions_are_numbered_without_a_gap_and_built_alike():
@@ -107,19 +122,20 @@ def test_every_invariant_names_a_test_and_is_attacked():
         assert one.test.partition("::")[2] in rows[one.invariant], one.promise
 
 
-@pytest.mark.parametrize(
-    "one", [*sabotage.SABOTAGES, *sabotage.DAMAGES], ids=lambda one: one.promise
-)
-def test_every_sabotage_matches_the_source_and_names_a_test(one: sabotage.Sabotage | sabotage.Damage):
-    file, _, test = one.test.partition("::")
-    assert test in named_in(CHECKOUT / file)
-    whole = (CHECKOUT / one.file).read_text(encoding="utf-8")
-    assert sabotage.damaged(whole, one) != whole
+def test_every_sabotage_matches_the_source_and_names_a_test():
+    every = (*sabotage.SABOTAGES, *sabotage.DAMAGES)
+    unknown = [one.test for one in every if one.test.partition("::")[2] not in named_tests(one)]
+    assert not unknown, "\n".join(unknown)
+    for one in every:
+        assert sabotage.damaged(text_of(one.file), one) != text_of(one.file), one.promise
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_console_blocks_are_commands_with_their_output(document: str):
-    for block in blocks_of(document, "console"):
+def named_tests(one: sabotage.Sabotage | sabotage.Damage) -> frozenset[str]:
+    return named_in(CHECKOUT / one.test.partition("::")[0])
+
+
+def test_console_blocks_are_commands_with_their_output():
+    for block in chain.from_iterable(blocks_of(document, "console") for document in DOCUMENTS):
         lines = block.splitlines()
         assert lines[0].startswith("$ "), block
         commands = [line[2:] for line in lines if line[:2] in {"$ ", "> "}]
