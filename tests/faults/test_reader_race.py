@@ -1,4 +1,4 @@
-"""Many writers on few aggregates, beside a transaction that wrote to the outbox and stays open."""
+"""Many writers on few aggregates, next to an open transaction that wrote to the outbox."""
 
 from contextlib import closing
 

@@ -1,16 +1,15 @@
-"""What keeps the promises, taken away one at a time in every process of a cell, and the cells
-that are meant to notice.
+"""Removes one safeguard at a time in every process of a cell.
 
-`tests/sabotage` does the same to the source, against single tests; here whole histories of real
-processes have to show it.
+`tests/sabotage` removes safeguards from the source and runs single tests; here the recorded history
+of real processes has to show the loss.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from outbox import streams
 from outbox.consuming import inbox, parking
 from outbox.publishing import ticks
+from outbox.streams import client
 
 COMPARE = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
 ENTRY_ID = "local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]"
@@ -22,8 +21,8 @@ def remove(name: str) -> None:
 
 
 def _replaced_in_script(old: str, new: str) -> None:
-    assert streams.PUBLISH.count(old) == 1, old
-    streams.PUBLISH = streams.PUBLISH.replace(old, new)
+    assert client.PUBLISH.count(old) == 1, old
+    client.PUBLISH = client.PUBLISH.replace(old, new)
 
 
 def _number_entries_by_the_server() -> None:
@@ -46,7 +45,7 @@ def _move_from_wherever_it_is() -> None:
 
 
 def _cut_by_row_id() -> None:
-    """A batch is what has a greater id than the batch before, instead of what its tick sees."""
+    """A batch has all ids above those of the batch before, instead of the rows its tick sees."""
     make, rows = ticks.Ticks.make, ticks.Ticks.rows
 
     def noting_the_top(self: ticks.Ticks) -> ticks.Tick | None:
@@ -71,7 +70,7 @@ def _cut_by_row_id() -> None:
         with rows(self, tick, after=after) as chunks:
             yield chunks
 
-    ticks.FEW_TRANSACTIONS = -1  # the statement above for all of them
+    ticks.FEW_TRANSACTIONS = -1  # so that every batch uses the statement above
     ticks.Ticks.make = noting_the_top
     ticks.Ticks.rows = up_to_the_top
 
@@ -87,7 +86,7 @@ def _let_later_events_pass() -> None:
 
 
 class _Falsy(str):
-    """Replay goes on behind a failed event without a key: this passes for one."""
+    """A key that is false: a retry continues after a failed event without a key."""
 
     __slots__ = ()
 
@@ -95,7 +94,7 @@ class _Falsy(str):
         return False
 
 
-def _replay_past_errors() -> None:
+def _retry_past_errors() -> None:
     replay = parking.Parking.replay
 
     def undeterred(self, consumer, *, partition, key):
@@ -110,5 +109,5 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "tick": _cut_by_row_id,
     "position-compare": _move_from_wherever_it_is,
     "parking-order": _let_later_events_pass,
-    "stop-at-first-error": _replay_past_errors,
+    "stop-at-first-error": _retry_past_errors,
 }
