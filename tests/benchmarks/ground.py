@@ -165,7 +165,7 @@ class Ground:
             yield connection
 
     def calm(self) -> None:
-        """Write dirty pages and rewrite the append-only file, so that earlier work doesn't count."""
+        """Write dirty pages and rewrite the append-only file, to remove effects of earlier work."""
         self.query("CHECKPOINT")
         self._wait_rewritten()  # the server may have started a rewrite itself
         self.redis.bgrewriteaof()

@@ -57,7 +57,7 @@ def _price(chance: random.Random, *, runs_out: bool, orders_each: int) -> Decima
 
 @dataclass
 class Report:
-    """What the application acknowledged, and which requests failed."""
+    """The orders and cancellations that were acknowledged, and the failed requests."""
 
     orders: dict[str, UUID] = field(default_factory=dict)  # by key
     cancelled: set[UUID] = field(default_factory=set)

@@ -75,8 +75,8 @@ def test_an_open_transaction_holds_back_only_its_own_rows(shop, ticks, elsewhere
 def test_an_aggregate_keeps_its_order_when_its_first_writer_has_the_later_xid(
     shop, ticks, elsewhere
 ):
-    # The other transaction gets its xid first and writes the aggregate last: in the order of xids
-    # its event would come before the one that precedes it.
+    # The other transaction gets its xid first and writes the aggregate last. In the order of xids
+    # its event would be published first.
     with elsewhere.cursor() as cursor:
         cursor.execute("SELECT pg_current_xact_id()")
     first = insert(connections[shop.alias], shop)
