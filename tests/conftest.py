@@ -1,3 +1,3 @@
-"""Everything tests share is in the plugin `tests.support.embedded`."""
+"""Shared fixtures and hooks are in the plugin `tests.support.embedded`."""
 
 pytest_plugins = ["tests.support.embedded"]

@@ -5,18 +5,19 @@ from collections.abc import Iterator
 
 from tests.architecture.source import Module, calls, dotted, imported
 
-# Pickle and its friends: what reads them runs what they say.
+# Loading these formats can run code from the data.
 FORBIDDEN_MODULES = ("pickle", "shelve", "marshal", "dill", "cloudpickle")
 EMPTY_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "managers", "misc"}
 READERS = {"config/environ.py", "stack/environment.py"}
 
 
 def transactions_without_alias(module: Module) -> Iterator[str]:
-    """In the monolith a bare atomic() doesn't cover orders, and a bare on_commit runs at once."""
+    """In the monolith, `atomic()` without an alias doesn't cover orders, and `on_commit` without
+    one runs at once."""
     for call in calls(module, "atomic", "on_commit"):
         if not any(keyword.arg == "using" for keyword in call.keywords):
             yield module.at(call)
-    for node in module.nodes():
+    for node in module.nodes:
         decorators = getattr(node, "decorator_list", [])
         for decorator in decorators:
             if dotted(decorator).rpartition(".")[2] == "atomic":
@@ -24,7 +25,7 @@ def transactions_without_alias(module: Module) -> Iterator[str]:
 
 
 def environment_reads(module: Module) -> Iterator[str]:
-    """Anything of `os.environ` but saying which settings to use."""
+    """Uses of `os.environ` other than a default for DJANGO_SETTINGS_MODULE."""
     if module.path in READERS:
         return
     harmless = {
@@ -34,7 +35,7 @@ def environment_reads(module: Module) -> Iterator[str]:
         and isinstance(call.args[0], ast.Constant)
         and call.args[0].value == "DJANGO_SETTINGS_MODULE"
     }
-    for node in module.nodes():
+    for node in module.nodes:
         read = dotted(node) in {"os.environ", "os.getenv", "os.environb"}
         if read and id(node) not in harmless:
             yield module.at(node)
@@ -55,7 +56,7 @@ def sleeps(module: Module) -> Iterator[str]:
 
 
 def empty_names(module: Module) -> Iterator[str]:
-    """A name that says what a module holds, not that it holds something."""
+    """Module names that don't say what the module holds."""
     stem = module.path.rpartition("/")[2].removesuffix(".py")
     folders = set(module.path.split("/")[:-1])
     if stem in EMPTY_NAMES or folders & EMPTY_NAMES:
@@ -63,21 +64,21 @@ def empty_names(module: Module) -> Iterator[str]:
 
 
 def values_in_sql(module: Module) -> Iterator[str]:
-    """SQL text put together in the call; names of tables come from constants or quote_name."""
+    """SQL text built in the call from anything but constants, table names and `quote_name`."""
     for call in calls(module, "execute", "raw", "extra", "executemany", "RunSQL"):
-        if call.args and _is_put_together(call.args[0]):
+        if call.args and _is_built(call.args[0]):
             yield module.at(call)
 
 
-def _is_put_together(node: ast.AST) -> bool:
+def _is_built(node: ast.AST) -> bool:
     if isinstance(node, ast.JoinedStr):
         return any(
             isinstance(part, ast.FormattedValue) and not _is_a_name_in_sql(part.value)
             for part in node.values
         )
     if isinstance(node, ast.BinOp):
-        return isinstance(node.op, ast.Mod) or any(map(_is_put_together, (node.left, node.right)))
-    # psycopg2.sql's own format() quotes; that of a string doesn't.
+        return isinstance(node.op, ast.Mod) or any(map(_is_built, (node.left, node.right)))
+    # psycopg2.sql's format() quotes its arguments; a string's format() doesn't.
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -91,7 +92,7 @@ TABLE_NAMES = {"table", "state", "tick", "event", "position", "parked", "_table"
 
 
 def _is_a_name_in_sql(node: ast.AST) -> bool:
-    """A constant, a table's name kept under one of these, or what quotes a name."""
+    """A constant, a variable that holds a table's name, or a call that quotes a name."""
     if isinstance(node, ast.Call):
         return dotted(node.func).rpartition(".")[2] in QUOTERS
     last = dotted(node).rpartition(".")[2]

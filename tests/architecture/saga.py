@@ -1,6 +1,6 @@
 """Draws the diagram of docs/saga.md from the table that the code runs.
 
-`python -m tests.architecture.saga` writes it anew.
+Run it with `python -m tests.architecture.saga`.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ BEGIN, END = "```mermaid\n", "```\n"
 
 
 def diagram() -> str:
-    """The states of an order in Mermaid's notation: an arrow for each command that makes an event.
-    What is ignored or refused leaves the state as it is, and has none."""
+    """The states of an order in Mermaid's notation, with an arrow for each command that makes an
+    event. A command that is ignored or refused has no arrow, since the state stays the same."""
     lines = ["stateDiagram-v2"]
     for status, row in TRANSITIONS.items():
         for command, outcome in row.items():
@@ -32,7 +32,7 @@ def _is_end(status: Status) -> bool:
 
 
 def drawn(page: str) -> str:
-    """The diagram that stands in the page."""
+    """The diagram in the page."""
     return page.partition(BEGIN)[2].partition(END)[0]
 
 

@@ -1,4 +1,4 @@
-"""What the compose files promise, read without an engine."""
+"""The guarantees of the compose files, checked without a container engine."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ def document(name: str) -> Mapping[str, Any]:
 
 @cache
 def services(name: str) -> dict[str, Service]:
-    """The services of a compose file as compose sees them: inclusions and extensions resolved."""
+    """The services of a compose file, with `include` and `extends` resolved as compose does."""
     found: dict[str, Service] = {}
     for included in document(name).get("include", ()):
         found |= services(included)
@@ -62,10 +62,10 @@ def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
     assert [image for image in images - {OURS} if not re.fullmatch(r"[\w/]+:\d+", image)] == []
 
 
-def test_the_front_door_leads_to_every_public_route_of_the_services() -> None:
-    """What nginx sends on at the API's port; each page's own documentation is at the services."""
-    door = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
-    leads = re.findall(r"location ~ (\S+) \{", door)
+def test_nginx_routes_every_public_path() -> None:
+    """The paths that nginx passes on at the API's port."""
+    api_port = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
+    locations = re.findall(r"location ~ (\S+) \{", api_port)
     public = {
         f"/{entry.pattern}"
         for service in settings.SERVICES
@@ -74,10 +74,10 @@ def test_the_front_door_leads_to_every_public_route_of_the_services() -> None:
     }
 
     assert public
-    assert {path for path in public if not any(re.match(lead, path) for lead in leads)} == set()
+    assert {path for path in public if not any(re.match(each, path) for each in locations)} == set()
 
 
-def test_the_dockerfile_builds_on_a_pinned_python_and_runs_as_nobody_special() -> None:
+def test_the_dockerfile_builds_on_a_pinned_python_and_runs_unprivileged() -> None:
     lines = (DOCKER / "Dockerfile").read_text().splitlines()
     bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
@@ -95,10 +95,10 @@ def test_ports_are_published_on_the_loopback_interface_only(shape: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "other"), [("accounts", "orders"), ("orders", "accounts")])
-def test_a_deployment_is_told_nothing_of_the_others_data(name: str, other: str) -> None:
+def test_a_deployment_has_no_access_to_the_others_data(name: str, other: str) -> None:
     for service in of_deployment(name).values():
-        told = {key for key in service["environment"] if key.startswith(other.upper())}
-        assert told == {f"{other.upper()}_URL"}
+        names = {key for key in service["environment"] if key.startswith(other.upper())}
+        assert names == {f"{other.upper()}_URL"}
         assert [secret for secret in service["secrets"] if secret.startswith(other)] == []
 
 
@@ -135,7 +135,7 @@ def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> No
     assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
 
 
-def test_git_and_the_image_never_see_the_secrets() -> None:
+def test_git_and_the_image_exclude_the_secrets() -> None:
     assert "/secrets/" in (DOCKER / ".gitignore").read_text().split()
     lines = (DOCKER.parent / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
@@ -164,7 +164,7 @@ def test_no_secret_stands_in_a_compose_file(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_runs_for_ever_is_started_again_and_what_runs_once_is_not(shape: str) -> None:
+def test_services_restart_and_one_off_tasks_do_not(shape: str) -> None:
     for key, service in services(shape).items():
         once = key.endswith(("provision", "migrate"))
         assert service["restart"] == ("no" if once else "unless-stopped"), key

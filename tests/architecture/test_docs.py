@@ -1,11 +1,11 @@
-"""What the documents say of this repository is there: files, headings, tests, invariants."""
+"""Files, headings, tests and invariants that the documents name exist."""
 
 import ast
 import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,9 @@ from tests.sabotage import __main__ as sabotage
 from tests.sabotage import outbox
 from tests.sabotage.sabotage import Sabotage
 
+# One worker runs these tests, so that every test file is parsed once.
+pytestmark = pytest.mark.xdist_group("documents")
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path.relative_to(CHECKOUT).as_posix()
@@ -22,6 +25,7 @@ DOCUMENTS = sorted(
     for path in (CHECKOUT / folder).glob("*.md")
 )
 ADRS = sorted((CHECKOUT / "docs" / "adr").glob("*.md"))
+USING = "docs/using-the-outbox.md"
 SECTIONS = ["Context", "Decision", "Consequence", "What decided it", "Credits"]
 OUTBOX = (CHECKOUT / "docs" / "outbox.md").read_text(encoding="utf-8")
 
@@ -45,7 +49,7 @@ def blocks_of(document: str, language: str) -> list[str]:
 
 
 def links() -> Iterator[tuple[str, str, str]]:
-    """(document, text, target) of every link that stays in this repository."""
+    """(document, text, target) of every link within this repository."""
     for document in DOCUMENTS:
         for text, target in LINK.findall(prose_of(document)):
             if not target.startswith("https://"):
@@ -67,28 +71,40 @@ def every_test() -> frozenset[str]:
     return frozenset().union(*map(named_in, (CHECKOUT / "tests").rglob("test_*.py")))
 
 
+@cache
 def anchors_of(path: Path) -> set[str]:
-    """The headings, as the usual renderers name them."""
+    """The anchors that renderers make for the headings."""
     found = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
-@pytest.mark.parametrize(("document", "text", "target"), list(links()))
-def test_a_link_leads_somewhere(document: str, text: str, target: str):
+def test_every_link_has_a_target():
+    broken = [
+        f"{document}: [{text}]({target})"
+        for document, text, target in links()
+        if not has_target(document, text, target)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def has_target(document: str, text: str, target: str) -> bool:
+    """Whether the file is in this repository and has the anchor and the test that are named."""
     name, _, anchor = target.partition("#")
     path = (CHECKOUT / document).parent / name if name else CHECKOUT / document
-    assert path.exists(), f"{document} links to {target}"
-    assert path.resolve().is_relative_to(CHECKOUT)
-    if anchor:
-        assert anchor in anchors_of(path), f"{document} links to {target}"
-    if text.startswith("test_"):
-        assert text in named_in(path) or text == path.name, f"{document} names {text}"
+    if not path.exists() or not path.resolve().is_relative_to(CHECKOUT):
+        return False
+    if anchor and anchor not in anchors_of(path):
+        return False
+    return not text.startswith("test_") or text == path.name or text in named_in(path)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_test_that_is_named_exists(document: str):
-    named = set(TEST.findall(prose_of(document)))
-    assert named <= every_test(), f"{document} names {named - every_test()}"
+def test_every_named_test_exists():
+    unknown = {
+        document: names
+        for document in DOCUMENTS
+        if (names := set(TEST.findall(prose_of(document))) - every_test())
+    }
+    assert unknown == {}
 
 
 def test_decisions_are_numbered_without_a_gap_and_built_alike():
@@ -109,17 +125,19 @@ def test_every_invariant_names_a_test_and_is_attacked():
         assert one.test.partition("::")[2] in rows[one.invariant], one.promise
 
 
-@pytest.mark.parametrize("one", sabotage.EVERY, ids=lambda one: one.promise)
-def test_a_sabotage_finds_the_text_that_it_replaces(one: Sabotage):
-    file, _, test = one.test.partition("::")
-    assert test in named_in(CHECKOUT / file)
-    whole = (CHECKOUT / one.file).read_text(encoding="utf-8")
-    assert sabotage.damaged(whole, one) != whole
+def test_every_sabotage_matches_the_source_and_names_a_test():
+    unknown = [one.test for one in sabotage.EVERY if one.test.partition("::")[2] not in named_tests(one)]
+    assert not unknown, "\n".join(unknown)
+    for one in sabotage.EVERY:
+        assert sabotage.damaged(text_of(one.file), one) != text_of(one.file), one.promise
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_console_block_is_commands_and_what_they_print(document: str):
-    for block in blocks_of(document, "console"):
+def named_tests(one: Sabotage) -> frozenset[str]:
+    return named_in(CHECKOUT / one.test.partition("::")[0])
+
+
+def test_console_blocks_are_commands_with_their_output():
+    for block in chain.from_iterable(blocks_of(document, "console") for document in DOCUMENTS):
         lines = block.splitlines()
         assert lines[0].startswith("$ "), block
         commands = [line[2:] for line in lines if line[:2] in {"$ ", "> "}]
@@ -130,10 +148,8 @@ def test_a_console_block_is_commands_and_what_they_print(document: str):
         assert read.returncode == 0, script
 
 
-def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
-    (block,) = [
-        block for block in blocks_of("docs/using-the-outbox.md", "python") if "models.py" in block
-    ]
+def test_the_page_about_using_the_outbox_shows_the_models_of_the_example_project():
+    (block,) = [block for block in blocks_of(USING, "python") if "models.py" in block]
     theirs = text_of("tests/support/stranger/shop/models.py")
     lines = [line for line in block.splitlines() if line and not line.startswith("#")]
     assert len(lines) == 1 + len(tables.BASES)
@@ -141,6 +157,6 @@ def test_the_readme_gives_a_stranger_the_models_that_the_stranger_has():
         assert line in theirs
 
 
-def test_the_readme_shows_no_more_python_than_can_be_read():
-    for block in blocks_of("docs/using-the-outbox.md", "python"):
+def test_python_in_the_documents_parses():
+    for block in chain.from_iterable(blocks_of(document, "python") for document in DOCUMENTS):
         ast.parse(block)

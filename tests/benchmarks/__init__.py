@@ -1,5 +1,5 @@
-"""What the mechanism costs and carries, measured on private servers: `./dev bench`.
+"""Measures the cost and the throughput of the outbox on private servers: `./dev bench`.
 
-Every figure stands beside its limit, measured in the same run by turns (A B A B), so that a
-machine that drifts hits both. See docs/benchmarks.md for what is measured, and how.
+Each figure and its limit are measured in the same run by turns (A B A B), so that changes of the
+machine affect both. docs/benchmarks.md describes the measurements.
 """

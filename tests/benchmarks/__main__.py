@@ -35,7 +35,7 @@ FAULTS: Final = (
 )
 
 Part = Callable[[Ground, Scale, Progress], Any]
-# In this order: the last one starts a standby, which would take its share of what follows.
+# In this order: the last part starts a standby, which would slow down the others.
 PARTS: Final[dict[str, Part]] = {
     "write_overhead": overhead.measure,
     "event_store": store.measure,
@@ -50,7 +50,7 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status: 0 when all was measured and nothing went wrong meanwhile."""
+    """Returns the exit status: 0 when everything was measured without a fault."""
     options = _parser().parse_args(arguments)
     results: dict[str, Any] = {}
     try:
@@ -58,11 +58,11 @@ def main(arguments: Sequence[str]) -> int:
         names = options.only or [name for name in PARTS if name not in scale.when_named]
         run(scale, names, root=options.root, results=results)
     except (StackError, machine.NotDurable, RuntimeError, AssertionError) as error:
-        _show_what_there_is(results)
+        _show(results)
         sys.stderr.write(f"error: {error}; see {options.root / 'log'}\n")
         return 1
     except KeyboardInterrupt:
-        _show_what_there_is(results)
+        _show(results)
         return 130
     sys.stdout.write(page.render(results))
     if options.json:
@@ -72,14 +72,14 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if faults(results) else 0
 
 
-def _show_what_there_is(results: dict[str, Any]) -> None:
-    """A long run that fails at last hasn't measured for nothing."""
+def _show(results: dict[str, Any]) -> None:
+    """Print the results of a run that failed, if it has any."""
     if results.keys() & PARTS.keys():
         sys.stdout.write(page.render(results))
 
 
 def run(scale: Scale, names: Sequence[str], *, root: Path, results: dict[str, Any]) -> None:
-    """Measure these parts into `results`, on servers below `root`, which are gone afterwards."""
+    """Measure these parts into `results`, on servers below `root`, which are deleted at the end."""
     progress = Progress(sys.stderr)
     ground = Ground(root)
     finished = False
@@ -103,9 +103,9 @@ def run(scale: Scale, names: Sequence[str], *, root: Path, results: dict[str, An
 
 
 def faults(results: dict[str, Any]) -> int:
-    """Events lost, duplicated or reordered, with and without a held transaction; reads that
-    failed or came empty during a rebuild, and rows that it or retention got wrong; reads that
-    failed or went back while nodes of the ring came and went."""
+    """The number of events lost, duplicated or reordered, with and without an open transaction; of
+    failed or empty reads and wrong rows in a rebuild; of wrong rows in the retention part; and of
+    failed or older reads while nodes of the ring changed."""
     found = results.get("end_to_end") or {}
     runs = [found, found.get("held_transaction") or {}]
     runs += [results.get(name) or {} for name in ("rebuild", "retention", "ring_events")]
@@ -116,16 +116,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench",
         allow_abbrev=False,
-        description="Measure outbox and ring on private servers, each figure beside its limit.",
+        description="Measure outbox and ring on private servers, each figure next to its limit.",
     )
-    parser.set_defaults(scale="full")  # here, since of two options for it the first decides
+    parser.set_defaults(scale="full")  # here, since two options set it and the first one's wins
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(
         "--quick",
         dest="scale",
         action="store_const",
         const="quick",
-        help="outbox and event store alone, about a minute",
+        help="only outbox and event store, about a minute",
     )
     scales.add_argument("--scale", choices=SCALES, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also as one JSON object")

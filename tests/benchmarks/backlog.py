@@ -1,4 +1,4 @@
-"""Rows and entries of the small project, made by the servers themselves."""
+"""Rows and entries of the small project, generated in SQL."""
 
 import time
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ ITEMS = 10_000
 CURSOR = f"{{{LABEL}}}:cursor"
 NUDGE = f"{{{LABEL}}}:nudge"
 
-# About as long as accounts' events are. Row n is of item n mod ITEMS, which gives its partition,
-# id and version.
+# About as long as the events of accounts. Row n belongs to item n mod ITEMS, which determines its
+# partition, id and version.
 BODY = f"""
 '{{"specversion":"1.0","id":"' || gen_random_uuid() || '","source":"/ledger","type":'
 || '"ledger.item.changed.v1","subject":"' || item || '","time":"2026-01-01T00:00:00.000000Z",'
@@ -35,14 +35,14 @@ INSERT = f"INSERT INTO ledger_outboxevent (partition, body) {ROWS}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What counts as sent: up to this tick, up to this row."""
+    """Everything up to this tick and this row counts as sent."""
 
     tick: int
     row: int
 
 
 def empty(ground: Ground) -> None:
-    """No rows, no ticks, no positions, no entries; and nobody vacuums while we measure."""
+    """Delete all rows, ticks, positions and entries, and turn autovacuum off."""
     ground.query(
         "TRUNCATE ledger_outboxevent, ledger_tick, ledger_position, ledger_parkedevent,"
         " ledger_shown, ledger_handled",
@@ -56,11 +56,11 @@ def empty(ground: Ground) -> None:
 
 
 def record(ground: Ground, rows: int, *, rows_per_commit: int = 1000) -> None:
-    """Add rows to the outbox, in transactions of so many."""
+    """Add rows to the outbox, in transactions of `rows_per_commit`."""
     if not rows:
         return
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")  # of the filling only
+        cursor.execute("SET synchronous_commit = off")  # for these inserts only
         for first in range(0, rows, rows_per_commit):
             last = min(first + rows_per_commit, rows) - 1
             cursor.execute(INSERT, {"first": first, "last": last})
@@ -68,7 +68,7 @@ def record(ground: Ground, rows: int, *, rows_per_commit: int = 1000) -> None:
 
 
 def close_tick(ground: Ground) -> Sent:
-    """Let all that is recorded count as sent: a tick that sees it."""
+    """Let all recorded rows count as sent: make a tick that sees them."""
     tick = time.time_ns() // 1_000_000
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM ledger_tick")
@@ -84,7 +84,7 @@ def close_tick(ground: Ground) -> Sent:
 
 
 def rewind(ground: Ground, to: Sent) -> None:
-    """As if nothing after this tick had been sent: the same backlog waits again."""
+    """Undo everything sent after this tick, so that the same backlog waits again."""
     ground.query("DELETE FROM ledger_tick WHERE id > %s", to.tick, dsn=ground.project_dsn)
     ground.redis.flushdb()
     ground.redis.hset(
@@ -94,15 +94,15 @@ def rewind(ground: Ground, to: Sent) -> None:
 
 
 def entries(ground: Ground) -> int:
-    """How many entries the streams hold."""
+    """The number of entries in the streams."""
     with ground.redis.pipeline(transaction=False) as pipe:
         for partition in range(PARTITIONS):
             pipe.xlen(stream(partition))
         return sum(pipe.execute())
 
 
-def lay(ground: Ground, number: int) -> dict[int, str]:
-    """Put entries into the streams, as a relay would have; the last id of each partition."""
+def add_entries(ground: Ground, number: int) -> dict[int, str]:
+    """Add entries to the streams as a relay does; returns the last id of each partition."""
     ends: dict[int, str] = {}
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         cursor.execute(ROWS, {"first": 0, "last": number - 1})
@@ -114,8 +114,8 @@ def lay(ground: Ground, number: int) -> dict[int, str]:
                 pipe.execute()
         pipe.execute()
     tops: dict[Any, Any] = {f"p{partition}": end for partition, end in ends.items()}
-    told = {"at": f"1-{WHOLE}", "partitions": PARTITIONS, "complete": 1}
-    ground.redis.hset(CURSOR, mapping={**told, **tops})
+    cursor_fields = {"at": f"1-{WHOLE}", "partitions": PARTITIONS, "complete": 1}
+    ground.redis.hset(CURSOR, mapping={**cursor_fields, **tops})
     return ends
 
 
@@ -124,9 +124,9 @@ def stream(partition: int) -> str:
 
 
 def raw_per_second(ground: Ground, rows: int, *, after: Sent) -> float:
-    """The limit: the same entries by the same client, pipelined XADDs of 1,000 a batch.
+    """The limit: the same entries by the same client, in pipelines of 1,000 XADDs.
 
-    Reading them from the database isn't counted.
+    The time to read them from the database isn't counted.
     """
     ground.redis.flushdb()
     ground.calm()
@@ -144,10 +144,10 @@ def raw_per_second(ground: Ground, rows: int, *, after: Sent) -> float:
 
 
 def _send(ground: Ground, rows: list[tuple[int, str]]) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     for first in range(0, len(rows), 1000):
         pipe = ground.redis.pipeline(transaction=False)
         for partition, body in rows[first : first + 1000]:
             pipe.xadd(f"raw:{partition}", {"event": body})
         pipe.execute()
-    return time.perf_counter() - began
+    return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Letting time pass: at a pace, or until something has happened."""
+"""Waiting: for a time, or for a condition."""
 
 import threading
 import time
@@ -14,8 +14,8 @@ def pause(seconds: float) -> None:
 def wait_until(
     condition: Callable[[], bool], *, look_every_seconds: float, within_seconds: float, what: str
 ) -> None:
-    """Raises RuntimeError, naming `what`, if it isn't so in time. Every look costs whatever is
-    being measured a little: look as seldom as the measurement bears."""
+    """Raises RuntimeError, naming `what`, if the condition isn't true in time. Each check slows the
+    measured processes a little: check as seldom as the precision allows."""
     deadline = time.monotonic() + within_seconds
     while not condition():
         if time.monotonic() > deadline:

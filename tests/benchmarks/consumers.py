@@ -1,4 +1,4 @@
-"""How fast events are applied: one by one, in runs, and in the classic way."""
+"""How fast events are applied: one by one, in batches, and with a classic inbox."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 
 MEMBERS = f"{{{{{backlog.LABEL}.{{consumer}}}}}}:members"
-SETTLE_SECONDS = 1.0  # a few heartbeats: two processes have told each other of themselves
+SETTLE_SECONDS = 1.0  # a few heartbeats, after which two processes know of each other
 LOOK_EVERY_SECONDS = 0.02
 LONG_SECONDS = 300.0
 POSITIONS = "SELECT partition, entry FROM ledger_position WHERE consumer = '{consumer}'"
@@ -25,7 +25,7 @@ HANDLED = "SELECT count(*) FROM ledger_handled"
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Events a second of each way, by real `consume` processes from a backlog in the streams."""
+    """Events a second of each kind, by real `consume` processes from a backlog in the streams."""
     ways: dict[str, Callable[[], float]] = {
         "classic": lambda: _classic(ground, scale.classic_events),
         "single": lambda: _consumed(ground, "single", scale.single_events),
@@ -37,10 +37,10 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     rounds = min(scale.rounds, 3)
     progress.begin("consumer", steps=rounds * len(ways))
     ground.need_project()
-    told = {name: _telling(progress, name, way) for name, way in ways.items()}
-    rounded = by_turns(rounds, **told)
+    measures = {name: _with_progress(progress, name, way) for name, way in ways.items()}
+    measured = by_turns(rounds, **measures)
     backlog.empty(ground)
-    found = {name: middle(values) for name, values in rounded.items()}
+    found = {name: middle(values) for name, values in measured.items()}
     return {
         "single_events_per_second": round(found["single"]),
         "batch_events_per_second": round(found["batch"]),
@@ -51,11 +51,11 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "single_to_classic": ratio(found["single"], found["classic"]),
         "batch_to_limit": ratio(found["batch"], found["raw"]),
         "two_processes_to_one": ratio(found["two"], found["single"]),
-        "rounds": {name: [round(value) for value in values] for name, values in rounded.items()},
+        "rounds": {name: [round(value) for value in values] for name, values in measured.items()},
     }
 
 
-def _telling(progress: Progress, name: str, way: Callable[[], float]) -> Callable[[], float]:
+def _with_progress(progress: Progress, name: str, way: Callable[[], float]) -> Callable[[], float]:
     def measure_it() -> float:
         progress.step(name)
         return way()
@@ -71,7 +71,8 @@ def _raw(ground: Ground, events: int) -> float:
 
 
 def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1) -> float:
-    """From the moment that waiting processes are let go until the last position is at its end."""
+    """Events a second from the moment that stopped processes resume until all positions are at the
+    end."""
     backlog.empty(ground)
     environment = ground.need_project()
     running = [
@@ -98,7 +99,7 @@ def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1)
 
 
 def _passed(positions: dict[int, str], ends: dict[int, str]) -> bool:
-    """A reader that has the last entry may already stand at the end of its tick."""
+    """Whether all positions are at the end. One may be past its entry, at the end of the tick."""
     return all(order(positions[partition]) >= order(end) for partition, end in ends.items())
 
 
@@ -122,21 +123,21 @@ def _time(
     *,
     until: Callable[[dict[int, str]], bool],
 ) -> float:
-    """Events a second: entries are laid while the processes stand still, then they may run."""
+    """Events a second: entries are added while the processes are stopped, then they resume."""
     for process in processes:
         os.kill(process.pid, signal.SIGSTOP)
-    ends = backlog.lay(ground, events)
+    ends = backlog.add_entries(ground, events)
     ground.calm()
-    began = time.perf_counter()
+    started = time.perf_counter()
     for process in processes:
         os.kill(process.pid, signal.SIGCONT)
     _wait(lambda: until(ends))
-    return events / (time.perf_counter() - began)
+    return events / (time.perf_counter() - started)
 
 
 @contextmanager
 def _asking(ground: Ground, statement: str) -> Iterator[Callable[[], list[tuple[Any, ...]]]]:
-    """Asks the same again and again, over one connection."""
+    """Runs one statement repeatedly over one connection."""
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         connection.autocommit = True
 

@@ -1,7 +1,7 @@
 """From the commit in accounts to the commit of its effect in orders, with everything running.
 
-Both moments are the server's own (`pg_xact_commit_timestamp`), so nothing in the processes under
-measurement knows of it but a trigger, which notes each application of an event to the view.
+Both times are the server's (`pg_xact_commit_timestamp`). In the measured processes only a trigger
+is added, which records each application of an event to the view.
 """
 
 import time
@@ -16,7 +16,7 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.support.waiting import eventually
 
-USERS = 2000  # so many that no batch has two events of one: the view would show the later alone
+USERS = 2000  # so that no batch has two events of one user, of which the view shows only the later
 FAULTS = ("lost", "duplicated", "reordered")
 SHOWN = ("p50_ms", "p95_ms", "p99_ms", "cores_busy", "pace")
 READY_SECONDS = 120.0
@@ -55,7 +55,7 @@ FROM orders.bench_applied WHERE n > %s ORDER BY n
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Percentiles under a steady load, and by turns the same with a transaction held open."""
+    """Percentiles under a steady load, and by turns the same with an open transaction."""
     progress.begin("end_to_end", steps=2 + 2 * scale.load_rounds)
     progress.step("starting both deployments, a standby and the cache ring")
     accounts = ground.need_application()["accounts"]
@@ -84,7 +84,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
 
 
 def median_of(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each figure and each percentile the median of the rounds; of what went wrong, all."""
+    """The median of each figure and each percentile over the rounds; the sum of each fault."""
     ranks = zip(*(each["percentiles_ms"] for each in rounds), strict=True)
     figures = rounds[0].keys() - {"percentiles_ms", *FAULTS}
     return {
@@ -142,12 +142,12 @@ def _top(ground: Ground, statement: str) -> int:
 
 
 def _drain(ground: Ground, note: int, *, number: int) -> None:
-    """Wait for the last effect; what hasn't come by then is lost, and judged so."""
+    """Wait for the last effect, up to a limit; later effects count as lost."""
     deadline = time.monotonic() + DRAIN_SECONDS
     counting = f"SELECT count(*) FROM orders.bench_applied WHERE n > {note}"  # noqa: S608
     while _top(ground, counting) < number and time.monotonic() < deadline:
         pause(0.1)
-    pause(0.5)  # a second application would come now
+    pause(0.5)  # to count repeated applications
 
 
 def _wait_ready(ground: Ground) -> None:

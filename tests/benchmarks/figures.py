@@ -17,8 +17,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def until_calm(values: Sequence[float], *, at_most: float) -> int | None:
-    """How many values it takes until two in a row are no higher than that (one, if it is the
-    last); None if that never happens."""
+    """The number of values before the first two in a row that are at most `at_most` (or before the
+    last value, if only it is); None if there are none."""
     for index in range(len(values)):
         if max(values[index : index + 2]) <= at_most:
             return index
@@ -26,12 +26,12 @@ def until_calm(values: Sequence[float], *, at_most: float) -> int | None:
 
 
 def middle(values: Iterable[float]) -> float:
-    """The median, so that one disturbed round decides nothing."""
+    """The median, so that a single disturbed round has no effect."""
     return median(values)
 
 
 def ratio(value: float, limit: float) -> float:
-    """How much of the limit was reached; 0 where there was none."""
+    """The value as a share of the limit; 0 without a limit."""
     return round(value / limit, 3) if limit else 0.0
 
 
@@ -41,7 +41,7 @@ def milliseconds(seconds: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event as the owner committed it, and as its key's consumer must meet it."""
+    """An event as the owner committed it, and as the consumer must apply it."""
 
     key: str
     version: int
@@ -49,7 +49,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What became of events between two services; nothing, if all is well."""
+    """The number of faults between two services; all zero if there are none."""
 
     lost: int
     duplicated: int
@@ -57,10 +57,9 @@ class Faults:
 
 
 def judge(recorded: Iterable[Recorded], applied: Iterable[Recorded]) -> Faults:
-    """Compare what was committed with what was applied, in the order in which it was applied.
+    """Compare the committed events with the applied ones, which are in the order of application.
 
-    Reordered is an event that came after a later one of its key, each counted at its first
-    application.
+    An event is reordered if it was first applied after a later one of its key.
     """
     times: dict[Recorded, int] = defaultdict(int)
     newest: dict[str, int] = defaultdict(int)

@@ -1,9 +1,9 @@
-"""Runs in a process of its own, with the environment of accounts: changes users and records it at
-a steady pace, whether or not anybody keeps up (an open loop).
+"""Runs in a separate process with the environment of accounts: changes users at a steady rate,
+whether or not the consumers keep up (an open loop).
 
-Each change is a transaction of one statement, the row and its event, and is made up before the
-clock runs. That is the leanest writer there can be: what is measured begins at its commit, and
-shares two cores with it. What a handler costs is another figure (`write_overhead`).
+Each change is a transaction of one statement, the row and its event, prepared before the
+measurement starts. This is the cheapest possible writer: the measured latency starts at its commit,
+and the measured processes share the cores with it. `write_overhead` measures a handler's cost.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from tests.benchmarks.clock import pause
 from tests.benchmarks.machine import busy_seconds
 
-THREADS = 4  # of whom each has its own users
+THREADS = 4  # each has its own users
 PREPARE = """
 PREPARE change (text, int, timestamptz, uuid, int, smallint, text) AS
 WITH changed AS (
@@ -55,7 +55,7 @@ def main(question: dict[str, Any]) -> dict[str, float]:
 
 
 def _write(slots: range, changes: list[list[Any]], interval: float, began: float) -> list[float]:
-    """How late each slot's change began."""
+    """Write each slot's change; returns the seconds that each one was late."""
     from django.db import connection
 
     from outbox.streams import nudge
@@ -69,14 +69,14 @@ def _write(slots: range, changes: list[list[Any]], interval: float, began: float
             late.append(max(time.perf_counter() - began - slot * interval, 0.0))
             cursor.execute(CHANGE, values)
             if cursor.rowcount != 1:
-                raise RuntimeError(f"somebody else has changed {values[3]}")
+                raise RuntimeError(f"user {values[3]} was changed by another process")
             nudge("accounts")
     connection.close()
     return late
 
 
 def _changes(slots: range, thread: int) -> list[list[Any]]:
-    """What `CHANGE` is given in each slot, by the thread's own users in turn."""
+    """The parameters of `CHANGE` in each slot, for the thread's own users in turn."""
     users, changes = list(_users(thread)), []
     for turn, slot in enumerate(slots):
         user = turn % len(users)
@@ -94,7 +94,7 @@ def _users(thread: int) -> Iterator[Any]:
 
 
 def _changed(user: Any, name: str) -> tuple[Any, list[Any]]:
-    """The user's next version, and what `CHANGE` is given to make it."""
+    """The user's next version, and the parameters of `CHANGE` that store it."""
     from dataclasses import replace
 
     from django.utils import timezone

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and what the servers promise about disks."""
+"""The machine of a measurement, and the durability settings of the servers."""
 
 import os
 import platform
@@ -16,11 +16,16 @@ from tests.benchmarks.ground import Ground
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
 PROBE_ADDITIONS = 50_000  # two or three milliseconds
 PROBE_EVERY_SECONDS = 0.25
-WANTED = {"fsync": "on", "synchronous_commit": "on", "appendonly": "yes", "appendfsync": "everysec"}
+REQUIRED = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+}
 
 
 class NotDurable(Exception):
-    """A server that promises less than the figures are claimed for."""
+    """A server's durability is lower than the figures require."""
 
 
 def describe(ground: Ground) -> dict[str, Any]:
@@ -39,12 +44,12 @@ def describe(ground: Ground) -> dict[str, Any]:
 
 
 def load_average() -> float:
-    """Of the last minute: whoever else is at work on this machine is in it."""
+    """Of the last minute, with all processes of this machine."""
     return round(os.getloadavg()[0], 2)
 
 
 def busy_seconds() -> float:
-    """What all processors of this machine have worked since it started; 0 where unknown."""
+    """The busy seconds of all processors since the machine started; 0 where unknown."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
@@ -53,24 +58,24 @@ def busy_seconds() -> float:
 
 
 def others_busy(seconds: float) -> float:
-    """How many processors are busy while we do nothing: what others take from the figures."""
+    """The number of processors that are busy while we do nothing."""
     before = busy_seconds()
     pause(seconds)
     return round((busy_seconds() - before) / seconds, 2)
 
 
 def pace() -> float:
-    """Additions that Python does in a microsecond of a processor's time, waiting not counted. On
-    a shared machine it changes within a second, by what neighbours do that nothing here shows."""
-    began, number = time.thread_time(), 0
+    """Additions that Python does per microsecond of processor time. On a shared machine it changes
+    within seconds with the load of other virtual machines, which nothing else here shows."""
+    started, number = time.thread_time(), 0
     for _ in range(PROBE_ADDITIONS):
         number += 1
-    return number / (time.thread_time() - began) / 1e6
+    return number / (time.thread_time() - started) / 1e6
 
 
 @contextmanager
 def pace_watched() -> Iterator[list[float]]:
-    """Paces, found now and then until the end: it takes a hundredth of a processor."""
+    """Samples the pace until the end of the block, using about 1% of a processor."""
     found, ended = [pace()], threading.Event()
 
     def watch() -> None:
@@ -87,13 +92,13 @@ def pace_watched() -> Iterator[list[float]]:
 
 
 def durability(ground: Ground) -> dict[str, str]:
-    """The settings, as the servers themselves tell them. Raises NotDurable."""
+    """The settings as the servers report them. Raises NotDurable."""
     found = {name: str(ground.query(f"SHOW {name}")[0][0]) for name in SETTINGS}
-    told: Any = ground.redis.config_get("append*")
-    found |= {name: str(told[name]) for name in ("appendonly", "appendfsync")}
-    for name, wanted in WANTED.items():
-        if found[name] != wanted:
-            raise NotDurable(f"{name} is {found[name]}; the figures are for {wanted}")
+    config: Any = ground.redis.config_get("append*")
+    found |= {name: str(config[name]) for name in ("appendonly", "appendfsync")}
+    for name, required in REQUIRED.items():
+        if found[name] != required:
+            raise NotDurable(f"{name} is {found[name]}; the figures require {required}")
     return found
 
 

@@ -1,5 +1,5 @@
-"""Runs in a process of its own, with the environment of orders: places orders, or reads them, at
-a steady pace until its input ends, and tells what it noticed."""
+"""Runs in a separate process with the environment of orders: places or reads orders at a steady
+rate until its input ends, then prints its results."""
 
 import json
 import os
@@ -28,14 +28,14 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
 def at_pace(
     work: Callable[[], str], ended: threading.Event, *, per_second: int, name: str
 ) -> dict[str, Any]:
-    """How often it was done, with what results, and how long it took at most."""
+    """The number of calls by result, and the longest and the p99 time of a call."""
     results: dict[str, int] = {}
     took: list[float] = []
     due = time.perf_counter()
     while True:
-        began = time.perf_counter()
+        started = time.perf_counter()
         result = work()
-        took.append(time.perf_counter() - began)
+        took.append(time.perf_counter() - started)
         results[result] = results.get(result, 0) + 1
         due = max(due + 1 / per_second, time.perf_counter() - 1.0)
         if ended.wait(max(due - time.perf_counter(), 0.0)):
@@ -70,7 +70,7 @@ def place_one() -> Callable[[], str]:
 
 
 def read_one() -> Callable[[], str]:
-    """A user's newest orders, as the API lists them. Every user of the history has some."""
+    """Reads a user's newest orders as the API lists them. Every user of the history has orders."""
     import random
     from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""The results on one page of text: each figure beside its limit, and what is wanted of it."""
+"""The results on one page of text: each figure next to its limit."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,16 +15,16 @@ def render(results: Mapping[str, Any]) -> str:
 
 
 def _heading(results: Mapping[str, Any]) -> Iterator[str]:
-    machine, promises = results["machine"], results["durability"]
+    machine, durability = results["machine"], results["durability"]
     yield (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB,"
         f" {machine['system']}, Python {machine['python']}"
     )
     yield f"PostgreSQL {machine['postgresql']}, Valkey {machine['valkey']}"
-    yield ", ".join(f"{name} {value}" for name, value in promises.items())
+    yield ", ".join(f"{name} {value}" for name, value in durability.items())
     busy = ", ".join(f"{name} {cores}" for name, cores in results["others_busy_cores"].items())
     yield f"scale {results['scale']}, load average before {machine['load_average']}"
-    yield f"cores that others kept busy before each part: {busy}"
+    yield f"cores busy with other processes before each part: {busy}"
 
 
 def _title(text: str, *columns: str) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _end_to_end(found: Mapping[str, Any]) -> Iterator[str]:
             )
             if len(rounds := one["rounds"]) > 1:
                 each = (f"{r['p50_ms']:.1f} / {r['p99_ms']:.1f} at {r['pace']:.0f}" for r in rounds)
-                yield f"  the medians of these p50 / p99, at pace: {', '.join(each)}"
+                yield f"  medians of these rounds, p50 / p99 at pace: {', '.join(each)}"
 
 
 def _consumer(found: Mapping[str, Any]) -> Iterator[str]:
@@ -78,9 +78,9 @@ def _consumer(found: Mapping[str, Any]) -> Iterator[str]:
     ways = {
         "classic: inbox row, update_or_create": classic,
         "update_or_create in our transaction": found["orm_events_per_second"],
-        "single handler, one upsert an event": found["single_events_per_second"],
-        "two processes of it": found["two_processes_events_per_second"],
-        "batch handler, one upsert a run": found["batch_events_per_second"],
+        "single handler, one upsert per event": found["single_events_per_second"],
+        "single handler, two processes": found["two_processes_events_per_second"],
+        "batch handler, one upsert per batch": found["batch_events_per_second"],
         "raw XADD": raw,
     }
     for name, value in ways.items():
@@ -137,7 +137,7 @@ def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
     for what in ("appends", "replay") if "times_rival_appends" in found else ():
         field = "appends_per_second" if what == "appends" else "replay_events_per_second"
         yield _line(
-            f"{what}, beside the eventsourcing library",
+            f"{what} (limit: the eventsourcing library)",
             f"{found[field]:,}",
             f"{found[f'rival_{field}']:,}",
             f"{found[f'times_rival_{what}']:.2f}",
@@ -177,8 +177,8 @@ def _ring_events(found: Mapping[str, Any]) -> Iterator[str]:
         yield _line(one["event"], f"{one['worst_p99_ms']:.1f}", f"{found['calm_p99_ms']:.1f}", back)
     yield (
         f"  {found['reads']:,} reads of {found['users']} users by {found['readers']} readers,"
-        f" {found['failed_reads']} failed, {found['older_reads']} older than one before;"
-        f" p99 of each {found['window_ms']} ms"
+        f" {found['failed_reads']} failed, {found['older_reads']} older than an earlier read;"
+        f" one p99 per {found['window_ms']} ms"
     )
 
 
@@ -212,14 +212,14 @@ def _retention(found: Mapping[str, Any]) -> Iterator[str]:
         f" applied; {found['rows_that_differ']} rows differ"
     )
     yield (
-        f"  {found['delete_statements']:,} statements deleted, the longest in"
+        f"  {found['delete_statements']:,} DELETE statements, the longest took"
         f" {found['longest_delete_ms']:.0f} ms"
     )
     yield (
-        f"  the disk's longest flush of a bare page took {found['longest_flush_ms']:.0f} ms, and"
+        f"  the disk's longest flush of one page took {found['longest_flush_ms']:.0f} ms, and"
         f" the writer's longest commit {found['longest_commit_ms']:.0f} ms"
     )
-    yield "  growth: the highest of the last third in units of the highest before it"
+    yield "  growth: the highest value of the last third, divided by the highest before it"
 
 
 KEPT = {

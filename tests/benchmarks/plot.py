@@ -1,4 +1,4 @@
-"""The results as one SVG, written by hand: bars beside their limits, and latencies by rank."""
+"""The results as one SVG: bars next to their limits, and latencies by percentile."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ OURS, LIMIT, HELD, INK, FAINT = "#2563eb", "#cbd5e1", "#d97706", "#1f2937", "#6b
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """A whole document; parts that weren't measured are left out."""
+    """The SVG document; parts that were not measured are left out."""
     body: list[str] = []
     top = 20
     for name, draw in PANELS.items():
@@ -36,19 +36,19 @@ def render(results: Mapping[str, Any]) -> str:
     )
 
 
-Row = tuple[str, float, float, str]  # name, figure, limit, what is written beside
+Row = tuple[str, float, float, str]  # name, figure, limit, label
 
 
 def _bars(title: str, rows: Sequence[Row], top: int) -> tuple[list[str], int]:
     widest = max(max(figure, limit) for _, figure, limit, _ in rows) or 1.0
     scale = (WIDTH - LEFT - RIGHT) / widest
     drawn = [_text(20, top + 6, title, weight="bold")]
-    for number, (name, figure, limit, beside) in enumerate(rows):
+    for number, (name, figure, limit, label) in enumerate(rows):
         y = top + 18 + number * ROW
         drawn.append(_text(LEFT - 8, y + 13, name, anchor="end"))
         drawn.append(_box(LEFT, y, limit * scale, ROW - 4, LIMIT))
         drawn.append(_box(LEFT, y + 4, figure * scale, ROW - 12, OURS))
-        drawn.append(_text(LEFT + max(figure, limit) * scale + 6, y + 13, beside, colour=FAINT))
+        drawn.append(_text(LEFT + max(figure, limit) * scale + 6, y + 13, label, colour=FAINT))
     return drawn, 18 + len(rows) * ROW
 
 
@@ -78,16 +78,14 @@ def _short(number: int) -> str:
 
 
 def _end_to_end(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
-    """Latency by rank: how many of a hundred events took at most so long."""
+    """Latency by percentile."""
     height = 150
     curves = [(found["percentiles_ms"], OURS, "")]
     if held := found.get("held_transaction"):
         curves.append((held["percentiles_ms"], HELD, "with a transaction held open"))
     longest = max(max(values[:99]) for values, _, _ in curves) or 1.0
     across, floor = WIDTH - LEFT - RIGHT, top + 24 + height
-    title = (
-        f"End to end at {found['offered_per_second']} events/s: ms from commit to commit, by rank"
-    )
+    title = f"End to end at {found['offered_per_second']} events/s: ms from commit to commit"
     drawn = [_text(20, top + 6, title, weight="bold")]
     for rank in (0, 25, 50, 75, 99):
         x = LEFT + across * rank / 99
@@ -132,7 +130,7 @@ def _write_overhead(found: Mapping[str, Any], top: int) -> tuple[list[str], int]
         )
         for one in found["runs"]
     ]
-    return _bars("A transaction with its outbox row, in units of one without", rows, top)
+    return _bars("A transaction with its outbox row, relative to one without", rows, top)
 
 
 def _ring(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
@@ -145,14 +143,14 @@ def _ring(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
         for one in found["many"]
     ]
     return _bars(
-        "Cache ring, in units of what it is compared with",
+        "Cache ring, relative to the named alternative",
         [(name, figure, limit, f"{share:.2f}×") for name, figure, limit, share in rows],
         top,
     )
 
 
 def _retention(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
-    """What is kept over time: numbers in the upper chart, bytes in the lower."""
+    """The retained data over time: counts in the upper chart, megabytes in the lower."""
     samples = found["samples"]
     title = (
         f"{found['events']:,} events at {found['offered_per_second']:,}/s,"

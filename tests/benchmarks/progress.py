@@ -1,4 +1,4 @@
-"""Progress on a terminal: one bar, redrawn; elsewhere a line for each part."""
+"""Progress: one bar on a terminal, redrawn; otherwise a line for each part."""
 
 import time
 from typing import TextIO
@@ -7,7 +7,7 @@ WIDTH = 24
 
 
 class Progress:
-    """Tells how far each part is. `stream` is where a person looks, not where results go."""
+    """Shows the progress of each part on `stream`, which results don't use."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -16,7 +16,7 @@ class Progress:
         self._began = time.monotonic()
 
     def begin(self, part: str, *, steps: int) -> None:
-        """A new part, of so many steps."""
+        """Start a new part with this number of steps."""
         self._part, self._steps, self._done = part, max(steps, 1), 0
         if self._redraws:
             self._draw("")
@@ -24,13 +24,13 @@ class Progress:
             self._write(f"{part} …\n")
 
     def step(self, doing: str) -> None:
-        """Call it before each step, with what it does."""
+        """Call this before each step, with its description."""
         if self._redraws:
             self._draw(doing)
         self._done += 1
 
     def end(self) -> None:
-        """Leave the line empty for whatever is written next."""
+        """Clear the line."""
         if self._redraws:
             self._write("\r\x1b[K")
 

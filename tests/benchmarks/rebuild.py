@@ -1,5 +1,5 @@
-"""A rebuild of the order view from the event store while orders are placed and read, and once
-more when all is quiet: do both come to the same?"""
+"""A rebuild of the order view from the event store while orders are placed and read, and again on a
+quiet system, with a comparison of the two."""
 
 import json
 import re
@@ -17,8 +17,8 @@ USERS = 5_000
 PER_COMMIT = 20_000  # orders of the history
 SETTLED_SECONDS = 120.0
 
-# Orders as the handlers would have stored them, one a second back from now: placed, and nine of
-# ten confirmed, every tenth of those cancelled. So there are two events an order.
+# Orders as the handlers store them, one per second: all are placed, nine of ten confirmed, and one
+# of ten cancelled after that. So an order has two events on average.
 HISTORY = f"""
 WITH placed AS (
     SELECT n, (lpad(to_hex(1700000000000 + n * 1000), 12, '0') || '7000a000'
@@ -51,7 +51,7 @@ OTHER_VIEWS = "TRUNCATE orders.orders_orderview, orders.orders_sales, orders.ord
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Seconds of a rebuild under load and on a quiet system, and what readers noticed."""
+    """Seconds of a rebuild under load and on a quiet system, and the results of readers."""
     progress.begin("rebuild", steps=5)
     environment = ground.need_application()["orders"]
     progress.step(f"storing {scale.rebuild_events:,} events")
@@ -66,10 +66,10 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         quiet = _rebuild(ground, environment)
         progress.step(f"while {scale.rebuild_writes} orders a second are placed")
         ground.calm()
-        onlookers = _look_on(ground, environment, scale)
+        onlookers = _start_onlookers(ground, environment, scale)
         loaded = _rebuild(ground, environment)
-        noticed = _noticed(ground, onlookers)
-        progress.step("again, on a quiet system: is it the same?")
+        reports = _reports(ground, onlookers)
+        progress.step("again on a quiet system, to compare")
         _settle(ground)
         differing = _differing(ground, environment)
     finally:
@@ -83,7 +83,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "events_per_second": round(loaded["events"] / loaded["seconds"]),
         "swap_lock_ms": loaded["swap_lock_ms"],
         "rows_that_differ": differing,
-        **noticed,
+        **reports,
     }
 
 
@@ -92,7 +92,7 @@ def _store(ground: Ground, events: int) -> None:
     ground.query(OTHER_VIEWS, dsn=ground.application_dsn)
     orders = events // 2
     with ground.session(ground.application_dsn) as connection, connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")  # of the filling only
+        cursor.execute("SET synchronous_commit = off")  # for these inserts only
         for first in range(0, orders, PER_COMMIT):
             last = min(first + PER_COMMIT, orders) - 1
             cursor.execute(HISTORY, {"first": first, "last": last})
@@ -101,7 +101,7 @@ def _store(ground: Ground, events: int) -> None:
 
 
 def _place_one(ground: Ground, environment: dict[str, str]) -> None:
-    """So that there is a tick, which sees the whole history."""
+    """Place one order, so that there is a tick which sees the whole history."""
     ground.ask("onlookers", environment, do="write", per_second=1)
     eventually(
         lambda: ground.query("SELECT 1 FROM orders.orders_orderview", dsn=ground.application_dsn),
@@ -111,16 +111,14 @@ def _place_one(ground: Ground, environment: dict[str, str]) -> None:
 
 
 def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
-    began = time.perf_counter()
-    process = ground.spawn(
-        "rebuild", environment, "manage.py", "outbox", "rebuild", "order_view", piped=True
-    )
-    told, _ = process.communicate()
-    seconds = time.perf_counter() - began
+    started = time.perf_counter()
+    process = ground.spawn("rebuild", environment, "manage.py", "rebuild", "order_view", piped=True)
+    output, _ = process.communicate()
+    seconds = time.perf_counter() - started
     ground.end(process)
-    events, swap = EVENTS.search(told), SWAP.search(told)
+    events, swap = EVENTS.search(output), SWAP.search(output)
     if process.returncode or not events or not swap:
-        raise RuntimeError(f"the rebuild failed: {told}")
+        raise RuntimeError(f"the rebuild failed: {output}")
     return {
         "seconds": round(seconds, 2),
         "events": int(events[1]),
@@ -128,10 +126,10 @@ def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _look_on(
+def _start_onlookers(
     ground: Ground, environment: dict[str, str], scale: Scale
 ) -> list[subprocess.Popen[Any]]:
-    """One process that places orders and one that reads them, until their input ends."""
+    """Start one process that places orders and one that reads them, until their input ends."""
     paces = {"write": scale.rebuild_writes, "read": scale.rebuild_reads}
     return [
         ground.spawn(
@@ -144,17 +142,17 @@ def _look_on(
     ]
 
 
-def _noticed(ground: Ground, onlookers: list[subprocess.Popen[Any]]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _reports(ground: Ground, onlookers: list[subprocess.Popen[Any]]) -> dict[str, Any]:
+    reports: dict[str, Any] = {}
     for process in onlookers:
         text, _ = process.communicate()
         ground.end(process)
-        told |= json.loads(text)
-    return told
+        reports |= json.loads(text)
+    return reports
 
 
 def _settle(ground: Ground) -> None:
-    """Return when the view shows every order that is stored."""
+    """Return when the view shows every stored order."""
     counts = (
         "SELECT (SELECT count(DISTINCT stream) FROM orders.orders_storedevent)"
         " = (SELECT count(*) FROM orders.orders_orderview)"
@@ -167,7 +165,7 @@ def _settle(ground: Ground) -> None:
 
 
 def _differing(ground: Ground, environment: dict[str, str]) -> int:
-    """0, or how many rows a rebuild from zero makes otherwise."""
+    """The number of rows that differ from a rebuild from zero."""
     process = ground.spawn(
         "rebuild-again",
         environment,

@@ -13,7 +13,7 @@ from tests.benchmarks.clock import wait_until
 from tests.benchmarks.figures import by_turns, middle, ratio
 from tests.benchmarks.ground import PROJECT, Ground
 from tests.benchmarks.progress import Progress
-from tests.benchmarks.project import BEGAN, ENDED
+from tests.benchmarks.project import ENDED, STARTED
 from tests.benchmarks.scale import Scale
 from tests.support.waiting import eventually
 
@@ -23,8 +23,8 @@ END_RELAYS = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'a
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> list[dict[str, Any]]:
-    """One figure for each backlog, then for each number of retained rows, without and with a
-    transaction held open that wrote to the outbox."""
+    """One figure for each backlog, then for each number of retained rows, without and with an open
+    transaction that wrote to the outbox."""
     cases = [(rows, 0, False) for rows in scale.backlogs]
     cases += [
         (scale.growth_backlog, rows, held) for rows in scale.retained for held in (False, True)
@@ -81,7 +81,7 @@ def _write_and_hold(holder: Any) -> None:
 
 
 class Task:
-    """The relay's task, run by a worker process that waits for it."""
+    """The relay's task, run by a waiting worker process."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -90,28 +90,28 @@ class Task:
         self._celery.conf.task_ignore_result = True
 
     def events_per_second(self, rows: int, *, after: backlog.Sent) -> float:
-        """From the task's start until the cursor tells that all was sent."""
+        """From the task's start until the cursor shows that everything is sent."""
         ground = self._ground
         backlog.rewind(ground, after)
         ground.calm()
         self._broker.delete(ENDED)
         self._celery.send_task("outbox.relay", args=(backlog.LABEL,), queue=backlog.LABEL)
         ended = self._wait_complete(after.tick)
-        began = float(self._broker.get(BEGAN))
+        started = float(self._broker.get(STARTED))
         if (found := backlog.entries(ground)) != rows:
             raise RuntimeError(f"the relay sent {found:,} of {rows:,} rows")
         self.stop()
-        return rows / (ended - began)
+        return rows / (ended - started)
 
     def stop(self) -> None:
-        """End the task, which would linger: its session goes, and it notices, nudged or not."""
+        """End the lingering task: terminate its session, and nudge it so that it notices."""
         self._ground.query(END_RELAYS, dsn=self._ground.project_dsn)
         self._ground.redis.rpush(backlog.NUDGE, "go")
         eventually(lambda: self._broker.get(ENDED), within_seconds=30, what="relay ended")
         self._ground.redis.delete(backlog.NUDGE)
 
     def _wait_complete(self, before: int) -> float:
-        """When the cursor was seen to be past that tick, and at its own end."""
+        """The time at which the cursor is past the tick and complete."""
         seen = 0.0
 
         def complete() -> bool:
@@ -135,7 +135,7 @@ class Task:
 
 @contextmanager
 def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task]:
-    """A worker which has run the task once, and whose tasks leave no successor."""
+    """A worker that has run the task once, and whose tasks queue no successor."""
     lingering = {"BENCH_LINGER_SECONDS": str(LONG_SECONDS)}
     with worker(ground, environment | lingering), closing(Task(ground)) as task:
         sent = backlog.close_tick(ground)
@@ -146,7 +146,7 @@ def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task
 
 @contextmanager
 def worker(ground: Ground, environment: dict[str, str]) -> Iterator[None]:
-    """A Celery worker with the options of the stack's."""
+    """A Celery worker with the same options as the stack's."""
     process = ground.spawn(
         "worker",
         environment,

@@ -1,4 +1,4 @@
-"""The fields that the JSON object promises; a run may tell more."""
+"""The guaranteed fields of the JSON object; a run may add more."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -52,7 +52,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def missing(results: Mapping[str, Any]) -> list[str]:
-    """What a whole run would have told and this one doesn't."""
+    """The fields of a complete run that are not in these results."""
     return [
         f"{part}.{field}"
         for part, fields in FIELDS.items()

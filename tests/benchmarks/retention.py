@@ -1,4 +1,4 @@
-"""A steady load through a system that forgets: do rows, ticks, entries and bytes stay bounded?"""
+"""A steady load with pruning: whether rows, ticks, entries and bytes stay bounded."""
 
 import os
 import threading
@@ -24,8 +24,8 @@ COMMITS_PER_SECOND = 20
 CONSUMER = "batch"
 LONG_SECONDS = 300.0
 FLUSHES_EVERY_SECONDS = 0.05
-FLUSHED_BYTES = 8192  # a page of the log
-FLUSH: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # as PostgreSQL's log
+FLUSHED_BYTES = 8192  # a page of the WAL
+FLUSH: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # as PostgreSQL's WAL
 MEGABYTE = 1_000_000
 TABLES = "ledger_outboxevent", "ledger_tick"
 STATEMENTS = "pg_stat_statements"
@@ -38,7 +38,7 @@ DELETES = f"""
 SELECT coalesce(max(max_exec_time), 0), coalesce(sum(calls), 0)::bigint FROM {STATEMENTS}
  WHERE query ~* 'DELETE FROM "?ledger_(outboxevent|tick)'
 """  # noqa: S608 - a constant
-# Event n is of item n mod ITEMS and its version n / ITEMS + 1.
+# Event n is version n / ITEMS + 1 of item n mod ITEMS.
 WRONG = f"""
 SELECT count(*) FROM generate_series(0, least(%(events)s, {backlog.ITEMS}) - 1) AS item
   LEFT JOIN ledger_shown s ON s.id = lpad(to_hex(item), 32, '0')::uuid
@@ -48,8 +48,8 @@ GROWING = ("rows", "ticks", "entries", "table_mb", "index_mb", "streams_mb")
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """What is kept, looked at again and again while events come at a steady pace; how long the
-    statements that delete took; and whether the consumer has shown each item's last event."""
+    """Samples of the retained data while events are written at a steady rate; the duration of the
+    DELETE statements; and whether the consumer shows each item's last event."""
     per_second, events = scale.retention_per_second, scale.retention_events
     steps = round(events / per_second / scale.retention_look_seconds)
     progress.begin("retention", steps=steps)
@@ -58,7 +58,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         environment = ground.need_project() | {
             "BENCH_RETENTION_SECONDS": str(scale.retention_seconds)
         }
-        _begin_anew(ground)
+        _reset(ground)
         consumer = ground.spawn(
             "consumer", environment, "-m", "django", "outbox", "consume", "--consumer", CONSUMER
         )
@@ -72,14 +72,14 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
                 pause(scale.retention_look_seconds)
                 progress.step(f"{at.written:,} of {events:,} events")
                 samples.append(_sample(ground, at))
-            if at.written == events:  # else the writer failed, which is told below
+            if at.written == events:  # otherwise the writer failed, and the block raises its error
                 wait_until(
                     lambda: _wrong(ground, events) == 0,
                     look_every_seconds=0.5,
                     within_seconds=LONG_SECONDS,
-                    what="each item shown as its last event says (see consumer.log)",
+                    what="each item is shown as of its last event (see consumer.log)",
                 )
-            took = time.monotonic() - at.began
+            took = time.monotonic() - at.started
         ground.end(consumer)
         [(longest_ms, deletes)] = ground.query(DELETES, dsn=ground.project_dsn)
         wrong = _wrong(ground, events)
@@ -101,24 +101,24 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
 
 
 def _growth(values: list[float]) -> float:
-    """The highest of the last third in units of the highest before it: 1 if it was bounded."""
+    """The highest value of the last third, divided by the highest before it: about 1 if bounded."""
     cut = max(1, len(values) * 2 // 3)
     return ratio(max(values[cut:] or values), max(values[:cut]))
 
 
 class _At:
-    """Where the writer is."""
+    """The progress of the writer."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.started = time.monotonic()
         self.written = 0
-        self.longest_commit_seconds = 0.0  # what the disk does to those who delete nothing
+        self.longest_commit_seconds = 0.0  # of a session that deletes nothing
         self.is_writing = True
 
 
 @contextmanager
 def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
-    """Rows are committed at a pace, whether or not anybody keeps up; each commit is nudged."""
+    """Commits rows at a steady rate, whether or not the consumer keeps up; nudges each commit."""
     at, stopping = _At(), threading.Event()
     step = max(1, per_second // COMMITS_PER_SECOND)
 
@@ -126,7 +126,7 @@ def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
         with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
             for first in range(0, events, step):
                 last = min(first + step, events) - 1
-                stopping.wait(at.began + first / per_second - time.monotonic())
+                stopping.wait(at.started + first / per_second - time.monotonic())
                 if stopping.is_set():
                     return
                 cursor.execute(backlog.INSERT, {"first": first, "last": last})
@@ -149,8 +149,8 @@ def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
 
 @contextmanager
 def _flushing(ground: Ground) -> Iterator[list[float]]:
-    """How long the disk takes meanwhile, in seconds, to keep a page for somebody who has nothing
-    to do with PostgreSQL: the limit of all that waits for it."""
+    """Measures the seconds that the disk takes to flush a page of a file that PostgreSQL doesn't
+    use: the limit for every statement that waits for the disk."""
     file, took, stopping = ground.root / "flushed", [0.0], threading.Event()
 
     def flush() -> None:
@@ -168,7 +168,7 @@ def _flushing(ground: Ground) -> Iterator[list[float]]:
 
 @contextmanager
 def _beat(ground: Ground, prune_seconds: float) -> Iterator[None]:
-    """What beat sends: a relay each second, and a round of retention now and then."""
+    """Sends tasks as beat does: a relay each second, and a round of retention periodically."""
     stopping = threading.Event()
     celery = Celery(broker=ground.broker_url)
     celery.conf.task_ignore_result = True
@@ -189,8 +189,8 @@ def _beat(ground: Ground, prune_seconds: float) -> Iterator[None]:
         yield
 
 
-def _begin_anew(ground: Ground) -> None:
-    """Nobody's floor and no subscriber from before; and vacuumed as every table is."""
+def _reset(ground: Ground) -> None:
+    """Delete the floor and the subscribers, and turn autovacuum on again."""
     backlog.empty(ground)
     ground.query("TRUNCATE ledger_subscription, ledger_state", dsn=ground.project_dsn)
     for table in ("outboxevent", "shown"):
@@ -204,7 +204,7 @@ def _sample(ground: Ground, at: _At) -> dict[str, float]:
     [(rows, ticks, table, index)] = ground.query(SIZES, dsn=ground.project_dsn)
     used: Any = ground.redis.info("memory")
     return {
-        "seconds": round(time.monotonic() - at.began, 1),
+        "seconds": round(time.monotonic() - at.started, 1),
         "written": at.written,
         "rows": rows,
         "ticks": ticks,
@@ -223,7 +223,7 @@ def _wrong(ground: Ground, events: int) -> int:
 
 @contextmanager
 def _statements_counted(ground: Ground) -> Iterator[None]:
-    """PostgreSQL measures each statement; it is started anew with and without that."""
+    """PostgreSQL measures each statement; it is restarted to turn this on and off."""
     ground.restart_postgres(shared_preload_libraries=STATEMENTS)
     ground.need_project()
     ground.query(f"CREATE EXTENSION IF NOT EXISTS {STATEMENTS}", dsn=ground.project_dsn)

@@ -1,4 +1,4 @@
-"""The cache ring: what finding a key's node costs, and how fast many keys come and go."""
+"""The cache ring: the cost of finding a key's node, and the speed of reading and writing keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,35 +29,35 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         "lookups": LOOKUPS,
     }
     progress.step("look-ups, then many keys")
-    told = ground.ask("ring_clients", environment, **question)
+    answer = ground.ask("ring_clients", environment, **question)
     return {
         "keys": scale.ring_keys,
         "nodes": NODES,
-        "batch": told["batch"],
-        "lookups": [_lookup(one) for one in told["lookups"]],
-        "many": [_many(one) for one in told["many"]],
+        "batch": answer["batch"],
+        "lookups": [_lookup(one) for one in answer["lookups"]],
+        "many": [_many(one) for one in answer["many"]],
     }
 
 
-def _lookup(told: Mapping[str, Any]) -> dict[str, Any]:
-    ours, theirs = middle(told["ring"]), middle(told["uhashring"])
+def _lookup(rounds: Mapping[str, Any]) -> dict[str, Any]:
+    ours, theirs = middle(rounds["ring"]), middle(rounds["uhashring"])
     return {
-        "nodes": told["nodes"],
+        "nodes": rounds["nodes"],
         "lookups_per_second": round(ours),
         "uhashring_lookups_per_second": round(theirs),
         "ratio": ratio(ours, theirs),
     }
 
 
-def _many(told: Mapping[str, Any]) -> dict[str, Any]:
-    ring, single = middle(told["ring"]), middle(told["redis_cache"])
+def _many(rounds: Mapping[str, Any]) -> dict[str, Any]:
+    ring, single = middle(rounds["ring"]), middle(rounds["redis_cache"])
     found = {
-        "operation": told["operation"],
+        "operation": rounds["operation"],
         "keys_per_second": round(ring),
         "redis_cache_keys_per_second": round(single),
         "ratio": ratio(ring, single),
     }
-    if told.get("uhashring"):
-        other = middle(told["uhashring"])
+    if rounds.get("uhashring"):
+        other = middle(rounds["uhashring"])
         found |= {"uhashring_keys_per_second": round(other), "uhashring_ratio": ratio(ring, other)}
     return found

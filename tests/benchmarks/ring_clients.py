@@ -1,10 +1,11 @@
-"""One process that uses the ring, and what the ring is compared with; its question is JSON.
+"""One process that uses the ring and the clients it is compared with; its argument is JSON.
 
-Run by `tests.benchmarks.ring`. Every way gets the same keys and values; RedisCache pickles them,
-the client by hand writes JSON.
+Run by `tests.benchmarks.ring`. Every client gets the same keys and values. RedisCache pickles them,
+the hand-written client writes JSON.
 """
 
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -27,7 +28,7 @@ KEY = "accounts:user:01990000-0000-7000-8000-{:012d}"
 
 
 def user(number: int) -> dict[str, Any]:
-    """What accounts caches of a user, in size and shape."""
+    """A user as accounts caches it, in size and shape."""
     return {
         "schema": 1,
         "id": KEY.format(number)[14:],
@@ -41,7 +42,7 @@ def user(number: int) -> dict[str, Any]:
 
 
 class Hashed:
-    """As one would do it by hand: uhashring finds the node, redis-py asks each for its keys."""
+    """A hand-written client: uhashring finds the node, redis-py asks each node for its keys."""
 
     def __init__(self, urls: list[str]) -> None:
         self._clients = {url: redis.Redis.from_url(url) for url in urls}
@@ -73,9 +74,9 @@ class Hashed:
 
 
 def rate(work: Callable[[], int], seconds: float) -> float:
-    """What `work` says it did, a second."""
-    done, began = 0, time.perf_counter()
-    while (took := time.perf_counter() - began) < seconds:
+    """The sum of the results of `work` per second."""
+    done, started = 0, time.perf_counter()
+    while (took := time.perf_counter() - started) < seconds:
         done += work()
     return done / took
 
@@ -115,7 +116,7 @@ def many(asked: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
     def getting(cache: Any) -> Callable[[], float]:
         def work() -> int:
             found = cache.get_many(list(next(batches)))
-            assert len(found) == BATCH, "nothing is missing"
+            assert len(found) == BATCH, "keys are missing"
             return BATCH
 
         return lambda: rate(work, asked["seconds"])
@@ -149,11 +150,12 @@ def many(asked: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
 
 
 def main(question: str) -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
     asked = json.loads(question)
     keys = [KEY.format(number) for number in range(asked["keys"])]
-    told = {"batch": BATCH, "lookups": lookups(asked, keys), "many": many(asked, keys)}
-    sys.stdout.write(json.dumps(told))
+    report = {"batch": BATCH, "lookups": lookups(asked, keys), "many": many(asked, keys)}
+    sys.stdout.write(json.dumps(report))
 
 
 if __name__ == "__main__":

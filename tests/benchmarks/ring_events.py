@@ -1,5 +1,5 @@
-"""Nodes of the cache ring that freeze, die, come back empty and join while users are read: how
-slow do reads become, and for how long?"""
+"""Nodes of the cache ring freeze, die, return empty and join while users are read: how slow reads
+become, and for how long."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 
 NODES = 3
-PROCESSES, READERS = 2, 4  # threads of each that read
+PROCESSES, READERS = 2, 4  # READERS is the number of reading threads of each process
 USERS = 100
 READS_PER_SECOND, WRITES_PER_SECOND = 100, 10  # of each thread
-WINDOW_SECONDS = 0.2  # of which there is a p99
+WINDOW_SECONDS = 0.2  # each window has a p99
 VIEW = "{ring}:view"
 CHANGED_SECONDS = 60.0
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """The p99 of reads on a calm ring, and what each event does to it."""
+    """The p99 of reads on a calm ring and after each event."""
     progress.begin("ring_events", steps=6)
     environment = ground.need_application()["accounts"]
     ground.servers.start(standby=False, ring=NODES + 1)
@@ -42,7 +42,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
         calm = (time.monotonic(), scale.event_seconds)
         pause(scale.event_seconds)
         events = _make_events(ground, environment | {"CACHE_URLS": ",".join(urls)}, scale, progress)
-        told = [_told(process) for process in readers]
+        reports = [_report(process) for process in readers]
     finally:
         ground.end(*readers)
         ground.redis.delete(VIEW)
@@ -50,9 +50,9 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     return {
         "readers": PROCESSES * READERS,
         "users": USERS,
-        "failed_reads": sum(one["failed"] for one in told),
-        "older_reads": sum(one["older"] for one in told),
-        **_judged([tuple(read) for one in told for read in one["reads"]], calm, events),
+        "failed_reads": sum(one["failed"] for one in reports),
+        "older_reads": sum(one["older"] for one in reports),
+        **_judged([tuple(read) for one in reports for read in one["reads"]], calm, events),
     }
 
 
@@ -81,10 +81,10 @@ def _wait_ready(readers: list[subprocess.Popen[Any]]) -> None:
     for reader in readers:
         assert reader.stdout
         if reader.stdout.readline() != "ready\n":
-            raise RuntimeError("a reader of the ring failed; its words are in its log")
+            raise RuntimeError("a reader of the ring failed; see its log")
 
 
-def _told(reader: subprocess.Popen[Any]) -> dict[str, Any]:
+def _report(reader: subprocess.Popen[Any]) -> dict[str, Any]:
     text, _ = reader.communicate()
     found: dict[str, Any] = json.loads(text)
     return found
@@ -93,7 +93,7 @@ def _told(reader: subprocess.Popen[Any]) -> dict[str, Any]:
 def _make_events(
     ground: Ground, all_nodes: dict[str, str], scale: Scale, progress: Progress
 ) -> dict[str, tuple[float, float]]:
-    """When each began (monotonic seconds), and for how many seconds nothing else happened."""
+    """The start of each event (monotonic seconds), and the seconds until the next one."""
     one, other, _, added = ground.servers.ring
     events: dict[str, tuple[float, float]] = {}
 
@@ -146,11 +146,11 @@ def _judged(
     events: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:
     before = _windows(reads, *calm)
-    told = []
-    for name, (began, seconds) in events.items():
-        found = _windows(reads, began, seconds)
+    results = []
+    for name, (start, seconds) in events.items():
+        found = _windows(reads, start, seconds)
         windows = until_calm(found, at_most=max(before))
-        told.append(
+        results.append(
             {
                 "event": name,
                 "worst_p99_ms": round(max(found), 2),
@@ -162,15 +162,15 @@ def _judged(
         "reads": len(reads),
         "calm_p99_ms": round(max(before), 2),
         "window_ms": round(WINDOW_SECONDS * 1000),
-        "events": told,
+        "events": results,
     }
 
 
-def _windows(reads: list[tuple[float, float]], began: float, seconds: float) -> list[float]:
-    """The p99 (ms) of the reads that began in each window; 0 for one without any."""
+def _windows(reads: list[tuple[float, float]], start: float, seconds: float) -> list[float]:
+    """The p99 (ms) of the reads that started in each window; 0 for a window without reads."""
     number = max(round(seconds / WINDOW_SECONDS), 1)
     took: list[list[float]] = [[] for _ in range(number)]
     for at, ms in reads:
-        if 0 <= at - began < number * WINDOW_SECONDS:
-            took[int((at - began) / WINDOW_SECONDS)].append(ms)
+        if 0 <= at - start < number * WINDOW_SECONDS:
+            took[int((at - start) / WINDOW_SECONDS)].append(ms)
     return [percentile(each, 99) if each else 0.0 for each in took]

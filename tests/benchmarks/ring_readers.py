@@ -1,6 +1,6 @@
-"""Runs in a process of its own, with the environment of accounts: threads that read users through
-the cache ring, each at a steady pace, and one that changes them, until its input ends. It says
-`ready` when each user was read, and at last what it noticed."""
+"""Runs in a separate process with the environment of accounts: threads that read users through the
+cache ring, each at a steady rate, and one that changes users, until its input ends. It prints
+`ready` when every user has been read, and its results at the end."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main(question: dict[str, Any]) -> dict[str, Any]:
-    """`reads`: when each began (monotonic seconds, this machine's) and how long it took (ms)."""
+    """`reads`: the start (monotonic seconds of this machine) and the duration (ms) of each."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
 
@@ -30,7 +30,7 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
         works.append(noted.write)
         paces.append(1 / question["writes_per_second"])
     threads = [
-        threading.Thread(target=again_and_again, args=(work, ended, pace))
+        threading.Thread(target=repeat, args=(work, ended, pace))
         for work, pace in zip(works, paces, strict=True)
     ]
     for thread in threads:
@@ -40,8 +40,8 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
     return {"reads": noted.reads, "failed": noted.failed, "older": noted.older}
 
 
-def again_and_again(work: Callable[[], None], ended: threading.Event, pace: float) -> None:
-    """Every so many seconds. Who was held up goes on at the pace, and catches nothing up."""
+def repeat(work: Callable[[], None], ended: threading.Event, pace: float) -> None:
+    """Call `work` every `pace` seconds. After a delay the missed calls are not made up for."""
     from django.db import connections
 
     due = time.monotonic()
@@ -52,13 +52,13 @@ def again_and_again(work: Callable[[], None], ended: threading.Event, pace: floa
 
 
 class Noted:
-    """What became of the reads of this process."""
+    """The results of the reads of this process."""
 
     def __init__(self, users: list[str]) -> None:
         from uuid import UUID
 
         self.users = [UUID(user) for user in users]
-        self.newest = dict.fromkeys(self.users, 0)  # version that somebody here was served
+        self.newest = dict.fromkeys(self.users, 0)  # the highest version read in this process
         self.reads: list[tuple[float, float]] = []
         self.failed = self.older = 0
 
@@ -75,7 +75,7 @@ class Noted:
         least, began = self.newest[user], time.monotonic()
         try:
             version = queries.user(user).version
-        except Exception:  # noqa: BLE001 - whatever it is, a request would have failed
+        except Exception:  # noqa: BLE001 - any error would fail a request
             self.failed += 1
             return
         self.reads.append((began, (time.monotonic() - began) * 1000))

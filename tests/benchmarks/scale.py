@@ -1,4 +1,4 @@
-"""How much is measured: the whole, or enough to see that it works."""
+"""The sizes of the measurements."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,27 +7,27 @@ from typing import Final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     name: str
-    when_named: frozenset[str]  # parts that are measured only when they are named
-    rival: bool  # whether the event store is compared with a library, which is installed for it
-    rounds: int  # of each figure and its limit, by turns; the median counts
-    backlogs: tuple[int, ...]  # rows that the relay finds waiting
-    retained: tuple[int, ...]  # rows that it sent before, still in the table
-    growth_backlog: int  # rows that wait behind those
-    single_events: int  # what each way of consuming gets to apply
+    when_named: frozenset[str]  # parts that are measured only when named
+    rival: bool  # whether the event store is compared with a library, which has to be installed
+    rounds: int  # of each figure and its limit, by turns; the result is the median
+    backlogs: tuple[int, ...]  # rows that wait for the relay
+    retained: tuple[int, ...]  # rows that were sent before and are still in the table
+    growth_backlog: int  # rows that wait after those
+    single_events: int  # events for each kind of consumer
     batch_events: int
     classic_events: int
-    clients: tuple[int, ...]  # writers at once
+    clients: tuple[int, ...]  # concurrent writers
     slice_seconds: float  # of writing with the outbox row, then without, and so on
     slices: int  # of each
     store_writers: int
     store_seconds: float
     ring_keys: int
-    ring_seconds: float  # of each way of using the cache ring, by turns
-    event_seconds: float  # for which the ring is watched, calm and after each event
-    rebuild_events: int  # that are stored
-    rebuild_writes: int  # orders placed each second meanwhile
-    rebuild_reads: int  # of a user's orders, each second
-    retention_events: int  # that come while older ones are dropped
+    ring_seconds: float  # for each client of the cache ring, by turns
+    event_seconds: float  # for which the ring is observed, calm and after each event
+    rebuild_events: int  # stored events
+    rebuild_writes: int  # orders placed each second during the rebuild
+    rebuild_reads: int  # reads of a user's orders, each second
+    retention_events: int  # written while older ones are pruned
     retention_per_second: int
     retention_seconds: float
     retention_look_seconds: float
@@ -35,13 +35,13 @@ class Scale:
     offered_per_second: int  # end to end
     warm_seconds: float
     load_seconds: float
-    load_rounds: int  # the median counts
-    look_seconds: float  # at what others do, before each part
+    load_rounds: int  # the result is the median
+    look_seconds: float  # for which other processes are observed before each part
 
 
 FULL: Final = Scale(
     name="full",
-    when_named=frozenset({"retention"}),  # as long as nearly all the others
+    when_named=frozenset({"retention"}),  # takes as long as nearly all the others
     rival=True,
     rounds=5,
     backlogs=(10_000, 100_000, 1_000_000),
@@ -51,7 +51,7 @@ FULL: Final = Scale(
     batch_events=100_000,
     classic_events=4_000,
     clients=(1, 8, 32),
-    slice_seconds=0.4,  # the machine's own pace changes within seconds
+    slice_seconds=0.4,  # short, since the pace of the machine changes within seconds
     slices=25,
     store_writers=8,
     store_seconds=3.0,
@@ -65,7 +65,7 @@ FULL: Final = Scale(
     retention_per_second=8_000,
     retention_seconds=120.0,
     retention_look_seconds=5.0,
-    prune_seconds=10.0,  # as beat is told
+    prune_seconds=10.0,  # as in beat's schedule
     offered_per_second=500,
     warm_seconds=5.0,
     load_seconds=60.0,
@@ -105,7 +105,7 @@ QUICK: Final = Scale(
     load_rounds=1,
     look_seconds=0.2,
 )
-# Says nothing about speed: the tests of this package run it.
+# For the tests of this package; its figures mean nothing.
 TINY: Final = Scale(
     name="tiny",
     when_named=frozenset(),

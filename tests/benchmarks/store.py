@@ -1,5 +1,5 @@
-"""The event store of orders: appends by several writers, and a replay of all it holds; the same of
-the `eventsourcing` library beside it."""
+"""The event store of orders: appends by several writers, and a replay of all events; the same with
+the `eventsourcing` library."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from tests.benchmarks.scale import Scale
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Appends a second against plain INSERTs of the same rows; replay against a mere fetch."""
+    """Appends a second against plain INSERTs of the same rows; replay against a plain fetch."""
     progress.begin("event_store", steps=1 + scale.rounds + scale.rival)
     environment = ground.need_application()["orders"]
-    environment["ORDERS_DATABASE_URL"] = ground.orders_by_tcp  # as the library has to
+    environment["ORDERS_DATABASE_URL"] = ground.orders_by_tcp  # as the library
     empty_orders(ground)
     ground.calm()
     progress.step(f"appending, {scale.store_writers} at once")
@@ -53,11 +53,11 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     }
     if scale.rival:
         progress.step("the eventsourcing library")
-        beside = rival.measure(ground, scale)
+        library = rival.measure(ground, scale)
         found |= {
-            "rival_appends_per_second": round(beside["appends_per_second"]),
-            "rival_replay_events_per_second": round(beside["replay_events_per_second"]),
-            "times_rival_appends": ratio(appends, beside["appends_per_second"]),
-            "times_rival_replay": ratio(replayed, beside["replay_events_per_second"]),
+            "rival_appends_per_second": round(library["appends_per_second"]),
+            "rival_replay_events_per_second": round(library["replay_events_per_second"]),
+            "times_rival_appends": ratio(appends, library["appends_per_second"]),
+            "times_rival_replay": ratio(replayed, library["replay_events_per_second"]),
         }
     return found

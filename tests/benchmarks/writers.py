@@ -1,5 +1,5 @@
-"""Runs in a process of its own, with the environment of orders: transactions by forked clients,
-by turns with and without what is measured, and a replay of the event store."""
+"""Runs in a separate process with the environment of orders: transactions by forked clients, by
+turns with and without the measured part, and a replay of the event store."""
 
 import gc
 import json
@@ -40,7 +40,7 @@ def main(question: dict[str, Any]) -> Any:
 def by_clients(
     make: Callable[[], Work], *, clients: int, slices: int, seconds: float
 ) -> dict[str, list[int]]:
-    """Transactions done in each slice of so many seconds, all clients together, by turns."""
+    """The number of transactions of all clients in each slice of `seconds`, by turns."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(clients)
     counts = context.Array("l", 2 * slices, lock=False)
@@ -62,7 +62,7 @@ def _client(
     make: Callable[[], Work], barrier: Any, counts: Any, lock: Any, slices: int, seconds: float
 ) -> None:
     work = make()
-    for recording in (True, False):  # warm: connection, statements, caches
+    for recording in (True, False):  # warm up: connection, statements, caches
         for _ in range(5):
             work(recording)
     for number in range(2 * slices):
@@ -77,7 +77,7 @@ def _client(
 
 
 def place_order() -> Work:
-    """The real handler. Without: neither the envelope is built nor the row written, and no relay
+    """The real handler. Without recording, no envelope is built, no row written, and no relay
     nudged."""
     from uuid_utils.compat import uuid7
 
@@ -96,8 +96,8 @@ def place_order() -> Work:
     def nothing(*_: Any, **__: Any) -> None:
         pass
 
-    def append_only(*told: Any, announcing: Any, **more: Any) -> int:
-        return append(*told, **more)
+    def append_only(*arguments: Any, announcing: Any, **options: Any) -> int:
+        return append(*arguments, **options)
 
     bare = nothing, nothing, nothing, append_only
 
@@ -110,7 +110,7 @@ def place_order() -> Work:
 
 
 def one_insert() -> Work:
-    """A transaction that does nothing but insert one row by the ORM."""
+    """A transaction that only inserts one row with the ORM."""
     from django.db import transaction
     from django.utils import timezone
     from uuid_utils.compat import uuid7
@@ -128,7 +128,7 @@ def one_insert() -> Work:
 
 
 def one_message() -> Work:
-    """A transaction of one INSERT in SQL, whose message takes the outbox row along."""
+    """A transaction of one INSERT in SQL, with the outbox row in the same message."""
     from django.db import connection, transaction
     from django.utils import timezone
     from uuid_utils.compat import uuid7
@@ -169,8 +169,8 @@ def _event_of(row: Any) -> Any:
 
 
 def append() -> Work:
-    """Two events of a new order, each appended in a transaction of its own; as the limit a plain
-    INSERT of the same row on the same connection."""
+    """Appends the first event of a new order, in its own transaction. The limit is a plain INSERT
+    of the same row on the same connection."""
     from django.db import connection, transaction
     from django.utils import timezone
     from uuid_utils.compat import uuid7
@@ -205,7 +205,7 @@ def append() -> Work:
 
 
 def replay() -> dict[str, float]:
-    """Events a second: folded into orders as a rebuild does it, and merely fetched."""
+    """Events a second: folded into orders as a rebuild does, and only fetched."""
     from django.db import connection
 
     from orders.models import StoredEvent
@@ -239,8 +239,8 @@ def replay() -> dict[str, float]:
 
 
 def load(number: int) -> dict[str, float]:
-    """Orders read a second: folded from the longest history that there can be, and as a snapshot
-    would be read, one row by its key and a look for later events."""
+    """Orders read a second: folded from the longest possible history, and as a snapshot would be
+    read, one row by its key and a query for later events."""
     from django.utils import timezone
     from uuid_utils.compat import uuid7
 

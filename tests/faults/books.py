@@ -1,4 +1,4 @@
-"""The books of both services after a run, and every way in which they could disagree."""
+"""The data of both services after a run, and all checks of its consistency."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ from uuid import UUID
 
 from orders.domain.codec import Encoded, decode
 from orders.domain.order import Order, Status, fold
-from tests.faults.buyers import Purchase, Told
+from tests.faults.buyers import Purchase, Report
 from tests.support.stacks import RunningStack
 
 Row = tuple[Any, ...]
-# What accounts may remember of an order that ended so. A cancelled one may have been refused.
-REMEMBERED = {
+# Valid states of the reservation for each final status. A cancelled order may have been refused.
+RESERVATIONS = {
     Status.CONFIRMED: {"RESERVED"},
     Status.REJECTED: {"REFUSED"},
     Status.CANCELLED: {"RELEASED", "REFUSED"},
@@ -26,16 +26,16 @@ REMEMBERED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Books:
-    """Everything that was written, read as each service's own role."""
+    """Everything that was written, read with each service's own role."""
 
     orders: Mapping[UUID, Order]  # folded from the event store
     histories: Mapping[UUID, list[str]]  # the types of each order's events
     views: Mapping[UUID, Row]
     keys: Mapping[str, UUID]  # Idempotency-Key → order
     announced: int  # public events of orders
-    customers: Mapping[UUID, Row]  # as orders knows them
-    users: Mapping[UUID, Row]  # as accounts does
-    versions: Mapping[UUID, int]  # how many versions of each user are in the history
+    customers: Mapping[UUID, Row]  # in orders
+    users: Mapping[UUID, Row]  # in accounts
+    versions: Mapping[UUID, int]  # of each user in the history
     reservations: Mapping[UUID, tuple[str, Decimal | None]]
     parked: int
 
@@ -81,27 +81,27 @@ class Books:
 
     @property
     def statuses(self) -> dict[str, int]:
-        """How many orders ended how."""
+        """The number of orders by status."""
         return dict(Counter(order.status.value for order in self.orders.values()))
 
-    def discrepancies(self, plan: list[Purchase], told: Told) -> list[str]:
-        """Nothing, if no order was lost, doubled, forgotten or billed wrongly."""
+    def discrepancies(self, plan: list[Purchase], report: Report) -> list[str]:
+        """Every lost, duplicated, pending or wrongly billed order; empty if there is none."""
         return [
-            *self._against_what_was_told(plan, told),
+            *self._against_the_report(plan, report),
             *self._in_the_store(),
             *self._in_the_views(),
             *self._in_the_ledger(),
             *([f"{self.parked} events are parked"] if self.parked else []),
         ]
 
-    def _against_what_was_told(self, plan: list[Purchase], told: Told) -> Iterator[str]:
-        if self.keys != told.orders:
-            yield f"{len(self.keys)} keys are kept, {len(told.orders)} were acknowledged"
+    def _against_the_report(self, plan: list[Purchase], report: Report) -> Iterator[str]:
+        if self.keys != report.orders:
+            yield f"{len(self.keys)} keys are kept, {len(report.orders)} were acknowledged"
         if (planned := {purchase.key for purchase in plan}) != self.keys.keys():
             yield f"{len(planned)} orders were planned, {len(self.keys)} are kept"
         if set(self.keys.values()) != self.orders.keys():
             yield f"{len(self.keys)} keys and {len(self.orders)} orders"
-        for order in told.cancelled:
+        for order in report.cancelled:
             if self.orders[order].status is not Status.CANCELLED:
                 yield f"{order} was cancelled and is {self.orders[order].status}"
         yield from self._against_the_plan(plan)
@@ -133,9 +133,9 @@ class Books:
         if self.reservations.keys() != self.orders.keys():
             yield f"{len(self.reservations)} reservations and {len(self.orders)} orders"
         for order in self.orders.values():
-            remembered, amount = self.reservations.get(order.id, ("none", None))
-            if remembered not in REMEMBERED.get(order.status, set()):
-                yield f"{order.id} is {order.status} and its reservation {remembered}"
+            reservation, amount = self.reservations.get(order.id, ("none", None))
+            if reservation not in RESERVATIONS.get(order.status, set()):
+                yield f"{order.id} is {order.status} and its reservation {reservation}"
             if order.status is Status.CONFIRMED and amount != order.total:
                 yield f"{order.id} of {order.total} holds {amount}"
         for user, row in self.users.items():

@@ -1,4 +1,4 @@
-"""Customers who place and cancel orders over HTTP, and don't give up when a connection breaks."""
+"""Customers who place and cancel orders over HTTP and try again when a connection breaks."""
 
 import random
 import threading
@@ -13,15 +13,15 @@ from uuid import UUID
 import httpx
 
 PASSWORD = "a-long-passphrase-42"
-LIMIT = Decimal("1000.00")  # what a new customer gets
-GIVE_UP_SECONDS = 60.0  # on one request; a killed web server is back in a few
+LIMIT = Decimal("1000.00")  # of a new customer
+GIVE_UP_SECONDS = 60.0  # for one request; a killed web server is back within seconds
 PAUSE_SECONDS = 0.05
-CANCEL_LATER = 25  # purchases of the same thread between an order and its cancelling
+CANCEL_LATER = 25  # purchases of the same thread between an order and its cancellation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
-    """One order to be placed under one Idempotency-Key, and whether it is to be cancelled."""
+    """One order to place under one Idempotency-Key, and whether to cancel it."""
 
     buyer: int
     key: str
@@ -34,8 +34,8 @@ class Purchase:
 
 
 def planned(*, orders: int, buyers: int, chance: random.Random) -> list[Purchase]:
-    """About a tenth is cancelled and a tenth beyond the limit; a fifth of the buyers run out of
-    credit on the way, so that what is confirmed depends on the order of events too."""
+    """A plan of purchases: about a tenth are cancelled and a tenth are beyond the limit. A fifth of
+    the buyers run out of credit, so that the confirmed orders depend on the order of events too."""
     return [
         Purchase(
             buyer=(buyer := chance.randrange(buyers)),
@@ -56,8 +56,8 @@ def _price(chance: random.Random, *, runs_out: bool, orders_each: int) -> Decima
 
 
 @dataclass
-class Told:
-    """What the application acknowledged, and how often the buyers had to insist."""
+class Report:
+    """The orders and cancellations that were acknowledged, and the failed requests."""
 
     orders: dict[str, UUID] = field(default_factory=dict)  # by key
     cancelled: set[UUID] = field(default_factory=set)
@@ -66,12 +66,12 @@ class Told:
 
 
 class Buyers:
-    """Threads that work off the plan, as long as they aren't held."""
+    """Threads that place the planned orders while they aren't held."""
 
     def __init__(self, urls: dict[str, str], plan: Sequence[Purchase], *, buyers: int) -> None:
         self._urls = urls
         self._plan = deque(plan)
-        self.told = Told()
+        self.report = Report()
         self._state = threading.Condition()
         self._released = False
         self._busy = 0
@@ -82,7 +82,7 @@ class Buyers:
 
     @contextmanager
     def working(self, *, threads: int) -> Iterator[None]:
-        """Held at first; when the block ends they stop, whatever is left."""
+        """Starts the threads, held. They stop at the end of the block, also with orders left."""
         self._threads = [
             threading.Thread(target=self._work, name=f"buyer-{number}") for number in range(threads)
         ]
@@ -102,18 +102,18 @@ class Buyers:
             self._state.notify_all()
 
     def hold(self) -> None:
-        """Return once no request is under way."""
+        """Hold the threads; returns once no request is running."""
         with self._state:
             self._released = False
             self._state.wait_for(lambda: not self._busy, timeout=GIVE_UP_SECONDS)
 
     @property
     def acknowledged(self) -> int:
-        return len(self.told.orders)
+        return len(self.report.orders)
 
     @property
     def left(self) -> int:
-        """Orders that nobody has begun to place."""
+        """The number of orders that no thread has started to place."""
         return len(self._plan)
 
     @property
@@ -121,13 +121,13 @@ class Buyers:
         return not self._plan and all(not thread.is_alive() for thread in self._threads)
 
     def latencies(self, *, seconds: float, writes: int) -> list[float]:
-        """Work off the plan alone for that long, one purchase after the other, at most so many
-        and evenly spread; how long each write took."""
+        """Place orders one after the other for `seconds`, at most `writes`, evenly spread; returns
+        the seconds that each took."""
         measured: list[float] = []
-        began = time.monotonic()
+        started = time.monotonic()
         with self._client() as client:
-            while (now := time.monotonic()) < began + seconds:
-                due = began + len(measured) * seconds / writes
+            while (now := time.monotonic()) < started + seconds:
+                due = started + len(measured) * seconds / writes
                 if now < due or not self._plan:
                     self._given_up.wait(max(due - now, PAUSE_SECONDS / 10))
                     continue
@@ -144,14 +144,14 @@ class Buyers:
         to_cancel: deque[tuple[Purchase, UUID]] = deque()
         with self._client() as client:
             while (self._plan or to_cancel) and not self._given_up.is_set():
-                with self._at_it():
+                with self._busy_when_released():
                     if self._plan:
                         self._buy(client, to_cancel)
                     elif to_cancel:
                         self._cancel(client, *to_cancel.popleft())
 
     @contextmanager
-    def _at_it(self) -> Iterator[None]:
+    def _busy_when_released(self) -> Iterator[None]:
         with self._state:
             self._state.wait_for(lambda: self._released)
             self._busy += 1
@@ -176,7 +176,7 @@ class Buyers:
             self._cancel(client, *to_cancel.popleft())
 
     def _place(self, client: httpx.Client, purchase: Purchase) -> UUID | None:
-        answer = self._insisted(
+        answer = self._ask_until_answered(
             lambda: client.post(
                 "/api/orders/",
                 json={"lines": [{"sku": "tea", "quantity": 1, "unit_price": str(purchase.price)}]},
@@ -188,11 +188,11 @@ class Buyers:
             self._complain("placing", answer)
             return None
         order = UUID(answer.json()["id"])
-        self.told.orders[purchase.key] = order
+        self.report.orders[purchase.key] = order
         return order
 
     def _cancel(self, client: httpx.Client, purchase: Purchase, order: UUID) -> None:
-        answer = self._insisted(
+        answer = self._ask_until_answered(
             lambda: client.post(
                 f"/api/orders/{order}/cancel/", headers=self._bearers[purchase.buyer]
             ),
@@ -201,18 +201,18 @@ class Buyers:
         if answer is None or answer.status_code not in (200, 409):
             self._complain("cancelling", answer)
         elif answer.status_code == 200 or answer.json()["current_status"] == "CANCELLED":
-            self.told.cancelled.add(order)
+            self.report.cancelled.add(order)
 
-    def _insisted(
+    def _ask_until_answered(
         self, ask: Callable[[], httpx.Response], *, again_on: str
     ) -> httpx.Response | None:
-        """The answer, however often it takes; None if none came for a long time."""
+        """The answer of the first request that gets one; None when none does in time."""
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             try:
                 answer = ask()
             except httpx.TransportError:
-                self.told.broken_connections += 1
+                self.report.broken_connections += 1
             else:
                 if answer.status_code != 409 or answer.json()["type"] != again_on:
                     return answer
@@ -220,8 +220,8 @@ class Buyers:
         return None
 
     def _complain(self, about: str, answer: httpx.Response | None) -> None:
-        told = f"{answer.status_code} {answer.text[:300]}" if answer is not None else "no answer"
-        self.told.complaints.append(f"{about}: {told}")
+        result = f"{answer.status_code} {answer.text[:300]}" if answer is not None else "no answer"
+        self.report.complaints.append(f"{about}: {result}")
 
 
 def _registered(client: httpx.Client, number: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Kills the processes of a stack while buyers buy, and takes its stream server away."""
+"""Kills the processes of a stack and stops its stream server while buyers buy."""
 
 import random
 import signal
@@ -20,7 +20,7 @@ KINDS = ("web", "worker", "beat", "consumer")
 
 
 class Fire:
-    """Kills processes of one stack, in an order that the seed decides."""
+    """Kills processes of one stack in an order that depends on the seed."""
 
     def __init__(self, stack: RunningStack, *, kills_each: int, chance: random.Random) -> None:
         self._stack = stack
@@ -48,7 +48,7 @@ class Fire:
 
     @contextmanager
     def streams_frozen(self) -> Iterator[None]:
-        """It is there and says nothing: the kind of outage that costs a caller most."""
+        """The server accepts connections and doesn't answer, which delays a caller the longest."""
         pid = self._stack.pids()["streams"]
         kill(pid, signal.SIGSTOP)
         try:
@@ -58,7 +58,7 @@ class Fire:
 
     @contextmanager
     def streams_down(self) -> Iterator[None]:
-        """Killed, and every start that the supervisor tries fails: it can't reach its data."""
+        """The server is killed, and the supervisor can't start it: its data is inaccessible."""
         data = home_of(self._stack.root) / "streams" / "data"
         data.chmod(0o000)
         try:
@@ -71,7 +71,7 @@ class Fire:
                 client.ping()
         finally:
             data.chmod(0o700)
-        eventually(self._streams_answer, within_seconds=30, what="the streams are back")
+        eventually(self._streams_answer, within_seconds=30, what="the stream server answers")
 
     def _streams_answer(self) -> bool:
         try:
@@ -80,11 +80,11 @@ class Fire:
         except redis.RedisError:
             return False
 
-    def patiently(self, condition: Callable[[], bool], what: str) -> None:
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
         eventually(condition, within_seconds=PATIENCE_SECONDS, what=f"{what}; {self._stack}")
 
     def everything_runs(self) -> bool:
-        """Those that were killed under other pids."""
+        """Whether all processes run, the killed ones under new pids."""
         run = read_run(self._stack.root)
         assert run
         now = {process.name: process for process in run.processes}
@@ -94,14 +94,16 @@ class Fire:
 
 
 def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
-    """Let so many orders be placed, and kill so many processes meanwhile."""
+    """Let buyers place `orders`, and kill `kills` processes meanwhile."""
     goal, step = buyers.acknowledged, orders / (kills + 1)
     buyers.go()
     for _ in range(kills):
         goal += step
-        fire.patiently(lambda goal=goal: buyers.acknowledged >= goal, "buyers go on")
+        fire.wait(lambda goal=goal: buyers.acknowledged >= goal, "buyers place more orders")
         fire.kill_one()
-    fire.patiently(lambda: buyers.acknowledged >= goal + step or not buyers.left, "buyers go on")
+    fire.wait(
+        lambda: buyers.acknowledged >= goal + step or not buyers.left, "buyers place more orders"
+    )
 
 
 def has_settled(stack: RunningStack) -> bool:

@@ -1,9 +1,9 @@
-"""A transport that does all that one may do to messages: each comes twice, late, in another order.
+"""Duplicates, delays and reorders the messages of both outboxes.
 
-Between the recorder and the relay, in the database, so that the processes are the real ones and no
-kill can lose a letter. A trigger on the outbox keeps a second copy of each event, and takes half of
-them out before anybody sees them; a thread puts them back, at random. Changes of a user aren't held
-back, only doubled: `customer_view` is promised the order of one key.
+It works in the database, between the recorder and the relay, so that all processes are the real
+ones and a killed process loses no message. A trigger on the outbox copies each event and removes
+half of them before they are visible; a thread puts the copies back in random order. Changes of a
+user are only duplicated, since `customer_view` relies on the order of a key.
 """
 
 import threading
@@ -15,7 +15,7 @@ from tests.support.meanwhile import meanwhile
 from tests.support.stacks import RunningStack
 
 PAUSE_SECONDS = 0.02
-LATE_SECONDS = 3.0  # most letters
+LATE_SECONDS = 3.0  # the delay of most messages, at most
 SWITCH = """
 CREATE TABLE {0}_letter (id bigint GENERATED ALWAYS AS IDENTITY, partition smallint, body text,
                          due timestamptz);
@@ -55,7 +55,7 @@ SERVICES = ("accounts", "orders")
 
 
 class Post:
-    """The letters of both services' outboxes."""
+    """The held messages of both services' outboxes."""
 
     def __init__(self, stack: RunningStack, *, very_late_seconds: float) -> None:
         self._stack = stack
@@ -65,7 +65,7 @@ class Post:
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
-        """Inside, letters go out when they are due; at the end all have gone."""
+        """Puts messages back when they are due, until the end of the block."""
         stopping = threading.Event()
         works = (partial(self._deliver, service, stopping) for service in SERVICES)
         with meanwhile(*works, end=stopping.set):
@@ -73,7 +73,7 @@ class Post:
 
     @property
     def delivered(self) -> int:
-        """How many events were put back into an outbox."""
+        """The number of events that were put back into an outbox."""
         return sum(
             self._count(service, "SELECT sum(copies) FROM {0}_delivered") for service in SERVICES
         )

@@ -1,4 +1,4 @@
-"""Runs the stranger's project as real processes on private servers, and judges what came out."""
+"""Runs the example project as real processes on private servers, and checks its history."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was committed, against what was applied and in which order."""
+    """The committed events compared with the applied ones and their order."""
 
     committed: int
     lost: int
@@ -34,7 +34,7 @@ class Verdict:
 
 
 class Project:
-    """The shop, its servers, and the processes that it runs."""
+    """The shop, its servers and its processes."""
 
     settings = "tests.support.stranger.settings"
     python_path = REPOSITORY
@@ -97,10 +97,10 @@ class Project:
         eventually(self._is_quiet, within_seconds=within_seconds, what="all published and read")
 
     def _is_quiet(self) -> bool:
-        # What the relay and the consumer believe of themselves: a mechanism that loses events
-        # settles too, and the verdict tells.
+        # By the relay's and the consumer's own state: a mechanism that loses events settles too,
+        # and the verdict shows the loss.
         cursor = self.redis.hgetall("{shop}:cursor")
-        # In one statement: a tick that is made between two would pass for a quiet moment.
+        # In one statement, since a tick made between two statements would look like a quiet moment.
         ((last, waiting),) = self.ask(
             "SELECT max(id), (SELECT count(*) FROM shop_outboxevent WHERE NOT "
             "pg_visible_in_snapshot(xid, (SELECT snapshot FROM shop_tick "
@@ -116,7 +116,7 @@ class Project:
         )
 
     def verdict(self) -> Verdict:
-        """Lost, applied twice, and out of order: per key the versions must be 1, 2, 3, …"""
+        """Counts events lost, applied twice or out of order: a key's versions must be 1, 2, 3, …"""
         committed = {
             event
             for (event,) in self.ask("SELECT (body::json ->> 'id')::text FROM shop_outboxevent")

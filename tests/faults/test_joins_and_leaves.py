@@ -1,4 +1,4 @@
-"""Consumer processes come and go under load: what moves, for how long it pauses, what it costs."""
+"""Consumer processes start and stop under load: which partitions move, and how long they pause."""
 
 import signal
 import threading
@@ -17,20 +17,21 @@ from tests.faults.project import Project
 from tests.support.waiting import eventually
 
 PARTITIONS = 16
-ITEMS = 200  # so that every partition has about as many
+ITEMS = 200  # so that the partitions have about equal numbers
 SEED = 20261123
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 COMMITS_PAUSE_SECONDS = 0.02
-CALM_EFFECTS = 4  # of every partition, after a change, until it counts as over
-CLEAN_PAUSE_SECONDS = 1.0  # the promise for a partition whose reader left in good order,
-# where the run has the machine for itself; beside others at least nobody waits for the lease.
-KILLED_PAUSE_SECONDS = 5.0  # and for one whose reader was killed: the lease has to run out
-FROZEN_PAUSE_SECONDS = 10.0  # frozen inside a transaction it may hold positions for longer
+CALM_EFFECTS = 4  # in every partition after a change, until the change counts as complete
+# The longest pause of a partition whose reader stopped cleanly, when no other test runs. Otherwise
+# the limit is the lease.
+CLEAN_PAUSE_SECONDS = 1.0
+KILLED_PAUSE_SECONDS = 5.0  # of one whose reader was killed: the lease has to expire
+FROZEN_PAUSE_SECONDS = 10.0  # a reader frozen inside a transaction holds positions for longer
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One applied event: by which process, and how long after it was recorded."""
+    """One applied event: the process, and the seconds since the event was recorded."""
 
     process: str
     waited_seconds: float
@@ -38,8 +39,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one join or leave did: the partitions that changed hands, and their pauses, which is
-    for how long an event of theirs waited at most."""
+    """One join or leave: the partitions that moved, and the longest wait of an event in each."""
 
     moved: set[int]
     pauses: list[float]
@@ -50,7 +50,7 @@ class Change:
 
 
 class Crew:
-    """Consumer processes of one service, and what their effects tell about them."""
+    """Consumer processes of one service, observed by their effects."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -61,13 +61,14 @@ class Crew:
         eventually(
             lambda: self._project.redis.zcard("{shop.ledger}:members") == number,
             within_seconds=30,
-            what=f"{number} consumers live",
+            what=f"{number} consumers are alive",
         )
         self._calm()
 
     @contextmanager
     def change(self, *, to: int) -> Iterator[list[Change]]:
-        """What comes of the block, once `to` processes live and all partitions flow again."""
+        """Yields a list that gets the block's change once `to` processes are alive and all
+        partitions flow again."""
         before = self._readers()
         since = self._now()
         found: list[Change] = []
@@ -84,19 +85,19 @@ class Crew:
         return found
 
     def _calm(self) -> None:
-        """Every partition flows, read by whoever shall."""
+        """Return once events of every partition are applied."""
         since = self._now()
         never = threading.Event()
 
         def flow() -> bool:
-            never.wait(0.1)  # asking is dear
+            never.wait(0.1)  # the query is expensive
             effects = self._effects(since)
             return all(len(effects[partition]) >= CALM_EFFECTS for partition in range(PARTITIONS))
 
         eventually(flow, within_seconds=60, what="every partition flows")
 
     def _effects(self, since: datetime = LONG_AGO) -> dict[int, list[Effect]]:
-        """The effects of what was recorded since then, by partition, in their order."""
+        """The effects of events recorded since then, by partition and in order."""
         effects: dict[int, list[Effect]] = {p: [] for p in range(PARTITIONS)}
         rows = self._project.postgres.query(
             "SELECT key, process, extract(epoch FROM at - recorded)::float "
@@ -112,14 +113,14 @@ class Crew:
 
 
 def bound(members: int) -> int:
-    """What tests/unit/outbox/test_assignment.py holds the hashing to."""
+    """The most partitions that may move, as in tests/unit/outbox/test_assignment.py."""
     return 2 * ceil(SLACK * PARTITIONS / members)
 
 
-@pytest.mark.shape("accounts", "orders")  # once is enough: the shop is the same in every shape
+@pytest.mark.shape("accounts", "orders")  # the example project is the same in every shape
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_consumers_that_are_killed_frozen_added_and_dismissed_lose_repeat_and_reorder_nothing(
+def test_consumers_that_join_leave_freeze_or_die_lose_and_reorder_nothing(
     project: Project, request: pytest.FixtureRequest
 ) -> None:
     clean_seconds = CLEAN_PAUSE_SECONDS if request.config.getoption("--full") else LEASE_SECONDS

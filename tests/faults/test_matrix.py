@@ -1,4 +1,4 @@
-"""The fast cells of the fault matrix, and the honesty of the rest of it."""
+"""The fast cells of the fault matrix, and tests of the matrix itself."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,8 +13,8 @@ from tests.faults.matrix.stage import Stage, open_stage
 
 SEED = 20261123
 
-# One worker plays them all, so that they share their servers; and in one shape of ours, since
-# the stranger's shop is the same in each.
+# One worker plays them all, so that they share servers; in one shape, since the example project is
+# the same in each.
 pytestmark = [
     pytest.mark.xdist_group("fault-matrix"),
     pytest.mark.timeout(180),
@@ -42,7 +42,7 @@ def test_a_removed_safeguard_is_noticed(stage: Stage, safeguard: str) -> None:
     assert not play(stage, cell, seed=SEED, without=safeguard).green
 
 
-def test_the_matrix_is_whole() -> None:
+def test_the_matrix_is_complete() -> None:
     assert len(CELLS) == len(set(CELLS)) >= 60
     assert list(cells.unexplained()) == []
     names = {cell.name for cell in CELLS}
@@ -52,7 +52,7 @@ def test_the_matrix_is_whole() -> None:
 
 def test_a_word_chooses_a_cell_a_point_or_a_fault() -> None:
     assert cells.chosen(["after-row/exit"], quick=False) == [Cell("after-row", "exit")]
-    assert {cell.point for cell in cells.chosen(["replay"], quick=False)} == {"replay"}
+    assert {cell.point for cell in cells.chosen(["retry"], quick=False)} == {"retry"}
     assert {cell.fault for cell in cells.chosen(["flushall"], quick=False)} == {"flushall"}
 
 

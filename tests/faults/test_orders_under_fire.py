@@ -1,4 +1,4 @@
-"""Thousands of orders while every process is killed and the stream server goes and forgets."""
+"""Thousands of orders while every process is killed and the stream server fails and loses data."""
 
 import random
 import statistics
@@ -17,10 +17,10 @@ BUYERS = 10
 THREADS = 4
 FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # of the stream server, one after the other
 WRITES = 100  # at most, in each of these
-ADDED_SECONDS = 0.05  # what an outage may add to a write,
-ALONE_ORDERS = 5000  # where it is measured: from so many on the run has the machine for itself
-# One cent, one reservation forgotten, one order shown as something else, one customer forgotten.
-LIES = {
+ADDED_SECONDS = 0.05  # the latency that an outage may add to a write
+ALONE_ORDERS = 5000  # measured from this size on, where the run has the machine for itself
+# A wrong sum, a missing reservation, a wrong status, a missing customer.
+FALSIFICATIONS = {
     "accounts": (
         (
             "UPDATE accounts_user SET credit_reserved = credit_reserved - 0.01 "
@@ -43,7 +43,7 @@ LIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """How long single writes took, one after the other: before, and without a stream server."""
+    """Latencies of single writes in seconds: before, and without a stream server."""
 
     before: list[float]
     frozen: list[float]
@@ -51,7 +51,7 @@ class Outage:
 
     @property
     def added_seconds(self) -> float:
-        """By the median of the worse half."""
+        """By the worse of the two medians."""
         worse = max(statistics.median(self.frozen), statistics.median(self.dead))
         return worse - statistics.median(self.before)
 
@@ -65,9 +65,9 @@ class Outage:
 
 
 def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
-    """Ten seconds without a stream server, while one buyer goes on."""
+    """Ten seconds without a stream server, while one buyer continues."""
     buyers.hold()
-    fire.patiently(fire.everything_runs, "all that was killed runs again")
+    fire.wait(fire.everything_runs, "all killed processes run again")
     before = buyers.latencies(seconds=FROZEN_SECONDS, writes=WRITES)
     with fire.streams_frozen():
         frozen = buyers.latencies(seconds=FROZEN_SECONDS, writes=WRITES)
@@ -86,13 +86,13 @@ def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
         pytest.param("monolith", 5000, 4, marks=pytest.mark.full),
     ],
 )
-def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(
+def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
     shape: str, orders: int, kills_each: int
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311
     plan = planned(orders=orders, buyers=BUYERS, chance=chance)
     with own_stack(shape) as stack:
-        began = time.monotonic()
+        started = time.monotonic()
         fire = Fire(stack, kills_each=kills_each, chance=chance)
         buyers = Buyers(stack.status()["urls"], plan, buyers=BUYERS)
         with buyers.working(threads=THREADS):
@@ -102,26 +102,27 @@ def test_every_order_ends_once_and_the_ledger_is_exact_whatever_dies(
             burn(buyers, fire, orders=buyers.left // 2, kills=fire.kills_left // 2)
             fire.forget_everything()
             burn(buyers, fire, orders=buyers.left, kills=fire.kills_left)
-            fire.patiently(lambda: buyers.are_done, "every buyer got every answer")
-        fire.patiently(fire.everything_runs, "all that was killed runs again")
-        fire.patiently(lambda: has_settled(stack), "everything is published and read")
-        told, seconds = buyers.told, time.monotonic() - began
+            fire.wait(lambda: buyers.are_done, "every buyer gets every answer")
+        fire.wait(fire.everything_runs, "all killed processes run again")
+        fire.wait(lambda: has_settled(stack), "everything is published and read")
+        report, seconds = buyers.report, time.monotonic() - started
         print(  # noqa: T201
             f"seed {SEED}, {shape}: {orders} orders in {seconds:.0f} s, {len(fire.killed)} kills, "
-            f"{told.broken_connections} broken connections, {len(told.cancelled)} cancelled; "
+            f"{report.broken_connections} broken connections, {len(report.cancelled)} cancelled; "
             f"{outage}"
         )
-        assert told.complaints == [], f"{stack}"
-        assert Books.of(stack).discrepancies(plan, told) == [], f"seed {SEED}; {stack}"
+        assert report.complaints == [], f"{stack}"
+        assert Books.of(stack).discrepancies(plan, report) == [], f"seed {SEED}; {stack}"
         if orders >= ALONE_ORDERS:
             assert outage.added_seconds < ADDED_SECONDS, f"{outage}; {stack}"
-        falsify_a_little(stack)
-        assert len(Books.of(stack).discrepancies(plan, told)) >= sum(map(len, LIES.values()))
+        falsify(stack)
+        expected = sum(map(len, FALSIFICATIONS.values()))
+        assert len(Books.of(stack).discrepancies(plan, report)) >= expected
 
 
-def falsify_a_little(stack: RunningStack) -> None:
-    """So that we know that the books would have told."""
-    for service, lies in LIES.items():
+def falsify(stack: RunningStack) -> None:
+    """Damage the data, to show that the books find it."""
+    for service, statements in FALSIFICATIONS.items():
         with stack.database(service) as ask:
-            for lie in lies:
-                ask(lie)
+            for statement in statements:
+                ask(statement)

@@ -1,4 +1,4 @@
-"""The publishing schedule: relays are killed and frozen, the stream server loses everything."""
+"""Publishing while relays are killed and frozen and the stream server loses everything."""
 
 import random
 import signal
@@ -13,11 +13,11 @@ SEED = 20261123
 EVENTS = 6_500
 KILLS, FREEZES, FLUSHES = 10, 16, 16
 ROWS_BETWEEN_FAULTS = 90
-CHUNK_ROWS = 50  # far below a transaction of 120: faults fall between chunks
+CHUNK_ROWS = 50  # a transaction of 120 rows has several chunks, and faults happen between them
 
 
 class Schedule:
-    """Two relays under a fixed number of faults, paced by what the writers commit."""
+    """Two relays under a fixed number of faults, paced by the writers' commits."""
 
     def __init__(self, project: Project, *relay_options: str) -> None:
         self._project = project
@@ -47,7 +47,7 @@ class Schedule:
         eventually(
             lambda: writers.poll() is not None or self._project.count("outboxevent") >= goal,
             within_seconds=20,
-            what="the writers go on",
+            what="the writers commit more rows",
         )
 
     def _kill(self, writers: subprocess.Popen[bytes]) -> None:
@@ -86,7 +86,7 @@ def run_schedule(project: Project, *relay_options: str) -> None:
 
 
 @pytest.mark.timeout(360)
-def test_two_relays_lose_repeat_and_reorder_nothing_whatever_dies(project: Project) -> None:
+def test_two_relays_lose_repeat_and_reorder_nothing_across_crashes(project: Project) -> None:
     run_schedule(project)
     verdict = project.verdict()
     assert verdict.committed >= EVENTS * 0.9

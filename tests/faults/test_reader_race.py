@@ -1,4 +1,4 @@
-"""Many writers on few aggregates, beside a transaction that wrote to the outbox and stays open."""
+"""Many writers on few aggregates, next to an open transaction that wrote to the outbox."""
 
 from contextlib import closing
 
@@ -12,7 +12,7 @@ SEED = 803
 
 
 @pytest.mark.timeout(120)
-def test_racing_writers_are_relayed_once_in_order_and_not_delayed_by_an_open_transaction(
+def test_racing_writers_next_to_an_open_transaction_are_relayed_in_order(
     project: Project,
 ) -> None:
     relay, consumer = project.spawn("outbox", "relay", "shop"), project.spawn("outbox", "consume")

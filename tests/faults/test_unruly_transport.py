@@ -1,5 +1,5 @@
-"""Thousands of orders while every message comes twice, late and in another order, limits move and
-processes are killed."""
+"""Thousands of orders while every message is duplicated, late or reordered, credit limits change
+and processes are killed."""
 
 import random
 import time
@@ -19,8 +19,8 @@ SEED = 20261126
 BUYERS = 10
 THREADS = 4
 DEADLINE_SECONDS = 20
-VERY_LATE_SECONDS = 40.0  # some messages come long after the deadline
-# An order ends within 5 s of its deadline; a killed worker takes a while on a busy machine.
+VERY_LATE_SECONDS = 40.0  # some messages arrive long after the deadline
+# An order ends within 5 s of its deadline; restarting a killed worker takes longer.
 ENDED_SECONDS = 5.0 + 30.0
 BALANCES = """
 SELECT user_id::text, version, event, (data ->> 'credit_reserved')::numeric,
@@ -33,7 +33,7 @@ SELECT coalesce(max(extract(epoch FROM ended.recorded_at - placed.recorded_at)),
   JOIN orders_storedevent ended ON ended.stream = placed.stream AND ended.version = 2
  WHERE placed.version = 1
 """
-KEPT_BY_THE_DATABASE = """
+LIMIT_CONSTRAINT = """
 SELECT convalidated FROM pg_constraint
  WHERE conrelid = 'accounts_user'::regclass AND conname = 'accounts_reserved_within_limit'
 """
@@ -47,7 +47,7 @@ SELECT convalidated FROM pg_constraint
         pytest.param("services", 10_000, 4, marks=pytest.mark.full),
     ],
 )
-def test_credit_is_never_overdrawn_and_every_order_ends_whatever_order_messages_come_in(
+def test_credit_is_never_overdrawn_by_late_duplicate_or_reordered_messages(
     shape: str, orders: int, kills_each: int
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311
@@ -55,7 +55,7 @@ def test_credit_is_never_overdrawn_and_every_order_ends_whatever_order_messages_
     with own_stack() as stack:
         stack.environment["ORDERS_DEADLINE_SECONDS"] = str(DEADLINE_SECONDS)
         stack.up(shape)
-        began, status = time.monotonic(), stack.status()
+        started, status = time.monotonic(), stack.status()
         fire = Fire(stack, kills_each=kills_each, chance=chance)
         buyers = Buyers(status["urls"], plan, buyers=BUYERS)
         clerk = Clerk(status["urls"]["accounts"], status["admin"], chance=random.Random(SEED))  # noqa: S311
@@ -63,10 +63,10 @@ def test_credit_is_never_overdrawn_and_every_order_ends_whatever_order_messages_
         with post.delivering():
             with buyers.working(threads=THREADS), clerk.working():
                 burn(buyers, fire, orders=orders, kills=fire.kills_left)
-                fire.patiently(lambda: buyers.are_done, "every buyer got every answer")
-            fire.patiently(fire.everything_runs, "all that was killed runs again")
-            fire.patiently(lambda: post.is_empty and has_settled(stack), "all is read")
-        told, seconds = buyers.told, time.monotonic() - began
+                fire.wait(lambda: buyers.are_done, "every buyer gets every answer")
+            fire.wait(fire.everything_runs, "all killed processes run again")
+            fire.wait(lambda: post.is_empty and has_settled(stack), "everything is read")
+        report, seconds = buyers.report, time.monotonic() - started
         late = latest_end(stack) - DEADLINE_SECONDS
         books = Books.of(stack)
         print(  # noqa: T201
@@ -74,34 +74,34 @@ def test_credit_is_never_overdrawn_and_every_order_ends_whatever_order_messages_
             f"{books.announced} events of orders, {post.delivered} put back; limits moved: "
             f"{clerk.answers}; ended {books.statuses}; the last {late:.1f} s after its deadline"
         )
-        assert told.complaints == [], f"{stack}"
-        assert books.discrepancies(plan, told) == [], f"seed {SEED}; {stack}"
+        assert report.complaints == [], f"{stack}"
+        assert books.discrepancies(plan, report) == [], f"seed {SEED}; {stack}"
         assert late < ENDED_SECONDS, f"{stack}"
         assert_never_overdrawn(stack)
 
 
 def latest_end(stack: RunningStack) -> float:
-    """The longest that an order was pending, in seconds."""
+    """The longest time that an order was pending, in seconds."""
     with stack.database("orders") as ask:
         return float(ask(LATEST)[0][0])
 
 
 def assert_never_overdrawn(stack: RunningStack) -> None:
-    """The database has kept it at every instant; and the history, told again, says so."""
+    """The constraint is there, and the history shows no moment above the limit."""
     with stack.database("accounts") as ask:
-        assert ask(KEPT_BY_THE_DATABASE) == [(True,)]
+        assert ask(LIMIT_CONSTRAINT) == [(True,)]
         history = ask(BALANCES)
     assert overdrawn(history) == []
     user_id, version, _, _, limit, _ = history[-1]
     false = (user_id, version + 1, "CreditReserved", limit + 1, limit, limit + 1)
-    assert overdrawn([*history, false])  # so that we know that it would have told
+    assert overdrawn([*history, false])  # the check itself finds an overdraft
 
 
 SIGNS = {"CreditReserved": 1, "CreditReleased": -1}
 
 
 def overdrawn(history: list[Any]) -> list[str]:
-    """Versions at which more is reserved than the limit, or not what the events add up to."""
+    """Versions that reserve more than the limit, or another sum than their events."""
     found: list[str] = []
     balances: dict[str, Decimal] = {}
     versions: dict[str, int] = {}
@@ -110,6 +110,6 @@ def overdrawn(history: list[Any]) -> list[str]:
         if not 0 <= reserved <= limit or reserved != balance:
             found.append(f"{user_id} v{version} {event}: {reserved} of {limit}, {balance} held")
         if version != versions.get(user_id, 0) + 1:
-            found.append(f"{user_id} lacks the version before {version}")
+            found.append(f"{user_id} has no version before {version}")
         balances[user_id], versions[user_id] = balance, version
     return found

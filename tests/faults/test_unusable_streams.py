@@ -1,5 +1,5 @@
-"""A stream server that can't be used: one clear line each from `relay` and `consume`, nothing
-lost, and work that goes on once the cause is gone."""
+"""Unusable stream servers: `relay` and `consume` print one clear line each, nothing is lost, and
+work resumes once the cause is gone."""
 
 import socket
 import subprocess
@@ -18,12 +18,12 @@ EVENTS = 40
 COMMANDS = (("outbox", "relay", "shop"), ("outbox", "consume"))
 OLD = "6.2.14"
 
-# The stranger's shop is the same in every shape of ours: once is enough.
+# In one shape, since the example project is the same in each.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
 
 
-class Talking:
-    """A process of the shop whose words are kept apart."""
+class LoggedProcess:
+    """A process of the shop with its own log file."""
 
     def __init__(self, project: Project, file: Path, *command: str, **environment: str) -> None:
         self.file = file
@@ -40,32 +40,34 @@ class Talking:
     def lines(self) -> list[str]:
         return self.file.read_text(encoding="utf-8").splitlines()
 
-    def says(self, words: str) -> None:
-        """Wait until it has said this; it must be the one line that it says."""
-        eventually(lambda: self.lines, within_seconds=30, what=f"{self.file.name} says {words}")
+    def logs(self, text: str) -> None:
+        """Wait for the text; its line must be the only one."""
+        eventually(lambda: self.lines, within_seconds=30, what=f"{self.file.name} logs {text}")
         (line,) = self.lines
-        assert words in line
+        assert text in line
 
-    def refuses(self, words: str) -> None:
+    def fails(self, text: str) -> None:
         assert self.process.wait(30) == 1
-        self.says(words)
+        self.logs(text)
 
 
 @pytest.fixture
-def talk(project: Project, tmp_path: Path) -> Iterator:
-    """Starts relay and consume; what they say. They end with the test."""
-    begun: list[Talking] = []
+def start(project: Project, tmp_path: Path) -> Iterator:
+    """Starts relay and consume, which end with the test."""
+    started: list[LoggedProcess] = []
 
-    def begin(**environment: str) -> list[Talking]:
+    def start_both(**environment: str) -> list[LoggedProcess]:
         pair = [
-            Talking(project, tmp_path / f"{len(begun)}-{command[0]}", *command, **environment)
+            LoggedProcess(
+                project, tmp_path / f"{len(started)}-{command[0]}", *command, **environment
+            )
             for command in COMMANDS
         ]
-        begun.extend(pair)
+        started.extend(pair)
         return pair
 
-    yield begin
-    for one in begun:
+    yield start_both
+    for one in started:
         if one.process.poll() is None:
             one.process.kill()
         one.process.wait()
@@ -78,84 +80,86 @@ def load(project: Project) -> None:
     )
 
 
-def all_is_applied(project: Project) -> None:
+def assert_all_applied(project: Project) -> None:
     project.settle()
     verdict = project.verdict()
-    assert verdict.committed >= EVENTS - 3  # in shares of three writers
+    assert verdict.committed >= EVENTS - 3  # three writers take equal shares
     assert verdict.faultless, verdict
 
 
-def test_a_server_that_does_not_answer_at_start_is_waited_for(project: Project, talk) -> None:
+def test_a_server_that_does_not_answer_at_start_is_waited_for(project: Project, start) -> None:
     project.valkey.stop()
     load(project)
-    for one in talk():
-        one.says("the stream server doesn't answer: ")
+    for one in start():
+        one.logs("the stream server doesn't answer: ")
     project.valkey.start()
-    all_is_applied(project)
+    assert_all_applied(project)
 
 
 @pytest.mark.long
-def test_a_server_that_is_too_old_is_refused_by_its_version(project: Project, talk) -> None:
+def test_a_server_that_is_too_old_is_refused_by_its_version(project: Project, start) -> None:
     load(project)
     with old_server() as url:
-        for one in talk(STRANGER_STREAMS_URL=url):
-            one.refuses(f"the stream server is Redis {OLD}; 7.0 is the oldest")
-    talk()
-    all_is_applied(project)
+        for one in start(STRANGER_STREAMS_URL=url):
+            one.fails(f"the stream server is Redis {OLD}; 7.0 is the oldest")
+    start()
+    assert_all_applied(project)
 
 
-def test_a_wrong_password_is_refused(project: Project, talk) -> None:
+def test_a_wrong_password_is_refused(project: Project, start) -> None:
     load(project)
     wrong = project.valkey.url.replace("faults@", "wrong@")
-    for one in talk(STRANGER_STREAMS_URL=wrong):
-        one.refuses("the stream server refuses us: ")
-    talk()
-    all_is_applied(project)
+    for one in start(STRANGER_STREAMS_URL=wrong):
+        one.fails("the stream server refuses us: ")
+    start()
+    assert_all_applied(project)
 
 
 @pytest.mark.long
-def test_another_number_of_partitions_publishes_and_applies_nothing(project: Project, talk) -> None:
-    first = talk()
+def test_another_number_of_partitions_publishes_and_applies_nothing(
+    project: Project, start
+) -> None:
+    first = start()
     load(project)
-    all_is_applied(project)
+    assert_all_applied(project)
     for one in first:
         project.end(one.process)
     load(project)
     before = project.count("applied")
-    for one in talk(STRANGER_PARTITIONS="8"):
-        one.says("16 partitions and OUTBOX_PARTITIONS is 8")
+    for one in start(STRANGER_PARTITIONS="8"):
+        one.logs("16 partitions and OUTBOX_PARTITIONS is 8")
         one.process.kill()
     assert project.count("applied") == before
-    talk()
-    all_is_applied(project)
+    start()
+    assert_all_applied(project)
     assert project.count("applied") > before
 
 
 @pytest.mark.long
-def test_a_full_server_is_waited_for(project: Project, talk) -> None:
+def test_a_full_server_is_waited_for(project: Project, start) -> None:
     project.redis.config_set("maxmemory", 1)
     load(project)
-    relay, consume = talk()
-    relay.says("the stream server takes no writes: ")
-    consume.says("the stream server takes no writes: ")
+    relay, consume = start()
+    relay.logs("the stream server takes no writes: ")
+    consume.logs("the stream server takes no writes: ")
     assert project.count("applied") == 0
     project.redis.config_set("maxmemory", 0)
-    all_is_applied(project)
+    assert_all_applied(project)
 
 
-def test_a_server_whose_disk_is_read_only_is_waited_for(project: Project, talk) -> None:
+def test_a_server_whose_disk_is_read_only_is_waited_for(project: Project, start) -> None:
     with read_only(project):
         load(project)
-        relay, consume = talk()
-        relay.says("the stream server takes no writes: ")
-        consume.says("the stream server takes no writes: ")
+        relay, consume = start()
+        relay.logs("the stream server takes no writes: ")
+        consume.logs("the stream server takes no writes: ")
         assert project.count("applied") == 0
-    all_is_applied(project)
+    assert_all_applied(project)
 
 
 @contextmanager
 def read_only(project: Project) -> Iterator[None]:
-    """A snapshot that can't be written: the server then refuses writes, as MISCONF."""
+    """Makes snapshots fail: the server then refuses writes with MISCONF."""
     data = project.valkey.data
     project.redis.config_set("save", "3600 1")
     data.chmod(0o500)
@@ -181,7 +185,7 @@ def saves(project: Project, outcome: str) -> None:
 
 @contextmanager
 def old_server() -> Iterator[str]:
-    """Answers INFO as an old server would, and anything else with OK."""
+    """Answers INFO as an old server does, and every other command with OK."""
     listener = socket.create_server(("127.0.0.1", 0))
     info = f"# Server\r\nredis_version:{OLD}\r\n"
     answer = f"${len(info)}\r\n{info}\r\n".encode()
@@ -190,9 +194,9 @@ def old_server() -> Iterator[str]:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                threading.Thread(target=talk, args=(client,), daemon=True).start()
+                threading.Thread(target=reply, args=(client,), daemon=True).start()
 
-    def talk(client: socket.socket) -> None:
+    def reply(client: socket.socket) -> None:
         with client, suppress(OSError):
             while asked := client.recv(65536):
                 commands = asked.upper().count(b"\r\n$") and asked.upper().split(b"*")[1:]

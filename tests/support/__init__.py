@@ -1,1 +1,1 @@
-"""What the tests share: servers, fixtures, and two small projects."""
+"""Servers, fixtures and an example project that the tests share."""

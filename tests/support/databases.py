@@ -1,7 +1,7 @@
 """Databases for tests: provisioned as in production, migrated once, copied for each worker.
 
-Django's own way can't work here: it needs CREATEDB, makes no schemas, and takes the monolith's
-two aliases (same server, same name) for one.
+Django's own test databases don't fit: they need CREATEDB, have no schemas, and the monolith's two
+aliases (same server, same name) would count as one.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _LOCK: Final = 0x74656D706C617465  # "template"
 
 
 def name_for(worker: str) -> str:
-    """A name that tells whose it is, so that a crashed run's databases can be dropped."""
+    """A name with the worker and the pid, so that a crashed run's databases can be dropped."""
     return f"test_{settings.SERVICE}_{worker}_{os.getpid()}"
 
 
@@ -48,7 +48,7 @@ def drop(admin_dsn: str, *, name: str) -> None:
 
 
 def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
-    """Every alias of this process, in every thread, from now on."""
+    """Point every alias of this process at the database, in every thread."""
     parts = parse_dsn(admin_dsn)
     close_connections()
     for alias in connections:
@@ -59,7 +59,7 @@ def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
 
 @contextmanager
 def connections_kept() -> Iterator[None]:
-    """Afterwards they lead where they led before."""
+    """Restores the settings of all connections at the end."""
     before = {alias: dict(connections.settings[alias]) for alias in connections}
     try:
         yield
@@ -75,7 +75,7 @@ def close_connections() -> None:
 
 
 def urls(admin_dsn: str, *, name: str, password: str, services: Any) -> dict[str, str]:
-    """The environment variables that lead a process to this database."""
+    """The environment variables that point a process at this database."""
     return {
         f"{service.upper()}_DATABASE_URL": dsn_for(
             admin_dsn, database=name, role=service, password=password
@@ -85,7 +85,7 @@ def urls(admin_dsn: str, *, name: str, password: str, services: Any) -> dict[str
 
 
 def _make_template(cursor: Any, admin_dsn: str, template: str, services: dict[str, str]) -> None:
-    # Built under another name: a template that has its name is complete.
+    # Built under another name, so that a template with its final name is complete.
     unfinished = f"{template}_x"
     cursor.execute(f'DROP DATABASE IF EXISTS "{unfinished}" WITH (FORCE)')
     provision(admin_dsn, database=unfinished, services=services)
@@ -101,7 +101,7 @@ def _make_template(cursor: Any, admin_dsn: str, template: str, services: dict[st
 
 
 def _fingerprint() -> str:
-    """Changes with whatever decides what a migrated database looks like."""
+    """A hash of everything that a migrated database depends on."""
     digest = hashlib.sha256(f"{settings.SERVICE} {django.VERSION}".encode())
     files = [Path(__file__), Path(provisioning.__file__)]
     for config in apps.get_app_configs():

@@ -1,9 +1,9 @@
-"""The pytest plugin of this project: marks by path, servers, databases and callers.
+"""The pytest plugin of this project: marks by path, servers, databases and API clients.
 
-What a test needs follows from where it lies:
+The folder of a test decides what it gets:
 - tests/*/accounts and tests/*/orders are collected only where that service is installed;
 - integration and contract tests get the databases of every service in this shape;
-- everything else asks (`pytest.mark.django_db`, `transaction=True` where commits matter).
+- other tests use `pytest.mark.django_db`, with `transaction=True` where commits matter.
 """
 
 import os
@@ -26,24 +26,24 @@ TESTS = Path(__file__).parents[1]
 ROLE_PASSWORD = "for-tests"
 SLOW = {"acceptance", "faults"}
 WITH_DATABASES = {"integration", "contracts"}
-UNIT_SECONDS = 30  # one takes milliseconds; the rest is for a machine that is busy
+UNIT_SECONDS = 30  # a unit test takes milliseconds; a busy machine may need more
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long tests too")
     parser.addoption(
-        "--full", action="store_true", help="all tests, at the sizes that promises are stated at"
+        "--full", action="store_true", help="all tests, at the sizes of the documented guarantees"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shape(service): needs this service to be installed")
-    config.addinivalue_line("markers", "long: takes a good part of a minute; runs with --long")
+    config.addinivalue_line("markers", "long: takes up to a minute; runs with --long")
     config.addinivalue_line("markers", "full: takes minutes; runs with --full")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Models of a service that isn't installed can't even be imported."""
+    """Models of a service that isn't installed can't be imported."""
     service = _service_of(collection_path)
     return True if service and service not in surroundings.SERVICES else None
 
@@ -55,15 +55,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _give_databases(item)
         if _tier_of(item.path) == "unit":
             _keep_small(item)
-    # What takes minutes begins first, so that the other worker isn't left waiting for it.
+    # The slowest tests start first, so that no worker has to wait for them at the end.
     items.sort(key=lambda item: _tier_of(item.path) not in SLOW)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Servers that a group shares would be started by each worker, were it not kept together."""
+    """Refuse to run if one worker doesn't run a whole group: each would start the servers."""
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
-        raise pytest.UsageError("this pytest-xdist doesn't keep the groups of this pytest together")
+        raise pytest.UsageError("this pytest-xdist doesn't support the groups of this pytest")
 
 
 def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,9 +89,9 @@ def _service_of(path: Path) -> str:
 
 
 def _keep_small(item: pytest.Item) -> None:
-    """A unit test is quick and starts no server."""
+    """Refuse servers to unit tests, and limit their time."""
     if servers := {"postgres", "valkey"} & set(getattr(item, "fixturenames", ())):
-        raise pytest.UsageError(f"{item.nodeid} is a unit test and asks for {servers}")
+        raise pytest.UsageError(f"{item.nodeid} is a unit test and uses {servers}")
     if not item.get_closest_marker("timeout"):
         item.add_marker(pytest.mark.timeout(UNIT_SECONDS, method="signal"))
 
@@ -162,21 +162,21 @@ def valkey() -> Iterator["Valkey"]:
 @pytest.fixture
 def streams(valkey: "Valkey", settings: Any) -> Any:
     """`outbox.streams.Streams` on an empty server; the settings point at it too."""
-    from outbox import streams as door
+    from outbox import streams as module
 
     settings.OUTBOX_STREAMS_URL = valkey.url
-    door.connect.cache_clear()
+    module.connect.cache_clear()
     valkey.flush()
-    yield door.connect()
-    door.nudger.close()  # no connection is opened behind the next line
-    door.connect().close()
-    door.connect.cache_clear()
+    yield module.connect()
+    module.nudger.close()  # first, so that it opens no connection after the next line
+    module.connect().close()
+    module.connect.cache_clear()
 
 
 @pytest.fixture
 def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many threads of one process keep each other waiting, and a machine may stall: neither says
-    anything of a cache ring's nodes and store, which get all the time that they take."""
+    """A cache ring with long timeouts: many threads of one process delay each other and a machine
+    may stall, though nodes and store are fine."""
     from placement.ring import nodes as ring_nodes
 
     for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
@@ -185,8 +185,8 @@ def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of threads keep each other waiting for seconds on a busy machine. Then a reader
-    goes past the ring, rightly; what it does in time is another matter."""
+    """For tests with hundreds of threads, which delay each other for seconds on a busy machine. By
+    default a reader then bypasses the ring; here it waits."""
     from placement.ring import leases as ring_leases
     from placement.ring import membership as ring_membership
 
@@ -199,7 +199,7 @@ def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def environment(
     django_db_setup: None, postgres: "Postgres", worker: str
 ) -> Callable[..., dict[str, str]]:
-    """Makes the environment of a process beside the test, on the same database."""
+    """Makes the environment of another process on the test's database."""
     from tests.support import databases
 
     return _environments(postgres, databases.name_for(worker))
@@ -207,7 +207,7 @@ def environment(
 
 @pytest.fixture
 def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., dict[str, str]]]:
-    """Like `environment`, on a database of the test's own: provisioned, nothing migrated."""
+    """Like `environment`, on a separate database that is provisioned and not migrated."""
     from placement.provision import provision
     from tests.support import databases
 
@@ -236,7 +236,7 @@ def _environments(postgres: "Postgres", database: str) -> Callable[..., dict[str
 
 @pytest.fixture
 def api() -> "APIClient":
-    """A client that nobody is."""
+    """A client without credentials."""
     from rest_framework.test import APIClient
 
     return APIClient()
@@ -256,7 +256,7 @@ def as_user() -> Callable[..., "APIClient"]:
 
 
 def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> str:
-    """What accounts would sign, also where accounts isn't installed."""
+    """A token as accounts signs it, also where accounts isn't installed."""
     import jwt
 
     from config.keys import public_set
@@ -279,7 +279,7 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    """Throttles, cached reads and nudges of one test are nothing to the next."""
+    """Throttles, cached reads and nudges of a test must not affect the next one."""
     from django.core.cache import cache
 
     from outbox.streams import nudger

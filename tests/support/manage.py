@@ -1,4 +1,4 @@
-"""Runs `manage.py` as an operator would: in a process of its own, in a given environment."""
+"""Runs `manage.py` in a separate process with a given environment."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ class Outcome:
 
 
 def manage(environment: Mapping[str, str], *arguments: str, warnings: str = "error") -> Outcome:
-    """Run it to its end, at most a minute, with warnings as errors unless told otherwise."""
+    """Run it to its end, for a minute at most; by default warnings are errors."""
     done = subprocess.run(
         [sys.executable, "-W", warnings, "manage.py", *arguments],
         cwd=CHECKOUT,
@@ -31,7 +31,7 @@ def manage(environment: Mapping[str, str], *arguments: str, warnings: str = "err
 
 
 def managed(environment: Mapping[str, str], *arguments: str) -> str:
-    """The same, which must succeed; what it printed."""
+    """Run it, assert that it succeeds, and return its output."""
     outcome = manage(environment, *arguments)
     assert outcome.status == 0, f"manage.py {' '.join(arguments)}:\n{outcome.output}"
     return outcome.output

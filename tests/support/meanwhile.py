@@ -1,4 +1,4 @@
-"""Work beside a test or a measurement, in threads that end with it."""
+"""Work in threads during a test or a measurement."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ ENDED_SECONDS = 60.0
 
 @contextmanager
 def meanwhile(*works: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-    """Inside, each of `works` runs in a thread of its own. At the end `end` is called, after which
-    they have to return.
+    """Run each of `works` in a thread during the block. At its end `end` is called, and the threads
+    have to return.
 
-    Raises the first exception that one of them raised, unless the block raises by itself, and
-    AssertionError when one goes on.
+    Raises the first exception of a thread, unless the block raises; AssertionError when a thread
+    doesn't return.
     """
     raised: list[Exception] = []
 
@@ -34,4 +34,4 @@ def meanwhile(*works: Callable[[], object], end: Callable[[], object]) -> Iterat
             thread.join(ENDED_SECONDS)
     if raised:
         raise raised[0]
-    assert not any(thread.is_alive() for thread in threads), "a thread goes on"
+    assert not any(thread.is_alive() for thread in threads), "a thread is still running"

@@ -1,6 +1,6 @@
-"""Real servers for tests, started when first needed and gone when the last run ends.
+"""Real servers for tests, started when first needed and stopped when the last run ends.
 
-Several runs may share a checkout at once: PostgreSQL is shared, a Valkey is for one worker.
+Several runs may share a checkout at once: they share PostgreSQL; each worker has its own Valkey.
 """
 
 import fcntl
@@ -11,13 +11,13 @@ from typing import IO
 
 from stack.servers import Postgres, Standby, Valkey
 
-# Servers that we started and others still use: kept, since dropping one is a ResourceWarning.
+# Servers that we started and other runs still use. Kept, since collecting one as garbage warns.
 _LEFT_RUNNING: list[Postgres] = []
 
 
 @contextmanager
 def shared_postgres(root: Path) -> Iterator[Postgres]:
-    """The checkout's PostgreSQL; whoever leaves last stops it."""
+    """The checkout's PostgreSQL; its last user stops it."""
     server = Postgres(root)
     root.mkdir(parents=True, exist_ok=True)
     with (root / "users.lock").open("a") as users:
@@ -37,7 +37,7 @@ def shared_postgres(root: Path) -> Iterator[Postgres]:
 
 
 def _prefer_speed(server: Postgres) -> None:
-    # Nothing in it outlives the machine, so nothing needs to reach the disk.
+    # Its data need not survive a crash of the machine.
     for setting in ("fsync", "full_page_writes"):
         server.query(f"ALTER SYSTEM SET {setting} = off")
     server.query("SELECT pg_reload_conf()")
@@ -53,7 +53,7 @@ def _is_last(users: IO[str]) -> bool:
 
 @contextmanager
 def own_valkey(root: Path) -> Iterator[Valkey]:
-    """A Valkey that no other worker uses; one that a crashed run left behind is taken over."""
+    """This worker's own Valkey; one that a crashed run left is taken over."""
     with _free_slot(root) as slot:
         server = Valkey(slot, "streams", append_only=True, password="for-tests")
         server.start()
@@ -65,14 +65,14 @@ def own_valkey(root: Path) -> Iterator[Valkey]:
 
 @contextmanager
 def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
-    """Two that no other worker uses: a standby may be paused, killed and promoted."""
+    """This worker's own pair, whose standby may be paused, killed and promoted."""
     with _free_slot(root) as slot:
         primary = Postgres(slot)
         standby = Standby(primary)
         try:
             primary.start()
             _prefer_speed(primary)
-            # A run that was ended halfway may have left it promoted: take another base backup.
+            # An aborted run may have left it promoted: take another base backup.
             standby.stop()
             standby._complete.unlink(missing_ok=True)
             standby.start()
@@ -103,7 +103,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 @contextmanager
 def own_ring(root: Path, *, nodes: int) -> Iterator[tuple[Valkey, list[Valkey]]]:
-    """A store and the nodes of a cache ring, which no other worker uses."""
+    """This worker's own store and cache ring nodes."""
     with _free_slot(root / "ring") as slot:
         store = Valkey(slot, "streams", append_only=True, password="for-tests")
         ring = [

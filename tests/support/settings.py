@@ -1,4 +1,4 @@
-"""The project's own settings, in the surroundings of tests. Also what mypy's plugin reads."""
+"""The project's own settings with the environment of tests. Mypy's plugin reads them too."""
 
 from tests.support import surroundings
 
@@ -9,5 +9,5 @@ from config.settings import INSTALLED_APPS as PRODUCTION_APPS  # noqa: E402
 
 INSTALLED_APPS = [*PRODUCTION_APPS, "tests.support.flushing"]
 
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and nothing else
-WHITENOISE_AUTOREFRESH = True  # no list of all static files for each test client
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
+WHITENOISE_AUTOREFRESH = True  # don't list all static files for each test client

@@ -1,7 +1,7 @@
-"""A whole stack of a test's own, driven as a person drives it: `./dev` and HTTP.
+"""A complete stack for one test, driven by `./dev` and HTTP.
 
-Several runs may share a checkout at once: each stack takes a free slot below `.local/test`, and
-what a crashed run left behind there is ended first.
+Several runs may share a checkout at once: each stack uses a free slot below `.local/test`, and ends
+the processes that a crashed run left there.
 """
 
 import fcntl
@@ -27,19 +27,19 @@ from tests.support.waiting import eventually
 
 SERVICES = ("accounts", "orders")
 WEB = ("web", "accounts-web", "orders-web")
-COMMAND_SECONDS = 120  # a cold start on a busy machine takes a third
+COMMAND_SECONDS = 120  # a cold start on a busy machine takes about 40 s
 
 
 class Failed(AssertionError):
-    """A command ended with another status than it should."""
+    """A command ended with an unexpected status."""
 
 
 class RunningStack:
-    """`./dev` with a data root of its own, and what its status tells."""
+    """`./dev` with its own data root."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # Nothing of the tests' own variables: a person's shell has none of them.
+        # Without the variables of the tests, which a person's shell doesn't have.
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "MITOSIS_STACK_ROOT": str(root),
@@ -80,7 +80,7 @@ class RunningStack:
         self.dev("down")
 
     def erase(self, *, keep_log: bool = False) -> None:
-        """End whatever runs there, also of an earlier run, and delete its data."""
+        """End all processes there, including those of an earlier run, and delete the data."""
         self.dev("down")
         home = home_of(self.root)
         for folder in (home, self.root):
@@ -91,19 +91,19 @@ class RunningStack:
         if home != self.root and home.exists():
             home.rmdir()
 
-    def prefer_rare_ports(self) -> None:
-        """The first choice, 8000, is everybody's: two stacks that start at once both take it."""
+    def prefer_free_ports(self) -> None:
+        """Without this, two stacks that start at once both choose the default port, 8000."""
         ports: set[int] = set()
         while len(ports) < len(WEB):
             ports.add(free_port())
         (self.root / "ports.json").write_text(json.dumps(dict(zip(WEB, ports, strict=True))))
 
     def status(self) -> dict[str, Any]:
-        """The object of `./dev status --json`, asked without a process for each question."""
+        """The object of `./dev status --json`, read without starting a process."""
         return report.status(self.root)
 
     def pids(self) -> dict[str, int]:
-        """The pid of every process that runs, by name."""
+        """The pid of every running process, by name."""
         return {
             process["name"]: process["pid"]
             for process in self.status()["processes"]
@@ -115,7 +115,7 @@ class RunningStack:
         return "" if self.status()["shape"] == "monolith" else service
 
     def flow(self) -> dict[str, Any]:
-        """The services of `manage.py status --json`, whichever deployments they are in."""
+        """The services of `manage.py status --json` of all deployments."""
         deployments = {self.deployment(service) for service in SERVICES}
         found: dict[str, Any] = {}
         for service in deployments:
@@ -123,7 +123,7 @@ class RunningStack:
         return found
 
     def parked(self) -> dict[str, int]:
-        """How many events each consumer has parked; those without any are left out."""
+        """The number of parked events by consumer; consumers without any are left out."""
         found: dict[str, int] = {}
         for service in SERVICES:
             with self.database(service) as ask:
@@ -133,7 +133,7 @@ class RunningStack:
 
     @contextmanager
     def database(self, service: str, *, replica: bool = False) -> Iterator[Callable[..., Any]]:
-        """Runs statements as the service's own role, each committed; returns the rows, if any."""
+        """Runs statements as the service's role in autocommit; they return the rows, if any."""
         databases = self.status()["databases"][service]
         dsn = databases["replicas"][0] if replica else databases["primary"]
         with closing(psycopg2.connect(dsn)) as connection:
@@ -149,21 +149,21 @@ class RunningStack:
 
 @contextmanager
 def own_stack(shape: str = "") -> Iterator[RunningStack]:
-    """A stack in a data root that nobody else uses; up, if a shape is named. Gone at the end."""
+    """A stack in its own data root, erased at the end. It is up if a shape is named."""
     with _free_root() as root:
         stack = RunningStack(root)
         stack.erase()
-        stack.prefer_rare_ports()
+        stack.prefer_free_ports()
         try:
             if shape:
                 stack.up(shape)
             yield stack
         finally:
-            stack.erase(keep_log=True)  # until the slot's next use: who failed may look
+            stack.erase(keep_log=True)  # for failed tests, until the slot's next use
 
 
 def is_live(url: str) -> bool:
-    """Whether a site answers at all."""
+    """Whether the site answers."""
     try:
         return httpx.get(f"{url}/healthz/live").status_code == 200
     except httpx.TransportError:
@@ -171,7 +171,7 @@ def is_live(url: str) -> bool:
 
 
 def everybody(pids: Mapping[str, int]) -> list[Recorded]:
-    """These processes and all that they have started, to be told from later owners of a pid."""
+    """These processes and all that they have started, with their start times."""
     leaders = [Recorded.of(pid) for pid in pids.values()]
     return [Recorded.of(pid) for leader in leaders for pid in session_members(leader)]
 
@@ -180,7 +180,7 @@ def wait_gone(processes: list[Recorded]) -> None:
     eventually(
         lambda: not [process for process in processes if process.is_running],
         within_seconds=5,
-        what="none of the stack's processes is left",
+        what="all of the stack's processes end",
     )
 
 

@@ -1,7 +1,7 @@
-"""The environment that tests run in: complete, and pointing at nothing real.
+"""The environment variables that tests run with.
 
-The servers' addresses are unreachable here; the fixtures of `tests.support.embedded` put real ones
-in place when a test first needs them, so that the unit tier starts none.
+The servers' addresses are unreachable here. The fixtures of `tests.support.embedded` replace them
+when a test first needs a server, so unit tests start none.
 """
 
 import json
@@ -24,11 +24,11 @@ SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 SHAPE: Final = os.environ.get("SERVICE") or "all"
 SERVICES: Final = SHAPES[SHAPE]
-NOWHERE: Final = "127.0.0.1:9"  # the discard port; nobody listens
+NOWHERE: Final = "127.0.0.1:9"  # the discard port; no process listens there
 
 
 def variables(shape: str = SHAPE) -> dict[str, str]:
-    """What a process of this shape is given, and nothing that only another shape needs."""
+    """The variables of a process of this shape, without those that only another shape needs."""
     given = {
         "SERVICE": shape,
         "SECRET_KEY": "for-tests-only-" + "0123456789abcdef" * 4,
@@ -53,7 +53,7 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Replace this process's environment: a test never sees a developer's own variables."""
+    """Replace this process's variables, so that tests don't see those of a developer."""
     if not SIGNING_KEY.exists() or not JWKS.exists():
         _make_keys()
     known = {name for shape in SHAPES for name in variables(shape)}

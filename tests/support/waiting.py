@@ -1,4 +1,4 @@
-"""Waits on a condition with a deadline: the only way in which a test lets time pass."""
+"""Waiting for a condition with a deadline, in place of sleeping."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ LOOK_EVERY_SECONDS = 0.005
 
 
 def eventually(condition: Callable[[], Any], *, within_seconds: float, what: str) -> Any:
-    """Look often until the condition is true, and return what it returned.
+    """Check every 5 ms until the condition is true, and return its value.
 
-    Raises AssertionError, naming `what`, when it isn't within the time.
+    Raises AssertionError, naming `what`, when it isn't true in time.
     """
     never = threading.Event()
     deadline = time.monotonic() + within_seconds

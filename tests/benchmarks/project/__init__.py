@@ -1,5 +1,5 @@
-"""A small project around the outbox, in which relay and consumers are measured alone."""
+"""A small project that uses the outbox, in which relay and consumers are measured alone."""
 
-# Where the worker notes when it began the last task, and when that ended: seconds of the epoch.
-BEGAN = "bench:began"
+# The keys of the start and the end of the worker's last task, in seconds since the epoch.
+STARTED = "bench:started"
 ENDED = "bench:ended"

@@ -8,7 +8,7 @@ import redis
 from celery import Celery
 from celery.signals import task_postrun, task_prerun, worker_ready
 
-from tests.benchmarks.project import BEGAN, ENDED
+from tests.benchmarks.project import ENDED, STARTED
 
 app = Celery("bench")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -17,15 +17,15 @@ app.autodiscover_tasks()
 
 @worker_ready.connect
 def linger(**_: Any) -> None:
-    """Where single relays are timed, one that took long must not queue itself again."""
+    """Where single tasks are timed, a task must not queue its successor."""
     from outbox import tasks
 
     tasks.LINGER_SECONDS = float(os.environ.get("BENCH_LINGER_SECONDS", tasks.LINGER_SECONDS))
 
 
 @task_prerun.connect
-def note_beginning(**_: Any) -> None:
-    _note(BEGAN)
+def note_start(**_: Any) -> None:
+    _note(STARTED)
 
 
 @task_postrun.connect

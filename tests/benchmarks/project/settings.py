@@ -22,7 +22,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 OUTBOX_STREAMS_URL = os.environ["BENCH_STREAMS_URL"]
 OUTBOX_RETENTION_SECONDS = float(os.environ.get("BENCH_RETENTION_SECONDS", "604800"))
 
-# As config.settings.work has it.
+# As in config.settings.work.
 CELERY_BROKER_URL = os.environ["BENCH_BROKER_URL"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True

@@ -1,6 +1,6 @@
-"""The `eventsourcing` library with its PostgreSQL recorder, beside our event store.
+"""The `eventsourcing` library with its PostgreSQL recorder, to compare our event store with.
 
-It runs in an environment of its own, made when first needed from a lock of its own.
+It runs in its own virtual environment, installed from its own lock file when first needed.
 """
 
 import json
@@ -23,7 +23,8 @@ TABLES: Final = "orders.rival_events"
 
 
 def measure(ground: Ground, scale: Scale) -> dict[str, float]:
-    """Appends a second of as many writers in as long a time, and events replayed a second.
+    """Appends a second, with as many writers and for the same time as ours, and events replayed a
+    second.
 
     Raises RuntimeError when the library can't be installed or fails.
     """
@@ -56,18 +57,18 @@ def _ask(python: Path, environment: dict[str, str], scale: Scale) -> dict[str, f
         start_new_session=True,
     ) as process:
         try:
-            told, error = process.communicate(timeout=seconds * 10 + 180)
+            output, error = process.communicate(timeout=seconds * 10 + 180)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)  # its writers too
             raise
     if process.returncode:
         lines = [line for line in error.splitlines() if "Error" in line] or error.splitlines()
         raise RuntimeError(f"the eventsourcing library failed: {' '.join(lines[:1])}")
-    return dict(json.loads(told))
+    return dict(json.loads(output))
 
 
 def _installed() -> Path:
-    """Its Python, with exactly what the lock names."""
+    """Its Python, with exactly the packages of the lock file."""
     python, stamp = HOME / "bin" / "python", HOME / "installed"
     if not stamp.exists() or stamp.read_text() != LOCK.read_text():
         for arguments in (

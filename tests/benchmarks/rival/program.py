@@ -1,7 +1,7 @@
-"""Runs in the rival's environment: appends by forked writers, then a replay of all they wrote.
+"""Runs in the library's environment: appends by several writers, then a replay of all events.
 
-Each append is what `orders.event_store.append` does for a new order: one aggregate with one event,
-in a transaction of its own.
+Each append does the same as `orders.event_store.append` for a new order: one aggregate with one
+event, in its own transaction.
 """
 
 import json
@@ -27,13 +27,13 @@ class Order(Aggregate):
 
 
 class Rival(Application):
-    """Its table is named after it: rival_events."""
+    """Its table is named after the class: rival_events."""
 
 
 def append(barrier: Any, counts: Any, number: int, seconds: float) -> None:
     application = Rival()
     line = {"sku": "apple", "quantity": 3, "unit_price": str(Decimal("0.50"))}
-    for _ in range(5):  # warm
+    for _ in range(5):  # warm up
         application.save(Order(uuid4(), [line]))
     barrier.wait()
     until = time.perf_counter() + seconds
@@ -45,7 +45,7 @@ def append(barrier: Any, counts: Any, number: int, seconds: float) -> None:
 
 def replay() -> float:
     application = Rival()
-    began, number, start = time.perf_counter(), 0, 1
+    started, number, start = time.perf_counter(), 0, 1
     orders: dict[UUID, Any] = {}
     while page := application.recorder.select_notifications(start, PAGE):
         for notification in page:
@@ -53,15 +53,15 @@ def replay() -> float:
             orders[happened.originator_id] = happened.mutate(orders.get(happened.originator_id))
         number += len(page)
         start = page[-1].id + 1
-    took = time.perf_counter() - began
+    took = time.perf_counter() - started
     application.close()
     return number / took
 
 
 def main(writers: int, seconds: float) -> dict[str, float]:
-    Rival().close()  # makes the tables
-    os.environ["CREATE_TABLE"] = "n"  # eight at once disturb each other
-    # Not forked: the library keeps threads, and a fork of those may never wake.
+    Rival().close()  # creates the tables
+    os.environ["CREATE_TABLE"] = "n"  # not by the writers, which would conflict
+    # Not forked: the library has threads, which don't run in a forked process.
     context = multiprocessing.get_context("spawn")
     barrier, counts = context.Barrier(writers, timeout=120), context.Array("l", writers)
     children = [

@@ -1,5 +1,5 @@
-"""The fault matrix: every named crash point crossed with every fault that means something there.
+"""The fault matrix: each named crash point with each fault that matters there.
 
-Each cell runs the stranger's shop as real processes on real servers, brings one of them to the
-crash point, lets the fault happen there, and judges the recorded history. `./dev faults` runs it.
+Each cell runs the example project as real processes on real servers, waits until one of them
+reaches the crash point, causes the fault, and checks the recorded history. `./dev faults` runs it.
 """

@@ -13,30 +13,30 @@ from tests.faults.matrix.play import Result, play
 from tests.faults.matrix.stage import Stage, open_stage
 
 LONGEST_RUN_SECONDS = 45 * 60.0
-TRIES = 3  # of a removal, until it is noticed: one safeguard may by luck make up for another
+TRIES = 3  # of a removal, until it is noticed: another safeguard may hide the loss by chance
 
 
 def main(arguments: Sequence[str]) -> int:
-    told = _parsed(arguments)
+    options = _parsed(arguments)
     with open_stage() as stage:
-        if told.prove:
-            return _prove(stage, seed=told.seed)
-        cells = chosen(told.only, quick=told.quick)
-        return _run(stage, cells, seed=told.seed, without=told.without)
+        if options.prove:
+            return _prove(stage, seed=options.seed)
+        cells = chosen(options.only, quick=options.quick)
+        return _run(stage, cells, seed=options.seed, without=options.without)
 
 
 def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
-    began = time.monotonic()
+    started = time.monotonic()
     report.say(f"{len(cells)} cells, seed {seed}{without and f', without {without}'}")
     results: list[Result] = []
     for number, cell in enumerate(cells, start=1):
         result = play(stage, cell, seed=seed, without=without)
         results.append(result)
         report.say(report.line(result, number=number, of=len(cells)))
-        if time.monotonic() - began > LONGEST_RUN_SECONDS:
-            report.say(f"given up: {len(cells) - number} cells are left and the time is up")
+        if time.monotonic() - started > LONGEST_RUN_SECONDS:
+            report.say(f"stopped: the time limit is reached with {len(cells) - number} cells left")
             break
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     report.say("", *report.matrix(results), "")
     report.say(report.summary(results, seed=seed, seconds=seconds))
     if len(results) == len(CELLS) and not without:
@@ -45,7 +45,7 @@ def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
 
 
 def _prove(stage: Stage, *, seed: int) -> int:
-    """Each safeguard's cells, with it and without it."""
+    """Run each safeguard's cells with it and without it."""
     unnoticed = 0
     for name, cells in NOTICED_BY.items():
         for cell in chosen(list(cells), quick=False):
@@ -62,7 +62,7 @@ def _prove(stage: Stage, *, seed: int) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="./dev faults", description="Every crash point crossed with every fault."
+        prog="./dev faults", description="Run each crash point with each fault."
     )
     parser.add_argument("--quick", action="store_true", help="a fast subset")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), metavar="N")
@@ -71,17 +71,17 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--without", default="", choices=list(NOTICED_BY), metavar="SAFEGUARD")
     parser.add_argument(
-        "--prove", action="store_true", help="remove each safeguard and see what notices"
+        "--prove", action="store_true", help="remove each safeguard and check that a cell fails"
     )
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     known = {*POINTS, *FAULTS, *(cell.name for cell in CELLS)}
-    if unknown := set(told.only) - known:
+    if unknown := set(options.only) - known:
         parser.error(f"no such cell: {', '.join(sorted(unknown))}")
-    return told
+    return options
 
 
 if __name__ == "__main__":
-    # An interrupted run ends its servers too.
+    # So that an interrupted run stops its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main(sys.argv[1:]))

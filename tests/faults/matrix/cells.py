@@ -1,4 +1,4 @@
-"""Which crash points are crossed with which faults, and why the others aren't."""
+"""The crash points, the faults, and which pairs of them are run."""
 
 import enum
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class Role(enum.StrEnum):
-    """Who dies: the processes of a run."""
+    """The kinds of processes of a run."""
 
     WRITER = "writer"
     RELAY = "relay"
@@ -20,44 +20,44 @@ class Point:
     """A named place in the code of one role."""
 
     role: Role
-    told: str
+    place: str
 
 
 POINTS = {
-    "after-row": Point(role=Role.WRITER, told="the row is inserted, its transaction open"),
-    "after-commit": Point(role=Role.WRITER, told="committed, the relay not nudged"),
-    "after-tick": Point(role=Role.RELAY, told="the tick is committed, nothing of it sent"),
-    "between-chunks": Point(role=Role.RELAY, told="one chunk of a tick is sent, the next isn't"),
-    "after-entries": Point(role=Role.RELAY, told="the entries are in, the relay's memory is not"),
-    "after-read": Point(role=Role.CONSUMER, told="a batch in hand, its transaction not begun"),
-    "before-handler": Point(role=Role.CONSUMER, told="positions moved, no effect yet"),
-    "mid-handler": Point(role=Role.CONSUMER, told="between two writes of a handler"),
-    "before-positions": Point(role=Role.CONSUMER, told="all effects done, not committed"),
-    "after-positions": Point(role=Role.CONSUMER, told="committed, the reader's memory is not"),
-    "parking": Point(role=Role.CONSUMER, told="an event is parked, not committed"),
-    "replay": Point(role=Role.RETRIER, told="a parked event is applied, not committed"),
-    "after-floor": Point(role=Role.PRUNER, told="the floor is committed, nothing deleted"),
-    "between-batches": Point(role=Role.PRUNER, told="some rows are deleted, others aren't"),
-    "before-xtrim": Point(role=Role.PRUNER, told="rows and ticks are deleted, the entries not"),
+    "after-row": Point(role=Role.WRITER, place="the row is inserted, its transaction open"),
+    "after-commit": Point(role=Role.WRITER, place="committed, the relay not nudged"),
+    "after-tick": Point(role=Role.RELAY, place="the tick is committed, none of its events sent"),
+    "between-chunks": Point(role=Role.RELAY, place="one chunk of a tick is sent, the next isn't"),
+    "after-entries": Point(role=Role.RELAY, place="entries added, the relay's memory not updated"),
+    "after-read": Point(role=Role.CONSUMER, place="a batch is read, its transaction not started"),
+    "before-handler": Point(role=Role.CONSUMER, place="positions moved, no effect yet"),
+    "mid-handler": Point(role=Role.CONSUMER, place="between two writes of a handler"),
+    "before-positions": Point(role=Role.CONSUMER, place="all effects written, not committed"),
+    "after-positions": Point(role=Role.CONSUMER, place="committed, the memory not updated"),
+    "parking": Point(role=Role.CONSUMER, place="an event is parked, not committed"),
+    "retry": Point(role=Role.RETRIER, place="a parked event is applied, not committed"),
+    "after-floor": Point(role=Role.PRUNER, place="the floor is committed, nothing deleted"),
+    "between-batches": Point(role=Role.PRUNER, place="some rows are deleted, others aren't"),
+    "before-xtrim": Point(role=Role.PRUNER, place="rows and ticks are deleted, entries aren't"),
 }
 
 FAULTS = {
-    "exit": "the process ends there by os._exit, twice",
-    "kill-both": "kill -9 of the relay, the consumer and whoever is at the point, twice",
-    "kill-other": "kill -9 of the relay while a consumer is there, or the reverse",
-    "frozen": "SIGSTOP past every lease, another process takes over, SIGCONT",
-    "reply-lost": "a proxy passes the request on, drops the answer and then the connection",
-    "cut": "every connection to the stream server is cut",
-    "flushall": "the stream server forgets everything",
-    "aof-tail": "the stream server is killed with kill -9 and its file loses its tail",
-    "pg-stop": "PostgreSQL is stopped at once and started again",
+    "exit": "the process ends at the point by os._exit, twice",
+    "kill-both": "kill -9 of the relay, the consumer and the process at the point, twice",
+    "kill-other": "kill -9 of the relay while a consumer is at the point, or the reverse",
+    "frozen": "SIGSTOP longer than every lease, another process takes over, SIGCONT",
+    "reply-lost": "a proxy forwards the request, drops the answer and closes the connection",
+    "cut": "every connection to the stream server is closed",
+    "flushall": "the stream server loses everything",
+    "aof-tail": "the stream server is killed with kill -9 and its file loses its end",
+    "pg-stop": "PostgreSQL is stopped at once (SIGQUIT) and started again",
     "terminated": "every session of the database is terminated",
-    "held": "a transaction that wrote to the outbox first is open all the while",
-    "clock": "the relay's clock goes on by a day, then back behind the true one by an hour",
+    "held": "a transaction that wrote to the outbox first stays open",
+    "clock": "the relay's clock jumps a day ahead, then to an hour behind the true time",
 }
 
-# Faults of the stream server mean little while a process is inside a transaction that doesn't
-# ask it, and those of the database little where none is open; one of each is there all the same.
+# A fault of the stream server hardly matters inside a transaction that doesn't use it, and a fault
+# of the database hardly where no transaction is open. One of each is run nevertheless.
 TABLE = {
     "after-row": "exit kill-both flushall pg-stop terminated held",
     "after-commit": "exit kill-both reply-lost cut flushall aof-tail pg-stop terminated",
@@ -74,42 +74,42 @@ TABLE = {
     "after-positions": "exit kill-both kill-other frozen reply-lost cut flushall aof-tail pg-stop "
     "terminated",
     "parking": "exit kill-both frozen flushall pg-stop terminated",
-    "replay": "exit frozen flushall pg-stop terminated",
+    "retry": "exit frozen flushall pg-stop terminated",
     "after-floor": "exit kill-both frozen flushall aof-tail pg-stop terminated",
     "between-batches": "exit frozen flushall pg-stop terminated",
     "before-xtrim": "exit kill-both frozen cut flushall aof-tail",
 }
 
-# (points, faults, why those of these that TABLE doesn't have are left out); "" is all of them.
+# (points, faults, the reason to leave out the pairs that TABLE doesn't have); "" is all points.
 LEFT_OUT = (
-    ("", "clock", "only the relay asks a clock for anything that is ordered by it"),
-    ("", "held", "an open transaction concerns what is recorded and cut into ticks"),
+    ("", "clock", "only the relay orders anything by a clock"),
+    ("", "held", "an open transaction affects only recording and ticks"),
     ("after-row after-commit", "frozen", "a frozen writer is an open transaction: see held"),
-    ("after-row", "reply-lost cut aof-tail", "the writer speaks to the stream server on commit"),
-    ("after-entries", "reply-lost", "it is what a lost reply of the script amounts to"),
+    ("after-row", "reply-lost cut aof-tail", "the writer uses the stream server after its commit"),
+    ("after-entries", "reply-lost", "the point is the same as a lost reply of the script"),
     (
         "before-handler",
         "kill-both frozen cut flushall aof-tail",
-        "the same transaction, a moment earlier than mid-handler",
+        "the same transaction as at mid-handler",
     ),
     (
         "after-read before-handler mid-handler",
         "reply-lost",
-        "the next answer is that of the next read: see before-positions",
+        "the next reply is that of the next read: see before-positions",
     ),
-    ("mid-handler before-positions", "cut aof-tail", "one of them is there for this transaction"),
-    ("parking replay", "reply-lost cut aof-tail", "like mid-handler: no word to the stream server"),
+    ("mid-handler before-positions", "cut aof-tail", "run once for this transaction"),
+    ("parking retry", "reply-lost cut aof-tail", "like mid-handler: no use of the stream server"),
     (
         "after-floor between-batches before-xtrim",
         "reply-lost cut aof-tail pg-stop terminated kill-both",
-        "one pruner's steps are each idempotent: each fault is there at one of them",
+        "each step of a pruner is idempotent: each fault is run at one of them",
     ),
     (
-        "replay",
+        "retry",
         "kill-both",
-        "the relay and the consumer are not part of a replay: see exit",
+        "a retry uses neither the relay nor the consumer: see exit",
     ),
-    ("", "kill-other", "kill-both is there, or the other process is not concerned"),
+    ("", "kill-other", "covered by kill-both, or the other process takes no part"),
 )
 
 QUICK = (
@@ -127,19 +127,19 @@ QUICK = (
     "before-positions/pg-stop",
     "after-positions/kill-both",
     "parking/exit",
-    "replay/exit",
+    "retry/exit",
     "after-floor/flushall",
 )
 
-# What keeps the promises (safeguards.py takes it away), and the cells meant to notice: green
-# with it, red without it.
+# The safeguards, which safeguards.py removes, and the cells that must notice: green with the
+# safeguard, red without it.
 NOTICED_BY = {
     "deterministic-id": ("between-chunks/flushall",),
     "script-compare": ("between-chunks/flushall",),
     "tick": ("after-row/held", "between-chunks/held"),
     "position-compare": ("after-read/frozen",),
     "parking-order": ("parking/exit",),
-    "stop-at-first-error": ("replay/exit",),
+    "stop-at-first-error": ("retry/exit",),
 }
 
 
@@ -163,7 +163,7 @@ CELLS = tuple(Cell(point, fault) for point, faults in TABLE.items() for fault in
 
 
 def chosen(words: list[str], *, quick: bool) -> list[Cell]:
-    """The cells that a word names: a cell, a point, or a fault. Without words, all of them."""
+    """The cells that the words name: cells, points or faults. Without words, all cells."""
     cells = [cell for cell in CELLS if cell.name in QUICK] if quick else list(CELLS)
     if not words:
         return cells
@@ -171,7 +171,7 @@ def chosen(words: list[str], *, quick: bool) -> list[Cell]:
 
 
 def unexplained() -> Iterator[str]:
-    """What is neither run nor left out for a reason."""
+    """The pairs that are neither run nor left out for a reason."""
     for point in POINTS:
         for fault in FAULTS:
             if fault not in TABLE[point].split() and not why_left_out(point, fault):

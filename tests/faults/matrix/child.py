@@ -1,5 +1,5 @@
-"""A process of a cell: forked from a server that has imported the slow parts, then a Django
-command like any other, with what was planted for it."""
+"""A process of a cell: a Django command with a crash point, forked from a server that has already
+imported the slow modules."""
 
 import ctypes
 import multiprocessing
@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the process is to do."""
+    """The command to run, and its crash point."""
 
     command: tuple[str, ...]
     environment: dict[str, str]
@@ -38,16 +38,16 @@ class Order:
     options: dict[str, float] = field(default_factory=dict)
 
 
-def begin(order: Order) -> ForkServerProcess:
-    """Start it. The server of forks begins with the first one, and ends with this process."""
+def start(order: Order) -> ForkServerProcess:
+    """Start the process. The fork server starts with the first one and ends with this process."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(PRELOADED)
-    process = forks.Process(target=obey, args=(order,), name=" ".join(order.command))
+    process = forks.Process(target=execute, args=(order,), name=" ".join(order.command))
     process.start()
     return process
 
 
-def obey(order: Order) -> None:
+def execute(order: Order) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -69,7 +69,7 @@ def _prepare(order: Order) -> None:
     from tests.faults.matrix import plants, safeguards
     from tests.faults.matrix.gate import Reach
 
-    plants.hasten()
+    plants.shorten_limits()
     if order.without:
         safeguards.remove(order.without)
     reach = Reach(order.gate_port, hit=order.hit)

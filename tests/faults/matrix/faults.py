@@ -1,4 +1,4 @@
-"""What happens to a process, or to a server, while a process is at its crash point."""
+"""The faults of processes and servers while a process is at its crash point."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ HOUR_MS = 3_600_000
 
 Strike = Callable[[Scene, Arrival], AbstractContextManager[None]]
 
-# Faults that leave nobody at the point to go on.
+# Faults after which the process at the point can't continue.
 DEADLY = {"exit", "kill-both"}
 BACK_MS, ON_MS = -HOUR_MS, 24 * HOUR_MS
 
@@ -44,7 +44,7 @@ def _frozen(scene: Scene, arrival: Arrival) -> Iterator[None]:
     yield
     scene.thaw(arrival.pid)
     if role is Role.RELAY:
-        # The substitute holds the lock; the thawed one comes to its point again only without it.
+        # The substitute holds the lock, which the thawed relay needs to reach its point again.
         scene.taken_over()
         for substitute in substitutes:
             scene.kill_one(role, substitute)
@@ -76,7 +76,7 @@ STRIKES: dict[str, Strike] = {
 
 @contextmanager
 def held_open(scene: Scene) -> Iterator[Callable[[], None]]:
-    """A transaction that recorded before anyone else did; what it yields commits it."""
+    """A transaction that recorded before any other; yields the function that commits it."""
     if scene.cell.fault != "held":
         yield lambda: None
         return
@@ -91,7 +91,7 @@ def held_open(scene: Scene) -> Iterator[Callable[[], None]]:
         )
         scene.say("a transaction is held open")
         yield connection.commit
-        scene.say("it committed")
+        scene.say("the held transaction is committed")
 
 
 def _envelope(event: str) -> str:

@@ -1,7 +1,7 @@
-"""Where a process that came to its crash point waits for what is to become of it.
+"""Holds a process at its crash point.
 
-The process connects, says where it is, and blocks; the harness makes the fault happen and then
-lets it go on or has it die there, by os._exit. Neither side waits for ever.
+The process connects, sends its pid and blocks. The harness causes the fault, and then lets the
+process continue or die there by os._exit. Neither side waits without a limit.
 """
 
 import os
@@ -17,13 +17,13 @@ DIED = 86  # the exit status of a process that died at its point
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A process that waits at its crash point."""
+    """A process at its crash point."""
 
     pid: int
     connection: socket.socket
 
-    def go_on(self, *, clock_ms: int = 0) -> None:
-        """It won't stop here again."""
+    def resume(self, *, clock_ms: int = 0) -> None:
+        """Let the process continue; it doesn't stop at the point again."""
         self._say(f"go {clock_ms}")
 
     def die(self) -> None:
@@ -39,7 +39,7 @@ class Arrival:
 
 
 class Gate:
-    """The harness's side."""
+    """The side of the harness."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((LOOPBACK, 0))
@@ -59,7 +59,7 @@ class Gate:
 
 
 class Reach:
-    """The process's side: called each time the point is reached, it stops there once."""
+    """The side of the process: called at each visit of the point, it stops at one of them."""
 
     def __init__(self, port: int, *, hit: int) -> None:
         self._port = port

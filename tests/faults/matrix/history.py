@@ -1,4 +1,4 @@
-"""What a cell left behind, and the judgement of it."""
+"""The history of a cell, and its verdict."""
 
 import json
 from collections import Counter
@@ -16,7 +16,7 @@ PARTITIONS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One event as it was committed, or one effect of it."""
+    """One committed event, or one of its effects."""
 
     event: str
     key: str
@@ -26,14 +26,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """All of one run: what was committed, applied, published and is left."""
+    """Everything that one run committed, applied, published and left."""
 
     committed: list[Fact]  # in the order of each key's versions
     applied: list[Fact]  # in the order of effects
     kept: set[str]  # events whose outbox rows weren't pruned
-    streamed: set[str]  # events that a new subscriber would see
-    items: dict[str, tuple[int, int]]  # version and balance by the owner's books
-    view: dict[str, tuple[int, int]]  # and by the consumer's
+    streamed: set[str]  # events that a new subscriber would read
+    items: dict[str, tuple[int, int]]  # version and balance in the owner's tables
+    view: dict[str, tuple[int, int]]  # and in the consumer's
     parked: int
 
     @classmethod
@@ -61,35 +61,35 @@ class History:
         )
 
     def rebuilt(self) -> dict[str, tuple[int, int]]:
-        """The view, made anew from all that was committed."""
+        """The view as a rebuild from all committed events makes it."""
         books: dict[str, tuple[int, int]] = {}
         for fact in self.committed:
             _, balance = books.get(fact.key, (0, 0))
             books[fact.key] = fact.sequence, balance + fact.amount
         return books
 
-    def keep(self, file: Path, *, told: list[str]) -> None:
+    def keep(self, file: Path, *, log: list[str]) -> None:
         as_json = asdict(self) | {
             "kept": sorted(self.kept),
             "streamed": sorted(self.streamed),
-            "told": told,
+            "log": log,
         }
         file.write_text(json.dumps(as_json, indent=1), encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How many promises were broken, by kind. All zero is green."""
+    """The number of violations by kind. All zero is green."""
 
     committed: int
     lost: int = 0  # committed, never applied
     duplicate: int = 0  # applied more than once
     reordered: int = 0  # applied in another order than its key's versions
-    unseen: int = 0  # recorded and kept, not in the streams
+    unseen: int = 0  # kept in the outbox, not in the streams
     invented: int = 0  # applied, never committed
-    unbalanced: int = 0  # money that appeared or vanished, in the books or in the view
-    differing: int = 0  # rows of the view that a rebuild would make otherwise
-    parked: int = 0  # still, after the cause was mended
+    unbalanced: int = 0  # money that appeared or vanished, in the owner's tables or in the view
+    differing: int = 0  # rows of the view that a rebuild makes different
+    parked: int = 0  # still parked after the cause was fixed
 
     @property
     def faults(self) -> dict[str, int]:
@@ -123,8 +123,8 @@ def judged(history: History) -> Verdict:
 
 
 def is_settled(stage: Stage) -> bool:
-    """Whether relay and consumer believe that all is done. A mechanism that loses events
-    settles too: the verdict tells."""
+    """Whether relay and consumer are at the end by their own state. A mechanism that loses events
+    settles too; the verdict shows the loss."""
     cursor = _cursor(stage)
     ((last, waiting),) = stage.ask(
         "SELECT max(id), (SELECT count(*) FROM shop_outboxevent WHERE NOT pg_visible_in_snapshot("
@@ -134,7 +134,7 @@ def is_settled(stage: Stage) -> bool:
 
 
 def is_read(stage: Stage) -> bool:
-    """Whether the consumer is behind all that was published so far."""
+    """Whether the consumer has passed everything published so far."""
     positions = dict(stage.ask("SELECT partition, entry FROM shop_position"))
     return all(
         order(positions.get(int(name[1:]), "0-0")) >= order(top)

@@ -1,6 +1,5 @@
-"""Test-only wrappers around outbox's functions: crash points, shorter leases, a shifted clock.
-
-They are put in at the start of a process of a cell, and nowhere else.
+"""Wrappers around outbox's functions for the fault matrix: crash points, shorter leases, a shifted
+clock. They are installed only when a process of a cell starts.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,23 +23,24 @@ BATCH_ENTRIES = 10
 PRUNED_ROWS = 40
 
 
-def hasten() -> None:
-    """Small chunks and batches, so that there is a between; short leases, so that they end."""
+def shorten_limits() -> None:
+    """Small chunks and batches, so that faults happen between them, and short leases."""
     ticks.CHUNK_ROWS = CHUNK_ROWS
     retention.BATCH_ROWS = PRUNED_ROWS
     reader.Reader.__init__.__kwdefaults__["batch_entries"] = BATCH_ENTRIES
     assert "'10s'" in relay.SESSION
     relay.SESSION = relay.SESSION.replace("'10s'", "'3s'")
+    assert f"'{reader.FROZEN_SECONDS}s'" in reader.SESSION
+    reader.SESSION = reader.SESSION.replace(f"'{reader.FROZEN_SECONDS}s'", "'2s'")
     relay_command.AGAIN_SECONDS = 0.1
     membership.LEASE_SECONDS = 1.0
-    reader.FROZEN_SECONDS = 2
     reader.CONFIRM_SECONDS = 0.5
     reader.LONGEST_PAUSE_SECONDS = 0.5
     settings.OUTBOX_RETENTION_SECONDS = 0
 
 
 def shift_clock(reach: Reach, by_ms: int) -> None:
-    """The relay's clock, through its seam."""
+    """Shift the relay's clock."""
     relay.Relay = partial(
         relay.Relay, clock_ms=lambda: ticks.clock_ms() + (reach.clock_ms or by_ms)
     )
@@ -79,9 +79,9 @@ def _after(
 def _after_entries(reach: Reach) -> None:
     original = streams.Streams.prepare
 
-    def prepare(self: Any, label: str, **told: Any) -> Callable[[], None]:
-        owner = SimpleNamespace(publish=original(self, label, **told))
-        if told.get("rows"):
+    def prepare(self: Any, label: str, **options: Any) -> Callable[[], None]:
+        owner = SimpleNamespace(publish=original(self, label, **options))
+        if options.get("rows"):
             _after(owner, "publish", reach)
         return owner.publish
 
@@ -107,23 +107,23 @@ def _after_positions(reach: Reach) -> None:
 
 
 def _between_batches(reach: Reach) -> None:
-    # A round asks the time for its deadline, and again before each batch of rows.
-    asked = 0
+    # A round reads the clock for its deadline, and again before each batch of rows.
+    readings = 0
     raise_floor = retention._raise_floor
 
-    def begun(*args: Any) -> int:
-        nonlocal asked
-        asked = 0
+    def start_round(*args: Any) -> int:
+        nonlocal readings
+        readings = 0
         return raise_floor(*args)
 
     def monotonic() -> float:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
+        nonlocal readings
+        readings += 1
+        if readings == 3:
             reach()
         return 0.0
 
-    retention._raise_floor = begun
+    retention._raise_floor = start_round
     retention.time = SimpleNamespace(monotonic=monotonic)
 
 
@@ -146,7 +146,7 @@ PLANTS: dict[str, Callable[[Reach], None]] = {
     "before-positions": lambda reach: _after(consumer.Consumer, "handle_all", reach),
     "after-positions": _after_positions,
     "parking": lambda reach: _after(parking.Parking, "park", reach),
-    "replay": lambda reach: _after(consumer.Consumer, "handle", reach),
+    "retry": lambda reach: _after(consumer.Consumer, "handle", reach),
     "after-floor": lambda reach: _after(
         retention, "_raise_floor", reach, only_if=lambda floor, *_, **__: floor
     ),

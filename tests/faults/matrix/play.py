@@ -1,4 +1,4 @@
-"""Plays one cell: a load, a process at its crash point, the fault there, twice; the verdict."""
+"""Runs one cell: a load, a process at its crash point, the fault, twice; then the verdict."""
 
 import shutil
 import time
@@ -11,10 +11,10 @@ from tests.faults.matrix.history import History, Verdict, judged
 from tests.faults.matrix.scene import Scene, Unfinished
 from tests.faults.matrix.stage import ROOT, Stage
 
-# The first kills. The last is survived where the fault lets live: what goes wrong then is not
-# mended by a successor, who starts from what the servers have.
-BLOWS = 2
-ROUNDS = 20  # of replays, or of pruning
+# After the first fault the process dies. After the last it survives if the fault allows it, since a
+# successor, which starts from the servers' state, would hide errors in its memory.
+STRUCK_TIMES = 2
+ROUNDS = 20  # of retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Result:
     cell: Cell
     seconds: float
     committed: int = 0
-    broken: str = ""  # what was, in one line; empty is green
+    broken: str = ""  # the violations in one line; empty is green
     kept: Path | None = None
 
     @property
@@ -33,8 +33,8 @@ class Result:
 
 
 def play(stage: Stage, cell: Cell, *, seed: int, without: str = "") -> Result:
-    """Never raises for what a cell does; a red one's seed, history and logs are kept."""
-    began = time.monotonic()
+    """Run the cell. Its failures don't raise; the seed, history and logs of a red cell are kept."""
+    started = time.monotonic()
     folder = ROOT / "histories" / f"{cell.point}-{cell.fault}-{seed}{without and f'-{without}'}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -52,12 +52,12 @@ def play(stage: Stage, cell: Cell, *, seed: int, without: str = "") -> Result:
         found = ", ".join(f"{number} {kind}" for kind, number in verdict.faults.items())
         broken = "; ".join(part for part in (broken, found) if part)
         if broken:
-            history.keep(folder / "history.json", told=[f"seed {seed}", *scene.told])
+            history.keep(folder / "history.json", log=[f"seed {seed}", *scene.steps])
     if not broken:
         shutil.rmtree(folder)
     return Result(
         cell=cell,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - started,
         committed=verdict.committed,
         broken=broken,
         kept=folder if broken else None,
@@ -69,12 +69,12 @@ def _run(scene: Scene) -> None:
     with held_open(scene) as commit:
         for each in (Role.RELAY, Role.CONSUMER, Role.WRITER):
             scene.start(each, planted=each is role)
-        if scene.cell.point == "replay":
-            _replay_too_early(scene)
-        for blow in range(BLOWS):
-            _strike(scene, last=blow == BLOWS - 1)
+        if scene.cell.point == "retry":
+            _retry_too_early(scene)
+        for number in range(STRUCK_TIMES):
+            _strike(scene, last=number == STRUCK_TIMES - 1)
         scene.written()
-        scene.carry_on()
+        scene.write_more()
         scene.settle()
         if scene.cell.fault == "held":
             commit()
@@ -87,17 +87,17 @@ def _strike(scene: Scene, *, last: bool) -> None:
     arrival = scene.arrival()
     dies = not last or fault in DEADLY
     if role is Role.RELAY and fault == "flushall" and not last:
-        # Once after all was read, so that whoever sends it again under other ids is found out;
-        # once wherever the consumer happens to be.
+        # The first time after everything was read, so that events sent again under other ids show
+        # as duplicates; the second time at any position of the consumer.
         scene.read()
     with STRIKES[fault](scene, arrival):
         if dies:
             arrival.die()
         else:
-            arrival.go_on(clock_ms=BACK_MS if fault == "clock" else 0)
+            arrival.resume(clock_ms=BACK_MS if fault == "clock" else 0)
     if dies:
         scene.gone(arrival.pid)
-        # One that died goes on with a successor, who dies alike the first time.
+        # The successor of the first process stops at the same point.
         if role in (Role.RELAY, Role.CONSUMER):
             clock_ms = ON_MS if fault == "clock" else 0
             scene.start(role, planted=not last, clock_ms=clock_ms)
@@ -105,23 +105,23 @@ def _strike(scene: Scene, *, last: bool) -> None:
             scene.start(role, planted=not last)
 
 
-def _replay_too_early(scene: Scene) -> None:
-    """Before the cause is mended: nothing may be applied past what still fails."""
+def _retry_too_early(scene: Scene) -> None:
+    """Before the cause is fixed, a retry must fail, and apply nothing behind a failing event."""
     scene.written()
     scene.settle()
     if scene.run_to_its_end(Role.RETRIER) != 1:
-        raise Unfinished("a replay applied what can't be")
-    _mend(scene)
+        raise Unfinished("a retry succeeded though its events still fail")
+    _fix_cause(scene)
 
 
-def _mend(scene: Scene) -> None:
-    scene.stage.ask("INSERT INTO shop_mended DEFAULT VALUES")
+def _fix_cause(scene: Scene) -> None:
+    scene.stage.ask("INSERT INTO shop_fixed DEFAULT VALUES")
 
 
 def _clean_up(scene: Scene) -> None:
-    """What an operator does at last: replay what is parked, prune what is left."""
-    if scene.cell.point in ("parking", "replay"):
-        _mend(scene)
+    """Retry the parked events and prune, as an operator does."""
+    if scene.cell.point in ("parking", "retry"):
+        _fix_cause(scene)
         for _ in range(ROUNDS):
             if scene.run_to_its_end(Role.RETRIER) == 0 and not _parked(scene):
                 break

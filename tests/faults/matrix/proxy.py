@@ -1,4 +1,4 @@
-"""A TCP proxy in front of the stream server that can cut connections, or drop answers only."""
+"""A TCP proxy in front of the stream server that can cut connections or drop only answers."""
 
 import socket
 import threading
@@ -25,7 +25,7 @@ class Pair:
 
 
 class Proxy:
-    """Passes bytes on between clients and 127.0.0.1:`server_port()`, until told otherwise."""
+    """Forwards bytes between clients and 127.0.0.1:`server_port()`."""
 
     def __init__(self, server_port: Callable[[], int]) -> None:
         self._server_port = server_port
@@ -46,7 +46,7 @@ class Proxy:
             pair.cut()
 
     def drop_answers(self) -> None:
-        """From now on the next answer on each connection is lost, and then the connection."""
+        """Drop the next answer on each open connection, then close the connection."""
         for pair in self._pairs[:]:
             pair.drops_answers = True
 
@@ -71,14 +71,14 @@ class Proxy:
         pair = Pair(client, server)
         self._pairs.append(pair)
         ways = [
-            threading.Thread(target=self._carry, args=(pair, source, sink), daemon=True)
+            threading.Thread(target=self._forward, args=(pair, source, sink), daemon=True)
             for source, sink in ((client, server), (server, client))
         ]
         for way in ways:
             way.start()
-        threading.Thread(target=self._bury, args=(pair, ways), daemon=True).start()
+        threading.Thread(target=self._close_after, args=(pair, ways), daemon=True).start()
 
-    def _carry(self, pair: Pair, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, pair: Pair, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if source is pair.server and pair.drops_answers:
@@ -86,7 +86,7 @@ class Proxy:
                 sink.sendall(data)
         pair.cut()
 
-    def _bury(self, pair: Pair, ways: list[threading.Thread]) -> None:
+    def _close_after(self, pair: Pair, ways: list[threading.Thread]) -> None:
         for way in ways:
             way.join()
         pair.client.close()

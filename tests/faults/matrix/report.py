@@ -1,4 +1,4 @@
-"""What a run says while it goes on, and the table in docs/faults.md."""
+"""The output of a run, and the page docs/faults.md."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,20 +24,20 @@ def say(*lines: str) -> None:
 
 
 def line(result: Result, *, number: int, of: int) -> str:
-    told = f"{number:>3}/{of}  {result.cell.name:<28} {_word(result):<5} {result.seconds:5.1f} s"
-    told += f"  {result.committed:>4} events"
-    return told if result.green else f"{told}  {result.broken}\n         kept in {result.kept}"
+    text = f"{number:>3}/{of}  {result.cell.name:<28} {_word(result):<5} {result.seconds:5.1f} s"
+    text += f"  {result.committed:>4} events"
+    return text if result.green else f"{text}  {result.broken}\n         kept in {result.kept}"
 
 
 def proof(name: str, whole: Result, damaged: Result) -> str:
     if not whole.green:
         return f"{name:<20} {whole.cell.name:<26} red with it, so it proves nothing: {whole.broken}"
-    told = f"red: {damaged.broken}" if damaged.broken else "GREEN, unnoticed"
-    return f"{name:<20} {whole.cell.name:<26} green with it, without it {told}"
+    outcome = f"red: {damaged.broken}" if damaged.broken else "GREEN, unnoticed"
+    return f"{name:<20} {whole.cell.name:<26} green with it, without it {outcome}"
 
 
 def matrix(results: Sequence[Result]) -> list[str]:
-    """Points down, faults across; a dot is a cell that wasn't run."""
+    """A row for each point, a column for each fault; a dot is a cell that was not run."""
     found = {result.cell: result for result in results}
     width = max(map(len, POINTS)) + 2
     heads = [f"{'':<{width}}{''.join(f'{fault:<12}' for fault in FAULTS)}"]
@@ -51,8 +51,8 @@ def matrix(results: Sequence[Result]) -> list[str]:
 def summary(results: Sequence[Result], *, seed: int, seconds: float) -> str:
     red = [result for result in results if not result.green]
     events = sum(result.committed for result in results)
-    told = f"{len(results) - len(red)} of {len(results)} cells green, {events} events, "
-    return told + f"seed {seed}, {seconds / 60:.1f} min"
+    counts = f"{len(results) - len(red)} of {len(results)} cells green, {events} events"
+    return f"{counts}, seed {seed}, {seconds / 60:.1f} min"
 
 
 def write(results: Sequence[Result], *, seed: int, seconds: float) -> None:
@@ -68,20 +68,20 @@ def _word(result: Result | None) -> str:
 def _document(results: Sequence[Result], *, seed: int, seconds: float) -> Iterable[str]:
     found = {result.cell: result for result in results}
     yield INTRODUCTION
-    yield f"The last whole run: {summary(results, seed=seed, seconds=seconds)}.\n"
+    yield f"The last complete run: {summary(results, seed=seed, seconds=seconds)}.\n"
     yield f"| crash point | {' | '.join(FAULTS)} |"
     yield f"|---|{'---|' * len(FAULTS)}"
     for point in POINTS:
         words = (_word(found.get(Cell(point, fault))) for fault in FAULTS)
         yield f"| {point} | {' | '.join(word or '·' for word in words)} |"
     yield f"\n`--quick` runs {len(QUICK)} of them: {', '.join(f'`{name}`' for name in QUICK)}."
-    yield "\n## The crash points\n\n| point | who | where |\n|---|---|---|"
+    yield "\n## Crash points\n\n| point | process | place |\n|---|---|---|"
     for name, point in POINTS.items():
-        yield f"| {name} | {point.role} | {point.told} |"
-    yield "\n## The faults\n\n| fault | what happens |\n|---|---|"
-    for name, told in FAULTS.items():
-        yield f"| {name} | {told} |"
-    yield "\n## What is left out, and why\n\n| crash points | faults | why |\n|---|---|---|"
+        yield f"| {name} | {point.role} | {point.place} |"
+    yield "\n## Faults\n\n| fault | description |\n|---|---|"
+    for name, description in FAULTS.items():
+        yield f"| {name} | {description} |"
+    yield "\n## Cells that are left out\n\n| crash points | faults | reason |\n|---|---|---|"
     for points, faults, why in LEFT_OUT:
         missing = [
             (point, fault)
@@ -99,13 +99,14 @@ def _document(results: Sequence[Result], *, seed: int, seconds: float) -> Iterab
 INTRODUCTION = """\
 # The fault matrix
 
-Written by `./dev faults`, which plays every cell: the stranger's shop as real processes on real
-servers, some hundreds of events in transfers of money between accounts, one process brought
-to a named crash point, and a fault while it is there, after which it dies by `os._exit`. Its
-successor is brought to the same point and meets the same fault, and lives where that lets it. Then
-everything that is left must finish, and the recorded history is judged: no event lost, applied
-twice, out of its key's order, invented, or missing from the streams; no money made or lost, in the
-books or in the view; the view equal to a rebuild from all that was committed; nothing left parked.
+This page is written by `./dev faults`, which runs every cell: the example project as real processes
+on real servers, with some hundreds of events that transfer money between accounts. One process
+reaches a named crash point, a fault happens while it is there, and the process dies by `os._exit`.
+Its successor reaches the same point and meets the same fault; it survives if the fault allows it.
+Then all processes must finish, and the recorded history is checked. No event is lost, applied
+twice, out of its key's order, invented, or missing from the streams. No money appears or is lost,
+neither in the owner's tables nor in the view. The view equals a rebuild from all committed events.
+No event is still parked.
 
 ```console
 $ ./dev faults --quick
@@ -113,18 +114,18 @@ $ ./dev faults --seed 7 --only between-chunks/flushall
 $ ./dev faults --prove
 ```
 
-A seed chooses the load and the moment within a crash point; what the processes then do to each
-other is theirs. A red cell's seed, history and logs are kept, and the run names the folder. Leases
-are shorter here than in use, and chunks and batches smaller, so that faults fall between them.
-PostgreSQL runs without fsync: its processes die here, not the machine.
+The seed determines the load and the moment within a crash point, but not how the processes
+interleave. The seed, history and logs of a red cell are kept, and the run prints the folder. Leases
+are shorter than in production, and chunks and batches smaller, so that faults happen between them.
+PostgreSQL runs without fsync, since its processes die here and not the machine.
 """
 
 SAFEGUARDS = """
 ## Without a safeguard
 
-`./dev faults --prove` takes one away in every process of a run, and plays the cells that are meant
-to notice, with it and without it, up to three times: one safeguard may by luck make up for
-another. `--without NAME` plays cells of one's choice.
+`./dev faults --prove` removes one safeguard in every process of a run, and runs the cells that must
+notice, with it and without it. It tries up to three times, since another safeguard may hide the
+loss by chance. `--without NAME` runs any cells without the safeguard.
 
 | safeguard | red without it |
 |---|---|"""

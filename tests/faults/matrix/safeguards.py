@@ -1,8 +1,7 @@
-"""What keeps the promises, taken away one at a time in every process of a cell, and the cells
-that are meant to notice.
+"""Removes one safeguard at a time in every process of a cell.
 
-`tests/sabotage` does the same to the source, against single tests; here whole histories of real
-processes have to show it.
+`tests/sabotage` removes safeguards from the source and runs single tests; here the recorded history
+of real processes has to show the loss.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +45,7 @@ def _move_from_wherever_it_is() -> None:
 
 
 def _cut_by_row_id() -> None:
-    """A batch is what has a greater id than the batch before, instead of what its tick sees."""
+    """A batch has all ids above those of the batch before, instead of the rows its tick sees."""
     make, rows = ticks.Ticks.make, ticks.Ticks.rows
 
     def noting_the_top(self: ticks.Ticks) -> ticks.Tick | None:
@@ -71,7 +70,7 @@ def _cut_by_row_id() -> None:
         with rows(self, tick, after=after) as chunks:
             yield chunks
 
-    ticks.FEW_TRANSACTIONS = -1  # the statement above for all of them
+    ticks.FEW_TRANSACTIONS = -1  # so that every batch uses the statement above
     ticks.Ticks.make = noting_the_top
     ticks.Ticks.rows = up_to_the_top
 
@@ -87,7 +86,7 @@ def _let_later_events_pass() -> None:
 
 
 class _Falsy(str):
-    """Replay goes on behind a failed event without a key: this passes for one."""
+    """A key that is false: a retry continues after a failed event without a key."""
 
     __slots__ = ()
 

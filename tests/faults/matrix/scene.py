@@ -1,4 +1,4 @@
-"""The processes of one cell: started, killed, frozen, replaced; and waited for."""
+"""Starts, kills, freezes, replaces and waits for the processes of one cell."""
 
 import os
 import random
@@ -23,8 +23,8 @@ SIZES = ("2", "2", "4", "60")  # the last is several chunks and several batches
 ARRIVES_WITHIN_SECONDS = 40.0
 SETTLES_WITHIN_SECONDS = 40.0
 ENDS_WITHIN_SECONDS = 10.0
-LOOK_EVERY_SECONDS = 0.02  # asking costs the processes of the cell their processor
-HITS = 4  # the point is stopped at one of so many times
+LOOK_EVERY_SECONDS = 0.02  # seldom, since each query slows down the processes of the cell
+HITS = 4  # the process stops at the point at one of its first four visits
 POISONED = 0.1
 
 COMMANDS = {
@@ -36,11 +36,11 @@ COMMANDS = {
 
 
 class Unfinished(Exception):
-    """What had to happen in a cell and didn't, in time."""
+    """An expected step of a cell did not happen in time."""
 
 
 class Scene:
-    """One cell being played. Every wait has an end."""
+    """One cell while it runs. Every wait has a time limit."""
 
     def __init__(
         self, stage: Stage, cell: Cell, *, seed: int, folder: Path, without: str = ""
@@ -50,13 +50,13 @@ class Scene:
         self.chance = random.Random(f"{seed}/{cell.name}")  # noqa: S311
         self.gate = Gate()
         self.log = folder / "processes.log"
-        self.told: list[str] = []
+        self.steps: list[str] = []
         self._without = without
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._running: dict[Role, list[ForkServerProcess]] = defaultdict(list)
 
     def say(self, text: str) -> None:
-        self.told.append(f"{time.monotonic() - self._began:7.3f}  {text}")
+        self.steps.append(f"{time.monotonic() - self._started:7.3f}  {text}")
 
     # Processes.
 
@@ -65,7 +65,7 @@ class Scene:
     ) -> ForkServerProcess:
         command = COMMANDS.get(role) or self._load(events)
         hits = HITS if role in (Role.WRITER, Role.RELAY, Role.CONSUMER) else 1
-        process = child.begin(
+        process = child.start(
             child.Order(
                 command=command,
                 environment=self.stage.environment,
@@ -92,7 +92,7 @@ class Scene:
         self.say(f"{role} {process.pid} is killed")
 
     def is_running(self, role: Role) -> bool:
-        """Whether any process of the role is, after a look at those that ended by themselves."""
+        """Whether any process of the role is running. Forgets those that ended by themselves."""
         for process in self._running[role][:]:
             if process.is_alive():
                 continue
@@ -111,13 +111,13 @@ class Scene:
         process = self.start(role)
         process.join(SETTLES_WITHIN_SECONDS)
         if process.exitcode is None:
-            raise Unfinished(f"the {role} goes on for ever")
+            raise Unfinished(f"the {role} doesn't end")
         self._running[role].remove(process)
         self.say(f"{role} {process.pid} ended with {process.exitcode}")
         return process.exitcode
 
     def _load(self, events: int) -> tuple[str, ...]:
-        poison = POISONED if self.cell.point in ("parking", "replay") else 0
+        poison = POISONED if self.cell.point in ("parking", "retry") else 0
         return (
             *("load", "--transfers", "--events", str(events), "--items", str(ITEMS)),
             *("--seconds", "30", "--seed", str(self.chance.getrandbits(30))),
@@ -127,12 +127,13 @@ class Scene:
     # Waiting.
 
     def arrival(self) -> Arrival:
-        """The planted process, at its point. Whoever has done its part meanwhile does more."""
+        """Wait for the planted process to reach its point. Processes that end before are started
+        again."""
         deadline = time.monotonic() + ARRIVES_WITHIN_SECONDS
         role = self.cell.role
         while not (found := self.gate.arrival(within_seconds=0.05)):
             if time.monotonic() > deadline:
-                raise Unfinished(f"no {role} came to {self.cell.point}")
+                raise Unfinished(f"no {role} reached {self.cell.point}")
             if role in (Role.RETRIER, Role.PRUNER) and not self.is_running(role):
                 self.start(role, planted=True)
             if not self.is_running(Role.WRITER):
@@ -142,7 +143,7 @@ class Scene:
         return found
 
     def gone(self, pid: int) -> None:
-        """Wait until a process that was told to die has."""
+        """Wait until a process has died at its point."""
         for processes in self._running.values():
             for process in processes[:]:
                 if process.pid == pid:
@@ -157,37 +158,37 @@ class Scene:
         self._until(lambda: not self.is_running(Role.WRITER), what="the writers end")
 
     def taken_over(self) -> None:
-        """Wait until others have done what a frozen process had begun."""
+        """Wait until other processes have taken over the work of a frozen one."""
         (goal,) = self.stage.ask("SELECT count(*) FROM shop_journal")[0]
         if self.cell.role in (Role.RETRIER, Role.PRUNER):
             counted, goal = "shop_journal", goal + MORE_EVENTS // 2
         else:
             counted = "(SELECT id FROM shop_applied UNION ALL SELECT id FROM shop_parkedevent) done"
-        self._until(lambda: self._goes_on(counted, goal), what="others take over")
+        self._until(lambda: self._has_reached(counted, goal), what="others take over")
         self.say("others have taken over")
 
-    def _goes_on(self, counted: str, goal: int) -> bool:
+    def _has_reached(self, counted: str, goal: int) -> bool:
         if not self.is_running(Role.WRITER):
             self.start(Role.WRITER, events=MORE_EVENTS)
         return bool(self.stage.ask(f"SELECT count(*) FROM {counted}")[0][0] >= goal)  # noqa: S608
 
-    def carry_on(self) -> None:
-        """Whoever was let live has its share of more work: what it still had in mind comes out."""
-        self._until(self._all_live, what="every consumer's lease is renewed")
+    def write_more(self) -> None:
+        """Give more work to the survivors, so that stale state in their memory shows."""
+        self._until(self._all_are_members, what="every consumer's lease is renewed")
         self.start(Role.WRITER, events=MORE_EVENTS)
         self.written()
 
-    def _all_live(self) -> bool:
+    def _all_are_members(self) -> bool:
         alive = len(self._running[Role.CONSUMER])
         return bool(self.stage.redis.zcard("{shop.ledger}:members") == alive)
 
     def read(self) -> None:
-        """Wait until the consumer has done with what is published."""
-        self._until(lambda: is_read(self.stage), what="all that is published is read")
+        """Wait until the consumer has read everything published so far."""
+        self._until(lambda: is_read(self.stage), what="all published events are read")
 
     def settle(self) -> None:
         """Wait until everything is published and read to the end."""
-        self._until(lambda: is_settled(self.stage), what="all is published and read")
+        self._until(lambda: is_settled(self.stage), what="everything is published and read")
         self.say("settled")
 
     def _until(self, condition, *, what: str) -> None:

@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 ROOT = CHECKOUT / ".local" / "faults"
 TEMPLATE = "shop"
 PASSWORD = "faults"
-# Small nodes, so that trimming, which drops whole ones, has something to drop.
+# Small nodes, since trimming drops only whole nodes.
 NODE_ENTRIES = 4
 LONGEST_TAIL = 0.3  # of the append-only file
 
@@ -39,7 +39,7 @@ class Stage:
 
     def start(self) -> None:
         self.postgres.start()
-        # A killed server loses nothing by this: the machine stays up.
+        # A killed server loses nothing without fsync, since the machine stays up.
         self.postgres.query("ALTER SYSTEM SET fsync = off")
         self.postgres.query("SELECT pg_reload_conf()")
         self.valkey.start()
@@ -62,7 +62,7 @@ class Stage:
         self.database = TEMPLATE
         log = self.folder / "migrate.log"
         log.unlink(missing_ok=True)
-        process = child.begin(
+        process = child.start(
             child.Order(
                 command=("migrate", "--run-syncdb", "--verbosity", "0"),
                 environment=self.environment,
@@ -89,27 +89,27 @@ class Stage:
 
     @contextmanager
     def fresh(self, name: str) -> Iterator[None]:
-        """An empty shop, and a stream server that knows nothing."""
+        """An empty database and an empty stream server."""
         self.redis.flushall()
         self.redis.config_set("stream-node-max-entries", NODE_ENTRIES)
-        self._log_begins = self._log_file.stat().st_size  # what is before belongs to other cells
+        self._log_start = self._log_file.stat().st_size  # earlier bytes belong to other cells
         self._create(name, f"TEMPLATE {TEMPLATE}")
         self.database = name
         try:
             yield
         finally:
-            self._hang_up()
+            self._disconnect()
             self._drop(name)
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
-        """Over one connection, made anew when a fault has taken it."""
+        """Run a statement; reconnects once if a fault has closed the connection."""
         try:
-            return self._asked(statement)
-        except psycopg2.Error:  # of a socket that was cut it may be any of them
-            self._hang_up()
-            return self._asked(statement)
+            return self._execute(statement)
+        except psycopg2.Error:  # a closed socket may raise any of them
+            self._disconnect()
+            return self._execute(statement)
 
-    def _asked(self, statement: str) -> list[tuple[Any, ...]]:
+    def _execute(self, statement: str) -> list[tuple[Any, ...]]:
         if self._line is None:
             self._line = psycopg2.connect(self.dsn, connect_timeout=5)
             self._line.autocommit = True
@@ -117,12 +117,12 @@ class Stage:
             cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self._line is not None:
             self._line.close()
             self._line = None
 
-    # What can happen to the servers.
+    # Faults of the servers.
 
     def stop_postgres_at_once(self) -> None:
         pid = self.postgres.pid
@@ -138,10 +138,10 @@ class Stage:
         )
 
     def lose_streams_tail(self, chance: random.Random) -> None:
-        """As when the machine loses power: what was written last isn't in the file."""
+        """Lose the last writes, as when the machine loses power."""
         self.valkey.kill()
         size = self._log_file.stat().st_size
-        lost = chance.randint(1, max(1, int((size - self._log_begins) * LONGEST_TAIL)))
+        lost = chance.randint(1, max(1, int((size - self._log_start) * LONGEST_TAIL)))
         os.truncate(self._log_file, size - lost)
         self.valkey.start()
 
@@ -158,7 +158,7 @@ class Stage:
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """A stage that no other run uses. What a crashed run left behind is taken over."""
+    """A stage that no other run uses. Servers that a crashed run left are taken over."""
     for number in range(8):
         folder = ROOT / f"slot-{number}"
         folder.mkdir(parents=True, exist_ok=True)

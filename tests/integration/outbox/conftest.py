@@ -17,13 +17,13 @@ from outbox.tables import Tables
 
 @pytest.fixture
 def shop(transactional_db: None) -> Tables:
-    """The outbox tables of one installed service: the mechanism doesn't care which."""
+    """The outbox tables of one installed service; any service will do."""
     return next(iter(tables.every()))
 
 
 @pytest.fixture
 def record(shop: Tables) -> Callable[..., Envelope]:
-    """Commits an event of a key, as a service would."""
+    """Commits an event of a key, as a service does."""
 
     def commit(key: str = "a", sequence: int = 1, **changed: Any) -> Envelope:
         envelope = event(shop, key, sequence, **changed)
@@ -69,7 +69,7 @@ def reader_of(shop: Tables, streams: Streams) -> Callable[..., Reader]:
 
 
 def consumer_of(shop: Tables, handler: Handler) -> Consumer:
-    """One that applies what changed, and ignores what was noted."""
+    """It handles `changed` events and ignores `noted` ones."""
     return Consumer(
         label=shop.label,
         name="probe",
@@ -82,7 +82,7 @@ def consumer_of(shop: Tables, handler: Handler) -> Consumer:
 
 @pytest.fixture
 def elsewhere(shop: Tables) -> Iterator[Any]:
-    """A second connection to the shop's database, in a transaction of its own."""
+    """A second connection to the shop's database, in its own transaction."""
     other = connections[shop.alias].copy()
     other.set_autocommit(False)
     yield other

@@ -1,4 +1,4 @@
-"""A consumer that lacks pruned events is brought up to date by their owner."""
+"""A backfill brings a consumer without the pruned events up to date."""
 
 import threading
 from io import StringIO
@@ -16,7 +16,7 @@ from tests.integration.outbox.test_reader import Probe
 
 @pytest.fixture
 def things(shop, record, monkeypatch):
-    """A service of 250 things, as `backfill` finds them in its handlers."""
+    """A service of 250 things whose handlers can announce their state again."""
     keys = [f"{number:03}" for number in range(1, 251)]
 
     def announce(*, after: str, limit: int) -> str:
@@ -29,24 +29,24 @@ def things(shop, record, monkeypatch):
     return keys
 
 
-def told(shop, *arguments: str) -> str:
+def run_backfill(shop, *arguments: str) -> str:
     out = StringIO()
     call_command("outbox", "backfill", shop.label, *arguments, "--rate", "1000000", stdout=out)
     return out.getvalue()
 
 
-def test_all_state_is_told_once(shop, streams, things):
-    assert "has announced its state" in told(shop)
+def test_a_backfill_announces_all_state_once(shop, streams, things):
+    assert "has told its state" in run_backfill(shop)
     assert shop.event._default_manager.count() == len(things)
 
 
-def test_a_backfill_that_was_stopped_goes_on_where_it_was(shop, streams, things):
-    batches = backfill.backfill(shop, backfill.backfill_of(shop.label), per_second=1e6)
+def test_a_stopped_backfill_resumes(shop, streams, things):
+    batches = backfill.backfill(shop, backfill.reannounce_of(shop.label), per_second=1e6)
     next(batches)
     batches.close()
-    told(shop)
+    run_backfill(shop)
     assert shop.event._default_manager.count() == len(things)
-    told(shop)
+    run_backfill(shop)
     assert shop.event._default_manager.count() == 2 * len(things)
 
 
@@ -69,9 +69,9 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
     )
     monkeypatch.setattr(consuming, "every", lambda: iter([newcomer]))
     out = StringIO()
-    call_command("outbox", "backfill", "--adopt", "newcomer", stdout=out)
-    assert f"newcomer starts at the floor of {shop.label}: 16 partitions moved" in out.getvalue()
-    told(shop)
+    call_command("backfill", "--adopt", "newcomer", stdout=out)
+    assert f"newcomer goes on at the floor of {shop.label}: 16 moved" in out.getvalue()
+    run_backfill(shop)
     relay.drain()
     reader = Reader(newcomer, shop.label, streams, stopping=threading.Event())
     while reader.step():
@@ -79,19 +79,16 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
     assert sorted(Probe(shop, "newcomer").applied) == [(key, 7) for key in things]
 
 
-def test_a_service_without_a_way_to_tell_its_state_says_so(shop, streams, monkeypatch):
-    monkeypatch.setattr(f"{shop.label}.handlers.backfill", None, raising=False)
-    monkeypatch.delattr(f"{shop.label}.handlers.backfill")
-    with pytest.raises(CommandError, match="supports no backfill"):
-        call_command("outbox", "backfill", shop.label)
+def test_a_service_that_cannot_announce_its_state_is_refused(shop, streams, monkeypatch):
+    monkeypatch.setattr(f"{shop.label}.handlers.reannounce", None, raising=False)
+    monkeypatch.delattr(f"{shop.label}.handlers.reannounce")
+    with pytest.raises(CommandError, match="can't tell its state"):
+        call_command("backfill", shop.label)
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "fast"])
-def test_a_rate_is_a_number_above_zero(shop, rate):
-    with pytest.raises(CommandError, match="rate"):
-        call_command("outbox", "backfill", shop.label, "--rate", rate)
-
-
-def test_it_wants_a_service_or_a_consumer(shop):
+def test_missing_names_and_bad_rates_are_refused(shop):
     with pytest.raises(CommandError, match="name a service"):
-        call_command("outbox", "backfill")
+        call_command("backfill")
+    for rate in ("0", "-1", "nan", "inf", "fast"):
+        with pytest.raises(CommandError, match="rate"):
+            call_command("backfill", shop.label, "--rate", rate)

@@ -1,4 +1,4 @@
-"""What an operator types."""
+"""The management commands of the outbox."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from outbox.publishing.relay import locked, own_connection
 from tests.integration.outbox.conftest import consumer_of
 
 
-def told(*arguments: str, **options: Any) -> str:
+def run(*arguments: str, **options: Any) -> str:
     out = StringIO()
     call_command(*arguments, stdout=out, stderr=out, **options)
     return out.getvalue()
@@ -24,13 +24,13 @@ def told(*arguments: str, **options: Any) -> str:
 
 @pytest.fixture
 def refusing(shop, streams, monkeypatch) -> Any:
-    """A consumer, the only one, that refuses everything until it is mended."""
+    """The only consumer; its handler fails until `fixed` is set."""
 
     class Refusing:
-        mended = False
+        fixed = False
 
         def __call__(self, envelope: Any) -> None:
-            if not self.mended:
+            if not self.fixed:
                 raise ValueError("not yet")
 
     handler = Refusing()
@@ -42,59 +42,54 @@ def refusing(shop, streams, monkeypatch) -> Any:
     return handler
 
 
-def test_relay_once_publishes_what_waits(shop, streams, record):
+def test_relay_once_publishes_waiting_events(shop, streams, record):
     record("a", 1)
-    told("outbox", "relay", shop.label, "--once")
+    run("relay", shop.label, "--once")
     assert streams.entries(shop.label) == 1
 
 
-def test_relay_once_beside_a_running_relay_says_so_and_fails_unless_it_is_shared(
-    shop, streams, record
-):
+def test_relay_once_fails_next_to_a_running_relay_unless_shared(shop, streams, record):
     record("a", 1)
     with own_connection(shop) as connection:
         assert locked(connection, shop.label)
         with pytest.raises(CommandError, match=f"{shop.label}: another relay"):
-            told("outbox", "relay", shop.label, "--once")
+            run("relay", shop.label, "--once")
         assert streams.entries(shop.label) == 0
-        told("outbox", "relay", shop.label, "--once", "--shared")
+        run("relay", shop.label, "--once", "--shared")
     assert streams.entries(shop.label) == 1
 
 
-def test_relay_wants_a_service_that_exists(shop, streams):
-    with pytest.raises(CommandError, match=f"no service 'nobody'.*{shop.label}"):
-        told("outbox", "relay", "nobody")
-
-
-def test_consume_wants_a_consumer_that_exists(shop, streams):
-    with pytest.raises(CommandError, match="no consumer 'nobody'"):
-        told("outbox", "consume", "--consumer", "nobody")
+def test_an_unknown_service_or_consumer_is_named(shop, streams):
+    with pytest.raises(CommandError, match=f"no service 'unknown'.*{shop.label}"):
+        run("relay", "unknown")
+    with pytest.raises(CommandError, match="no consumer 'unknown'"):
+        run("consume", "--consumer", "unknown")
 
 
 def test_parked_lists_sequences_and_retry_applies_them(shop, record, relay, refusing):
-    assert "nothing is parked" in told("outbox", "parked")
+    assert "nothing is parked" in run("parked")
     for sequence in (1, 2):
         record("a", sequence)
     record("b", 1)
     relay.drain()
     refusing.step()
 
-    lines = [json.loads(line) for line in told("outbox", "parked", "list", "--json").splitlines()]
+    lines = [json.loads(line) for line in run("parked", "list", "--json").splitlines()]
     assert {(line["key"], line["events"], line["error"]) for line in lines} == {
         ("a", 2, "ValueError: not yet"),
         ("b", 1, "ValueError: not yet"),
     }
     with pytest.raises(CommandError, match="2 of 2 sequences are still parked"):
-        told("outbox", "parked", "retry")
+        run("parked", "retry")
 
-    refusing.mended = True
-    assert "2 applied" in told("outbox", "parked", "retry", "a")
-    assert "b" in told("outbox", "parked")
-    assert "1 applied" in told("outbox", "parked", "retry", "--consumer", "probe")
-    assert "nothing is parked" in told("outbox", "parked")
+    refusing.fixed = True
+    assert "2 applied" in run("parked", "retry", "a")
+    assert "b" in run("parked")
+    assert "1 applied" in run("parked", "retry", "--consumer", "probe")
+    assert "nothing is parked" in run("parked")
 
 
-def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
+def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
     record("a", 1)
     relay.drain()
     refusing.step()
@@ -102,7 +97,7 @@ def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
     relay.drain()
     record("b", 1)
 
-    service = json.loads(told("outbox", "status", "--json"))["services"][shop.label]
+    service = json.loads(run("status", "--json"))["services"][shop.label]
     cursor = streams.cursor(shop.label)
     assert service["outbox"]["rows"] == 3
     assert service["outbox"]["unpublished"] == 1
@@ -112,13 +107,13 @@ def test_status_tells_what_waits_where(shop, streams, record, relay, refusing):
     lag = service["consumers"]["probe"]
     assert (lag["lag_events"], lag["parked"]) == (1, 1)
     assert 0 <= lag["lag_seconds"] < 60
-    text = told("outbox", "status")
+    text = run("status")
     assert "1 unpublished" in text
     assert "1 parked" in text
 
 
-def test_status_before_anything_happened(shop, streams):
-    service = json.loads(told("outbox", "status", "--json"))["services"][shop.label]
+def test_status_of_an_empty_outbox(shop, streams):
+    service = json.loads(run("status", "--json"))["services"][shop.label]
     assert service["outbox"] == {
         "rows": 0,
         "unpublished": 0,
@@ -127,20 +122,20 @@ def test_status_before_anything_happened(shop, streams):
     }
 
 
-def test_status_says_that_the_streams_are_away(shop, streams, record, monkeypatch):
+def test_status_reports_an_unavailable_stream_server(shop, streams, record, monkeypatch):
     from outbox.errors import StreamsUnavailable
 
-    def away(label: str) -> None:
+    def unavailable(label: str) -> None:
         raise StreamsUnavailable("the stream server doesn't answer")
 
-    monkeypatch.setattr(streams, "cursor", away)
+    monkeypatch.setattr(streams, "cursor", unavailable)
     record("a", 1)
-    service = json.loads(told("outbox", "status", "--json"))["services"][shop.label]
+    service = json.loads(run("status", "--json"))["services"][shop.label]
     assert "doesn't answer" in service["streams"]["error"]
     assert service["outbox"]["rows"] == 1
 
 
-def test_ids_that_are_handed_out_in_advance_are_an_error(shop):
+def test_cached_sequence_ids_are_an_error(shop):
     table = shop.event._meta.db_table
     with connections[shop.alias].cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 20")

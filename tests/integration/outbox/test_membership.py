@@ -1,4 +1,4 @@
-"""Processes of one consumer share its partitions; those of another have all of theirs."""
+"""Processes of one consumer share its partitions; another consumer reads all partitions itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ EVERY = set(range(16))
 
 
 @pytest.fixture
-def begin(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[int]]:
-    """Begins a process that goes on living: the partitions that it reads at first."""
+def start(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[int]]:
+    """Starts a process whose lease stays; returns the partitions that it reads at first."""
     owned: list[frozenset[int]] = []
     handlers = {event(shop).type: consuming.ignore}
     both = [Consumer(label=shop.label, name=name, handlers=handlers) for name in ("one", "two")]
@@ -33,17 +33,17 @@ def begin(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return of
 
 
-def test_a_process_shares_nothing_with_those_of_another_consumer_of_its_service(begin):
-    assert begin("one") == EVERY
-    assert begin("two") == EVERY
+def test_consumers_of_a_service_do_not_share_partitions(start):
+    assert start("one") == EVERY
+    assert start("two") == EVERY
 
 
-def test_a_process_takes_its_share_from_those_of_the_same_consumer(begin):
-    assert begin("one") == EVERY
-    assert 0 < len(begin("one")) < len(EVERY)
+def test_processes_of_a_consumer_share_its_partitions(start):
+    assert start("one") == EVERY
+    assert 0 < len(start("one")) < len(EVERY)
 
 
-def test_two_members_read_every_partition_once_and_one_that_stays_reads_all(streams):
+def test_two_members_split_all_partitions_and_the_last_one_reads_all(streams):
     one, two = (Membership("shop.ledger", streams, member=name) for name in ("one", "two"))
     for member in (one, two, one):
         member.beat()

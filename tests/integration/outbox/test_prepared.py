@@ -1,4 +1,4 @@
-"""Statements that a session plans once: for every session, whatever happened to it before."""
+"""Statements that each session plans once, also after errors and reconnects."""
 
 import pytest
 from django.db import DatabaseError, connections, transaction
@@ -10,7 +10,7 @@ PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
 
 @pytest.fixture
 def connection(shop):
-    """A connection of the test's own, and so a session that nothing was prepared in."""
+    """The test's own connection: a session without prepared statements."""
     own = connections[shop.alias].copy()
     yield own
     own.close()
@@ -28,7 +28,7 @@ def times_prepared(connection, like):
         return cursor.fetchone()[0]
 
 
-def test_it_is_prepared_once_a_session_and_again_after_a_reconnect(connection):
+def test_a_statement_is_prepared_once_per_session(connection):
     double = Prepared("SELECT %(n)s * 2 AS doubled", types={"n": "int"})
     assert [answer(connection, double, n=n) for n in (1, 2, 3)] == [2, 4, 6]
     assert times_prepared(connection, "%doubled%") == 1
@@ -37,7 +37,7 @@ def test_it_is_prepared_once_a_session_and_again_after_a_reconnect(connection):
     assert times_prepared(connection, "%doubled%") == 1
 
 
-def test_a_parameter_may_stand_in_several_places_and_statements(connection):
+def test_a_parameter_may_be_used_several_times(connection):
     both = Prepared(
         "SELECT set_config('outbox.probe', %(name)s || %(name)s, true)",
         "SELECT current_setting('outbox.probe') || %(end)s || %(name)s || '%%'",
@@ -47,15 +47,14 @@ def test_a_parameter_may_stand_in_several_places_and_statements(connection):
         assert answer(connection, both, name="a", end=".") == "aa.a%"
 
 
-@pytest.mark.parametrize(
-    "texts", [[], ["", " "], ['"', "\\", '\\"'], ["a,b", "{}", "{a}"], ["NULL", "it's", "%s", "\n"]]
-)
-def test_a_list_is_an_array_of_what_is_in_it(connection, texts):
+def test_a_list_becomes_an_array(connection):
     given = Prepared("SELECT %(texts)s", types={"texts": "text[]"})
-    assert answer(connection, given, texts=texts) == texts
+    special = ["", " ", '"', "\\", '\\"', "a,b", "{}", "{a}", "NULL", "it's", "%s", "\n"]
+    for texts in ([], special[:2], special):
+        assert answer(connection, given, texts=texts) == texts
 
 
-def test_what_could_not_be_prepared_is_prepared_once_it_can(connection, shop):
+def test_a_failed_prepare_is_tried_again(connection, shop):
     inserted = Prepared(
         "SELECT 1",
         f"INSERT INTO {shop.label}_made_later VALUES (%(n)s) RETURNING n",  # noqa: S608
@@ -68,12 +67,12 @@ def test_what_could_not_be_prepared_is_prepared_once_it_can(connection, shop):
     assert answer(connection, inserted, n=2) == 2
 
 
-def test_it_follows_a_table_that_was_swapped(connection):
+def test_a_statement_follows_a_swapped_table(connection):
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE shown (n int)")
         cursor.execute("CREATE TEMPORARY TABLE shown_next (n int, more text)")
     insert = Prepared("INSERT INTO shown (n) VALUES (%(n)s) RETURNING n", types={"n": "int"})
-    for n in range(7):  # by then its plan doesn't depend on the values any more
+    for n in range(7):  # from the sixth time on, PostgreSQL may use a generic plan
         answer(connection, insert, n=n)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE shown RENAME TO shown_before")

@@ -21,7 +21,7 @@ def test_an_event_of_an_aborted_transaction_is_gone(shop):
     assert published(shop.event) == []
 
 
-def test_what_was_recorded_is_what_is_kept(shop, record):
+def test_an_event_is_stored_as_recorded(shop, record):
     recorded = record("a", 7)
     assert published(shop.event) == [recorded]
 
@@ -36,7 +36,7 @@ def test_one_transaction_nudges_once(shop, streams):
     assert not streams.wait_nudge(shop.label, timeout_seconds=0.01)
 
 
-def test_a_rolled_back_savepoint_does_not_take_the_nudge_along(shop, streams):
+def test_a_rolled_back_savepoint_keeps_the_nudge(shop, streams):
     with transaction.atomic(using=shop.alias):
         with suppress(ZeroDivisionError), transaction.atomic(using=shop.alias):
             recorder.record(event(shop, "a", 1), into=shop.event)
@@ -45,7 +45,7 @@ def test_a_rolled_back_savepoint_does_not_take_the_nudge_along(shop, streams):
     assert streams.wait_nudge(shop.label, timeout_seconds=1)
 
 
-def test_the_transaction_of_the_last_write_is_known_to_its_request(shop, record):
+def test_the_last_write_of_a_request_is_its_transaction_id(shop, record):
     record("a", 1)
     row = shop.event._default_manager.get()
     assert recorder.last_write.get()[shop.label] == row.xid

@@ -1,4 +1,4 @@
-"""The database knows less than the streams, or comes from another server."""
+"""Databases that are behind their streams, or were restored on another server."""
 
 import json
 import threading
@@ -29,14 +29,14 @@ def reader(shop, streams) -> Reader:
 
 
 def fail_over(shop: Any, *, lost_rows: int, lost_ticks: int) -> None:
-    """Leave the database as a standby that hadn't got the last commits."""
+    """Leave the database as a standby that did not receive the last commits."""
     ticks = shop.tick._default_manager.order_by("-pk").values_list("pk", flat=True)[:lost_ticks]
     shop.tick._default_manager.filter(pk__in=list(ticks)).delete()
     rows = shop.event._default_manager.order_by("-pk").values_list("pk", flat=True)[:lost_rows]
     shop.event._default_manager.filter(pk__in=list(rows)).delete()
 
 
-def test_events_that_were_sent_by_lost_ticks_are_not_sent_again(shop, streams, record, reader):
+def test_events_of_lost_ticks_are_not_sent_again(shop, streams, record, reader):
     with own_connection(shop) as connection:
         before = Relay(shop, streams, connection)
         for sequence in range(1, 6):
@@ -51,7 +51,7 @@ def test_events_that_were_sent_by_lost_ticks_are_not_sent_again(shop, streams, r
     assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 7)]
 
 
-def test_events_whose_rows_are_gone_are_named(shop, streams, record, reader, caplog):
+def test_events_whose_rows_are_lost_are_reported(shop, streams, record, reader, caplog):
     with own_connection(shop) as connection:
         before = Relay(shop, streams, connection)
         for key in "abcde":
@@ -68,8 +68,8 @@ def test_events_whose_rows_are_gone_are_named(shop, streams, record, reader, cap
     assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
 
 
-@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.resume"])
-def test_events_whose_rows_are_gone_are_named_once_though_the_relay_died_over_it(
+@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.mend"])
+def test_lost_rows_are_reported_once_after_a_crash_during_recovery(
     shop, streams, record, monkeypatch, step
 ):
     with own_connection(shop) as connection:
@@ -92,7 +92,7 @@ def _die(*_: Any, **__: Any) -> None:
     raise SystemExit
 
 
-def test_a_relay_that_dies_between_the_mending_tick_and_its_entries_is_followed(
+def test_a_relay_resumes_after_a_crash_before_the_recovery_ticks_entries(
     shop, streams, record, reader, monkeypatch
 ):
     with own_connection(shop) as connection:
@@ -103,7 +103,7 @@ def test_a_relay_that_dies_between_the_mending_tick_and_its_entries_is_followed(
     fail_over(shop, lost_rows=0, lost_ticks=2)
     record("a", 5)
     with own_connection(shop) as connection:
-        Relay(shop, streams, connection)  # mends, and publishes nothing
+        Relay(shop, streams, connection)  # makes the recovery tick and publishes nothing
     record("a", 6)
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
@@ -126,7 +126,7 @@ def test_new_ticks_are_above_those_that_were_lost(shop, streams, record):
 
 
 def restored_elsewhere(shop: Any) -> None:
-    """Leave the schema as a dump does on a younger server: xids far ahead, another system."""
+    """Leave the schema as a dump does on a newer server: xids far ahead, another system id."""
     event, tick = shop.event._meta.db_table, shop.tick._meta.db_table
     ahead = 1_000_000_000
     with connections[shop.alias].cursor() as cursor:
@@ -139,26 +139,24 @@ def restored_elsewhere(shop: Any) -> None:
     shop.state._default_manager.filter(name="system").update(value="1")
 
 
-@pytest.mark.parametrize("streams_too", [False, True], ids=["streams kept", "streams gone"])
+@pytest.mark.parametrize("flushed", [False, True], ids=["streams kept", "streams lost"])
 def test_a_restored_dump_is_refused_until_it_is_restamped(
-    shop, streams, valkey, record, reader, streams_too
+    shop, streams, valkey, record, reader, flushed
 ):
     with own_connection(shop) as connection:
         before = Relay(shop, streams, connection)
         record("a", 1)
         before.drain()
-    record("a", 2)  # committed, not sent, when the dump was taken
+    record("a", 2)  # committed and not sent when the dump was taken
     restored_elsewhere(shop)
     record("a", 3)
     with own_connection(shop) as connection, pytest.raises(RestoredDatabase, match="restamp"):
         Relay(shop, streams, connection)
 
-    if streams_too:
+    if flushed:
         valkey.flush()
-    out = StringIO()
-    call_command("outbox", "restamp", shop.label, stdout=out)
-    sent = 0 if streams_too else 1
-    assert out.getvalue().startswith(f"{3 - sent} rows wait to be published; {sent} were sent")
+    sent = 0 if flushed else 1
+    assert restamp(shop).startswith(f"{3 - sent} rows wait to be published; {sent} were sent")
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
     record("a", 4)
@@ -168,7 +166,7 @@ def test_a_restored_dump_is_refused_until_it_is_restamped(
     assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 5)]
 
 
-def test_a_pruned_outbox_betrays_a_restored_dump_by_its_ticks(shop, streams, record):
+def test_a_restored_dump_without_rows_is_recognised_by_its_ticks(shop, streams, record):
     with own_connection(shop) as connection:
         relay = Relay(shop, streams, connection)
         record("a", 1)
@@ -201,7 +199,7 @@ def test_a_restamped_outbox_is_pruned_as_before(shop, streams, record, reader):
         record("a", 2)
     restored_elsewhere(shop)
     restamp(shop)
-    prune(shop, streams)  # the floor's tick is gone, and nothing was sent since
+    prune(shop, streams)  # the floor's tick is gone, and nothing has been sent since
     assert shop.event._default_manager.count() == 1
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
@@ -213,7 +211,7 @@ def test_a_restamped_outbox_is_pruned_as_before(shop, streams, record, reader):
 
 
 def dump_of(shop: Any) -> Callable[[], None]:
-    """The producer's tables as they are now: what restoring them does."""
+    """Dumps the producer's tables; call the result to restore them."""
     kept = {model: list(model._default_manager.values()) for model in (shop.event, shop.tick)}
 
     def restore() -> None:
@@ -225,9 +223,7 @@ def dump_of(shop: Any) -> Callable[[], None]:
     return restore
 
 
-def test_a_restamp_sends_nothing_again_that_was_pruned_since_the_dump(
-    shop, streams, record, reader
-):
+def test_a_restamp_resends_nothing_that_was_pruned_since_the_dump(shop, streams, record, reader):
     with own_connection(shop) as connection:
         before = Relay(shop, streams, connection)
         for sequence in range(1, 4):
@@ -249,9 +245,7 @@ def test_a_restamp_sends_nothing_again_that_was_pruned_since_the_dump(
     assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 5)]
 
 
-def test_a_restamp_before_the_first_tick_leaves_an_outbox_that_is_published(
-    shop, streams, record, reader
-):
+def test_a_restamped_outbox_without_a_tick_is_published(shop, streams, record, reader):
     record("a", 1)
     assert restamp(shop).startswith("1 rows wait")
     with own_connection(shop) as connection:

@@ -42,7 +42,7 @@ def all_arrived(streams: Streams, shop: Any) -> bool:
     return sorted(bodies) == sorted(shop.event._default_manager.values_list("body", flat=True))
 
 
-def test_what_was_committed_is_published_once(shop, streams, relay, record):
+def test_committed_events_are_published_once(shop, streams, relay, record):
     record("a", 1)
     record("b", 1)
     assert relay.drain() == 2
@@ -50,15 +50,15 @@ def test_what_was_committed_is_published_once(shop, streams, relay, record):
     assert all_arrived(streams, shop)
 
 
-def test_an_entry_id_tells_its_tick_and_its_row(shop, streams, relay, record):
-    for value in (1, 2, 3):  # a first row's id is 1, as is much else
+def test_an_entry_id_is_its_tick_and_its_row_id(shop, streams, relay, record):
+    for value in (1, 2, 3):  # several, since the first row's id may equal other numbers
         record("a", value)
     relay.drain()
     tick = shop.tick._default_manager.order_by("-pk")[0].pk
     rows = shop.event._default_manager.order_by("pk").values_list("pk", flat=True)
     assert len(rows) == 3
-    told = [entry_id for entry_id, _ in in_streams(streams, shop.label)]
-    assert told == [f"{tick}-{row}" for row in rows]
+    ids = [entry_id for entry_id, _ in in_streams(streams, shop.label)]
+    assert ids == [f"{tick}-{row}" for row in rows]
 
 
 def test_the_cursor_carries_the_snapshot_and_the_origin_of_a_complete_tick(
@@ -72,7 +72,7 @@ def test_the_cursor_carries_the_snapshot_and_the_origin_of_a_complete_tick(
 
 
 def damaging_after(streams: Streams, chunk: int, damage: Callable[[], Any]) -> Callable[..., Any]:
-    """`streams.prepare`, with damage done once after the given chunk is published."""
+    """`streams.prepare` that calls `damage` once, after the given chunk is published."""
     prepare, calls = streams.prepare, iter(range(1, 1_000_000))
 
     def prepared(*args: Any, **options: Any) -> Callable[[], None]:
@@ -97,7 +97,7 @@ def test_a_flush_between_two_chunks_loses_nothing(shop, streams, relay, server, 
     assert all_arrived(streams, shop)
 
 
-def test_a_server_that_forgot_the_script_is_given_it_again(
+def test_the_script_is_loaded_again_when_the_server_lost_it(
     shop, streams, relay, server, monkeypatch
 ):
     monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
@@ -110,11 +110,11 @@ def test_a_server_that_forgot_the_script_is_given_it_again(
 def test_without_the_compare_a_flush_between_two_chunks_loses_events(
     shop, valkey, server, monkeypatch
 ):
-    from outbox.streams import scripts
+    from outbox.streams import client
 
     compare = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
-    assert compare in scripts.PUBLISH
-    monkeypatch.setattr(scripts, "PUBLISH", scripts.PUBLISH.replace(compare, ""))
+    assert compare in client.PUBLISH
+    monkeypatch.setattr(client, "PUBLISH", client.PUBLISH.replace(compare, ""))
     monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
     server.flushall()
     naive = Streams(valkey.url, partitions=16)
@@ -125,7 +125,7 @@ def test_without_the_compare_a_flush_between_two_chunks_loses_events(
     assert not all_arrived(naive, shop)
 
 
-def test_a_flush_while_nothing_happens_is_mended_at_the_next_look(
+def test_a_flush_of_an_idle_server_is_repaired_by_the_next_drain(
     shop, streams, relay, record, server
 ):
     record("a", 1)
@@ -135,7 +135,7 @@ def test_a_flush_while_nothing_happens_is_mended_at_the_next_look(
     assert all_arrived(streams, shop)
 
 
-def test_one_lost_stream_is_sent_again_beside_the_others(shop, streams, relay, server):
+def test_a_lost_stream_is_sent_again(shop, streams, relay, server):
     record_many(shop, 120)
     relay.drain()
     server.delete(f"{{{shop.label}}}:events:{_used_partition(streams, shop)}")
@@ -143,9 +143,7 @@ def test_one_lost_stream_is_sent_again_beside_the_others(shop, streams, relay, s
     assert all_arrived(streams, shop)
 
 
-def test_a_strangers_entry_in_the_way_is_removed_and_nothing_of_ours_is_lost(
-    shop, streams, relay, record, server
-):
+def test_a_foreign_entry_is_removed_and_no_event_is_lost(shop, streams, relay, record, server):
     record("a", 1)
     relay.drain()
     key = f"{{{shop.label}}}:events:{_used_partition(streams, shop)}"
@@ -159,7 +157,7 @@ def _used_partition(streams: Streams, shop: Any) -> int:
     return next(iter(streams.cursor(shop.label).tops))
 
 
-def test_a_lost_cursor_alone_repeats_nothing(shop, streams, relay, server):
+def test_a_lost_cursor_repeats_no_event(shop, streams, relay, server):
     record_many(shop, 50)
     relay.drain()
     server.delete(f"{{{shop.label}}}:cursor")
@@ -167,7 +165,7 @@ def test_a_lost_cursor_alone_repeats_nothing(shop, streams, relay, server):
     assert all_arrived(streams, shop)
 
 
-def test_a_relay_that_slept_through_anothers_work_adds_nothing(shop, streams, relay, record):
+def test_a_stalled_relay_repeats_nothing_that_another_sent(shop, streams, relay, record):
     record("a", 1)
     relay.drain()
     with own_connection(shop) as connection:
@@ -188,21 +186,19 @@ def test_a_cursor_of_another_database_publishes_nothing(shop, streams, record):
     assert in_streams(streams, shop.label) == []
 
 
-def test_another_number_of_partitions_than_the_service_began_with_is_refused(
-    shop, streams, relay, valkey
-):
+def test_a_changed_number_of_partitions_is_refused(shop, streams, relay, valkey):
     other = Streams(valkey.url, partitions=8)
     with own_connection(shop) as connection, pytest.raises(DatabaseDiffers, match="16"):
         Relay(shop, other, connection)
 
 
-def test_while_one_relay_runs_another_returns_at_once(shop, streams):
+def test_a_second_relay_of_a_service_returns_at_once(shop, streams):
     with own_connection(shop) as connection:
         assert relaying.locked(connection, shop.label)
         assert run(shop, streams, stopping=threading.Event()) is Ended.TAKEN
 
 
-def test_services_do_not_keep_each_others_relays_out(shop, streams):
+def test_relays_of_two_services_run_at_once(shop, streams):
     with own_connection(shop) as connection:
         assert relaying.locked(connection, "another service")
         assert run(shop, streams, stopping=threading.Event(), linger_seconds=0) is Ended.LINGERED
@@ -227,37 +223,38 @@ def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
     assert ended == [Ended.STOPPED]
 
 
-@pytest.mark.parametrize("looks", [1, 3])
-@pytest.mark.parametrize("after", ["its begin", "a nudge"])
-def test_what_is_committed_just_after_a_look_needs_no_nudge(
-    shop, streams, monkeypatch, after, looks
-):
-    """A writer that has just nudged spares the next ones: the relay goes on looking by itself."""
-    monkeypatch.setattr(relaying, "NUDGE_SECONDS", 30.0)  # no look but those that are owed
-    monkeypatch.setattr(relaying, "LOOKING_SECONDS", 1.0)
+@pytest.mark.parametrize("drains", [1, 3])
+@pytest.mark.parametrize("after", ["its start", "a nudge"])
+def test_a_commit_after_a_drain_is_found_without_a_nudge(shop, streams, monkeypatch, after, drains):
+    """After a nudge the relay polls for a while, since writers nudge only once in that time."""
+    monkeypatch.setattr(relaying, "NUDGE_SECONDS", 30.0)  # so that only polling finds it
+    # Longer than the test takes, or over at once: no pause of the machine ends the polling.
+    seconds = 60.0 if after == "its start" else 0.0
+    monkeypatch.setattr(relaying, "LOOKING_SECONDS", seconds)
     monkeypatch.setattr(recorder.streams, "nudge", lambda _label: None)
     stopping, drain, wait_nudge = threading.Event(), Relay.drain, streams.wait_nudge
-    waits, owed = threading.Event(), [looks if after == "its begin" else 0]
+    waits, left = threading.Event(), [drains if after == "its start" else 0]
 
-    def then_committed(relay: Relay) -> int:
+    def drain_then_commit(relay: Relay) -> int:
         number = drain(relay)
-        owed[0] -= 1
-        if owed[0] == 0:
+        left[0] -= 1
+        if left[0] == 0:
             record_many(shop, 1)
         return number
 
-    def waited(label: str, *, timeout_seconds: float) -> bool:
+    def poll_from_now(label: str, *, timeout_seconds: float) -> bool:
         waits.set()
         nudged = wait_nudge(label, timeout_seconds=timeout_seconds)
-        owed[0] = looks
+        left[0] = drains
+        monkeypatch.setattr(relaying, "LOOKING_SECONDS", 60.0)
         return nudged
 
     def work() -> None:
         run(shop, streams, stopping=stopping)
         connections.close_all()
 
-    monkeypatch.setattr(Relay, "drain", then_committed)
-    monkeypatch.setattr(streams, "wait_nudge", waited)
+    monkeypatch.setattr(Relay, "drain", drain_then_commit)
+    monkeypatch.setattr(streams, "wait_nudge", poll_from_now)
     working = threading.Thread(target=work)
     working.start()
     try:
@@ -273,7 +270,7 @@ def test_what_is_committed_just_after_a_look_needs_no_nudge(
         working.join(10)
 
 
-def test_it_publishes_what_the_recorder_wrote(shop, streams, relay, record):
+def test_the_relay_publishes_the_recorded_text(shop, streams, relay, record):
     recorded = record("a", 1)
     relay.drain()
     assert published(shop.event) == [recorded]

@@ -1,4 +1,4 @@
-"""Nothing goes that a subscriber lacks, and everything goes that nobody lacks."""
+"""Events are pruned once every subscriber has applied them, and never before."""
 
 import re
 import threading
@@ -52,27 +52,25 @@ def send(relay, record, number: int) -> None:
         relay.drain()
 
 
-def test_without_a_subscriber_nothing_goes(shop, relay, record, prune):
+def test_nothing_is_pruned_without_a_subscriber(shop, relay, record, prune):
     send(relay, record, 3)
     assert prune().floor == 0
     assert rows(shop) == 3
 
 
-def test_what_all_have_confirmed_and_is_old_enough_goes(
-    shop, streams, relay, record, reader, prune
-):
+def test_old_events_confirmed_by_all_are_pruned(shop, streams, relay, record, reader, prune):
     send(relay, record, 5)
     reader.step()
     reader.confirm()
     done = prune()
     assert done.floor == streams.cursor(shop.label).complete == streams.cursor(shop.label).floor
     assert (rows(shop), done.rows, in_streams(streams, shop.label)) == (0, 5, [])
-    assert shop.tick._default_manager.count() == 1  # the next batch's base
+    assert shop.tick._default_manager.count() == 1  # the next batch starts from it
     send(relay, record, 1)
     assert reader.step() == 1
 
 
-def test_what_is_younger_than_the_retention_stays(shop, relay, record, reader, prune):
+def test_events_younger_than_the_retention_are_kept(shop, relay, record, reader, prune):
     send(relay, record, 2)
     reader.step()
     reader.confirm()
@@ -80,7 +78,7 @@ def test_what_is_younger_than_the_retention_stays(shop, relay, record, reader, p
     assert rows(shop) == 2
 
 
-def test_the_slowest_subscriber_decides(shop, streams, relay, record, reader, prune):
+def test_the_slowest_subscriber_sets_the_floor(shop, streams, relay, record, reader, prune):
     send(relay, record, 2)
     reader.step()
     reader.confirm()
@@ -92,7 +90,7 @@ def test_the_slowest_subscriber_decides(shop, streams, relay, record, reader, pr
     assert rows(shop) == 1
 
 
-def test_a_subscriber_that_lacks_a_partition_has_confirmed_nothing(
+def test_a_subscriber_with_a_missing_partition_has_confirmed_nothing(
     shop, streams, relay, record, reader, prune
 ):
     send(relay, record, 2)
@@ -120,7 +118,7 @@ def test_confirmations_outlive_the_stream_server(
 def test_an_idle_partition_does_not_hold_back_the_others(
     shop, streams, relay, record, reader, prune
 ):
-    send(relay, record, 1)  # fifteen partitions never had an entry
+    send(relay, record, 1)  # fifteen partitions have no entry
     reader.step()
     reader.confirm()
     assert prune().rows == 1
@@ -138,7 +136,7 @@ def test_a_partition_with_unread_entries_is_not_confirmed(
     assert prune().rows == 4
 
 
-def test_a_flush_lets_no_consumer_confirm_what_it_has_not_read(
+def test_after_a_flush_no_consumer_confirms_unread_events(
     shop, streams, valkey, relay, record, reader, prune
 ):
     reader.step()
@@ -150,7 +148,7 @@ def test_a_flush_lets_no_consumer_confirm_what_it_has_not_read(
     assert len(Probe(shop).applied) == 4
 
 
-def test_rows_of_an_open_transaction_stay(shop, relay, record, reader, prune, elsewhere):
+def test_rows_of_an_open_transaction_are_kept(shop, relay, record, reader, prune, elsewhere):
     with elsewhere.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {shop.event._meta.db_table} (partition, body) "  # noqa: S608
@@ -164,7 +162,7 @@ def test_rows_of_an_open_transaction_stay(shop, relay, record, reader, prune, el
     assert rows(shop) == 1
 
 
-def test_more_rows_than_one_batch_go(shop, relay, record, reader, prune, monkeypatch):
+def test_more_rows_than_one_batch_are_pruned(shop, relay, record, reader, prune, monkeypatch):
     monkeypatch.setattr(retention, "BATCH_ROWS", 3)
     send(relay, record, 10)
     reader.step()
@@ -173,24 +171,22 @@ def test_more_rows_than_one_batch_go(shop, relay, record, reader, prune, monkeyp
     assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (10, 0, 1)
 
 
-def test_a_round_begins_where_the_last_one_ended(shop, relay, record, reader, prune):
-    """Else it would walk over all that was deleted since the last vacuum."""
-    begun = []
+def test_a_round_starts_where_the_last_one_ended(shop, relay, record, reader, prune):
+    """Otherwise it would scan all rows deleted since the last vacuum."""
+    starts = []
     for _ in range(2):
         send(relay, record, 2)
         reader.step()
         reader.confirm()
-        with CaptureQueriesContext(shop.connection) as asked:
+        with CaptureQueriesContext(shop.connection) as queries:
             assert prune().rows > 0
-        first = next(one["sql"] for one in asked if "DELETE" in one["sql"])
-        begun.append(int(re.search(r"xid >= (\d+)", first)[1]))
-    assert begun[1] > max(begun[0], 3)
+        first = next(one["sql"] for one in queries if "DELETE" in one["sql"])
+        starts.append(int(re.search(r"xid >= (\d+)", first)[1]))
+    assert starts[1] > max(starts[0], 3)
 
 
-def test_each_batch_is_followed_by_a_rest_in_proportion(
-    shop, relay, record, reader, prune, monkeypatch
-):
-    """Batches without a pause fill the log, and all who commit wait until it is flushed."""
+def test_a_pause_follows_each_batch_in_proportion(shop, relay, record, reader, prune, monkeypatch):
+    """Batches without a pause fill the WAL, and every commit waits for its flush."""
     monkeypatch.setattr(retention, "BATCH_ROWS", 4)
     send(relay, record, 10)
     reader.step()
@@ -201,23 +197,23 @@ def test_each_batch_is_followed_by_a_rest_in_proportion(
         assert prune().rows == 10
     expected = [retention.RESTS * 0.1, retention.RESTS * 0.3]  # none after the last batch
     assert rests[:2] == pytest.approx(expected)
-    assert not any(rests[2:])  # of the ticks, for which time stands still here
+    assert not any(rests[2:])  # of the ticks: the clock does not advance any more
 
 
-def test_no_batch_waits_until_its_log_is_flushed(shop, relay, record, reader, prune, monkeypatch):
+def test_batches_do_not_wait_for_a_wal_flush(shop, relay, record, reader, prune, monkeypatch):
     batches = 20
     monkeypatch.setattr(retention, "BATCH_ROWS", 1)
     for sequence in range(batches):
         record(f"key-{sequence}", 1)
-    relay.drain()  # into one tick, since a batch of ticks is flushed
+    relay.drain()  # into one tick, since deleting ticks does flush
     reader.step()
     reader.confirm()
     before = _log_flushes(shop)
     assert prune().rows == batches
-    assert 0 < _log_flushes(shop) - before < batches  # the floor is flushed
+    assert 0 < _log_flushes(shop) - before < batches  # only the floor is flushed
 
 
-def test_a_caller_s_transaction_would_hide_the_floor_and_is_refused(shop, streams):
+def test_pruning_inside_a_transaction_is_refused(shop, streams):
     with (
         transaction.atomic(using=shop.alias),
         pytest.raises(RuntimeError, match="durable"),
@@ -226,7 +222,7 @@ def test_a_caller_s_transaction_would_hide_the_floor_and_is_refused(shop, stream
 
 
 def _log_flushes(shop) -> int:
-    """How often the session has written the log by itself, as who flushes it must."""
+    """How often this session has written the WAL itself, which a flush requires."""
     with shop.connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(
@@ -236,31 +232,29 @@ def _log_flushes(shop) -> int:
 
 
 def _clocked(patching: pytest.MonkeyPatch, times: Iterator[float]) -> list[float]:
-    """Give retention these times; what it rests is returned, and takes none."""
+    """Have `retention` read these times; returns the list of its pauses, which take no time."""
     rests: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: next(times), sleep=rests.append)
     patching.setattr(retention, "time", clock)
     return rests
 
 
-def test_what_a_round_had_no_time_for_goes_with_the_next(
-    shop, relay, record, reader, prune, monkeypatch
-):
+def test_the_next_round_prunes_the_rest(shop, relay, record, reader, prune, monkeypatch):
     monkeypatch.setattr(retention, "BATCH_ROWS", 3)
     send(relay, record, 10)
     reader.step()
     reader.confirm()
     with monkeypatch.context() as hurried:
-        times = iter([0.0, 0.0, 4.9, 5.0])  # the deadline's, around one batch, and no more
+        times = iter([0.0, 0.0, 4.9, 5.0])  # for the deadline, around one batch, and at its end
         rests = _clocked(hurried, times)
         done = prune()
     assert (done.rows, done.ticks, rows(shop)) == (3, 0, 7)
-    assert rests == [pytest.approx(0.1)]  # not beyond the deadline
+    assert rests == [pytest.approx(0.1)]  # it ends at the deadline
     done = prune()
     assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (7, 0, 1)
 
 
-def test_a_server_that_lost_everything_gets_what_is_above_the_floor(
+def test_an_empty_server_gets_the_events_above_the_floor(
     shop, streams, valkey, relay, record, reader, prune
 ):
     send(relay, record, 3)
@@ -275,8 +269,9 @@ def test_a_server_that_lost_everything_gets_what_is_above_the_floor(
         assert Relay(shop, streams, connection).drain() == 0
 
 
-def test_a_consumer_below_the_floor_stands_still_and_names_backfill(
-    shop, streams, relay, record, reader, prune
+@pytest.mark.parametrize("flushed", [False, True], ids=["streams kept", "streams lost"])
+def test_a_consumer_below_the_floor_stops_and_names_backfill(
+    shop, streams, valkey, relay, record, reader, prune, flushed
 ):
     send(relay, record, 3)
     reader.step()
@@ -284,6 +279,9 @@ def test_a_consumer_below_the_floor_stands_still_and_names_backfill(
     prune()
     shop.position._default_manager.update(entry="0-0")  # restored from an old backup
     send(relay, record, 1)
+    if flushed:
+        valkey.flush()
+        relay.drain()  # publishes the floor again, without a round of pruning
     late = Reader(
         consumer_of(shop, Probe(shop, "late")), shop.label, streams, stopping=threading.Event()
     )
@@ -292,28 +290,9 @@ def test_a_consumer_below_the_floor_stands_still_and_names_backfill(
     assert Probe(shop, "late").applied == []
 
 
-def test_a_consumer_below_the_floor_stands_still_after_a_flush_too(
-    shop, streams, valkey, relay, record, reader, prune
-):
-    send(relay, record, 3)
-    reader.step()
-    reader.confirm()
-    prune()
-    shop.position._default_manager.update(entry="0-0")  # restored from an old backup
-    send(relay, record, 1)
-    valkey.flush()
-    relay.drain()  # and no round of pruning has told the floor again
-    late = Reader(
-        consumer_of(shop, Probe(shop, "late")), shop.label, streams, stopping=threading.Event()
-    )
-    with pytest.raises(BelowFloor):
-        late.step()
-    assert Probe(shop, "late").applied == []
-
-
 @pytest.fixture
 def prune_half(shop, streams):
-    """A round whose time is up when the floor is committed: rows and ticks below it stay."""
+    """A round that ends once the floor is committed: rows and ticks below it are left."""
 
     def half() -> None:
         retention.prune(
@@ -326,7 +305,7 @@ def prune_half(shop, streams):
     return half
 
 
-def test_a_relay_that_resends_does_not_stand_on_a_tick_that_is_pruned_meanwhile(
+def test_a_resending_relay_is_not_left_on_a_pruned_tick(
     shop, streams, valkey, relay, record, reader, prune, prune_half, monkeypatch
 ):
     send(relay, record, 5)
@@ -343,7 +322,7 @@ def test_a_relay_that_resends_does_not_stand_on_a_tick_that_is_pruned_meanwhile(
     assert len(in_streams(streams, shop.label)) == 3
 
 
-def test_what_was_pruned_from_the_streams_is_not_taken_for_a_strangers_when_one_is_lost(
+def test_pruned_entries_are_not_mistaken_for_foreign_when_a_stream_is_lost(
     shop, streams, valkey, relay, record, reader, prune_half, caplog
 ):
     send(relay, record, 8)

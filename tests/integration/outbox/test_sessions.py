@@ -1,4 +1,4 @@
-"""What the relay's and the readers' sessions promise beside others on the same server."""
+"""Locks, plans and durability of the relay's and the readers' database sessions."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.integration.outbox.conftest import consumer_of
 from tests.support.waiting import eventually
 
 
-def test_the_relay_commits_durably_whatever_the_service_has_chosen_for_itself(shop, monkeypatch):
+def test_the_relay_commits_durably_when_the_service_does_not(shop, monkeypatch):
     options = connections[shop.alias].settings_dict["OPTIONS"]
     monkeypatch.setitem(options, "options", "-c synchronous_commit=off")
     with own_connection(shop) as connection, connection.cursor() as cursor:
@@ -32,36 +32,36 @@ def opened(shop: Any) -> Inbox:
     return inbox
 
 
-def test_a_position_is_read_again_only_when_whoever_moves_it_is_done(shop, opened, elsewhere):
-    # A commit whose answer was lost may still be on its way: a plain read would say 0-0.
+def test_committed_positions_wait_for_a_running_move(shop, opened, elsewhere):
+    # A commit whose reply was lost may still be running: a plain read would return 0-0.
     with elsewhere.cursor() as cursor:
         cursor.execute(f"UPDATE {shop.position._meta.db_table} SET entry = '5-1'")  # noqa: S608
     found: list[dict[int, str]] = []
 
     reading = threading.Thread(target=_closing, args=[lambda: found.append(opened.committed())])
     reading.start()
-    eventually(lambda: found or _is_waiting(shop), within_seconds=10, what="a reader that waits")
+    eventually(lambda: found or _is_waiting(shop), within_seconds=10, what="the reader waits")
     elsewhere.commit()
     reading.join(10)
     assert found == [{0: "5-1"}]
 
 
-def test_positions_are_made_once_however_many_begin_at_once(shop):
+def test_positions_are_created_once_by_concurrent_readers(shop):
     inbox = Inbox(shop, consumer="probe", producer=shop.label)
     made, may_commit = threading.Event(), threading.Event()
 
-    def begin_first() -> None:
+    def open_first() -> None:
         with transaction.atomic(using=shop.alias):
             inbox.open([0, 1])
             made.set()
             assert may_commit.wait(10)
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(_closing, begin_first)
+        first = pool.submit(_closing, open_first)
         assert made.wait(10)
         second = pool.submit(_closing, lambda: inbox.open([0, 1, 2]))
         eventually(
-            lambda: second.done() or _is_waiting(shop), within_seconds=10, what="the second one"
+            lambda: second.done() or _is_waiting(shop), within_seconds=10, what="the second waits"
         )
         may_commit.set()
         first.result(10)
@@ -70,7 +70,7 @@ def test_positions_are_made_once_however_many_begin_at_once(shop):
     assert list(rows.values_list("partition", flat=True)) == [0, 1, 2]
 
 
-def test_a_transaction_held_open_makes_no_move_slower(shop, opened, elsewhere):
+def test_an_open_transaction_makes_no_move_slower(shop, opened, elsewhere):
     connection = connections[shop.alias]
     with connection.cursor() as cursor:
         cursor.execute(SESSION)
@@ -79,7 +79,7 @@ def test_a_transaction_held_open_makes_no_move_slower(shop, opened, elsewhere):
     moving = opened._move._ready[connection.connection].partition("; ")[0]
 
     def blocks_of_move(number: int) -> int:
-        """Move on, and count what had to be looked at for it."""
+        """Move the position; returns the buffers read."""
         moved = {"partitions": [0], "expected": [f"0-{number}"], "next": [f"0-{number + 1}"]}
         names = {"consumer": "probe", "producer": shop.label}
         with connection.cursor() as cursor:
@@ -87,10 +87,10 @@ def test_a_transaction_held_open_makes_no_move_slower(shop, opened, elsewhere):
             [([found],)] = cursor.fetchall()
         return int(found["Plan"]["Shared Hit Blocks"])
 
-    for first in (1, 1201):  # the second time in the space that the first one leaves
+    for first in (1, 1201):  # the second round reuses the space that the first one frees
         with connection.cursor() as cursor:
             cursor.execute(f"VACUUM (ANALYZE) {shop.position._meta.db_table}")
-        with elsewhere.cursor() as cursor:  # from now on it might still want every version
+        with elsewhere.cursor() as cursor:  # from now on no row version may be removed
             cursor.execute("SELECT pg_current_xact_id()")
         blocks = [blocks_of_move(number) for number in range(first, first + 1200)]
         assert median(blocks[-200:]) < median(blocks[:200]) + 8
@@ -100,10 +100,10 @@ def test_a_transaction_held_open_makes_no_move_slower(shop, opened, elsewhere):
 
 def test_a_move_is_planned_once(shop, opened):
     connection = connections[shop.alias]
-    connection.close()  # a new session, in which nothing was planned
+    connection.close()  # a new session, without plans
     with connection.cursor() as cursor:
         cursor.execute(SESSION)
-    for number in range(8):  # PostgreSQL itself plans the first five anew
+    for number in range(8):  # by default PostgreSQL plans the first five executions again
         with transaction.atomic(using=shop.alias):
             opened.move({0: (f"0-{number}", f"0-{number + 1}")})
     with connection.cursor() as cursor:
@@ -111,8 +111,8 @@ def test_a_move_is_planned_once(shop, opened):
         assert cursor.fetchall() == [(0, 8), (0, 8)]
 
 
-def test_no_key_of_a_position_is_shared_by_many_versions(shop, opened):
-    # A unique key that stays is checked against every version, once a page is full of them.
+def test_few_row_versions_share_a_positions_id(shop, opened):
+    # A unique key that stays the same is checked against every version of its row.
     ids = []
     for number in range(10 * MOVES):
         with transaction.atomic(using=shop.alias):
@@ -122,14 +122,14 @@ def test_no_key_of_a_position_is_shared_by_many_versions(shop, opened):
     assert 5 <= len(set(ids)) <= 20
 
 
-def test_an_event_that_is_being_parked_is_not_left_behind_by_a_replay(
+def test_a_retry_includes_an_event_that_is_being_parked(
     shop, relay, record, reader_of, monkeypatch
 ):
     applied: list[int] = []
-    mended = threading.Event()
+    fixed = threading.Event()
 
     def handle(envelope: Any) -> None:
-        if not mended.is_set():
+        if not fixed.is_set():
             raise ValueError("not yet")
         applied.append(envelope.sequence)
 
@@ -140,9 +140,9 @@ def test_an_event_that_is_being_parked_is_not_left_behind_by_a_replay(
     reader.step()
     record("a", 2)
     relay.drain()
-    mended.set()
+    fixed.set()
 
-    # The reader has seen that the key is parked, and hasn't yet put the second event behind.
+    # The reader has seen that the key is parked and hasn't yet parked the second event.
     deciding, may_park = threading.Event(), threading.Event()
     park = reader._parking.park
 
@@ -155,19 +155,19 @@ def test_an_event_that_is_being_parked_is_not_left_behind_by_a_replay(
     found = Parking(shop, consumer="probe", producer=shop.label)
     (sequence,) = found.sequences()
 
-    def replay() -> None:
-        found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
+    def retry() -> None:
+        found.replay(consumer_of(shop, handle), partition=sequence.partition, key="a")
 
     with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(_closing, reader.step)
         assert deciding.wait(10)
-        replaying = pool.submit(_closing, replay)
+        retrying = pool.submit(_closing, retry)
         eventually(
-            lambda: replaying.done() or _is_waiting(shop), within_seconds=10, what="the replay"
+            lambda: retrying.done() or _is_waiting(shop), within_seconds=10, what="the retry waits"
         )
         may_park.set()
         reading.result(10)
-        replaying.result(10)
+        retrying.result(10)
     assert applied == [1, 2]
     assert list(found.sequences()) == []
 

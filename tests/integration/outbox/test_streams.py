@@ -1,4 +1,4 @@
-"""One behaviour suite for the real streams and the ones in memory."""
+"""One test suite for the real streams and the in-memory ones."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ START = dict.fromkeys(range(16), "0-0")
 
 
 class RealFaults:
-    """What can happen to a real server's streams."""
+    """Damages the streams of a real server."""
 
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url)
@@ -43,7 +43,7 @@ class RealFaults:
 
 @pytest.fixture(params=["real", "memory"])
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
-    """Streams, and the hand that damages them."""
+    """The streams, and the object that damages them."""
     if request.param == "memory":
         memory = MemoryStreams()
         yield memory, memory
@@ -60,7 +60,7 @@ def read(streams: Any, after: dict[int, str] | None = None, **options: Any) -> l
     return batch.entries if batch else []
 
 
-def test_what_is_published_is_read_in_order(place):
+def test_published_entries_are_read_in_order(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-3", tick=5, rows=[(1, 0, "a"), (3, 0, "b")])
     streams.publish("shop", expected="5-3", at="6-9", tick=6, rows=[(2, 0, "c"), (9, 4, "d")])
@@ -73,10 +73,10 @@ def test_what_is_published_is_read_in_order(place):
     assert read(streams, START | {0: "5-3", 4: "6-9"}) == [Entry(0, "6-2", b"c")]
 
 
-def test_the_largest_row_id_and_any_text_arrive_as_they_are(place):
+def test_the_largest_row_id_and_any_text_arrive_unchanged(place):
     streams, _ = place
     last = 2**63 - 1
-    text = "\N{SNOWMAN}\N{MUSHROOM} " * 70_000  # beyond every short form of a text's length
+    text = "\N{SNOWMAN}\N{MUSHROOM} " * 70_000  # longer than MessagePack's short length formats
     rows = [(last - 1, 0, text), (last, 0, "")]
     streams.publish("shop", expected="", at=f"5-{last}", tick=5, rows=rows)
     assert [(entry.id, entry.body) for entry in read(streams)] == [
@@ -92,7 +92,7 @@ def test_count_bounds_each_partition(place):
     assert len(read(streams, count=3)) == 6
 
 
-def test_the_cursor_tells_where_publishing_stands(place):
+def test_the_cursor_holds_the_state_of_publishing(place):
     streams, _ = place
     assert streams.cursor("shop").at == ""
     streams.publish(
@@ -107,7 +107,7 @@ def test_the_cursor_tells_where_publishing_stands(place):
     )
 
 
-def test_a_cursor_that_is_elsewhere_refuses_and_nothing_is_written(place):
+def test_publishing_from_another_cursor_is_refused_and_writes_nothing(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     with pytest.raises(CursorMoved) as refused:
@@ -116,7 +116,7 @@ def test_a_cursor_that_is_elsewhere_refuses_and_nothing_is_written(place):
     assert [entry.id for entry in read(streams)] == ["5-1"]
 
 
-def test_what_is_there_already_is_added_once(place):
+def test_an_entry_that_exists_is_not_added_again(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-2", tick=5, rows=[(1, 0, "a"), (2, 0, "b")])
     streams.rewind("shop", expected="5-2")
@@ -127,7 +127,7 @@ def test_what_is_there_already_is_added_once(place):
     assert [entry.id for entry in read(streams)] == ["5-1", "5-2", "5-3"]
 
 
-def test_a_rewind_by_one_who_is_late_changes_nothing(place):
+def test_a_late_rewind_changes_nothing(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     streams.rewind("shop", expected="4-1")
@@ -144,7 +144,7 @@ def test_a_flushed_server_refuses_the_next_chunk(place):
     assert read(streams) == []
 
 
-def test_a_lost_stream_is_named_before_anything_is_written(place):
+def test_a_lost_stream_is_reported_before_any_write(place):
     streams, faults = place
     streams.publish("shop", expected="", at="5-2", tick=5, rows=[(1, 0, "a"), (2, 7, "b")])
     faults.drop("shop", 7)
@@ -154,10 +154,10 @@ def test_a_lost_stream_is_named_before_anything_is_written(place):
     assert [entry.id for entry in read(streams)] == ["5-1"]
 
 
-def test_a_foreign_entry_ahead_of_ours_is_named_not_taken_for_ours(place):
+def test_a_foreign_entry_ahead_of_ours_is_reported_as_foreign(place):
     streams, faults = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
-    faults.add_foreign("shop", 0, "9-0", b"from a stranger")
+    faults.add_foreign("shop", 0, "9-0", b"foreign")
     with pytest.raises(StreamDamaged, match="events:0") as refused:
         streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
     assert refused.value.foreign
@@ -166,10 +166,10 @@ def test_a_foreign_entry_ahead_of_ours_is_named_not_taken_for_ours(place):
     assert [entry.id for entry in read(streams)] == ["5-1"]
 
 
-def test_an_entry_beyond_the_cursor_is_not_given_to_consumers(place):
+def test_an_entry_beyond_the_cursor_is_not_returned_to_consumers(place):
     streams, faults = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
-    faults.add_foreign("shop", 0, "5-9", b"from a stranger")
+    faults.add_foreign("shop", 0, "5-9", b"foreign")
     assert [entry.id for entry in read(streams)] == ["5-1"]
 
 
@@ -183,7 +183,7 @@ def test_another_number_of_partitions_is_refused(place):
         streams.publish("shop", expected="5-1", at="6-1", tick=6)
 
 
-def test_services_keep_apart(place):
+def test_services_have_separate_streams(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     assert streams.cursor("bank").at == ""
@@ -191,7 +191,7 @@ def test_services_keep_apart(place):
     assert (streams.entries("shop"), streams.entries("bank")) == (1, 0)
 
 
-def test_only_one_nudge_waits(place):
+def test_at_most_one_nudge_is_queued(place):
     streams, _ = place
     assert streams.nudge("shop")
     assert streams.nudge("shop")
@@ -199,7 +199,7 @@ def test_only_one_nudge_waits(place):
     assert not streams.wait_nudge("shop", timeout_seconds=0.01)
 
 
-def test_a_nudge_wakes_who_waits(place):
+def test_a_nudge_wakes_a_waiting_relay(place):
     streams, _ = place
     woken: list[bool] = []
     waiting = threading.Thread(
@@ -211,7 +211,7 @@ def test_a_nudge_wakes_who_waits(place):
     assert woken == [True]
 
 
-def test_a_server_that_lost_everything_learns_the_floor_with_the_first_entries(place):
+def test_an_empty_server_gets_the_floor_with_the_first_entries(place):
     streams, faults = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")], floor=4)
     assert streams.cursor("shop").floor == 4
@@ -220,12 +220,12 @@ def test_a_server_that_lost_everything_learns_the_floor_with_the_first_entries(p
     assert streams.cursor("shop").floor == 4
 
 
-def test_a_reader_that_waits_gets_what_is_published_meanwhile(place):
+def test_a_waiting_reader_gets_entries_published_meanwhile(place):
     streams, _ = place
     found: list[Entry] = []
 
     def wait() -> None:
-        # The server may wake a reader between an entry and its cursor; the next look has both.
+        # The server may wake a reader between an entry and its cursor; the next read has both.
         eventually(
             lambda: found.extend(read(streams, block_seconds=1)) or found,
             within_seconds=10,
@@ -239,7 +239,7 @@ def test_a_reader_that_waits_gets_what_is_published_meanwhile(place):
     assert [entry.id for entry in found] == ["5-1"]
 
 
-def test_what_is_behind_is_counted_across_partitions_and_steps(place):
+def test_lag_is_counted_across_partitions_and_steps(place):
     streams, _ = place
     rows = [(n, n % 2, "x") for n in range(1, 4001)]
     streams.publish("shop", expected="", at="5-4000", tick=5, rows=rows)
@@ -248,7 +248,7 @@ def test_what_is_behind_is_counted_across_partitions_and_steps(place):
     assert streams.behind("shop", START | {0: "5-4000", 1: "5-3999"}) == (0, "")
 
 
-def test_the_last_tick_that_was_sent_whole_is_known(place):
+def test_the_cursor_names_the_last_complete_tick(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     assert streams.cursor("shop").complete == 0
@@ -263,20 +263,20 @@ def test_entries_after_a_tick_are_found_in_every_partition(place):
     rows = [(n, n % 3, str(n)) for n in range(1, 3001)]
     streams.publish("shop", expected="", at="5-3000", tick=5, rows=rows)
     streams.publish("shop", expected="5-3000", at="6-3002", tick=6, rows=[(3001, 0, "x")])
-    faults.add_foreign("shop", 0, "9-9", b"from a stranger")
+    faults.add_foreign("shop", 0, "9-9", b"foreign")
     assert len(list(streams.after("shop", 0))) == 3001
     assert [entry.id for entry in streams.after("shop", 5)] == ["6-3001"]
     assert list(streams.after("shop", 6)) == []
 
 
-def test_subscribers_tell_how_far_they_are(place):
+def test_subscribers_confirm_their_positions(place):
     streams, _ = place
     assert streams.confirmations("shop") == {}
     streams.confirm("shop", "bank.ledger", {0: 5, 1: 6})
     streams.confirm("shop", "bank.ledger", {1: 7})
     streams.confirm("shop", "bank.other", {0: 1})
-    told = streams.confirmations("shop")
-    assert {name: found.ticks for name, found in told.items()} == {
+    confirmations = streams.confirmations("shop")
+    assert {name: found.ticks for name, found in confirmations.items()} == {
         "bank.ledger": {0: 5, 1: 7},
         "bank.other": {0: 1},
     }
@@ -284,21 +284,21 @@ def test_subscribers_tell_how_far_they_are(place):
     assert list(streams.confirmations("shop")) == ["bank.ledger"]
 
 
-def test_what_is_below_the_floor_goes_and_the_floor_never_sinks(place):
+def test_entries_below_the_floor_are_trimmed_and_the_floor_never_sinks(place):
     streams, _ = place
     for tick in range(1, 1001):
         at = f"{tick}-{tick}"
         before = f"{tick - 1}-{tick - 1}" if tick > 1 else ""
         streams.publish("shop", expected=before, at=at, tick=tick, rows=[(tick, 0, "a")])
     streams.prune("shop", floor=900)
-    # The server drops whole nodes of a stream: some entries below the floor may stay a while.
+    # The server drops whole nodes of a stream, so some entries below the floor may remain.
     assert 100 <= streams.entries("shop") <= 250
     streams.prune("shop", floor=800)
     assert streams.cursor("shop").floor == 900
     streams.publish("shop", expected="1000-1000", at="1001-1", tick=1001, rows=[(1, 0, "b")])
 
 
-def test_a_lease_that_is_renewed_lives_and_one_that_is_left_is_gone(place):
+def test_a_renewed_lease_is_kept_and_a_released_one_is_gone(place):
     streams, _ = place
     assert streams.heartbeat("shop", "one", lease_seconds=60) == ["one"]
     assert sorted(streams.heartbeat("shop", "two", lease_seconds=60)) == ["one", "two"]
@@ -306,20 +306,20 @@ def test_a_lease_that_is_renewed_lives_and_one_that_is_left_is_gone(place):
     assert streams.heartbeat("shop", "two", lease_seconds=60) == ["two"]
 
 
-def test_a_lease_that_is_not_renewed_runs_out(place):
+def test_a_lease_expires_unless_renewed(place):
     streams, _ = place
     streams.heartbeat("shop", "one", lease_seconds=0.001)
     eventually(
         lambda: streams.heartbeat("shop", "two", lease_seconds=60) == ["two"],
         within_seconds=5,
-        what="the lease ran out",
+        what="the lease expires",
     )
 
 
-# -- what only a real server can do to us ---------------------------------------------------
+# -- real servers only ----------------------------------------------------------------------
 
 
-def test_a_key_of_another_type_is_named(streams: Streams, valkey: Any):
+def test_a_key_of_another_type_is_reported_by_name(streams: Streams, valkey: Any):
     with redis.Redis.from_url(valkey.url) as client:
         client.set("{shop}:events:3", "something else")
     with pytest.raises(StreamsMisconfigured, match="events:3"):
@@ -338,7 +338,7 @@ def test_a_server_that_may_evict_is_refused(streams: Streams, valkey: Any):
     streams.check()
 
 
-def test_a_full_server_takes_nothing_and_loses_nothing(streams: Streams, valkey: Any):
+def test_a_full_server_accepts_nothing_and_loses_nothing(streams: Streams, valkey: Any):
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     with redis.Redis.from_url(valkey.url) as client:
         client.config_set("maxmemory", "1")
@@ -365,7 +365,7 @@ def test_a_full_server_takes_nothing_and_loses_nothing(streams: Streams, valkey:
     ],
     ids=lambda answer: answer.split()[0],
 )
-def test_an_answer_that_passes_by_itself_is_waited_out(
+def test_a_transient_answer_is_waited_out(
     streams: Streams, valkey: Any, monkeypatch: pytest.MonkeyPatch, answer: str
 ):
     with redis.Redis.from_url(valkey.url) as client:
@@ -375,7 +375,7 @@ def test_an_answer_that_passes_by_itself_is_waited_out(
             streams.publish("shop", expected="", at="5-1", tick=5)
 
 
-def test_a_server_without_its_replicas_takes_nothing_until_they_are_back(
+def test_a_server_without_its_replicas_refuses_writes_until_they_return(
     streams: Streams, valkey: Any
 ):
     with redis.Redis.from_url(valkey.url) as client:
@@ -389,7 +389,7 @@ def test_a_server_without_its_replicas_takes_nothing_until_they_are_back(
     assert [entry.id for entry in read(streams)] == ["5-1"]
 
 
-def test_a_relay_that_waits_while_its_server_becomes_a_replica_waits_on(
+def test_a_server_that_becomes_a_replica_is_unavailable_to_a_waiting_relay(
     streams: Streams, valkey: Any
 ):
     with redis.Redis.from_url(valkey.url) as client, ThreadPoolExecutor(1) as pool:
@@ -398,7 +398,7 @@ def test_a_relay_that_waits_while_its_server_becomes_a_replica_waits_on(
             eventually(
                 lambda: client.info("clients")["blocked_clients"],
                 within_seconds=10,
-                what="a relay that waits",
+                what="the relay waits",
             )
             client.execute_command("REPLICAOF", "127.0.0.1", "9")
             with pytest.raises(StreamsUnavailable, match="UNBLOCKED"):
@@ -407,7 +407,7 @@ def test_a_relay_that_waits_while_its_server_becomes_a_replica_waits_on(
             client.execute_command("REPLICAOF", "NO", "ONE")
 
 
-def test_a_wrong_password_is_said_clearly(valkey: Any):
+def test_a_wrong_password_is_reported(valkey: Any):
     streams = Streams(valkey.url.replace(valkey.password, "wrong"), partitions=16)
     with pytest.raises(StreamsMisconfigured, match="refuses us"):
         streams.check()
@@ -422,7 +422,7 @@ def test_a_dead_server_fails_no_nudge(unused_url: str):
         streams.cursor("shop")
 
 
-def test_a_line_wakes_who_waits_and_only_one_nudge_waits(streams: Streams):
+def test_a_line_wakes_a_waiting_relay_and_queues_one_nudge(streams: Streams):
     with closing(streams.open_nudges()) as line:
         for _ in range(1000):
             line.send("shop")
@@ -432,7 +432,7 @@ def test_a_line_wakes_who_waits_and_only_one_nudge_waits(streams: Streams):
         assert streams.wait_nudge("shop", timeout_seconds=10)
 
 
-def test_a_line_that_the_server_cut_says_so_at_the_next_nudge(streams: Streams, valkey: Any):
+def test_a_line_closed_by_the_server_raises_at_the_next_nudge(streams: Streams, valkey: Any):
     with closing(streams.open_nudges()) as line, redis.Redis.from_url(valkey.url) as client:
         line.send("shop")
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -440,7 +440,7 @@ def test_a_line_that_the_server_cut_says_so_at_the_next_nudge(streams: Streams, 
             line.send("shop")
 
 
-def test_a_connection_that_the_server_cut_is_opened_anew(streams: Streams, valkey: Any):
+def test_a_connection_closed_by_the_server_is_reopened(streams: Streams, valkey: Any):
     at = "1-1"
     streams.publish("shop", expected="", at=at, tick=1, rows=[(1, 0, "one")])
     with redis.Redis.from_url(valkey.url) as client:
@@ -450,7 +450,7 @@ def test_a_connection_that_the_server_cut_is_opened_anew(streams: Streams, valke
     assert [entry.body for entry in found.entries] == [b"one"]
 
 
-def test_a_line_to_a_server_that_hangs_takes_nudges_without_waiting(streams: Streams, valkey: Any):
+def test_nudges_to_a_hanging_server_do_not_block(streams: Streams, valkey: Any):
     with closing(streams.open_nudges()) as line:
         os.kill(valkey.pid, signal.SIGSTOP)
         try:

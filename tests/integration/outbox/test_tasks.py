@@ -1,4 +1,4 @@
-"""The relay as Celery runs it, many times where one is enough."""
+"""The relay's Celery task; beat starts it more often than needed."""
 
 import threading
 from typing import Any
@@ -12,23 +12,23 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[relaying.Ended]:
-    """How each that asked the database ended."""
+def results(monkeypatch: pytest.MonkeyPatch) -> list[relaying.Ended]:
+    """The result of each `relay.run`, which asks the database."""
     ended: list[relaying.Ended] = []
     run = relaying.run
 
-    def noted(*arguments: Any, **options: Any) -> relaying.Ended:
+    def run_and_record(*arguments: Any, **options: Any) -> relaying.Ended:
         ended.append(run(*arguments, **options))
         return ended[-1]
 
-    monkeypatch.setattr(relaying, "run", noted)
+    monkeypatch.setattr(relaying, "run", run_and_record)
     monkeypatch.setattr(tasks, "_stopping", threading.Event())
     monkeypatch.setattr(tasks, "_until", {})
     monkeypatch.setattr(tasks, "_waking", set())
     return ended
 
 
-def test_where_one_runs_another_of_the_process_asks_nobody(shop, streams, record, begun):
+def test_a_second_relay_task_of_a_process_returns_without_a_query(shop, streams, record, results):
     def work() -> None:
         tasks.relay(shop.label)
         connections.close_all()
@@ -39,18 +39,18 @@ def test_where_one_runs_another_of_the_process_asks_nobody(shop, streams, record
         record()
         eventually(lambda: streams.cursor(shop.label).at, within_seconds=10, what="the event sent")
         tasks.relay(shop.label)
-        assert begun == []
-        tasks._until[shop.label] = 0.0  # as if it hung for longer than it may linger
+        assert results == []
+        tasks._until[shop.label] = 0.0  # as if it had hung for longer than it may linger
         tasks.relay(shop.label)
-        assert begun == [relaying.Ended.TAKEN]
+        assert results == [relaying.Ended.TAKEN]
     finally:
         tasks._stop()
         working.join(10)
-    assert begun[1:] == [relaying.Ended.STOPPED]
+    assert results[1:] == [relaying.Ended.STOPPED]
 
 
-def test_one_that_fails_keeps_no_other_out(shop, streams, begun, record, caplog):
-    streams.publish(shop.label, expected="", at="777-1", tick=777)  # of no database here
+def test_a_failed_relay_task_does_not_block_the_next(shop, streams, results, record, caplog):
+    streams.publish(shop.label, expected="", at="777-1", tick=777)  # of another database
     record()
     for _ in range(2):
         tasks.relay(shop.label)

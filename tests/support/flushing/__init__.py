@@ -1,1 +1,1 @@
-"""An app that only tests install: a `flush` that costs what was written, not what there is."""
+"""An app for tests only: a `flush` whose cost depends on the written tables, not on all tables."""

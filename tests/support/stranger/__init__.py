@@ -1,4 +1,4 @@
-"""A project that isn't ours and uses the outbox: an app, a few short models, one setting.
+"""An example project that uses the outbox: an app, a few short models, one setting.
 
-It shows that `outbox` can be carried away, and it is what the fault tests run as processes.
+It shows that `outbox` can be copied into your own project. The fault tests run it as processes.
 """

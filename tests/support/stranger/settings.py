@@ -15,7 +15,7 @@ DATABASES = {
         "PASSWORD": _database["password"],
         "HOST": _database["host"],
         "PORT": _database["port"],
-        "OPTIONS": {"application_name": f"process {os.getpid()}"},  # whose effect is it?
+        "OPTIONS": {"application_name": f"process {os.getpid()}"},  # stored with each effect
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,4 +1,4 @@
-"""What a snapshot sees, and what a token's part is worth against a cursor."""
+"""What a snapshot sees, and how a token's write compares with a cursor."""
 
 import pytest
 
@@ -23,7 +23,7 @@ SNAPSHOT = "10:20:12,15"
         ("10:10:", 10, False),
     ],
 )
-def test_a_snapshot_sees_what_had_committed(snapshot: str, xid: int, seen: bool) -> None:
+def test_a_snapshot_sees_committed_transactions(snapshot: str, xid: int, seen: bool) -> None:
     assert sees(snapshot, xid) is seen
 
 
@@ -34,13 +34,13 @@ def test_a_snapshot_sees_what_had_committed(snapshot: str, xid: int, seen: bool)
         ("7.2", SNAPSHOT, {"xid": 20}, Answer.BEHIND),
         ("7.2", SNAPSHOT, {"xid": 20 + TOO_FAR}, Answer.FOREIGN),
         ("7.2", SNAPSHOT, {"system": 8}, Answer.FOREIGN),
-        ("7.2", SNAPSHOT, {"timeline": 1}, Answer.FOREIGN),  # a history that was given up
-        ("7.2", SNAPSHOT, {"timeline": 3}, Answer.BEHIND),  # a promoted server, not heard of yet
-        ("", "", {}, Answer.BEHIND),  # lost, and being sent again
-        (f"{7 - (1 << 64)}.2", SNAPSHOT, {}, Answer.REACHED),  # as SQL writes what has no sign
+        ("7.2", SNAPSHOT, {"timeline": 1}, Answer.FOREIGN),  # an abandoned timeline
+        ("7.2", SNAPSHOT, {"timeline": 3}, Answer.BEHIND),  # a promoted server, not yet published
+        ("", "", {}, Answer.BEHIND),  # the cursor was lost, and is being sent again
+        (f"{7 - (1 << 64)}.2", SNAPSHOT, {}, Answer.REACHED),  # SQL has no unsigned integers
     ],
 )
-def test_only_a_part_of_the_same_history_is_waited_for(
+def test_only_a_write_of_the_same_history_is_waited_for(
     origin: str, snapshot: str, changed: dict[str, int], answer: Answer
 ) -> None:
     recorded = Recorded(**{"producer": "orders", "system": 7, "timeline": 2, "xid": 19, **changed})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How a consumer takes its events, without any server."""
+"""How a consumer treats its event types, without servers."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ def of(*facts: str) -> list[Envelope]:
         (("unheard-of",), 0.0),
     ],
 )
-def test_events_gather_as_long_as_the_most_urgent_of_the_last_ones_lets_them(
+def test_the_most_urgent_event_limits_the_gathering_time(
     facts: tuple[str, ...], seconds: float
 ) -> None:
     assert CONSUMER.gather_seconds(of(*facts)) == seconds

@@ -4,7 +4,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outbox.envelope import Envelope
@@ -30,9 +30,10 @@ def an_envelope(**changed: object) -> Envelope:
     return Envelope(**facts | changed)  # type: ignore[arg-type]
 
 
-@settings(max_examples=30, deadline=None)
+# Without limits of time: a busy machine may be slow to make the examples.
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(subject=TEXT, key=TEXT, sequence=st.integers(), data=st.dictionaries(st.text(), JSON))
-def test_what_was_encoded_is_decoded(subject, key, sequence, data):
+def test_an_encoded_event_is_decoded_unchanged(subject, key, sequence, data):
     envelope = an_envelope(subject=subject, partitionkey=key, sequence=sequence, data=data)
     assert Envelope.decode(envelope.encode()) == envelope
 
@@ -62,7 +63,7 @@ def test_ids_follow_time():
     "value",
     [float("nan"), object(), "half a pair \ud800", [None, {"deep": (1, float("-inf"))}]],
 )
-def test_what_json_cannot_hold_is_refused_at_the_write(value):
+def test_a_value_that_json_cannot_hold_is_refused_at_the_write(value):
     with pytest.raises((TypeError, ValueError)):
         an_envelope(data={"value": value}).encode()
 
@@ -84,7 +85,7 @@ def test_amounts_times_and_ids_become_strings():
     }
 
 
-def test_its_time_is_told_in_utc():
+def test_the_time_is_encoded_in_utc():
     there = timezone(timedelta(hours=2))
     envelope = an_envelope(time=datetime(2026, 11, 23, 6, 30, tzinfo=there))
     assert json.loads(envelope.encode())["time"] == "2026-11-23T04:30:00Z"
@@ -96,19 +97,19 @@ def test_a_key_that_no_index_can_hold_is_refused_at_the_write(key):
         an_envelope(partitionkey=key).encode()
 
 
-def test_unknown_attributes_are_passed_over():
+def test_unknown_attributes_are_ignored():
     event = json.loads(an_envelope().encode()) | {"dataschema": "https://example.com/1"}
     assert Envelope.decode(json.dumps(event)).subject == "item-1"
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "named"),
     [
         ({"specversion": "2.0"}, "specversion"),
         ({"id": "not-a-uuid"}, r"\$\.id"),
         ({"id": 7}, r"\$\.id"),
         ({"time": "yesterday"}, r"\$\.time"),
-        ({"time": "2026-11-23T06:30:00"}, r"\$\.time"),  # where?
+        ({"time": "2026-11-23T06:30:00"}, r"\$\.time"),  # without an offset
         ({"type": ""}, "type"),
         ({"subject": None}, "subject"),
         ({"partitionkey": 5}, "partitionkey"),
@@ -117,24 +118,22 @@ def test_unknown_attributes_are_passed_over():
         ({"data": []}, "data"),
     ],
 )
-def test_a_malformed_event_is_refused_by_name(change, told):
+def test_a_malformed_attribute_is_named(change, named):
     event = json.loads(an_envelope().encode()) | change
-    with pytest.raises(MalformedEnvelope, match=told):
+    with pytest.raises(MalformedEnvelope, match=named):
         Envelope.decode(json.dumps(event))
 
 
-@pytest.mark.parametrize(
-    "missing",
-    ["specversion", "id", "source", "type", "subject", "partitionkey", "sequence", "time"],
-)
-def test_a_missing_attribute_is_named(missing):
+def test_a_missing_attribute_is_named():
     event = json.loads(an_envelope().encode())
-    del event[missing]
-    with pytest.raises(MalformedEnvelope, match=missing):
-        Envelope.decode(json.dumps(event))
+    names = ("specversion", "id", "source", "type", "subject", "partitionkey", "sequence", "time")
+    for name in names:
+        rest = {key: value for key, value in event.items() if key != name}
+        with pytest.raises(MalformedEnvelope, match=name):
+            Envelope.decode(json.dumps(rest))
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"not json", b"[]", b"7", b"[" * 100_000])
-def test_what_is_no_event_is_refused(text):
+def test_a_text_that_is_no_event_is_refused(text):
     with pytest.raises(MalformedEnvelope):
         Envelope.decode(text)

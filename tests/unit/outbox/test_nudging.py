@@ -1,4 +1,4 @@
-"""Nudges that nobody waits for."""
+"""Nudges: sending one never blocks the writer."""
 
 import logging
 import os
@@ -9,11 +9,11 @@ import pytest
 from django.apps import apps
 
 from outbox import streams, tables
-from outbox.streams.nudging import LOOKING_SECONDS, SPARED_SECONDS, Line, Nudger
+from outbox.streams.nudging import LOOKING_SECONDS, PAUSE_SECONDS, SPARED_SECONDS, Line, Nudger
 
 
-class Noted:
-    """A line that notes what was sent, and by which thread."""
+class RecordedLine:
+    """A line that records each nudge and the thread that sent it."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
@@ -30,7 +30,7 @@ class Noted:
 
 
 def test_the_first_nudge_opens_the_line_and_later_ones_are_sent_at_once() -> None:
-    line = Noted()
+    line = RecordedLine()
     nudger = Nudger(lambda: line)
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
@@ -38,8 +38,8 @@ def test_the_first_nudge_opens_the_line_and_later_ones_are_sent_at_once() -> Non
     assert line.sent == [("shop", "nudger"), ("bank", threading.current_thread().name)]
 
 
-def test_what_a_nudged_relay_goes_on_looking_for_is_not_nudged_for() -> None:
-    line, now = Noted(), [100.0]
+def test_a_relay_that_still_polls_is_not_nudged_again() -> None:
+    line, now = RecordedLine(), [100.0]
     nudger = Nudger(lambda: line, clock=lambda: now[0])
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
@@ -47,15 +47,15 @@ def test_what_a_nudged_relay_goes_on_looking_for_is_not_nudged_for() -> None:
         now[0] = 100.0 + passed
         nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop"]
-    nudger.nudge("bank")  # another relay's
+    nudger.nudge("bank")  # for another relay
     now[0] = 100.0 + SPARED_SECONDS
     nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop", "bank", "shop"]
     assert SPARED_SECONDS < LOOKING_SECONDS
 
 
-def test_a_nudge_that_was_not_sent_spares_none() -> None:
-    lines = [Noted(), Noted()]
+def test_a_failed_nudge_spares_no_later_one() -> None:
+    lines = [RecordedLine(), RecordedLine()]
     begin: Callable[[], Line] = iter(lines).__next__
     nudger = Nudger(begin, clock=lambda: 100.0)
     lines[0].is_cut = True
@@ -66,47 +66,52 @@ def test_a_nudge_that_was_not_sent_spares_none() -> None:
     assert (len(lines[0].sent), len(lines[1].sent)) == (0, 1)
 
 
-def test_who_nudges_does_not_wait_for_a_line_and_what_piled_up_is_sent_once() -> None:
-    line, answered, in_time = Noted(), threading.Event(), []
+def test_nudging_does_not_wait_for_the_line_and_each_label_is_sent_once() -> None:
+    line, may_open, in_time = RecordedLine(), threading.Event(), []
 
-    def slowly() -> Line:
-        in_time.append(answered.wait(2))
+    def open_slowly() -> Line:
+        in_time.append(may_open.wait(10))
         return line
 
-    nudger = Nudger(slowly)
+    nudger = Nudger(open_slowly)
     for label in ["shop", "bank"] * 50:
         nudger.nudge(label)
     assert line.sent == []
-    answered.set()
+    may_open.set()
     nudger.flush(timeout_seconds=5)
     assert sorted(line.sent) == [("bank", "nudger"), ("shop", "nudger")]
     assert in_time == [True]
 
 
-def test_a_dead_server_fails_no_nudge_and_is_left_alone_for_a_while(
+def test_a_dead_server_fails_no_nudge_and_is_not_asked_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asked: list[str] = []
+    attempts: list[float] = []
 
-    def refused() -> Line:
-        asked.append("")
+    def refuse() -> Line:
+        attempts.append(now)
         raise OSError("refused")
 
-    nudger = Nudger(refused)
+    now = 100.0
+    nudger = Nudger(refuse, clock=lambda: now)
     with caplog.at_level(logging.WARNING, logger="outbox.nudging"):
         for _ in range(3):
             nudger.nudge("shop")
             nudger.flush(timeout_seconds=5)
-    assert len(asked) == 1
+    assert attempts == [100.0]
     assert "not nudged for a while: refused" in caplog.text
+    now += PAUSE_SECONDS
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    assert len(attempts) == 2
     nudger.close()
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
-    assert len(asked) == 2
+    assert len(attempts) == 3
 
 
-def test_a_line_that_was_cut_is_opened_anew_and_the_nudge_is_not_lost() -> None:
-    lines = [Noted(), Noted()]
+def test_a_cut_line_is_reopened_and_the_nudge_is_sent() -> None:
+    lines = [RecordedLine(), RecordedLine()]
     begin: Callable[[], Line] = iter(lines).__next__
     nudger = Nudger(begin)
     nudger.nudge("shop")
@@ -118,17 +123,17 @@ def test_a_line_that_was_cut_is_opened_anew_and_the_nudge_is_not_lost() -> None:
     assert lines[1].sent == [("bank", "nudger")]
 
 
-def test_without_a_nudge_nothing_is_waited_for() -> None:
-    nudger = Nudger(Noted)
+def test_flush_without_a_nudge_returns_at_once() -> None:
+    nudger = Nudger(RecordedLine)
     nudger.flush(timeout_seconds=0)
     nudger.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_process_opens_a_line_of_its_own() -> None:
+def test_a_forked_process_opens_its_own_line() -> None:
     read, write = os.pipe()
 
-    class Pipe(Noted):
+    class Pipe(RecordedLine):
         def __init__(self) -> None:
             self.pid = os.getpid()
 
@@ -154,8 +159,8 @@ def test_a_forked_process_opens_a_line_of_its_own() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_process_spares_its_kin_what_was_shared() -> None:
-    line, now = Noted(), [100.0]
+def test_forked_processes_share_the_spared_nudges() -> None:
+    line, now = RecordedLine(), [100.0]
     nudger = Nudger(lambda: line, clock=lambda: now[0])
     nudger.share("shop")
     if (child := os.fork()) == 0:
@@ -173,7 +178,7 @@ def test_a_forked_process_spares_its_kin_what_was_shared() -> None:
     assert [label for label, _ in line.sent] == ["own", "shop"]
 
 
-def test_every_service_is_shared_before_a_server_can_fork(
+def test_services_are_shared_before_a_server_forks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shared: list[str] = []

@@ -1,6 +1,5 @@
 import psycopg2
 import psycopg2.errors
-import pytest
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
 from outbox.consuming.reader import is_transient
@@ -24,39 +23,39 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         return exc
 
 
-@pytest.mark.parametrize("code", ["40001", "40P01", "08006", "57P01", "57P03", "53300", "55P03"])
-def test_the_database_says_try_again(code):
-    assert is_transient(raised(OperationalError(), ErrorWithCode(code)))
+TRANSIENT = {
+    **{
+        code: raised(OperationalError(), ErrorWithCode(code))
+        for code in ("40001", "40P01", "08006", "57P01", "57P03", "53300", "55P03")
+    },
+    "a lost connection, without a code": raised(
+        OperationalError(), psycopg2.OperationalError("gone")
+    ),
+    "a closed connection": InterfaceError(),
+    "no stream server": StreamsUnavailable(),
+    "a position that another process moved": Fenced(),
+    "a reset connection": ConnectionResetError(),
+    "a transient cause": raised(ValueError(), OperationalError()),
+    # psycopg2 raises a bare DatabaseError without a code when the server closed the socket.
+    "a cut socket": raised(DatabaseError(), psycopg2.DatabaseError("closed unexpectedly")),
+}
+PERMANENT = {
+    "a statement timeout, which would be reached again": raised(
+        OperationalError(), ErrorWithCode("57014")
+    ),
+    "a bug of the handler": ValueError(),
+    "a missing key": KeyError("x"),
+    "a constraint": IntegrityError(),
+    "bad data": DataError(),
+    "a malformed event": MalformedEnvelope(),
+    "a bare DatabaseError of Django": DatabaseError("Save with update_fields did not affect any."),
+    "bad data, with its cause": raised(DataError(), psycopg2.DataError("out of range")),
+}
 
 
-def test_a_lost_connection_has_no_code():
-    assert is_transient(raised(OperationalError(), psycopg2.OperationalError("gone")))
+def test_transient_errors_are_recognised():
+    assert {name for name, error in TRANSIENT.items() if not is_transient(error)} == set()
 
 
-@pytest.mark.parametrize(
-    "error", [InterfaceError(), StreamsUnavailable(), Fenced(), ConnectionResetError()]
-)
-def test_a_server_that_went_comes_back(error):
-    assert is_transient(error)
-
-
-def test_a_cause_that_is_transient_is_enough():
-    assert is_transient(raised(ValueError(), OperationalError()))
-
-
-def test_a_statement_that_ran_out_of_time_would_again():
-    assert not is_transient(raised(OperationalError(), ErrorWithCode("57014")))
-
-
-@pytest.mark.parametrize(
-    "error", [ValueError(), KeyError("x"), IntegrityError(), DataError(), MalformedEnvelope()]
-)
-def test_a_fault_of_the_event_or_the_handler_stays(error):
-    assert not is_transient(error)
-
-
-def test_a_socket_whose_server_went_meanwhile_is_transient():
-    """psycopg2 tells it as a bare DatabaseError without a code; Django has bare ones too."""
-    assert is_transient(raised(DatabaseError(), psycopg2.DatabaseError("closed unexpectedly")))
-    assert not is_transient(DatabaseError("Save with update_fields did not affect any rows."))
-    assert not is_transient(raised(DataError(), psycopg2.DataError("out of range")))
+def test_permanent_errors_are_recognised():
+    assert {name for name, error in PERMANENT.items() if is_transient(error)} == set()

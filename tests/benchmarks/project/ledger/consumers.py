@@ -1,4 +1,4 @@
-"""One projection, four ways: a statement per event, a statement per run, and Django's
+"""One projection, four implementations: a statement per event, a statement per batch, and Django's
 update_or_create, with our positions here and with an inbox row in `consume_classic`."""
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def show(envelope: Envelope) -> None:
 
 
 def show_all(envelopes: Sequence[Envelope]) -> None:
-    """The latest of each item: one statement may not touch a row twice."""
+    """Shows the latest event of each item, since one statement can't change a row twice."""
     latest = {envelope.subject: row(envelope) for envelope in envelopes}
     with connection.cursor() as cursor:
         execute_values(cursor, SHOW, latest.values(), page_size=1000)

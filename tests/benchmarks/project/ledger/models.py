@@ -6,7 +6,7 @@ from outbox import models as outbox
 
 
 class Shown(models.Model):  # noqa: DJ008
-    """An item as its latest event told it."""
+    """An item as of its latest event."""
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()
@@ -18,7 +18,7 @@ class Shown(models.Model):  # noqa: DJ008
 
 
 class Handled(models.Model):  # noqa: DJ008
-    """The classic inbox: the id of every event that was ever handled."""
+    """The classic inbox: the id of every handled event."""
 
     event = models.UUIDField(unique=True)
 

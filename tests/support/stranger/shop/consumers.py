@@ -1,11 +1,11 @@
 from django.db.models import F
 
 from outbox.envelope import Envelope
-from tests.support.stranger.shop.models import Applied, Balance, Mended
+from tests.support.stranger.shop.models import Applied, Balance, Fixed
 
 
 class Poisoned(Exception):
-    """The event can't be applied until someone mends the consumer."""
+    """The event can't be applied until the consumer is fixed."""
 
 
 def apply(envelope: Envelope) -> None:
@@ -18,8 +18,8 @@ def apply(envelope: Envelope) -> None:
 
 
 def move(envelope: Envelope) -> None:
-    """Not idempotent on purpose: what is applied twice shows in the balance."""
-    if envelope.data.get("poison") and not Mended.objects.exists():
+    """Not idempotent on purpose: an event applied twice shows in the balance."""
+    if envelope.data.get("poison") and not Fixed.objects.exists():
         raise Poisoned(envelope.subject)
     apply(envelope)
     key, amount, version = envelope.partitionkey, envelope.data["amount"], envelope.sequence

@@ -1,7 +1,7 @@
-"""An aggregate that changes, the outbox's tables, and a ledger of what was applied.
+"""An aggregate, the outbox's tables, and a ledger of the applied events.
 
-Items also hold money, which moves between them and never grows: by their own books (Item,
-Journal) and by what the consumer made of their events (Applied, Balance).
+Items also hold money, which moves between them and whose sum is zero: on the owner's side (Item,
+Journal) and on the consumer's (Applied, Balance).
 """
 
 from django.db import models
@@ -17,7 +17,7 @@ class Item(models.Model):  # noqa: DJ008
 
 
 class Journal(models.Model):  # noqa: DJ008
-    """What was committed, beside the outbox, whose rows are pruned."""
+    """Every committed event; the outbox's own rows are pruned."""
 
     event = models.UUIDField()
     key = models.TextField()
@@ -26,14 +26,14 @@ class Journal(models.Model):  # noqa: DJ008
 
 
 class Unrelated(models.Model):  # noqa: DJ008
-    """Written before the item, to take a transaction id early."""
+    """Written before the item, to assign a transaction id early."""
 
     note = models.TextField()
 
 
 class Applied(models.Model):  # noqa: DJ008
-    """One effect: its id is the order in which effects happened, its process whose it was (which
-    may open another session after an error)."""
+    """One effect. Ids are in the order of the effects; `process` names the process, which may open
+    another session after an error."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.UUIDField()
@@ -47,14 +47,14 @@ class Applied(models.Model):  # noqa: DJ008
 
 
 class Balance(models.Model):  # noqa: DJ008
-    """A view: each item's money, as its events tell."""
+    """A view: each item's money, summed up from its events."""
 
     key = models.TextField(primary_key=True)
     version = models.PositiveIntegerField()
     amount = models.BigIntegerField()
 
 
-class Mended(models.Model):  # noqa: DJ008
+class Fixed(models.Model):  # noqa: DJ008
     """With a row in it, the consumer can apply poisoned events."""
 
 

@@ -1,17 +1,17 @@
-"""Between two tests: empty the tables that something was written to."""
+"""Empties the tables that a test wrote to."""
 
 from typing import Any
 
 from django.core.management.commands import flush
 from django.db import connections
 
-# What `migrate` has put there and no test changes. To empty and fill it again, as Django's own
-# command does, takes longer than most tests.
+# Filled by `migrate` and changed by no test. Django's own command empties and fills them again,
+# which takes longer than most tests.
 KEPT = ("django_migrations", "django_content_type", "auth_permission")
 
 
 class Command(flush.Command):
-    """TRUNCATE makes new files for each table and index: what has no page is left alone."""
+    """Skips tables without a page: TRUNCATE creates new files for each table and index."""
 
     def handle(self, **options: Any) -> None:
         with connections[options["database"]].cursor() as cursor:

@@ -12,13 +12,13 @@ from tests.benchmarks.project.ledger.models import Handled
 
 
 class Command(BaseCommand):
-    help = "Consume as most do: an inbox row and update_or_create, a transaction for each event."
+    help = "Consume with an inbox row and update_or_create, in a transaction for each event."
 
     def handle(self, *args: Any, **options: Any) -> None:
         stopping = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         server = streams.connect()
-        # In memory: what acknowledging costs is left out, in favour of this way.
+        # In memory: the cost of acknowledging is left out, which favours this implementation.
         after = dict.fromkeys(range(server.partitions), "0-0")
         Handled.objects.exists()
         self.stdout.write("consuming")
@@ -35,4 +35,4 @@ def apply(envelope: Envelope) -> None:
             Handled.objects.create(event=envelope.id)
             update_or_create(envelope)
     except IntegrityError:
-        return  # seen before
+        return  # handled before

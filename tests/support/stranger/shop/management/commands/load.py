@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
 
 def write(chance: random.Random, events: int, deadline: float, options: dict) -> None:
-    """A lost connection is made anew; whether its last commit went through doesn't matter."""
+    """Reconnects when a connection is lost; its last commit may have succeeded or not."""
     written = 0
     never = threading.Event()
     while written < events and time.monotonic() < deadline:
@@ -68,7 +68,7 @@ def write(chance: random.Random, events: int, deadline: float, options: dict) ->
 
 
 def write_once(chance: random.Random, options: dict) -> int:
-    """One transaction; the number of events that it committed."""
+    """Run one transaction; returns the number of events that it committed."""
     size = chance.choice(options["sizes"])
     try:
         with transaction.atomic(using="default"):
@@ -88,7 +88,7 @@ def write_once(chance: random.Random, options: dict) -> int:
 
 
 def transfer(chance: random.Random, size: int, options: dict) -> int:
-    # In the order of their keys: two transfers that cross must not lock each other out.
+    # In the order of their keys, so that two transfers can't deadlock.
     giver, taker = sorted(chance.sample(range(1, options["items"] + 1), 2))
     moves = max(size // 2, 1)
     for _ in range(moves):
