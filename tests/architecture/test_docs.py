@@ -126,7 +126,9 @@ def test_every_invariant_names_a_test_and_is_attacked():
 
 
 def test_every_sabotage_matches_the_source_and_names_a_test():
-    unknown = [one.test for one in sabotage.EVERY if one.test.partition("::")[2] not in named_tests(one)]
+    unknown = [
+        one.test for one in sabotage.EVERY if one.test.partition("::")[2] not in named_tests(one)
+    ]
     assert not unknown, "\n".join(unknown)
     for one in sabotage.EVERY:
         assert sabotage.damaged(text_of(one.file), one) != text_of(one.file), one.promise

@@ -112,7 +112,9 @@ def _place_one(ground: Ground, environment: dict[str, str]) -> None:
 
 def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
     started = time.perf_counter()
-    process = ground.spawn("rebuild", environment, "manage.py", "rebuild", "order_view", piped=True)
+    process = ground.spawn(
+        "rebuild", environment, "manage.py", "outbox", "rebuild", "order_view", piped=True
+    )
     output, _ = process.communicate()
     seconds = time.perf_counter() - started
     ground.end(process)

@@ -41,7 +41,7 @@ def test_a_backfill_announces_all_state_once(shop, streams, things):
 
 
 def test_a_stopped_backfill_resumes(shop, streams, things):
-    batches = backfill.backfill(shop, backfill.reannounce_of(shop.label), per_second=1e6)
+    batches = backfill.backfill(shop, backfill.backfill_of(shop.label), per_second=1e6)
     next(batches)
     batches.close()
     run_backfill(shop)
@@ -69,7 +69,7 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
     )
     monkeypatch.setattr(consuming, "every", lambda: iter([newcomer]))
     out = StringIO()
-    call_command("backfill", "--adopt", "newcomer", stdout=out)
+    call_command("outbox", "backfill", "--adopt", "newcomer", stdout=out)
     assert f"newcomer goes on at the floor of {shop.label}: 16 moved" in out.getvalue()
     run_backfill(shop)
     relay.drain()
@@ -83,12 +83,12 @@ def test_a_service_that_cannot_announce_its_state_is_refused(shop, streams, monk
     monkeypatch.setattr(f"{shop.label}.handlers.reannounce", None, raising=False)
     monkeypatch.delattr(f"{shop.label}.handlers.reannounce")
     with pytest.raises(CommandError, match="can't tell its state"):
-        call_command("backfill", shop.label)
+        call_command("outbox", "backfill", shop.label)
 
 
 def test_missing_names_and_bad_rates_are_refused(shop):
     with pytest.raises(CommandError, match="name a service"):
-        call_command("backfill")
+        call_command("outbox", "backfill")
     for rate in ("0", "-1", "nan", "inf", "fast"):
         with pytest.raises(CommandError, match="rate"):
-            call_command("backfill", shop.label, "--rate", rate)
+            call_command("outbox", "backfill", shop.label, "--rate", rate)

@@ -156,7 +156,7 @@ def test_a_retry_includes_an_event_that_is_being_parked(
     (sequence,) = found.sequences()
 
     def retry() -> None:
-        found.replay(consumer_of(shop, handle), partition=sequence.partition, key="a")
+        found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
 
     with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(_closing, reader.step)
