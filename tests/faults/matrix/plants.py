@@ -13,7 +13,7 @@ from django.db import transaction
 
 from outbox import consumer, recorder, streams
 from outbox.consuming import membership, parking, reader
-from outbox.management.commands import relay as relay_command
+from outbox.management import relay as relay_command
 from outbox.publishing import relay, retention, ticks
 from tests.faults.matrix.gate import Reach
 from tests.support.stranger.shop import consumers
@@ -124,7 +124,7 @@ def _between_batches(reach: Reach) -> None:
         return 0.0
 
     retention._raise_floor = start_round
-    retention.time = SimpleNamespace(monotonic=monotonic)
+    retention.time = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
 
 
 PLANTS: dict[str, Callable[[Reach], None]] = {

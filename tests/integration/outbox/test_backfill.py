@@ -36,7 +36,7 @@ def run_backfill(shop, *arguments: str) -> str:
 
 
 def test_a_backfill_announces_all_state_once(shop, streams, things):
-    assert "has told its state" in run_backfill(shop)
+    assert "has announced its state" in run_backfill(shop)
     assert shop.event._default_manager.count() == len(things)
 
 
@@ -70,7 +70,7 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
     monkeypatch.setattr(consuming, "every", lambda: iter([newcomer]))
     out = StringIO()
     call_command("outbox", "backfill", "--adopt", "newcomer", stdout=out)
-    assert f"newcomer goes on at the floor of {shop.label}: 16 moved" in out.getvalue()
+    assert f"newcomer starts at the floor of {shop.label}: 16 partitions moved" in out.getvalue()
     run_backfill(shop)
     relay.drain()
     reader = Reader(newcomer, shop.label, streams, stopping=threading.Event())
@@ -82,7 +82,7 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
 def test_a_service_that_cannot_announce_its_state_is_refused(shop, streams, monkeypatch):
     monkeypatch.setattr(f"{shop.label}.handlers.reannounce", None, raising=False)
     monkeypatch.delattr(f"{shop.label}.handlers.reannounce")
-    with pytest.raises(CommandError, match="can't tell its state"):
+    with pytest.raises(CommandError, match="supports no backfill"):
         call_command("outbox", "backfill", shop.label)
 
 

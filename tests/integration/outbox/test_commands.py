@@ -44,7 +44,7 @@ def refusing(shop, streams, monkeypatch) -> Any:
 
 def test_relay_once_publishes_waiting_events(shop, streams, record):
     record("a", 1)
-    run("relay", shop.label, "--once")
+    run("outbox", "relay", shop.label, "--once")
     assert streams.entries(shop.label) == 1
 
 
@@ -53,40 +53,40 @@ def test_relay_once_fails_next_to_a_running_relay_unless_shared(shop, streams, r
     with own_connection(shop) as connection:
         assert locked(connection, shop.label)
         with pytest.raises(CommandError, match=f"{shop.label}: another relay"):
-            run("relay", shop.label, "--once")
+            run("outbox", "relay", shop.label, "--once")
         assert streams.entries(shop.label) == 0
-        run("relay", shop.label, "--once", "--shared")
+        run("outbox", "relay", shop.label, "--once", "--shared")
     assert streams.entries(shop.label) == 1
 
 
 def test_an_unknown_service_or_consumer_is_named(shop, streams):
     with pytest.raises(CommandError, match=f"no service 'unknown'.*{shop.label}"):
-        run("relay", "unknown")
+        run("outbox", "relay", "unknown")
     with pytest.raises(CommandError, match="no consumer 'unknown'"):
-        run("consume", "--consumer", "unknown")
+        run("outbox", "consume", "--consumer", "unknown")
 
 
 def test_parked_lists_sequences_and_retry_applies_them(shop, record, relay, refusing):
-    assert "nothing is parked" in run("parked")
+    assert "nothing is parked" in run("outbox", "parked")
     for sequence in (1, 2):
         record("a", sequence)
     record("b", 1)
     relay.drain()
     refusing.step()
 
-    lines = [json.loads(line) for line in run("parked", "list", "--json").splitlines()]
+    lines = [json.loads(line) for line in run("outbox", "parked", "list", "--json").splitlines()]
     assert {(line["key"], line["events"], line["error"]) for line in lines} == {
         ("a", 2, "ValueError: not yet"),
         ("b", 1, "ValueError: not yet"),
     }
     with pytest.raises(CommandError, match="2 of 2 sequences are still parked"):
-        run("parked", "retry")
+        run("outbox", "parked", "retry")
 
     refusing.fixed = True
-    assert "2 applied" in run("parked", "retry", "a")
-    assert "b" in run("parked")
-    assert "1 applied" in run("parked", "retry", "--consumer", "probe")
-    assert "nothing is parked" in run("parked")
+    assert "2 applied" in run("outbox", "parked", "retry", "a")
+    assert "b" in run("outbox", "parked")
+    assert "1 applied" in run("outbox", "parked", "retry", "--consumer", "probe")
+    assert "nothing is parked" in run("outbox", "parked")
 
 
 def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
@@ -97,7 +97,7 @@ def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
     relay.drain()
     record("b", 1)
 
-    service = json.loads(run("status", "--json"))["services"][shop.label]
+    service = json.loads(run("outbox", "status", "--json"))["services"][shop.label]
     cursor = streams.cursor(shop.label)
     assert service["outbox"]["rows"] == 3
     assert service["outbox"]["unpublished"] == 1
@@ -107,13 +107,13 @@ def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
     lag = service["consumers"]["probe"]
     assert (lag["lag_events"], lag["parked"]) == (1, 1)
     assert 0 <= lag["lag_seconds"] < 60
-    text = run("status")
+    text = run("outbox", "status")
     assert "1 unpublished" in text
     assert "1 parked" in text
 
 
 def test_status_of_an_empty_outbox(shop, streams):
-    service = json.loads(run("status", "--json"))["services"][shop.label]
+    service = json.loads(run("outbox", "status", "--json"))["services"][shop.label]
     assert service["outbox"] == {
         "rows": 0,
         "unpublished": 0,
@@ -130,7 +130,7 @@ def test_status_reports_an_unavailable_stream_server(shop, streams, record, monk
 
     monkeypatch.setattr(streams, "cursor", unavailable)
     record("a", 1)
-    service = json.loads(run("status", "--json"))["services"][shop.label]
+    service = json.loads(run("outbox", "status", "--json"))["services"][shop.label]
     assert "doesn't answer" in service["streams"]["error"]
     assert service["outbox"]["rows"] == 1
 

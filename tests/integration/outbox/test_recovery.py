@@ -68,7 +68,7 @@ def test_events_whose_rows_are_lost_are_reported(shop, streams, record, reader, 
     assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
 
 
-@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.mend"])
+@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.resume"])
 def test_lost_rows_are_reported_once_after_a_crash_during_recovery(
     shop, streams, record, monkeypatch, step
 ):

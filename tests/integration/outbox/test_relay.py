@@ -110,11 +110,11 @@ def test_the_script_is_loaded_again_when_the_server_lost_it(
 def test_without_the_compare_a_flush_between_two_chunks_loses_events(
     shop, valkey, server, monkeypatch
 ):
-    from outbox.streams import client
+    from outbox.streams import scripts
 
     compare = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end"
-    assert compare in client.PUBLISH
-    monkeypatch.setattr(client, "PUBLISH", client.PUBLISH.replace(compare, ""))
+    assert compare in scripts.PUBLISH
+    monkeypatch.setattr(scripts, "PUBLISH", scripts.PUBLISH.replace(compare, ""))
     monkeypatch.setattr(ticking, "CHUNK_ROWS", 20)
     server.flushall()
     naive = Streams(valkey.url, partitions=16)
