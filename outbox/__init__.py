@@ -1,7 +1,6 @@
-"""From a commit in one service to an effect in another: once, in order, whatever dies between.
+"""A transactional outbox: events are delivered once and in order across crashes.
 
-A service writes its change and an outbox row in one transaction (`recorder`), a relay
-publishes the rows to streams (`ticks`, `relay`, `streams`), and consumers apply them beside
-their own positions (`consumer`, `inbox`, `parking`). The rules and the tests that hold them:
-docs/outbox.md.
+A service writes its change and an outbox row in one transaction (`recorder`). A relay publishes the
+rows to streams (`publishing`, `streams`). Consumers apply each event in the transaction that moves
+their position (`consumer`, `consuming`). docs/outbox.md lists the invariants and their tests.
 """

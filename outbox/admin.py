@@ -1,4 +1,4 @@
-"""Admin pages of the mechanism's tables. Each service registers its own models with them."""
+"""Admin pages of the outbox's tables. Each service registers its own models with them."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from . import consumer as consuming
+from . import consumer as consumers
 from .consuming.parking import Parking
 from .models import AbstractParkedEvent
 
 
-class FactAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows that are facts: to be looked at, never edited."""
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Read-only rows."""
 
     show_full_result_count = False
 
@@ -26,33 +26,33 @@ class FactAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
 
-class OutboxEventAdmin(FactAdmin):
+class OutboxEventAdmin(ReadOnlyAdmin):
     list_display = ("id", "xid", "partition", "body")
     list_filter = ("partition",)
     ordering = ("-id",)
 
 
-class TickAdmin(FactAdmin):
+class TickAdmin(ReadOnlyAdmin):
     list_display = ("id", "prev", "snapshot")
     ordering = ("-id",)
 
 
-class PositionAdmin(FactAdmin):
+class PositionAdmin(ReadOnlyAdmin):
     list_display = ("consumer", "producer", "partition", "entry")
     list_filter = ("consumer", "producer")
     ordering = ("consumer", "producer", "partition")
 
 
-class SubscriptionAdmin(FactAdmin):
+class SubscriptionAdmin(ReadOnlyAdmin):
     list_display = ("name", "confirmed", "confirmed_at")
 
 
-class StateAdmin(FactAdmin):
+class StateAdmin(ReadOnlyAdmin):
     list_display = ("name", "value")
 
 
-class ParkedEventAdmin(FactAdmin):
-    """Parked sequences, and the action that applies them again."""
+class ParkedEventAdmin(ReadOnlyAdmin):
+    """Parked events, and the action that retries their sequences."""
 
     list_display = ("id", "consumer", "key", "type", "error", "attempts", "parked_at")
     list_filter = ("consumer", "producer")
@@ -67,7 +67,7 @@ class ParkedEventAdmin(FactAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
         chosen = queryset.order_by().values_list("consumer", "producer", "partition", "key")
         for name, producer, partition, key in chosen.distinct():
-            consumer = consuming.named(name)
+            consumer = consumers.named(name)
             parking = Parking(consumer.tables, consumer=name, producer=producer)
             done = parking.retry(consumer, partition=partition, key=key)
             result = f"{name}, {key or 'without a key'}: {done.applied} applied"

@@ -9,5 +9,5 @@ class OutboxConfig(AppConfig):
     def ready(self) -> None:
         from . import checks, streams, tables  # noqa: F401
 
-        for each in tables.every():  # before a server or a worker forks
-            streams.nudger.share(each.label)
+        for service in tables.every():  # before a server or a worker forks
+            streams.nudger.share(service.label)

@@ -1,24 +1,23 @@
-"""System checks of the mechanism. E003 and E004 look at the database: `check --database …`."""
+"""System checks of the outbox. E003 and E004 query the database: `check --database …`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.db import connections
 
-from . import consumer as consuming
+from . import consumer as consumers
 from . import tables
 from .partitions import partition_count
 
 
 @register(Tags.models)
 def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """E001: an app with some of the outbox tables has all of them."""
+    """E001: an app with one of the outbox tables has all of them."""
     messages: list[CheckMessage] = []
     for config in app_configs or apps.get_app_configs():
-        found = tables.found_in(config)
+        found = tables.models_of(config)
         if found and (
             missing := [base for name, base in tables.BASES.items() if name not in found]
         ):
@@ -26,7 +25,7 @@ def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> li
                 Error(
                     f"{config.label} has outbox tables but no concrete "
                     f"{', '.join(base.__name__ for base in missing)}.",
-                    hint="Add them to its models.py; see outbox.models.",
+                    hint="Add them to its models.py; see outbox/models.py.",
                     id="outbox.E001",
                 )
             )
@@ -35,7 +34,7 @@ def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> li
 
 @register()
 def settings_are_sound(**_: Any) -> list[CheckMessage]:
-    """E002: there is a stream server and a sensible number of partitions."""
+    """E002: OUTBOX_STREAMS_URL is set and OUTBOX_PARTITIONS is in its range."""
     messages: list[CheckMessage] = []
     if not getattr(settings, "OUTBOX_STREAMS_URL", None):
         messages.append(
@@ -49,7 +48,7 @@ def settings_are_sound(**_: Any) -> list[CheckMessage]:
         messages.append(
             Error(
                 f"OUTBOX_PARTITIONS is {partition_count()}.",
-                hint="Choose a number from 1 to 256, once; 16 is a good one.",
+                hint="Set it to a number from 1 to 256, e.g. 16, and never change it.",
                 id="outbox.E002",
             )
         )
@@ -58,29 +57,28 @@ def settings_are_sound(**_: Any) -> list[CheckMessage]:
 
 @register()
 def consumers_are_complete(**_: Any) -> list[CheckMessage]:
-    """E005: every consumer lives in a service that has tables for its positions."""
+    """E005: every consumer is in a service with outbox tables."""
     known = {found.label for found in tables.every()}
     return [
         Error(
-            f"The consumer {consumer.name} has no place for its positions: "
+            f"The consumer {consumer.name} can't save its positions: "
             f"{consumer.label} has no outbox tables.",
+            hint="Add them to its models.py; see outbox/models.py.",
             id="outbox.E005",
         )
-        for consumer in consuming.every()
+        for consumer in consumers.every()
         if consumer.label not in known
     ]
 
 
 @register(Tags.database)
 def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E003: no session keeps outbox ids in advance. With CACHE 20 a session writes old ids
-    after others' newer ones, and one aggregate's events leave in the wrong order."""
+    """E003: no session reserves outbox ids. With CACHE 20 a session writes older ids after newer
+    ones of other sessions, and events of one aggregate are published in the wrong order."""
     messages: list[CheckMessage] = []
-    for found in tables.every():
-        if found.alias not in (databases or ()):
-            continue
+    for found in _tables_in(databases):
         table = found.event._meta.db_table
-        with connections[found.alias].cursor() as cursor:
+        with found.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT seqcache FROM pg_sequence "
                 "WHERE seqrelid = pg_get_serial_sequence(to_regclass(%s)::text, 'id')::regclass",
@@ -90,7 +88,7 @@ def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list
         if row and row[0] != 1:
             messages.append(
                 Error(
-                    f"The ids of {table} are handed out {row[0]} at a time.",
+                    f"Sessions reserve {row[0]} ids of {table} at a time.",
                     hint=f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 1;",
                     id="outbox.E003",
                 )
@@ -100,24 +98,26 @@ def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list
 
 @register(Tags.database)
 def partitions_are_kept(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E004: the number of partitions is the one that the service began with."""
+    """E004: the number of partitions is the one that the service started with."""
     messages: list[CheckMessage] = []
-    for found in tables.every():
-        if found.alias not in (databases or ()):
-            continue
-        table = found.state._meta.db_table
-        with connections[found.alias].cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s)", [table])
+    for found in _tables_in(databases):
+        with found.connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s)", [found.state._meta.db_table])
             if cursor.fetchone()[0] is None:
                 continue  # not migrated yet
-        kept = found.state._default_manager.using(found.alias).filter(name="partitions").first()
+        kept = found.rows(found.state).filter(name="partitions").first()
         if kept and int(kept.value) != partition_count():
             messages.append(
                 Error(
                     f"{found.label} has {kept.value} partitions and OUTBOX_PARTITIONS is "
                     f"{partition_count()}.",
-                    hint="A key would change its partition and lose its order: keep the number.",
+                    hint=f"Set OUTBOX_PARTITIONS to {kept.value}: with another number a key "
+                    "changes its partition and loses its order.",
                     id="outbox.E004",
                 )
             )
     return messages
+
+
+def _tables_in(databases: Sequence[str] | None) -> Iterator[tables.Tables]:
+    return (found for found in tables.every() if found.alias in (databases or ()))

@@ -1,4 +1,4 @@
-"""What a service consumes: one visible table in its consumers.py.
+"""The consumers of a service, declared in its consumers.py.
 
 ::
 
@@ -9,9 +9,9 @@
         },
     }
 
-Each consumer lists every type that its producers publish, with a handler or `ignore`. A type
-or version that it doesn't list is parked, not passed over: after the release that knows it, a
-replay applies it in order, and nothing was lost.
+Each consumer lists every type that its producers publish, with a handler or `ignore`. An event of
+an unlisted type or version is parked, not skipped: after the release that lists it, a retry applies
+the sequence in order, and no event is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,16 +28,16 @@ from .errors import Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
 
-IGNORED_SECONDS = 0.05  # a consumer that had nothing to do with a batch lets the next one grow
+IGNORED_SECONDS = 0.05  # the pause after a batch of ignored events, so that the next one is larger
 
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """A handler that takes a run of events at once, in order; alone it gets a run of one.
+    """A handler of a run of consecutive events, in order.
 
-    It must do what it would do one by one: a run that fails is applied again event by event.
-    Where nobody waits for what it does, `gather_seconds` lets more events come together before
-    the next run.
+    Its effect must be the same as event by event, because a run that fails is applied again in runs
+    of one. If no reader waits for its effect, set `gather_seconds`: the pause before the next run,
+    in which more events gather.
     """
 
     handle: Callable[[Sequence[Envelope]], None]
@@ -49,11 +49,10 @@ class Batched:
 
 @dataclass(frozen=True, slots=True)
 class Superseding:
-    """A handler of a type after which no earlier event of that aggregate means anything, such as
-    its erasure.
+    """The handler of a type that makes earlier events of the aggregate void, such as its erasure.
 
-    Such an event doesn't wait behind a parked sequence of its key: parked events of the same
-    aggregate are dropped, and it is applied at once. What else is parked under the key stays.
+    The event doesn't wait behind a parked sequence of its key. It is applied at once, and parked
+    events of the same aggregate are deleted. Other parked events of the key stay.
     """
 
     handle: Handler
@@ -63,12 +62,12 @@ class Superseding:
 
 
 def ignore(envelope: Envelope) -> None:
-    """The handler of a type that the consumer knows and has no use for."""
+    """The handler of a type that the consumer doesn't need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A named table of handlers; its positions and parked events live in service `label`."""
+    """A named table of handlers. Its positions and parked events are in the schema of `label`."""
 
     label: str
     name: str
@@ -76,7 +75,7 @@ class Consumer:
 
     @property
     def subscriber(self) -> str:
-        """Its name among the subscribers of its producers, and of its own processes."""
+        """Its name as a subscriber of its producers, and as the group of its processes."""
         return f"{self.label}.{self.name}"
 
     @property
@@ -89,7 +88,7 @@ class Consumer:
         return tables.of(self.label)
 
     def handle(self, envelope: Envelope) -> None:
-        """Apply one event. Raises UnknownEventType, or what its handler raises."""
+        """Apply one event. Raises UnknownEventType, or the handler's error."""
         self._handler_of(envelope)(envelope)
 
     def handle_all(self, envelopes: Iterable[Envelope]) -> None:
@@ -102,11 +101,11 @@ class Consumer:
                     handler(envelope)
 
     def ignores(self, envelope: Envelope) -> bool:
-        """Whether it knows the event's type and has no use for it."""
+        """Whether the event's handler is `ignore`."""
         return self.handlers.get(envelope.type) is ignore
 
     def gather_seconds(self, envelopes: Iterable[Envelope]) -> float:
-        """How long nobody minds if what follows these events gathers first."""
+        """How long the reader may pause after these events: the shortest of their handlers'."""
         return min((self._gathers(envelope) for envelope in envelopes), default=0.0)
 
     def _gathers(self, envelope: Envelope) -> float:
@@ -136,7 +135,7 @@ def every() -> Iterator[Consumer]:
 
 
 def named(name: str) -> Consumer:
-    """One consumer by name. Raises Unconfigured, naming those that there are."""
+    """One consumer by name. Raises Unconfigured, with the names that exist."""
     known = {consumer.name: consumer for consumer in every()}
     if name not in known:
         raise Unconfigured(f"no consumer {name!r}; there are: {', '.join(known) or 'none'}")

@@ -12,16 +12,16 @@ from uuid_utils.compat import uuid7
 
 from .errors import MalformedEnvelope
 
-LONGEST_BYTES = 1024  # of a name or key: an index of PostgreSQL holds 2,700
+MAX_BYTES = 1024  # of a name or key; a value in an index of PostgreSQL can have 2,700
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """One public event. Facts only: an envelope never changes after it was recorded.
+    """One public event. It never changes after it was recorded.
 
-    `type` is ``<service>.<aggregate>.<fact>.v<n>``, `subject` the aggregate's id,
-    `partitionkey` the id of the aggregate that was locked when the event was recorded (order
-    is kept per key), `sequence` that aggregate's version, `data` values that JSON can hold
-    (amounts, times and ids become strings).
+    `type` is ``<service>.<aggregate>.<fact>.v<n>`` and `subject` the aggregate's id. `partitionkey`
+    is the id of the aggregate that was locked when the event was recorded, and `sequence` the
+    version of that aggregate; events with the same key stay in order. `data` has values that JSON
+    can represent; amounts, times and ids become strings.
     """
 
     type: str
@@ -45,15 +45,14 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def aggregate(self) -> str:
-        """What kind of thing the event is about: the type's first two segments."""
+        """The kind of the subject: the type's first two segments."""
         return ".".join(self.type.split(".")[:2])
 
     def encode(self) -> str:
         """The event as CloudEvents JSON.
 
-        Raises TypeError or ValueError for what `decode` would refuse, or `data` that JSON can't
-        hold (a NaN, any object): better at the write, where the caller can mend it, than at
-        every reader.
+        Raises TypeError or ValueError for an event that `decode` would refuse, or for `data` that
+        JSON can't represent (a NaN, an arbitrary object), so that the writer fails and no consumer.
         """
         event = _CloudEvent(
             specversion="1.0",
@@ -69,19 +68,16 @@ class Envelope(Struct, frozen=True, kw_only=True):
             traceparent=self.traceparent or UNSET,
         )
         if type(self.sequence) is not int:
-            raise MalformedEnvelope("sequence is not a whole number")
+            raise MalformedEnvelope("sequence is not an integer")
         _check(event)
         encoded = _ENCODER.encode(event)
-        if b"null" in encoded:  # as which the encoder writes what JSON has no number for
+        if b"null" in encoded:  # the encoder writes NaN and infinities as null
             _refuse_nan(self.data)
         return encoded.decode()
 
     @classmethod
     def decode(cls, text: str | bytes) -> "Envelope":
-        """Read what `encode` wrote; attributes it doesn't know are passed over.
-
-        Raises MalformedEnvelope, saying what is wrong, for anything else.
-        """
+        """Parse the text of `encode`. Unknown attributes are ignored. Raises MalformedEnvelope."""
         try:
             event = _DECODER.decode(text)
         except (ValueError, RecursionError) as exc:
@@ -101,7 +97,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 class _CloudEvent(Struct, kw_only=True, gc=False):
-    """The event as it travels. Its fields' types are what a reader insists on."""
+    """The encoded form of an event. Decoding checks the types of its fields."""
 
     specversion: Literal["1.0"]
     id: UUID
@@ -112,7 +108,7 @@ class _CloudEvent(Struct, kw_only=True, gc=False):
     datacontenttype: str = "application/json"
     partitionkey: str
     sequence: int
-    data: Mapping[str, Any] = {}  # msgspec makes a new one for each event
+    data: Mapping[str, Any] = {}  # msgspec creates a new one for each event
     traceparent: str | UnsetType | None = UNSET
 
 
@@ -122,31 +118,29 @@ _DECODER = json.Decoder(_CloudEvent)
 
 def _check(event: _CloudEvent) -> None:
     if _is_plain(event.source, event.type, event.subject, event.partitionkey):
-        return  # as nearly always
-    _check_text("source", event.source)
-    _check_text("type", event.type)
-    _check_text("subject", event.subject)
-    _check_text("partitionkey", event.partitionkey)
+        return  # the usual case
+    for name in ("source", "type", "subject", "partitionkey"):
+        _check_text(name, getattr(event, name))
 
 
 def _is_plain(*texts: str) -> bool:
-    """Whether these are texts for certain that `_check_text` has nothing against: all at once,
-    since a writer pays for each call."""
+    """Whether `_check_text` certainly accepts all of these. One call, because each one costs the
+    writer time."""
     try:
         whole = "".join(texts)
     except TypeError:
         return False
-    return all(texts) and whole.isascii() and whole.isprintable() and len(whole) <= LONGEST_BYTES
+    return all(texts) and whole.isascii() and whole.isprintable() and len(whole) <= MAX_BYTES
 
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise MalformedEnvelope(f"{name} is not a text")
+        raise MalformedEnvelope(f"{name} is not a text, or is empty")
     encoded = value.encode(errors="replace")
     if "\0" in value or encoded.decode() != value:
-        raise MalformedEnvelope(f"{name} holds what no database can")
-    if len(encoded) > LONGEST_BYTES:
-        raise MalformedEnvelope(f"{name} is longer than {LONGEST_BYTES} bytes")
+        raise MalformedEnvelope(f"{name} has a character that PostgreSQL can't store")
+    if len(encoded) > MAX_BYTES:
+        raise MalformedEnvelope(f"{name} is longer than {MAX_BYTES} bytes")
 
 
 def _refuse_nan(value: object) -> None:

@@ -1,47 +1,49 @@
-"""What can go wrong in the outbox, as one small tree. Errors carry their data."""
+"""The errors of the outbox, as one tree. Errors carry their data."""
 
 from django.db import DatabaseError
 
 
 def is_cut_socket(error: BaseException) -> bool:
-    """Whether the driver met a Unix socket whose server went while nobody asked. psycopg2 has no
-    class of its own for it, where TCP gives an OperationalError, and no server gave it a code.
-    """
+    """Whether psycopg2 reports that the server closed an idle Unix socket. It has no class of its
+    own for that, as it has OperationalError over TCP, and the error has no code from a server."""
     return type(error) is DatabaseError and getattr(error.__cause__, "pgcode", "") is None
 
 
 class OutboxError(Exception):
-    """Root of the tree."""
+    """The root of the tree."""
 
 
 class RecordedOutsideTransaction(OutboxError):
-    """An event was recorded outside `atomic()`: it could be published without its change."""
+    """An event was recorded outside `atomic()`, so it could be published without its change. Call
+    `record` inside the transaction of the change."""
 
 
 class MalformedEnvelope(OutboxError, ValueError):
-    """A stream entry that is no event of ours. Retrying can't help: it is parked."""
+    """A text isn't a valid event. A stream entry like this is parked; a retry can't succeed."""
 
 
 class UnknownEventType(OutboxError):
-    """A type, or a version of one, that a consumer's table doesn't list. It is parked."""
+    """A consumer's table doesn't list the event's type or version, so the event is parked. List the
+    type, then retry the sequence."""
 
 
 class Unconfigured(OutboxError):
-    """The project lacks something that the outbox needs; the message names it."""
+    """Something that the outbox needs is missing or unknown. The message names it."""
 
 
 class StreamsUnavailable(OutboxError):
-    """The stream server doesn't answer. It will: callers wait and try again."""
+    """The stream server doesn't answer or takes no writes. Callers wait and try again."""
 
     transient = True
 
 
 class StreamsMisconfigured(OutboxError):
-    """The stream server answers, and can't be used as it is; the message says why."""
+    """The stream server answers but isn't configured as needed. The message says what to change."""
 
 
 class CursorMoved(OutboxError):
-    """The cursor isn't where this relay left it: another relay, or a server that lost data."""
+    """The cursor isn't where this relay left it: another relay moved it, or the server lost data.
+    The relay reads it again."""
 
     def __init__(self, found: str) -> None:
         super().__init__(f"the cursor is at {found or 'nothing'}")
@@ -49,7 +51,8 @@ class CursorMoved(OutboxError):
 
 
 class StreamDamaged(OutboxError):
-    """A stream lacks what the cursor says it has, or holds an entry that no relay added."""
+    """A stream has lost entries that the cursor confirms, or has a foreign entry in the way. The
+    relay sends it again."""
 
     def __init__(self, key: str, *, foreign: bool) -> None:
         super().__init__(f"{key} {'holds a foreign entry' if foreign else 'was lost'}")
@@ -58,30 +61,31 @@ class StreamDamaged(OutboxError):
 
 
 class CursorUnknown(OutboxError):
-    """The cursor names a tick that the service doesn't have: its streams are ahead of its
-    database, or belong to another one. Nothing is published until someone looks."""
+    """The cursor is at a tick that the database doesn't have: the streams belong to another
+    database. Nothing is published until the addresses are corrected."""
 
 
 class Fenced(OutboxError):
-    """The locked position isn't the one that the batch was read after: somebody else applied
-    it, or its commit, thought lost, went through."""
+    """The position isn't where the batch was read after: another process applied the batch, or an
+    earlier commit succeeded without an answer. The reader reads its positions again."""
 
     transient = True
 
 
 class BelowFloor(OutboxError):
-    """A consumer lacks entries that were pruned: the owner has to announce its state again."""
+    """Entries that a consumer hasn't read were pruned. Run `outbox backfill --adopt`, then
+    `outbox backfill` for the owner."""
 
 
 class DatabaseDiffers(OutboxError):
-    """What this schema keeps of itself isn't what is configured or connected; nothing is
-    published until someone looks."""
+    """The state saved in the schema differs from the configuration or the connected server. Nothing
+    is published until one of them is corrected."""
 
 
 class RestoredDatabase(DatabaseDiffers):
-    """The schema was restored from a dump, on a server with transaction ids of its own: its
-    next events could fall into ticks of the past. `outbox restamp` mends it."""
+    """The schema was restored from a dump, on a server with other transaction ids: new events could
+    fall into old ticks. Run `outbox restamp`."""
 
 
 class RebuildRefused(OutboxError):
-    """A rebuild that can't be done, or not now; the message says why, and what to do."""
+    """A rebuild isn't possible, or not now. The message says why and what to do."""

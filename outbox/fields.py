@@ -7,7 +7,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class Xid8Field(models.Field):  # type: ignore[type-arg]
-    """A 64-bit transaction id: never wraps, and orders by age of the transaction's first write."""
+    """A 64-bit transaction id. It never wraps around, and is assigned at a transaction's first
+    write."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
         return "xid8"
@@ -16,7 +17,7 @@ class Xid8Field(models.Field):  # type: ignore[type-arg]
         return None if value is None else int(value)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        # There is no cast from integer to xid8; from text there is.
+        # PostgreSQL has no cast from integer to xid8, but one from text.
         return value if value is None or hasattr(value, "as_sql") else str(int(value))
 
 
@@ -28,10 +29,7 @@ class SnapshotField(models.Field):  # type: ignore[type-arg]
 
 
 class RowIdsField(models.Field):  # type: ignore[type-arg]
-    """A list of row ids.
-
-    Django's ArrayField would make every project that uses us install django.contrib.postgres.
-    """
+    """A list of row ids. Django's ArrayField would need django.contrib.postgres installed."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
         return "bigint[]"

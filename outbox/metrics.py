@@ -1,7 +1,7 @@
-"""The outbox's state as Prometheus reads it.
+"""The outbox's state as Prometheus metrics.
 
-The servers are asked at each scrape, as `status` does, and no process counts anything: so the
-values are the same whichever process answers, and survive all of them.
+Each scrape queries the servers, as `status` does. No process counts anything, so every process
+returns the same values, also after a restart.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ _OF_SERVICE: Final[tuple[tuple[str, str, Callable[[ServiceReport], Value]], ...]
     ),
     (
         "outbox_oldest_unpublished_seconds",
-        "How long the oldest unsent row has waited; absent when none waits.",
+        "How long the oldest unsent row has waited; absent if none waits.",
         lambda it: it["outbox"]["oldest_unpublished_seconds"],
     ),
     ("outbox_last_tick", "The id of the newest tick.", lambda it: it["outbox"]["last_tick"]),
@@ -35,12 +35,12 @@ _OF_SERVICE: Final[tuple[tuple[str, str, Callable[[ServiceReport], Value]], ...]
 _OF_CONSUMER: Final[tuple[tuple[str, str, Callable[[ConsumerReport], Value]], ...]] = (
     (
         "outbox_consumer_lag_events",
-        "Entries that the consumer hasn't applied; a lower bound when there are very many.",
+        "Entries that the consumer hasn't applied; a lower bound if there are very many.",
         lambda it: it["lag_events"],
     ),
     (
         "outbox_consumer_lag_seconds",
-        "The age of the oldest entry that it hasn't applied; 0 when it has applied all.",
+        "The age of the oldest entry that it hasn't applied; 0 if it has applied all.",
         lambda it: it["lag_seconds"],
     ),
     ("outbox_parked_events", "Parked events.", lambda it: it["parked"]),

@@ -1,4 +1,4 @@
-"""The tables of the mechanism, abstract; each service owns concrete ones in its own schema.
+"""The outbox's tables as abstract models. Each service has concrete ones in its own schema.
 
 In a service's models.py::
 
@@ -11,7 +11,7 @@ In a service's models.py::
     class Subscription(outbox.AbstractSubscription): ...
     class State(outbox.AbstractState): ...
 
-Nothing is registered anywhere: `outbox.tables` finds them by their base classes.
+`outbox.tables` finds them by their base classes; they aren't registered anywhere.
 """
 
 from django.db import models
@@ -21,7 +21,7 @@ from .fields import RowIdsField, SnapshotField, Xid8Field
 
 
 class CurrentXactId(Func):
-    """`pg_current_xact_id()`: the top-level transaction's id, so savepoints don't matter."""
+    """`pg_current_xact_id()`: the id of the top-level transaction, also inside savepoints."""
 
     function = "pg_current_xact_id"
     template = "%(function)s()"
@@ -31,8 +31,8 @@ class CurrentXactId(Func):
 class AbstractOutboxEvent(models.Model):
     """An event, recorded in the transaction of the change that it announces.
 
-    Append-only: the hot path never updates or deletes a row. `id` rises in the order in which
-    one aggregate's transactions commit, because the aggregate is written first (docs/outbox.md).
+    Append-only: recording and publishing never update or delete a row. The ids of one aggregate
+    increase in the order of its commits, because the aggregate is written first (docs/outbox.md).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -50,10 +50,10 @@ class AbstractOutboxEvent(models.Model):
 
 
 class AbstractTick(models.Model):
-    """A saved snapshot that closes a batch: what it sees and its predecessor doesn't.
+    """A saved snapshot. Its batch is the rows that it sees and its predecessor doesn't.
 
-    `prev` is unique, so two makers can't fork the chain. `id` is at least the clock in
-    milliseconds. The idea is PgQ's.
+    `prev` is unique, so two relays can't fork the chain. `id` is at least the clock in
+    milliseconds (docs/adr/0001-ticks.md).
     """
 
     id = models.BigIntegerField(primary_key=True)
@@ -70,11 +70,10 @@ class AbstractTick(models.Model):
 
 
 class AbstractPosition(models.Model):
-    """How far a consumer has applied a partition: `entry` is the last stream id, included.
+    """How far a consumer has applied a partition: `entry` is the id of the last applied entry.
 
-    It moves in the transaction of the effects, and only from where the batch was read. There is
-    one for each partition; now and then a move gives it a new id, by which it is found (see
-    `inbox`).
+    It moves in the transaction of the effects, and only from the entry that the batch was read
+    after. Each partition has one row, which sometimes gets a new id (see `consuming.inbox`).
     """
 
     consumer = models.CharField(max_length=63)
@@ -99,8 +98,8 @@ class AbstractPosition(models.Model):
 class AbstractParkedEvent(models.Model):
     """An event that a consumer couldn't apply, or that waits behind one of the same key.
 
-    Rows of one (consumer, producer, key) are a parked sequence; `id` keeps its order. `error`
-    is empty on those that merely wait. `key` is empty where the entry has none to read.
+    The rows of one (consumer, producer, key) are a parked sequence, ordered by `id`. `error` is
+    empty on those that wait. `key` is empty if the entry isn't an event.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -137,8 +136,8 @@ class AbstractParkedEvent(models.Model):
 
 
 class AbstractSubscription(models.Model):
-    """A subscriber of this service's events, and the last tick that it confirmed to have whole
-    in every partition. Nothing that a subscriber lacks is pruned."""
+    """A subscriber of this service's events, and the last tick that it has applied completely in
+    every partition. Later rows and entries aren't pruned."""
 
     name = models.CharField(max_length=127, primary_key=True)
     confirmed = models.BigIntegerField(null=True)
@@ -153,7 +152,7 @@ class AbstractSubscription(models.Model):
 
 
 class AbstractState(models.Model):
-    """What the mechanism must remember about this schema, a named text each."""
+    """A named value about this schema, such as its floor or its number of partitions."""
 
     name = models.CharField(max_length=63, primary_key=True)
     value = models.TextField()

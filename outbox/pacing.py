@@ -1,11 +1,11 @@
-"""Looking again and again, in bounded time, without a busy loop."""
+"""Polling with a pause and a time limit."""
 
 import time
 from collections.abc import Iterator
 
 
 def paced(*, every_seconds: float, within_seconds: float) -> Iterator[None]:
-    """Once at once, then every so often until the time is up; the last turn is at its end."""
+    """Yields at once, then at each interval, and a last time at the end of `within_seconds`."""
     deadline = time.monotonic() + within_seconds
     yield
     while (left := deadline - time.monotonic()) > 0:

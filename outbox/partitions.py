@@ -1,4 +1,4 @@
-"""Which partition a key belongs to, for ever."""
+"""The partition of a key. It never changes."""
 
 from django.conf import settings
 from xxhash import xxh3_64_intdigest

@@ -1,4 +1,9 @@
-"""Statements that each session plans once: of small ones that costs more than running them."""
+"""Statements that each session parses and plans once.
+
+Tuned, skip at a first reading. For the small statements of each round, parsing and planning took
+the server longer than running them (docs/adr/0016-small-batches-under-load.md;
+`./dev bench --only end_to_end`).
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,15 +12,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-_numbers = count(1)  # a name is given once: what failed halfway is in nobody's way
+_numbers = count(1)  # a name is never used twice, even if its PREPARE failed halfway
 
 
 class Prepared:
-    """Statements for one message, with parameters `%(name)s` of the given PostgreSQL types.
+    """Statements sent in one message, with parameters `%(name)s` of the given PostgreSQL types.
 
-    It belongs to no session: whichever asks first has it prepared, and again after a reconnect.
-    What the planner sees is the parameters' types, not their values. A pooler in transaction mode
-    changes the session between two transactions, and doesn't do.
+    The first use in a session prepares them, and so does the first use after a reconnect. The
+    planner sees the types of the parameters, not their values. It can't be used through a pooler in
+    transaction mode, which changes the session between two transactions.
     """
 
     def __init__(self, *statements: str, types: Mapping[str, str]) -> None:
@@ -24,23 +29,19 @@ class Prepared:
         self._ready: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
     def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
-        """Run them; the cursor then has the last one's rows. A list is an array without nulls."""
+        """Run the statements. The cursor then has the rows of the last one. A value that is a list
+        is sent as an array; it can't contain None."""
         session = cursor.connection
         execution = self._ready.get(session)
         if execution is None:
-            prepare, execution = self._named()
+            prepare, execution = self._build()
             cursor.execute(prepare)
             self._ready[session] = execution
-        cursor.execute(
-            execution,
-            {
-                name: _array(value) if isinstance(value, list) else value
-                for name, value in values.items()
-            },
-        )
+        arrays = {name: _array(value) for name, value in values.items() if isinstance(value, list)}
+        cursor.execute(execution, {**values, **arrays})
 
-    def _named(self) -> tuple[str, str]:
-        """What prepares the statements, and what runs them."""
+    def _build(self) -> tuple[str, str]:
+        """The SQL that prepares the statements, and the SQL that runs them."""
         prepare, execute = [], []
         for statement in self._statements:
             name = f"outbox_{next(_numbers)}"
@@ -54,8 +55,8 @@ class Prepared:
 
 
 def _array(values: Sequence[object]) -> str:
-    """PostgreSQL's text of an array: one constant to its parser, where each element of the driver's
-    ARRAY[…] is an expression."""
+    """PostgreSQL's text form of an array. To its parser this is one constant; in the driver's
+    ARRAY[…] each element is an expression."""
     quoted = (str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 

@@ -1,4 +1,4 @@
-"""What a service can rebuild, and from what: one visible table in its consumers.py.
+"""The projections that a service can rebuild, declared in its consumers.py.
 
 ::
 
@@ -32,7 +32,7 @@ class Replayed:
 
 
 class Project(Protocol):
-    """Write changes, in order, to the models' tables with that suffix."""
+    """Write changes, in order, to the models' tables with the suffix."""
 
     def __call__(self, changes: Sequence[Any], /, *, suffix: str) -> None: ...
 
@@ -47,7 +47,7 @@ class Replay(Protocol):
 
 class BackfillPage(Protocol):
     """Have the owner announce its next aggregates after a key ('' to start). Returns the last key,
-    '' at the end, once the consumer has applied what was announced."""
+    '' at the end, once the consumer has applied their events."""
 
     def __call__(self, *, after: str) -> str: ...
 
@@ -56,8 +56,8 @@ class BackfillPage(Protocol):
 class Projection:
     """A consumer whose rows can be rebuilt from its service's stored events.
 
-    `handlers(suffix)` are its handlers, writing to its models' tables with that suffix; they call
-    `project` with what they read of events, and so does a rebuild. `count()` is the approximate
+    `handlers(suffix)` are its handlers, writing to its models' tables with that suffix. They call
+    `project` with changes made from events, and so does a rebuild. `count()` is the approximate
     number of stored events, for the progress bar.
     """
 

@@ -1,4 +1,4 @@
-"""How much waits in the outbox, in the streams and in front of each consumer, and since when."""
+"""The backlog of the outbox, the streams and each consumer, and its age."""
 
 import time
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
 from .streams import Streams, order
 from .tables import Tables
 
-COUNTED_ROWS = 1_000_000  # a larger table is reported by PostgreSQL's own estimate
+COUNTED_ROWS = 1_000_000  # for a larger table PostgreSQL's estimate is reported
 
 
 class OutboxReport(TypedDict):
@@ -53,13 +53,13 @@ class Report(TypedDict):
     services: dict[str, ServiceReport]
 
 
-# Counting a week's rows takes longer than the statement timeout allows.
+# Counting a week of rows would exceed the statement timeout.
 _ROWS = """
 SELECT CASE WHEN reltuples > %(counted)s THEN reltuples ELSE (SELECT count(*) FROM {event}) END
 FROM pg_class WHERE oid = %(event)s::regclass
 """
 
-# The rows that the previous tick doesn't see, without those of this tick that were sent already.
+# The rows that the previous tick doesn't see, except those of this tick that were sent.
 _UNPUBLISHED = """
 SELECT count(*), min(id) FROM (
   SELECT id, xid FROM {event} WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
@@ -71,16 +71,16 @@ SELECT count(*), min(id) FROM (
 
 
 def report(streams: Streams) -> Report:
-    """The state of every installed service. When the stream server doesn't answer, its values are
-    null and `streams.error` has the reason."""
+    """The state of every installed service. If the stream server fails, its values are None, and
+    `streams.error` has the reason."""
     return {"services": {found.label: of_service(found, streams) for found in tables.every()}}
 
 
 def of_service(
     found: Tables, streams: Streams, *, count_at_most: int | None = None
 ) -> ServiceReport:
-    """The state of one service. A consumer's lag is counted in full, or up to about
-    `count_at_most` for each partition. Raises DatabaseError."""
+    """The state of one service. A consumer's lag is counted completely, or up to about
+    `count_at_most` in each partition. Raises DatabaseError."""
     at, error = "", None
     try:
         at = streams.cursor(found.label).at
@@ -102,7 +102,7 @@ def of_service(
 
 
 def of_outbox(found: Tables, at: str, *, known: bool) -> OutboxReport:
-    last_tick = found.tick._default_manager.using(found.alias).order_by("-id").first()
+    last_tick = found.rows(found.tick).order_by("-id").first()
     unpublished, oldest = _unpublished(found, at) if known else (None, None)
     return {
         "rows": _rows(found),
@@ -114,20 +114,19 @@ def of_outbox(found: Tables, at: str, *, known: bool) -> OutboxReport:
 
 def _rows(found: Tables) -> int:
     with found.connection.cursor() as cursor:
-        event = found.connection.ops.quote_name(found.event._meta.db_table)
+        event = found.quoted(found.event)
         cursor.execute(_ROWS.format(event=event), {"event": event, "counted": COUNTED_ROWS})
         return int(cursor.fetchone()[0])
 
 
 def of_subscribers(found: Tables) -> dict[str, SubscriberReport]:
-    """How far each subscriber has confirmed, and when it last did: retention waits for all."""
-    rows = found.subscription._default_manager.using(found.alias).order_by("name")
+    """The last confirmed tick of each subscriber, and the time since. Retention waits for all."""
     return {
         row.name: {
             "confirmed": row.confirmed,
             "silent_seconds": _seconds_since(row.confirmed_at),
         }
-        for row in rows
+        for row in found.rows(found.subscription).order_by("name")
     }
 
 
@@ -136,17 +135,15 @@ def _seconds_since(moment: datetime | None) -> float | None:
 
 
 def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
-    events = found.event._default_manager.using(found.alias)
-    ticks = found.tick._default_manager.using(found.alias)
+    events, ticks = found.rows(found.event), found.rows(found.tick)
     tick_id, row = order(at) if at else (0, 0)
     tick = ticks.filter(pk=tick_id).first() if at else None
     if tick is None:
         return events.count(), events.order_by("id").values_list("pk", flat=True).first()
     previous = ticks.filter(pk=tick.prev or 0).first() or tick
-    event = found.connection.ops.quote_name(found.event._meta.db_table)
     with found.connection.cursor() as cursor:
         cursor.execute(
-            _UNPUBLISHED.format(event=event),
+            _UNPUBLISHED.format(event=found.quoted(found.event)),
             {
                 "previous": previous.snapshot,
                 "snapshot": tick.snapshot,
@@ -160,7 +157,7 @@ def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
 def _age_seconds(found: Tables, row: int | None) -> float | None:
     if row is None:
         return None
-    event = found.event._default_manager.using(found.alias).filter(pk=row).first()
+    event = found.rows(found.event).filter(pk=row).first()
     try:
         return _seconds_since(Envelope.decode(event.body).time if event else None)
     except MalformedEnvelope:
@@ -174,8 +171,8 @@ def of_consumer(
     for producer in consumer.producers if known else ():
         inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
         after = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
-        behind, first = streams.behind(producer, after, at_most=count_at_most)
-        lag_events += behind
+        number, first = streams.count_after(producer, after, at_most=count_at_most)
+        lag_events += number
         if first and (not oldest or order(first) < order(oldest)):
             oldest = first
     waited = max(0.0, time.time() - order(oldest)[0] / 1000) if oldest else 0.0

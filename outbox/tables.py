@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.apps import AppConfig, apps
 from django.db import connections, models, router
@@ -17,6 +18,8 @@ from .models import (
     AbstractTick,
 )
 
+Model = TypeVar("Model", bound=models.Model)
+
 BASES: dict[str, type[models.Model]] = {
     "event": AbstractOutboxEvent,
     "tick": AbstractTick,
@@ -29,7 +32,7 @@ BASES: dict[str, type[models.Model]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """One service's concrete models, and where they live."""
+    """One service's concrete models and their database."""
 
     label: str
     event: type[AbstractOutboxEvent]
@@ -47,8 +50,16 @@ class Tables:
     def connection(self) -> BaseDatabaseWrapper:
         return connections[self.alias]
 
+    def rows(self, model: type[Model]) -> models.QuerySet[Model]:
+        """All rows of one of these models, in the service's database."""
+        return model._default_manager.using(self.alias)
 
-def found_in(config: AppConfig) -> dict[str, type[models.Model]]:
+    def quoted(self, model: type[models.Model]) -> str:
+        """The name of the model's table, quoted for SQL."""
+        return str(self.connection.ops.quote_name(model._meta.db_table))
+
+
+def models_of(config: AppConfig) -> dict[str, type[models.Model]]:
     """The app's concrete outbox models, by the field of `Tables` that each one fills."""
     return {
         name: model
@@ -61,13 +72,13 @@ def found_in(config: AppConfig) -> dict[str, type[models.Model]]:
 def every() -> Iterator[Tables]:
     """The tables of every installed service that has all of them (a check names the others)."""
     for config in apps.get_app_configs():
-        models_found = found_in(config)
-        if len(models_found) == len(BASES):
-            yield Tables(label=config.label, **models_found)  # type: ignore[arg-type]
+        found = models_of(config)
+        if len(found) == len(BASES):
+            yield Tables(label=config.label, **found)  # type: ignore[arg-type]
 
 
 def of(label: str) -> Tables:
-    """The tables of one service. Raises Unconfigured, naming those that there are."""
+    """The tables of one service. Raises Unconfigured, with the names that exist."""
     known = {tables.label: tables for tables in every()}
     if label not in known:
         raise Unconfigured(

@@ -1,9 +1,9 @@
-"""Celery's side of the relay: it owns the relay's life, and no event pays its dispatch.
+"""The Celery tasks of the relay and of retention.
 
-The task lingers: it publishes, waits to be nudged, and after LINGER_SECONDS queues itself
-again. Beat starts one each second; where one runs already, the new one returns at once, without
-asking the database if that one is of the same process. Run the worker with a threads pool,
-prefetch 1, and at least two slots more than services.
+The relay's task lingers: it publishes at each nudge, and after LINGER_SECONDS queues itself again,
+so no event waits for a task to start. Beat sends one every second. If a relay runs already, the new
+task returns at once; if it runs in the same process, without a query. Run the worker with a threads
+pool, prefetch 1, and at least two more slots than services.
 """
 
 import logging
@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 
 from . import streams, tables
 from .errors import OutboxError
-from .publishing import relay as relaying
+from .publishing import relay as relays
 from .publishing import retention
 
 log = logging.getLogger(__name__)
@@ -26,23 +26,23 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 15.0
 RELAY_EVERY_SECONDS = 1.0
 PRUNE_EVERY_SECONDS = 10.0
-HANDOVER_SECONDS = 5  # a successor that couldn't start by then isn't needed: beat sent another
+HANDOVER_SECONDS = 5  # a successor that hasn't started by then expires: beat has sent another
 
 _stopping = threading.Event()
-_waking: set[str] = set()  # whose relays may be waiting here
-# Until when one that was begun here is believed to run: one that hangs keeps no other out for long.
-_until: dict[str, float] = {}
+_labels: set[str] = set()  # services whose relays can be waiting in this process
+# Until when a relay of this process counts as running. A hanging one excludes no other after that.
+_running_until: dict[str, float] = {}
 
 
 @shared_task(bind=True, name="outbox.relay", ignore_result=True, acks_late=False)
 def relay(self: "Task[..., None]", label: str) -> None:
-    """Publish the service's outbox for a while. Errors are logged; beat sends the next one."""
-    if time.monotonic() < _until.get(label, 0.0):
+    """Publish the service's outbox for LINGER_SECONDS. Errors are logged; beat sends the next."""
+    if time.monotonic() < _running_until.get(label, 0.0):
         return
-    _waking.add(label)
-    _until[label] = time.monotonic() + LINGER_SECONDS
+    _labels.add(label)
+    _running_until[label] = time.monotonic() + LINGER_SECONDS
     try:
-        ended = relaying.run(
+        reason = relays.run(
             tables.of(label),
             streams.connect(),
             stopping=_stopping,
@@ -52,8 +52,8 @@ def relay(self: "Task[..., None]", label: str) -> None:
         log.warning("the relay of %s stopped: %s", label, str(exc).strip())
         return
     finally:
-        _until.pop(label, None)
-    if ended is relaying.Ended.LINGERED:
+        _running_until.pop(label, None)
+    if reason is relays.Outcome.LINGERED:
         self.apply_async(
             (label,),
             queue=str((self.request.delivery_info or {}).get("routing_key") or label),
@@ -63,7 +63,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
 
 @shared_task(name="outbox.prune", ignore_result=True, acks_late=False)
 def prune(label: str) -> None:
-    """One round of retention. Errors are logged; beat sends the next one."""
+    """One round of retention. Errors are logged; beat sends the next."""
     try:
         retention.prune(tables.of(label), streams.connect())
     except (OutboxError, DatabaseError) as exc:
@@ -73,13 +73,12 @@ def prune(label: str) -> None:
 @worker_shutting_down.connect
 def _stop(**_: Any) -> None:
     _stopping.set()
-    for label in _waking:
+    for label in _labels:
         streams.connect().nudge(label)
 
 
 def beat_schedule(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Beat's entries: a relay and a round of retention per service, each on the queue of its
-    service's name."""
+    """Beat's entries: the relay and a round of retention per service, on the service's queue."""
     return {
         f"{task}-{label}": {
             "task": f"outbox.{task}",

@@ -1,32 +1,29 @@
 """For the tests of a project that uses the outbox: a stream server in memory, and two helpers.
 
-`MemoryStreams` passes the behaviour suite of the real `Streams` (tests/integration/outbox).
+`MemoryStreams` passes the same tests as `Streams` (tests/integration/outbox/test_streams.py).
 """
 
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from . import consumer as consuming
+from . import consumer as consumers
 from .envelope import Envelope
 from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
 from .models import AbstractOutboxEvent
 from .streams import WHOLE, Batch, Confirmation, Cursor, Entry, order
 
+EMPTY = Cursor(at="", tops={})
+
 
 @dataclass(slots=True)
 class _Service:
-    at: str = ""
-    tops: dict[int, str] = field(default_factory=dict)
-    complete: int = 0
-    snapshot: str = ""
-    origin: str = ""
-    floor: int = 0
+    cursor: Cursor = EMPTY
     partitions: int | None = None
     streams: dict[int, list[tuple[str, bytes]]] = field(default_factory=dict)
     nudged: bool = False
@@ -36,7 +33,7 @@ class _Service:
 
 
 class MemoryStreams:
-    """The streams of all services in this process's memory, safe to share between threads."""
+    """The streams of all services in this process's memory. Safe to share between threads."""
 
     def __init__(self, *, partitions: int = 16) -> None:
         self.partitions = partitions
@@ -47,32 +44,32 @@ class MemoryStreams:
         self._services.clear()
 
     def check(self) -> None:
-        """Always fit."""
+        """Never raises."""
 
     def flush(self) -> None:
-        """Lose everything, as FLUSHALL does."""
+        """Delete all data, as FLUSHALL does."""
         with self._changed:
             self._services.clear()
 
     def drop(self, label: str, partition: int) -> None:
-        """Lose one stream."""
+        """Delete one stream."""
         with self._changed:
             self._services[label].streams.pop(partition, None)
 
     def cursor(self, label: str) -> Cursor:
         with self._changed:
-            held = self._services[label]
-            self._refuse_other_partitions(held)
-            return _cursor(held)
+            service = self._services[label]
+            self._refuse_other_partitions(service)
+            return service.cursor
 
     def peek_cursor(self, label: str) -> Cursor:
         return self.cursor(label)
 
-    def publish(self, label: str, **told: Any) -> None:
-        self.prepare(label, **told)()
+    def publish(self, label: str, **publication: Any) -> None:
+        self.prepare(label, **publication)()
 
-    def prepare(self, label: str, **told: Any) -> Callable[[], None]:
-        return partial(self._publish, label, **told)
+    def prepare(self, label: str, **publication: Any) -> Callable[[], None]:
+        return partial(self._publish, label, **publication)
 
     def _publish(
         self,
@@ -87,38 +84,38 @@ class MemoryStreams:
         floor: int = 0,
     ) -> None:
         with self._changed:
-            held = self._services[label]
-            if held.at != expected:
-                raise CursorMoved(held.at)
-            self._refuse_other_partitions(held)
-            for partition in sorted(held.tops):
-                if partition not in held.streams:
+            service = self._services[label]
+            cursor = service.cursor
+            if cursor.at != expected:
+                raise CursorMoved(cursor.at)
+            self._refuse_other_partitions(service)
+            for partition in sorted(cursor.tops):
+                if partition not in service.streams:
                     raise StreamDamaged(_stream(label, partition), foreign=False)
             for row, partition, body in rows:
-                _add(label, held, partition, f"{tick}-{row}", body)
+                _add(label, service, partition, f"{tick}-{row}", body)
+            tops = {partition: f"{tick}-{row}" for row, partition, _ in rows}
+            cursor = replace(cursor, at=at, tops={**cursor.tops, **tops})
             if not expected:
-                held.floor = max(held.floor, floor)
-            held.at, held.partitions = at, self.partitions
-            held.tops.update((partition, f"{tick}-{row}") for row, partition, _ in rows)
+                cursor = replace(cursor, floor=max(cursor.floor, floor))
             if snapshot:
-                held.complete, held.snapshot, held.origin = tick, snapshot, origin
+                cursor = replace(cursor, complete=tick, snapshot=snapshot, origin=origin)
+            service.cursor, service.partitions = cursor, self.partitions
             self._changed.notify_all()
 
     def rewind(self, label: str, *, expected: str, drop: str | None = None) -> None:
         with self._changed:
-            held = self._services[label]
-            if held.at == expected:
+            service = self._services[label]
+            if service.cursor.at == expected:
                 if drop is not None:
-                    held.streams.pop(int(drop.rpartition(":")[2]), None)
-                held.at = held.snapshot = held.origin = ""
-                held.complete = 0
-                held.tops.clear()
+                    service.streams.pop(int(drop.rpartition(":")[2]), None)
+                service.cursor = replace(EMPTY, floor=service.cursor.floor)
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         with self._changed:
-            held = self._services[label]
-            nudged = self._changed.wait_for(lambda: held.nudged, timeout_seconds)
-            held.nudged = False
+            service = self._services[label]
+            nudged = self._changed.wait_for(lambda: service.nudged, timeout_seconds)
+            service.nudged = False
             return nudged
 
     def nudge(self, label: str) -> bool:
@@ -128,7 +125,7 @@ class MemoryStreams:
         return True
 
     def add_foreign(self, label: str, partition: int, entry_id: str, body: bytes) -> None:
-        """Add an entry as a stranger would, past the cursor."""
+        """Add an entry without moving the cursor, as another process could."""
         with self._changed:
             self._services[label].streams.setdefault(partition, []).append((entry_id, body))
             self._changed.notify_all()
@@ -141,13 +138,13 @@ class MemoryStreams:
             while not (found := self._following(label, after, count)):
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     return None
-            cursor = _cursor(self._services[label])
+            cursor = self._services[label].cursor
             return Batch([entry for entry in found if _confirmed(entry, cursor)], cursor)
 
-    def after(self, label: str, tick: int) -> Iterator[Entry]:
+    def entries_after(self, label: str, tick: int) -> Iterator[Entry]:
         start = dict.fromkeys(range(self.partitions), f"{tick}-{WHOLE}")
         with self._changed:
-            cursor = _cursor(self._services[label])
+            cursor = self._services[label].cursor
             found = self._following(label, start, 1 << 62)
         yield from (entry for entry in found if _confirmed(entry, cursor))
 
@@ -160,9 +157,9 @@ class MemoryStreams:
         with self._changed:
             stream = self._services[label].streams.get(partition, [])
             kept = [item for item in stream if item[0] not in ids]
-            gone = len(stream) - len(kept)
+            deleted = len(stream) - len(kept)
             stream[:] = kept
-        return gone
+        return deleted
 
     def confirm(self, label: str, subscriber: str, ticks: Mapping[int, int]) -> None:
         with self._changed:
@@ -171,10 +168,10 @@ class MemoryStreams:
 
     def confirmations(self, label: str) -> dict[str, Confirmation]:
         with self._changed:
-            held = self._services[label]
+            service = self._services[label]
             return {
-                name: Confirmation(ticks=dict(ticks), at=held.confirmed_at[name])
-                for name, ticks in held.confirmed.items()
+                name: Confirmation(ticks=dict(ticks), at=service.confirmed_at[name])
+                for name, ticks in service.confirmed.items()
             }
 
     def forget(self, label: str, subscriber: str) -> None:
@@ -195,10 +192,10 @@ class MemoryStreams:
 
     def prune(self, label: str, *, floor: int) -> None:
         with self._changed:
-            held = self._services[label]
-            held.floor = max(held.floor, floor)
-            for partition, stream in held.streams.items():
-                held.streams[partition] = [item for item in stream if order(item[0])[0] > floor]
+            service = self._services[label]
+            service.cursor = replace(service.cursor, floor=max(service.cursor.floor, floor))
+            for stream in service.streams.values():
+                stream[:] = [item for item in stream if order(item[0])[0] > floor]
 
     def _following(self, label: str, after: Mapping[int, str], count: int) -> list[Entry]:
         streams = self._services[label].streams
@@ -214,7 +211,7 @@ class MemoryStreams:
         with self._changed:
             return sum(len(stream) for stream in self._services[label].streams.values())
 
-    def behind(self, label: str, after: Mapping[int, str]) -> tuple[int, str]:
+    def count_after(self, label: str, after: Mapping[int, str]) -> tuple[int, str]:
         with self._changed:
             ids = [entry.id for entry in self._following(label, after, 1 << 62)]
         return len(ids), min(ids, key=order, default="")
@@ -224,31 +221,20 @@ class MemoryStreams:
             found = self._following(label, after, 1)
         return min((entry.id for entry in found), key=order, default="")
 
-    def _refuse_other_partitions(self, held: _Service) -> None:
-        if held.partitions not in (None, self.partitions):
+    def _refuse_other_partitions(self, service: _Service) -> None:
+        if service.partitions not in (None, self.partitions):
             raise StreamsMisconfigured(
-                f"the streams have {held.partitions} partitions and OUTBOX_PARTITIONS is "
+                f"the streams have {service.partitions} partitions and OUTBOX_PARTITIONS is "
                 f"{self.partitions}"
             )
 
 
-def _add(label: str, held: _Service, partition: int, entry_id: str, body: str) -> None:
-    stream = held.streams.setdefault(partition, [])
+def _add(label: str, service: _Service, partition: int, entry_id: str, body: str) -> None:
+    stream = service.streams.setdefault(partition, [])
     if not stream or order(entry_id) > order(stream[-1][0]):
         stream.append((entry_id, body.encode()))
     elif not any(entry_id == present for present, _ in stream):
         raise StreamDamaged(_stream(label, partition), foreign=True)
-
-
-def _cursor(held: _Service) -> Cursor:
-    return Cursor(
-        at=held.at,
-        tops=dict(held.tops),
-        complete=held.complete,
-        snapshot=held.snapshot,
-        origin=held.origin,
-        floor=held.floor,
-    )
 
 
 def _confirmed(entry: Entry, cursor: Cursor) -> bool:
@@ -269,5 +255,5 @@ def published(model: type[AbstractOutboxEvent]) -> list[Envelope]:
 
 
 def deliver(envelope: Envelope, *, consumer: str) -> None:
-    """Apply one event to a consumer by name, as its reader would, without a stream."""
-    consuming.named(consumer).handle(Envelope.decode(envelope.encode()))
+    """Apply one event to the consumer of that name, as its reader would, without a stream."""
+    consumers.named(consumer).handle(Envelope.decode(envelope.encode()))

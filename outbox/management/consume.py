@@ -9,7 +9,7 @@ from ..errors import StreamsUnavailable
 from ..streams import Streams
 from .subcommand import Subcommand, stop_on_signals
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 
 class Consume(Subcommand):
@@ -43,7 +43,7 @@ class Consume(Subcommand):
             thread.join()
 
     def _wait_for(self, server: Streams, stopping: threading.Event) -> None:
-        """Return once the stream server answers; raises StreamsMisconfigured if it is unfit."""
+        """Return once the stream server answers. Raises StreamsMisconfigured."""
         shown = ""
         while not stopping.is_set():
             try:
@@ -52,6 +52,6 @@ class Consume(Subcommand):
                 if str(exc) != shown:
                     shown = str(exc)
                     self.stderr.write(f"{shown}; trying again each second")
-                stopping.wait(AGAIN_SECONDS)
+                stopping.wait(RETRY_SECONDS)
             else:
                 return

@@ -4,13 +4,15 @@ from typing import Any
 from .. import streams, tables
 from ..errors import Unconfigured
 from ..publishing import recovery, retention
-from ..publishing.relay import locked, own_connection
+from ..publishing.relay import own_connection, try_lock
 from ..publishing.ticks import Ticks
 from .subcommand import Subcommand
 
 
 class Prune(Subcommand):
-    help = "Delete what every subscriber has confirmed: one round of retention, to its end."
+    help = (
+        "Delete confirmed rows and entries that are old enough: one round of retention, to its end."
+    )
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
@@ -30,7 +32,7 @@ class Prune(Subcommand):
 
 
 class Restamp(Subcommand):
-    help = "After the restore of a dump: give its rows this server's transaction ids."
+    help = "After the restore of a dump: replace its transaction ids by ids of this server."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
@@ -39,19 +41,19 @@ class Restamp(Subcommand):
     def handle(self, *, label: str, **_: Any) -> None:
         found = tables.of(label)
         with own_connection(found) as connection:
-            if not locked(connection, found.label):
+            if not try_lock(connection, found.label):
                 raise Unconfigured(f"a relay of {found.label} is running: stop it first")
             waiting, dropped = recovery.restamp(found, streams.connect(), Ticks(found, connection))
-        self.stdout.write(f"{waiting} rows wait to be published; {dropped} were sent and dropped")
+        self.stdout.write(f"{waiting} rows wait to be published; {dropped} were sent and deleted")
 
 
 class Unsubscribe(Subcommand):
-    help = "Forget a subscriber that is gone for good, so that retention no longer waits for it."
+    help = "Delete a subscriber that no longer exists, so that retention doesn't wait for it."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("label", help="the service that it subscribed to")
-        parser.add_argument("subscriber", help="as `outbox status` names it")
+        parser.add_argument("subscriber", help="its name in `outbox status`")
 
     def handle(self, *, label: str, subscriber: str, **_: Any) -> None:
         found = tables.of(label)

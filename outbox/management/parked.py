@@ -14,7 +14,7 @@ from .subcommand import Subcommand
 
 
 class Parked(Subcommand):
-    help = "List parked sequences, or retry them in order once their cause is removed."
+    help = "List parked sequences, or retry them in order after their cause was fixed."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:

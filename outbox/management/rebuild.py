@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import streams
 from ..errors import RebuildRefused
-from ..rebuilding import rebuild as rebuilding
 from ..rebuilding.rebuild import Progress
+from ..rebuilding.rebuild import Rebuild as ProjectionRebuild
 from ..rebuilding.shadow import Differences
 from ..rebuilding.sources import rebuild_of
 from .subcommand import Subcommand, stop_on_signals
@@ -17,27 +17,26 @@ WIDTH = 24  # characters of the bar
 
 class Rebuild(Subcommand):
     help = (
-        "Make a projection anew from the stored events, or from what their owner tells again, "
-        "beside the one that is read, and swap them. Stopped at any point, it goes on where it was "
-        "when it is run again."
+        "Rebuild a projection next to the one in use, from the stored events or from a backfill of "
+        "their owner, and swap the two. A rebuild that was stopped continues at the next run."
     )
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="the projection, as consumers.py calls it")
+        parser.add_argument("name", help="the projection's name in consumers.py")
         only = parser.add_mutually_exclusive_group()
         only.add_argument(
             "--dry-run",
             action="store_true",
-            help="swap nothing: say what differs, with a non-zero status if anything does",
+            help="don't swap: print the differences; the exit status is non-zero if there are any",
         )
         only.add_argument(
             "--hold",
             action="store_true",
-            help="don't swap yet: keep both versions up to date until Ctrl-C",
+            help="don't swap: keep both versions up to date until Ctrl-C",
         )
         only.add_argument(
-            "--drop", action="store_true", help="forget a rebuild that was begun, and its tables"
+            "--drop", action="store_true", help="delete an unfinished rebuild and its tables"
         )
 
     def handle(self, *, name: str, **options: Any) -> None:
@@ -45,7 +44,7 @@ class Rebuild(Subcommand):
         with rebuild.held():
             if options["drop"]:
                 rebuild.drop()
-                self.stdout.write(f"what was rebuilt of {name} is dropped")
+                self.stdout.write(f"the rebuild of {name} is dropped")
                 return
             self._fill(rebuild)
             if options["hold"]:
@@ -55,41 +54,41 @@ class Rebuild(Subcommand):
             else:
                 self._compare_and_swap(rebuild)
 
-    def _fill(self, rebuild: rebuilding.Rebuild) -> None:
-        # Else each of the many collections walks over all that Django has loaded: a fifth of
-        # the whole time.
+    def _fill(self, rebuild: ProjectionRebuild) -> None:
+        # Without this, each of many collections scans all objects that Django has loaded: a fifth
+        # of the whole time.
         gc.freeze()
-        began, progress, total = time.monotonic(), None, rebuild.expected()
+        started, progress, total = time.monotonic(), None, rebuild.expected()
         for progress in rebuild.fill():
             self._draw(rebuild.name, progress, total)
         self.end_progress()
         if progress is not None:
-            self.stdout.write(
-                f"{rebuild.name}: {rebuild.described(progress)} in {time.monotonic() - began:.1f} s"
-            )
+            seconds = time.monotonic() - started
+            self.stdout.write(f"{rebuild.name}: {rebuild.described(progress)} in {seconds:.1f} s")
 
     def _draw(self, name: str, progress: Progress, total: int) -> None:
         share = min(progress.events / max(total, 1), 1.0)
         bar = "█" * round(share * WIDTH)
         self.progress(f"{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,}")
 
-    def _hold(self, rebuild: rebuilding.Rebuild) -> None:
+    def _hold(self, rebuild: ProjectionRebuild) -> None:
         stopping = stop_on_signals()
         self.stdout.write(f"{rebuild.name}: both versions follow; Ctrl-C ends it")
         rebuild.follow_until(stopping)
 
-    def _compare_and_drop(self, rebuild: rebuilding.Rebuild) -> None:
+    def _compare_and_drop(self, rebuild: ProjectionRebuild) -> None:
         found = rebuild.compare()
         rebuild.drop()
         if found is None:
             raise RebuildRefused(
-                f"{rebuild.name} can't be compared: its consumer is behind, and doesn't move"
+                f"{rebuild.name} can't be compared: its consumer is behind and makes no progress; "
+                "check that `outbox consume` runs"
             )
         if any(one.rows for one in found):
             raise RebuildRefused(described(found))
-        self.stdout.write(f"{rebuild.name} is what its events say")
+        self.stdout.write(f"{rebuild.name} matches its events")
 
-    def _compare_and_swap(self, rebuild: rebuilding.Rebuild) -> None:
+    def _compare_and_swap(self, rebuild: ProjectionRebuild) -> None:
         found = rebuild.compare()
         if found is None:
             self.stdout.write(f"{rebuild.name} is behind and isn't compared")
@@ -102,7 +101,7 @@ class Rebuild(Subcommand):
 
 
 def described(found: Sequence[Differences]) -> str:
-    """In one line, which rows differ."""
+    """The differences in one line."""
     return "; ".join(
         f"{one.rows} rows of {one.table} differ: {', '.join(one.examples)}"
         + (" …" if one.rows > len(one.examples) else "")

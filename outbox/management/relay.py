@@ -10,43 +10,45 @@ from ..errors import OutboxError, StreamsMisconfigured, Unconfigured
 from ..publishing import relay
 from .subcommand import Subcommand, in_one_line, stop_on_signals
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 
 class Relay(Subcommand):
-    help = "Publish a service's outbox in the foreground, as the Celery task does. Ctrl-C ends it."
+    help = "Publish a service's outbox in the foreground, like the Celery task. Ctrl-C ends it."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
-        parser.add_argument("label", nargs="?", help="the service; needed where there are several")
-        parser.add_argument("--once", action="store_true", help="publish what waits, and end")
+        parser.add_argument("label", nargs="?", help="the service; required if there are several")
         parser.add_argument(
-            "--shared", action="store_true", help="publish beside another relay of the service"
+            "--once", action="store_true", help="publish the waiting events and end"
+        )
+        parser.add_argument(
+            "--shared", action="store_true", help="run even if the service has a running relay"
         )
 
     def handle(self, *, label: str | None, once: bool, shared: bool, **_: Any) -> None:
         found = tables.of(label) if label else _only_one()
         stopping = stop_on_signals()
         if once:
-            ended = _relay(found, stopping, exclusive=not shared, linger_seconds=0.0)
-            if ended is relay.Ended.TAKEN:
-                raise CommandError(f"{found.label}: {ended.value}")
+            reason = _relay(found, stopping, exclusive=not shared, linger_seconds=0.0)
+            if reason is relay.Outcome.ALREADY_RUNNING:
+                raise CommandError(f"{found.label}: {reason.value}")
             return
         shown = ""
         while not stopping.is_set():
-            reason = _reason(found, stopping, exclusive=not shared)
-            if reason != shown and not stopping.is_set():
-                self.stderr.write(f"{found.label}: {reason}; trying again each second")
-                shown = reason
-            stopping.wait(AGAIN_SECONDS)
+            text = _run(found, stopping, exclusive=not shared)
+            if text != shown and not stopping.is_set():
+                self.stderr.write(f"{found.label}: {text}; trying again each second")
+                shown = text
+            stopping.wait(RETRY_SECONDS)
 
 
-def _relay(found: tables.Tables, stopping: Event, **options: Any) -> relay.Ended:
+def _relay(found: tables.Tables, stopping: Event, **options: Any) -> relay.Outcome:
     return relay.run(found, streams.connect(), stopping=stopping, **options)
 
 
-def _reason(found: tables.Tables, stopping: Event, *, exclusive: bool) -> str:
-    """Publish until something ends it; the reason in one line."""
+def _run(found: tables.Tables, stopping: Event, *, exclusive: bool) -> str:
+    """Publish until the relay ends. Returns the reason in one line."""
     try:
         return str(_relay(found, stopping, exclusive=exclusive).value)
     except StreamsMisconfigured:

@@ -5,11 +5,11 @@ from typing import Any
 from .. import status, streams
 from .subcommand import Subcommand
 
-SILENT_SECONDS = 60  # a living subscriber confirms every few seconds
+SILENT_SECONDS = 60  # a live subscriber confirms every few seconds
 
 
 class Status(Subcommand):
-    help = "Show what waits where: outbox, streams, consumers, parked sequences."
+    help = "Show the backlog of the outbox, the streams and the consumers."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
@@ -48,7 +48,7 @@ class Status(Subcommand):
                 self.stdout.write(
                     self.style.ERROR(
                         f"  {subscriber} holds back retention: last confirmation {last}; "
-                        f"if it is gone for good: manage.py outbox unsubscribe {name} {subscriber}"
+                        f"if it no longer exists: manage.py outbox unsubscribe {name} {subscriber}"
                     )
                 )
         for consumer, lag in service["consumers"].items():

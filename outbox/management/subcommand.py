@@ -1,4 +1,4 @@
-"""The shape of one word after `manage.py outbox`, and how it fails: one line, never a traceback."""
+"""The base class of the subcommands of `manage.py outbox`. They report errors in one line."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ from ..errors import OutboxError
 
 
 class Subcommand:
-    """One action. `handle` gets the parsed options as keyword arguments."""
+    """A subcommand. `handle` receives the parsed options as keyword arguments."""
 
     help: str
 
@@ -29,7 +29,7 @@ class Subcommand:
         raise NotImplementedError
 
     def progress(self, text: str) -> None:
-        """Replace the current line of a terminal; print nothing elsewhere."""
+        """Replace the current line of a terminal. Prints nothing if the output isn't a terminal."""
         if self.stdout.isatty():
             self.stdout.write(f"\r\x1b[K{text}", ending="")
             self.stdout.flush()
@@ -41,7 +41,7 @@ class Subcommand:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what an operator can act on into a CommandError; a bug keeps its traceback."""
+    """Turn errors of the outbox and the database into a CommandError; a bug keeps its traceback."""
     try:
         yield
     except (OutboxError, DatabaseError) as exc:
@@ -53,7 +53,7 @@ def in_one_line(error: Exception) -> str:
 
 
 def stop_on_signals() -> threading.Event:
-    """The event that SIGINT and SIGTERM set from now on."""
+    """Returns an event that SIGINT and SIGTERM set from now on."""
     stopping = threading.Event()
     handler: Callable[..., None] = lambda *_: stopping.set()  # noqa: E731
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,12 +1,10 @@
-"""Taking one subject's older events out of the outbox and the streams, for good.
+"""Deletes one subject's older events from the outbox and the streams.
 
-The mechanism never deletes single rows by itself. It may be done, once every subscriber has
-confirmed a later row of the subject: then nobody reads the older ones again. Ticks aren't touched,
-and neither entry ids nor positions count anything, so what is left keeps its place
-(docs/outbox.md, "Erasing a subject").
+The outbox never does this by itself. It is safe once every subscriber has confirmed a later row of
+the subject, because no consumer reads the older rows again. Ticks don't change. Entry ids and
+positions contain no counts, so the other entries keep their ids (docs/outbox.md, "Erasing a
+subject").
 """
-
-from dataclasses import dataclass
 
 from django.db import transaction
 
@@ -15,54 +13,43 @@ from ..errors import MalformedEnvelope
 from ..partitions import partition_of
 from ..streams import Entry, Streams, order
 from ..tables import Tables
-from .retention import note_confirmations
+from .retention import save_confirmations
 
 BATCH_ENTRIES = 1000
 RELAY = "the relay"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purged:
-    """How much was taken out."""
-
-    rows: int
-    entries: int
-
-
-def lacking(tables: Tables, streams: Streams, *, row: int) -> tuple[str, ...]:
-    """Who hasn't confirmed an outbox row yet: subscribers by name, or the relay, which hasn't
-    published it. Empty when all have; a row that was pruned is one that all have."""
-    note_confirmations(tables, streams.confirmations(tables.label))
-    if not tables.event._default_manager.using(tables.alias).filter(pk=row).exists():
+def missing_confirmations(tables: Tables, streams: Streams, *, row: int) -> tuple[str, ...]:
+    """The subscribers that haven't confirmed an outbox row, by name; the relay, if it hasn't
+    published the row. Empty when all have, and for a row that was pruned."""
+    save_confirmations(tables, streams.confirmations(tables.label))
+    if not tables.rows(tables.event).filter(pk=row).exists():
         return ()
     tick = _tick_of(tables, row)
     if tick is None or streams.cursor(tables.label).complete < tick:
         return (RELAY,)
-    subscribers = tables.subscription._default_manager.using(tables.alias)
-    confirmed = dict(subscribers.order_by("name").values_list("name", "confirmed"))
+    subscribers = tables.rows(tables.subscription).order_by("name")
+    confirmed = dict(subscribers.values_list("name", "confirmed"))
     if not confirmed:
         return ("any subscriber",)
     return tuple(name for name, upto in confirmed.items() if upto is None or upto < tick)
 
 
-def purge(tables: Tables, streams: Streams, *, subject: str, before: int) -> Purged:
+def purge(tables: Tables, streams: Streams, *, subject: str, before: int) -> None:
     """Delete the rows of `subject` with an id below `before`, then their entries.
 
-    Rows first: a relay that must send everything again finds none to send. What it had read
-    before is found by a second look at the stream.
+    Rows are deleted first, so a relay that sends everything again doesn't send them. A relay that
+    had read them earlier can still add an entry, so the stream is read until none is found.
     """
     partition = partition_of(subject, partitions=streams.partitions)
-    rows = _delete_rows(tables, partition, subject, before)
-    entries = 0
-    while gone := _delete_entries(tables.label, streams, partition, subject, before):
-        entries += gone
-    return Purged(rows=rows, entries=entries)
+    _delete_rows(tables, partition, subject, before)
+    while _delete_entries(tables.label, streams, partition, subject, before):
+        pass
 
 
 def _tick_of(tables: Tables, row: int) -> int | None:
     """The first tick that sees the row."""
-    quote = tables.connection.ops.quote_name
-    tick, event = quote(tables.tick._meta.db_table), quote(tables.event._meta.db_table)
+    tick, event = tables.quoted(tables.tick), tables.quoted(tables.event)
     with tables.connection.cursor() as cursor:
         cursor.execute(
             f"SELECT min(t.id) FROM {tick} t, {event} e "  # noqa: S608
@@ -73,11 +60,11 @@ def _tick_of(tables: Tables, row: int) -> int | None:
     return found
 
 
-def _delete_rows(tables: Tables, partition: int, subject: str, before: int) -> int:
-    event = tables.connection.ops.quote_name(tables.event._meta.db_table)
+def _delete_rows(tables: Tables, partition: int, subject: str, before: int) -> None:
+    event = tables.quoted(tables.event)
     with transaction.atomic(using=tables.alias), tables.connection.cursor() as cursor:
-        # No index knows subjects: one walk over the table, however large it is. The texts that
-        # can't be of this subject aren't parsed.
+        # Subjects have no index, so this reads the whole table, without a time limit. A body that
+        # doesn't contain the subject isn't parsed.
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(
             f"DELETE FROM {event} WHERE partition = %(partition)s AND id < %(before)s "  # noqa: S608
@@ -85,18 +72,17 @@ def _delete_rows(tables: Tables, partition: int, subject: str, before: int) -> i
             "THEN body::jsonb ->> 'subject' = %(subject)s ELSE false END",
             {"partition": partition, "before": before, "subject": subject},
         )
-        return int(cursor.rowcount)
 
 
 def _delete_entries(label: str, streams: Streams, partition: int, subject: str, before: int) -> int:
-    gone, found = 0, []
+    deleted, found = 0, []
     for entry in streams.entries_of(label, partition):
         if order(entry.id)[1] < before and _is_about(entry, subject):
             found.append(entry.id)
         if len(found) == BATCH_ENTRIES:
-            gone += streams.delete(label, partition, found)
+            deleted += streams.delete(label, partition, found)
             found = []
-    return gone + streams.delete(label, partition, found)
+    return deleted + streams.delete(label, partition, found)
 
 
 def _is_about(entry: Entry, subject: str) -> bool:

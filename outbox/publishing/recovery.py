@@ -1,8 +1,8 @@
-"""What to do when the database knows less than the streams, or other things.
+"""Recovery from a database that lost data, or that holds the data of another server.
 
-After the failover to a standby that was behind, the streams may hold events of ticks, and even
-of rows, that the database lost. After the restore of a dump, rows and ticks bear the
-transaction ids of another server.
+After a failover to a standby that was behind, the streams can hold events of ticks, and even of
+rows, that the database lost. After the restore of a dump, rows and ticks contain the transaction
+ids of another server.
 """
 
 import json
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 
 from django.apps import apps
-from django.db import models, transaction
+from django.db import transaction
 
 from ..envelope import Envelope
 from ..errors import MalformedEnvelope
@@ -21,20 +21,20 @@ from .ticks import Ticks, clock_ms
 
 log = logging.getLogger(__name__)
 
-PHANTOMS = "phantoms"  # the state row that lists events whose rows are gone
+PHANTOMS = "phantoms"  # the state row that lists events whose rows are lost
 KEPT_PHANTOMS = 1000
 FIRST_XID = "3"  # PostgreSQL's first ordinary transaction id: seen by every snapshot
 
 
 def resume(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
-    """Go on after a failover that lost ticks which were published up to `ahead`.
+    """Continue after a failover that lost ticks; the last one that was published is `ahead`.
 
-    Rows that survived and were sent are passed over by the next tick, so no consumer gets them
-    twice. Events whose rows are gone are kept by name: consumers applied what the owner
-    doesn't remember, and their subjects have to be reconciled.
+    The next tick skips surviving rows that were sent, so no consumer receives them twice. Events
+    whose rows are lost are logged and kept as `phantoms`: consumers applied them, but their owner
+    no longer has them, so their subjects have to be reconciled.
     """
     last = ticks.last()
-    sent = _events_of(streams.after(tables.label, last))
+    sent = _events_of(streams.entries_after(tables.label, last))
     rows = {str(Envelope.decode(body).id): row for row, body in ticks.unseen()}
     phantoms = [sent[event] for event in sorted(sent.keys() - rows.keys())]
     if phantoms:
@@ -44,25 +44,25 @@ def resume(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> Non
             len(phantoms),
             ", ".join(sorted({found.subject for found in phantoms})[:5]),
         )
-        _keep(tables, phantoms)
-    # Last: once the tick is there, nobody looks again.
+        _save_phantoms(tables, phantoms)
+    # The tick comes last: once it exists, no relay runs this recovery again.
     ticks.resume(above=ahead, skip=sorted(rows[event] for event in sent.keys() & rows.keys()))
 
 
 def _events_of(entries: Iterable[Entry]) -> dict[str, Envelope]:
-    found = {}
+    events = {}
     for entry in entries:
         try:
             envelope = Envelope.decode(entry.body or b"")
         except MalformedEnvelope:
-            continue  # a stranger's
-        found[str(envelope.id)] = envelope
-    return found
+            continue  # a foreign entry
+        events[str(envelope.id)] = envelope
+    return events
 
 
-def _keep(tables: Tables, phantoms: list[Envelope]) -> None:
-    states = tables.state._default_manager.using(tables.alias)
+def _save_phantoms(tables: Tables, phantoms: list[Envelope]) -> None:
     with transaction.atomic(using=tables.alias):
+        states = tables.rows(tables.state)
         kept, _ = states.select_for_update().get_or_create(name=PHANTOMS, defaults={"value": "[]"})
         listed = {found["id"]: found for found in json.loads(kept.value)} | {
             str(found.id): {"id": str(found.id), "type": found.type, "subject": found.subject}
@@ -73,60 +73,56 @@ def _keep(tables: Tables, phantoms: list[Envelope]) -> None:
 
 
 def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
-    """Make a restored schema publishable: how many rows wait again, and how many were dropped.
+    """Make a restored schema publishable. Returns how many rows wait again and how many were
+    deleted.
 
-    Rows whose events are in the streams were sent, and go; so do those below the floor, which were
-    sent and pruned since the dump was taken. The rest get the transaction ids of
-    this server, and so do the rows of other tables that bear one (an event store's), so that a
-    snapshot sees them with their event or not at all. With the streams gone as well nobody
-    knows what was sent, and all is sent again.
+    Rows whose events are in the streams were sent and are deleted; so are rows below the floor,
+    which were sent and pruned after the dump was taken. The other rows get a transaction id of this
+    server. So do rows of other tables with the same transaction ids (an event store's), so that a
+    snapshot sees both or neither. If the streams are lost too, it isn't known which rows were sent,
+    and all are sent again.
 
-    The base tick commits first: a transaction's own id can count as seen in its own snapshot.
+    The new tick is committed before the rows change: a transaction's own id can count as seen in
+    its own snapshot.
     """
-    held = streams.cursor(tables.label)
-    old = tables.tick._default_manager.using(tables.alias).filter(pk__lte=held.floor)
-    below = old.order_by("-pk").first()
-    pruned = ticks.seen_by(below.snapshot) if below else set()
+    published = streams.cursor(tables.label)
+    floor = tables.rows(tables.tick).filter(pk__lte=published.floor).order_by("-pk").first()
+    pruned = ticks.seen_by(floor.snapshot) if floor else set()
     ticks.first()
-    ticks.resume(above=order(held.at)[0] if held.at else clock_ms())
-    sent = _events_of(streams.after(tables.label, 0)).keys()
-    events = tables.event._default_manager.using(tables.alias)
+    ticks.resume(above=order(published.at)[0] if published.at else clock_ms())
+    sent = _events_of(streams.entries_after(tables.label, 0)).keys()
+    events = tables.rows(tables.event)
     with transaction.atomic(using=tables.alias):
-        done, waiting = [], {}
+        done, waiting_xids = [], []
         for row, xid, body in events.values_list("pk", "xid", "body").iterator():
             if row in pruned or str(Envelope.decode(body).id) in sent:
                 done.append(row)
             else:
-                waiting[row] = str(xid)
+                waiting_xids.append(str(xid))
         events.filter(pk__in=done).delete()
         with tables.connection.cursor() as cursor:
-            cursor.execute(
-                f"UPDATE {_table(tables, tables.event)} SET xid = pg_current_xact_id()"  # noqa: S608
-            )
-        _stamp_others(tables, set(waiting.values()))
-        # What the older ticks say of the rows is no longer true: the chain begins anew.
-        tables.tick._default_manager.using(tables.alias).filter(pk__lt=ticks.last()).delete()
-        # The relay keeps the new server's identifier when it next starts.
-        tables.state._default_manager.using(tables.alias).filter(name="system").delete()
-    return len(waiting), len(done)
+            cursor.execute(f"UPDATE {tables.quoted(tables.event)} SET xid = pg_current_xact_id()")  # noqa: S608
+        _restamp_other_tables(tables, set(waiting_xids))
+        # The snapshots of older ticks don't match the new ids: the chain starts with the new tick.
+        tables.rows(tables.tick).filter(pk__lt=ticks.last()).delete()
+        # The relay stores the new server's identifier at its next start.
+        tables.rows(tables.state).filter(name="system").delete()
+    return len(waiting_xids), len(done)
 
 
-def _stamp_others(tables: Tables, waiting: set[str]) -> None:
+def _restamp_other_tables(tables: Tables, waiting_xids: set[str]) -> None:
+    """Rows with one of these transaction ids get the current one, the others the oldest."""
     for model in apps.get_app_config(tables.label).get_models():
-        bears = any(isinstance(field, Xid8Field) for field in model._meta.get_fields())
-        if not bears or model is tables.event:
+        has_xid = any(isinstance(field, Xid8Field) for field in model._meta.get_fields())
+        if not has_xid or model is tables.event:
             continue
-        table = _table(tables, model)
+        table = tables.quoted(model)
         with tables.connection.cursor() as cursor:
-            # An append-only table has it revoked, also from its owner.
+            # On an append-only table this right is revoked, even from the owner.
             cursor.execute(f"GRANT UPDATE (xid) ON {table} TO CURRENT_USER")
             cursor.execute(
                 f"UPDATE {table} SET xid = CASE WHEN xid = ANY(%s::text[]::xid8[]) "  # noqa: S608
                 "THEN pg_current_xact_id() ELSE %s::xid8 END",
-                [list(waiting), FIRST_XID],
+                [list(waiting_xids), FIRST_XID],
             )
             cursor.execute(f"REVOKE UPDATE (xid) ON {table} FROM CURRENT_USER")
-
-
-def _table(tables: Tables, model: type[models.Model]) -> str:
-    return str(tables.connection.ops.quote_name(model._meta.db_table))

@@ -1,8 +1,8 @@
-"""The relay: publishes what was committed, as long as it is let to.
+"""The relay publishes committed events to the streams.
 
-Any number may run at once, be frozen or killed anywhere: ticks, deterministic entry ids and
-the script's compare keep every event once and in order. One at a time (an advisory lock) is
-economy, not correctness.
+Any number of relays can run at once, and be frozen or killed at any point: ticks, deterministic
+entry ids and the script's compare keep each event published once and in order. The advisory lock
+that excludes a second relay only saves work.
 """
 
 import enum
@@ -19,29 +19,28 @@ from msgspec import Struct
 
 from ..errors import CursorMoved, CursorUnknown, DatabaseDiffers, RestoredDatabase, StreamDamaged
 from ..streams import WHOLE, Streams, order
-from ..streams.nudging import LOOKING_SECONDS
+from ..streams.nudging import CHECKING_SECONDS
 from ..tables import Tables
-from . import recovery
-from . import ticks as ticking
+from . import recovery, ticks
 from .ticks import Row, Tick, Ticks, clock_ms
 
 log = logging.getLogger(__name__)
 
-NUDGE_SECONDS = 1.0  # how long a lost nudge can delay an event
-AGAIN_SECONDS = 0.004  # from the begin of one look to the next
+NUDGE_WAIT_SECONDS = 1.0  # how long a lost nudge can delay an event
+PAUSE_SECONDS = 0.004  # between the starts of two drains
 
 OTHER_PARTITIONS = (
-    "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: a key would change its "
-    "partition, and lose its order"
+    "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: with another number a key "
+    "changes its partition and loses its order; set OUTBOX_PARTITIONS to {found}"
 )
 OTHER_SYSTEM = (
-    "the database of {label} was restored on another server: its rows and ticks speak of "
-    "transactions that this one doesn't know; see manage.py outbox restamp"
+    "the database of {label} was restored on another server: its rows and ticks have transaction "
+    "ids of that server; run manage.py outbox restamp {label}"
 )
 
-# A frozen relay must not keep the others out: the server ends its session, and so its lock.
-# The plans of the two statements that matter stay on the index whatever the statistics say, and
-# the one sort of a long backlog (ids and places of a million rows) stays in memory.
+# The timeouts end the session of a frozen relay, which releases its lock. The other settings keep
+# the two frequent statements on their indexes with any statistics, and the sort of a long
+# backlog (ids and ctids of a million rows) in memory.
 SESSION = """
 SET idle_session_timeout = '10s';
 SET idle_in_transaction_session_timeout = '10s';
@@ -57,16 +56,16 @@ SET work_mem = '64MB'
 """
 
 
-class Ended(enum.Enum):
+class Outcome(enum.Enum):
     """Why `run` returned."""
 
-    TAKEN = "another relay of this service is running"
+    ALREADY_RUNNING = "another relay of this service is running"
     LINGERED = "its time is up"
-    STOPPED = "it was told to stop"
+    STOPPED = "it was asked to stop"
 
 
 class Chunk(Struct, frozen=True, gc=False):
-    """Rows of one tick that are published in one step, after which the cursor is `at`."""
+    """Rows of one tick that are published in one step; the step moves the cursor to `at`."""
 
     at: str
     rows: int
@@ -74,7 +73,10 @@ class Chunk(Struct, frozen=True, gc=False):
 
 
 class Relay:
-    """Publishes one service's outbox to its streams, over its own database connection."""
+    """Publishes one service's outbox to its streams, over its own database connection.
+
+    `_at` is where it expects the cursor; `_start` is the tick and the row to continue after.
+    """
 
     def __init__(
         self,
@@ -92,41 +94,41 @@ class Relay:
         self._ticks.first()
         system, timeline = self._read_system()
         self._origin = f"{system}.{timeline}"
-        self._check_kept("partitions", str(streams.partitions), OTHER_PARTITIONS)
-        self._check_kept("system", system, OTHER_SYSTEM)
+        self._check_state("partitions", str(streams.partitions), OTHER_PARTITIONS)
+        self._check_state("system", system, OTHER_SYSTEM)
         if self._ticks.has_foreign_xids():
             raise RestoredDatabase(OTHER_SYSTEM.format(label=self.label))
-        self._begin = self._find_begin()
+        self._start = self._find_start()
 
     def drain(self) -> int:
-        """Publish all that is committed by now. Returns the number of rows sent.
+        """Publish all rows that are committed by now. Returns the number of rows sent.
 
-        Raises StreamsUnavailable or Django's database errors when a server goes: nothing is
-        lost, whoever drains next goes on.
+        Raises StreamsUnavailable or Django's database errors when a server fails. Nothing is lost:
+        the next drain continues.
         """
         made = self._ticks.make()
         while True:
             try:
                 sent = self._send(made)
                 if not sent and self._at:
-                    # Nothing to send: let the script look whether the streams are all there.
+                    # Nothing to send: the script checks that all streams exist.
                     self._streams.publish(self.label, expected=self._at, at=self._at, tick=0)
             except CursorMoved:
-                self._begin = self._find_begin()
+                self._start = self._find_start()
             except StreamDamaged as exc:
-                log.warning("%s; sending again what the database still has", exc)
+                log.warning("%s; sending all rows of the database again", exc)
                 self._streams.rewind(
                     self.label, expected=self._at, drop=exc.key if exc.foreign else None
                 )
-                self._begin = self._find_begin()
+                self._start = self._find_start()
             else:
                 return sent
 
     def _send(self, made: Tick | None) -> int:
         sent = 0
-        tick_id, row = self._begin
-        if made and (made.prev, WHOLE) == self._begin:
-            return self._send_tick(made, after=0)  # as nearly always: nothing else waited
+        tick_id, row = self._start
+        if made and (made.prev, WHOLE) == self._start:
+            return self._send_tick(made, after=0)  # the usual case: no other tick waits
         if row != WHOLE and (tick := self._ticks.get(tick_id)):
             sent += self._send_tick(tick, after=row)
         while tick := self._ticks.after(tick_id):
@@ -134,11 +136,11 @@ class Relay:
             tick_id = tick.id
         return sent
 
-    def _find_begin(self) -> tuple[int, int]:
-        """Where in the chain of ticks to go on: the tick, and the row in it that was sent last.
+    def _find_start(self) -> tuple[int, int]:
+        """Where in the chain of ticks to continue: the tick, and the row in it that was sent last.
 
-        Without a cursor, or with one from before the floor, all that the database still has is
-        sent again. A cursor ahead of the database is mended first (see `recovery`).
+        Without a cursor, or with one below the floor, all rows in the database are sent again. If
+        the cursor is ahead of the database, recovery runs first.
         """
         cursor = self._streams.cursor(self.label)
         self._at, self._floor = cursor.at, self._ticks.floor()
@@ -150,25 +152,25 @@ class Relay:
             return tick_id, row
         if tick_id < first[0]:
             self._streams.rewind(self.label, expected=self._at)
-            return self._find_begin()
-        ours = self._origin.partition(".")[0] == cursor.origin.partition(".")[0]
-        if ours and tick_id > self._ticks.last():
+            return self._find_start()
+        is_ours = self._origin.partition(".")[0] == cursor.origin.partition(".")[0]
+        if is_ours and tick_id > self._ticks.last():
             recovery.resume(self._tables, self._ticks, self._streams, ahead=tick_id)
-        bridge = self._ticks.bridge(tick_id) if ours else None
-        if bridge is None:
+        resumed = self._ticks.resumed_from(tick_id) if is_ours else None
+        if resumed is None:
             raise CursorUnknown(
                 f"the streams of {self.label} are at {self._at}, a tick that its database "
-                "doesn't have: they belong to another database"
+                "doesn't have: they belong to another database; check both addresses"
             )
-        return bridge, WHOLE
+        return resumed, WHOLE
 
     def _send_tick(self, tick: Tick, *, after: int) -> int:
         with self._ticks.rows(tick, after=after) as chunks:
             chunk = next(chunks)
-            if len(chunk) < ticking.CHUNK_ROWS:
+            if len(chunk) < ticks.CHUNK_ROWS:
                 return self._publish(self._prepare(tick, chunk, expected=self._at))
             sent = 0
-            # A backlog: while the stream server takes one chunk, the next is fetched and prepared.
+            # A backlog: while the stream server adds one chunk, the next is fetched and packed.
             with ThreadPoolExecutor(1, thread_name_prefix="sender") as sender:
                 prepared = self._prepare(tick, chunk, expected=self._at)
                 sending = sender.submit(self._publish, prepared)
@@ -179,8 +181,8 @@ class Relay:
                 return sent + sending.result()
 
     def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> Chunk:
-        """One chunk of the tick, to follow what was `expected`. One that isn't full ends it."""
-        complete = len(chunk) < ticking.CHUNK_ROWS
+        """A chunk to publish when the cursor is at `expected`. One that isn't full is the last."""
+        complete = len(chunk) < ticks.CHUNK_ROWS
         at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
         rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
         publish = self._streams.prepare(
@@ -197,12 +199,12 @@ class Relay:
 
     def _publish(self, chunk: Chunk) -> int:
         chunk.publish()
-        self._at, self._begin = chunk.at, order(chunk.at)
+        self._at, self._start = chunk.at, order(chunk.at)
         return chunk.rows
 
-    def _check_kept(self, name: str, value: str, otherwise: str) -> None:
-        """What this schema's state says under `name` is `value`, from now on if it wasn't kept."""
-        state = self._connection.ops.quote_name(self._tables.state._meta.db_table)
+    def _check_state(self, name: str, value: str, message: str) -> None:
+        """Raise DatabaseDiffers unless the state row `name` has this value, or is created now."""
+        state = self._tables.quoted(self._tables.state)
         with self._connection.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO {state} (name, value) VALUES (%s, %s) "  # noqa: S608
@@ -211,11 +213,11 @@ class Relay:
             )
             (found,) = cursor.fetchone()
         if found != value:
-            told = otherwise.format(label=self.label, found=found, value=value)
-            raise RestoredDatabase(told) if name == "system" else DatabaseDiffers(told)
+            differs = RestoredDatabase if name == "system" else DatabaseDiffers
+            raise differs(message.format(label=self.label, found=found, value=value))
 
     def _read_system(self) -> tuple[str, int]:
-        # Not pg_control_checkpoint's timeline: after a promotion that is the old one at first.
+        # Right after a promotion the timeline of pg_control_checkpoint is still the old one.
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT system_identifier::text, "
@@ -227,7 +229,7 @@ class Relay:
 
 @contextmanager
 def own_connection(tables: Tables) -> Iterator[BaseDatabaseWrapper]:
-    """A database connection of the relay's own, set up for its statements."""
+    """A separate database connection with the settings of SESSION."""
     connection: Any = tables.connection.copy()
     try:
         with connection.cursor() as cursor:
@@ -244,39 +246,40 @@ def run(
     stopping: threading.Event,
     linger_seconds: float = float("inf"),
     exclusive: bool = True,
-) -> Ended:
-    """Drain, wait for a nudge, drain again, for `linger_seconds` or until told to stop.
+) -> Outcome:
+    """Drain at each nudge, and at least once a second, for `linger_seconds` or until `stopping`.
 
-    Returns at once when another relay of the service holds the lock (unless not `exclusive`).
-    Raises what `Relay.drain` raises.
+    Returns at once if another relay of the service holds the lock, unless `exclusive` is false.
+    Raises the errors of `Relay.drain`.
     """
     deadline = time.monotonic() + linger_seconds
     streams.check()
     with own_connection(tables) as connection:
-        if exclusive and not locked(connection, tables.label):
-            return Ended.TAKEN
+        if exclusive and not try_lock(connection, tables.label):
+            return Outcome.ALREADY_RUNNING
         relay = Relay(tables, streams, connection)
-        nudged_at = time.monotonic()  # the relay before may have been, and looked no more
+        nudged_at = time.monotonic()  # the relay before may have ended right after a nudge
         while not stopping.is_set():
-            # From the begin of one drain to the next some time passes: under load, what comes
-            # meanwhile goes in one batch. An event that comes alone finds nobody resting.
-            began = time.monotonic()
+            # Under load the pause gathers events into one batch. An event that comes alone arrives
+            # after the pause, and isn't delayed.
+            started = time.monotonic()
             sent = relay.drain()
-            stopping.wait(max(0.0, began + AGAIN_SECONDS - time.monotonic()))
-            if began < nudged_at + LOOKING_SECONDS:
-                continue  # as writers count on (nudging.py)
+            stopping.wait(max(0.0, started + PAUSE_SECONDS - time.monotonic()))
+            if started < nudged_at + CHECKING_SECONDS:
+                continue  # writers skip nudges in this interval (nudging.py)
             if time.monotonic() >= deadline:
-                return Ended.LINGERED
-            # The nudge is taken before the tick is made: whoever pushed none because one
-            # waited had committed before this pop, and so before the tick's snapshot. Where events
-            # keep coming it may as well wait.
-            if not sent and streams.wait_nudge(tables.label, timeout_seconds=NUDGE_SECONDS):
+                return Outcome.LINGERED
+            # The nudge is removed before the next tick is made. A writer that pushed none because
+            # one was waiting had committed before that, so the tick's snapshot sees its rows. If
+            # this drain sent rows, the next starts without a nudge.
+            if not sent and streams.wait_nudge(tables.label, timeout_seconds=NUDGE_WAIT_SECONDS):
                 nudged_at = time.monotonic()
-    return Ended.STOPPED
+    return Outcome.STOPPED
 
 
-def locked(connection: BaseDatabaseWrapper, label: str) -> bool:
-    # Advisory locks are per database, not per schema: the key names the service.
+def try_lock(connection: BaseDatabaseWrapper, label: str) -> bool:
+    """Take the advisory lock of the service's relay; False if another session holds it."""
+    # Advisory locks are per database, not per schema, so the key contains the service's name.
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [f"outbox.relay:{label}"]

@@ -2,7 +2,7 @@
 
 A batch is the rows that its tick's snapshot sees and the previous tick's doesn't:
 
-- rows of transactions that began after the previous snapshot (`xid >= xmax`), and
+- rows of transactions that started after the previous snapshot (`xid >= xmax`), and
 - rows of transactions that were open in it (`pg_snapshot_xip`) and have committed since.
 
 Both halves are index scans on `xid`. docs/outbox.md, "Indexes and plans", says more.
@@ -27,10 +27,10 @@ FROM {tick} t LEFT JOIN {tick} p ON p.id = t.prev
 BY_ID: Final = READ + "WHERE t.id = %s"
 BY_PREVIOUS: Final = READ + "WHERE t.prev = %s"
 
-# Ids and places are sorted, not bodies: the first chunk of a long backlog comes early, and one
-# snapshot sees one version of a row. Without statistics, or with those of one long transaction,
-# the planner would join with the whole table or walk it along its ids: LATERAL … OFFSET 0 and
-# `id + 0` leave it only an index probe for each open xid.
+# Ids and ctids are sorted without the bodies, so the first chunk of a long backlog arrives early. A
+# ctid is safe here: one snapshot sees one version of a row. Without statistics, or with statistics
+# of one long transaction, the planner would join the whole table or scan it by id. LATERAL …
+# OFFSET 0 and `id + 0` leave it only an index probe for each open xid.
 ROWS: Final = """
 SELECT e.id, e.partition, e.body
 FROM (
@@ -53,10 +53,10 @@ JOIN {event} e ON e.ctid = sorted.place ORDER BY sorted.id
 """
 OPEN_ROWS: Final = f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {ROWS}; FETCH %(chunk)s FROM batch"
 
-# Each EXISTS is one index probe; joined by OR inside one EXISTS they cost a full scan.
-# The rows of a few transactions come with the tick: the statement sees what the tick sees. The
-# width is checked before a long backlog is sorted: a condition in ON is checked afterwards, and
-# without OFFSET 0 the planner would turn this one into such a condition.
+# Each EXISTS is one index probe; an OR inside one EXISTS costs a full scan. If the tick spans few
+# transactions, their rows are returned too: the statement sees the same rows as the tick. The
+# number (width) is checked before a long backlog would be sorted. A condition in ON is checked
+# after the sort; without OFFSET 0 the planner would turn this one into such a condition.
 _ROWS_OF_MADE = ROWS % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
 MAKE: Final = f"""
 WITH last AS (
@@ -103,7 +103,7 @@ ORDER BY e.id
 
 SEEN: Final = "SELECT id FROM {event} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
 
-# Transaction ids that this server has yet to issue: they are of another server.
+# Transaction ids that this server hasn't issued yet come from another server.
 FOREIGN_XIDS: Final = """
 SELECT EXISTS (
   SELECT FROM {event} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())

@@ -1,9 +1,9 @@
 """Ticks: saved snapshots that cut the outbox into batches, as PgQ does.
 
-Ids are given at INSERT and rows appear at COMMIT, so neither an id nor a transaction id can
-be a cursor. A tick is a saved `pg_current_snapshot()`. A batch is what its tick sees and the
-one before doesn't, ordered by row id: no gap, no reversal, and an open transaction holds back
-nothing but its own rows.
+An id is assigned at INSERT and a row becomes visible at COMMIT, so neither an id nor a transaction
+id can be a cursor. A tick is a saved `pg_current_snapshot()`. A batch is the rows that its tick
+sees and the previous tick doesn't, ordered by row id. No row is skipped or reversed, and an open
+transaction delays only its own rows (docs/adr/0001-ticks.md).
 """
 
 import time
@@ -21,27 +21,27 @@ from . import statements as sql
 
 Row = tuple[int, int, str]  # row id, partition, event
 
-# Sees no transaction: the first batch holds whatever was recorded before any relay ran.
-# 3 is PostgreSQL's first ordinary transaction id.
+# Sees no transaction, so the first batch holds the rows from before the first relay. 3 is
+# PostgreSQL's first ordinary transaction id.
 GENESIS = "3:3:"
 
-# Chunks of one batch. Larger ones hold the stream server for longer than a few milliseconds.
+# A larger chunk would block the stream server for more than a few milliseconds.
 CHUNK_ROWS = 1000
 
-# A tick of so many transactions is most likely one chunk, which comes along with it.
+# The rows of a tick with at most so many transactions are fetched with it: most likely one chunk.
 FEW_TRANSACTIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A tick, and the id and the snapshot of its predecessor (the genesis tick has none)."""
+    """A tick, with the id and the snapshot of its predecessor (the genesis tick has none)."""
 
     id: int
     prev: int | None
     snapshot: str
     previous: str
     skip: frozenset[int] = frozenset()  # rows that were sent before their ticks were lost
-    few: list[Row] | None = field(default=None, compare=False)  # all its rows, if they came with it
+    preloaded: list[Row] | None = field(default=None, compare=False)  # all its rows, if few
 
 
 def clock_ms() -> int:
@@ -49,7 +49,7 @@ def clock_ms() -> int:
 
 
 class Ticks:
-    """Makes and reads the ticks of one service, on a connection that nothing else uses."""
+    """Creates and reads the ticks of one service, on a connection used for nothing else."""
 
     def __init__(
         self,
@@ -60,21 +60,21 @@ class Ticks:
     ) -> None:
         self._connection = connection
         self._clock_ms = clock_ms
-        quote = connection.ops.quote_name
         self._names = {
-            "tick": quote(tables.tick._meta.db_table),
-            "event": quote(tables.event._meta.db_table),
-            "state": quote(tables.state._meta.db_table),
+            "tick": tables.quoted(tables.tick),
+            "event": tables.quoted(tables.event),
+            "state": tables.quoted(tables.state),
         }
-        self._make = Prepared(self._named(sql.MAKE), types=sql.MAKE_TYPES)
-        self._rows_sql = self._named(sql.OPEN_ROWS)
+        self._make = Prepared(self._with_names(sql.MAKE), types=sql.MAKE_TYPES)
+        self._rows_sql = self._with_names(sql.OPEN_ROWS)
 
     def make(self) -> Tick | None:
-        """Close a batch if anything waits for one: the new tick, else None. Few rows come along.
+        """Create a tick if any row waits for one, else return None. If its rows are few, they are
+        fetched with it.
 
-        One autocommit statement, so that the id and the snapshot rise together; `prev` is
-        unique, so of two makers one wins and the other reads what it made. Durable when this
-        returns: the connection has synchronous_commit on.
+        It is one autocommit statement, so that id and snapshot increase together. `prev` is unique,
+        so of two concurrent makers one fails, and reads the other's tick later. The tick is durable
+        when this returns: the connection has synchronous_commit on.
         """
         with self._connection.cursor() as cursor:
             try:
@@ -89,70 +89,70 @@ class Ticks:
             return None
         tick_id, prev, snapshot, previous, width, *_ = found[0]
         rows = [row[5:] for row in found if row[5] is not None]
-        is_all = width <= FEW_TRANSACTIONS and len(rows) < CHUNK_ROWS
-        return Tick(tick_id, prev, snapshot, previous, few=rows if is_all else None)
+        is_complete = width <= FEW_TRANSACTIONS and len(rows) < CHUNK_ROWS
+        return Tick(tick_id, prev, snapshot, previous, preloaded=rows if is_complete else None)
 
     def first(self) -> int:
-        """The oldest tick: everything after it can still be published again."""
-        [(oldest,)] = self._ask(sql.FIRST)
+        """The oldest tick, created if there is none. Rows after it can be published again."""
+        [(oldest,)] = self._query(sql.FIRST)
         if oldest is None:
             with self._connection.cursor() as cursor:
-                cursor.execute(self._named(sql.GENESIS), [GENESIS])
-            [(oldest,)] = self._ask(sql.FIRST)
+                cursor.execute(self._with_names(sql.GENESIS), [GENESIS])
+            [(oldest,)] = self._query(sql.FIRST)
         return int(oldest)
 
     def floor(self) -> int:
-        found = self._ask(sql.FLOOR)
+        found = self._query(sql.FLOOR)
         return int(found[0][0]) if found else 0
 
     def last(self) -> int:
         """The newest tick."""
-        [(newest,)] = self._ask(sql.LAST)
+        [(newest,)] = self._query(sql.LAST)
         return int(newest)
 
-    def bridge(self, lost: int) -> int | None:
+    def resumed_from(self, lost: int) -> int | None:
         """The predecessor of the tick that replaced a lost one; None if none has replaced it."""
-        found = self._ask(sql.RESUMED_FROM, lost)
+        found = self._query(sql.RESUMED_FROM, lost)
         prev = found[0][0] if found else None
         return prev if prev is not None and prev < lost else None
 
     def resume(self, *, above: int, skip: Iterable[int] = ()) -> None:
-        """Make the next tick with an id above a lost one; `skip` lists rows that were sent."""
+        """Create the next tick with an id above a lost one; `skip` lists rows that were sent."""
         last = self.last()
         tick_id = max(last + 1, above + 1, self._clock_ms())
         with self._connection.cursor() as cursor, suppress(IntegrityError):
-            cursor.execute(self._named(sql.RESUME), [tick_id, last, list(skip)])
+            cursor.execute(self._with_names(sql.RESUME), [tick_id, last, list(skip)])
 
     def unseen(self) -> list[tuple[int, str]]:
         """The rows that the last tick doesn't see: id and event."""
-        return self._ask(sql.UNSEEN, self.last())
+        return self._query(sql.UNSEEN, self.last())
 
     def seen_by(self, snapshot: str) -> set[int]:
-        return {row for (row,) in self._ask(sql.SEEN, snapshot)}
+        return {row for (row,) in self._query(sql.SEEN, snapshot)}
 
     def has_foreign_xids(self) -> bool:
         """Whether rows or ticks hold transaction ids that this server hasn't issued yet."""
-        [(found,)] = self._ask(sql.FOREIGN_XIDS)
+        [(found,)] = self._query(sql.FOREIGN_XIDS)
         return bool(found)
 
     def get(self, tick_id: int) -> Tick | None:
-        return self._read(sql.BY_ID, tick_id)
+        return self._fetch(sql.BY_ID, tick_id)
 
     def after(self, tick_id: int) -> Tick | None:
-        """The tick that follows, if it was made."""
-        return self._read(sql.BY_PREVIOUS, tick_id)
+        """The tick that follows, if it exists."""
+        return self._fetch(sql.BY_PREVIOUS, tick_id)
 
-    def _read(self, statement: str, tick_id: int) -> Tick | None:
-        for id_, prev, snapshot, previous, skip in self._ask(statement, tick_id):
+    def _fetch(self, statement: str, tick_id: int) -> Tick | None:
+        for id_, prev, snapshot, previous, skip in self._query(statement, tick_id):
             return Tick(id_, prev, snapshot, previous, frozenset(skip or ()))
         return None
 
-    def _named(self, statement: str) -> str:
+    def _with_names(self, statement: str) -> str:
         return statement.format(**self._names)
 
-    def _ask(self, statement: str, *values: str | int) -> list[Any]:
+    def _query(self, statement: str, *values: str | int) -> list[Any]:
         with self._connection.cursor() as cursor:
-            cursor.execute(self._named(statement), values or None)
+            cursor.execute(self._with_names(statement), values or None)
             return list(cursor.fetchall())
 
     @contextmanager
@@ -160,12 +160,12 @@ class Ticks:
         """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order; the
         last chunk is the one that isn't full.
 
-        They came with the tick, or come from one server-side cursor under one snapshot that was
-        taken after the tick's commit: the batch is the same for whoever reads it, and pruning
-        doesn't tear it.
+        They were fetched with the tick, or come from one server-side cursor, under one snapshot
+        taken after the tick's commit. So each reader gets the same batch, and pruning can't remove
+        a part of it.
         """
-        if tick.few is not None and not after:
-            yield iter([tick.few])
+        if tick.preloaded is not None and not after:
+            yield iter([tick.preloaded])
             return
         with self._connection.cursor() as cursor:
             try:

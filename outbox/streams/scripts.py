@@ -2,13 +2,13 @@
 
 from typing import Final
 
-# One atomic step: refuse unless the cursor is where the relay left it, look at every key before
-# the first write, add the entries, move the cursor. See docs/outbox.md, "The script".
+# Refuse unless the cursor is where the relay left it, check every key before the first write, add
+# the entries, move the cursor. See docs/outbox.md, "The script".
 #
 # KEYS: cursor, stream of partition 0, 1, …
 # ARGV: expected at, next at, partitions, snapshot ('' unless a tick is complete), origin, tick,
 #       the database's floor, then all entries in MessagePack (partition, row id, event, …): one
-#       long argument costs the server a fraction of many
+#       long argument costs the server a fraction of many short ones
 PUBLISH: Final = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'hash' then return {'WRONGTYPE', KEYS[1]} end
@@ -39,8 +39,8 @@ if ARGV[4] ~= '' then
   fields = {'at', ARGV[2], 'partitions', ARGV[3],
             'snapshot', ARGV[4], 'origin', ARGV[5], 'complete', ARGV[6]}
 end
--- A server that lost everything learns the floor before anyone can read: who is below it must
--- not take the first entries that come again for the next.
+-- On a server that lost all data, the floor is there before the first entry: a consumer below it
+-- must not take the first entries that are sent again for the ones that follow its position.
 if ARGV[1] == '' and tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[7]) then
   fields[#fields + 1] = 'floor'
   fields[#fields + 1] = ARGV[7]
@@ -53,8 +53,8 @@ redis.call('HSET', KEYS[1], unpack(fields))
 return {'OK'}
 """
 
-# Forget where the relay is, so that it sends everything again from the floor; what is still
-# there refuses its twin. KEYS: cursor, a stream to drop (or the cursor again, for none).
+# Reset the cursor, so that the relay sends all rows above the floor again; entries that still exist
+# are refused. KEYS: cursor, a stream to drop (or the cursor again, for none).
 # ARGV: expected at, partitions
 REWIND: Final = """
 if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
@@ -64,17 +64,18 @@ for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
 return 1
 """
 
-# A nudge if none waits. KEYS: list
+# Add a nudge unless one is waiting. KEYS: list
 NUDGE: Final = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '') end"
 
-# The floor never sinks. KEYS: cursor; ARGV: floor
+# The floor never decreases. KEYS: cursor; ARGV: floor
 RAISE_FLOOR: Final = """
 if tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[1], 'floor', ARGV[1])
 end
 """
 
-# Renew one's lease by the server's clock, and list who lives. KEYS: members; ARGV: member, lease ms
+# Renew a member's lease by the server's clock; return the live members.
+# KEYS: members; ARGV: member, lease ms
 HEARTBEAT: Final = """
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -83,7 +84,8 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
-# How many entries follow an id, and the last one looked at. KEYS: stream; ARGV: id, limit
+# The number of entries after an id, up to a limit, and the first and the last id of them.
+# KEYS: stream; ARGV: id, limit
 COUNT_AFTER: Final = """
 local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 if #found == 0 then return {0, '', ''} end
