@@ -141,7 +141,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(UserHistory)
-class UserHistoryAdmin(outbox.FactAdmin):
+class UserHistoryAdmin(outbox.ReadOnlyAdmin):
     list_display = ("user", "version", "event", "recorded_at")
     list_filter = ("event", "recorded_at")
     list_select_related = ("user",)
@@ -150,14 +150,14 @@ class UserHistoryAdmin(outbox.FactAdmin):
 
 
 @admin.register(Erasure)
-class ErasureAdmin(outbox.FactAdmin):
+class ErasureAdmin(outbox.ReadOnlyAdmin):
     list_display = ("user_id", "row", "purged_at")
     search_fields = ("=user_id",)
     ordering = ("-row",)
 
 
 @admin.register(Reservation)
-class ReservationAdmin(outbox.FactAdmin):
+class ReservationAdmin(outbox.ReadOnlyAdmin):
     list_display = ("order_id", "user_id", "amount", "status", "updated_at")
     list_filter = ("status",)
     search_fields = ("order_id", "user_id")

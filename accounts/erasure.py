@@ -73,7 +73,7 @@ def finish_erasures(*, of: UUID | None = None) -> Iterator[Pending]:
     accounts = tables.of("accounts")
     unfinished = Erasure.objects.using(accounts.alias).filter(purged_at=None)
     for one in unfinished if of is None else unfinished.filter(user_id=of):
-        if waits_for := erasure.lacking(accounts, streams.connect(), row=one.row):
+        if waits_for := erasure.missing_confirmations(accounts, streams.connect(), row=one.row):
             yield Pending(user_id=one.user_id, waits_for=waits_for)
             continue
         erasure.purge(accounts, streams.connect(), subject=str(one.user_id), before=one.row)

@@ -34,7 +34,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     body = {
         "status": "ready" if is_ready else "unready",
         "databases": databases,
-        "streams": "ready" if streams.connect().answers() else "no answer",
+        "streams": "ready" if streams.connect().is_reachable() else "no answer",
     }
     return JsonResponse(body, status=200 if is_ready else 503)
 

@@ -162,7 +162,7 @@ def _actor(request: HttpRequest) -> str:
 
 
 @admin.register(StoredEvent)
-class StoredEventAdmin(outbox.FactAdmin):
+class StoredEventAdmin(outbox.ReadOnlyAdmin):
     list_display = ("id", "stream", "version", "type", "recorded_at")
     list_filter = ("type",)
     search_fields = ("=stream",)
@@ -170,7 +170,7 @@ class StoredEventAdmin(outbox.FactAdmin):
 
 
 @admin.register(CustomerView)
-class CustomerAdmin(outbox.FactAdmin):
+class CustomerAdmin(outbox.ReadOnlyAdmin):
     list_display = (
         "email", "name", "credit_limit", "credit_reserved", "is_active", "version", "updated_at",
     )  # fmt: skip
@@ -180,7 +180,7 @@ class CustomerAdmin(outbox.FactAdmin):
 
 
 @admin.register(Sales)
-class SalesAdmin(outbox.FactAdmin):
+class SalesAdmin(outbox.ReadOnlyAdmin):
     list_display = ("day", "sku", "orders", "quantity", "revenue")
     list_filter = ("day",)
     search_fields = ("=sku",)
@@ -188,21 +188,21 @@ class SalesAdmin(outbox.FactAdmin):
 
 
 @admin.register(CountedOrder)
-class CountedOrderAdmin(outbox.FactAdmin):
+class CountedOrderAdmin(outbox.ReadOnlyAdmin):
     list_display = ("order_id", "version", "day", "sales")
     search_fields = ("=order_id",)
     ordering = ("-order_id",)
 
 
 @admin.register(OrderDeadline)
-class OrderDeadlineAdmin(outbox.FactAdmin):
+class OrderDeadlineAdmin(outbox.ReadOnlyAdmin):
     list_display = ("order_id", "due_at")
     search_fields = ("=order_id",)
     ordering = ("due_at",)
 
 
 @admin.register(IdempotentRequest)
-class IdempotentRequestAdmin(outbox.FactAdmin):
+class IdempotentRequestAdmin(outbox.ReadOnlyAdmin):
     list_display = ("caller", "key", "status", "order_id", "created_at")
     search_fields = ("=caller", "=key", "=order_id")
     ordering = ("-id",)

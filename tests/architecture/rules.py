@@ -87,7 +87,7 @@ def _is_built(node: ast.AST) -> bool:
     )
 
 
-QUOTERS = {"quote_name", "_table"}
+QUOTERS = {"quote_name", "quoted", "_table"}
 TABLE_NAMES = {"table", "state", "tick", "event", "position", "parked", "_table", "_state"}
 
 

@@ -101,7 +101,7 @@ def test_a_server_that_is_too_old_is_refused_by_its_version(project: Project, st
     load(project)
     with old_server() as url:
         for one in start(STRANGER_STREAMS_URL=url):
-            one.fails(f"the stream server is Redis {OLD}; 7.0 is the oldest")
+            one.fails(f"the stream server is Redis {OLD}; use 7.0 or newer")
     start()
     assert_all_applied(project)
 
@@ -110,7 +110,7 @@ def test_a_wrong_password_is_refused(project: Project, start) -> None:
     load(project)
     wrong = project.valkey.url.replace("faults@", "wrong@")
     for one in start(STRANGER_STREAMS_URL=wrong):
-        one.fails("the stream server refuses us: ")
+        one.fails("the stream server refuses the login: ")
     start()
     assert_all_applied(project)
 

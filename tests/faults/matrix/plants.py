@@ -32,7 +32,7 @@ def shorten_limits() -> None:
     relay.SESSION = relay.SESSION.replace("'10s'", "'3s'")
     assert f"'{reader.FROZEN_SECONDS}s'" in reader.SESSION
     reader.SESSION = reader.SESSION.replace(f"'{reader.FROZEN_SECONDS}s'", "'2s'")
-    relay_command.AGAIN_SECONDS = 0.1
+    relay_command.RETRY_SECONDS = 0.1
     membership.LEASE_SECONDS = 1.0
     reader.CONFIRM_SECONDS = 0.5
     reader.LONGEST_PAUSE_SECONDS = 0.5
@@ -124,7 +124,7 @@ def _between_batches(reach: Reach) -> None:
         return 0.0
 
     retention._raise_floor = start_round
-    retention.time = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
+    retention.time = SimpleNamespace(monotonic=monotonic, sleep=retention.time.sleep)
 
 
 PLANTS: dict[str, Callable[[Reach], None]] = {

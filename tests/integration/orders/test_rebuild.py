@@ -104,7 +104,7 @@ def test_a_rebuild_under_reads_and_writes_equals_one_at_rest(
         wait_until_applied(streams)
     live = shown()
     for name in NAMES:
-        assert "is what its events say" in rebuild(name, "--dry-run")
+        assert "matches its events" in rebuild(name, "--dry-run")
     assert shown() == live
 
 
@@ -275,7 +275,7 @@ def test_a_dry_run_names_the_differing_rows_and_changes_nothing(
     assert "\n" not in str(failure.value)
     assert (shown(), leftovers()) == (damaged, [])
     assert "2 rows of orders_orderview differ" in rebuild("order_view")
-    assert "is what its events say" in rebuild("order_view", "--dry-run")
+    assert "matches its events" in rebuild("order_view", "--dry-run")
     assert OrderView.objects.count() == len(placed)
 
 

@@ -80,8 +80,8 @@ def test_a_consumer_below_the_floor_is_adopted_and_brought_up_to_date(
 
 
 def test_a_service_that_cannot_announce_its_state_is_refused(shop, streams, monkeypatch):
-    monkeypatch.setattr(f"{shop.label}.handlers.reannounce", None, raising=False)
-    monkeypatch.delattr(f"{shop.label}.handlers.reannounce")
+    monkeypatch.setattr(f"{shop.label}.handlers.backfill", None, raising=False)
+    monkeypatch.delattr(f"{shop.label}.handlers.backfill")
     with pytest.raises(CommandError, match="supports no backfill"):
         call_command("outbox", "backfill", shop.label)
 

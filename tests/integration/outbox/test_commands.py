@@ -12,7 +12,7 @@ from django.db import connections
 
 from outbox import consumer as consuming
 from outbox.consuming.reader import Reader
-from outbox.publishing.relay import locked, own_connection
+from outbox.publishing.relay import own_connection, try_lock
 from tests.integration.outbox.conftest import consumer_of
 
 
@@ -51,7 +51,7 @@ def test_relay_once_publishes_waiting_events(shop, streams, record):
 def test_relay_once_fails_next_to_a_running_relay_unless_shared(shop, streams, record):
     record("a", 1)
     with own_connection(shop) as connection:
-        assert locked(connection, shop.label)
+        assert try_lock(connection, shop.label)
         with pytest.raises(CommandError, match=f"{shop.label}: another relay"):
             run("outbox", "relay", shop.label, "--once")
         assert streams.entries(shop.label) == 0

@@ -68,7 +68,7 @@ def test_events_whose_rows_are_lost_are_reported(shop, streams, record, reader, 
     assert sorted(Probe(shop).applied) == [(key, 1) for key in "abcdef"]
 
 
-@pytest.mark.parametrize("step", ["recovery._keep", "ticks.Ticks.resume"])
+@pytest.mark.parametrize("step", ["recovery._save_phantoms", "ticks.Ticks.resume"])
 def test_lost_rows_are_reported_once_after_a_crash_during_recovery(
     shop, streams, record, monkeypatch, step
 ):
@@ -238,7 +238,7 @@ def test_a_restamp_resends_nothing_that_was_pruned_since_the_dump(shop, streams,
         reader.step()
     restore()
     restored_elsewhere(shop)
-    assert restamp(shop).startswith("0 rows wait to be published; 3 were sent and dropped")
+    assert restamp(shop).startswith("0 rows wait to be published; 3 were sent and deleted")
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
     reader.step()

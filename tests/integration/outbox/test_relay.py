@@ -12,7 +12,7 @@ from outbox import recorder
 from outbox.errors import CursorUnknown, DatabaseDiffers
 from outbox.publishing import relay as relaying
 from outbox.publishing import ticks as ticking
-from outbox.publishing.relay import Ended, Relay, own_connection, run
+from outbox.publishing.relay import Outcome, Relay, own_connection, run
 from outbox.streams import Streams
 from outbox.testing import published
 from tests.integration.outbox.conftest import event
@@ -194,18 +194,18 @@ def test_a_changed_number_of_partitions_is_refused(shop, streams, relay, valkey)
 
 def test_a_second_relay_of_a_service_returns_at_once(shop, streams):
     with own_connection(shop) as connection:
-        assert relaying.locked(connection, shop.label)
-        assert run(shop, streams, stopping=threading.Event()) is Ended.TAKEN
+        assert relaying.try_lock(connection, shop.label)
+        assert run(shop, streams, stopping=threading.Event()) is Outcome.ALREADY_RUNNING
 
 
 def test_relays_of_two_services_run_at_once(shop, streams):
     with own_connection(shop) as connection:
-        assert relaying.locked(connection, "another service")
-        assert run(shop, streams, stopping=threading.Event(), linger_seconds=0) is Ended.LINGERED
+        assert relaying.try_lock(connection, "another service")
+        assert run(shop, streams, stopping=threading.Event(), linger_seconds=0) is Outcome.LINGERED
 
 
 def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
-    ended: list[Ended] = []
+    ended: list[Outcome] = []
 
     stopping = threading.Event()
 
@@ -220,17 +220,17 @@ def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
     stopping.set()
     streams.nudge(shop.label)
     working.join(10)
-    assert ended == [Ended.STOPPED]
+    assert ended == [Outcome.STOPPED]
 
 
 @pytest.mark.parametrize("drains", [1, 3])
 @pytest.mark.parametrize("after", ["its start", "a nudge"])
 def test_a_commit_after_a_drain_is_found_without_a_nudge(shop, streams, monkeypatch, after, drains):
     """After a nudge the relay polls for a while, since writers nudge only once in that time."""
-    monkeypatch.setattr(relaying, "NUDGE_SECONDS", 30.0)  # so that only polling finds it
+    monkeypatch.setattr(relaying, "NUDGE_WAIT_SECONDS", 30.0)  # so that only polling finds it
     # Longer than the test takes, or over at once: no pause of the machine ends the polling.
     seconds = 60.0 if after == "its start" else 0.0
-    monkeypatch.setattr(relaying, "LOOKING_SECONDS", seconds)
+    monkeypatch.setattr(relaying, "CHECKING_SECONDS", seconds)
     monkeypatch.setattr(recorder.streams, "nudge", lambda _label: None)
     stopping, drain, wait_nudge = threading.Event(), Relay.drain, streams.wait_nudge
     waits, left = threading.Event(), [drains if after == "its start" else 0]
@@ -246,7 +246,7 @@ def test_a_commit_after_a_drain_is_found_without_a_nudge(shop, streams, monkeypa
         waits.set()
         nudged = wait_nudge(label, timeout_seconds=timeout_seconds)
         left[0] = drains
-        monkeypatch.setattr(relaying, "LOOKING_SECONDS", 60.0)
+        monkeypatch.setattr(relaying, "CHECKING_SECONDS", 60.0)
         return nudged
 
     def work() -> None:

@@ -195,7 +195,7 @@ def test_a_pause_follows_each_batch_in_proportion(shop, relay, record, reader, p
         times = chain([0.0, 1.0, 1.1, 2.0, 2.3], repeat(3.0))
         rests = _clocked(timed, times)
         assert prune().rows == 10
-    expected = [retention.RESTS * 0.1, retention.RESTS * 0.3]  # none after the last batch
+    expected = [retention.PAUSE_FACTOR * each for each in (0.1, 0.3)]  # none after the last batch
     assert rests[:2] == pytest.approx(expected)
     assert not any(rests[2:])  # of the ticks: the clock does not advance any more
 

@@ -12,19 +12,19 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch) -> list[relaying.Ended]:
+def results(monkeypatch: pytest.MonkeyPatch) -> list[relaying.Outcome]:
     """The result of each `relay.run`, which asks the database."""
-    ended: list[relaying.Ended] = []
+    ended: list[relaying.Outcome] = []
     run = relaying.run
 
-    def run_and_record(*arguments: Any, **options: Any) -> relaying.Ended:
+    def run_and_record(*arguments: Any, **options: Any) -> relaying.Outcome:
         ended.append(run(*arguments, **options))
         return ended[-1]
 
     monkeypatch.setattr(relaying, "run", run_and_record)
     monkeypatch.setattr(tasks, "_stopping", threading.Event())
-    monkeypatch.setattr(tasks, "_until", {})
-    monkeypatch.setattr(tasks, "_waking", set())
+    monkeypatch.setattr(tasks, "_running_until", {})
+    monkeypatch.setattr(tasks, "_labels", set())
     return ended
 
 
@@ -40,13 +40,13 @@ def test_a_second_relay_task_of_a_process_returns_without_a_query(shop, streams,
         eventually(lambda: streams.cursor(shop.label).at, within_seconds=10, what="the event sent")
         tasks.relay(shop.label)
         assert results == []
-        tasks._until[shop.label] = 0.0  # as if it had hung for longer than it may linger
+        tasks._running_until[shop.label] = 0.0  # as if it had hung for longer than it may linger
         tasks.relay(shop.label)
-        assert results == [relaying.Ended.TAKEN]
+        assert results == [relaying.Outcome.ALREADY_RUNNING]
     finally:
         tasks._stop()
         working.join(10)
-    assert results[1:] == [relaying.Ended.STOPPED]
+    assert results[1:] == [relaying.Outcome.STOPPED]
 
 
 def test_a_failed_relay_task_does_not_block_the_next(shop, streams, results, record, caplog):

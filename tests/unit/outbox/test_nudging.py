@@ -9,7 +9,7 @@ import pytest
 from django.apps import apps
 
 from outbox import streams, tables
-from outbox.streams.nudging import LOOKING_SECONDS, PAUSE_SECONDS, SPARED_SECONDS, Line, Nudger
+from outbox.streams.nudging import CHECKING_SECONDS, RETRY_SECONDS, SKIP_SECONDS, Connection, Nudger
 
 
 class RecordedLine:
@@ -43,20 +43,20 @@ def test_a_relay_that_still_polls_is_not_nudged_again() -> None:
     nudger = Nudger(lambda: line, clock=lambda: now[0])
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
-    for passed in (0.0, SPARED_SECONDS * 0.99):
+    for passed in (0.0, SKIP_SECONDS * 0.99):
         now[0] = 100.0 + passed
         nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop"]
     nudger.nudge("bank")  # for another relay
-    now[0] = 100.0 + SPARED_SECONDS
+    now[0] = 100.0 + SKIP_SECONDS
     nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop", "bank", "shop"]
-    assert SPARED_SECONDS < LOOKING_SECONDS
+    assert SKIP_SECONDS < CHECKING_SECONDS
 
 
 def test_a_failed_nudge_spares_no_later_one() -> None:
     lines = [RecordedLine(), RecordedLine()]
-    begin: Callable[[], Line] = iter(lines).__next__
+    begin: Callable[[], Connection] = iter(lines).__next__
     nudger = Nudger(begin, clock=lambda: 100.0)
     lines[0].is_cut = True
     nudger.nudge("shop")
@@ -69,7 +69,7 @@ def test_a_failed_nudge_spares_no_later_one() -> None:
 def test_nudging_does_not_wait_for_the_line_and_each_label_is_sent_once() -> None:
     line, may_open, in_time = RecordedLine(), threading.Event(), []
 
-    def open_slowly() -> Line:
+    def open_slowly() -> Connection:
         in_time.append(may_open.wait(10))
         return line
 
@@ -88,19 +88,19 @@ def test_a_dead_server_fails_no_nudge_and_is_not_asked_for_a_while(
 ) -> None:
     attempts: list[float] = []
 
-    def refuse() -> Line:
+    def refuse() -> Connection:
         attempts.append(now)
         raise OSError("refused")
 
     now = 100.0
     nudger = Nudger(refuse, clock=lambda: now)
-    with caplog.at_level(logging.WARNING, logger="outbox.nudging"):
+    with caplog.at_level(logging.WARNING, logger="outbox.streams.nudging"):
         for _ in range(3):
             nudger.nudge("shop")
             nudger.flush(timeout_seconds=5)
     assert attempts == [100.0]
     assert "not nudged for a while: refused" in caplog.text
-    now += PAUSE_SECONDS
+    now += RETRY_SECONDS
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
     assert len(attempts) == 2
@@ -112,7 +112,7 @@ def test_a_dead_server_fails_no_nudge_and_is_not_asked_for_a_while(
 
 def test_a_cut_line_is_reopened_and_the_nudge_is_sent() -> None:
     lines = [RecordedLine(), RecordedLine()]
-    begin: Callable[[], Line] = iter(lines).__next__
+    begin: Callable[[], Connection] = iter(lines).__next__
     nudger = Nudger(begin)
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
@@ -173,7 +173,7 @@ def test_forked_processes_share_the_spared_nudges() -> None:
     nudger.nudge("own")
     nudger.flush(timeout_seconds=5)
     assert [label for label, _ in line.sent] == ["own"]
-    now[0] = 100.0 + SPARED_SECONDS
+    now[0] = 100.0 + SKIP_SECONDS
     nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["own", "shop"]
 
