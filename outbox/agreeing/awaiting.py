@@ -29,7 +29,7 @@ class Answer(enum.Enum):
     REACHED = enum.auto()
     BEHIND = enum.auto()
     FOREIGN = enum.auto()  # it belongs to another database or to an abandoned history
-    UNKNOWN = enum.auto()  # the stream server doesn't answer, and the last known cursor is older
+    UNKNOWN = enum.auto()  # the stream server doesn't answer, and no known cursor sees it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
