@@ -1,1 +1,1 @@
-"""Finding out whether two sides hold the same data: waits, coverage, checksums, backfill."""
+"""Checks that two sides hold the same data: waits, coverage, checksums, backfill."""

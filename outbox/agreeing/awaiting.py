@@ -1,9 +1,9 @@
-"""Waits until a projection has what one transaction recorded: reading one's own write.
+"""Waits until a projection shows what one transaction recorded: read your own writes.
 
-The producer's cursor has a snapshot of what was published whole. Once that sees the transaction,
-its entries are among the last ones that the cursor names, and a consumer whose positions have
-reached those has applied them. So nothing of the producer's schema is needed, and the positions
-are read where the projection is: on the same replica, if it is one.
+The producer's cursor contains the snapshot of the last tick that was published completely. Once
+that snapshot sees the transaction, its events are among the entries up to the cursor's tops, and a
+consumer whose positions have reached these tops has applied them. So no table of the producer is
+needed, and the positions are read from the server that the projection is read from.
 """
 
 import enum
@@ -20,16 +20,16 @@ from ..streams import Cursor, order
 WITHIN_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.002
 LONGEST_PAUSE_SECONDS = 0.02
-TOO_FAR = 1 << 31  # transactions beyond all that were published: no server gets there unnoticed
+MAX_XIDS_AHEAD = 1 << 31  # of the published snapshot; a greater transaction id is foreign
 
 
 class Answer(enum.Enum):
-    """Whether the projection has it."""
+    """Whether the projection shows the transaction."""
 
     REACHED = enum.auto()
-    BEHIND = enum.auto()  # not yet
-    FOREIGN = enum.auto()  # it is of another database, or of a history that was given up
-    UNKNOWN = enum.auto()  # the stream server doesn't answer, and what it told before is older
+    BEHIND = enum.auto()
+    FOREIGN = enum.auto()  # it belongs to another database or to an abandoned history
+    UNKNOWN = enum.auto()  # the stream server doesn't answer, and no known cursor sees it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,59 +42,59 @@ class Recorded:
     xid: int
 
 
-# What was last heard of each producer. It stays true: positions never go back.
-_heard: dict[str, Cursor] = {}
+# The last cursor that was read of each producer. It stays valid: positions never go back.
+_cursors: dict[str, Cursor] = {}
 
 
-class Awaited:
-    """One consumer having applied one transaction."""
+class ProjectionWait:
+    """The wait of a reader until one consumer has applied one transaction."""
 
     def __init__(self, consumer: Consumer, recorded: Recorded) -> None:
         self._consumer = consumer
         self._recorded = recorded
         self._tops: Mapping[int, str] | None = None
 
-    def look(self, *, using: str) -> Answer:
-        """How it is now, by the positions in the database `using`."""
+    def check(self, *, using: str) -> Answer:
+        """The answer now, by the positions in the database `using`."""
         if self._tops is None:
-            found = self._find()
+            found = self._find_tops()
             if isinstance(found, Answer):
                 return found
             self._tops = found
-        held = _positions(self._consumer, self._recorded.producer, using=using)
-        return Answer.REACHED if not _behind(held, self._tops) else Answer.BEHIND
+        positions = _positions(self._consumer, self._recorded.producer, using=using)
+        return Answer.REACHED if not _behind(positions, self._tops) else Answer.BEHIND
 
     def wait(self, *, using: str) -> Answer:
-        """How it is once it is no longer behind, or after WITHIN_SECONDS."""
+        """The first answer other than BEHIND, or BEHIND after WITHIN_SECONDS."""
         deadline = time.monotonic() + WITHIN_SECONDS
         pause = FIRST_PAUSE_SECONDS
         while True:
-            answer = self.look(using=using)
+            answer = self.check(using=using)
             if answer is not Answer.BEHIND or time.monotonic() + pause > deadline:
                 return answer
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _find(self) -> Mapping[int, str] | Answer:
-        """The last entries when the transaction had been published."""
-        heard = _heard.get(self._recorded.producer)
-        if heard and _judge(heard, self._recorded) is Answer.REACHED:
-            return heard.tops
-        cursor = _hear(self._recorded.producer)
+    def _find_tops(self) -> Mapping[int, str] | Answer:
+        """The tops of a cursor whose snapshot sees the transaction."""
+        known = _cursors.get(self._recorded.producer)
+        if known and _compare(known, self._recorded) is Answer.REACHED:
+            return known.tops
+        cursor = _read_cursor(self._recorded.producer)
         if cursor is None:
             return Answer.UNKNOWN
-        answer = _judge(cursor, self._recorded)
+        answer = _compare(cursor, self._recorded)
         return cursor.tops if answer is Answer.REACHED else answer
 
 
 def lag_seconds(consumer: Consumer, producer: str, *, using: str) -> float | None:
-    """How long ago the oldest event was published that the consumer lacks: 0 if it lacks none.
+    """The age of the oldest published event that the consumer hasn't applied, 0 without one.
     None if the stream server doesn't answer."""
-    cursor = _hear(producer)
+    cursor = _read_cursor(producer)
     if cursor is None:
         return None
-    held = _positions(consumer, producer, using=using)
-    behind = {p: held.get(p, START) for p in _behind(held, cursor.tops)}
+    positions = _positions(consumer, producer, using=using)
+    behind = {p: positions.get(p, START) for p in _behind(positions, cursor.tops)}
     try:
         oldest = streams.connect().oldest_after(producer, behind) if behind else ""
     except (StreamsUnavailable, StreamsMisconfigured):
@@ -103,7 +103,7 @@ def lag_seconds(consumer: Consumer, producer: str, *, using: str) -> float | Non
 
 
 def sees(snapshot: str, xid: int) -> bool:
-    """PostgreSQL's pg_visible_in_snapshot; `snapshot` is its text, '' sees nothing."""
+    """PostgreSQL's pg_visible_in_snapshot for a snapshot's text; '' sees nothing."""
     if not snapshot:
         return False
     oldest, end, running = snapshot.split(":")
@@ -112,26 +112,26 @@ def sees(snapshot: str, xid: int) -> bool:
     return str(xid) not in running.split(",")
 
 
-def _judge(cursor: Cursor, recorded: Recorded) -> Answer:
-    """REACHED: it was published."""
+def _compare(cursor: Cursor, recorded: Recorded) -> Answer:
+    """Compare a transaction with a cursor: REACHED if the transaction has been published."""
     if not cursor.origin or not cursor.snapshot:
-        return Answer.BEHIND  # lost, and being sent again
+        return Answer.BEHIND  # the streams were lost and are sent again
     system, _, timeline = cursor.origin.partition(".")
     if int(system) % (1 << 64) != recorded.system or recorded.timeline < int(timeline):
         return Answer.FOREIGN
     if recorded.timeline > int(timeline):
-        return Answer.BEHIND  # nothing was published yet since that server was promoted
-    if recorded.xid >= int(cursor.snapshot.split(":")[1]) + TOO_FAR:
+        return Answer.BEHIND  # that server was promoted, and hasn't published yet
+    if recorded.xid >= int(cursor.snapshot.split(":")[1]) + MAX_XIDS_AHEAD:
         return Answer.FOREIGN
     return Answer.REACHED if sees(cursor.snapshot, recorded.xid) else Answer.BEHIND
 
 
-def _hear(producer: str) -> Cursor | None:
+def _read_cursor(producer: str) -> Cursor | None:
     try:
         cursor = streams.connect().peek_cursor(producer)
     except (StreamsUnavailable, StreamsMisconfigured):
         return None
-    _heard[producer] = cursor
+    _cursors[producer] = cursor
     return cursor
 
 
@@ -139,5 +139,5 @@ def _positions(consumer: Consumer, producer: str, *, using: str) -> dict[int, st
     return stored(consumer.tables, consumer=consumer.name, producer=producer, using=using)
 
 
-def _behind(held: Mapping[int, str], tops: Mapping[int, str]) -> list[int]:
-    return [p for p, top in tops.items() if order(held.get(p, START)) < order(top)]
+def _behind(positions: Mapping[int, str], tops: Mapping[int, str]) -> list[int]:
+    return [p for p, top in tops.items() if order(positions.get(p, START)) < order(top)]

@@ -1,11 +1,11 @@
-"""Checksums of rows, by which two services find out whether one's copy is the other's truth.
+"""Checksums of rows, by which one service compares its copy of a table with the owner's.
 
-A row's checksum is PostgreSQL's 64-bit hash of its columns: of the family of functions that places
-rows in hash partitions, and so keeps its values through upgrades. (It is no guard against an
-enemy, and servers of different byte order disagree.) A table is compared page by page, a stretch
-of keys each; a page's rows fall into buckets by the hash of their key. Two sides that agree on a
-bucket's number of rows and the sum of their checksums hold the same rows in it. The idea is the
-Merkle tree's (Dynamo's anti-entropy), two levels of it.
+A row's checksum is PostgreSQL's 64-bit hash of its columns, by the functions that assign rows to
+hash partitions, so their values stay the same across upgrades. (They don't protect from an
+attacker, and servers of different byte order compute different values.) A table is compared page by
+page; a page is a range of keys, and the hash of the key assigns its rows to buckets. If both sides
+have the same number of rows in a bucket and the same sum of their checksums, they hold the same
+rows in it. The idea is the Merkle tree's (Dynamo's anti-entropy), with two levels.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +15,11 @@ from uuid import UUID
 
 from django.db import connections, models, router
 
-FIRST: Final = UUID(int=0)  # above which every key lies: no table has this one
-BUCKETS: Final = 256  # of a page
+FIRST: Final = UUID(int=0)  # below every key of a table
+BUCKETS: Final = 256  # per page
 
 Stamp = tuple[int, str]  # a row's version and checksum
-Sums = dict[int, tuple[int, str]]  # of each bucket that has any: rows, and their checksums' sum
+Sums = dict[int, tuple[int, str]]  # bucket → number of its rows and sum of their checksums
 
 IN_PAGE = "id > %(after)s AND (%(upto)s::uuid IS NULL OR id <= %(upto)s::uuid)"
 BUCKET = f"uuid_hash_extended(id, 0) & {BUCKETS - 1}"
@@ -27,10 +27,10 @@ BUCKET = f"uuid_hash_extended(id, 0) & {BUCKETS - 1}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checksums:
-    """Reads the checksums of one table with a UUID as its key, on the primary.
+    """Reads the checksums of one table whose key is a UUID, on the primary.
 
-    `columns` are what is compared, in the same order on both sides; `version` is one of them.
-    `where` is a condition in SQL on rows that count.
+    `columns` are compared, in the same order on both sides; `version` must be one of them.
+    `where` is an SQL condition that selects the rows to compare.
     """
 
     model: type[models.Model]
@@ -38,7 +38,7 @@ class Checksums:
     where: str = "true"
 
     def end_of_page(self, *, after: UUID, rows: int) -> UUID | None:
-        """The last key of a page of up to so many rows; None if there are no more."""
+        """The last key of a page of at most `rows` rows; None if there are no more."""
         found = self._fetch(
             f'SELECT max(id::text COLLATE "C") FROM (SELECT id FROM {self._table}'  # noqa: S608
             " WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS page",
@@ -47,7 +47,7 @@ class Checksums:
         return UUID(found[0][0]) if found[0][0] else None
 
     def sums(self, *, after: UUID, upto: UUID) -> Sums:
-        """The buckets of the page above one key and up to another."""
+        """The sums of the page above `after` up to `upto`; buckets without rows are absent."""
         found = self._fetch(
             f"SELECT {BUCKET}, count(*), sum({self._checksum}) FROM {self._table}"  # noqa: S608
             f" WHERE {IN_PAGE} AND {self.where} GROUP BY 1",
@@ -58,7 +58,7 @@ class Checksums:
     def within(
         self, *, after: UUID, upto: UUID | None, buckets: Collection[int], limit: int
     ) -> dict[UUID, Stamp]:
-        """Up to `limit` rows of these buckets of a page, which may reach to the table's end."""
+        """At most `limit` rows of these buckets of a page; without `upto`, to the table's end."""
         return self._stamps(
             f"{IN_PAGE} AND {BUCKET} = ANY(%(buckets)s)",
             {
@@ -70,7 +70,7 @@ class Checksums:
         )
 
     def of(self, ids: Collection[UUID]) -> dict[UUID, Stamp]:
-        """These rows, as far as there are any."""
+        """Those of these rows that exist."""
         return self._stamps(
             "id = ANY(%(ids)s::uuid[])", {"ids": [str(id_) for id_ in ids], "limit": len(ids)}
         )

@@ -1,9 +1,9 @@
-"""Whether what a snapshot of the owner saw has reached a consumer: how two services find a
-common position while both go on.
+"""Whether a consumer has applied all that a snapshot of the owner sees: a common position of two
+services, found while both continue.
 
-The owner reads rows and the snapshot that it saw them in. Once no event of that snapshot is
-missing from a complete tick, and the consumer's positions are at the end of what was published by
-then, the consumer has been told whatever the owner saw. Backbone of the Consistency-Token too.
+The owner reads rows, and the snapshot that it read them in. Once a published tick sees each event
+of that snapshot, and the consumer's positions have reached the tops of that moment, the consumer
+has applied each event that the owner saw.
 """
 
 from ..consumer import Consumer
@@ -14,16 +14,16 @@ from ..tables import Tables
 
 
 def snapshot_of(tables: Tables) -> str:
-    """What the owner sees now. Take it after reading rows in READ COMMITTED, or in the same
-    REPEATABLE READ: it then sees all that the rows came of."""
+    """The current snapshot. Take it after reading rows in READ COMMITTED, or in the same
+    REPEATABLE READ transaction: then it sees all transactions that the rows come from."""
     with tables.connection.cursor() as cursor:
         cursor.execute("SELECT pg_current_snapshot()::text")
         return str(cursor.fetchone()[0])
 
 
 def is_covered(tables: Tables, snapshot: str, *, by: str) -> bool:
-    """Whether every event that `snapshot` sees is seen by the published snapshot `by` ('' for
-    nothing published). Two bounds on the index of xids."""
+    """Whether the published snapshot `by` ('' if nothing is published) sees every event that
+    `snapshot` sees. Reads one range of the index on xid."""
     event = tables.connection.ops.quote_name(tables.event._meta.db_table)
     with tables.connection.cursor() as cursor:
         cursor.execute(
@@ -38,8 +38,6 @@ def is_covered(tables: Tables, snapshot: str, *, by: str) -> bool:
 
 
 def has_applied(consumer: Consumer, producer: str, cursor: Cursor) -> bool:
-    """Whether the consumer's positions are at the end of what the cursor confirms."""
-    held = Inbox(consumer.tables, consumer=consumer.name, producer=producer).stored()
-    return all(
-        order(held.get(partition, START)) >= order(top) for partition, top in cursor.tops.items()
-    )
+    """Whether the consumer's positions have reached the cursor's tops."""
+    positions = Inbox(consumer.tables, consumer=consumer.name, producer=producer).stored()
+    return all(order(positions.get(p, START)) >= order(top) for p, top in cursor.tops.items())

@@ -1,8 +1,8 @@
-"""Which live worker reads which partition: rendezvous hashing with bounded load.
+"""Which live member reads which partition: rendezvous hashing with bounded load.
 
-Every process computes the same answer from the same members, without a coordinator. A member
-that joins or goes moves its own partitions, and few others. The ideas: Thaler and Ravishankar
-(highest random weight, 1998); Mirrokni, Thorup and Zadimoghaddam (bounded loads, 2016).
+Every process computes the same result from the same members, without a coordinator. A member that
+joins or leaves moves its own partitions and few others. The ideas: Thaler and Ravishankar (highest
+random weight, 1998); Mirrokni, Thorup and Zadimoghaddam (bounded loads, 2016).
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from math import ceil
 
 from xxhash import xxh3_64_intdigest
 
-SLACK = 1.25  # how far above the average a member's load may be
+SLACK = 1.25  # the greatest load of a member, as a multiple of the average
 
 
 def assign(partitions: Collection[int], members: Collection[str], *, of: str) -> dict[int, str]:
@@ -19,12 +19,12 @@ def assign(partitions: Collection[int], members: Collection[str], *, of: str) ->
 
     No member gets more than ceil(SLACK × partitions / members). Empty without members.
     """
-    room = ceil(SLACK * len(partitions) / len(members)) if members else 0
+    limit = ceil(SLACK * len(partitions) / len(members)) if members else 0
     loads: Counter[str] = Counter()
     owners: dict[int, str] = {}
     for partition in sorted(partitions) if members else ():
         owner = max(
-            (member for member in members if loads[member] < room),
+            (member for member in members if loads[member] < limit),
             key=lambda member: (xxh3_64_intdigest(f"{of}/{partition}/{member}".encode()), member),
         )
         owners[partition] = owner

@@ -8,7 +8,7 @@ from ..streams import Entry
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """An entry, decoded once. A malformed one carries its error and no key."""
+    """An entry, decoded once. A malformed one has an error in place of the envelope, and no key."""
 
     partition: int
     id: str
@@ -27,9 +27,15 @@ class Delivery(Struct, frozen=True, kw_only=True):
             return cls(partition=entry.partition, id=entry.id, body=body, error=exc)
         return cls(partition=entry.partition, id=entry.id, body=body, envelope=envelope)
 
+    def decoded(self) -> Envelope:
+        """The envelope. Raises MalformedEnvelope if there is none."""
+        if self.envelope is None:
+            raise self.error or AssertionError("neither envelope nor error")
+        return self.envelope
+
     @property
     def text(self) -> str:
-        """The entry as it can be kept and shown, whatever it holds."""
+        """The body as text that PostgreSQL can store, also if it isn't UTF-8."""
         return storable(self.body.decode("utf-8", "backslashreplace"))
 
     @property
@@ -38,6 +44,5 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 def storable(text: str) -> str:
-    """The text as PostgreSQL can hold it: without NUL and lone surrogates, which a foreign entry
-    and the error about it may have."""
+    """The text with NUL and lone surrogates escaped, which PostgreSQL can't store."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

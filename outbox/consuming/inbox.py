@@ -1,15 +1,19 @@
-"""A consumer's positions, kept in its own schema: the reason that effects happen once.
+"""A consumer's positions, stored in its own schema, so that each effect happens once.
 
-A position moves in the transaction of the effects, and only from the entry that the batch was
-read after. So a zombie, a twin or a commit thought lost changes nothing twice, and the space
-needed is one row per partition, for ever.
+The statement of `move` is tuned; skip it at a first reading. It keeps consumers fast while another
+transaction is held open. With rows that kept their ids, such a transaction made the p50 of one
+minute of `./dev bench --only end_to_end` twice as high, and it was still rising
+(docs/adr/0003-positions-in-the-consumers-schema.md).
 
-PostgreSQL keeps every version of a row that some open transaction might still want, and a look-up
-by a key that never changes walks over all of them: one transaction held open would make each move
-slower than the one before. So now and then a move gives the row a new id, and the newest id is
-looked up, which is the first entry of its index. (Not each time: a move that changes no key
-writes to no index.) For the same reason no constraint says that there is one row per partition,
-since it would be checked against all versions: `open` sees to it, under a lock.
+A position moves in the transaction of the effects, and only from the entry that the batch was read
+after. So a frozen process that resumes, a second process with the same batch, or a retry of a
+commit that had succeeded changes nothing twice. The cost is one row per partition.
+
+How it is tuned: PostgreSQL keeps the old versions of a row for as long as any transaction that
+started before them is open, and a look-up by a constant key reads all of them. So about every 64th
+move gives the row a new id, and a look-up reads the newest id first. The other moves change no key
+and write to no index. No constraint ensures one row per partition, since it would be checked
+against all old versions: `open` ensures it, under a lock.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +26,7 @@ from ..prepared import Prepared
 from ..tables import Tables
 
 START = "0-0"
-MOVES = 64  # about as many share one id of the position
+MOVES_PER_ID = 64  # on average; a power of 2
 
 
 class Inbox:
@@ -33,28 +37,36 @@ class Inbox:
         self._consumer = consumer
         self._producer = producer
         quote = tables.connection.ops.quote_name
-        position, parked = (
-            quote(table._meta.db_table) for table in (tables.position, tables.parked)
-        )
-        # By its place, so that no plan reads the rows in another order. A row that somebody else
-        # has moved meanwhile isn't there any more.
-        # In one go, and yet two statements: the second sees what was committed by whoever held
-        # the positions before.
+        position = quote(tables.position._meta.db_table)
+        parked = quote(tables.parked._meta.db_table)
+        # Joined by ctid, so that no plan reads the rows in another order. A row that another
+        # session has moved meanwhile has another ctid, and isn't updated.
+        # Two statements in one message: the second has a snapshot of its own, so it sees what the
+        # session that held the positions before has parked.
         self._move = Prepared(
-            f"WITH moved AS (UPDATE {position} held SET entry = move.next, "  # noqa: S608
-            f"id = CASE hashtext(move.next) & {MOVES - 1} WHEN 0 "
-            f"THEN nextval(pg_get_serial_sequence('{position}', 'id')) ELSE held.id END "
-            "FROM unnest(%(partitions)s, %(expected)s, %(next)s) "
-            "AS move (partition, expected, next) "
-            f"CROSS JOIN LATERAL (SELECT ctid AS place FROM {position} "
-            "WHERE consumer = %(consumer)s AND producer = %(producer)s "
-            "AND partition = move.partition ORDER BY id DESC LIMIT 1) newest "
-            "WHERE held.ctid = newest.place AND held.entry = move.expected "
-            "RETURNING held.partition) "
-            "SELECT set_config('outbox.moved', count(*)::text, true) FROM moved",
-            "SELECT current_setting('outbox.moved')::int, "  # noqa: S608
-            f"ARRAY(SELECT DISTINCT key FROM {parked} WHERE consumer = %(consumer)s "
-            "AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> '')",
+            f"""
+            WITH moved AS (
+              UPDATE {position} held SET entry = move.next,
+                id = CASE hashtext(move.next) & {MOVES_PER_ID - 1} WHEN 0 THEN
+                  nextval(pg_get_serial_sequence('{position}', 'id')) ELSE held.id END
+              FROM unnest(%(partitions)s, %(expected)s, %(next)s)
+                AS move (partition, expected, next)
+              CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM {position}
+                WHERE consumer = %(consumer)s AND producer = %(producer)s
+                AND partition = move.partition ORDER BY id DESC LIMIT 1
+              ) newest
+              WHERE held.ctid = newest.place AND held.entry = move.expected
+              RETURNING held.partition
+            )
+            SELECT set_config('outbox.moved', count(*)::text, true) FROM moved
+            """,  # noqa: S608
+            f"""
+            SELECT current_setting('outbox.moved')::int, ARRAY(
+              SELECT DISTINCT key FROM {parked} WHERE consumer = %(consumer)s
+              AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> ''
+            )
+            """,  # noqa: S608
             types={
                 "partitions": "smallint[]",
                 "expected": "text[]",
@@ -70,45 +82,41 @@ class Inbox:
         return rows.filter(consumer=self._consumer, producer=self._producer)
 
     def open(self, partitions: Collection[int]) -> dict[int, str]:
-        """The positions, rows made where there were none."""
-        make = self._tables.position
+        """Create the rows that are missing. Returns what `committed` does."""
+        model = self._tables.position
         with transaction.atomic(using=self._tables.alias):
             self._lock_all()
-            known = set(self._rows.values_list("partition", flat=True))
-            make._default_manager.using(self._tables.alias).bulk_create(
-                make(consumer=self._consumer, producer=self._producer, partition=partition)
-                for partition in set(partitions) - known
+            existing = set(self._rows.values_list("partition", flat=True))
+            model._default_manager.using(self._tables.alias).bulk_create(
+                model(consumer=self._consumer, producer=self._producer, partition=partition)
+                for partition in set(partitions) - existing
             )
         return self.committed()
 
     def committed(self) -> dict[int, str]:
-        """The positions as they are, once whoever holds them has committed or not.
+        """The positions, read under their locks: after any transaction that moves them has ended.
 
-        After an error memory and a plain read may both be wrong: the commit whose answer was
-        lost can still be on its way. Waiting for the lock settles it.
+        After an error, memory and a plain read can both be wrong, because a commit whose answer
+        was lost can still be in progress.
         """
         with transaction.atomic(using=self._tables.alias):
             rows = self._rows.select_for_update().order_by("partition")
             return dict(rows.values_list("partition", "entry"))
 
     def stored(self) -> dict[int, str]:
-        """The positions for a look, without waiting for anyone."""
-        return stored(
-            self._tables,
-            consumer=self._consumer,
-            producer=self._producer,
-            using=self._tables.alias,
-        )
+        """The positions, read without waiting for a lock."""
+        alias = self._tables.alias
+        return stored(self._tables, consumer=self._consumer, producer=self._producer, using=alias)
 
     def lock(self, partition: int) -> None:
-        """Hold one partition still until the transaction ends."""
+        """Lock one partition's position until the transaction ends."""
         list(self._rows.select_for_update().filter(partition=partition))
 
     def move(self, moves: Mapping[int, tuple[str, str]]) -> set[str]:
-        """Within a transaction, move each partition from one entry to another: lock, compare
-        and set. Raises Fenced when any of them isn't where it should be.
+        """Within a transaction, lock each partition's position and move it from the first entry to
+        the second. Raises Fenced if any position isn't at its first entry.
 
-        Returns the keys with a parked sequence in these partitions, as of when they were held.
+        Returns the keys with a parked sequence in these partitions, read under the locks.
         """
         partitions = list(moves)
         with self._tables.connection.cursor() as cursor:
@@ -116,8 +124,8 @@ class Inbox:
                 cursor,
                 {
                     "partitions": partitions,
-                    "expected": [moves[partition][0] for partition in partitions],
-                    "next": [moves[partition][1] for partition in partitions],
+                    "expected": [expected for expected, _ in moves.values()],
+                    "next": [entry for _, entry in moves.values()],
                     "consumer": self._consumer,
                     "producer": self._producer,
                 },
@@ -125,14 +133,14 @@ class Inbox:
             [(moved, parked)] = cursor  # cheaper than Django's fetchone
         if moved != len(partitions):
             raise Fenced(
-                f"{self._consumer} isn't where it read after, in one of the partitions "
-                f"{partitions} of {self._producer}"
+                f"a position of {self._consumer} in the partitions {partitions} of "
+                f"{self._producer} has moved since it was read"
             )
         return set(parked)
 
     def _lock_all(self) -> None:
-        """Keep every other `open` away until the transaction ends. The next statement sees what
-        the one before has made."""
+        """Exclude every other `open` until the transaction ends. In READ COMMITTED, the next
+        statement sees the rows that the previous `open` created."""
         key = f"outbox.positions:{self._tables.label}:{self._consumer}:{self._producer}"
         with self._tables.connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])

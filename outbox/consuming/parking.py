@@ -1,7 +1,7 @@
 """Parked sequences: an event that can't be applied, and every later one of its key.
 
 Other keys are not held up. A retry applies a whole sequence in order, one transaction for each
-event, and stops at the first that still fails; events that arrive during it join the end.
+event, and stops at the first that still fails; events that arrive meanwhile join the end.
 """
 
 import traceback
@@ -22,7 +22,7 @@ from .inbox import Inbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """A parked sequence as an operator sees it."""
+    """A parked sequence, as `parked list` shows it."""
 
     consumer: str
     producer: str
@@ -34,8 +34,8 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retried:
-    """The result of a retry: how many events were applied, and what stopped it, if anything."""
+class RetryResult:
+    """How many events a retry applied, and the error that stopped it, or ''."""
 
     applied: int
     error: str = ""
@@ -55,11 +55,11 @@ class Parking:
         return rows.filter(consumer=self._consumer, producer=self._producer)
 
     def entries(self) -> set[tuple[int, str]]:
-        """The partition and the id of each parked entry."""
+        """The partition and the entry id of each parked event."""
         return set(self.rows.values_list("partition", "entry"))
 
     def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
-        """Keep the event, with its error or as one that waits behind another."""
+        """Store the event: with its error, or without one if it waits behind another event."""
         self.rows.create(
             consumer=self._consumer,
             producer=self._producer,
@@ -68,39 +68,32 @@ class Parking:
             entry=delivery.id,
             type=delivery.envelope.type if delivery.envelope else "",
             body=delivery.text,
-            error=described(error) if error else "",
-            traceback=_traced(error) if error else "",
+            error=one_line(error) if error else "",
+            traceback=_traceback(error) if error else "",
             attempts=attempts,
         )
 
     def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
-        """Drop the parked events of the aggregate that `envelope` is about, whatever they told;
-        how many others are left under its key. Call it while holding the partition's position."""
+        """Delete the parked events of the envelope's aggregate. Returns how many events of other
+        aggregates are left under its key. The caller holds the lock of the position."""
         waiting = self.rows.filter(partition=partition, key=envelope.partitionkey)
         waiting.filter(type__startswith=f"{envelope.aggregate}.").delete()
         return waiting.count()
 
     def sequences(self) -> Iterator[Sequence]:
-        """The parked sequences, oldest first; entries without a key stand for themselves."""
+        """The parked sequences, oldest first; the entries of a partition without a key are one."""
         groups = self.rows.values("partition", "key").annotate(
             events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
         )
-        for group in groups.order_by("first"):
-            yield Sequence(
-                consumer=self._consumer,
-                producer=self._producer,
-                partition=group["partition"],
-                key=group["key"],
-                events=group["events"],
-                since=group["since"],
-                error=group["error"],
-            )
+        fields = ("partition", "key", "events", "since", "error")
+        for group in groups.order_by("first").values(*fields):
+            yield Sequence(consumer=self._consumer, producer=self._producer, **group)
 
-    def retry(self, consumer: Consumer, *, partition: int, key: str) -> Retried:
-        """Apply a sequence in order until it is empty or one fails again.
+    def retry(self, consumer: Consumer, *, partition: int, key: str) -> RetryResult:
+        """Apply a sequence in order until it is empty or an event fails again.
 
-        Each event is one transaction that holds the partition's position first, so that the
-        consumer can't add to the sequence between the last event and its end.
+        Each event's transaction locks the partition's position first, so that the consumer parks
+        nothing behind an event that is being deleted.
         """
         inbox = Inbox(self._tables, consumer=self._consumer, producer=self._producer)
         applied = 0
@@ -121,29 +114,29 @@ class Parking:
                     raise
                 self.rows.filter(pk=event.pk).update(
                     attempts=event.attempts + 1,
-                    error=described(exc),
-                    traceback=_traced(exc),
+                    error=one_line(exc),
+                    traceback=_traceback(exc),
                 )
                 if key:
-                    return Retried(applied=applied, error=described(exc))
-                # Entries without a key belong to no sequence: the next one may do.
+                    return RetryResult(applied=applied, error=one_line(exc))
+                # Entries without a key are independent: the next one may succeed.
                 failed.add(event.pk)
             else:
                 applied += 1
         left = f"{len(failed)} without a key still fail" if failed else ""
-        return Retried(applied=applied, error=left)
+        return RetryResult(applied=applied, error=left)
 
 
 def of(consumer: Consumer) -> Iterator[Parking]:
-    """The consumer's parking, one per producer."""
+    """The parked events of a consumer, by producer."""
     for producer in consumer.producers:
         yield Parking(consumer.tables, consumer=consumer.name, producer=producer)
 
 
-def described(error: BaseException) -> str:
-    """An error in one line."""
+def one_line(error: BaseException) -> str:
+    """An error's type and text in one line."""
     return storable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _traced(error: BaseException) -> str:
+def _traceback(error: BaseException) -> str:
     return storable("".join(traceback.format_exception(error)))

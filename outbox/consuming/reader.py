@@ -1,4 +1,4 @@
-"""Reads a producer's streams for one consumer and applies what it finds, once and in order."""
+"""Reads a producer's streams for one consumer and applies the events, once and in order."""
 
 import logging
 import random
@@ -17,26 +17,26 @@ from ..streams import WHOLE, Batch, Cursor, Entry, Streams, order
 from .delivery import Delivery
 from .inbox import START, Inbox
 from .membership import Membership
-from .parking import Parking, described
+from .parking import Parking, one_line
 
 log = logging.getLogger(__name__)
 
-BATCH_ENTRIES = 200  # of each partition
-BLOCK_SECONDS = 0.5  # how long a read waits, and so how long a stop can take
-# From one batch to the next at least: under load, what comes meanwhile is one transaction. It
-# costs an event that comes alone nothing.
-REST_SECONDS = 0.002
-PASSED_SECONDS = 0.05  # how long a position may stay behind events that are ignored
+BATCH_ENTRIES = 200  # per partition
+BLOCK_SECONDS = 0.5  # how long a read waits for entries, and so how long a stop can take
+# The least time from a batch to the next read: under load, the events that arrive meanwhile share
+# one transaction. An event that arrives alone isn't delayed.
+BATCH_INTERVAL_SECONDS = 0.002
+PENDING_SECONDS = 0.05  # how long positions after ignored events may stay unwritten
 TRIES = 3  # of an event whose handler raises, before it is parked
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
-CONFIRM_SECONDS = 5.0  # how often it tells the owner how far it is
-FROZEN_SECONDS = 5  # between two statements of a transaction: then its session is ended
+CONFIRM_SECONDS = 5.0  # between two reports to the owner
+FROZEN_SECONDS = 5  # without a statement in a transaction; then the server ends the session
 
-# A process that froze inside a transaction holds its positions: not for long. Small tables are
-# read row by row along their indexes, in whose order the newest version of a row comes first: the
-# planner counts the rows, and not the versions that an open transaction makes PostgreSQL keep. And
-# what is prepared stays planned: left to itself PostgreSQL goes on planning for the arrays at hand.
+# A process that freezes in a transaction holds its positions for FROZEN_SECONDS at most. Small
+# tables are read along their indexes, where the newest version of a row comes first: the planner
+# counts the rows, and not the versions that an open transaction makes PostgreSQL keep. Prepared
+# statements keep their plan: by default, PostgreSQL plans them again for each set of arrays.
 SESSION = f"""
 SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
 SET enable_seqscan = off;
@@ -46,14 +46,14 @@ SET plan_cache_mode = force_generic_plan
 
 ABORTED = 3  # libpq's PQTRANS_INERROR
 
-# PostgreSQL's classes of errors that pass by themselves: serialization and deadlock, lost
-# connections, a server that starts or stops, too little of something. A statement that ran
-# into its time limit isn't among them: it would again.
+# SQLSTATEs of transient errors, and their classes: serialization failure and deadlock, lost
+# connection, server that starts or stops, insufficient resources, lock timeout. A statement timeout
+# isn't transient, since it would occur again.
 TRANSIENT_CODES = ("40001", "40P01", "08", "57P", "53", "55P03")
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether trying again can help although nothing was mended."""
+    """Whether a retry can succeed without a change."""
     while error is not None:
         if getattr(error, "transient", False) or is_cut_socket(error):
             return True
@@ -67,7 +67,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 class Reader:
-    """One consumer's loop over one producer's partitions, or those of them that it owns."""
+    """One consumer's loop over the partitions of one producer that this process owns."""
 
     def __init__(
         self,
@@ -90,66 +90,65 @@ class Reader:
         self._inbox = Inbox(self._tables, consumer=consumer.name, producer=producer)
         self._parking = Parking(self._tables, consumer=consumer.name, producer=producer)
         self._positions: dict[int, str] = {}
-        self._passed: dict[int, str] = {}  # beyond them, and nothing but ignored events between
-        self._move_at = 0.0
-        self._reading: frozenset[int] = frozenset()
-        self._rested_at = self._confirm_at = 0.0
+        self._pending: dict[int, str] = {}  # positions after ignored events, not written yet
+        self._last_owned: frozenset[int] = frozenset()
+        self._move_at = self._read_at = self._confirm_at = 0.0  # when the next one is due
 
     def run(self) -> None:
-        """Read and apply until told to stop; a server that goes is waited for."""
-        failures, told = 0, ""
+        """Read and apply until `stopping` is set. After any error it tries again."""
+        failures, logged = 0, ""
         while not self._stopping.is_set():
             try:
                 self.step(block_seconds=BLOCK_SECONDS)
-                failures, told = 0, ""
-                self._stopping.wait(max(0.0, self._rested_at - time.monotonic()))
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the next step may do
+                failures, logged = 0, ""
+                self._stopping.wait(max(0.0, self._read_at - time.monotonic()))
+            except Exception as exc:  # noqa: BLE001 - the next step may succeed after any error
                 failures += 1
-                if (line := described(exc)) != told:  # once, not at every try
-                    self._tell(exc)
-                    told = line
-                self._recover()
+                if (line := one_line(exc)) != logged:  # a repeated error is logged once
+                    self._log(exc)
+                    logged = line
+                self._reset()
                 self._pause(failures)
         self._tables.connection.close()
 
-    def _tell(self, error: Exception) -> None:
-        if isinstance(error, OutboxError) and not is_transient(error):
-            log.error("%s stands still: %s", self.name, error)
-        elif is_transient(error):
-            log.warning("%s waits: %s", self.name, described(error))
+    def _log(self, error: Exception) -> None:
+        if is_transient(error):
+            log.warning("%s waits: %s", self.name, one_line(error))
+        elif isinstance(error, OutboxError):
+            log.error("%s has stopped: %s", self.name, error)
         else:
             log.error("%s failed", self.name, exc_info=error)
 
     def step(self, *, block_seconds: float = 0.0) -> int:
-        """Read once and apply what came. Returns the number of entries read.
+        """Read once and apply the entries. Returns their number.
 
-        Raises BelowFloor when entries that it lacks were pruned.
+        Raises BelowFloor if entries after its positions were pruned.
         """
         owned = self._owned()
         if not self._positions:
             self._open()
-        elif owned != self._reading:
-            self._know(self._inbox.stored())  # others have moved what was theirs
-        self._reading = owned
+        elif owned != self._last_owned:
+            self._set_positions(self._inbox.stored())  # other processes have moved theirs
+        self._last_owned = owned
         if not owned:
             self._stopping.wait(block_seconds)
             return 0
         batch = self._read(owned, block_seconds=block_seconds)
         if batch:
-            self._refuse_gaps(batch.cursor, owned)
-            self._take(batch.entries)
-            if not batch.entries:  # beyond the cursor: a stranger's, or not yet confirmed
+            self._check_floor(batch.cursor, owned)
+            self._process(batch.entries)
+            if not batch.entries:  # beyond the cursor: foreign entries, or not confirmed yet
                 self._stopping.wait(block_seconds)
-        if self._passed and time.monotonic() >= self._move_at:
+        if self._pending and time.monotonic() >= self._move_at:
             self._apply([])
         if time.monotonic() >= self._confirm_at:
             self.confirm()
         return len(batch.entries) if batch else 0
 
     def _read(self, owned: Iterable[int], *, block_seconds: float) -> Batch | None:
-        if self._passed:
+        if self._pending:
             block_seconds = min(block_seconds, max(0.0, self._move_at - time.monotonic()))
-        reached = self._positions | self._passed
+        reached = self._positions | self._pending
         return self._streams.read(
             self._producer,
             {partition: reached[partition] for partition in owned},
@@ -158,19 +157,19 @@ class Reader:
         )
 
     def confirm(self) -> None:
-        """Tell the owner how far this reader is, idle partitions included.
+        """Report to the owner the last complete tick that is applied in each partition.
 
-        A partition whose position has reached what the cursor says is its last entry has all
-        of every complete tick: it moves there, though nothing came.
+        A partition whose position has reached the cursor's top has applied all complete ticks: its
+        position moves to the end of the last one.
         """
         self._confirm_at = time.monotonic() + CONFIRM_SECONDS
         owned = self._owned()
         cursor = self._streams.cursor(self._producer)
-        if self._passed:
+        if self._pending:
             self._apply([])
-        # From the table: what memory holds may have been lost with the server that kept it.
-        self._know(self._inbox.stored())
-        self._refuse_gaps(cursor, owned)
+        # From the table: a failover may have lost the positions that memory holds.
+        self._set_positions(self._inbox.stored())
+        self._check_floor(cursor, owned)
         end = f"{cursor.complete}-{WHOLE}"
         idle = {
             partition: (self._positions[partition], end)
@@ -183,7 +182,7 @@ class Reader:
             with transaction.atomic(using=self._tables.alias):
                 self._inbox.move(idle)
             self._positions.update(dict.fromkeys(idle, end))
-        ticks = {partition: whole_tick(self._positions[partition]) for partition in owned}
+        ticks = {partition: complete_tick(self._positions[partition]) for partition in owned}
         self._streams.confirm(self._producer, self._consumer.subscriber, ticks)
 
     def _owned(self) -> frozenset[int]:
@@ -194,16 +193,16 @@ class Reader:
     def _open(self) -> None:
         with self._tables.connection.cursor() as cursor:
             cursor.execute(SESSION)
-        self._know(self._inbox.open(range(self._streams.partitions)))
+        self._set_positions(self._inbox.open(range(self._streams.partitions)))
 
-    def _know(self, positions: dict[int, str]) -> None:
-        self._positions, self._passed = positions, {}
+    def _set_positions(self, positions: dict[int, str]) -> None:
+        self._positions, self._pending = positions, {}
 
-    def _refuse_gaps(self, cursor: Cursor, owned: Iterable[int]) -> None:
+    def _check_floor(self, cursor: Cursor, owned: Iterable[int]) -> None:
         end = (cursor.floor, WHOLE)
         if not cursor.floor or all(order(self._positions[p]) >= end for p in owned):
             return
-        self._know(self._inbox.committed())  # memory may be older than the table
+        self._set_positions(self._inbox.committed())  # memory may be older than the table
         for partition in owned:
             if order(self._positions[partition]) < end:
                 raise BelowFloor(
@@ -211,60 +210,56 @@ class Reader:
                     f"and everything up to {cursor.floor} was pruned; see manage.py outbox backfill"
                 )
 
-    def _take(self, entries: list[Entry]) -> None:
-        # By tick, then row: across partitions too, effects follow the order of commits.
+    def _process(self, entries: list[Entry]) -> None:
+        # By tick and row, so that effects follow the order of commits across partitions too.
         entries.sort(key=lambda entry: order(entry.id))
         deliveries = [Delivery.of(entry) for entry in entries]
-        self._rested_at = time.monotonic() + max(REST_SECONDS, self._gather_seconds(deliveries))
+        gather_seconds = self._consumer.gather_seconds(d.envelope for d in deliveries if d.envelope)
+        self._read_at = time.monotonic() + max(BATCH_INTERVAL_SECONDS, gather_seconds)
         if deliveries and all(map(self._is_ignored, deliveries)):
-            # They change nothing, so nothing is written: a position moves for many of them.
-            if not self._passed:
-                self._move_at = time.monotonic() + PASSED_SECONDS
-            self._passed |= {delivery.partition: delivery.id for delivery in deliveries}
+            # Nothing is written for them: one later move covers many.
+            if not self._pending:
+                self._move_at = time.monotonic() + PENDING_SECONDS
+            self._pending |= {delivery.partition: delivery.id for delivery in deliveries}
         elif deliveries:
             reached = {d.partition: self._positions[d.partition] for d in deliveries}
             try:
                 self._apply(deliveries)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is met event by event
-                log.info("%s goes event by event: %s", self.name, described(exc))
-                self._recover()
+            except Exception as exc:  # noqa: BLE001 - any error is handled event by event
+                log.info("%s applies a batch event by event: %s", self.name, one_line(exc))
+                self._reset()
                 self._apply_singly(deliveries, reached)
 
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
-        """All effects and the positions in one transaction, or none of them."""
-        ends = self._passed | {delivery.partition: delivery.id for delivery in deliveries}
+        """Move the positions and apply the events in one transaction."""
+        ends = self._pending | {delivery.partition: delivery.id for delivery in deliveries}
         with transaction.atomic(using=self._tables.alias):
             parked = self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
-            if _is_ended(self._tables.connection):
+            if _is_aborted(self._tables.connection):
                 raise transaction.TransactionManagementError(
-                    "a handler caught an error that had ended its transaction"
+                    "a handler caught an error that had aborted its transaction"
                 )
-        self._positions.update(ends)
-        self._passed = {}
-
-    def _gather_seconds(self, deliveries: Iterable[Delivery]) -> float:
-        return self._consumer.gather_seconds(d.envelope for d in deliveries if d.envelope)
+        self._set_positions(self._positions | ends)
 
     def _is_ignored(self, delivery: Delivery) -> bool:
         return delivery.envelope is not None and self._consumer.ignores(delivery.envelope)
 
     def _unless_parked(
-        self, deliveries: Sequence[Delivery], parked: set[str]
+        self, deliveries: Iterable[Delivery], parked: set[str]
     ) -> Iterator[Envelope]:
+        """Yields the events to apply, and parks those of a key with a parked sequence."""
         for delivery in deliveries:
             if self._is_ignored(delivery):
                 continue
-            if delivery.key in parked and not self._is_freed(delivery, parked):
+            if delivery.key in parked and not self._supersede(delivery, parked):
                 self._parking.park(delivery, None)
-            elif delivery.envelope is None:
-                raise delivery.error or AssertionError("neither event nor error")
             else:
-                yield delivery.envelope
+                yield delivery.decoded()
 
-    def _is_freed(self, delivery: Delivery, parked: set[str]) -> bool:
-        """Whether the event is applied although its key has a parked sequence, which it then
-        takes along as far as it makes it void."""
+    def _supersede(self, delivery: Delivery, parked: set[str]) -> bool:
+        """Drop the parked events that a superseding event makes void, so that it is applied at
+        once. False if the event isn't superseding."""
         envelope = delivery.envelope
         if envelope is None or not self._consumer.supersedes(envelope):
             return False
@@ -273,8 +268,9 @@ class Reader:
         return True
 
     def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
-        """Each event in a transaction of its own: what fails for good is parked, alone."""
-        self._settle(reached)
+        """Apply each event in its own transaction. One that fails TRIES times is parked; transient
+        errors don't count."""
+        self._reload(reached)
         for delivery in deliveries:
             failed: list[Exception] = []
             for attempt in count(1):
@@ -285,19 +281,19 @@ class Reader:
                         self._apply([delivery])
                     else:
                         self._park(delivery, failed)
-                except Exception as exc:  # noqa: BLE001 - whatever a handler raises is kept, not lost
-                    self._recover()
+                except Exception as exc:  # noqa: BLE001 - a handler may raise any error
+                    self._reset()
                     if not is_transient(exc):
                         failed.append(exc)
                     elif not isinstance(exc, Fenced):
-                        log.warning("%s tries again: %s", self.name, described(exc))
+                        log.warning("%s tries again: %s", self.name, one_line(exc))
                     self._pause(attempt)
-                    self._settle(reached)
+                    self._reload(reached)
             reached[delivery.partition] = delivery.id
 
-    def _settle(self, reached: Mapping[int, str]) -> None:
-        """The positions as they are now. Raises Fenced when one went back, with a standby that
-        was behind or a backup: what follows it has to be read again."""
+    def _reload(self, reached: Mapping[int, str]) -> None:
+        """Read the positions again. Raises Fenced if one is before `reached`, after a failover to
+        a standby that was behind or a restore: the entries between must be read again."""
         self._open()
         for partition, entry in reached.items():
             if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):
@@ -313,11 +309,11 @@ class Reader:
             self._parking.park(delivery, failed[-1], attempts=len(failed))
         self._positions[partition] = delivery.id
         key = delivery.key or "unknown"
-        log.error("%s parked %s of key %s: %s", self.name, delivery.id, key, described(failed[-1]))
+        log.error("%s parked %s of key %s: %s", self.name, delivery.id, key, one_line(failed[-1]))
 
-    def _recover(self) -> None:
-        # Memory may be wrong after an error; the next step asks the table, under its lock.
-        self._know({})
+    def _reset(self) -> None:
+        """After an error, forget the positions: the next step reads them under their locks."""
+        self._set_positions({})
         self._tables.connection.close_if_unusable_or_obsolete()
 
     def _pause(self, failures: int) -> None:
@@ -325,15 +321,15 @@ class Reader:
         self._stopping.wait(random.uniform(longest / 2, longest))  # noqa: S311
 
 
-def _is_ended(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction can only be rolled back. Django knows it of its own blocks and
-    methods; of a statement in plain SQL the driver does, and COMMIT would roll back silently."""
+def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the transaction can only be rolled back. Django tracks that for `atomic` and for the
+    ORM; after plain SQL only the driver knows, and COMMIT would roll back without an error."""
     status = connection.connection.info.transaction_status if connection.connection else None
     return connection.needs_rollback or status == ABORTED
 
 
-def whole_tick(position: str) -> int:
-    """The last tick that a position at this entry has all of."""
+def complete_tick(position: str) -> int:
+    """The last tick that is applied completely at this position."""
     tick, row = order(position)
     return tick if row == WHOLE else max(tick - 1, 0)
 
@@ -345,7 +341,7 @@ def readers_of(
     stopping: threading.Event,
     memberships: Mapping[str, Membership],
 ) -> list[Reader]:
-    """A reader for each consumer and each producer it reads."""
+    """One reader for each consumer and each of its producers."""
     return [
         Reader(
             consumer,

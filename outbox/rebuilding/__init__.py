@@ -1,1 +1,1 @@
-"""Building a projection again, beside the one that is read, and swapping the two."""
+"""Rebuilds a projection next to the one in use, and swaps the two."""

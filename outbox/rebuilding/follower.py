@@ -1,4 +1,4 @@
-"""A shadow follows its projection: it applies what that has applied, up to the same entry."""
+"""A shadow follows the live consumer: it applies the same events, up to the same entries."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,22 +9,22 @@ from django.db import Error as DatabaseError
 from ..consumer import Consumer
 from ..consuming.delivery import Delivery
 from ..consuming.inbox import START, Inbox
-from ..consuming.parking import Parking, described
-from ..consuming.reader import whole_tick
+from ..consuming.parking import Parking, one_line
+from ..consuming.reader import complete_tick
 from ..envelope import Envelope
 from ..errors import OutboxError, RebuildRefused, StreamsUnavailable
 from ..streams import Cursor, Entry, Streams, order
 
-READ_ENTRIES = 500  # of each partition, in one read of the streams
-BLOCK_SECONDS = 0.02  # for entries that aren't there
-RESENT_SECONDS = 15.0  # for the relay to send again what the streams lost
+READ_ENTRIES = 500  # per partition and read
+BLOCK_SECONDS = 0.02  # how long a read waits for missing entries
+RESEND_SECONDS = 15.0  # for the relay to send lost entries again
 
 
 class Follower:
-    """`shadow` follows the consumer `name` of one producer's events.
+    """Lets `shadow` follow the live consumer `name` in one producer's partitions.
 
-    Its positions are never beyond the other's. What is parked for the other is parked for the
-    shadow too, and applied once it has been replayed there.
+    The shadow's positions are never after the live ones. An event that is parked for the live
+    consumer is parked for the shadow too, and applied after its retry there.
     """
 
     def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:
@@ -39,32 +39,30 @@ class Follower:
         self._parked_next = Parking(self._tables, consumer=shadow.name, producer=self._producer)
 
     def catch_up(self, *, hold: bool = False) -> None:
-        """Within a transaction: apply to the shadow all that the other has applied. With `hold`
-        the other stands still until the transaction ends.
+        """Within a transaction, apply to the shadow all that the live consumer has applied. With
+        `hold`, the live positions stay locked until the transaction ends.
 
         Raises RebuildRefused at an event that only the shadow can't apply, and
-        StreamsUnavailable if the streams lack what the other has read.
+        StreamsUnavailable if entries that the live consumer has applied are missing.
         """
         partitions = range(self._streams.partitions)
         targets = self._live.open(partitions) if hold else self._live.stored()
-        self._apply_replayed()
+        self._apply_retried()
         reached = self._next.stored()
-        behind = {p: end for p, end in targets.items() if order(reached[p]) < order(end)}
-        deadline = time.monotonic() + RESENT_SECONDS
-        while behind:
+        deadline = time.monotonic() + RESEND_SECONDS
+        while behind := {p: end for p, end in targets.items() if order(reached[p]) < order(end)}:
             moved = self._advance(reached, behind)
             if moved:
-                deadline = time.monotonic() + RESENT_SECONDS
+                deadline = time.monotonic() + RESEND_SECONDS
             elif time.monotonic() > deadline:
                 raise StreamsUnavailable(
-                    f"the streams of {self._producer} lack entries that were applied: its relay "
-                    "sends them again, if it runs"
+                    f"the streams of {self._producer} have lost entries that were applied: check "
+                    "that its relay runs, which sends them again"
                 )
             reached |= moved
-            behind = {p: end for p, end in behind.items() if order(reached[p]) < order(end)}
 
-    def is_overtaken(self) -> bool:
-        """Whether the other has applied all that the shadow has."""
+    def live_has_caught_up(self) -> bool:
+        """Whether the live consumer has applied all that the shadow has."""
         tops, live = self._streams.cursor(self._producer).tops, self._live.stored()
         return all(
             order(live.get(partition, START))
@@ -72,21 +70,21 @@ class Follower:
             for partition, entry in self._next.stored().items()
         )
 
-    def whole(self) -> int:
-        """The last tick that the shadow has all of."""
-        return min(whole_tick(entry) for entry in self._next.stored().values())
+    def last_complete_tick(self) -> int:
+        """The last tick that the shadow has applied completely."""
+        return min(complete_tick(entry) for entry in self._next.stored().values())
 
-    def hand_over(self) -> None:
-        """Within a transaction, and with `catch_up(hold=True)` in it: the other goes on from
-        where the shadow is, which is no different place unless it was behind the shadow."""
+    def transfer_positions(self) -> None:
+        """In the transaction of `catch_up(hold=True)`, set the live positions to the shadow's. They
+        differ only if the live consumer was behind the shadow."""
         rows = self._tables.position._default_manager.using(self._tables.alias)
         live = rows.filter(consumer=self._name, producer=self._producer)
         for partition, entry in self._next.stored().items():
             live.filter(partition=partition).exclude(entry=entry).update(entry=entry)
 
     @contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """The other's positions are held by a session of their own, and so its effects."""
+    def paused(self) -> Iterator[None]:
+        """Pause the live consumer: another session locks its positions."""
         connection = self._tables.connection.copy()
         position = connection.ops.quote_name(self._tables.position._meta.db_table)
         try:
@@ -101,7 +99,7 @@ class Follower:
             connection.close()
 
     def _advance(self, reached: Mapping[int, str], targets: Mapping[int, str]) -> dict[int, str]:
-        """Apply what one read found; where each partition is now, if it moved."""
+        """Read once and apply the entries. Returns the new positions of partitions that moved."""
         batch = self._streams.read(
             self._producer,
             {partition: reached[partition] for partition in targets},
@@ -116,7 +114,7 @@ class Follower:
         cursor = batch.cursor if batch else self._streams.cursor(self._producer)
         for partition, target in targets.items():
             last = ends.get(partition, reached[partition])
-            if partition in beyond or _has_all(cursor, partition, last, target):
+            if partition in beyond or _has_nothing_between(cursor, partition, last, target):
                 ends[partition] = target
         self._next.move({p: (reached[p], end) for p, end in ends.items()})
         return ends
@@ -127,14 +125,12 @@ class Follower:
         for delivery in map(Delivery.of, entries):
             if (delivery.partition, delivery.id) in parked:
                 self._parked_next.park(delivery, None)
-            elif delivery.envelope is None:
-                raise delivery.error or AssertionError("neither event nor error")
             else:
-                envelopes.append(delivery.envelope)
+                envelopes.append(delivery.decoded())
         self._handle(envelopes)
 
-    def _apply_replayed(self) -> None:
-        """What was parked for both, and isn't for the other any more."""
+    def _apply_retried(self) -> None:
+        """Apply the events that were parked for both, and no longer are for the live consumer."""
         parked = self._parked_live.entries()
         for row in self._parked_next.rows.order_by("id"):
             if (row.partition, row.entry) not in parked:
@@ -148,14 +144,14 @@ class Follower:
             raise
         except Exception as exc:
             raise RebuildRefused(
-                f"{self._shadow.name} can't apply an event: {described(exc)}"
+                f"{self._shadow.name} can't apply an event: {one_line(exc)}"
             ) from exc
 
 
-def _has_all(cursor: Cursor, partition: int, last: str, target: str) -> bool:
-    """Whether nothing lies between `last` and `target`: the streams hold whatever was published
-    up to there, and the partition's last entry was seen. Streams that were lost, and are being
-    sent again, don't say so before they are whole."""
+def _has_nothing_between(cursor: Cursor, partition: int, last: str, target: str) -> bool:
+    """Whether the partition has no entry between `last` and `target`: its top has been read, and
+    all entries up to `target` have been published. While lost streams are sent again, the cursor's
+    `at` is before `target`."""
     return last == target or (
         order(cursor.at or START) >= order(target)
         and order(cursor.tops.get(partition, START)) <= order(last)

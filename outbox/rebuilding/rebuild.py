@@ -1,9 +1,9 @@
-"""Rebuilds a projection beside the one that is read, and swaps them.
+"""Rebuilds a projection next to the one in use, and swaps them.
 
-The shadow is a consumer like others, `order_view.next`, with positions of its own. What it is
-filled from is outbox.replaying's; what comes after that it has from the streams. It is never ahead
-of the projection that is read, and at the swap exactly as far, so readers don't go back in time.
-Nothing but the projection's own functions is called. See docs/adr/0011-rebuilds.md.
+The shadow is a consumer like any other, `order_view.next`, with its own positions. sources.py fills
+it; then it follows the streams. It is never ahead of the live projection, and at the swap exactly
+at its positions, so readers never go back in time. Of the service's code, only the projection's own
+functions are called. See docs/adr/0011-rebuilds.md.
 """
 
 import json
@@ -20,29 +20,29 @@ from django.apps import apps
 from django.db import OperationalError, transaction
 
 from ..consumer import Consumer
-from ..consuming.parking import described
+from ..consuming.parking import one_line
 from ..consuming.reader import is_transient
 from ..errors import RebuildRefused, Unconfigured
 from ..projection import Copy, Projection
 from ..streams import Streams
 from .follower import Follower
-from .shadow import SUFFIX, Differences, Shadow, swapping
+from .shadow import SUFFIX, Differences, Shadow, swap_statements
 
-NEXT = ".next"  # behind a consumer's name: that of its shadow
-LIVE_SECONDS = 10.0  # for a projection that is behind the tick, before a comparison
-HOLD_SECONDS = 0.5  # between two looks, while the shadow only follows
-SWAP_LOCK_MS = 25  # readers wait behind a swap that waits: then it lets them pass and tries again
-SWAP_SECONDS = 120.0  # how long it tries
+NEXT = ".next"  # the suffix of a shadow's consumer name
+LIVE_SECONDS = 10.0  # for the live consumer to catch up with the shadow, before a comparison
+HOLD_SECONDS = 0.5  # between two rounds of a shadow that only follows
+SWAP_LOCK_MS = 25  # readers wait behind a waiting swap: after this it lets them pass
+SWAP_SECONDS = 120.0  # after which a swap gives up
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a rebuild is: a row of the service's state, committed with what it speaks of."""
+    """How far a rebuild is: a state row, committed with the work that it describes."""
 
-    shape: list[str]  # of the tables that it was begun for
-    tick: int = 0  # whose snapshot decides what stored events are told
+    shape: list[str]  # of the live tables at the start
+    tick: int = 0  # the stored events that its snapshot sees are replayed
     snapshot: str = ""
     after: str = ""
     events: int = 0
@@ -50,14 +50,14 @@ class Progress:
 
 
 class Rebuild(ABC):
-    """One rebuild, while it is `held`. It may be killed at any point; the next run goes on."""
+    """One rebuild, inside `locked()`. It can be killed at any point; the next run continues."""
 
     def __init__(self, consumer: Consumer, projection: Projection | Copy, streams: Streams) -> None:
         if len(consumer.producers) != 1:
             raise Unconfigured(f"{consumer.name} reads {' and '.join(consumer.producers)}")
         (self._producer,) = consumer.producers
         self.name = consumer.name
-        self.locked_ms = 0.0  # how long readers had to wait for the swap
+        self.locked_ms = 0.0  # how long the swap blocked readers
         self._tables = consumer.tables
         self._connection = self._tables.connection
         self._count = projection.count
@@ -74,31 +74,31 @@ class Rebuild(ABC):
         ]
 
     def expected(self) -> int:
-        """About what `Progress.events` will come to, for whoever looks how far it is."""
+        """The approximate number of `Progress.events` at the end."""
         return self._count()
 
     @contextmanager
-    def held(self) -> Iterator["Rebuild"]:
-        """Keep every other rebuild of it away. Raises RebuildRefused while another runs."""
+    def locked(self) -> Iterator["Rebuild"]:
+        """Exclude other rebuilds of this projection. Raises RebuildRefused while one runs."""
         key = f"outbox.rebuild:{self._shadow.subscriber}"
-        # The session's lock: it ends with the connection that does the work.
-        if not self._ask("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
+        # A lock of the session: it ends with the connection that does the work.
+        if not self._query("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
             raise RebuildRefused(f"another rebuild of {self.name} is running")
         try:
-            self._ask("SELECT set_config('statement_timeout', '0', false)")
+            self._query("SELECT set_config('statement_timeout', '0', false)")
             yield self
         finally:
             if self._connection.is_usable():
-                self._ask("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
+                self._query("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
                 with self._connection.cursor() as cursor:
                     cursor.execute("RESET statement_timeout")
 
     # -- the steps, in their order -------------------------------------------------------
 
     def fill(self) -> Iterator[Progress]:
-        """Begin, or go on where a killed run was, until all is told. Yields how far it is,
-        after each chunk."""
-        progress = self._kept() or self._begin()
+        """Fill the shadow from the start, or from where a killed run ended. Yields the progress at
+        the start and after each chunk."""
+        progress = self._saved() or self._start()
         yield progress
         while not progress.replayed:
             progress = self._fill_chunk(progress)
@@ -107,41 +107,39 @@ class Rebuild(ABC):
             shadow.index()
 
     def follow(self) -> None:
-        """Apply to the shadow what was applied to the projection since."""
+        """Apply to the shadow what the live consumer has applied since."""
         with transaction.atomic(using=self._tables.alias):
             self._follower.catch_up()
-            self._subscription.update(confirmed=self._follower.whole())
+            self._subscription.update(confirmed=self._follower.last_complete_tick())
 
     def follow_until(self, stopping: threading.Event) -> None:
-        """Be the second version beside the first, until told to stop."""
+        """Keep both versions up to date until `stopping` is set."""
         while not stopping.wait(HOLD_SECONDS):
             self.follow()
 
     def compare(self) -> list[Differences] | None:
-        """Where both have applied exactly the same, what differs: rows that were damaged, or
-        that this release writes otherwise. None if the projection isn't as far as the tick and
-        doesn't get there.
+        """The rows that differ although both have applied the same events: they are damaged, or
+        this release writes them differently. None if the live consumer stays behind the shadow.
 
-        Its consumer stands still while the shadow catches up and a snapshot of both is taken;
-        they are compared in the snapshot.
+        The live consumer is paused while the shadow catches up and a snapshot of both is taken.
         """
         deadline = time.monotonic() + LIVE_SECONDS
-        while not self._follower.is_overtaken():
+        while not self._follower.live_has_caught_up():
             if time.monotonic() > deadline:
                 return None
             time.sleep(FIRST_PAUSE_SECONDS)
         self.follow()
-        with ExitStack() as standing:
-            standing.enter_context(self._follower.standing_still())
+        with ExitStack() as pause:
+            pause.enter_context(self._follower.paused())
             self.follow()
             with self._repeatable_read():
-                self._ask("SELECT 1")  # takes the snapshot
-                standing.close()
+                self._query("SELECT 1")  # takes the snapshot
+                pause.close()
                 return [shadow.differences() for shadow in self._shadows]
 
     def swap(self) -> None:
-        """Put the shadow in the place of the projection, and its positions in theirs. Raises
-        RebuildRefused if others use the tables without a pause."""
+        """Replace the projection's tables and positions by the shadow's. Raises RebuildRefused if
+        the tables stay in use."""
         deadline, pause = time.monotonic() + SWAP_SECONDS, FIRST_PAUSE_SECONDS
         while True:
             self.follow()
@@ -154,47 +152,47 @@ class Rebuild(ABC):
                 if time.monotonic() > deadline:
                     raise RebuildRefused(
                         f"the tables of {self.name} were in use for {SWAP_SECONDS:.0f} s: "
-                        f"{described(exc)}; run it again, and it goes on from here"
+                        f"{one_line(exc)}; run the rebuild again, it continues from here"
                     ) from exc
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         self._drop_tables()
 
     def drop(self) -> None:
-        """Forget the rebuild and all that was made for it."""
+        """Discard the rebuild and all that it created."""
         with transaction.atomic(using=self._tables.alias):
-            self._forget()
+            self._delete_all_rows()
             self._drop_tables()
 
     # -- inside them ---------------------------------------------------------------------
 
     @abstractmethod
-    def described(self, progress: Progress) -> str:
-        """In words, what was told."""
+    def summary(self, progress: Progress) -> str:
+        """What the shadow was filled from, for the operator."""
 
     @abstractmethod
-    def _begin(self) -> Progress:
-        """Make the shadow, give it its positions, and keep the progress, in one transaction."""
+    def _start(self) -> Progress:
+        """Create the shadow, and save its positions and the progress, in one transaction."""
 
     @abstractmethod
-    def _can_resume(self, kept: Progress) -> bool:
-        """Whether what was begun still holds."""
+    def _can_resume(self, saved: Progress) -> bool:
+        """Whether the shadow of an earlier run can still be completed."""
 
     @abstractmethod
     def _fill_chunk(self, progress: Progress) -> Progress:
-        """Tell the shadow some more, and keep the progress with it."""
+        """Fill in the next chunk, and save the progress in the same transaction."""
 
-    def _kept(self) -> Progress | None:
-        """The progress of a run that ended early, if it can be gone on with."""
+    def _saved(self) -> Progress | None:
+        """The progress of an interrupted run, if it can be resumed."""
         row = self._state.first()
         if row is None:
             return None
-        kept = Progress(**json.loads(row.value))
-        return kept if kept.shape == self._shape() and self._can_resume(kept) else None
+        saved = Progress(**json.loads(row.value))
+        return saved if saved.shape == self._shape() and self._can_resume(saved) else None
 
-    def _place(self, entries: Mapping[int, str]) -> None:
-        """The shadow's positions, by partition."""
-        self._unplace()
+    def _set_positions(self, entries: Mapping[int, str]) -> None:
+        """Set the shadow's positions, by partition; nothing is parked for it."""
+        self._delete_consumer_rows()
         self._rows(self._tables.position).bulk_create(
             self._tables.position(
                 consumer=self._shadow.name,
@@ -205,26 +203,26 @@ class Rebuild(ABC):
             for partition, entry in entries.items()
         )
 
-    def _unplace(self) -> None:
+    def _delete_consumer_rows(self) -> None:
         for model in (self._tables.position, self._tables.parked):
             self._rows(model).filter(consumer=self._shadow.name).delete()
 
     def _swap_once(self) -> None:
         with transaction.atomic(using=self._tables.alias):
-            # The consumer stands still first: it can't want the tables while it waits for us.
+            # Lock the live positions first: a consumer that waits for them holds no table lock.
             self._follower.catch_up(hold=True)
-            self._follower.hand_over()
-            self._forget()
-            self._ask("SELECT set_config('lock_timeout', %s, true)", f"{SWAP_LOCK_MS}ms")
-            swap = "; ".join(swapping(self._shadows))
-            began = time.perf_counter()
+            self._follower.transfer_positions()
+            self._delete_all_rows()
+            self._query("SELECT set_config('lock_timeout', %s, true)", f"{SWAP_LOCK_MS}ms")
+            swap = "; ".join(swap_statements(self._shadows))
+            started = time.perf_counter()
             with self._connection.cursor() as cursor:
                 cursor.execute(swap)
-        self.locked_ms = (time.perf_counter() - began) * 1000
+        self.locked_ms = (time.perf_counter() - started) * 1000
 
-    def _forget(self) -> None:
-        """Within a transaction: nothing of the shadow is left but its tables."""
-        self._unplace()
+    def _delete_all_rows(self) -> None:
+        """Within a transaction, delete all of the shadow but its tables."""
+        self._delete_consumer_rows()
         self._state.delete()
         self._subscription.delete()
 
@@ -233,7 +231,7 @@ class Rebuild(ABC):
             for shadow in self._shadows:
                 shadow.drop()
 
-    def _keep(self, progress: Progress) -> None:
+    def _save(self, progress: Progress) -> None:
         self._rows(self._tables.state).update_or_create(
             name=f"rebuild:{self.name}", defaults={"value": json.dumps(asdict(progress))}
         )
@@ -259,7 +257,7 @@ class Rebuild(ABC):
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield
 
-    def _ask(self, sql: str, *values: str) -> Any:
+    def _query(self, sql: str, *values: str) -> Any:
         with self._connection.cursor() as cursor:
             cursor.execute(sql, values or None)
             return cursor.fetchone()[0]

@@ -1,9 +1,9 @@
-"""A second table beside one that is read, and the moment in which it takes its place.
+"""A second table next to one in use, and the statements that swap the two.
 
 The shadow of `orders_orderview` is `orders_orderview_next`: the same columns, constraints and
-indexes, each name with the suffix. After the swap every name is what Django's migrations expect.
-What the swap doesn't carry over is what no migration made: grants to other roles, storage
-parameters, database views (they go on reading the old table).
+indexes, each name with the suffix. After the swap all names are those that Django's migrations
+expect. Anything that no migration made isn't transferred: grants to other roles, storage
+parameters, and database views (these still read the old table).
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from ..errors import Unconfigured
 
 SUFFIX = "_next"
 OLD = "_old"
-LONGEST_NAME = 63  # bytes that PostgreSQL keeps of one
-EXAMPLES = 10  # keys of rows that differ, to name
+LONGEST_NAME = 63  # bytes; PostgreSQL truncates longer names
+EXAMPLES = 10  # how many keys of differing rows are named
 
 _CONSTRAINTS = """
 SELECT conname, pg_get_constraintdef(oid), contype = 'f' FROM pg_constraint
@@ -40,7 +40,7 @@ SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """How many rows aren't the same in both tables, and the keys of some."""
+    """The number of rows that differ between the two tables, and the keys of some."""
 
     table: str
     rows: int
@@ -48,93 +48,85 @@ class Differences:
 
 
 class Shadow:
-    """The shadow of one model's table. Methods that write want the caller's transaction."""
+    """The shadow of one model's table. Methods that write run in the caller's transaction."""
 
     def __init__(self, model: type[models.Model], connection: BaseDatabaseWrapper) -> None:
-        self.live = model._meta.db_table
-        self._key = connection.ops.quote_name(str(model._meta.pk.column))
         self._connection = connection
         self._quote = connection.ops.quote_name
+        self._table = model._meta.db_table
+        self._key = self._quote(str(model._meta.pk.column))
+        self.live = self._quote(self._table)
+        self.shadow = self._quote(self._table + SUFFIX)
+        self._old = self._quote(self._table + OLD)
 
     def shape(self) -> str:
-        """Another one when a migration has changed the live table."""
-        told = [self._rows(sql, self.live) for sql in (_COLUMNS, _CONSTRAINTS, _INDEXES)]
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        """A hash of the live table's columns, constraints and indexes."""
+        definitions = [self._rows(sql, self._table) for sql in (_COLUMNS, _CONSTRAINTS, _INDEXES)]
+        return hashlib.sha256(repr(definitions).encode()).hexdigest()
 
-    def make(self) -> None:
-        """An empty shadow in the place of one that was left. Secondary indexes come later:
-        that is several times faster. Nobody vacuums it while it fills, or would hold its lock
-        when it is swapped."""
-        live, shadow = self._quote(self.live), self._quote(self.live + SUFFIX)
+    def create(self) -> None:
+        """Drop an earlier shadow and create an empty one. It has no secondary indexes, so that it
+        fills several times faster, and no autovacuum, whose lock could delay the swap."""
         self.drop()
-        copied = f"LIKE {live} INCLUDING ALL EXCLUDING INDEXES"
-        statements = [f"CREATE TABLE {shadow} ({copied}) WITH (autovacuum_enabled = off)"]
-        for name, definition, _ in self._rows(_CONSTRAINTS, self.live):
-            statements.append(
-                f"ALTER TABLE {shadow} ADD CONSTRAINT {self._named(name)} {definition}"
-            )
+        copied = f"LIKE {self.live} INCLUDING ALL EXCLUDING INDEXES"
+        statements = [f"CREATE TABLE {self.shadow} ({copied}) WITH (autovacuum_enabled = off)"]
+        for name, definition, _ in self._rows(_CONSTRAINTS, self._table):
+            added = f"CONSTRAINT {self._shadow_name(name)} {definition}"
+            statements.append(f"ALTER TABLE {self.shadow} ADD {added}")
         self._run(statements)
 
     def drop(self) -> None:
-        """Without a trace of it, or of a table that a swap put aside."""
-        self._run(
-            f"DROP TABLE IF EXISTS {self._quote(self.live + suffix)}" for suffix in (SUFFIX, OLD)
-        )
+        """Drop the shadow, and the old table that a swap leaves."""
+        self._run(f"DROP TABLE IF EXISTS {table}" for table in (self.shadow, self._old))
 
     def index(self) -> None:
-        """The indexes that it still lacks, and statistics. Not in a transaction."""
-        shadow = self._quote(self.live + SUFFIX)
-        for name, unique, definition in self._rows(_INDEXES, self.live):
+        """Create the secondary indexes, except existing ones, and analyze. Not in a transaction."""
+        for name, unique, definition in self._rows(_INDEXES, self._table):
             kind = "UNIQUE INDEX" if unique else "INDEX"
+            index = f"{kind} IF NOT EXISTS {self._shadow_name(name)}"
             _, _, how = definition.partition(" USING ")
-            self._run([f"CREATE {kind} IF NOT EXISTS {self._named(name)} ON {shadow} USING {how}"])
-        self._run([f"VACUUM (ANALYZE) {shadow}"])
+            self._run([f"CREATE {index} ON {self.shadow} USING {how}"])
+        self._run([f"VACUUM (ANALYZE) {self.shadow}"])
 
-    def rows(self) -> int:
-        """How many it has."""
-        ((rows,),) = self._rows(f"SELECT count(*) FROM {self._quote(self.live + SUFFIX)}")  # noqa: S608
+    def count(self) -> int:
+        """The number of rows."""
+        ((rows,),) = self._rows(f"SELECT count(*) FROM {self.shadow}")  # noqa: S608
         return int(rows)
 
     def differences(self) -> Differences:
-        """By a checksum of each table; only where they differ by a join, which names rows."""
-        live, shadow = self._quote(self.live), self._quote(self.live + SUFFIX)
+        """Compare the tables' checksums; only if they differ, join the tables to find the rows."""
         checksum = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} t"
-        if self._rows(checksum.format(live)) == self._rows(checksum.format(shadow)):
-            return Differences(table=self.live, rows=0, examples=())
+        if self._rows(checksum.format(self.live)) == self._rows(checksum.format(self.shadow)):
+            return Differences(table=self._table, rows=0, examples=())
         ((rows, examples),) = self._rows(
             f"SELECT count(*), (array_agg(key ORDER BY key))[1:{EXAMPLES}] FROM ("  # noqa: S608
             f"SELECT coalesce(l.{self._key}, n.{self._key})::text AS key "
-            f"FROM {live} l FULL JOIN {shadow} n ON n.{self._key} = l.{self._key} "
+            f"FROM {self.live} l FULL JOIN {self.shadow} n ON n.{self._key} = l.{self._key} "
             "WHERE l::text IS DISTINCT FROM n::text) AS differing"
         )
-        return Differences(table=self.live, rows=rows, examples=tuple(examples or ()))
+        return Differences(table=self._table, rows=rows, examples=tuple(examples or ()))
 
-    def names(self) -> str:
-        """Both tables."""
-        return f"{self._quote(self.live)}, {self._quote(self.live + SUFFIX)}"
-
-    def renames(self) -> Iterator[str]:
-        """The statements by which it takes the live table's place and names; what was there is
-        put aside, with `_old`."""
-        live, old = self._quote(self.live), self._quote(self.live + OLD)
-        constraints = self._rows(_CONSTRAINTS, self.live)
+    def rename_statements(self) -> Iterator[str]:
+        """The statements that add the suffix `_old` to the live table's names, and give these to
+        the shadow."""
+        constraints = self._rows(_CONSTRAINTS, self._table)
         foreign = [name for name, _, is_foreign in constraints if is_foreign]
         indexes = [name for name, _, is_foreign in constraints if not is_foreign]
-        indexes += [name for name, _, _ in self._rows(_INDEXES, self.live)]
-        yield f"ALTER TABLE {live} RENAME TO {old}"
+        indexes += [name for name, _, _ in self._rows(_INDEXES, self._table)]
+        yield f"ALTER TABLE {self.live} RENAME TO {self._old}"
         for name in indexes:
             yield f"ALTER INDEX {self._quote(name)} RENAME TO {self._quote(name + OLD)}"
-        yield f"ALTER TABLE {self._quote(self.live + SUFFIX)} RENAME TO {live}"
+        yield f"ALTER TABLE {self.shadow} RENAME TO {self.live}"
         for name in indexes:
-            yield f"ALTER INDEX {self._named(name)} RENAME TO {self._quote(name)}"
+            yield f"ALTER INDEX {self._shadow_name(name)} RENAME TO {self._quote(name)}"
         for name in foreign:
-            named = f"{self._named(name)} TO {self._quote(name)}"
-            yield f"ALTER TABLE {live} RENAME CONSTRAINT {named}"
-        yield f"ALTER TABLE {live} RESET (autovacuum_enabled)"
+            renamed = f"{self._shadow_name(name)} TO {self._quote(name)}"
+            yield f"ALTER TABLE {self.live} RENAME CONSTRAINT {renamed}"
+        yield f"ALTER TABLE {self.live} RESET (autovacuum_enabled)"
 
-    def _named(self, name: str) -> str:
+    def _shadow_name(self, name: str) -> str:
         if len((name + SUFFIX).encode()) > LONGEST_NAME:
-            raise Unconfigured(f"{name} is too long a name to put {SUFFIX!r} behind it")
+            raise Unconfigured(f"{name}{SUFFIX} is too long a name for PostgreSQL; shorten {name}")
         return self._quote(name + SUFFIX)
 
     def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
@@ -148,11 +140,10 @@ class Shadow:
                 cursor.execute(statement)
 
 
-def swapping(shadows: Sequence[Shadow]) -> Iterator[str]:
-    """The statements that swap all of them at once, for one round trip: while they run nobody
-    reads. Waits for the lock as long as `lock_timeout` lets it, and new readers wait behind it.
-    """
-    tables = ", ".join(shadow.names() for shadow in shadows)
+def swap_statements(shadows: Sequence[Shadow]) -> Iterator[str]:
+    """The statements that swap all shadows, for one round trip: they block readers. They wait for
+    the tables' lock for at most `lock_timeout`, and new readers wait behind them."""
+    tables = ", ".join(f"{one.live}, {one.shadow}" for one in shadows)
     yield f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
     for shadow in shadows:
-        yield from shadow.renames()
+        yield from shadow.rename_statements()

@@ -11,7 +11,7 @@ from django.db import connections, transaction
 from .. import projection
 from ..consumer import Consumer
 from ..consuming.inbox import START, Inbox
-from ..consuming.parking import described
+from ..consuming.parking import one_line
 from ..errors import OutboxError, RebuildRefused
 from ..projection import Copy, Projection, Replayed
 from ..streams import WHOLE, Streams, order
@@ -22,7 +22,7 @@ CHUNK_EVENTS = 5_000  # stored events per transaction
 
 
 def rebuild_of(name: str, streams: Streams) -> Rebuild:
-    """The rebuild of a projection. Raises RebuildRefused, saying what to do instead."""
+    """The rebuild of a projection. Raises RebuildRefused if there is no such projection."""
     consumer, found = projection.named(name)
     kind: type[Rebuild] = FromOwner if isinstance(found, Copy) else FromEvents
     return kind(consumer, found, streams)
@@ -46,15 +46,15 @@ class FromEvents(Rebuild):
                 self._ahead = None
                 self._reading.submit(connections.close_all)
 
-    def described(self, progress: Progress) -> str:
+    def summary(self, progress: Progress) -> str:
         return f"{progress.events} stored events up to tick {progress.tick}"
 
-    def _can_resume(self, kept: Progress) -> bool:
+    def _can_resume(self, saved: Progress) -> bool:
         # A tick that is gone was deleted by a restamp: its snapshot was of another server.
-        tick = self._rows(self._tables.tick).filter(pk=kept.tick).first()
-        return kept.replayed or (tick is not None and tick.snapshot == kept.snapshot)
+        tick = self._rows(self._tables.tick).filter(pk=saved.tick).first()
+        return saved.replayed or (tick is not None and tick.snapshot == saved.snapshot)
 
-    def _begin(self) -> Progress:
+    def _start(self) -> Progress:
         # Committed before the tick is chosen, so that no floor can rise above the tick.
         self._rows(self._tables.subscription).update_or_create(
             name=self._shadow.subscriber, defaults={"confirmed": 0, "confirmed_at": None}
@@ -64,12 +64,12 @@ class FromEvents(Rebuild):
             if tick is None:
                 raise RebuildRefused(f"{self._tables.label} has no tick yet: start its relay")
             for shadow in self._shadows:
-                shadow.make()
+                shadow.create()
             partitions = range(self._streams.partitions)
-            self._place(dict.fromkeys(partitions, f"{tick.pk}-{WHOLE}"))
+            self._set_positions(dict.fromkeys(partitions, f"{tick.pk}-{WHOLE}"))
             self._subscription.update(confirmed=tick.pk)
             progress = Progress(tick=tick.pk, snapshot=tick.snapshot, shape=self._shape())
-            self._keep(progress)
+            self._save(progress)
         return progress
 
     def _fill_chunk(self, progress: Progress) -> Progress:
@@ -83,12 +83,12 @@ class FromEvents(Rebuild):
                 events=progress.events + chunk.events,
                 replayed=not chunk.changes,
             )
-            self._keep(progress)
+            self._save(progress)
         return progress
 
     def _project_next(self, progress: Progress) -> Replayed:
         try:
-            chunk = self._next(progress)
+            chunk = self._next_chunk(progress)
             if chunk.changes:
                 # While these are written the next ones are read: what the tick sees never changes.
                 ahead = self._reading.submit(self._replay, progress.snapshot, chunk.last)
@@ -98,11 +98,11 @@ class FromEvents(Rebuild):
             raise
         except Exception as exc:
             raise RebuildRefused(
-                f"cannot replay the events after {progress.after or 'the start'}: {described(exc)}"
+                f"cannot replay the events after {progress.after or 'the start'}: {one_line(exc)}"
             ) from exc
         return chunk
 
-    def _next(self, progress: Progress) -> Replayed:
+    def _next_chunk(self, progress: Progress) -> Replayed:
         ahead, self._ahead = self._ahead, None
         if ahead and ahead[0] == progress.after:
             return ahead[1].result()
@@ -122,28 +122,25 @@ class FromOwner(Rebuild):
         self._backfill = projection.backfill
         self._live = Inbox(self._tables, consumer=self.name, producer=self._producer)
 
-    def described(self, progress: Progress) -> str:
+    def summary(self, progress: Progress) -> str:
         return f"{progress.events} rows, announced by {self._producer}"
 
-    def _can_resume(self, kept: Progress) -> bool:
+    def _can_resume(self, saved: Progress) -> bool:
         # The shadow doesn't hold back the owner's retention: it is behind by one page at most, or
         # by the time since a killed run.
         floor = (self._streams.cursor(self._producer).floor, WHOLE)
-        entries = self._entries_of_shadow()
+        rows: Any = self._rows(self._tables.position).filter(consumer=self._shadow.name)
+        entries = list(rows.values_list("entry", flat=True))
         return bool(entries) and all(order(entry) >= floor for entry in entries)
 
-    def _entries_of_shadow(self) -> list[str]:
-        rows: Any = self._rows(self._tables.position).filter(consumer=self._shadow.name)
-        return list(rows.values_list("entry", flat=True))
-
-    def _begin(self) -> Progress:
+    def _start(self) -> Progress:
         with transaction.atomic(using=self._tables.alias):
             for shadow in self._shadows:
-                shadow.make()
+                shadow.create()
             at = dict.fromkeys(range(self._streams.partitions), START)
-            self._place(at | self._live.stored())
+            self._set_positions(at | self._live.stored())
             progress = Progress(shape=self._shape())
-            self._keep(progress)
+            self._save(progress)
         return progress
 
     def _fill_chunk(self, progress: Progress) -> Progress:
@@ -153,10 +150,10 @@ class FromOwner(Rebuild):
             progress = replace(
                 progress,
                 after=last or progress.after,
-                events=self._shadows[0].rows(),
+                events=self._shadows[0].count(),
                 replayed=not last,
             )
-            self._keep(progress)
+            self._save(progress)
         return progress
 
     def _announce_next(self, progress: Progress) -> str:
@@ -166,5 +163,5 @@ class FromOwner(Rebuild):
             raise
         except Exception as exc:
             raise RebuildRefused(
-                f"the backfill of {self.name} by {self._producer} failed: {described(exc)}"
+                f"the backfill of {self.name} by {self._producer} failed: {one_line(exc)}"
             ) from exc
