@@ -1,1 +1,1 @@
-"""accounts: users and their credit, kept as rows, every change announced through the outbox."""
+"""accounts: users and their credit, stored as rows; each change is announced by an event."""

@@ -1,4 +1,4 @@
-"""The back office of accounts. Users change through the handlers, so that each change is told."""
+"""The back office of accounts. It calls the handlers, so that each change is announced."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ EDITABLE = ("name", "email", "credit_limit", "is_staff", "is_active")
 
 
 class UserForm(forms.ModelForm):  # type: ignore[type-arg]
-    """`seen_version` is the version that the form was filled from."""
+    """`seen_version` is the version that the form was rendered from."""
 
     new_password = forms.CharField(
         max_length=128,
         required=False,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Leave it empty to keep the present one.",
+        help_text="Leave empty to keep the current one.",
     )
     seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
@@ -62,8 +62,8 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
         seen = self.cleaned_data.get("seen_version")
         if not self._adding and seen != self.instance.version:
             raise forms.ValidationError(
-                f"The user has changed since you opened this page: it is at version "
-                f"{self.instance.version}, the form at {seen}. Load the page again."
+                f"The user has changed since you opened this page: version "
+                f"{self.instance.version}, not {seen}. Load the page again."
             )
         return cleaned
 
@@ -92,7 +92,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        # A filter on the hash would tell it letter by letter.
+        # Filters on the password hash would reveal it character by character.
         return not lookup.startswith("password") and super().lookup_allowed(lookup, value, request)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -102,7 +102,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Raises AccountsError, which `changeform_view` turns into a message."""
-        given = {name: form.cleaned_data[name] for name in EDITABLE if name in form.cleaned_data}
+        fields = {name: form.cleaned_data[name] for name in EDITABLE if name in form.cleaned_data}
         password = form.cleaned_data.get("new_password") or None
         if change:
             update_user(
@@ -111,11 +111,11 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                     expected_version=form.cleaned_data["seen_version"],
                     by_staff=True,
                     password=password,
-                    **given,
+                    **fields,
                 )
             )
         else:
-            obj.pk = register_user(RegisterUser(password=password or "", **given)).id
+            obj.pk = register_user(RegisterUser(password=password or "", **fields)).id
         obj.refresh_from_db()
 
     def changeform_view(
@@ -125,7 +125,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        # What only the handler can know, under its lock: nothing was saved, and the page says so.
+        # Errors that only the handler can detect, under its lock. Nothing was saved.
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except AccountsError as error:

@@ -1,7 +1,7 @@
-"""Users by id, through Django's cache where it knows versions (the cache ring does).
+"""Users by id, read through Django's cache if it supports versions (the cache ring does).
 
-A cache that can't be told to let nothing older than a version through isn't used: it would show
-a user as it was before a change, in every process but the one that made it.
+A cache that can't reject values older than a version isn't used: other processes would still read
+the old user from it after a change.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,53 +13,53 @@ from django.core.cache import cache
 
 from .domain.state import UserState
 
-SCHEMA: Final = 1  # of what is cached: another number for every change of UserState
-LIFE_SECONDS: Final = 300
+SCHEMA: Final = 1  # of the cached value: increment it when UserState changes
+TTL_SECONDS: Final = 300
 
 Load = Callable[[], UserState | None]
 
 
-class MayBeServedOld(Exception):
-    """The cache couldn't be told of changes."""
+class InvalidationFailed(Exception):
+    """The cache may still serve old values of some keys."""
 
-    transient = True  # outbox: try again
+    transient = True  # the outbox retries the event
 
     def __init__(self, keys: Collection[str]) -> None:
         self.keys = keys
-        super().__init__(f"may be served as before: {', '.join(keys)}")
+        super().__init__(f"not invalidated, old values may be served: {', '.join(keys)}")
 
 
 def user(user_id: UUID, *, load: Load) -> UserState | None:
-    """The user, never older than one that this process has served. None is remembered too.
+    """The user, never older than one that this process has served. None is cached too.
 
-    `load` reads the primary, outside a transaction: what it finds is shown to others.
+    `load` must read the primary outside a transaction: other processes see its result.
     """
-    if not _knows_versions():
+    if not _has_versions():
         return load()
-    found: Any = cache.get_or_set(_key(user_id), lambda: _packed(load()), LIFE_SECONDS)
+    found: Any = cache.get_or_set(_key(user_id), lambda: _pack(load()), TTL_SECONDS)
     try:
         _, fields = found
-        return None if fields is None else _unpacked(fields)
+        return None if fields is None else _unpack(fields)
     except (TypeError, ValueError, KeyError):
         state = load()
-        cache.set(_key(user_id), _packed(state), LIFE_SECONDS)
+        cache.set(_key(user_id), _pack(state), TTL_SECONDS)
         return state
 
 
 def invalidate(user_id: UUID, version: int) -> bool:
-    """Let no version before this one be served. False if that couldn't be made sure."""
-    return not _knows_versions() or bool(cache.invalidate(_key(user_id), version))  # type: ignore[attr-defined]
+    """Stop serving versions older than this one. False if some node may not have got it."""
+    return not _has_versions() or bool(cache.invalidate(_key(user_id), version))  # type: ignore[attr-defined]
 
 
-def invalidate_surely(versions: Mapping[UUID, int]) -> None:
-    """The same of many, for whoever can try again. Raises MayBeServedOld."""
-    if _knows_versions():
+def invalidate_many(versions: Mapping[UUID, int]) -> None:
+    """`invalidate` for many users. Raises InvalidationFailed; the caller should retry."""
+    if _has_versions():
         floors = {_key(user_id): version for user_id, version in versions.items()}
-        if unsure := cache.invalidate_many(floors):  # type: ignore[attr-defined]
-            raise MayBeServedOld(unsure)
+        if failed := cache.invalidate_many(floors):  # type: ignore[attr-defined]
+            raise InvalidationFailed(failed)
 
 
-def _knows_versions() -> bool:
+def _has_versions() -> bool:
     return hasattr(cache, "invalidate")
 
 
@@ -67,14 +67,14 @@ def _key(user_id: UUID) -> str:
     return f"accounts:user:{user_id}"
 
 
-def _packed(state: UserState | None) -> tuple[int, dict[str, Any] | None]:
+def _pack(state: UserState | None) -> tuple[int, dict[str, Any] | None]:
     if state is None:
         return 0, None
     return state.version, {"schema": SCHEMA, **asdict(state)}
 
 
-def _unpacked(fields: Mapping[str, Any]) -> UserState:
-    """Raises KeyError, ValueError or TypeError for what another release packed."""
+def _unpack(fields: Mapping[str, Any]) -> UserState:
+    """Raises KeyError, ValueError or TypeError for a value of another release."""
     if fields["schema"] != SCHEMA:
-        raise ValueError(f"a user packed by schema {fields['schema']}")
+        raise ValueError(f"expected a user of schema {SCHEMA}, found {fields['schema']}")
     return UserState(**{name: value for name, value in fields.items() if name != "schema"})

@@ -1,4 +1,4 @@
-"""Which public events make accounts do what: orders' its own reservations, its own the cache's."""
+"""The public events that accounts consumes: those of orders, and its own for the user cache."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from outbox.consumer import Batched, Handler, Superseding, ignore
 from outbox.envelope import Envelope
 
-from .cached import invalidate_surely
+from .cached import invalidate_many
 from .domain.commands import ReleaseCredit, ReserveCredit
 from .handlers import release_credit, reserve_credit
 from .inbound import OrderEnded, OrderPlaced, OrderState
@@ -23,8 +23,8 @@ def release(envelope: Envelope) -> None:
     release_credit(ReleaseCredit(order_id=OrderEnded.parse(envelope.data).order_id))
 
 
-def catch_up(envelope: Envelope) -> None:
-    """An order's state told once more: do now what its lost events would have done."""
+def apply_state(envelope: Envelope) -> None:
+    """Do for an order's backfilled state what its earlier events would have done."""
     if OrderState.parse(envelope.data).holds_credit:
         reserve(envelope)
     else:
@@ -32,14 +32,14 @@ def catch_up(envelope: Envelope) -> None:
 
 
 def refresh(envelopes: Sequence[Envelope]) -> None:
-    """Once more what the writer did on its commit, if it lived that long.
+    """Invalidate again, in case the writer died between its commit and its own invalidation.
 
-    Inside the consumer's transaction, so that its position passes the events only afterwards.
+    Runs in the consumer's transaction, so the position passes the events only afterwards.
     """
-    invalidate_surely({UUID(each.partitionkey): each.sequence for each in envelopes})
+    invalidate_many({UUID(each.partitionkey): each.sequence for each in envelopes})
 
 
-# The writer has told the cache already: nobody waits for these.
+# Latency is unimportant here: the writer has usually invalidated the cache already.
 _refresh = Batched(refresh, gather_seconds=0.05)
 
 CONSUMERS: dict[str, dict[str, Handler]] = {
@@ -49,7 +49,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "orders.order.rejected.v1": ignore,
         "orders.order.cancelled.v1": release,
         "orders.order.expired.v1": release,
-        "orders.order.updated.v1": catch_up,
+        "orders.order.updated.v1": apply_state,
     },
     "user_cache": {
         "accounts.user.registered.v1": _refresh,

@@ -1,8 +1,8 @@
-"""Forgetting a user: its personal data goes here, and then from the events that told of it.
+"""Forgets a user: erases its personal data here, then purges its older events.
 
-The row stays, since orders and reservations name it, without a name, an address or a password. The
-event `accounts.user.erased.v1` has every consumer drop what it keeps. Older events of the user hold
-its data too; they go from the outbox and the streams once every subscriber is past them.
+The row stays, since orders and reservations refer to it, without a name, an address or a password.
+On the event `accounts.user.erased.v1` every consumer deletes its copy. Older events of the user
+are deleted from the outbox and the streams once every subscriber is past them.
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,10 @@ from .domain.events import UserErased
 from .models import Erasure, OutboxEvent, User, UserHistory
 from .published import envelope, representation
 
-NOBODY = "erased"
+ERASED = "erased"
 
-# Append-only, also for the owner (migration 0001): the right is there for this transaction alone.
+# The history is append-only, even for its owner (migration 0001). Only this transaction sees the
+# grant: it is revoked before the commit.
 ERASE_HISTORY = """
 GRANT UPDATE (data) ON accounts_userhistory TO CURRENT_USER;
 UPDATE accounts_userhistory SET data = data || jsonb_build_object('name', %s, 'email', %s)
@@ -39,16 +40,16 @@ REVOKE UPDATE (data) ON accounts_userhistory FROM CURRENT_USER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """An erasure whose user's older events are still there, and whom they wait for."""
+    """An erasure whose older events can't be purged yet, and the subscribers it waits for."""
 
     user_id: UUID
     waits_for: tuple[str, ...]
 
 
 def forget_user(command: ForgetUser) -> UserErased:
-    """Erase the user's data here and tell it; a user that was forgotten before is told again.
+    """Erase the user's data and announce it. May be repeated: the erasure is announced again.
 
-    What its orders have reserved stays reserved until they end. Raises UserNotFound.
+    Credit that the user's orders hold stays reserved until they end. Raises UserNotFound.
     """
     alias = router.db_for_write(User)
     with transaction.atomic(using=alias, savepoint=False):
@@ -56,7 +57,7 @@ def forget_user(command: ForgetUser) -> UserErased:
         if user is None:
             raise UserNotFound(command.user_id)
         _erase(user)
-        _erase_log(user.id)
+        _erase_admin_log(user.id)
         event = UserErased(user_id=user.id, version=user.version, erased_at=user.updated_at)
         row = record(envelope(event), into=OutboxEvent)
         Erasure.objects.update_or_create(user_id=user.id, defaults={"row": row, "purged_at": None})
@@ -67,23 +68,23 @@ def forget_user(command: ForgetUser) -> UserErased:
 def finish_erasures(*, of: UUID | None = None) -> Iterator[Pending]:
     """Purge the older events of forgotten users, all or one; yields those that still wait.
 
-    May be run at any time, by anybody, and again. Raises what the stream server does.
+    Idempotent, and safe to run concurrently. Raises the stream server's OutboxError.
     """
-    found = tables.of("accounts")
-    waiting = Erasure.objects.using(found.alias).filter(purged_at=None)
-    for one in waiting if of is None else waiting.filter(user_id=of):
-        if lacking := erasure.lacking(found, streams.connect(), row=one.row):
-            yield Pending(user_id=one.user_id, waits_for=lacking)
+    accounts = tables.of("accounts")
+    unfinished = Erasure.objects.using(accounts.alias).filter(purged_at=None)
+    for one in unfinished if of is None else unfinished.filter(user_id=of):
+        if waits_for := erasure.lacking(accounts, streams.connect(), row=one.row):
+            yield Pending(user_id=one.user_id, waits_for=waits_for)
             continue
-        erasure.purge(found, streams.connect(), subject=str(one.user_id), before=one.row)
-        # Not if it was forgotten again meanwhile: that one has a row of its own to wait for.
-        waiting.filter(user_id=one.user_id, row=one.row).update(purged_at=timezone.now())
+        erasure.purge(accounts, streams.connect(), subject=str(one.user_id), before=one.row)
+        # A user that was forgotten again meanwhile has a new row, and waits for that one.
+        unfinished.filter(user_id=one.user_id, row=one.row).update(purged_at=timezone.now())
 
 
 def _erase(user: User) -> None:
     now = timezone.now()
-    user.name = NOBODY
-    user.email = f"{user.id}@{NOBODY}.invalid"  # unique, and no address (RFC 2606)
+    user.name = ERASED
+    user.email = f"{user.id}@{ERASED}.invalid"  # unique, and never deliverable (RFC 2606)
     user.password = make_password(None)
     user.is_active = user.is_staff = False
     user.version += 1
@@ -98,14 +99,13 @@ def _erase(user: User) -> None:
         recorded_at=user.updated_at,
     )
     with connections[router.db_for_write(UserHistory)].cursor() as cursor:
-        cursor.execute(ERASE_HISTORY, [NOBODY, user.email, user.id])
+        cursor.execute(ERASE_HISTORY, [ERASED, user.email, user.id])
 
 
-def _erase_log(user_id: UUID) -> None:
-    """The admin's log keeps what an object was called."""
-    mine = LogEntry.objects.using(router.db_for_write(LogEntry)).filter(
+def _erase_admin_log(user_id: UUID) -> None:
+    """The admin's log keeps `str()` of each object: here the e-mail address."""
+    LogEntry.objects.using(router.db_for_write(LogEntry)).filter(
         content_type__app_label=User._meta.app_label,
         content_type__model=User._meta.model_name,
         object_id=str(user_id),
-    )
-    mine.update(object_repr=NOBODY)
+    ).update(object_repr=ERASED)

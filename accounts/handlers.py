@@ -1,6 +1,7 @@
 """One function per command, one transaction each: write the rows, then record the event."""
 
 from collections.abc import Collection
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -30,52 +31,51 @@ from .domain.events import (
     UserUpdated,
 )
 from .domain.state import UserState
-from .models import ONE_USER_PER_EMAIL, STATE_FIELDS, OutboxEvent, Reservation, User, UserHistory
+from .models import ONE_USER_PER_EMAIL, OutboxEvent, Reservation, User, UserHistory
 from .published import amount, envelope, representation
 
 
 def register_user(command: RegisterUser) -> UserState:
     """Raises WeakPassword or EmailTaken."""
-    password = _encoded(command.password, email=command.email)
+    password = _hash_password(command.password, email=command.email)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
             event = rules.register(command, now=timezone.now())
-            row = {name: getattr(event.user, name) for name in STATE_FIELDS}
-            User.objects.create(**row, password=password)
+            User.objects.create(**asdict(event.user), password=password)
             _announce(event)
     except IntegrityError as exc:
-        raise _named(exc, email=command.email) from exc
+        raise _email_taken_or(exc, email=command.email) from exc
     return event.user
 
 
 def update_user(command: UpdateUser) -> UserState:
-    """The user afterwards. Nothing is written or told if nothing would change.
+    """The user after the change. Writes and announces nothing if nothing would change.
 
-    Raises UserNotFound, StaleVersion, WeakPassword, EmailTaken, CreditLimitBelowReserved, and
-    without the staff's authority StaffOnly or UserInactive.
+    Raises UserNotFound, StaleVersion, WeakPassword, EmailTaken, CreditLimitBelowReserved; and
+    StaffOnly or UserInactive unless `by_staff`.
     """
     secrets = {}
     if command.password is not None:
-        # Before the transaction: hashing is slow by design, and no row may wait for it.
-        secrets["password"] = _encoded(command.password, email=_email_after(command))
+        # Before the transaction: hashing is slow by design, and must not hold a row lock.
+        secrets["password"] = _hash_password(command.password, email=_email_after(command))
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
-            before = _locked(command.user_id, among=User.objects.filter(erased_at=None))
+            before = _lock_user(command.user_id, among=User.objects.filter(erased_at=None))
             if before is None:
                 raise UserNotFound(command.user_id)
             event = rules.revise(before, command, now=timezone.now())
             if event is None:
                 return before
-            row = {name: getattr(event.user, name) for name in STATE_FIELDS}
+            row = asdict(event.user)
             User.objects.filter(pk=row.pop("id")).update(**row, **secrets)
             _announce(event)
     except IntegrityError as exc:
-        raise _named(exc, email=command.email or "") from exc
+        raise _email_taken_or(exc, email=command.email or "") from exc
     return event.user
 
 
 def deactivate_user(command: DeactivateUser) -> UserState:
-    """Raises UserNotFound or StaleVersion; a user that is inactive already stays as it is."""
+    """Raises UserNotFound or StaleVersion; does nothing if the user is inactive already."""
     return update_user(
         UpdateUser(
             user_id=command.user_id,
@@ -86,54 +86,57 @@ def deactivate_user(command: DeactivateUser) -> UserState:
     )
 
 
-def reannounce(*, after: str, limit: int) -> str:
-    """Tell the state of the next `limit` users after the id `after` ('' to begin) once more.
+def backfill(*, after: str, limit: int) -> str:
+    """Announce the current state of the next `limit` users after the id `after` ('' to start).
 
     Returns the last one's id, '' when there are no more. The rows are locked first, so each
-    telling takes its place among the user's events.
+    announcement keeps its order among the user's events.
     """
     alias = router.db_for_write(User)
     rows = User.objects.using(alias).order_by("pk").select_for_update()
     with transaction.atomic(using=alias, savepoint=False):
         found = list((rows.filter(pk__gt=after) if after else rows)[:limit])
         for row in found:
-            if row.erased_at is None:
-                record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
-            else:
-                _announce_nobody(row.pk)
+            _announce_state(row)
     return str(found[-1].pk) if found else ""
 
 
-def reannounce_users(ids: Collection[UUID]) -> tuple[int, int]:
-    """Tell the state of these users once more, and that there is none of those that are unknown or
-    forgotten; how many of each."""
+def backfill_users(ids: Collection[UUID]) -> tuple[int, int]:
+    """Announce the current state of these users, and the erasure of those that are unknown or
+    forgotten; returns how many of each."""
     alias = router.db_for_write(User)
     with transaction.atomic(using=alias, savepoint=False):
         known = User.objects.using(alias).filter(pk__in=ids, erased_at=None)
         rows = list(known.order_by("pk").select_for_update())
         for row in rows:
-            record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
-        nobody = sorted({*ids} - {row.pk for row in rows})
-        for user_id in nobody:
-            _announce_nobody(user_id)
-    return len(rows), len(nobody)
+            _announce_state(row)
+        unknown = sorted({*ids} - {row.pk for row in rows})
+        for user_id in unknown:
+            _announce_erased(user_id, User.objects.filter(pk=user_id).first())
+    return len(rows), len(unknown)
 
 
-def _announce_nobody(user_id: UUID) -> None:
-    row = User.objects.filter(pk=user_id).first()
+def _announce_state(row: User) -> None:
+    if row.erased_at is None:
+        record(envelope(UserUpdated(user=row.state(), changed=())), into=OutboxEvent)
+    else:
+        _announce_erased(row.pk, row)
+
+
+def _announce_erased(user_id: UUID, row: User | None) -> None:
     event = UserErased(user_id=user_id, version=row.version if row else 0, erased_at=timezone.now())
     record(envelope(event), into=OutboxEvent)
 
 
 def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:
-    """Reserve once, or refuse once; None if this order was answered before.
+    """Reserve or refuse, once per order; None if this order was decided before.
 
-    An unknown or inactive user and an order that has ended are refused, never an error: the
-    order must learn of it, and a retry couldn't help.
+    An unknown or inactive user, or an order that has ended, is refused and is no error: the order
+    needs the answer, and a retry can't succeed.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
-        # First of all, so that whatever else concerns this order waits for this transaction.
+        # First, so that other transactions about this order wait for this one.
         if Reservation.objects.insert_once(
             command.order_id,
             Reservation.Status.RESERVED,
@@ -145,15 +148,14 @@ def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | N
         reservation = Reservation.objects.select_for_update().get(pk=command.order_id)
         if reservation.amount is not None:
             return None
-        user = _locked(command.user_id)
+        user = _lock_user(command.user_id)
         return _refuse(command, user, RefusalReason.ORDER_ENDED, now=now)
 
 
 def release_credit(command: ReleaseCredit) -> CreditReleased | None:
-    """Give back what the order's reservation row says, once.
+    """Release the credit that the order holds, once; None if it holds none.
 
-    None if there is nothing to give back. For an order that isn't known yet it leaves a
-    tombstone, by which the reserve that comes too late is refused.
+    For an unknown order it leaves a tombstone, so that a later reserve is refused.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
@@ -167,31 +169,27 @@ def release_credit(command: ReleaseCredit) -> CreditReleased | None:
         reservation.status = Reservation.Status.RELEASED
         reservation.updated_at = now
         reservation.save(update_fields=["status", "updated_at"])
-        user = User.objects.give_back_credit(user_id, held, now=now)
+        user = User.objects.release_credit(user_id, held, now=now)
         event = CreditReleased(user=user, order_id=command.order_id, amount=held)
         _announce(event)
         return event
 
 
 def _reserve_or_refuse(command: ReserveCredit, *, now: datetime) -> CreditReserved | CreditRefused:
-    while (after := User.objects.take_credit(command.user_id, command.amount, now=now)) is None:
-        # The user is locked before it is refused, so that the refusal takes its place among
-        # the user's events, and says what was true then.
-        user = _locked(command.user_id)
+    while (after := User.objects.reserve_credit(command.user_id, command.amount, now=now)) is None:
+        # The user is locked before the refusal, so that the refusal keeps its order among the
+        # user's events and its reason is still true.
+        user = _lock_user(command.user_id)
         if reason := rules.refusal(user, amount=command.amount):
             return _refuse(command, user, reason, now=now)
-        # Credit came back between the two statements; under the lock the next turn succeeds.
+        # Credit was released between the two statements; under the lock the next try succeeds.
     event = CreditReserved(user=after, order_id=command.order_id, amount=command.amount)
     _announce(event)
     return event
 
 
 def _refuse(
-    command: ReserveCredit,
-    user: UserState | None,
-    reason: RefusalReason,
-    *,
-    now: datetime,
+    command: ReserveCredit, user: UserState | None, reason: RefusalReason, *, now: datetime
 ) -> CreditRefused:
     Reservation.objects.filter(pk=command.order_id).update(
         status=Reservation.Status.REFUSED,
@@ -212,7 +210,7 @@ def _refuse(
 
 
 def _announce(event: UserChange | CreditChange) -> None:
-    """Keep the new version in the history and record the event. The user is written by now."""
+    """Add the new version to the history and record the event. The user must be written before."""
     user = event.user
     more: dict[str, Any] = {"is_staff": user.is_staff}
     if isinstance(event, CreditChange):
@@ -232,13 +230,9 @@ def _announce(event: UserChange | CreditChange) -> None:
     )
 
 
-def _locked(user_id: UUID, *, among: QuerySet[User] | None = None) -> UserState | None:
-    row = (
-        (User.objects.all() if among is None else among)
-        .select_for_update()
-        .filter(pk=user_id)
-        .first()
-    )
+def _lock_user(user_id: UUID, *, among: QuerySet[User] | None = None) -> UserState | None:
+    users = User.objects.all() if among is None else among
+    row = users.select_for_update().filter(pk=user_id).first()
     return None if row is None else row.state()
 
 
@@ -252,7 +246,7 @@ def _email_after(command: UpdateUser) -> str:
     return email
 
 
-def _encoded(password: str, *, email: str) -> str:
+def _hash_password(password: str, *, email: str) -> str:
     try:
         validate_password(password, user=User(email=email))  # type: ignore[arg-type]
     except ValidationError as exc:
@@ -260,6 +254,6 @@ def _encoded(password: str, *, email: str) -> str:
     return make_password(password)
 
 
-def _named(exc: IntegrityError, *, email: str) -> Exception:
+def _email_taken_or(exc: IntegrityError, *, email: str) -> Exception:
     constraint = getattr(getattr(exc.__cause__, "diag", None), "constraint_name", None)
     return EmailTaken(email) if constraint == ONE_USER_PER_EMAIL else exc

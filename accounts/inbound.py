@@ -1,4 +1,4 @@
-"""accounts' own reading of orders' public events: only what accounts needs, checked strictly."""
+"""Public events of orders as accounts reads them: only the fields that it needs, all validated."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ AMOUNT = re.compile(r"[0-9]{1,16}\.[0-9]{2}", re.ASCII)
 
 
 class MalformedOrder(ValueError):
-    """An event of orders lacks what its contract promises; `field` says which part."""
+    """An event of orders breaks its contract in `field`."""
 
     def __init__(self, field: str, value: object) -> None:
         super().__init__(f"orders sent {field} = {value!r:.80}")
@@ -30,15 +30,13 @@ class OrderPlaced:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "OrderPlaced":
         return cls(
-            order_id=_uuid(data, "id"),
-            user_id=_uuid(data, "user_id"),
-            total=_amount(data, "total"),
+            order_id=_uuid(data, "id"), user_id=_uuid(data, "user_id"), total=_amount(data, "total")
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEnded:
-    """Cancelled or expired: either way the order holds no credit from now on."""
+    """A cancelled or expired order, which holds no credit any more."""
 
     order_id: UUID
 
@@ -49,7 +47,7 @@ class OrderEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderState:
-    """An order as it is now."""
+    """An order's current state."""
 
     holds_credit: bool
 

@@ -21,13 +21,13 @@ ONE_USER_PER_EMAIL = "accounts_one_user_per_email"
 
 
 class UserQuerySet(models.QuerySet["User"]):
-    def take_credit(self, user_id: UUID, amount: Decimal, *, now: datetime) -> UserState | None:
-        """Reserve `amount` of an active user's credit; None if there isn't as much.
+    def reserve_credit(self, user_id: UUID, amount: Decimal, *, now: datetime) -> UserState | None:
+        """Reserve `amount` of an active user's credit; None if there isn't enough.
 
-        The condition is judged on the row as it is once its lock is held, so two orders that
-        race can't both take the last of the credit. The CHECK constraint says the same again.
+        PostgreSQL checks the condition again once it holds the row lock, so two concurrent orders
+        can't both reserve the last credit. The CHECK constraint guarantees the same.
         """
-        found = self._returned(
+        found = self._update_returning(
             """
             UPDATE accounts_user
                SET credit_reserved = credit_reserved + %(amount)s,
@@ -41,9 +41,9 @@ class UserQuerySet(models.QuerySet["User"]):
         )
         return found[0] if found else None
 
-    def give_back_credit(self, user_id: UUID, amount: Decimal, *, now: datetime) -> UserState:
-        """Release `amount` that was reserved, also of an inactive user."""
-        [user] = self._returned(
+    def release_credit(self, user_id: UUID, amount: Decimal, *, now: datetime) -> UserState:
+        """Release `amount` of reserved credit, also of an inactive user."""
+        [user] = self._update_returning(
             """
             UPDATE accounts_user
                SET credit_reserved = credit_reserved - %(amount)s,
@@ -56,15 +56,15 @@ class UserQuerySet(models.QuerySet["User"]):
         )
         return user
 
-    def _returned(self, statement: str, params: dict[str, Any]) -> list[UserState]:
+    def _update_returning(self, statement: str, params: dict[str, Any]) -> list[UserState]:
         rows = self.raw(statement, params, using=router.db_for_write(self.model))
         return [row.state() for row in rows]
 
 
 class User(models.Model):
-    """A customer, or one of the staff, at its present version.
+    """A customer or a member of staff, at its current version.
 
-    Only handlers write it. `auth.User` is something else: the back office of one deployment.
+    Only handlers write it. `auth.User` is something else: an operator of the back office.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -107,10 +107,10 @@ class User(models.Model):
 
 
 class UserHistory(models.Model):
-    """Every version that a user has had. Append-only: not even its owner may update or delete.
+    """All versions of a user. Append-only: not even the table's owner may update or delete.
 
-    `data` is the user's representation at that version, with what else the event says; never
-    a password.
+    `data` is the user's representation at that version and the event's other fields, never a
+    password.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -118,7 +118,7 @@ class UserHistory(models.Model):
         User,
         on_delete=models.PROTECT,
         related_name="history",
-        db_index=False,  # the constraint below has one that begins with it
+        db_index=False,  # the index of the constraint below starts with it
     )
     version = models.PositiveIntegerField()
     event = models.CharField(max_length=63)
@@ -137,8 +137,8 @@ class UserHistory(models.Model):
 
 
 class Erasure(models.Model):
-    """A user that was forgotten, and whether older events of it are gone from the outbox and the
-    streams: they go once every subscriber has confirmed the row that tells of the erasure."""
+    """A forgotten user. Its older events are purged from the outbox and the streams once every
+    subscriber has confirmed `row`."""
 
     user_id = models.UUIDField(primary_key=True)
     row = models.BigIntegerField(help_text="The outbox row of the erasure.")
@@ -161,7 +161,7 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
         user_id: UUID | None = None,
         amount: Decimal | None = None,
     ) -> bool:
-        """Whether this is the order's first row. It waits while another's isn't committed."""
+        """Whether this is the order's first row. Waits for a concurrent insert to commit."""
         with connections[router.db_for_write(self.model)].cursor() as cursor:
             cursor.execute(
                 "INSERT INTO accounts_reservation"
@@ -173,10 +173,10 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
 
 
 class Reservation(models.Model):
-    """What an order holds of a user's credit, and the memory that makes each step happen once.
+    """The credit that an order holds. One row per order makes each step happen once.
 
     RELEASED without an amount is a tombstone: the order ended before its reserve arrived, which
-    must then be refused. `user_id` is no foreign key, since an unknown user's is kept too.
+    must then be refused. `user_id` is no foreign key: it may be the id of an unknown user.
     """
 
     class Status(models.TextChoices):
@@ -186,7 +186,7 @@ class Reservation(models.Model):
 
     order_id = models.UUIDField(primary_key=True)
     user_id = models.UUIDField(null=True, db_index=True)
-    # Wider than a credit limit: an order beyond any limit is refused, not malformed.
+    # Wider than a credit limit: an order above any limit is refused, not malformed.
     amount = models.DecimalField(max_digits=18, decimal_places=2, null=True)
     status = models.CharField(max_length=8, choices=Status)
     created_at = models.DateTimeField()

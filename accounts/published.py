@@ -1,4 +1,4 @@
-"""Domain event → public event: the contract with everybody outside (tests/contracts/accounts)."""
+"""Public events of accounts: the contract with its consumers (tests/contracts/accounts)."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,19 +30,14 @@ TYPES: dict[type[Event], str] = {
 
 
 def envelope(event: Event) -> Envelope:
-    """The public event. Its key is always the user's id, its sequence the user's version."""
+    """The public event. Its key is the user's id, its sequence the user's version."""
     if isinstance(event, CreditRefused):
-        user_id, version, time = event.user_id, 0, event.refused_at
-        if event.user is not None:
-            version = event.user.version
+        version = event.user.version if event.user else 0
+        user_id, time = event.user_id, event.refused_at
     elif isinstance(event, UserErased):
         user_id, version, time = event.user_id, event.version, event.erased_at
     else:
-        user_id, version, time = (
-            event.user.id,
-            event.user.version,
-            event.user.updated_at,
-        )
+        user_id, version, time = event.user.id, event.user.version, event.user.updated_at
     return Envelope(
         type=TYPES[type(event)],
         subject=str(user_id),
@@ -54,7 +49,7 @@ def envelope(event: Event) -> Envelope:
 
 
 def representation(user: UserState) -> dict[str, Any]:
-    """The user as the API and the events show it."""
+    """The user as JSON, in the API and in events."""
     return {
         "id": str(user.id),
         "name": user.name,
@@ -73,7 +68,7 @@ def amount(value: Decimal) -> str:
 
 
 def instant(value: datetime) -> str:
-    """ISO 8601 in UTC, always with microseconds, so that texts sort as times do."""
+    """ISO 8601 in UTC with microseconds, so strings sort as times do."""
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -1,4 +1,4 @@
-"""Reads for the API, and what a log-in needs."""
+"""Reads for the API, for log-in and for the routes between services."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,7 @@ from .domain.errors import UserNotFound
 from .domain.state import UserState
 from .models import User, UserHistory
 
-# What of a user others may keep a copy of, in this order: `orders` compares the same.
+# The columns that other services may copy; `orders.reconcile` lists the same in this order.
 CHECKSUMS: Final = Checksums(
     model=User,
     columns=(
@@ -37,7 +37,7 @@ CHECKSUMS: Final = Checksums(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What proves who somebody is. It never leaves the service."""
+    """What log-in checks. It never leaves the service."""
 
     user_id: UUID
     password_hash: str
@@ -46,12 +46,12 @@ class Credentials:
 
 
 def users() -> QuerySet[User]:
-    """All but those that were forgotten."""
+    """All users except forgotten ones."""
     return User.objects.filter(erased_at=None).defer("password")
 
 
 def users_with_id(user_id: UUID | None) -> QuerySet[User]:
-    """One user or none: what a caller without the staff's rights has of the list."""
+    """The list as a caller who isn't staff sees it: one user or none."""
     return users().none() if user_id is None else users().filter(pk=user_id)
 
 
@@ -63,7 +63,7 @@ def user(user_id: UUID) -> UserState:
         row = users().using(primary).filter(pk=user_id).first()
         return None if row is None else row.state()
 
-    # What a transaction sees may never be committed, or be older than what others see.
+    # A transaction may see data that never commits, or that is older than its latest commit.
     inside = transaction.get_connection(primary).in_atomic_block
     state = load() if inside else cached.user(user_id, load=load)
     if state is None:
@@ -71,37 +71,34 @@ def user(user_id: UUID) -> UserState:
     return state
 
 
-def email_or_id(text: str) -> UUID:
-    """Whom an operator means. Raises UserNotFound."""
+def find_user_id(text: str) -> UUID | None:
+    """The user with this id or e-mail address, a forgotten one included; None if unknown."""
     primary = User.objects.using(router.db_for_write(User))
     try:
         found: QuerySet[User] = primary.filter(pk=UUID(text))
     except ValueError:
         found = with_email(primary, text)
-    user_id = found.values_list("pk", flat=True).first()
-    if user_id is None:
-        raise UserNotFound(UUID(int=0))
-    return user_id
+    return found.values_list("pk", flat=True).first()
 
 
 def is_active_staff(user_id: UUID) -> bool:
-    """As the primary has it: a replica could still know somebody who was let go."""
+    """Read on the primary: a replica may not know yet that staff rights were revoked."""
     staff = User.objects.using(router.db_for_write(User)).filter(is_staff=True, is_active=True)
     return staff.filter(pk=user_id).exists()
 
 
 def with_email(among: QuerySet[User], email: str) -> QuerySet[User]:
-    """Whatever the letter case; by the index that keeps addresses unique."""
+    """Case-insensitive; uses the index that keeps addresses unique."""
     return among.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
 
 
 def snapshot() -> str:
-    """What is committed by now; ask after reading what it is about."""
+    """The transactions that are committed now. Call it after the reads that it has to cover."""
     return coverage.snapshot_of(tables.of("accounts"))
 
 
 def is_published(snapshot: str, *, by: str) -> bool:
-    """Whether all events that `snapshot` saw are seen by the published snapshot `by`."""
+    """Whether the published snapshot `by` covers all events that `snapshot` sees."""
     return coverage.is_covered(tables.of("accounts"), snapshot, by=by)
 
 

@@ -22,9 +22,9 @@ BEAT: dict[str, dict[str, Any]] = {
 
 @shared_task(name="accounts.finish_erasures")
 def finish_erasures_that_wait() -> int:
-    """Purge the older events of forgotten users; returns how many users still wait."""
+    """Purge the older events of forgotten users; returns how many users still wait, -1 on error."""
     try:
         return sum(1 for _ in finish_erasures())
     except OutboxError as exc:
-        log.warning("erasures wait: %s", exc)
+        log.warning("erasures: not finished, the next run tries again: %s", exc)
         return -1

@@ -1,6 +1,6 @@
-"""Placement: which services this process is, where their data lives, who may call.
+"""Settings, routes and HTTP conventions of a process, whichever services it contains.
 
-Nobody imports this package; Django and Celery reach it by dotted path.
+No service imports this package; Django and Celery load it by dotted path.
 """
 
 from config.celery import app as celery_app

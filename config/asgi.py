@@ -1,4 +1,4 @@
-"""The ASGI entry, for servers that prefer it."""
+"""The ASGI entry point."""
 
 import os
 

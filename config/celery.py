@@ -1,6 +1,6 @@
-"""Celery owns the life of relays and periodic work; nothing in a web request calls its broker.
+"""Celery runs the relays and periodic tasks; no web request uses its broker.
 
-A queue per service, named after it: a deployment works only on its own.
+Each service has a queue of its name, and a deployment consumes only the queues of its services.
 """
 
 import logging.config
@@ -21,22 +21,18 @@ app.autodiscover_tasks()
 
 
 @setup_logging.connect
-def keep_our_logging(**_: object) -> None:
-    """A receiver here is what stops Celery from installing its own handlers."""
+def configure_logging(**_: object) -> None:
+    """Use Django's logging: Celery installs no handlers if this signal has a receiver."""
     logging.config.dictConfig(settings.LOGGING)
 
 
 @app.on_after_finalize.connect
 def schedule(sender: Celery, **_: object) -> None:
-    """Beat's table: a relay per service, and what each service asks for in `tasks.BEAT`."""
+    """Set beat's schedule: a relay per service, and the entries of each service's `tasks.BEAT`."""
     from outbox.tasks import beat_schedule
 
-    sender.conf.beat_schedule = beat_schedule(settings.SERVICES) | services_schedule()
-
-
-def services_schedule() -> dict[str, Any]:
-    entries: dict[str, Any] = {}
+    entries: dict[str, Any] = beat_schedule(settings.SERVICES)
     for service in settings.SERVICES:
         if module_has_submodule(import_module(service), "tasks"):
             entries |= getattr(import_module(f"{service}.tasks"), "BEAT", {})
-    return entries
+    sender.conf.beat_schedule = entries

@@ -1,8 +1,8 @@
-"""The only reader of the environment: typed, complete, and failing at start.
+"""The only reader of the environment variables. A bad environment fails at start.
 
-Every problem is reported at once, with the variable's name and what a good value looks like,
-never with the value itself: it may be a secret. Any variable may be given as a file instead,
-as `SECRET_KEY_FILE=/run/secrets/key` gives `SECRET_KEY`.
+All problems are reported at once, each with the variable's name and an example of a good value,
+never with the value, which may be a secret. Any variable may be read from a file instead:
+`SECRET_KEY_FILE=/run/secrets/key` sets `SECRET_KEY`.
 """
 
 import json
@@ -18,6 +18,12 @@ from placement.ring.arrangement import name_nodes
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
+# A value under a name from before 0.2 would be ignored in silence.
+RENAMED: Final = {
+    "ADMIN_DATABASE_URL": "PLACEMENT_ADMIN_DATABASE_URL",
+    "REPLICA_LAG_SECONDS": "PLACEMENT_REPLICA_LAG_SECONDS",
+    "STATEMENT_TIMEOUT": "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
+}
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 T = TypeVar("T")
@@ -25,7 +31,7 @@ _REQUIRED: Final = object()
 
 
 class BadEnvironment(Exception):
-    """One or more variables are missing or wrong; `problems` has a line for each."""
+    """Variables are missing or invalid; `problems` has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -34,13 +40,13 @@ class BadEnvironment(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What this process was told. Mappings are keyed by service name."""
+    """The variables of this process. Mappings are keyed by service name."""
 
     service: str  # all | accounts | orders
     services: tuple[str, ...]  # the services in this process
     database_urls: Mapping[str, str]
     replica_urls: Mapping[str, tuple[str, ...]]
-    replica_lag_seconds: float  # a replica that is further behind isn't read from
+    replica_lag_seconds: float  # no reads from a replica that is further behind
     admin_database_url: str  # only `manage.py provision` needs it
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
@@ -49,21 +55,22 @@ class Environment:
     outbox_partitions: int
     outbox_retention_seconds: float
     peer_urls: Mapping[str, str]
-    peer_key: str  # shared by the services; empty: they ask each other nothing
-    metrics_key: str  # what a scraper bears; empty: staff alone read the metrics
-    jwt_signing_key: str  # PEM, EC P-256; empty where accounts isn't in this process
-    jwks: str  # path or URL; empty where the key set follows from the signing key
+    peer_key: str  # signs requests between the services; empty: they send none
+    metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
+    jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
+    jwks: str  # path or URL; empty: derived from the signing key
     secret_key: str
     debug: bool
     https: bool
-    proxies: int  # trusted reverse proxies before this process
+    hsts_preload: bool  # offer the domain to browsers' HSTS preload lists; only with https
+    proxies: int  # trusted reverse proxies in front of this process
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
-    static_root: str  # where collectstatic collects; empty: served straight from the packages
+    static_root: str  # the target of collectstatic; empty: served from the packages
     throttle_anon: str
     throttle_user: str
     orders_deadline_seconds: int
-    orders_idempotency_seconds: int  # for how long a key gets its first answer again
+    orders_idempotency_seconds: int  # how long the first response to a key is kept
     log_level: str
     log_format: str
 
@@ -74,24 +81,19 @@ class _Reader:
         self.problems: list[str] = []
 
     def __call__(
-        self,
-        name: str,
-        parse: Callable[[str], T],
-        *,
-        good: str,
-        default: object = _REQUIRED,
+        self, name: str, parse: Callable[[str], T], *, good: str, default: object = _REQUIRED
     ) -> T:
-        """The parsed value, or `default` when unset; a fault is kept for the final report."""
+        """The parsed value, or `default` when unset; problems are collected for `read`."""
         try:
             if text := self.text(name):
                 return parse(text)
             if default is not _REQUIRED:
                 return cast(T, default)
-            self.problems.append(f"{name} is not set; it wants {good}")
+            self.problems.append(f"{name} is not set; expected {good}")
         except (ValueError, OSError) as exc:
             why = exc.strerror if isinstance(exc, OSError) else exc
-            self.problems.append(f"{name} is not usable ({why}); it wants {good}")
-        return cast(T, None)  # never seen: read() raises first
+            self.problems.append(f"{name} is not usable ({why}); expected {good}")
+        return cast(T, None)  # unused: read() raises
 
     def text(self, name: str) -> str:
         if text := self.source.get(name, "").strip():
@@ -160,7 +162,7 @@ def _rate(text: str) -> str:
 
 def _long(text: str) -> str:
     if len(text) < 32:
-        raise ValueError("too short to be a secret")
+        raise ValueError("shorter than 32 characters")
     return text
 
 
@@ -175,10 +177,10 @@ _REDIS = ("redis", "rediss", "unix")
 
 
 def read(source: Mapping[str, str]) -> Environment:
-    """The environment as `source` gives it.
+    """Parse and validate the variables in `source`.
 
-    With DEBUG on, what is missing comes from the stack that `./dev up` made in this checkout.
-    Raises BadEnvironment naming everything that is missing or wrong.
+    With DEBUG on, missing variables come from the stack that `./dev up` started in this checkout.
+    Raises BadEnvironment with all problems.
     """
     get = _Reader(source)
     debug = get("DEBUG", _switch, good="on or off", default=False)
@@ -208,27 +210,30 @@ def read(source: Mapping[str, str]) -> Environment:
             for name in services
         },
         replica_lag_seconds=get(
-            "REPLICA_LAG_SECONDS", _seconds, good="seconds, such as 1", default=1.0
+            "PLACEMENT_REPLICA_LAG_SECONDS", _seconds, good="seconds, such as 1", default=1.0
         ),
         admin_database_url=get(
-            "ADMIN_DATABASE_URL",
+            "PLACEMENT_ADMIN_DATABASE_URL",
             _POSTGRES,
             good="postgresql://postgres:password@host:5432/postgres",
             default="",
         ),
         statement_timeout_seconds=get(
-            "STATEMENT_TIMEOUT", _seconds, good="seconds, such as 30; 0 for no limit", default=30.0
+            "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
+            _seconds,
+            good="seconds, such as 30; 0 for no limit",
+            default=30.0,
         ),
         streams_url=get("STREAMS_URL", _url(*_REDIS), good="redis://:password@host:6379/0"),
         broker_url=get("BROKER_URL", _url(*_REDIS), good="redis://:password@host:6379/1"),
         cache_urls=get(
             "CACHE_URLS",
             _nodes,
-            good="a comma list of redis:// addresses, a server each, or nothing",
+            good="a comma list of redis:// addresses, one per server, or nothing",
             default=(),
         ),
         outbox_partitions=get(
-            "OUTBOX_PARTITIONS", _at_least(1), good="a whole number such as 16", default=16
+            "OUTBOX_PARTITIONS", _at_least(1), good="an integer such as 16", default=16
         ),
         outbox_retention_seconds=get(
             "OUTBOX_RETENTION_SECONDS",
@@ -264,7 +269,8 @@ def read(source: Mapping[str, str]) -> Environment:
         secret_key=get("SECRET_KEY", str, good="50 random characters or more"),
         debug=debug,
         https=get("HTTPS", _switch, good="on or off", default=not debug),
-        proxies=get("PROXIES", _at_least(0), good="a whole number such as 1", default=0),
+        hsts_preload=get("HSTS_PRELOAD", _switch, good="on or off", default=False),
+        proxies=get("PROXIES", _at_least(0), good="an integer such as 1", default=0),
         allowed_hosts=get(
             "ALLOWED_HOSTS",
             _list,
@@ -286,13 +292,13 @@ def read(source: Mapping[str, str]) -> Environment:
         orders_idempotency_seconds=get(
             "ORDERS_IDEMPOTENCY_SECONDS",
             _at_least(60),
-            good="seconds, such as 604800, longer than any client tries again",
+            good="seconds, such as 604800, longer than any client retries",
             default=7 * 24 * 3600,
         ),
         log_level=get(
             "LOG_LEVEL",
             _choice(*LOG_LEVELS),
-            good="one of " + ", ".join(LOG_LEVELS),
+            good=f"one of {', '.join(LOG_LEVELS)}",
             default="INFO",
         ),
         log_format=get(
@@ -302,13 +308,14 @@ def read(source: Mapping[str, str]) -> Environment:
             default="plain" if debug else "json",
         ),
     )
+    get.problems += [f"{old} is now called {new}" for old, new in RENAMED.items() if get.text(old)]
     if get.problems:
         raise BadEnvironment(get.problems)
     return environment
 
 
 def _stack_variables(source: Mapping[str, str], service: str) -> dict[str, str]:
-    """What the embedded stack gives a process of this shape; nothing when no stack was made."""
+    """The embedded stack's variables for this SERVICE; empty if no stack was started."""
     root = source.get("MITOSIS_STACK_ROOT", "") or CHECKOUT / ".local" / "stack"
     path = Path(root, "env", f"{service}.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

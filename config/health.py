@@ -1,4 +1,4 @@
-"""What an orchestrator asks: is the process alive, and may it get traffic?"""
+"""Liveness and readiness probes."""
 
 import logging
 
@@ -17,25 +17,26 @@ logger = logging.getLogger(__name__)
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """The process answers; nothing else is asked, or a dead database would restart us all."""
+    """Always 200; checks no server, so that a dead database doesn't restart every process."""
     return JsonResponse({"status": "live"})
 
 
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 if every database answers and is migrated, else 503.
+    """200 if every database is reachable and migrated, else 503.
 
-    Streams are only reported: writes go on without them, and events wait in the outbox.
+    The state of the streams is only reported: without them, writes continue and events wait in
+    the outbox.
     """
     databases = {alias: _database(alias) for alias in primaries()}
-    fit = all(state == "ready" for state in databases.values())
+    is_ready = all(state == "ready" for state in databases.values())
     body = {
-        "status": "ready" if fit else "unready",
+        "status": "ready" if is_ready else "unready",
         "databases": databases,
         "streams": "ready" if streams.connect().answers() else "no answer",
     }
-    return JsonResponse(body, status=200 if fit else 503)
+    return JsonResponse(body, status=200 if is_ready else 503)
 
 
 def _database(alias: str) -> str:
@@ -52,7 +53,7 @@ _migrated: set[str] = set()
 
 
 def _is_migrated(alias: str) -> bool:
-    """Asked until true: a process doesn't lose its migrations while it lives."""
+    """Cached once true: a running process doesn't see migrations reversed."""
     if alias not in _migrated:
         executor = MigrationExecutor(connections[alias])
         targets = [node for node in executor.loader.graph.leaf_nodes() if primary(node[0]) == alias]

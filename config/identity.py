@@ -1,7 +1,7 @@
-"""Who is calling: a bearer of accounts' token, or a member of staff with a session.
+"""Authentication by an access token of accounts, or by a staff session.
 
-Tokens are verified with accounts' public keys alone: no call to accounts, no user table. Both
-ways lead to a `Caller`, the only user that views see.
+Tokens are verified with accounts' public keys only, without a call to accounts or a user table.
+Both methods return a `Caller`, the only user class that views see.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ CLAIMS: Final = ["iss", "sub", "typ", "iat", "exp", "jti"]
 
 
 class TokensUnverifiable(APIException):
-    """accounts' keys were never read and can't be now: neither yes nor no."""
+    """accounts' keys have never been read and are unreachable: the token can't be judged."""
 
     status_code = 503
     default_detail = "Tokens can't be verified at the moment; try again."
@@ -35,11 +35,11 @@ class TokensUnverifiable(APIException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """An authenticated caller. `id` is the customer's; staff with a session have none."""
+    """An authenticated caller. `id` is the user's id in accounts; None for a staff session."""
 
     id: UUID | None
     is_staff: bool
-    name: str  # what throttles count by and the browsable API shows
+    name: str  # the key of throttles, and shown by the browsable API
 
     is_authenticated: ClassVar[bool] = True
     is_anonymous: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Caller:
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token>`; a bad or expired one is 401, never anonymous."""
+    """`Authorization: Bearer <access token>`; an invalid or expired token is 401, not anonymous."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
@@ -67,7 +67,7 @@ class BearerAuthentication(BaseAuthentication):
 
 
 def caller_of(token: bytes) -> Caller:
-    """Whom an access token speaks for. Raises AuthenticationFailed or TokensUnverifiable."""
+    """The subject of an access token. Raises AuthenticationFailed or TokensUnverifiable."""
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(
@@ -85,12 +85,12 @@ def caller_of(token: bytes) -> Caller:
     except KeysUnavailable as exc:
         raise TokensUnverifiable from exc
     if claims["typ"] != "access":
-        raise AuthenticationFailed("Only an access token opens this door.")
+        raise AuthenticationFailed("The token is not an access token.")
     return Caller(id=user_id, is_staff=claims.get("staff") is True, name=str(user_id))
 
 
 class StaffSessionAuthentication(SessionAuthentication):
-    """The back office's session (admin, browsable API); unsafe requests need its CSRF token."""
+    """The session of a staff user (admin, browsable API); unsafe requests need a CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         user = getattr(request._request, "user", None)

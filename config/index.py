@@ -1,4 +1,4 @@
-"""What this process serves: the first page of the API, and its schema."""
+"""The API's root page and its OpenAPI schema."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 
 class ApiRoot(APIView):
-    """What there is to read here. Staff may log in above, customers use a bearer token."""
+    """The collections of this API. Staff may log in above, customers use a bearer token."""
 
     permission_classes = (AllowAny,)
 
@@ -25,7 +25,7 @@ class ApiRoot(APIView):
 
 
 class Schema(SpectacularAPIView):
-    """The one version there is: a `version` in the query would be copied into a header."""
+    """The schema, without a `version` parameter: its value would be copied into a header."""
 
     def _get_version_parameter(self, request: Request) -> None:
         return None

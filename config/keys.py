@@ -1,4 +1,4 @@
-"""accounts' public keys, by `kid`: parsed once, fetched again only when a new one appears."""
+"""accounts' public keys by `kid`, cached; an unknown `kid` causes a new fetch."""
 
 import json
 import threading
@@ -27,11 +27,11 @@ class UnknownKey(Exception):
 
 
 class KeysUnavailable(Exception):
-    """The key set could not be read, so nobody can be told from anybody."""
+    """The key set could not be read, so no token can be verified."""
 
 
 class KeySet:
-    """Keys by `kid`. An unknown one makes it load again, at most every REFETCH_SECONDS."""
+    """Keys by `kid`. An unknown `kid` reloads them, at most every REFETCH_SECONDS."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class KeySet:
     def key(self, kid: str | None) -> jwt.PyJWK:
         """Raises UnknownKey, or KeysUnavailable if no key was ever read."""
         if kid is None:
-            raise UnknownKey("the token names no key")
+            raise UnknownKey("the token has no kid")
         if kid not in self._keys:
             self._refresh(kid)
         try:
@@ -96,7 +96,7 @@ def thumbprint(key: Mapping[str, Any]) -> str:
 
 @cache
 def key_set() -> KeySet:
-    """This process's key set: JWKS if given, else what follows from its own signing key."""
+    """This process's key set: from JWKS if set, else derived from its own signing key."""
     if settings.JWKS_SOURCE:
         return KeySet(lambda: load_from(settings.JWKS_SOURCE))
     return KeySet(lambda: public_set(settings.JWT_SIGNING_KEY))

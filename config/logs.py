@@ -1,7 +1,7 @@
 """Log lines without personal data.
 
-Two sources would otherwise put people into logs: e-mail addresses in messages, and the DETAIL
-line of PostgreSQL's errors, which quotes the offending row.
+Personal data would come from e-mail addresses in messages, and from the DETAIL line of
+PostgreSQL's errors, which quotes the row.
 """
 
 import json
@@ -14,12 +14,12 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
 def redact(text: str) -> str:
-    """`text` without e-mail addresses and without the rows that PostgreSQL quotes."""
+    """`text` without e-mail addresses and without rows quoted by PostgreSQL."""
     return _EMAIL.sub("<email>", _DETAIL.sub(r"\1 <removed>", text))
 
 
 class PlainFormatter(logging.Formatter):
-    """A line for a person: time, level, logger, message."""
+    """A readable line: time, level, logger, message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")

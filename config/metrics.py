@@ -1,7 +1,8 @@
 """`/metrics`: the state of this deployment, for Prometheus.
 
-Like `manage.py status` it asks the servers themselves, each time, so any process may answer; what
-can't be asked is missing, and its `up` is 0. Whoever scrapes bears METRICS_KEY; staff may look too.
+Each request queries the servers, like `manage.py status`, so any web process returns the same. The
+metrics of an unreachable server are absent, and its `up` is 0. Scrapers authenticate with
+METRICS_KEY, staff with their session or token.
 """
 
 import logging
@@ -32,11 +33,11 @@ from placement.ring import report as ring_report
 
 logger = logging.getLogger(__name__)
 
-COUNT_AT_MOST: Final = 10_000  # entries a partition: a scrape in a bad hour must not take minutes
+COUNT_AT_MOST: Final = 10_000  # entries per partition: bounds a scrape during a backlog
 
 
 class ScraperAuthentication(BearerAuthentication):
-    """`Authorization: Bearer <METRICS_KEY>`, or an access token as everywhere."""
+    """`Authorization: Bearer <METRICS_KEY>`, or an access token."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         scheme, _, key = get_authorization_header(request).partition(b" ")
@@ -46,8 +47,8 @@ class ScraperAuthentication(BearerAuthentication):
         return super().authenticate(request)
 
 
-class _Anything(BaseContentNegotiation):
-    """The format follows from Accept by Prometheus' own rules; only problems are rendered here."""
+class _NoNegotiation(BaseContentNegotiation):
+    """`choose_encoder` negotiates the format of metrics; DRF renders only errors, as JSON."""
 
     def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
         return None
@@ -62,7 +63,7 @@ class _Anything(BaseContentNegotiation):
 class Metrics(APIView):
     authentication_classes = (ScraperAuthentication, StaffSessionAuthentication)
     permission_classes = (IsAdminUser,)
-    content_negotiation_class = _Anything
+    content_negotiation_class = _NoNegotiation
     renderer_classes = (JSONRenderer,)
     throttle_classes = ()
 
@@ -77,7 +78,7 @@ class Metrics(APIView):
 
 
 class Deployment(Collector):
-    """What this deployment's servers tell, asked anew by each `collect`."""
+    """Queries this deployment's servers in each `collect`."""
 
     def collect(self) -> Iterator[Metric]:
         yield from service_metrics()
@@ -85,34 +86,34 @@ class Deployment(Collector):
         yield from ring_metrics()
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing beforehand: the registry would ask all servers to learn the names."""
+        """Empty: else the registry would call `collect` to learn the names of metrics."""
         return iter(())
 
 
 def service_metrics() -> Iterator[Metric]:
     reachable = GaugeMetricFamily(
-        "outbox_up", "1 if the service's database could be asked.", labels=["service"]
+        "outbox_up", "1 if the service's database is reachable.", labels=["service"]
     )
-    told: dict[str, status.ServiceReport] = {}
+    reports: dict[str, status.ServiceReport] = {}
     for found in tables.every():
         try:
-            told[found.label] = status.of_service(
+            reports[found.label] = status.of_service(
                 found, streams.connect(), count_at_most=COUNT_AT_MOST
             )
         except (DatabaseError, InterfaceError, StreamsUnavailable, StreamsMisconfigured) as exc:
-            logger.warning("%s can't be measured: %s", found.label, exc)
-        reachable.add_metric([found.label], found.label in told)
+            logger.warning("%s: metrics are unavailable: %s", found.label, exc)
+        reachable.add_metric([found.label], found.label in reports)
     yield reachable
-    yield from metrics.families(told)
+    yield from metrics.families(reports)
 
 
 def replica_metrics() -> Iterator[Metric]:
     labels = ["service", "replica"]
     healthy = GaugeMetricFamily(
-        "placement_replica_healthy", "1 if the replica may be read from.", labels=labels
+        "placement_replica_healthy", "1 if reads may use the replica.", labels=labels
     )
     lag = GaugeMetricFamily(
-        "placement_replica_lag_bytes", "How far it is behind its primary.", labels=labels
+        "placement_replica_lag_bytes", "Bytes of WAL that it is behind its primary.", labels=labels
     )
     for service in settings.PLACEMENT_REPLICAS:
         for replica in replica_report(service):
@@ -129,12 +130,16 @@ def ring_metrics() -> Iterator[Metric]:
     if ring is None:
         return
     up = GaugeMetricFamily("ring_node_up", "1 if the node is a member.", labels=["node"])
-    keys = GaugeMetricFamily("ring_node_keys", "Keys that the node holds.", labels=["node"])
+    keys = GaugeMetricFamily("ring_node_keys", "Keys on the node.", labels=["node"])
     hits = CounterMetricFamily(
-        "ring_node_hits", "Keys it found, by its own count; leases too.", labels=["node"]
+        "ring_node_hits",
+        "Lookups that found the key, as counted by the node; includes leases.",
+        labels=["node"],
     )
     misses = CounterMetricFamily(
-        "ring_node_misses", "Keys it lacked, by its own count; leases too.", labels=["node"]
+        "ring_node_misses",
+        "Lookups that missed, as counted by the node; includes leases.",
+        labels=["node"],
     )
     for node in ring_report.of_nodes(ring):
         names = [node["node"]]
@@ -147,6 +152,6 @@ def ring_metrics() -> Iterator[Metric]:
     yield from (up, keys, hits, misses)
     yield GaugeMetricFamily(
         "ring_bypassed",
-        "1 if the stream server doesn't tell the ring's members, so that databases are read.",
+        "1 if the ring's membership is unavailable, so that reads bypass the cache.",
         value=ring_report.is_bypassed(),
     )

@@ -1,4 +1,4 @@
-"""Lists are cut by cursor: stable while rows are added, and as fast on the last page."""
+"""Cursor pagination: stable while rows are added, and equally fast on every page."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 
 class CreatedCursorPagination(CursorPagination):
-    """Newest first by default (ids are UUIDv7); a view chooses otherwise with `ordering`."""
+    """Newest first by default (ids are UUIDv7); a view may set `ordering`."""
 
     page_size = 50
     page_size_query_param = "page_size"
@@ -25,7 +25,7 @@ class CreatedCursorPagination(CursorPagination):
     def paginate_queryset(
         self, queryset: Any, request: Request, view: Any = None
     ) -> list[Any] | None:
-        """Raises NotFound for a cursor that we never gave out: DRF looks at its frame only."""
+        """Raises NotFound for a forged cursor: DRF checks only its format."""
         try:
             return super().paginate_queryset(queryset, request, view)
         except (ValueError, ValidationError, DataError) as exc:

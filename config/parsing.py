@@ -1,4 +1,4 @@
-"""What may stand in a request's body."""
+"""Parsers of request bodies."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rest_framework.exceptions import ParseError
 
 
 class JSONParser(parsers.JSONParser):
-    """DRF's; a body nested deeper than Python follows is the client's fault too, so 400."""
+    """DRF's parser, but JSON nested beyond Python's recursion limit is 400, not 500."""
 
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         try:

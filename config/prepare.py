@@ -1,7 +1,7 @@
-"""Makes one deployment's database ready: schema, then the people who may administer it.
+"""Migrates one deployment's databases, then creates its administrator.
 
-Run as `python -m config.prepare EMAIL PASSWORD_FILE` in the deployment's environment; one
-process does it all, since most of its time is the start of Django.
+Run as `python -m config.prepare EMAIL PASSWORD_FILE` in the deployment's environment. One process
+does both, because starting Django takes most of the time.
 """
 
 import os
@@ -24,7 +24,7 @@ def main(email: str, password_file: Path) -> None:
 
 
 def _superuser(email: str, password: str) -> None:
-    """The back office's administrator; an existing one keeps its password."""
+    """Create the admin site's superuser; an existing one keeps its password."""
     from django.contrib.auth import get_user_model
 
     users = get_user_model()._default_manager

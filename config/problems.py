@@ -1,6 +1,6 @@
-"""Every error is RFC 9457 problem+json, whether DRF, Django or a service raised it.
+"""Every error response is RFC 9457 problem+json, whether DRF, Django or a service raised it.
 
-Services say what their errors mean in a table, `<service>.api.problems.PROBLEMS`:
+Services declare their errors in `<service>.api.problems.PROBLEMS`:
 {exception class: {"status", "slug", "title"}}. The detail is the exception's text; its `extras`
 (a dict), if any, become extension members.
 """
@@ -33,7 +33,7 @@ def problem(
     title: str = "",
     extras: Mapping[str, Any] | None = None,
 ) -> Problem:
-    """The document of RFC 9457. Without a slug the type says no more than the status does."""
+    """An RFC 9457 document. Without a slug its type is `about:blank`."""
     return {
         **(extras or {}),
         "type": f"/problems/{slug}" if slug else "about:blank",
@@ -46,7 +46,7 @@ def problem(
 
 @cache
 def table() -> Mapping[type[Exception], Mapping[str, Any]]:
-    """What the installed services' errors mean."""
+    """The declared errors of the installed services."""
     entries: dict[type[Exception], Mapping[str, Any]] = {}
     for service in settings.SERVICES:
         api = import_module(f"{service}.api")
@@ -56,16 +56,16 @@ def table() -> Mapping[type[Exception], Mapping[str, Any]]:
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's EXCEPTION_HANDLER; None (then Django's 500) for what nobody declared."""
+    """DRF's EXCEPTION_HANDLER; returns None, and so Django's 500, for an undeclared exception."""
     request = context["request"]
     response = _declared(exc, request.path) or _drf(exc, context)
-    if response is not None and _speaks_json(request):
+    if response is not None and _renders_json(request):
         response.content_type = CONTENT_TYPE
     return response
 
 
-def _speaks_json(request: Any) -> bool:
-    """The browsable API shows the same document inside its page."""
+def _renders_json(request: Any) -> bool:
+    """False for the browsable API, which shows the document in an HTML page."""
     renderer = getattr(request, "accepted_renderer", None)
     return renderer is None or renderer.format == "json"
 
@@ -86,36 +86,33 @@ def _declared(exc: Exception, instance: str) -> Response | None:
 
 
 def _drf(exc: Exception, context: dict[str, Any]) -> Response | None:
-    # DRF's handler knows the headers (WWW-Authenticate, Retry-After); the body is ours.
+    # DRF's handler sets the headers (WWW-Authenticate, Retry-After).
     response = drf_exception_handler(exc, context)
     if response is None:
         return None
-    response.data = problem(
-        response.status_code, instance=context["request"].path, **_explained(exc)
-    )
+    response.data = problem(response.status_code, instance=context["request"].path, **_members(exc))
     return response
 
 
-def _explained(exc: Exception) -> dict[str, Any]:
+def _members(exc: Exception) -> dict[str, Any]:
     if isinstance(exc, Http404):
         return {"slug": "not-found", "detail": "There is nothing here."}
     if isinstance(exc, PermissionDenied):
         return {"slug": "permission-denied", "detail": "You may not do this."}
     if isinstance(exc, exceptions.ValidationError):
+        detail = exc.detail
+        if not isinstance(detail, dict):
+            detail = {"non_field_errors": detail}
         return {
             "slug": "validation",
             "title": "The request is not valid",
             "detail": "Some fields are missing or wrong.",
-            "extras": {"errors": _by_field(exc.detail)},
+            "extras": {"errors": detail},
         }
     if isinstance(exc, exceptions.APIException):
         slug = str(exc.default_code).replace("_", "-")
         return {"slug": slug, "detail": str(exc.detail)}
     return {"detail": ""}
-
-
-def _by_field(detail: Any) -> dict[str, Any]:
-    return detail if isinstance(detail, dict) else {"non_field_errors": detail}
 
 
 def respond(

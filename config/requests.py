@@ -1,4 +1,4 @@
-"""Requests as this deployment reads them, behind WSGI and ASGI alike."""
+"""Request classes for WSGI and ASGI that always decode as UTF-8."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from django.utils.http import parse_header_parameters
 
 
 class _Utf8(HttpRequest):
-    """Everything is UTF-8, as JSON and URLs are anyway.
+    """Ignores `charset` in Content-Type.
 
-    Django would decode with whatever codec `charset` names: zlib or IDNA make it fail before
-    any error page, punycode makes it slow.
+    Django would decode with the codec that it names: zlib or IDNA raise before any error page
+    applies, punycode is slow.
     """
 
     content_type: str | None

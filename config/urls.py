@@ -1,4 +1,4 @@
-"""The routes of this shape: those of its services, the back office, and what watches it."""
+"""The routes of the installed services, the admin site, health and metrics."""
 
 from django.conf import settings
 from django.contrib import admin

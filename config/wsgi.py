@@ -1,4 +1,4 @@
-"""The WSGI entry: `gunicorn config.wsgi`."""
+"""The WSGI entry point: `gunicorn config.wsgi`."""
 
 import os
 

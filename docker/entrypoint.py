@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""What a container of the image does, by name.
+"""The entrypoint of the image: runs a program by name.
 
-    provision                    make roles, schemas and grants (needs ADMIN_DATABASE_URL)
-    prepare EMAIL PASSWORD_FILE  migrate, then make sure that this administrator exists
+    provision                    make roles, schemas and grants (needs PLACEMENT_ADMIN_DATABASE_URL)
+    prepare EMAIL PASSWORD_FILE  migrate, then create this administrator if missing
     web, worker, beat, consumer  the processes of a deployment
     probe                        status 0 if the web server in this container is ready
     anything else                a command of manage.py
 
-The first two lines' processes first wait for what they need, because no orchestrator promises an
-order that still holds after a restart. They log what they wait for and why, and end with status 1
-when it isn't there WAIT_SECONDS (120) after their start. Then they become the program: nothing
-stands between it and the container's signals.
+Except for the last two, a process first waits for its dependencies, because an orchestrator's
+start order doesn't apply to restarts. It logs what it waits for and why, and exits with status 1
+if that isn't available WAIT_SECONDS (120) after its start. Then it execs the program, which so
+receives the container's signals.
 """
 
 import logging
@@ -28,16 +28,16 @@ log = logging.getLogger("mitosis.entrypoint")
 
 
 class NotYet(Exception):
-    """What is needed answers, and isn't ready."""
+    """The dependency is reachable but not ready."""
 
 
 def administrator() -> None:
-    """The database server, for whoever may make roles."""
+    """The database server accepts the administrator's connection."""
     import psycopg2
 
     from config.environ import environment
 
-    if url := environment().admin_database_url:  # without one, provision itself says so
+    if url := environment().admin_database_url:  # without one, provision reports the error
         psycopg2.connect(url, connect_timeout=5).close()
 
 
@@ -62,7 +62,7 @@ def migrations() -> None:
     try:
         call_command("migrate", check_unapplied=True, verbosity=0)
     except SystemExit as exc:
-        raise NotYet("not all of them are applied yet") from exc
+        raise NotYet("some migrations are not applied yet") from exc
 
 
 def streams() -> None:
@@ -82,7 +82,7 @@ Need = Callable[[], None]
 NEEDS: Final[dict[str, tuple[Need, ...]]] = {
     "provision": (administrator,),
     "prepare": (schemas,),
-    # Without streams requests are still answered: their events wait in the outbox.
+    # The web server works without streams: events wait in the outbox.
     "web": (migrations,),
     "worker": (migrations, streams, broker),
     "beat": (migrations, broker),
@@ -91,7 +91,7 @@ NEEDS: Final[dict[str, tuple[Need, ...]]] = {
 
 
 def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Python's arguments."""
+    """The arguments of Python that run this program."""
     match name:
         case "prepare":
             return ("-m", "config.prepare", *arguments)
@@ -100,18 +100,20 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
                 *("-m", "gunicorn", "config.wsgi:application", "--bind", f"0.0.0.0:{PORT}"),
                 *("--worker-class", "gthread", "--workers", setting("WEB_WORKERS", "2")),
                 *("--threads", setting("WEB_THREADS", "4"), "--preload", "--no-control-socket"),
-                # Less than the 30 s that a container is given to stop.
+                # Less than the stop_grace_period of 30 s.
                 *("--graceful-timeout", "20"),
                 # A heartbeat must not wait for a disk.
                 *("--worker-tmp-dir", "/dev/shm"),  # noqa: S108
                 *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),
             )
         case "worker":
-            # Of these threads a relay per service holds one; the rest is for other tasks.
+            from django.conf import settings
+
+            # The relay of each service occupies one thread.
             return (
                 *("-m", "celery", "--quiet", "--app", "config", "worker", "--pool", "threads"),
-                *("--concurrency", setting("WORKER_THREADS", "8"), "--queues", queues()),
-                *("--without-mingle", "--without-gossip"),
+                *("--concurrency", setting("WORKER_THREADS", "8")),
+                *("--queues", ",".join(settings.SERVICES), "--without-mingle", "--without-gossip"),
             )
         case "beat":
             return ("-m", "celery", "--quiet", "--app", "config", "beat")
@@ -124,34 +126,28 @@ def setting(name: str, default: str) -> str:
     return os.environ.get(name) or default
 
 
-def queues() -> str:
-    from django.conf import settings
-
-    return ",".join(settings.SERVICES)
-
-
 def wait_for(need: Need, *, until: float) -> None:
-    """Return when `need` is met; exit with status 1 at `until`, a time of the monotonic clock."""
-    said = ""
+    """Return when `need` passes; exit with status 1 at `until` (time.monotonic())."""
+    logged = ""
     while True:
         try:
             return need()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is said, and it has an end
+        except Exception as exc:  # noqa: BLE001 - logged, and the loop ends at `until`
             why = " ".join(str(exc).split()) or repr(exc)
         if time.monotonic() >= until:
             log.error("gave up waiting for %s: %s", need.__name__, why)
             sys.exit(1)
-        if why != said:
+        if why != logged:
             log.info("waiting for %s: %s", need.__name__, why)
-        said = why
+        logged = why
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def start(name: str, arguments: Sequence[str]) -> NoReturn:
-    """Wait for what it needs, then become it."""
+    """Wait for the program's dependencies, then exec it."""
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
-    if name == "web":  # nobody waits longer for an answer
-        os.environ.setdefault("STATEMENT_TIMEOUT", "10")
+    if name == "web":  # clients don't wait longer
+        os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections
@@ -165,16 +161,16 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def probe() -> int:
-    """Ask the web server here whether it is ready; 0 for yes, as a shell counts."""
+    """Return 0 if the web server of this container is ready, else 1."""
     connection = HTTPConnection("127.0.0.1", PORT, timeout=4)
     try:
         connection.request("GET", "/healthz/ready")
-        answer = connection.getresponse()
+        response = connection.getresponse()
     except OSError as exc:
-        print(f"no answer: {exc}")  # noqa: T201 - a health check's words are its output
+        print(f"no answer: {exc}")  # noqa: T201 - the engine records a health check's output
         return 1
-    print(answer.status, answer.read(500).decode(errors="replace"))  # noqa: T201
-    return 0 if answer.status == 200 else 1
+    print(response.status, response.read(500).decode(errors="replace"))  # noqa: T201
+    return 0 if response.status == 200 else 1
 
 
 def main() -> None:

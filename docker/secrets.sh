@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes what is missing of docker/secrets/: passwords, keys, and the addresses that contain them.
-# What is there stays, so run it as often as you like, and put addresses of your own there first.
+# Creates the missing files of docker/secrets/: passwords, keys, and the addresses that contain
+# them. Existing files stay, so put the addresses of other servers there first. Idempotent.
 #
-# The folder is closed to everybody but you (0700). The files in it can be read (0444): compose
-# mounts each into the containers that name it as it is, and those run under other user ids.
+# Only you can enter the folder (0700). The files in it are readable (0444), because compose mounts
+# them unchanged into containers that run under other user ids.
 set -eu
 umask 077
 mkdir -p "$(dirname "$0")/secrets"
@@ -12,7 +12,7 @@ chmod 700 .
 
 random() { openssl rand -hex 32; }
 
-keep() { # NAME: standard input becomes this file, whole, unless it is there
+keep() { # NAME: write standard input to this file, atomically, unless it exists
   if [ -s "$1" ]; then
     cat >/dev/null
     return

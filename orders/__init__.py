@@ -1,1 +1,1 @@
-"""Orders: what was placed, and what became of it. Event-sourced, read through projections."""
+"""orders: event-sourced orders, read through projections."""

@@ -1,4 +1,4 @@
-"""The back office of orders. Orders change through the handlers, so that each change is told."""
+"""The back office of orders. It calls the handlers, so that each change is announced."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def fresh_key() -> str:
 
 
 class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
-    """`idempotency_key` is new with each page, so that a form sent twice places one order."""
+    """`idempotency_key` is new with each rendering, so that a form sent twice places one order."""
 
     order_lines = forms.CharField(
         label="Lines",
@@ -66,14 +66,13 @@ class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
         except InvalidLines as exc:
             raise forms.ValidationError(str(exc)) from exc
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
-            raise forms.ValidationError(f"These are no lines: {exc!r:.200}") from exc
+            raise forms.ValidationError(f"Not a list of lines: {exc!r:.200}") from exc
         return lines
 
 
 @admin.register(OrderView)
 class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Orders as the projection shows them; to place one and to cancel some is all that can be
-    done to them here."""
+    """Orders as the projection shows them. They can be placed and cancelled here, not edited."""
 
     form = PlaceOrderForm
     list_display = (
@@ -125,8 +124,8 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         # Not to the order's own page: the projection may not have it yet.
         customer = queries.customer(obj.user_id)
-        who = customer.name if customer else f"{obj.user_id}, who isn't known here (yet)"
-        messages.success(request, f"Order {obj.pk} is placed for {who}.")
+        name = customer.name if customer else f"{obj.user_id} (not in the customer view yet)"
+        messages.success(request, f"Order {obj.pk} is placed for {name}.")
         return HttpResponseRedirect(reverse("admin:orders_orderview_changelist"))
 
     def changeform_view(
@@ -136,7 +135,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        # What only the handler can know, under its lock: nothing was saved, and the page says so.
+        # Errors that only the handler can detect, under its lock. Nothing was saved.
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except OrderError as error:
@@ -145,12 +144,10 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Cancel the selected orders", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[OrderView]) -> None:
-        cancelled = 0
+        metadata, cancelled = Metadata(actor=_actor(request)), 0
         for order in queryset:
             try:
-                cancel_order(
-                    CancelOrder(order_id=order.id), metadata=Metadata(actor=_actor(request))
-                )
+                cancel_order(CancelOrder(order_id=order.id), metadata=metadata)
             except OrderError as error:
                 messages.error(request, str(error))
             else:

@@ -1,4 +1,4 @@
-"""The orders service as a Django app."""
+"""The Django app of orders."""
 
 from django.apps import AppConfig
 from django.core import checks

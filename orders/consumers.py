@@ -1,4 +1,4 @@
-"""Which public events make orders do what: the saga, and the projections."""
+"""The public events that orders consumes: for the saga and for the projections."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -17,9 +17,18 @@ from .inbound import (
     CustomerErased,
     OrderChanged,
 )
-from .projections import count_sales, hide_customer, show_credits, show_customers, show_orders
-from .reconcile import retell, rows_here
+from .projections import count_sales, delete_customer, show_credits, show_customers, show_orders
+from .reconcile import backfill_customers, rows_here
 from .replay import orders_as_of, stored_events
+
+ORDER_EVENTS = (
+    "orders.order.placed.v1",
+    "orders.order.confirmed.v1",
+    "orders.order.rejected.v1",
+    "orders.order.cancelled.v1",
+    "orders.order.expired.v1",
+    "orders.order.updated.v1",
+)
 
 
 def confirm(envelope: Envelope) -> None:
@@ -36,17 +45,17 @@ def reject(envelope: Envelope) -> None:
 
 
 def order_view(suffix: str = "") -> dict[str, Handler]:
-    """The order view's handlers, writing to its tables of that suffix."""
-    return _of_orders(lambda orders: show_orders(orders, suffix=suffix))
+    """The handlers of the order view, writing to its table with this suffix."""
+    return _order_handlers(lambda orders: show_orders(orders, suffix=suffix))
 
 
 def sales(suffix: str = "") -> dict[str, Handler]:
-    """The handlers of the sales, writing to their tables of that suffix."""
-    return _of_orders(lambda orders: count_sales(orders, suffix=suffix))
+    """The handlers of the sales, writing to their tables with this suffix."""
+    return _order_handlers(lambda orders: count_sales(orders, suffix=suffix))
 
 
 def customer_view(suffix: str = "") -> dict[str, Handler]:
-    """The customer view's handlers, writing to its table of that suffix."""
+    """The handlers of the customer view, writing to its table with this suffix."""
 
     def show(envelopes: Sequence[Envelope]) -> None:
         show_customers(map(CustomerChanged.parse, envelopes), suffix=suffix)
@@ -54,41 +63,32 @@ def customer_view(suffix: str = "") -> dict[str, Handler]:
     def show_credits_of(envelopes: Sequence[Envelope]) -> None:
         show_credits(map(CreditChanged.parse, envelopes), suffix=suffix)
 
-    def hide(envelope: Envelope) -> None:
-        hide_customer(CustomerErased.parse(envelope), suffix=suffix)
+    def delete(envelope: Envelope) -> None:
+        delete_customer(CustomerErased.parse(envelope), suffix=suffix)
 
     customers, credits_ = Batched(show), Batched(show_credits_of)
     return {
         "accounts.user.registered.v1": customers,
         "accounts.user.updated.v1": customers,
         "accounts.user.deactivated.v1": customers,
-        "accounts.user.erased.v1": Superseding(hide),
+        "accounts.user.erased.v1": Superseding(delete),
         "accounts.credit.reserved.v1": credits_,
         "accounts.credit.released.v1": credits_,
-        "accounts.credit.refused.v1": ignore,  # moves neither the credit nor its version
+        "accounts.credit.refused.v1": ignore,  # changes neither the credit nor its version
     }
 
 
-def _of_orders(project: Callable[[Iterable[OrderChanged]], None]) -> dict[str, Handler]:
+def _order_handlers(project: Callable[[Iterable[OrderChanged]], None]) -> dict[str, Handler]:
     def handle(envelopes: Sequence[Envelope]) -> None:
         project([OrderChanged.parse(envelope) for envelope in envelopes])
 
-    # One handler for all, so that a run of different types is still one run.
-    return dict.fromkeys(ORDER_FACTS, Batched(handle))
+    # One handler for all types, so that events of different types are batched together.
+    return dict.fromkeys(ORDER_EVENTS, Batched(handle))
 
 
 def _caused_by(envelope: Envelope) -> Metadata:
     return Metadata(causation=str(envelope.id), traceparent=envelope.traceparent)
 
-
-ORDER_FACTS = (
-    "orders.order.placed.v1",
-    "orders.order.confirmed.v1",
-    "orders.order.rejected.v1",
-    "orders.order.cancelled.v1",
-    "orders.order.expired.v1",
-    "orders.order.updated.v1",
-)
 
 CONSUMERS: dict[str, dict[str, Handler]] = {
     "saga": {
@@ -105,7 +105,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
     "customer_view": customer_view(),
 }
 
-# What `manage.py rebuild` can make anew: from the event store, or by what accounts tells again.
+# The projections of `manage.py rebuild`: from the event store, or from a backfill by accounts.
 PROJECTIONS: dict[str, Projection | Copy] = {
     "order_view": Projection(
         models=("OrderView",),
@@ -122,6 +122,9 @@ PROJECTIONS: dict[str, Projection | Copy] = {
         count=stored_events,
     ),
     "customer_view": Copy(
-        models=("CustomerView",), handlers=customer_view, retell=retell, count=rows_here
+        models=("CustomerView",),
+        handlers=customer_view,
+        backfill=backfill_customers,
+        count=rows_here,
     ),
 }

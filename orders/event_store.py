@@ -1,7 +1,7 @@
-"""The event store: one stream of events per order, appended only where the writer looked.
+"""The event store: one stream of events per order, appended with optimistic concurrency.
 
-Optimistic: an append names the version it was decided on, and fails if the stream has moved
-(Young, "CQRS documents": expected version).
+An append names the version that it is based on, and fails if the stream has another one (Young,
+"CQRS documents": expected version).
 """
 
 import json
@@ -19,8 +19,8 @@ from .domain.events import Event
 from .domain.metadata import Metadata
 from .models import StoredEvent
 
-# Tells the version that was found where the append is refused, and the transaction (migration
-# 0006).
+# Returns the version found if the append is refused (else null), and the transaction's id
+# (migration 0006).
 APPEND = (
     "SELECT held, appended_in::text"
     " FROM orders_append(%s, %s, %s, %s, %s::jsonb[], %s, %s::smallint[], %s::text[])"
@@ -35,11 +35,11 @@ def append(
     metadata: Metadata,
     announcing: Sequence[tuple[int, str]] = (),
 ) -> int:
-    """Append all of `events` as versions `expected_version` + 1 and on, and the outbox rows that
-    announce them (see `outbox.recorder.row_of`). Returns the transaction's id.
+    """Append `events` from version `expected_version` + 1 on, and the outbox rows that announce
+    them (see `outbox.recorder.row_of`). Returns the transaction's id.
 
-    Raises ConcurrentAppend, with nothing appended and the caller's transaction usable, if the
-    stream isn't at `expected_version` (0: it is new) or a concurrent append gets there first.
+    Raises ConcurrentAppend if the stream isn't at `expected_version` (0: it is new) or a concurrent
+    append commits first. Then nothing is appended, and the caller's transaction stays usable.
     """
     encoded = [encode(event) for event in events]
     values: list[Any] = [
@@ -48,7 +48,7 @@ def append(
         [event.type for event in encoded],
         [event.schema_version for event in encoded],
         [json.dumps(event.data) for event in encoded],
-        json.dumps(metadata.written()),
+        json.dumps(metadata.as_json()),
         [partition for partition, _ in announcing],
         [body for _, body in announcing],
     ]
@@ -63,22 +63,22 @@ def append(
 def load(
     stream: UUID, *, up_to_version: int | None = None, until: datetime | None = None
 ) -> Iterator[Event]:
-    """The events of `stream` from the first on, or as far as a version or a time, read on the
-    primary; none if it is unknown.
+    """The events of `stream`, up to a version or a time if given, read on the primary; none if the
+    stream is unknown.
 
-    Raises UnreadableEvent at an event that this release has no codec for, BrokenStream where one
-    is missing.
+    Raises UnreadableEvent at an event without a codec in this release, BrokenStream where one is
+    missing.
     """
     for row in stored(stream, up_to_version=up_to_version):
         event = event_of(row)
-        # A history doesn't go back in time (handlers._now), so nothing after it is older.
+        # Times never decrease within a stream (handlers._now).
         if until is not None and event.at > until:
             return
         yield event
 
 
 def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[StoredEvent]:
-    """The rows of `stream` in order of version, read on the primary. Raises BrokenStream."""
+    """The rows of `stream` by version, read on the primary. Raises BrokenStream."""
     rows = StoredEvent.objects.using(router.db_for_write(StoredEvent)).filter(stream=stream)
     if up_to_version is not None:
         rows = rows.filter(version__lte=up_to_version)
@@ -89,13 +89,13 @@ def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[Stored
 
 
 def xid_of(stream: UUID) -> int | None:
-    """The transaction that began `stream` and recorded its first event, read on the primary."""
+    """The transaction that recorded the first event of `stream`, read on the primary."""
     rows = StoredEvent.objects.using(router.db_for_write(StoredEvent))
     return rows.filter(stream=stream, version=1).values_list("xid", flat=True).first()
 
 
 def event_of(row: StoredEvent) -> Event:
-    """The event that `row` keeps. Raises UnreadableEvent without a codec for it."""
+    """The event in `row`. Raises UnreadableEvent without a codec for it."""
     encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
     return decode(encoded, order_id=row.stream)
 
@@ -103,7 +103,7 @@ def event_of(row: StoredEvent) -> Event:
 def check_append_only(
     app_configs: Any, databases: Sequence[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """System check orders.E001: nobody, its owner included, may change or delete an event."""
+    """System check orders.E001: not even the table's owner may change or delete events."""
     alias, table = router.db_for_write(StoredEvent), StoredEvent._meta.db_table
     if alias not in (databases or ()):
         return []

@@ -1,8 +1,8 @@
 """One function per command, one transaction each: lock, read, decide, append, record.
 
 Two rules hold everywhere. An event is appended and recorded in one statement, appended first, so
-that outbox ids follow the order of commits. And the order's deadline row is locked before anything
-else: the sweep holds it while it expires an order, so any other sequence could deadlock with it.
+that outbox ids follow the order of commits. The order's deadline row is locked before anything
+else: the sweep holds it while it expires an order, so another lock order could deadlock.
 """
 
 import json
@@ -33,18 +33,18 @@ from .domain.errors import IdempotencyInFlight, IdempotencyKeyReused, OrderError
 from .domain.metadata import Metadata
 from .domain.order import Order, decide, evolve, fold
 from .models import IdempotentRequest, OrderDeadline, OutboxEvent, StoredEvent
-from .published import announce, announce_again, represent
+from .published import announce, announce_current, represent
 
-NOTHING_KNOWN = Metadata()
+NO_METADATA = Metadata()
 
 
-def place_order(command: PlaceOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
-    """Place a new order, pending until accounts decides or its deadline passes.
+def place_order(command: PlaceOrder, *, metadata: Metadata = NO_METADATA) -> Order:
+    """Place a new order. It is pending until accounts decides or its deadline passes.
 
     Raises InvalidLines, or OrderExists if the id is taken.
     """
     with transaction.atomic(using=router.db_for_write(StoredEvent), savepoint=False):
-        order = _obey(command, metadata)
+        order = _execute(command, metadata)
         OrderDeadline.objects.create(
             order_id=order.id,
             due_at=order.placed_at + timedelta(seconds=settings.ORDERS_DEADLINE_SECONDS),
@@ -52,65 +52,65 @@ def place_order(command: PlaceOrder, *, metadata: Metadata = NOTHING_KNOWN) -> O
     return order
 
 
-def confirm_order(command: ConfirmOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
-    """Confirm a pending order; any other is left as it is. Raises OrderNotFound."""
-    return _obey(command, metadata)
+def confirm_order(command: ConfirmOrder, *, metadata: Metadata = NO_METADATA) -> Order:
+    """Confirm a pending order; any other stays unchanged. Raises OrderNotFound."""
+    return _execute(command, metadata)
 
 
-def reject_order(command: RejectOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
-    """Reject a pending order; any other is left as it is. Raises OrderNotFound."""
-    return _obey(command, metadata)
+def reject_order(command: RejectOrder, *, metadata: Metadata = NO_METADATA) -> Order:
+    """Reject a pending order; any other stays unchanged. Raises OrderNotFound."""
+    return _execute(command, metadata)
 
 
-def cancel_order(command: CancelOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
+def cancel_order(command: CancelOrder, *, metadata: Metadata = NO_METADATA) -> Order:
     """Cancel a pending or confirmed order.
 
-    Raises OrderNotFound, OrderEnded, or ConcurrentAppend if it changed at the same moment.
+    Raises OrderNotFound, OrderEnded, or ConcurrentAppend if it changed concurrently.
     """
-    return _obey(command, metadata)
+    return _execute(command, metadata)
 
 
-def expire_order(command: ExpireOrder, *, metadata: Metadata = NOTHING_KNOWN) -> Order:
-    """Expire a pending order; any other is left as it is. Raises OrderNotFound."""
-    return _obey(command, metadata)
+def expire_order(command: ExpireOrder, *, metadata: Metadata = NO_METADATA) -> Order:
+    """Expire a pending order; any other stays unchanged. Raises OrderNotFound."""
+    return _execute(command, metadata)
 
 
-def _obey(command: Command, metadata: Metadata) -> Order:
+def _execute(command: Command, metadata: Metadata) -> Order:
     alias = router.db_for_write(StoredEvent)
     with transaction.atomic(using=alias, savepoint=False):
-        # Only pending orders have a deadline, and whatever may happen to one ends the need of
-        # it: this is the lock and the clearing in one. A change that fails puts it back.
+        # Only pending orders have a deadline, and every command on one ends that state or fails. So
+        # this DELETE takes the lock and removes the deadline; a rollback restores it.
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
         order = fold(event_store.load(command.order_id))
         events = decide(order, command, at=_now(order))
-        version, announcing = order.version if order else 0, []
+        version, rows = order.version if order else 0, []
         for event in events:
             order = evolve(order, event)
-            announcing.append(row_of(announce(event, order, traceparent=metadata.traceparent)))
+            rows.append(row_of(announce(event, order, traceparent=metadata.traceparent)))
         if events:
             xid = event_store.append(
                 command.order_id,
                 expected_version=version,
                 events=events,
                 metadata=replace(metadata, correlation=str(command.order_id)),
-                announcing=announcing,
+                announcing=rows,
             )
             nudge_on_commit(xid, into=OutboxEvent, using=alias)
-        if order is None:  # never: what isn't placed ignores no command (see TRANSITIONS)
+        if order is None:  # unreachable: no command is ignored for an unknown order (TRANSITIONS)
             raise OrderNotFound(command.order_id)
         return order
 
 
 def _now(order: Order | None) -> datetime:
-    """The clock; but a history doesn't go back in time where two machines' clocks differ."""
+    """The clock, but never before the last event, even if another machine's clock is ahead."""
     return max(timezone.now(), order.updated_at) if order else timezone.now()
 
 
-def reannounce(*, after: str, limit: int) -> str:
-    """Tell the state of the next `limit` orders after the id `after` ('' to begin) once more.
+def backfill(*, after: str, limit: int) -> str:
+    """Announce the current state of the next `limit` orders after the id `after` ('' to start).
 
-    Returns the last one's id, '' when there are no more. Consumers that have a later version
-    pass it over.
+    Returns the last one's id, '' when there are no more. Consumers ignore it if they have a later
+    version.
     """
     alias = router.db_for_write(StoredEvent)
     first = StoredEvent.objects.using(alias).filter(version=1)
@@ -119,16 +119,16 @@ def reannounce(*, after: str, limit: int) -> str:
         found = list(streams.values_list("stream", flat=True)[:limit])
         for stream in found:
             if order := fold(event_store.load(stream)):
-                record(announce_again(order), into=OutboxEvent)
+                record(announce_current(order), into=OutboxEvent)
     return str(found[-1]) if found else ""
 
 
 def expire_due_orders(*, limit: int) -> int:
     """Expire up to `limit` orders whose deadline has passed; returns how many.
 
-    One transaction for each order, which others' locks make it skip: any number of sweeps may
-    run at once. An order that can't be expired doesn't hold up the rest; it is raised at the
-    end, in an ExceptionGroup.
+    One transaction per order, and locked orders are skipped, so sweeps may run concurrently. An
+    order that can't be expired doesn't stop the others; its error is raised at the end, in an
+    ExceptionGroup.
     """
     alias = router.db_for_write(OrderDeadline)
     due = OrderDeadline.objects.using(alias).filter(due_at__lte=timezone.now())
@@ -149,7 +149,7 @@ def expire_due_orders(*, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a placing was, or is again, answered with."""
+    """The response to a placing, the same for each repeat of the request."""
 
     order_id: UUID
     status: int
@@ -157,23 +157,22 @@ class Answer:
 
 
 def place_order_once(
-    command: PlaceOrder, *, caller: str, key: str, metadata: Metadata = NOTHING_KNOWN
+    command: PlaceOrder, *, caller: str, key: str, metadata: Metadata = NO_METADATA
 ) -> Answer:
-    """Place an order at most once per `caller` and `key`, however often it is asked for.
+    """Place an order at most once per `caller` and `key`.
 
-    The key, a fingerprint of what was asked and the answer commit with the order; the same
-    request later gets the same answer and changes nothing. What fails keeps no key.
+    The key, a fingerprint of the request and the answer commit with the order; a repeated request
+    gets the same answer and changes nothing. A failed request stores no key.
 
-    Raises IdempotencyInFlight while a request with that key is being worked on,
-    IdempotencyKeyReused if the key belongs to an order of other lines or for another user, and
-    whatever `place_order` does.
+    Raises IdempotencyInFlight while another request with this key runs, IdempotencyKeyReused if the
+    key belongs to an order with other lines or for another user, and the errors of `place_order`.
     """
     alias = router.db_for_write(IdempotentRequest)
     fingerprint = _fingerprint_of(command)
     with transaction.atomic(using=alias, savepoint=False):
         if not _lock_key(alias, caller=caller, key=key):
             raise IdempotencyInFlight(key)
-        # A statement after the lock's, so its snapshot has whatever the lock's last owner did.
+        # In a statement after the lock, so its snapshot includes the commit of the last holder.
         known = IdempotentRequest.objects.using(alias).filter(caller=caller, key=key).first()
         if known is None:
             return _place_and_keep_answer(command, caller, key, fingerprint, metadata)
@@ -185,8 +184,8 @@ def place_order_once(
 
 
 def drop_old_answers(*, limit: int) -> int:
-    """Drop up to `limit` answers that are older than ORDERS_IDEMPOTENCY_SECONDS, the oldest first;
-    returns how many. Their keys are free again: whoever tries so late places another order.
+    """Delete up to `limit` answers older than ORDERS_IDEMPOTENCY_SECONDS, the oldest first; returns
+    how many. Their keys are free again: a request with such a key places another order.
     """
     alias = router.db_for_write(IdempotentRequest)
     age = timedelta(seconds=settings.ORDERS_IDEMPOTENCY_SECONDS)
@@ -221,8 +220,8 @@ def _fingerprint_of(command: PlaceOrder) -> str:
 
 
 def _lock_key(alias: str, *, caller: str, key: str) -> bool:
-    """Whether this transaction now owns the key. Advisory locks are shared by all schemas of a
-    database, so the service and the purpose are part of what is hashed."""
+    """Whether this transaction got the key's lock. All schemas of a database share the advisory
+    locks, so the hash includes the service and the purpose."""
     name = json.dumps(["orders", "idempotency", caller, key]).encode()
     number = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
     with connections[alias].cursor() as cursor:

@@ -1,7 +1,7 @@
-"""Public events as orders reads them: accounts' events, and its own for the projections.
+"""Public events as orders reads them: those of accounts, and its own for the projections.
 
-Strict about what is needed (a field that is missing or of another type is Malformed: the event
-is parked), silent about fields it doesn't know, so that a producer may add some.
+A required field that is missing or of another type raises Malformed, and the event is parked.
+Unknown fields are ignored, so that a producer may add some.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Malformed(ValueError):
-    """A public event that lacks a field, or has one that can't be read."""
+    """A field of a public event is missing or can't be read."""
 
     def __init__(self, envelope: Envelope, field: str, problem: str) -> None:
         super().__init__(f"{envelope.type} {envelope.id}: {field}: {problem}")
@@ -71,7 +71,7 @@ class CreditChanged(Struct, frozen=True, kw_only=True):
 
 
 class CustomerChanged(Struct, frozen=True, kw_only=True):
-    """A customer, whole."""
+    """A customer with all its fields."""
 
     id: UUID
     name: str
@@ -99,7 +99,7 @@ class CustomerChanged(Struct, frozen=True, kw_only=True):
 
 
 class CustomerErased(Struct, frozen=True, kw_only=True):
-    """A customer that accounts has forgotten, or never knew."""
+    """A customer that accounts has forgotten or doesn't know."""
 
     id: UUID
 
@@ -109,7 +109,7 @@ class CustomerErased(Struct, frozen=True, kw_only=True):
 
 
 class OrderChanged(Struct, frozen=True, kw_only=True):
-    """An order, whole. `lines` stay as JSON, each of `sku`, `quantity` and `unit_price`."""
+    """An order with all its fields. `lines` stay JSON: `sku`, `quantity` and `unit_price`."""
 
     id: UUID
     user_id: UUID
@@ -137,9 +137,9 @@ class OrderChanged(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, order: Order) -> "OrderChanged":
-        """What `parse` would read of the event that announces `order`, without the way there.
+        """The result of `parse` for the event that announces `order`.
 
-        For replays: a million events would be written, only to be read and checked again.
+        For replays, where encoding and parsing a million events would be wasted time.
         """
         return cls(
             id=order.id,
@@ -169,7 +169,7 @@ def _uuid(value: Any) -> UUID:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
+        raise TypeError(f"expected a string, not {value!r}")
     return value
 
 
@@ -181,19 +181,19 @@ def _code(value: Any) -> str:
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is not true or false")
+        raise TypeError(f"expected true or false, not {value!r}")
     return value
 
 
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TypeError(f"{value!r} is not a whole number from 1")
+        raise TypeError(f"expected an integer of 1 or more, not {value!r}")
     return value
 
 
 def _lines(value: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list) or not value:
-        raise TypeError("not a list of lines")
+        raise TypeError("expected a non-empty list of lines")
     return tuple(
         {
             "sku": _text(line["sku"]),

@@ -1,4 +1,4 @@
-"""The rows that orders owns, in its own schema."""
+"""The tables of orders, in its own schema."""
 
 from django.db import models
 from django.db.models.functions import Now
@@ -12,11 +12,11 @@ STATUSES = [(status.value, status.value.capitalize()) for status in Status]
 
 
 class StoredEvent(models.Model):
-    """One event of one order: the truth about it. Rows are appended, and never change.
+    """One event of one order, the source of truth. Append-only.
 
-    UPDATE and DELETE are revoked in the database, from the owner too (migration 0001; the
-    system check orders.E001 says so if they come back). `version` counts the stream's events
-    from 1 without a gap. `xid` lets a rebuild replay exactly what a snapshot saw.
+    UPDATE and DELETE are revoked, also from the owner (migration 0001; the system check orders.E001
+    verifies it). `version` counts the stream's events from 1 without a gap. `xid` lets a rebuild
+    replay exactly the events that a snapshot sees.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -41,7 +41,7 @@ class StoredEvent(models.Model):
 
 
 class OrderView(models.Model):
-    """An order as its latest public event showed it: what lists and details are read from."""
+    """An order after its latest applied event: the source of lists and details."""
 
     id = models.UUIDField(primary_key=True)
     user_id = models.UUIDField()
@@ -55,7 +55,7 @@ class OrderView(models.Model):
 
     class Meta:
         verbose_name = "order"
-        # UUIDv7: by id is by time.
+        # Ids are UUIDv7, which sort by time.
         indexes = [
             models.Index(fields=["user_id", "-id"], name="orders_newest_of_user"),
             models.Index(fields=["status", "-id"], name="orders_newest_by_status"),
@@ -67,7 +67,7 @@ class OrderView(models.Model):
 
 
 class CustomerView(models.Model):
-    """A customer as accounts' events told: a replica, as fresh as its consumer's position."""
+    """A customer from the events of accounts: a copy, as fresh as its consumer's position."""
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()
@@ -88,10 +88,10 @@ class CustomerView(models.Model):
 
 
 class CountedOrder(models.Model):
-    """What an order counts for in `Sales` at its latest version: nothing, unless confirmed.
+    """The share of an order in `Sales` at its latest version: empty unless confirmed.
 
-    `sales` maps a SKU to its quantity and its revenue ("9.00"). With this row a change of the
-    order is a difference, which can't be counted twice.
+    `sales` maps a SKU to its quantity and its revenue ("9.00"). A change of the order adds only its
+    difference from this row, so nothing is counted twice.
     """
 
     order_id = models.UUIDField(primary_key=True)
@@ -107,10 +107,10 @@ class CountedOrder(models.Model):
 
 
 class Sales(models.Model):
-    """What was sold of one SKU in the orders of one day (UTC) that are confirmed now.
+    """The sales of one SKU in the orders of one day (UTC) that are confirmed now.
 
-    `id` is both, "2026-11-25 tea": rows sort by day. No checks that nothing is negative: an
-    upsert would try its difference against them before it adds it to the row.
+    `id` is both, "2026-11-25 tea", so that rows sort by day. There are no CHECK constraints against
+    negative sums: PostgreSQL would check an upsert's difference before adding it to the row.
     """
 
     id = models.TextField(primary_key=True)
@@ -130,9 +130,9 @@ class Sales(models.Model):
 
 
 class OrderDeadline(models.Model):
-    """When a pending order expires. The row lives as long as the order is pending.
+    """When a pending order expires. The row exists while the order is pending.
 
-    It is also what every change of a pending order locks first (handlers.py).
+    Every change of a pending order locks it first (handlers.py).
     """
 
     order_id = models.UUIDField(primary_key=True)
@@ -146,7 +146,7 @@ class OrderDeadline(models.Model):
 
 
 class IdempotentRequest(models.Model):
-    """A placing that succeeded, and its answer: what the same request gets from then on."""
+    """A placing that succeeded, and its answer, which repeated requests get."""
 
     caller = models.TextField(help_text="A user's id, or the name of staff with a session.")
     key = models.CharField(max_length=255)

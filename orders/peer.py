@@ -1,6 +1,6 @@
-"""HTTP to the other service: signed, in bounded time, tried again where that can help.
+"""Signed HTTP requests to another service, with timeouts, and retries of transient errors.
 
-The token is what `accounts.api.peers` reads: tests/contracts holds the two together.
+`accounts.api.peers` verifies the token; tests/contracts checks that both sides agree.
 """
 
 import hashlib
@@ -18,60 +18,60 @@ from django.conf import settings
 
 from outbox.pacing import paced
 
-TIMEOUT_SECONDS: Final = 15.0  # for each answer; the other side's statements have 10
+TIMEOUT_SECONDS: Final = 15.0  # per response; the other side's statement timeout is 10
 TRIES: Final = 3
 PAUSE_SECONDS: Final = 0.3
 TOKEN_SECONDS: Final = 30
-LONGEST_BYTES: Final = 32 * 1024 * 1024
+MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class PeerError(Exception):
-    """The other service can't be asked; the message says why, in one line."""
+    """A request to another service failed; the message is one line with the reason."""
 
 
 class PeerUnavailable(PeerError):
-    """It doesn't answer, or says that it can't now. It will."""
+    """No response, or a status that a retry can change."""
 
     transient = True
 
 
-class PeerRefuses(PeerError):
-    """It answers, and not what was asked: another release, another key, a bug."""
+class PeerRefused(PeerError):
+    """The response is an error or can't be read: another release, another key, or a bug."""
 
 
 class Peer:
-    """One service as another calls it. One connection, kept open; not shared between threads."""
+    """A client of one service. It keeps one connection open and isn't thread-safe."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         if not settings.PEER_URLS.get(name):
-            raise PeerRefuses(f"{name.upper()}_URL is not set: nobody knows where {name} is")
+            raise PeerRefused(f"{name.upper()}_URL is not set: set it to the URL of {name}")
         if not settings.PEER_KEY:
-            raise PeerRefuses("PEER_KEY is not set: the services can't know each other")
+            raise PeerRefused("PEER_KEY is not set: set it to the same key in both services")
         self._address = urlsplit(settings.PEER_URLS[name])
         self._connection: HTTPConnection | None = None
 
     def ask(self, path: str, **question: Any) -> dict[str, Any]:
-        """The JSON answer to a question that may be repeated.
+        """The JSON response to an idempotent request.
 
-        Raises PeerUnavailable after TRIES, or PeerRefuses at once.
+        Raises PeerUnavailable after TRIES, or PeerRefused at once.
         """
         body = json.dumps(question).encode()
         path = self._address.path.rstrip("/") + path
-        failed = ""
+        problem = ""
         for _ in islice(paced(every_seconds=PAUSE_SECONDS, within_seconds=inf), TRIES):
             try:
                 status, answer = self._post(path, body)
             except (OSError, HTTPException) as exc:
                 self.close()
-                failed = f"{self.name} doesn't answer at {self._address.netloc}: {exc}"
+                problem = f"{self.name} doesn't answer at {self._address.netloc}: {exc}"
                 continue
             if status == 200:
-                return self._read(answer)
-            failed = f"{self.name} answers {status} to {path}"
+                return self._parse(answer)
+            problem = f"{self.name} answers {status} to {path}"
             if status < 500 and status != 429:
-                raise PeerRefuses(failed)
-        raise PeerUnavailable(" ".join(failed.split()))
+                raise PeerRefused(problem)
+        raise PeerUnavailable(" ".join(problem.split()))
 
     def close(self) -> None:
         if self._connection:
@@ -80,21 +80,20 @@ class Peer:
 
     def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
         if self._connection is None:
-            secure = self._address.scheme == "https"
-            make = HTTPSConnection if secure else HTTPConnection
-            self._connection = make(self._address.netloc, timeout=TIMEOUT_SECONDS)
+            kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
+            self._connection = kind(self._address.netloc, timeout=TIMEOUT_SECONDS)
         self._connection.request("POST", path, body, _headers(self.name, path, body))
         response = self._connection.getresponse()
-        answer = response.read(LONGEST_BYTES + 1)
-        if len(answer) > LONGEST_BYTES:
-            raise PeerRefuses(f"{self.name} answers with more than {LONGEST_BYTES} bytes")
+        answer = response.read(MAX_BYTES + 1)
+        if len(answer) > MAX_BYTES:
+            raise PeerRefused(f"{self.name} answers with more than {MAX_BYTES} bytes")
         return response.status, answer
 
-    def _read(self, answer: bytes) -> dict[str, Any]:
+    def _parse(self, answer: bytes) -> dict[str, Any]:
         try:
             return dict(json.loads(answer))
         except (ValueError, TypeError) as exc:
-            raise PeerRefuses(f"{self.name} answers with something that is no JSON") from exc
+            raise PeerRefused(f"{self.name} answers with something else than JSON") from exc
 
 
 def _headers(audience: str, path: str, body: bytes) -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""The read models, kept by events: what the latest one said, whatever order they come in.
+"""The read models: each row shows the latest event, regardless of the order of arrival.
 
-Plain functions of inbound facts that publish nothing, so a replay repeats no effect. Each
-is idempotent, and an event older than what a row shows changes nothing; one of the same version
-mends a row that was damaged.
+The functions publish nothing, so a replay has no side effects. Each is idempotent: an event older
+than its row changes nothing, and one of the same version repairs a damaged row.
 
-Events come in runs, and are written in one statement a run: live as they were read, in a rebuild
-(`replay`, `outbox.rebuilding`) in thousands, into tables of the same names with a suffix.
+Events are written in batches, one statement each: live as they were read, in a rebuild (`replay`,
+`outbox.rebuilding`) by the thousand into tables of the same names with a suffix.
 """
 
 import json
@@ -25,14 +24,14 @@ from .domain.order import Status
 from .inbound import CreditChanged, CustomerChanged, CustomerErased, OrderChanged
 from .models import CustomerView, OrderView, Sales
 
-# `suffix` chooses the table: '' is the one that is read, another one is being rebuilt beside it.
+# `suffix` selects the table: '' is the visible one, another suffix the one of a rebuild.
 SHOW_ORDERS = """
 INSERT INTO orders_orderview{suffix} AS shown
     (id, user_id, status, lines, total, reason, version, placed_at, updated_at)
 SELECT id, user_id, status, lines, total, reason, version, placed_at, updated_at
-  FROM json_to_recordset(%(told)s)
-    AS told (id uuid, user_id uuid, status text, lines jsonb, total numeric, reason text,
-             version int, placed_at timestamptz, updated_at timestamptz)
+  FROM json_to_recordset(%(rows)s)
+    AS given (id uuid, user_id uuid, status text, lines jsonb, total numeric, reason text,
+              version int, placed_at timestamptz, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE
    SET user_id = excluded.user_id, status = excluded.status, lines = excluded.lines,
        total = excluded.total, reason = excluded.reason, version = excluded.version,
@@ -48,13 +47,12 @@ SELECT order_id, version, day, sales FROM orders_countedorder{suffix}
 COUNT_ORDERS = """
 INSERT INTO orders_countedorder{suffix} (order_id, version, day, sales)
 SELECT order_id, version, day, sales
-  FROM json_to_recordset(%(counted)s) AS told (order_id uuid, version int, day date, sales jsonb)
+  FROM json_to_recordset(%(counted)s) AS given (order_id uuid, version int, day date, sales jsonb)
 ON CONFLICT (order_id) DO UPDATE
    SET version = excluded.version, day = excluded.day, sales = excluded.sales
 """
 
-# In one order, so that processes that add to the same rows wait for, and never lock out, each
-# other.
+# Ordered by id, so that processes that update the same rows can't deadlock.
 ADD_UP = """
 INSERT INTO orders_sales{suffix} AS sold (id, day, sku, orders, quantity, revenue)
 SELECT id, day, sku, orders, quantity, revenue
@@ -66,15 +64,15 @@ ON CONFLICT (id) DO UPDATE
        revenue = sold.revenue + excluded.revenue
 """
 
-FORGET_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%(sold)s) AND orders = 0"
+DELETE_UNSOLD = "DELETE FROM orders_sales{suffix} WHERE id = ANY (%(sold)s) AND orders = 0"
 
 SHOW_CUSTOMERS = """
 INSERT INTO orders_customerview{suffix} AS shown
     (id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at)
 SELECT id, name, email, credit_limit, credit_reserved, is_active, version, created_at, updated_at
-  FROM json_to_recordset(%(told)s)
-    AS told (id uuid, name text, email text, credit_limit numeric, credit_reserved numeric,
-             is_active bool, version int, created_at timestamptz, updated_at timestamptz)
+  FROM json_to_recordset(%(rows)s)
+    AS given (id uuid, name text, email text, credit_limit numeric, credit_reserved numeric,
+              is_active bool, version int, created_at timestamptz, updated_at timestamptz)
 ON CONFLICT (id) DO UPDATE
    SET name = excluded.name, email = excluded.email, credit_limit = excluded.credit_limit,
        credit_reserved = excluded.credit_reserved, is_active = excluded.is_active,
@@ -83,64 +81,63 @@ ON CONFLICT (id) DO UPDATE
  WHERE shown.version <= excluded.version
 """
 
-HIDE_CUSTOMER = "DELETE FROM orders_customerview{suffix} WHERE id = %s"
+DELETE_CUSTOMER = "DELETE FROM orders_customerview{suffix} WHERE id = %s"
 
 SHOW_CREDITS = """
 UPDATE orders_customerview{suffix} AS shown
-   SET credit_limit = told.credit_limit, credit_reserved = told.credit_reserved,
-       version = told.version, updated_at = told.updated_at
-  FROM json_to_recordset(%(told)s)
-    AS told (user_id uuid, credit_limit numeric, credit_reserved numeric, version int,
-             updated_at timestamptz)
- WHERE shown.id = told.user_id AND shown.version < told.version
+   SET credit_limit = given.credit_limit, credit_reserved = given.credit_reserved,
+       version = given.version, updated_at = given.updated_at
+  FROM json_to_recordset(%(rows)s)
+    AS given (user_id uuid, credit_limit numeric, credit_reserved numeric, version int,
+              updated_at timestamptz)
+ WHERE shown.id = given.user_id AND shown.version < given.version
 """
 
-TYPES = {"told": "json", "orders": "uuid[]", "counted": "json", "more": "json", "sold": "text[]"}
+TYPES = {"rows": "json", "orders": "uuid[]", "counted": "json", "more": "json", "sold": "text[]"}
 
 T = TypeVar("T", CreditChanged, CustomerChanged, OrderChanged)
 
 
 def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
-    """Each order as the latest of these tells it, unless its row shows a later version."""
-    told = _as_json(_latest(orders, key=lambda order: order.id))
+    """Write the latest of these versions of each order, unless its row has a later one."""
+    rows = _as_json(_latest(orders, key=lambda order: order.id))
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
-        _prepared(SHOW_ORDERS, suffix=suffix).execute(cursor, {"told": told})
+        _prepared(SHOW_ORDERS, suffix=suffix).execute(cursor, {"rows": rows})
 
 
 def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
-    """What is sold per day (of the placing, in UTC) and SKU: the lines of confirmed orders.
+    """Sum the lines of confirmed orders per SKU and day of the placing (UTC).
 
-    A sum can't see by itself what it has counted. So `CountedOrder` keeps of each order the
-    version that was counted last and what it counted for, and a later version adds the
-    difference: an event that comes twice, late or as `orders.order.updated.v1` adds nothing, a
-    cancellation takes away what the confirmation added, and one event is enough to catch up
-    with many that were missed. So a rebuild may tell each order once, as it is. What an order
-    counts for follows from its state alone, and a row whose last order is gone goes too: the
-    sums don't depend on the way that led to them. One that was damaged is mended by a rebuild
-    only.
+    `CountedOrder` keeps the last counted version of each order and its share of the sums; a later
+    version adds only the difference. So an event that arrives twice, late or as
+    `orders.order.updated.v1` adds nothing, a cancellation subtracts what the confirmation added,
+    and one event makes up for any number of missed ones. A rebuild therefore needs each order
+    only once, in its current state. The share of an order depends on its state alone, and a row
+    without orders is deleted, so the sums don't depend on the sequence of events. Only a rebuild
+    repairs a damaged sum.
 
-    An order's events come one after the other (they share a partition, and its position is
-    locked), so its row needs no lock of its own.
+    An order's events are applied one after the other (they share a partition, and its position is
+    locked), so the order's row needs no lock.
     """
-    told = {order.id: order for order in _latest(orders, key=lambda order: order.id)}
+    orders_by_id = {order.id: order for order in _latest(orders, key=lambda order: order.id)}
     more: defaultdict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, Decimal()])
     counted = []
     with connections[router.db_for_write(Sales)].cursor() as cursor:
-        asked = {"orders": [str(key) for key in told]}
-        _prepared(COUNTED, suffix=suffix).execute(cursor, asked)
+        ids = {"orders": [str(order_id) for order_id in orders_by_id]}
+        _prepared(COUNTED, suffix=suffix).execute(cursor, ids)
         for order_id, version, day, sales in cursor.fetchall():
-            if version > told[order_id].version:
-                del told[order_id]
+            if version > orders_by_id[order_id].version:
+                del orders_by_id[order_id]
             else:
                 _add(more, day.isoformat(), json.loads(sales), times=-1)
-        for order in told.values():
+        for order in orders_by_id.values():
             day, sales = order.placed_at.date().isoformat(), _sales_of(order)
             _add(more, day, sales, times=1)
             counted.append(
                 {"order_id": str(order.id), "version": order.version, "day": day, "sales": sales}
             )
         changed = [_row(*key, *sums) for key, sums in more.items() if any(sums)]
-        _prepared(COUNT_ORDERS, ADD_UP, FORGET_UNSOLD, suffix=suffix).execute(
+        _prepared(COUNT_ORDERS, ADD_UP, DELETE_UNSOLD, suffix=suffix).execute(
             cursor,
             {
                 "counted": _as_json(counted),
@@ -156,7 +153,7 @@ def _prepared(*statements: str, suffix: str) -> Prepared:
 
 
 def _as_json(rows: Collection[Any]) -> str:
-    """As JSON, in which amounts, times and ids are strings."""
+    """As JSON with amounts, times and ids as strings."""
     return msgspec.json.encode(list(rows)).decode()
 
 
@@ -204,27 +201,27 @@ def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> di
 
 
 def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") -> None:
-    """Each customer as the latest of these tells it, unless its row shows a later version."""
-    told = _as_json(_latest(customers, key=lambda customer: customer.id))
+    """Write the latest of these versions of each customer, unless its row has a later one."""
+    rows = _as_json(_latest(customers, key=lambda customer: customer.id))
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        _prepared(SHOW_CUSTOMERS, suffix=suffix).execute(cursor, {"told": told})
+        _prepared(SHOW_CUSTOMERS, suffix=suffix).execute(cursor, {"rows": rows})
 
 
-def hide_customer(customer: CustomerErased, *, suffix: str = "") -> None:
-    """Whatever its version: after this event there is nobody to show."""
+def delete_customer(customer: CustomerErased, *, suffix: str = "") -> None:
+    """Delete the row at any version: no event of the customer follows."""
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        cursor.execute(HIDE_CUSTOMER.format(suffix=suffix), [customer.id])
+        cursor.execute(DELETE_CUSTOMER.format(suffix=suffix), [customer.id])
 
 
-def drop_customer(customer_id: UUID, *, version: int) -> None:
-    """Hide a row at this very version until its owner tells it again."""
+def delete_version(customer_id: UUID, *, version: int) -> None:
+    """Delete a customer's row if it has exactly this version, until its owner's backfill."""
     rows = CustomerView.objects.using(router.db_for_write(CustomerView))
     rows.filter(pk=customer_id, version=version).delete()
 
 
 def show_credits(changes: Iterable[CreditChanged], *, suffix: str = "") -> None:
-    """The credit part of the customers that are shown; one that isn't comes whole, with a later
-    event or with the owner's backfill."""
-    told = _as_json(_latest(changes, key=lambda credit: credit.user_id))
+    """Update the credit of existing rows; a missing one is written whole by another event or by a
+    backfill."""
+    rows = _as_json(_latest(changes, key=lambda credit: credit.user_id))
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        _prepared(SHOW_CREDITS, suffix=suffix).execute(cursor, {"told": told})
+        _prepared(SHOW_CREDITS, suffix=suffix).execute(cursor, {"rows": rows})

@@ -1,4 +1,4 @@
-"""What orders announces: one public event for each stored event, with the order after it."""
+"""Public events of orders: one for each stored event, with the order after that event."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ PUBLIC_TYPES: dict[type[Event], str] = {
     OrderExpired: "orders.order.expired.v1",
 }
 
-# The state of an order told once more, when a consumer has to be brought up to date.
+# An order's current state, announced by a backfill.
 UPDATED = "orders.order.updated.v1"
 
 
 def represent(order: Order) -> dict[str, Any]:
-    """The order as the world sees it: in public events and in answers alike."""
+    """The order as JSON, in public events and HTTP responses."""
     return {
         "id": str(order.id),
         "user_id": str(order.user_id),
@@ -44,16 +44,16 @@ def represent(order: Order) -> dict[str, Any]:
 
 
 def announce(event: Event, order: Order, *, traceparent: str | None = None) -> Envelope:
-    """The public event for `event`, where `order` is the order just after it.
+    """The public event for `event`; `order` is the order after it.
 
-    Its data is the whole order, so a reader needs no earlier event to make sense of it.
+    Its data is the whole order, so consumers don't need earlier events.
     """
     return _envelope(PUBLIC_TYPES[type(event)], order, traceparent=traceparent)
 
 
-def announce_again(order: Order) -> Envelope:
-    """The public event that tells what `order` is now. It may come after a later change was
-    told; its sequence says so."""
+def announce_current(order: Order) -> Envelope:
+    """The public event with the current `order`. It may arrive after the event of a later version:
+    consumers compare its sequence."""
     return _envelope(UPDATED, order)
 
 

@@ -1,4 +1,4 @@
-"""Reads for the API and the admin. Orders come from the view, their history from the store."""
+"""Reads for the API and the admin: orders from the view, their history from the event store."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,14 +13,14 @@ from .storyline import Step, steps_of
 
 
 def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
-    """Everybody's orders, or one user's."""
+    """All orders, or those of one user."""
     rows = OrderView.objects.all()
     return rows if of_user is None else rows.filter(user_id=of_user)
 
 
 def order(order_id: UUID) -> OrderView | Order:
-    """The order as the view shows it, or from its events while the view lacks the last of them:
-    what was placed or changed a moment ago is shown. Raises OrderNotFound."""
+    """The order with its latest change: from the view, or from its events while the view is
+    behind. Raises OrderNotFound."""
     stream = StoredEvent.objects.filter(stream=OuterRef("pk")).values("stream")
     last = stream.annotate(last=Max("version")).values("last")
     shown = orders().filter(pk=order_id).annotate(last_version=Subquery(last)).first()
@@ -33,14 +33,14 @@ def order(order_id: UUID) -> OrderView | Order:
 
 
 def sales() -> QuerySet[Sales]:
-    """What was sold per day and SKU."""
+    """The sales per day and SKU."""
     return Sales.objects.all()
 
 
 def order_as_it_was(
     order_id: UUID, *, version: int | None = None, at: datetime | None = None
 ) -> Order:
-    """The order at a version or a time of its past. Raises VersionNotFound."""
+    """The order at an earlier version or time. Raises VersionNotFound."""
     found = fold(event_store.load(order_id, up_to_version=version, until=at))
     if found is None or version not in (None, found.version):
         raise VersionNotFound(order_id, asked=at or version)
@@ -48,21 +48,21 @@ def order_as_it_was(
 
 
 def story(order_id: UUID) -> list[Step]:
-    """What happened to the order on both sides, as far as orders knows of it."""
+    """The steps of the order in both services, as far as orders knows them."""
     return [step for row in event_store.stored(order_id) for step in steps_of(row)]
 
 
 def events(order_id: UUID) -> list[StoredEvent]:
-    """All that happened to the order, from the first."""
+    """All stored events of the order, the oldest first."""
     return list(event_store.stored(order_id))
 
 
 def customer(user_id: UUID) -> CustomerView | None:
-    """The customer as accounts' events told so far."""
+    """The customer from the events of accounts that are applied; None if there are none yet."""
     return CustomerView.objects.filter(pk=user_id).first()
 
 
 def orders_with_customers() -> QuerySet[OrderView]:
-    """Orders, each with the `customer_name` known here, or None."""
+    """Orders, each with `customer_name` from the customer view, or None."""
     name = CustomerView.objects.filter(pk=OuterRef("user_id")).values("name")
     return orders().annotate(customer_name=Subquery(name))

@@ -1,14 +1,14 @@
-"""Proves that `customer_view` shows what accounts has, and mends it where it doesn't.
+"""Compares `customer_view` with accounts, its owner, and repairs the rows that differ.
 
-First both sides' buckets are compared, page by page while everybody goes on writing: a bucket that
-differs holds suspects, which are wrong or merely on their way. Then each suspect is looked at where
-it must agree: the view is read, the owner is asked, and once all that the owner saw then has been
-published and applied here, the view is read again (outbox.coverage). What differs now is wrong.
-Versions settle the rest: one version of a user has one content.
+First the buckets of both sides are compared, page by page under concurrent writes. The rows of a
+bucket that differs are suspects: wrong, or not up to date yet. Then each suspect is checked at a
+common position: read the view, ask the owner, wait until all events that the owner saw are
+published and applied here (outbox.agreeing.coverage), and read the view again. A row that differs
+now is wrong, since each version of a user has exactly one content.
 
-A row is mended by its owner telling its state once more, through the outbox like any event. One
-that the owner lacks goes with `accounts.user.erased.v1`; one that is ahead of its owner is dropped
-here first, since nothing that the owner tells could overtake it.
+A row is repaired by a backfill of its owner, through the outbox like any event. A row that is
+unknown to the owner is deleted by `accounts.user.erased.v1`. A row that is ahead of the owner is
+deleted here first: the view would ignore the owner's older version.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,20 +30,20 @@ from outbox.streams import Cursor
 
 from .models import CustomerView
 from .peer import Peer
-from .projections import drop_customer
+from .projections import delete_version
 
 OWNER: Final = "accounts"
 CONSUMER: Final = "customer_view"
 PAGE_ROWS: Final = 200_000
-BUCKETS_AT_ONCE: Final = 4  # of a page, some 800 rows each, whose rows are asked for
-ASKED_AT_ONCE: Final = 1_000
-TOLD_AT_ONCE: Final = 1_000
-ROUNDS: Final = 10  # for a user that changes all the time
-MOST_DIFFERENCES: Final = 10_000
+BUCKETS_AT_ONCE: Final = 4  # per request for stamps; a bucket has about 800 rows
+IDS_AT_ONCE: Final = 1_000
+BACKFILL_ROWS: Final = 1_000
+ROUNDS: Final = 10  # for users that change during the comparison
+MAX_DIFFERENCES: Final = 10_000
 CATCH_UP_SECONDS: Final = 30.0
-LOOK_EVERY_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 
-# The owner compares the same, in this order (accounts.queries).
+# The owner compares the same columns in this order (accounts.queries).
 CHECKSUMS: Final = Checksums(
     model=CustomerView,
     columns=(
@@ -61,16 +61,16 @@ CHECKSUMS: Final = Checksums(
 
 
 class ReconcileError(Exception):
-    """The comparison can't be made or finished; the message says why, in one line."""
+    """The comparison failed; the message is one line with the reason."""
 
 
 class Kind(StrEnum):
-    """What a row of the view is."""
+    """The result of the comparison for one row of the view."""
 
-    RIGHT = "right"
-    MOVING = "moving"  # changed while it was looked at: to be looked at again
+    SAME = "same"
+    CHANGING = "changing"  # it changed during the check: check again
 
-    CHANGED = "changed"  # the owner's version, another content
+    CHANGED = "changed"  # the owner's version with another content
     BEHIND = "behind"  # an older version, though all events were applied
     MISSING = "missing"
     AHEAD = "ahead"  # a version that the owner never had
@@ -79,7 +79,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A row that is wrong, with the versions here and at the owner (0: none)."""
+    """A wrong row, with its versions here and at the owner (0: none)."""
 
     id: UUID
     kind: Kind
@@ -89,123 +89,127 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A stretch of the table that was compared."""
+    """A range of keys that was compared: its rows at the owner, and the differences."""
 
     rows: int
     differences: tuple[Difference, ...]
 
 
 def compare(peer: Peer) -> Iterator[Page]:
-    """Compare the whole view with its owner; a page at a time, so that progress can be shown.
+    """Compare the whole view with its owner, page by page. Changes nothing.
 
-    Raises ReconcileError, PeerError or OutboxError; nothing is changed.
+    Raises ReconcileError, PeerError or OutboxError.
     """
     found = 0
     for after, upto, sums in _pages(peer):
-        differences = tuple(settle(peer, _suspects(peer, after, upto, sums)))
+        differences = tuple(find_differences(peer, _suspects(peer, after, upto, sums)))
         found += len(differences)
-        if found > MOST_DIFFERENCES:
+        if found > MAX_DIFFERENCES:
             raise ReconcileError(
-                f"more than {MOST_DIFFERENCES} rows differ: have the owner tell everything, "
-                f"manage.py outbox backfill {OWNER}"
+                f"more than {MAX_DIFFERENCES} rows differ: run manage.py outbox "
+                f"backfill {OWNER} where {OWNER} runs"
             )
         yield Page(rows=sum(rows for rows, _ in sums.values()), differences=differences)
 
 
-def settle(peer: Peer, suspects: Collection[UUID]) -> Iterator[Difference]:
-    """Those of the suspects that are wrong at a position that both sides share."""
-    for some in _some(sorted(suspects)):
-        open_ = set(some)
+def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Difference]:
+    """The suspects that are wrong at a common position."""
+    for chunk in _chunks(sorted(suspects)):
+        unchecked = set(chunk)
         for _ in range(ROUNDS):
-            before = CHECKSUMS.of(open_)
-            owner, snapshot = _owners(peer, ids=[str(id_) for id_ in open_])
-            catch_up(peer, snapshot)
-            after = CHECKSUMS.of(open_)
-            for id_ in sorted(open_):
-                kind = judge(before.get(id_), owner.get(id_), after.get(id_))
-                if kind is Kind.MOVING:
+            before = CHECKSUMS.of(unchecked)
+            owner, snapshot = _owner_stamps(peer, ids=[str(id_) for id_ in unchecked])
+            wait_until_applied(peer, snapshot)
+            after = CHECKSUMS.of(unchecked)
+            for id_ in sorted(unchecked):
+                kind = classify(before.get(id_), owner.get(id_), after.get(id_))
+                if kind is Kind.CHANGING:
                     continue
-                open_.discard(id_)
-                if kind is not Kind.RIGHT:
-                    versions = [stamps.get(id_, (0, ""))[0] for stamps in (after, owner)]
-                    yield Difference(id=id_, kind=kind, here=versions[0], owner=versions[1])
-            if not open_:
+                unchecked.discard(id_)
+                if kind is not Kind.SAME:
+                    here, there = (stamps.get(id_, (0, ""))[0] for stamps in (after, owner))
+                    yield Difference(id=id_, kind=kind, here=here, owner=there)
+            if not unchecked:
                 break
         else:
-            raise ReconcileError(f"{len(open_)} users change too often to be compared; try again")
+            raise ReconcileError(
+                f"{len(unchecked)} users change too often to be compared; run the command again"
+            )
 
 
-def judge(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> Kind:
-    """What a row is, read here before and after the owner was asked; `after` when all that the
-    owner knew had been applied."""
+def classify(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> Kind:
+    """Compare a row here, read before and after the owner's, with the owner's. `after` is read
+    once all events that the owner saw are applied."""
     if owner is None:
-        return Kind.ORPHAN if after else Kind.RIGHT
+        return Kind.ORPHAN if after else Kind.SAME
     if after is None:
         return Kind.MISSING
     if before and before[0] > owner[0]:
         return Kind.AHEAD
     if after[0] > owner[0]:
-        return Kind.MOVING
+        return Kind.CHANGING
     if after[0] < owner[0]:
         return Kind.BEHIND
-    return Kind.CHANGED if after[1] != owner[1] else Kind.RIGHT
+    return Kind.CHANGED if after[1] != owner[1] else Kind.SAME
 
 
 def repair(peer: Peer, differences: Sequence[Difference]) -> list[Difference]:
-    """Have the rows told once more; those that are still wrong after that."""
+    """Repair these rows by a backfill; returns those that still differ afterwards."""
     for difference in differences:
         if difference.kind is Kind.AHEAD:
-            drop_customer(difference.id, version=difference.here)
+            delete_version(difference.id, version=difference.here)
     ids = [difference.id for difference in differences]
-    for some in _some(ids):
-        peer.ask("/internal/users/reannounce/", ids=[str(id_) for id_ in some])
-    return list(settle(peer, ids))
+    for chunk in _chunks(ids):
+        peer.ask("/internal/users/backfill/", ids=[str(id_) for id_ in chunk])
+    return list(find_differences(peer, ids))
 
 
-def catch_up(peer: Peer, snapshot: str) -> None:
-    """Wait until the view has been told all that the owner saw in `snapshot`.
+def wait_until_applied(peer: Peer, snapshot: str) -> None:
+    """Wait until the view has applied all events that the owner's `snapshot` sees.
 
-    Raises ReconcileError when that takes too long: a relay or the consumer stands still.
+    Raises ReconcileError after CATCH_UP_SECONDS: the relay or the consumer is stalled.
     """
     consumer = consuming.named(CONSUMER)
     target: Cursor | None = None
-    for _ in paced(every_seconds=LOOK_EVERY_SECONDS, within_seconds=CATCH_UP_SECONDS):
+    for _ in paced(every_seconds=POLL_SECONDS, within_seconds=CATCH_UP_SECONDS):
         if target is None:
             cursor = streams.connect().cursor(OWNER)
-            asked = {"snapshot": snapshot, "by": cursor.snapshot}
-            if not peer.ask("/internal/users/published/", **asked)["published"]:
+            query = {"snapshot": snapshot, "by": cursor.snapshot}
+            if not peer.ask("/internal/users/published/", **query)["published"]:
                 continue
             target = cursor
         if coverage.has_applied(consumer, OWNER, target):
             return
     late = f"{CONSUMER} has not applied all of it"
     if target is None:
-        late = "the relay of accounts has not published all of it"
+        late = f"the relay of {OWNER} has not published all of it"
     raise ReconcileError(f"no common position within {CATCH_UP_SECONDS:.0f} s: {late}")
 
 
-def retell(*, after: str) -> str:
-    """Have the owner tell its next users above `after` ('' to begin) once more, and wait until the
-    view has been told: so it is told no faster than it is read. Returns the last one's id, '' at
-    the end."""
+def backfill_customers(*, after: str) -> str:
+    """Have the owner announce its next users after the id `after` ('' to start), and wait until the
+    view has applied them, so that events never pile up. Returns the last one's id, '' at the end.
+    """
     with closing(Peer(OWNER)) as peer:
-        answer = peer.ask("/internal/users/retell/", after=after or str(FIRST), rows=TOLD_AT_ONCE)
-        catch_up(peer, str(answer["snapshot"]))
+        answer = peer.ask(
+            "/internal/users/backfill-page/", after=after or str(FIRST), rows=BACKFILL_ROWS
+        )
+        wait_until_applied(peer, str(answer["snapshot"]))
     return str(answer["last"] or "")
 
 
 def _pages(peer: Peer) -> Iterator[tuple[UUID, UUID | None, Sums]]:
-    """The owner's pages: the key that one begins above, its last key and its buckets. The last page
-    has neither, and reaches to the end. While we compare one page the owner adds up the next."""
-    # A connection of its own: no two threads use one, and `settle` asks meanwhile.
-    with ThreadPoolExecutor(1) as asking, closing(Peer(peer.name)) as ahead:
+    """The owner's pages: the key before the page, its last key and its buckets. The last page has
+    neither and reaches to the end. While one page is compared, the next one is requested."""
+    # A connection of its own: `peer` is in use meanwhile, and threads must not share one.
+    with ThreadPoolExecutor(1) as executor, closing(Peer(peer.name)) as ahead:
         after: UUID = FIRST
-        coming = asking.submit(_page, ahead, after)
+        following = executor.submit(_page, ahead, after)
         while True:
-            upto, sums = coming.result()
+            upto, sums = following.result()
             if upto is None:
                 break
-            coming = asking.submit(_page, ahead, upto)
+            following = executor.submit(_page, ahead, upto)
             yield after, upto, sums
             after = upto
     yield after, None, {}
@@ -218,37 +222,36 @@ def _page(peer: Peer, after: UUID) -> tuple[UUID | None, Sums]:
 
 
 def _suspects(peer: Peer, after: UUID, upto: UUID | None, owners: Sums) -> set[UUID]:
-    """The rows that differ, in the buckets that differ; beyond the owner's last row, all."""
+    """The rows that differ in the buckets that differ; all rows after the owner's last one."""
     page: dict[str, Any] = {"after": after, "upto": upto}
     if upto is None:
-        left = CHECKSUMS.within(**page, buckets=range(BUCKETS), limit=MOST_DIFFERENCES + 1)
-        return set(left)
+        return set(CHECKSUMS.within(**page, buckets=range(BUCKETS), limit=MAX_DIFFERENCES + 1))
     ours = CHECKSUMS.sums(after=after, upto=upto)
-    differ = sorted({bucket for bucket, _ in owners.items() ^ ours.items()})
+    differing = sorted({bucket for bucket, _ in owners.items() ^ ours.items()})
     suspects: set[UUID] = set()
-    for start in range(0, len(differ), BUCKETS_AT_ONCE):
-        some = differ[start : start + BUCKETS_AT_ONCE]
-        theirs, _ = _owners(peer, after=str(after), upto=str(upto), buckets=some)
-        shown = CHECKSUMS.within(**page, buckets=some, limit=MOST_DIFFERENCES)
+    for start in range(0, len(differing), BUCKETS_AT_ONCE):
+        buckets = differing[start : start + BUCKETS_AT_ONCE]
+        theirs, _ = _owner_stamps(peer, after=str(after), upto=str(upto), buckets=buckets)
+        shown = CHECKSUMS.within(**page, buckets=buckets, limit=MAX_DIFFERENCES)
         suspects |= {id_ for id_, _ in theirs.items() ^ shown.items()}
     return suspects
 
 
-def _some(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
-    for start in range(0, len(ids), ASKED_AT_ONCE):
-        yield ids[start : start + ASKED_AT_ONCE]
+def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
 
 
-def _owners(peer: Peer, **asked: Any) -> tuple[Mapping[UUID, Stamp], str]:
-    answer = peer.ask("/internal/users/stamps/", **asked)
-    stamps = answer["stamps"].items()
-    return {UUID(id_): (version, checksum) for id_, (version, checksum) in stamps}, str(
-        answer["snapshot"]
-    )
+def _owner_stamps(peer: Peer, **query: Any) -> tuple[Mapping[UUID, Stamp], str]:
+    answer = peer.ask("/internal/users/stamps/", **query)
+    stamps = {
+        UUID(id_): (version, checksum) for id_, (version, checksum) in answer["stamps"].items()
+    }
+    return stamps, str(answer["snapshot"])
 
 
 def rows_here() -> int:
-    """About how many rows there are to compare: what the planner believes."""
+    """The planner's estimate of the rows in `customer_view`."""
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         cursor.execute(
             "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %s::regclass",

@@ -1,7 +1,7 @@
-"""An order's life in sentences, from the events that orders holds.
+"""The history of an order in sentences, from its stored events.
 
-What accounts decided is no event of orders, but each event that it led to names it: its id is a
-UUIDv7, so it tells its time too.
+A decision of accounts is not a stored event. The event that it caused has its id, a UUIDv7, which
+contains its time.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ DECISIONS: dict[type[Event], str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One sentence. `id` is the public event of accounts, or the stored event's version."""
+    """One sentence. `id` is the id of accounts' public event, or the version of a stored event."""
 
     at: datetime
     service: str
@@ -39,19 +39,19 @@ class Step:
 
 
 def steps_of(row: StoredEvent) -> Iterator[Step]:
-    """What led to a stored event, if somebody else did, and the event."""
+    """The decision of accounts that caused a stored event, if any, and the event."""
     encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
     event = decode(encoded, order_id=row.stream)
     cause = row.metadata.get("causation")
     if cause and type(event) in DECISIONS:
         at, what = _time_of(cause) or event.at, DECISIONS[type(event)]
         yield Step(at=at, service="accounts", what=what, id=cause)
-    what = _told(event, by_staff=str(row.metadata.get("actor")).startswith("staff "))
+    what = _describe(event, by_staff=str(row.metadata.get("actor")).startswith("staff "))
     yield Step(at=event.at, service="orders", what=what, id=str(row.version))
 
 
-def _told(event: Event, *, by_staff: bool) -> str:
-    by = " by staff" if by_staff else ""  # who of them is not the customer's business
+def _describe(event: Event, *, by_staff: bool) -> str:
+    by = " by staff" if by_staff else ""  # customers must not see which member of staff
     match event:
         case OrderPlaced():
             total = write_amount(total_of(event.lines))
@@ -63,11 +63,11 @@ def _told(event: Event, *, by_staff: bool) -> str:
         case OrderCancelled():
             return f"cancelled{by}"
         case OrderExpired():
-            return "expired: nobody had decided by its deadline"
+            return "expired: no decision before its deadline"
 
 
 def _time_of(text: str) -> datetime | None:
-    """When a UUIDv7 was made, to the millisecond (RFC 9562); None for anything else."""
+    """The time in a UUIDv7, in milliseconds (RFC 9562); None for any other text."""
     try:
         id_ = UUID(text)
     except ValueError:

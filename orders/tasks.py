@@ -6,15 +6,15 @@ from celery import shared_task
 
 from .handlers import drop_old_answers, expire_due_orders
 
-EXPIRED_PER_SWEEP = 500  # orders; the rest waits a second
-DROPPED_AT_ONCE = 1000  # answers, in a transaction each
+EXPIRED_PER_SWEEP = 500  # the next sweep follows a second later
+DROPPED_AT_ONCE = 1000  # per transaction
 DROPS_PER_SWEEP = 20
 
 BEAT: dict[str, dict[str, Any]] = {
     "orders-expire": {
         "task": "orders.expire_orders",
         "schedule": 1.0,  # seconds
-        # A sweep that found no free worker in time is replaced by the next one.
+        # A sweep that gets no free worker in time is replaced by the next one.
         "options": {"queue": "orders", "expires": 1},
     },
     "orders-drop-old-answers": {
@@ -33,7 +33,7 @@ def expire_orders() -> int:
 
 @shared_task(name="orders.drop_old_answers")
 def drop_answers() -> int:
-    """Drop answers to idempotent requests that are past their age; returns how many."""
+    """Delete expired answers to idempotent requests; returns how many."""
     dropped = 0
     for _ in range(DROPS_PER_SWEEP):
         some = drop_old_answers(limit=DROPPED_AT_ONCE)

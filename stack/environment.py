@@ -1,7 +1,7 @@
-"""The environment of every process that the stack starts.
+"""The environment variables of every process that the stack starts.
 
-A process gets the variables of its own deployment and nothing of the other's: an orders process
-can't even see where accounts keeps its data. `config.environ` reads them at the other end.
+A process gets the variables of its own deployment only: an orders process has no address of
+accounts' data. `config.environ` reads them.
 """
 
 import os
@@ -20,8 +20,9 @@ from .shapes import SERVICES, Deployment
 
 DATABASE: Final = "mitosis"
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
+PYTHON: Final = sys.executable
 
-# Whoever starts the stack may set these; they decide nothing about who talks to whom.
+# The caller's environment may override these; none of them names a server or a service.
 TUNING: Final = (
     "DEBUG",
     "LOG_FORMAT",
@@ -32,15 +33,15 @@ TUNING: Final = (
     "THROTTLE_ANON",
     "THROTTLE_USER",
 )
-# What any program needs of its surroundings.
-_SURROUNDINGS: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "USER")
-# A limit on one statement, by kind of process. Migrations and backfills have none.
+# Variables of the operating system, passed on from the caller.
+_SYSTEM: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "USER")
+# By kind of process. Migrations and backfills have no limit.
 STATEMENT_TIMEOUT_SECONDS: Final = {"web": 10, "worker": 30, "beat": 30, "consumer": 30}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What is known about the stack of one root: enough to write any process's environment."""
+    """Everything needed to write the environment of any process of one root."""
 
     root: Path
     addresses: Addresses
@@ -51,7 +52,7 @@ class Stack:
         return f"http://{LOOPBACK}:{self.web_ports[deployment.web]}"
 
     def urls(self, deployments: tuple[Deployment, ...]) -> dict[str, str]:
-        """Each service's base address; in the monolith they are one."""
+        """Each service's base address; in the monolith all are the same."""
         return {name: self.url(d) for d in deployments for name in d.services}
 
     def primary(self, service: str) -> str:
@@ -72,13 +73,13 @@ class Stack:
 
     @property
     def broker_url(self) -> str:
-        """The streams' server, another database: a FLUSHDB of one leaves the other."""
+        """Another database of the streams' server, so that FLUSHDB of one leaves the other."""
         return self.addresses.streams_url.removesuffix("/0") + "/1"
 
     def variables(
         self, deployment: Deployment, deployments: tuple[Deployment, ...]
     ) -> dict[str, str]:
-        """What a process of this deployment is told, and no more."""
+        """The project's variables for a process of `deployment`."""
         urls = self.urls(deployments)
         variables = {
             "SERVICE": deployment.service,
@@ -107,36 +108,41 @@ class Stack:
 
 
 def for_process(variables: Mapping[str, str], *, kind: str) -> dict[str, str]:
-    """The whole environment of a long-running process."""
-    kept = {name: os.environ[name] for name in (*_SURROUNDINGS, *TUNING) if name in os.environ}
-    timeout = STATEMENT_TIMEOUT_SECONDS.get(kind, 0)
+    """The complete environment of a process that the supervisor starts."""
     return {
         **variables,
-        "STATEMENT_TIMEOUT": str(timeout),
+        "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": str(STATEMENT_TIMEOUT_SECONDS.get(kind, 0)),
         "PYTHONUNBUFFERED": "1",
-        **kept,
+        **_from_caller(*_SYSTEM, *TUNING),
     }
 
 
 def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, str]:
-    """The environment of `manage.py` in somebody's terminal: theirs, and the stack's over it.
+    """The environment of `manage.py` in a terminal: the caller's, overridden by the stack's.
 
-    Only the other service's addresses are taken out, and psql is put on the PATH for dbshell.
+    The other service's addresses are removed, and `programs` is on the PATH: dbshell needs psql.
     """
     foreign = {f"{s.upper()}_{end}" for s in SERVICES for end in ("DATABASE_URL", "REPLICA_URLS")}
-    theirs = {key: value for key, value in os.environ.items() if key not in foreign}
-    tuned = {name: os.environ[name] for name in TUNING if name in os.environ}
-    path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**theirs, **variables, "STATEMENT_TIMEOUT": "0", **tuned, "PATH": path}
+    return {
+        **{key: value for key, value in os.environ.items() if key not in foreign},
+        **variables,
+        "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": "0",
+        **_from_caller(*TUNING),
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+
+
+def _from_caller(*names: str) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def inherited(**more: str) -> dict[str, str]:
-    """The caller's environment as it is, and `more` over it."""
+    """The caller's environment, overridden by `more`."""
     return {**os.environ, **more}
 
 
-def colours_are_welcome() -> bool:
-    """Unless NO_COLOR is set (https://no-color.org)."""
+def colours_allowed() -> bool:
+    """False if NO_COLOR is set (https://no-color.org)."""
     return "NO_COLOR" not in os.environ
 
 
@@ -146,9 +152,6 @@ def stack_root() -> Path:
     return Path(named).absolute() if named else CHECKOUT / ".local" / "stack"
 
 
-def chosen_service() -> str:
-    """SERVICE as it stands in the caller's environment; empty when unset."""
+def requested_service() -> str:
+    """SERVICE in the caller's environment; empty when unset."""
     return os.environ.get("SERVICE", "")
-
-
-PYTHON: Final = sys.executable

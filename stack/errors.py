@@ -1,11 +1,11 @@
-"""What can go wrong with the stack. Every message is one line, fit for a terminal."""
+"""Errors of the stack. Every message is one line, fit for a terminal."""
 
 import errno
 from pathlib import Path
 
 
 class StackError(Exception):
-    """The stack can't do what was asked; the message says why and what helps."""
+    """The stack can't do what was asked; the message names the cause and the remedy."""
 
 
 class StackInUse(StackError):
@@ -14,7 +14,6 @@ class StackInUse(StackError):
     def __init__(self, root: Path, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
         super().__init__(f"{holder} is running the stack in {root}")
-        self.root = root
         self.pid = pid
 
 
@@ -23,9 +22,6 @@ class ServerFailed(StackError):
 
     def __init__(self, name: str, reason: str, log: Path) -> None:
         super().__init__(f"{name} did not start: {reason} (log: {log})")
-        self.name = name
-        self.reason = reason
-        self.log = log
 
 
 _REASONS = {
@@ -40,7 +36,7 @@ _REASONS = {
 
 
 def explained(error: OSError, root: Path) -> StackError:
-    """The same failure as one line that names the path and offers a way out."""
+    """The error as one line, with the path and a remedy."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
     where = error.filename or root
     return StackError(f"cannot use {where}: {reason}; MITOSIS_STACK_ROOT may name another folder")

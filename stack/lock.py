@@ -1,4 +1,4 @@
-"""One supervisor per data root: Valkey doesn't notice a second server in its folder, so we do."""
+"""One supervisor per data root: Valkey doesn't refuse a second server in its folder."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from .errors import StackInUse
 
 
 class RootLock:
-    """An flock on `<root>/lock`; the kernel lets it go when its holder dies."""
+    """An flock on `<root>/lock`; the kernel releases it when its holder dies."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -17,11 +17,11 @@ class RootLock:
 
     @property
     def is_held(self) -> bool:
-        """By us."""
+        """Whether this object holds it."""
         return self._file is not None
 
-    def take(self) -> None:
-        """Raises StackInUse with the holder's pid. Idempotent."""
+    def acquire(self) -> None:
+        """Idempotent. Raises StackInUse with the holder's pid."""
         if self._file is not None:
             return
         self.root.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class RootLock:
 
 
 def is_flocked(file: Path) -> bool:
-    """Whether somebody holds an flock on it, shared or not."""
+    """Whether a process holds an flock on `file`, shared or exclusive."""
     with file.open("r") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

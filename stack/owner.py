@@ -1,7 +1,7 @@
-"""The user that the servers run as, and where that user can go.
+"""The user that the servers run as, and the paths that this user can reach.
 
-PostgreSQL refuses to run as root. Root therefore starts the servers as the owner of their data,
-or as `nobody`, who needs a way to the data and to the binaries: a folder below /root has none.
+PostgreSQL refuses to run as root, so root starts the servers as the owner of their data, or as
+`nobody`. That user must reach the data and the binaries, which it can't below /root.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import kept_secret, write_whole
+from .files import kept_secret, write_atomically
 
-# Where root keeps the servers' data when the asked-for root can't be reached by `nobody`.
+# Where root keeps the servers' data if `nobody` can't reach the data root.
 SHARED_HOME = Path("/var/lib/mitosis")
 
 
@@ -30,27 +30,25 @@ class ServerUser:
         return self.uid != os.geteuid()
 
     def popen_arguments(self) -> dict[str, Any]:
-        """What makes `subprocess.Popen` start a program as this user."""
+        """Arguments for `subprocess.Popen` to start a program as this user."""
         if not self.is_other:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
-    def give(self, path: Path) -> Path:
+    def chown(self, path: Path) -> Path:
+        """Make this user the owner of `path`, and return it."""
         if self.is_other:
             os.chown(path, self.uid, self.gid)
         return path
 
-    def can_enter(self, path: Path) -> bool:
-        """Whether every folder down to the nearest existing one lets this user through."""
+    def can_reach(self, path: Path) -> bool:
+        """Whether this user may search, or execute, `path` and all its parents that exist."""
         path = path.absolute()
         while not path.exists():
             path = path.parent
-        # As it is written, and where links on the way lead.
-        way = {path, *path.parents, *path.resolve().parents}
-        return all(self._may_execute(folder) for folder in way)
-
-    def can_execute(self, program: Path) -> bool:
-        return self.can_enter(program)
+        # The path as written, and with symbolic links resolved.
+        parts = {path, *path.parents, *path.resolve().parents}
+        return all(self._may_execute(part) for part in parts)
 
     def _may_execute(self, path: Path) -> bool:
         found = path.stat()
@@ -64,7 +62,7 @@ class ServerUser:
 
 
 def server_user(directory: Path) -> ServerUser:
-    """Ourselves; for root the owner of the directory, or `nobody` while root owns it."""
+    """The current user; for root the directory's owner, or `nobody` if that is root too."""
     if os.geteuid() != 0:
         return ServerUser(uid=os.geteuid(), gid=os.getegid())
     if directory.exists() and (found := directory.stat()).st_uid != 0:
@@ -74,31 +72,31 @@ def server_user(directory: Path) -> ServerUser:
 
 
 def home_of(root: Path) -> Path:
-    """Where the servers of this root keep their data: the root itself if they can get there."""
+    """The folder of the servers' data: the root itself if their user can reach it."""
     root = root.absolute()
-    if server_user(root).can_enter(root):
+    if server_user(root).can_reach(root):
         return root
     return SHARED_HOME / hashlib.sha256(str(root).encode()).hexdigest()[:16]
 
 
-_opening = threading.Lock()
+_open_lock = threading.Lock()
 
 
 def open_home(root: Path) -> Path:
-    """Make the home of this root and return it.
+    """Create the home of this root and return it.
 
-    A home elsewhere carries the mark of its root, so the data of a root that was deleted and made
-    anew (or of another tree that once lay at the same path) is never taken over.
+    A home outside the root contains a copy of the root's mark. If they differ, the home belongs to
+    an earlier root at the same path, and its data is deleted.
     """
-    with _opening:
+    with _open_lock:
         root.mkdir(parents=True, exist_ok=True)
         home = home_of(root)
         if home == root.absolute():
             return home
         mark = kept_secret(root / "home-mark")
-        theirs = home / "home-mark"
-        if not theirs.exists() or theirs.read_text() != mark:
+        copy = home / "home-mark"
+        if not copy.exists() or copy.read_text() != mark:
             shutil.rmtree(home, ignore_errors=True)
             home.mkdir(parents=True, mode=0o755)
-            write_whole(theirs, mark)
+            write_atomically(copy, mark)
         return home

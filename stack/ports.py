@@ -8,8 +8,8 @@ from typing import Final
 from .files import read_json, write_json
 
 LOOPBACK: Final = "127.0.0.1"
-# Below the kernels' ranges for outgoing connections (Linux 32768+, macOS 49152+): a kept port is
-# then rarely somebody's client socket when we come back for it.
+# Below the kernels' ranges for outgoing connections (Linux 32768+, macOS 49152+), so that a client
+# socket of another process rarely has a kept port at the next start.
 _RANGE: Final = range(20_000, 32_000)
 
 
@@ -28,7 +28,7 @@ def is_free(port: int) -> bool:
 def free_port(*, preferred: int | None = None) -> int:
     """The preferred port if a server could listen on it now, else a random free one.
 
-    Somebody may take it before we do: start, verify who listens, and ask again on failure.
+    Another process may bind it first: callers verify who listens, and retry on failure.
     """
     if preferred is not None and is_free(preferred):
         return preferred
@@ -39,20 +39,19 @@ def free_port(*, preferred: int | None = None) -> int:
 
 
 class KeptPorts:
-    """The ports of the web servers, by process name, in a file: the same ones in every run."""
+    """The ports of the web servers, by process name, kept in a file from run to run."""
 
-    # What people expect, while nobody else has it.
     _FIRST_CHOICE: Final = {"web": 8000, "accounts-web": 8001, "orders-web": 8002}
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def known(self, name: str) -> int:
-        """The last one, or the one that a first run will try."""
+        """The port of the last run, or the one that a first run tries."""
         return int(read_json(self._file).get(name) or self._FIRST_CHOICE[name])
 
     def claim(self, name: str) -> int:
-        """The last one if it is free, else another, which is kept from now on."""
+        """The last port if it is free, else another; either is kept."""
         port = free_port(preferred=self.known(name))
         write_json(self._file, {**read_json(self._file), name: port})
         return port

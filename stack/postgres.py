@@ -1,4 +1,4 @@
-"""PostgreSQL: a primary, and a hot standby that follows it."""
+"""PostgreSQL: a primary and a hot standby."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ from urllib.parse import quote
 import psycopg2
 
 from .errors import ServerFailed
-from .files import kept_secret, write_whole
+from .files import kept_secret, write_atomically
 from .ports import LOOPBACK
 from .server import Server
 
 _ADMIN = "postgres"
 _REPLICATOR = "replicator"
 _CONNECT_SECONDS = 5
-# A message through the loopback's TCP costs two processes on one machine a third more than one
-# through a socket of Unix. Of Linux it can be had without a file, whose path would be too long in
-# many a checkout; servers of several roots differ by their ports.
+# A message over loopback TCP costs a third more than one over a Unix socket. Linux has abstract
+# sockets, which need no file: a file's path would be too long in many checkouts. The port is part
+# of the socket's name, so servers of several roots don't collide.
 HOST: Final = "@mitosis" if sys.platform == "linux" else LOOPBACK
-_VERSION = "18"  # data folders bear the major version: another one can't read them
+_VERSION = "18"  # part of the data folder's name: another major version can't read the data
 
 
 class Postgres(Server):
-    """A primary in `<home of root>/<name>`: this machine only, scram passwords, fsync on."""
+    """A primary in `<home of root>/<name>`: local connections only, scram passwords, fsync on."""
 
     program: ClassVar[str] = "postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # SIGTERM would wait for the clients
@@ -42,7 +42,7 @@ class Postgres(Server):
 
     @property
     def dsn(self) -> str:
-        """The superuser's, on the database `postgres`."""
+        """For the superuser, database `postgres`."""
         return f"postgresql://{_ADMIN}:{self.password}@{quote(HOST)}:{self.port}/postgres"
 
     @property
@@ -52,7 +52,7 @@ class Postgres(Server):
         return file.read_text().strip() if file.exists() else ""
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Run one statement as superuser, in autocommit; its rows."""
+        """Run one statement as superuser, in autocommit; return its rows."""
         with closing(psycopg2.connect(self.dsn, connect_timeout=_CONNECT_SECONDS)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -61,34 +61,26 @@ class Postgres(Server):
 
     @property
     def _complete(self) -> Path:
-        """Beside the data folder, not in it: a base backup would copy it."""
+        """Marks a complete data folder; next to it, because a base backup would copy it."""
         return self.directory / f"pg{_VERSION}.complete"
 
     def _prepare(self) -> None:
         if self._complete.exists():
             return
-        shutil.rmtree(self.data, ignore_errors=True)  # half of an interrupted first start
+        shutil.rmtree(self.data, ignore_errors=True)  # left by an interrupted first start
         self._create()
         self._complete.touch()
 
     def _create(self) -> None:
-        kept_secret(self.directory / "password")
+        password = self.directory / "password"
+        kept_secret(password)
+        self.user.chown(password)
         self._run(
             "initdb",
-            *(
-                "-D",
-                str(self.data),
-                "-U",
-                _ADMIN,
-                "--pwfile",
-                self._readable_password(),
-            ),
+            *("-D", str(self.data), "-U", _ADMIN, "--pwfile", str(password)),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync"),
         )
-
-    def _readable_password(self) -> str:
-        return str(self.user.give(self.directory / "password"))
 
     def _configure(self, port: int) -> list[str]:
         main = self.data / "postgresql.conf"
@@ -98,8 +90,8 @@ class Postgres(Server):
                 file.write(f"\n{include}\n")
         lines = [f"{key} = '{value}'" for key, value in self._settings(port).items()]
         conf = self.data / "embedded.conf"
-        write_whole(conf, "\n".join(lines) + "\n")
-        self.user.give(conf)
+        write_atomically(conf, "\n".join(lines) + "\n")
+        self.user.chown(conf)
         return [str(self.binaries.postgres / "postgres"), "-D", str(self.data)]
 
     def _settings(self, port: int) -> dict[str, str | int]:
@@ -109,24 +101,24 @@ class Postgres(Server):
             "unix_socket_directories": HOST if HOST != LOOPBACK else "",
             "max_connections": 200,
             "shared_buffers": "128MB",
-            # A statement that needs a page and finds only dirty ones has to write one, and to wait
-            # for the log's flush before: the background writer shall be there first.
+            # A statement that finds only dirty buffers must write one, and wait for the WAL flush
+            # first. A busy background writer keeps clean buffers available.
             "bgwriter_delay": "20ms",
             "bgwriter_lru_maxpages": 400,
             "bgwriter_lru_multiplier": 4,
-            "wal_buffers": "16MB",  # to go on while the log is flushed
-            # The first change of a page after a checkpoint logs the whole page, and a gigabyte of
-            # log, which would make a checkpoint, is soon written.
+            "wal_buffers": "16MB",  # statements continue during a WAL flush
+            # Fewer checkpoints: the first change of a page after each one logs the whole page, and
+            # the default of 1 GB of WAL is reached soon.
             "max_wal_size": "4GB",
             "wal_level": "replica",
             "max_wal_senders": 10,
             "max_replication_slots": 10,
-            # A standby that stays away must not fill the disk; it is made anew instead.
+            # A standby that stays down must not fill the disk; it is copied again instead.
             "max_slot_wal_keep_size": "1GB",
             "wal_retrieve_retry_interval": "500ms",
             "hot_standby": "on",
             "log_checkpoints": "off",
-            # Neither values of rows nor statements: a refused registration would name somebody.
+            # Log neither row values nor statements: they contain personal data.
             "log_error_verbosity": "terse",
             "log_min_error_statement": "panic",
             "timezone": "UTC",
@@ -134,8 +126,8 @@ class Postgres(Server):
             "log_line_prefix": "%m [%p] %q%u@%d ",
         }
 
-    def _answers(self, pid: int, port: int) -> bool:
-        # Lines of postmaster.pid (miscadmin.h of PostgreSQL): 1 the pid, 4 the port, 8 the state.
+    def _is_serving(self, pid: int, port: int) -> bool:
+        # Lines of postmaster.pid (PostgreSQL's miscadmin.h): 1 pid, 4 port, 8 state.
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -162,22 +154,22 @@ class Postgres(Server):
         )
         if done.returncode:
             with self.log.open("ab") as log:
-                begins = log.tell()
+                offset = log.tell()
                 log.write(done.stdout)
-            raise ServerFailed(self.name, f"{program}: {self._reason(begins)}", self.log)
+            raise ServerFailed(self.name, f"{program}: {self._reason(offset)}", self.log)
 
 
 class Standby(Postgres):
-    """A hot standby of `primary`, which must run when this one is started.
+    """A hot standby of `primary`, which must be running when the standby is started.
 
-    It streams through a physical slot. A standby that can't follow any more (its slot was given
-    up, or its primary was made anew) is made again from a base backup.
+    It streams through a physical slot. `start` copies it again from a base backup if it can no
+    longer follow: its slot is lost, or the primary is another cluster.
     """
 
     def __init__(
         self, primary: Postgres, name: str = "postgres-replica", *, slot: str = "standby"
     ) -> None:
-        """Standbys of one primary differ in name and slot."""
+        """Standbys of one primary need different names and slots."""
         super().__init__(primary.root, name)
         self.primary = primary
         self.slot = slot
@@ -206,43 +198,30 @@ class Standby(Postgres):
         self._run(
             "pg_basebackup",
             *("-D", str(self.data), "-h", HOST, "-p", str(self.primary.port)),
-            *(
-                "-U",
-                _REPLICATOR,
-                "--slot",
-                self.slot,
-                "-X",
-                "stream",
-                "-c",
-                "fast",
-                "--no-sync",
-            ),
+            *("-U", _REPLICATOR, "--slot", self.slot, "-X", "stream", "-c", "fast", "--no-sync"),
             PGPASSWORD=self._replicator_password,
         )
-        write_whole(self.directory / "origin", self._origin())
-        # Not by pg_basebackup -R: it would write today's port where it beats ours.
+        write_atomically(self.directory / "origin", self._origin())
+        # pg_basebackup -R would write the current port where it overrides embedded.conf.
         signal_file = self.data / "standby.signal"
         signal_file.touch()
-        self.user.give(signal_file)
+        self.user.chown(signal_file)
 
     @property
     def _replicator_password(self) -> str:
         return kept_secret(self.primary.directory / "replicator-password")
 
     def _make_slot(self) -> None:
-        ask = self.primary.query
-        exists = ask("SELECT 1 FROM pg_roles WHERE rolname = %s", _REPLICATOR)
+        query = self.primary.query
+        exists = query("SELECT 1 FROM pg_roles WHERE rolname = %s", _REPLICATOR)
         verb = "ALTER" if exists else "CREATE"
-        ask(
-            f"{verb} ROLE {_REPLICATOR} LOGIN REPLICATION PASSWORD %s",
-            self._replicator_password,
-        )
-        ask(
+        query(f"{verb} ROLE {_REPLICATOR} LOGIN REPLICATION PASSWORD %s", self._replicator_password)
+        query(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
             " WHERE slot_name = %s AND NOT active",
             self.slot,
         )
-        ask("SELECT pg_create_physical_replication_slot(%s, true)", self.slot)
+        query("SELECT pg_create_physical_replication_slot(%s, true)", self.slot)
 
     def _settings(self, port: int) -> dict[str, str | int]:
         conninfo = (

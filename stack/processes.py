@@ -1,4 +1,4 @@
-"""Who is process N? A pid alone may belong to a stranger by now."""
+"""Identify processes: the kernel may have given a recorded pid to another process."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A process as it was written down: its pid, and what tells it from a later owner of it."""
+    """A pid, and an identity that a later process with the same pid doesn't have."""
 
     pid: int
     identity: str
@@ -29,7 +29,7 @@ class Recorded:
 
 
 def identity(pid: int) -> str | None:
-    """A text no other process ever shares with this one; None when it is gone (or a zombie)."""
+    """A text unique to this process among all past and future ones; None if gone or a zombie."""
     if not _has_proc():
         return _identity_from_ps(pid)
     fields = _stat(pid)
@@ -37,9 +37,9 @@ def identity(pid: int) -> str | None:
 
 
 def working_in(directory: Path, *, executable: str) -> list[int]:
-    """The pids whose working directory is this one and whose program bears this name.
+    """The pids with this working directory and this program name. Empty without /proc.
 
-    Both must hold: somebody's shell may stand in the data directory. Empty without /proc.
+    Both must match: a shell may have the data directory as its working directory.
     """
     if not _has_proc():
         return []
@@ -48,28 +48,28 @@ def working_in(directory: Path, *, executable: str) -> list[int]:
         int(entry.name)
         for entry in _PROC.iterdir()
         if entry.name.isdigit()
-        and _link(entry / "cwd") == wanted
-        and os.path.basename(_link(entry / "exe").removesuffix(" (deleted)")) == executable
+        and _readlink(entry / "cwd") == wanted
+        and os.path.basename(_readlink(entry / "exe").removesuffix(" (deleted)")) == executable
     ]
 
 
 def session_members(leader: Recorded) -> list[int]:
-    """Who is left of the session that this process once opened; never somebody else's session.
+    """The processes left in the session that `leader` opened; never those of another session.
 
-    The kernel gives no pid away that still names a session, so once the leader is gone, a session
-    of that number is ours, unless the pid lives again. Without /proc: the leader alone.
+    The kernel doesn't reuse a pid that still names a session. So after the leader's end, a session
+    of that number is the leader's, unless the pid is in use again. Without /proc: only the leader.
     """
     if leader.is_running and not _has_proc():
         return [leader.pid]
     if identity(leader.pid) not in (leader.identity, None):
         return []
-    if not leader.identity.startswith(f"{_boot()}:"):  # of an earlier boot, or never seen
+    if not leader.identity.startswith(f"{_boot()}:"):  # of an earlier boot, or unknown
         return []
     return [pid for pid in _all_pids() if _session_of(pid) == leader.pid]
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
-    """Signal each of them that still exists."""
+    """Send the signal to each process that still exists."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -78,7 +78,7 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def wait_gone(pids: Iterable[int], *, timeout_seconds: float) -> list[int]:
-    """Wait until they are gone; return those that outlived the deadline."""
+    """Wait until the processes end; return the pids that are left at the deadline."""
     deadline = time.monotonic() + timeout_seconds
     left = [pid for pid in pids if identity(pid)]
     while left and time.monotonic() < deadline:
@@ -94,7 +94,7 @@ def _has_proc() -> bool:
 
 @cache
 def _boot() -> str:
-    """Start times count from the boot, so the boot belongs to the identity."""
+    """The boot id, part of an identity because start times count from the boot."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -102,13 +102,13 @@ def _boot() -> str:
 
 
 def _identity_from_ps(pid: int) -> str | None:
-    answer = subprocess.run(
+    fields = subprocess.run(
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,
         check=False,
     ).stdout.split(maxsplit=1)
-    return None if len(answer) < 2 or answer[0].startswith("Z") else answer[1].strip()
+    return None if len(fields) < 2 or fields[0].startswith("Z") else fields[1].strip()
 
 
 def _all_pids() -> list[int]:
@@ -121,17 +121,17 @@ def _session_of(pid: int) -> int | None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields from `state` on (proc_pid_stat(5)); None for a zombie or nobody."""
+    """The fields from `state` on, see proc_pid_stat(5); None if gone or a zombie."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    # The command's name may contain anything, so count the fields after its closing bracket.
+    # The command's name may contain spaces and brackets: split after its closing bracket.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields
 
 
-def _link(path: Path) -> str:
+def _readlink(path: Path) -> str:
     try:
         return os.readlink(path)
     except OSError:

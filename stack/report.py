@@ -1,4 +1,4 @@
-"""What people and programs are told about a run: addresses, and `status`."""
+"""The status and the addresses of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .shapes import SERVICES, SHAPES, Deployment
 
 
 def known_stack(root: Path) -> Stack:
-    """The stack as its files have it, running or not; ports are 0 where nothing ever ran."""
+    """The stack as its files describe it, running or not; ports are 0 before the first run."""
     servers = Servers(root)
     servers.arrange()
     ports = KeptPorts(root / "ports.json")
@@ -56,7 +56,7 @@ def status(root: Path) -> dict[str, Any]:
 
 
 def status_text(root: Path) -> str:
-    """The same for a person."""
+    """`status` for a terminal."""
     run = running(root)
     width = max((len(process.name) for process in run.processes), default=0)
     rows = [
@@ -69,7 +69,7 @@ def status_text(root: Path) -> str:
 
 
 def welcome(stack: Stack, deployments: tuple[Deployment, ...], log: Path) -> str:
-    """Where to go now, and how to get in."""
+    """Addresses, the administrator's login and the log file, as text."""
     urls = stack.urls(deployments)
     routes = [
         ("users", f"{urls['accounts']}/api/users/"),

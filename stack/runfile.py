@@ -1,10 +1,8 @@
-"""What is running, as the supervisor last wrote it down: `<root>/run.json`."""
+"""The state of a run, as the supervisor last recorded it: `<root>/run.json`."""
 
 import signal
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from .files import read_json, write_json
 from .processes import Recorded, send, session_members, wait_gone
@@ -27,19 +25,17 @@ class ProcessState:
 
     @property
     def recorded(self) -> Recorded | None:
-        return (
-            Recorded(pid=self.pid, identity=self.identity) if self.pid and self.identity else None
-        )
+        if self.pid and self.identity:
+            return Recorded(pid=self.pid, identity=self.identity)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run of the stack. `state`: starting, ready, stopping, stopped."""
-
     shape: str
-    state: str
+    state: str  # starting | ready | stopping | stopped
     supervisor: Recorded
-    processes: tuple[ProcessState, ...] = field(default=())
+    processes: tuple[ProcessState, ...] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -51,24 +47,24 @@ def write_run(root: Path, run: Run) -> None:
 
 
 def read_run(root: Path) -> Run | None:
-    """The last run, alive or not; None before the first, or if the file can't be read as one."""
+    """The last run, alive or not; None before the first, or if the file is damaged."""
     found = read_json(_file(root))
     try:
         return Run(
             shape=found["shape"],
             state=found["state"],
             supervisor=Recorded(**found["supervisor"]),
-            processes=tuple(_processes(found["processes"])),
+            processes=tuple(ProcessState(**process) for process in found["processes"]),
         )
     except (KeyError, TypeError):
         return None
 
 
 def end_leftovers(root: Path) -> None:
-    """End the processes that a killed supervisor left behind. Hold the root's lock.
+    """Kill the application processes that a killed supervisor left. The caller holds the lock.
 
-    They are told from strangers by more than their pids. Servers are not ended here: they are
-    asked to stop in good order, by their own start or stop.
+    Processes are matched by identity, not only by pid. Servers are not killed here: their own
+    start or stop shuts them down cleanly.
     """
     run = read_run(root)
     for process in run.processes if run else ():
@@ -79,18 +75,14 @@ def end_leftovers(root: Path) -> None:
 
 
 def end_recorded(folder: Path) -> None:
-    """End every server whose record lies below this folder."""
+    """End every server whose state file lies below this folder."""
     states = [read_json(file) for file in folder.glob("**/state.json")]
     servers = [
         Recorded(pid=state["pid"], identity=state["identity"]) for state in states if "pid" in state
     ]
     left = [server.pid for server in servers if server.is_running]
-    send(left, signal.SIGINT)  # a fast shutdown, for PostgreSQL and Valkey alike
+    send(left, signal.SIGINT)  # a fast shutdown in both PostgreSQL and Valkey
     wait_gone(left, timeout_seconds=10.0)
-
-
-def _processes(found: Iterable[dict[str, Any]]) -> Iterable[ProcessState]:
-    return (ProcessState(**one) for one in found)
 
 
 def _file(root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""One server process: started, recognised, ended, found again after a crash."""
+"""One server process: start it, stop it, find it again after a crash of the supervisor."""
 
 import os
 import signal
@@ -16,18 +16,18 @@ from .files import read_json, write_json
 from .owner import ServerUser, home_of, open_home, server_user
 from .processes import Recorded
 
-_START_SECONDS = 60.0  # a crash recovery with much log to read takes a while
+_START_SECONDS = 60.0  # a crash recovery with much WAL takes long
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.005
 _LOG_LIMIT_BYTES = 10_000_000
 
 
 class Server(ABC):
-    """A server with a folder of its own below the home of `root`.
+    """A server with its own folder below the home of `root`.
 
-    Guarantees: `start` returns when *this* process (by its pid, not just somebody on the port)
-    answers; data and port are kept from run to run; a port that a stranger holds is changed; what
-    an earlier run left behind is ended first; a stranger is never touched. All are idempotent.
+    Guarantees: `start` returns when *this* process (checked by pid, not only by port) is ready.
+    Data and port are kept from run to run; a port in use by another process is changed. Processes
+    that an earlier run left are ended first; no other process is signalled. Methods are idempotent.
     """
 
     program: ClassVar[str]
@@ -37,28 +37,24 @@ class Server(ABC):
         self.name = name
         self.root = Path(root)
         self._process: subprocess.Popen[bytes] | None = None
-        self._changing = threading.RLock()
-
-    # What a kind of server must say for itself.
+        self._lock = threading.RLock()
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make what must exist before the first start."""
+        """Create the data, if it doesn't exist."""
 
     @abstractmethod
     def _configure(self, port: int) -> list[str]:
         """Write the configuration for this start and return the command."""
 
     @abstractmethod
-    def _answers(self, pid: int, port: int) -> bool:
-        """Whether that very process serves on that port."""
+    def _is_serving(self, pid: int, port: int) -> bool:
+        """Whether the process with this pid serves on this port."""
 
     @property
     @abstractmethod
     def data(self) -> Path:
-        """The working directory of the running server: how an orphan is recognised."""
-
-    # What all of them do.
+        """The working directory of the running server; identifies its orphans."""
 
     @property
     def directory(self) -> Path:
@@ -75,15 +71,15 @@ class Server(ABC):
 
     @property
     def pid(self) -> int | None:
-        """The running server's pid, whoever started it; None when it doesn't run."""
+        """The pid of the running server, also of one that another process started, or None."""
         if self._process is not None:
             return self._process.pid if self._process.poll() is None else None
         recorded = self._recorded()
         return recorded.pid if recorded and recorded.is_running else None
 
     def start(self) -> None:
-        """Return when it answers. Raises StackError."""
-        with self._changing:
+        """Return when it is ready. Raises StackError."""
+        with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return
             try:
@@ -96,21 +92,21 @@ class Server(ABC):
                 raise explained(error, self.root) from error
 
     def stop(self) -> None:
-        """End it in good order, with its data on disk; also one that another run left behind."""
-        with self._changing:
+        """Shut it down cleanly; also one that another run left."""
+        with self._lock:
             if (pid := self.pid) is not None:
                 processes.send([pid], self.stop_signal)
-                if self._outlives(pid, timeout_seconds=_STOP_SECONDS):
+                if not self._exits(pid, timeout_seconds=_STOP_SECONDS):
                     self.kill()
             self._end_leftovers()
             self._process = None
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would: nothing is flushed, helpers may be left behind."""
-        with self._changing:
+        """Send SIGKILL, like a crash: nothing is flushed, and helper processes may be left."""
+        with self._lock:
             if (pid := self.pid) is not None:
                 processes.send([pid], signal.SIGKILL)
-                self._outlives(pid, timeout_seconds=_STOP_SECONDS)
+                self._exits(pid, timeout_seconds=_STOP_SECONDS)
 
     @property
     def user(self) -> ServerUser:
@@ -133,18 +129,18 @@ class Server(ABC):
     def _make_directory(self) -> None:
         user = self.user
         self.directory.mkdir(exist_ok=True, mode=0o700)
-        user.give(self.directory)
+        user.chown(self.directory)
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".1"))
 
     def _launch(self) -> None:
-        # A stranger may take the port between our look and the server's: look again.
+        # Another process may bind the port before the server does: try another port.
         for _ in range(3):
             port = ports.free_port(preferred=self.port or None)
             write_json(self._state, {"port": port})
             command = self._configure(port)
             with self.log.open("ab") as log:
-                begins = log.tell()
+                offset = log.tell()
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -152,40 +148,38 @@ class Server(ABC):
                     stderr=log,
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-                    start_new_session=True,  # the terminal's Ctrl-C is for the supervisor alone
+                    start_new_session=True,  # Ctrl-C in the terminal is for the supervisor
                     **self.user.popen_arguments(),
                 )
             pid = self._process.pid
-            write_json(
-                self._state,
-                {"port": port, "pid": pid, "identity": processes.identity(pid) or ""},
-            )
-            if self._gets_ready(pid, port):
+            identity = Recorded.of(pid).identity
+            write_json(self._state, {"port": port, "pid": pid, "identity": identity})
+            if self._becomes_ready(pid, port):
                 return
             if ports.is_free(port):
                 break
-        raise ServerFailed(self.name, self._reason(begins), self.log)
+        raise ServerFailed(self.name, self._reason(offset), self.log)
 
-    def _gets_ready(self, pid: int, port: int) -> bool:
+    def _becomes_ready(self, pid: int, port: int) -> bool:
         deadline = time.monotonic() + _START_SECONDS
         while self.pid == pid and time.monotonic() < deadline:
-            if self._answers(pid, port):
+            if self._is_serving(pid, port):
                 return True
             time.sleep(_POLL_SECONDS)
         self.kill()
         return False
 
-    def _outlives(self, pid: int, *, timeout_seconds: float) -> bool:
+    def _exits(self, pid: int, *, timeout_seconds: float) -> bool:
         if self._process is not None and self._process.pid == pid:
             try:
                 self._process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:
-                return True
-            return False
-        return bool(processes.wait_gone([pid], timeout_seconds=timeout_seconds))
+                return False
+            return True
+        return not processes.wait_gone([pid], timeout_seconds=timeout_seconds)
 
     def _end_leftovers(self) -> None:
-        """End what an earlier run left: the server itself and its orphaned helpers."""
+        """End what an earlier run left: the server and its orphaned helper processes."""
         if not self.directory.exists():
             return
         recorded = self._recorded()
@@ -198,15 +192,15 @@ class Server(ABC):
             if not processes.wait_gone(left, timeout_seconds=2.0):
                 return
 
-    def _reason(self, begins: int) -> str:
-        """The most telling line the server wrote since `begins`."""
+    def _reason(self, offset: int) -> str:
+        """The line of the log, from `offset` on, that best explains a failure."""
         with self.log.open("rb") as log:
-            log.seek(begins)
+            log.seek(offset)
             lines = log.read().decode(errors="replace").splitlines()
-        # A full disk shows as many errors; the others only follow from it.
+        # A full disk causes many other errors.
         full = [line for line in lines if "No space left" in line]
-        telling = [line for line in lines if any(word in line for word in _TELLING)]
-        return (full or telling or lines[-1:] or ["it said nothing"])[0].strip()
+        errors = [line for line in lines if any(mark in line for mark in _ERROR_MARKS)]
+        return (full or errors or lines[-1:] or ["no output"])[0].strip()
 
 
-_TELLING = ("FATAL", "PANIC", "rror:", "atal", "Can't open", "Failed")
+_ERROR_MARKS = ("FATAL", "PANIC", "rror:", "atal", "Can't open", "Failed")

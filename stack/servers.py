@@ -1,4 +1,4 @@
-"""The servers of one data root: PostgreSQL with a standby, streams, and the nodes of the ring.
+"""The servers of one data root: PostgreSQL with a standby, streams, and the ring's nodes.
 
 servers = Servers(root)
 addresses = servers.start()
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where the servers of a root listen; passwords included."""
+    """The addresses of a root's servers, with passwords."""
 
     admin_dsn: str  # superuser, database `postgres`
     pg_host: str
@@ -50,7 +50,7 @@ class Servers:
     """All servers of one root, started and stopped together.
 
     Only one process at a time may run a root (StackInUse names the other). Servers that an earlier
-    run left behind are ended and started again. Every method is idempotent; all raise StackError.
+    run left are restarted. Every method is idempotent and raises StackError.
     """
 
     def __init__(self, root: Path) -> None:
@@ -66,18 +66,18 @@ class Servers:
         return Valkey(self.root, "streams", append_only=True, password=password)
 
     def arrange(self, *, standby: bool = True, ring: int = 3) -> None:
-        """Say which servers there are, without starting them: `addresses` are the last ones."""
+        """Set the list of servers without starting them; `addresses` are those of the last run."""
         self.standby = Standby(self.postgres) if standby else None
         self.ring = tuple(self._node(f"ring-{number}") for number in range(ring))
 
     def start(self, *, standby: bool = True, ring: int = 3) -> Addresses:
-        """Start them in parallel; return when each answers. On failure none is left running."""
+        """Start them in parallel; return when all are ready. On failure, stop all of them."""
         try:
-            self.lock.take()
+            self.lock.acquire()
             self.arrange(standby=standby, ring=ring)
             _together([self._start_databases, *(s.start for s in (self.streams, *self.ring))])
         except BaseException as error:
-            with suppress(StackError, OSError):  # the first failure is the one to tell
+            with suppress(StackError, OSError):  # the first failure is the one reported
                 if self.lock.is_held:
                     self.stop()
             if isinstance(error, OSError):
@@ -86,22 +86,17 @@ class Servers:
         return self.addresses
 
     def stop(self, *, release: bool = True) -> None:
-        """Stop them in good order, the standby before its primary; also an earlier run's.
+        """Shut them down cleanly, the standby before its primary; also those of an earlier run.
 
         Without `release` the root stays locked.
         """
         if not self.root.exists():
             return
-        self.lock.take()
-        nodes = [self._node(folder.name) for folder in home_of(self.root).glob("ring-*")]
+        self.lock.acquire()
         own = {node.name: node for node in self.ring}
-        _together(
-            [
-                self._stop_databases,
-                self.streams.stop,
-                *(own.get(node.name, node).stop for node in nodes),
-            ]
-        )
+        names = [folder.name for folder in home_of(self.root).glob("ring-*")]
+        ring = [own.get(name) or self._node(name) for name in names]
+        _together([self._stop_databases, self.streams.stop, *(node.stop for node in ring)])
         if release:
             self.lock.release()
 
@@ -113,12 +108,12 @@ class Servers:
             pg_port=self.postgres.port,
             replica_port=self.standby.port if self.standby else None,
             streams_url=self.streams.url,
-            # A node that never started has no port yet: three of them would be one address.
+            # A node has no port before its first start.
             ring_urls=tuple(node.url for node in self.ring if node.port),
         )
 
     def all(self) -> tuple[Server, ...]:
-        """Those of the last start, in the order in which people want to read them."""
+        """The servers of the last start or `arrange`, in the order of `./dev status`."""
         standby = (self.standby,) if self.standby else ()
         return (self.postgres, *standby, self.streams, *self.ring)
 
@@ -139,7 +134,7 @@ class Servers:
 
 
 def _together(actions: Iterable[Callable[[], Any]]) -> None:
-    """Run them at once, wait for all, then raise the first failure."""
+    """Run the actions in parallel, wait for all, then raise the first failure."""
     with ThreadPoolExecutor(max_workers=16) as pool:
         running: list[Future[Any]] = [pool.submit(action) for action in actions]
     for action in running:

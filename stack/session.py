@@ -1,4 +1,4 @@
-"""One run of the stack, from `up` to its end."""
+"""One run of the stack, from `up` until it is stopped."""
 
 import os
 import time
@@ -25,7 +25,7 @@ from .supervisor import Supervisor
 from .terminal import Output
 from .watch import ServerWatch
 
-READY_SECONDS: Final = 90.0  # a cold start on a busy machine with two cores takes a third
+READY_SECONDS: Final = 90.0  # three times a cold start on a busy machine with two cores
 
 
 class Session:
@@ -40,35 +40,36 @@ class Session:
         self.servers = Servers(root)
         self.credentials = Credentials.of(root)
         self.supervisor = Supervisor(output=output, servers=ServerWatch([], output=output))
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._state = "starting"
-        self._ourselves = Recorded.of(os.getpid())
+        self._process = Recorded.of(os.getpid())
 
-    def take_lock(self) -> None:
+    def acquire_lock(self) -> None:
         """Raises StackInUse."""
-        self.servers.lock.take()
+        self.servers.lock.acquire()
 
     def run(self) -> None:
         """Return when asked to stop, with nothing left running. Raises StackError."""
-        self.supervisor.listen_to_signals(hangup=not self.detached)
-        self.supervisor.changed = self._write_down
+        self.supervisor.handle_signals(hangup=not self.detached)
+        self.supervisor.changed = self._record
         end_leftovers(self.root)
-        self._write_down()
+        self._record()
         try:
-            while self._live():
-                self.output.warn(f"{self.supervisor.servers.moved} moved: starting all anew")
+            while self._run_until_moved():
+                moved = self.supervisor.servers.moved
+                self.output.warn(f"{moved} has a new port: restarting everything")
                 self._end()
         finally:
             self._state = "stopping"
             self.output.note("stopping")
             self._end()
             self._state = "stopped"
-            self._write_down()
+            self._record()
             self.servers.lock.release()
             self.output.note("stopped; nothing is left running")
 
-    def _live(self) -> bool:
-        """Run until asked to stop; True if all must be started anew, at other addresses."""
+    def _run_until_moved(self) -> bool:
+        """Run until asked to stop (False), or until a server has a new port (True)."""
         stack = self._start_servers()
         if self._prepare(stack):
             self._start_processes(stack)
@@ -77,28 +78,24 @@ class Session:
             self.supervisor.tick()
             if self.supervisor.servers.moved:
                 return True
-            if not ready:
-                ready = self._look_for_readiness(stack)
+            ready = ready or self._check_readiness(stack)
         return False
 
     def _start_servers(self) -> Stack:
         addresses = self.servers.start()
         self.supervisor.servers = ServerWatch(self.servers.all(), output=self.output)
-        self._write_down()
+        self._record()
         self._progress("servers")
+        ports = KeptPorts(self.root / "ports.json")
         return Stack(
             root=self.root,
             addresses=addresses,
             credentials=self.credentials,
-            web_ports=self._web_ports(),
+            web_ports={one.web: ports.claim(one.web) for one in self.deployments},
         )
 
-    def _web_ports(self) -> dict[str, int]:
-        kept = KeptPorts(self.root / "ports.json")
-        return {deployment.web: kept.claim(deployment.web) for deployment in self.deployments}
-
     def _prepare(self, stack: Stack) -> bool:
-        """Roles, schemas, migrations, the first people; False if asked to stop meanwhile."""
+        """Create roles, schemas, tables and staff accounts; False if asked to stop meanwhile."""
         try:
             provision(
                 stack.addresses.admin_dsn,
@@ -133,17 +130,18 @@ class Session:
         )
 
     def _variables(self, stack: Stack, deployment: Deployment) -> dict[str, str]:
-        """Also kept in a file, for a `manage.py` that is started by hand with DEBUG on."""
+        """The deployment's variables, also written to the file that `config.environ` reads."""
         variables = stack.variables(deployment, self.deployments)
         write_json(self.root / "env" / f"{deployment.service}.json", variables)
         return variables
 
-    def _look_for_readiness(self, stack: Stack) -> bool:
+    def _check_readiness(self, stack: Stack) -> bool:
         if not self.supervisor.all_ready:
-            self._give_up_if_hopeless()
+            if self.detached:
+                self._fail_if_stuck()
             return False
         self._state = "ready"
-        self._write_down()
+        self._record()
         self._progress("processes")
         self.output.show(welcome(stack, self.deployments, self.output.file))
         if self.detached:
@@ -152,12 +150,12 @@ class Session:
             self.output.show("Ctrl-C stops everything.\n")
         return True
 
-    def _give_up_if_hopeless(self) -> None:
-        """Whoever waits for a detached start wants an answer; a terminal shows the log anyway."""
+    def _fail_if_stuck(self) -> None:
+        """End a detached start that makes no progress: its caller sees no log."""
         failing = self.supervisor.failing()
-        if self.detached and failing is not None:
-            raise StackError(f"{failing.spec.name} keeps failing: {failing.last_words}")
-        if self.detached and time.monotonic() - self._began > READY_SECONDS:
+        if failing is not None:
+            raise StackError(f"{failing.spec.name} keeps failing: {failing.last_line}")
+        if time.monotonic() - self._started_at > READY_SECONDS:
             waiting = [one.spec.name for one in self.supervisor.supervised if one.pid]
             raise StackError(f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting)}")
 
@@ -167,20 +165,18 @@ class Session:
         self.supervisor.servers.finish()
         self.servers.stop(release=False)
 
-    def _progress(self, what: str) -> None:
-        self.output.note(f"{what} ready after {time.monotonic() - self._began:.1f} s")
+    def _progress(self, step: str) -> None:
+        self.output.note(f"{step} ready after {time.monotonic() - self._started_at:.1f} s")
 
-    def _write_down(self) -> None:
+    def _record(self) -> None:
+        servers = self.supervisor.servers.states()
         run = Run(
             shape=self.shape,
             state=self._state,
-            supervisor=self._ourselves,
+            supervisor=self._process,
             processes=(
                 *(ProcessState.of(*state) for state in self.supervisor.states()),
-                *(
-                    ProcessState.of(*state, kind="server")
-                    for state in self.supervisor.servers.states()
-                ),
+                *(ProcessState.of(*state, kind="server") for state in servers),
             ),
         )
         write_run(self.root, run)

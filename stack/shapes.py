@@ -12,8 +12,8 @@ class Deployment:
     """Processes that share one SERVICE: a web server, a worker, beat, a consumer."""
 
     service: str  # the value of SERVICE
-    services: tuple[str, ...]  # what it contains
-    prefix: str = ""  # of its processes' names
+    services: tuple[str, ...]
+    prefix: str = ""  # of process names
 
     @property
     def web(self) -> str:
@@ -29,11 +29,6 @@ SHAPES: Final[Mapping[str, tuple[Deployment, ...]]] = {
 }
 
 
-def shape_of(service: str) -> str:
-    """The shape in which a process with this SERVICE lives."""
-    return MONOLITH if service == "all" else "services"
-
-
 def deployment_of(service: str) -> Deployment:
-    """Raises KeyError for a SERVICE that doesn't exist."""
+    """The deployment with this value of SERVICE. Raises KeyError if there is none."""
     return {d.service: d for deployments in SHAPES.values() for d in deployments}[service]

@@ -1,4 +1,4 @@
-"""Keeps processes running: one thread, one loop, a tick ten times a second."""
+"""Keeps processes running: one thread, one loop, ten ticks a second."""
 
 import selectors
 import signal
@@ -13,39 +13,39 @@ from .watch import ServerWatch
 
 TICK_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 8.0  # between SIGTERM and SIGKILL
-# How long a process that died waits for its next start, by how often in a row it died young.
+# The delay before a restart, by number of consecutive early exits.
 DELAYS_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-YOUNG_SECONDS: Final = 5.0
+EARLY_EXIT_SECONDS: Final = 5.0  # an exit at a lower age is early
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervised:
-    """A process that is to run: its present child, or when the next one is due."""
+    """A process that must run: its current child, or the time of the next start."""
 
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
         self.child: Child | None = None
         self.state = "stopped"  # starting | running | restarting | stopped
-        self.young_deaths = 0
+        self.early_exits = 0  # consecutive
         self.due_at = 0.0
-        self.last_words = ""  # of the child that died last
+        self.last_line = ""  # of the previous child's output
 
     @property
     def pid(self) -> int | None:
         return self.child.pid if self.child else None
 
     def delay_seconds(self) -> float:
-        """After a death; grows only while it dies young."""
-        young = self.child is not None and self.child.age_seconds < YOUNG_SECONDS
-        self.young_deaths = self.young_deaths + 1 if young else 0
-        return DELAYS_SECONDS[min(max(self.young_deaths - 1, 0), len(DELAYS_SECONDS) - 1)]
+        """Count an exit and return the delay before the restart."""
+        early = self.child is not None and self.child.age_seconds < EARLY_EXIT_SECONDS
+        self.early_exits = self.early_exits + 1 if early else 0
+        return DELAYS_SECONDS[min(max(self.early_exits - 1, 0), len(DELAYS_SECONDS) - 1)]
 
 
 class Supervisor:
-    """Starts processes, starts them again when they die, and ends them in waves.
+    """Starts processes, restarts those that exit, and stops them in waves.
 
-    `run` must be called in the main thread. `changed` is called after every change of a state or
-    pid. The first stop signal ends everything in good order, the second at once.
+    Use it in the main thread. `changed` is called after every change of a state or pid. The first
+    stop signal shuts everything down cleanly, the second at once.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Supervisor:
         self.stop_requests = 0
         self._selector = selectors.DefaultSelector()
 
-    def listen_to_signals(self, *, hangup: bool) -> None:
-        """Take stop signals as requests; without `hangup` a closed terminal changes nothing."""
+    def handle_signals(self, *, hangup: bool) -> None:
+        """Count stop signals as requests; without `hangup` a closed terminal is ignored."""
         for number in _STOP_SIGNALS:
             signal.signal(number, self.request_stop)
         if not hangup:
@@ -73,37 +73,37 @@ class Supervisor:
         self.stop_requests += 1
 
     def run_once(self, specs: Iterable[ProcessSpec]) -> None:
-        """Run them side by side to their ends. Raises StackError for one that failed."""
+        """Run the processes in parallel until they end. Raises StackError if one fails."""
         children = [self._spawn(spec) for spec in specs]
         try:
             while any(child.status is None for child in children) and not self.stop_requests:
-                self._listen()
+                self._read_output()
         finally:
             for child in children:
                 child.close()
         for child in children:
             if child.status and not self.stop_requests:
-                raise StackError(f"{child.spec.name} failed: {child.last_words}")
+                raise StackError(f"{child.spec.name} failed: {child.last_line}")
 
     def start(self, specs: Sequence[ProcessSpec]) -> None:
-        """Start them all; `tick` then looks after them."""
+        """Start the processes; `tick` keeps them running."""
         self.supervised = [Supervised(spec) for spec in specs]
         for one in self.supervised:
             self._start(one)
         self.changed()
 
     def tick(self) -> None:
-        """Pass on output, notice deaths and readiness, start what is due."""
-        self._listen()
-        before = self._picture()
+        """Log output, notice exits and readiness, start processes that are due."""
+        self._read_output()
+        before = self._snapshot()
         for one in self.supervised:
-            self._look_after(one)
-        self.servers.look_after()
-        if self._picture() != before:
+            self._update(one)
+        self.servers.restart_dead()
+        if self._snapshot() != before:
             self.changed()
 
     def states(self) -> list[tuple[str, int | None, str]]:
-        """(name, pid, state) of each process, the servers not among them."""
+        """(name, pid, state) of each process, without the servers."""
         return [(one.spec.name, one.pid, one.state) for one in self.supervised]
 
     @property
@@ -111,11 +111,11 @@ class Supervisor:
         return all(one.state == "running" for one in self.supervised)
 
     def failing(self) -> Supervised | None:
-        """One that has died young several times in a row."""
-        return next((one for one in self.supervised if one.young_deaths >= 3), None)
+        """A process with three or more consecutive early exits."""
+        return next((one for one in self.supervised if one.early_exits >= 3), None)
 
     def stop(self) -> None:
-        """End all processes, wave by wave, each bounded by the grace time."""
+        """End all processes, wave by wave; each wave takes the grace time at most."""
         for wave in sorted({one.spec.stops_in_wave for one in self.supervised}):
             self._end([one for one in self.supervised if one.spec.stops_in_wave == wave])
         self.supervised = []
@@ -130,27 +130,29 @@ class Supervisor:
         while any(child.status is None for child in children):
             if time.monotonic() > deadline or self.stop_requests > urgent_from:
                 break
-            self._listen()
+            self._read_output()
         for child in children:
             if child.status is None:
                 self.output.warn(f"{child.spec.name} (pid {child.pid}) does not stop: killed")
             child.close()
 
-    def _look_after(self, one: Supervised) -> None:
+    def _update(self, one: Supervised) -> None:
         if one.child is None:
             if time.monotonic() >= one.due_at:
                 self._start(one)
         elif one.child.status is not None:
-            self._mourn(one, one.child)
+            self._restart(one, one.child)
         elif one.state == "starting" and one.child.is_ready:
             one.state = "running"
 
-    def _mourn(self, one: Supervised, child: Child) -> None:
+    def _restart(self, one: Supervised, child: Child) -> None:
+        """After an exit: start it again, now or after its delay."""
         child.close()
-        one.last_words = child.last_words
+        one.last_line = child.last_line
         delay = one.delay_seconds()
         when = f"in {delay:g} s" if delay else "now"
-        self.output.warn(f"{one.spec.name} {_how(child.status or 0)}; starting it again {when}")
+        exit_text = _exit_text(child.status or 0)
+        self.output.warn(f"{one.spec.name} {exit_text}; starting it again {when}")
         one.child, one.state, one.due_at = None, "restarting", time.monotonic() + delay
         if not delay:
             self._start(one)
@@ -165,19 +167,19 @@ class Supervisor:
         except OSError as error:
             raise StackError(f"cannot start {spec.name}: {error.strerror}") from error
 
-    def _listen(self) -> None:
+    def _read_output(self) -> None:
+        """Wait up to one tick for output, and log it."""
         if not self._selector.get_map():
             time.sleep(TICK_SECONDS)
             return
         for key, _ in self._selector.select(TICK_SECONDS):
-            key.data.pump()
+            key.data.read_output()
 
-    def _picture(self) -> list[tuple[str, int | None, str]]:
+    def _snapshot(self) -> list[tuple[str, int | None, str]]:
         return [*self.states(), *self.servers.states()]
 
 
-def _how(status: int) -> str:
-    """What a process did, from its status as `subprocess` gives it."""
+def _exit_text(status: int) -> str:
     if status < 0:
         return f"was killed by {signal.Signals(-status).name}"
     return f"ended with status {status}"

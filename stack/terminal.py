@@ -1,4 +1,4 @@
-"""One log out of many processes: prefixed lines on the terminal and in a rotating file."""
+"""One log of many processes: prefixed lines on the terminal and in a rotating file."""
 
 import logging
 import os
@@ -9,18 +9,18 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
-from .environment import colours_are_welcome
+from .environment import colours_allowed
 
 _FILE_BYTES = 5_000_000
 _FILES_KEPT = 3
 _COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foregrounds, without red
 _BOLD, _RED = 1, 31
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-OURSELVES = "dev"
+_SUPERVISOR = "dev"  # the prefix of the supervisor's own lines
 
 
 class Output:
-    """Lines of all processes, in the order in which they came."""
+    """Lines of all processes, in order of arrival."""
 
     def __init__(
         self,
@@ -34,28 +34,28 @@ class Output:
         self._only_notes = only_notes
         self._stream: TextIO | None = stream or sys.stdout
         self._width = width
-        self._colours: dict[str, int] = {OURSELVES: _BOLD}
-        self._colourful = self._stream.isatty() and colours_are_welcome()
+        self._colours: dict[str, int] = {_SUPERVISOR: _BOLD}
+        self._colourful = self._stream.isatty() and colours_allowed()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._to_file = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT)
 
     def line(self, name: str, text: str) -> None:
-        """One line of one process."""
+        """Log a line of a process."""
         self._write(name, text, colour=self._colour_of(name), shown=not self._only_notes)
 
     def note(self, text: str) -> None:
-        """A line of our own."""
-        self._write(OURSELVES, text, colour=_BOLD)
+        """Log a line of the supervisor."""
+        self._write(_SUPERVISOR, text, colour=_BOLD)
 
     def warn(self, text: str) -> None:
-        self._write(OURSELVES, text, colour=_RED)
+        self._write(_SUPERVISOR, text, colour=_RED)
 
     def show(self, text: str = "") -> None:
-        """Text for the terminal alone, such as addresses and passwords."""
+        """Print to the terminal only: addresses and passwords must not reach the log file."""
         self._print(text)
 
     def leave_terminal(self) -> None:
-        """From now on only the file gets the lines; whoever reads our output sees its end."""
+        """Log to the file only, and redirect stdout and stderr, so that a reader sees their end."""
         self._stream = None
         with self.file.with_name("supervisor.log").open("ab") as file:
             os.dup2(file.fileno(), 1)
@@ -79,7 +79,7 @@ class Output:
             self._stream.write(f"{text}\n")
             self._stream.flush()
         except (OSError, ValueError):
-            self._stream = None  # the terminal was closed; the file goes on
+            self._stream = None  # the terminal was closed; the file continues
 
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colourful else text

@@ -1,26 +1,26 @@
-"""A Valkey server: streams and broker with an append-only file, or a cache node without."""
+"""A Valkey server: streams and broker (with an append-only file), or a cache node (without)."""
 
 import signal
 import socket
 from pathlib import Path
 from typing import ClassVar
 
-from .files import write_whole
+from .files import write_atomically
 from .ports import LOOPBACK
 from .server import Server
 
 _ANSWER_SECONDS = 1.0
-# Of streams hardly anything is ever overwritten, so rewriting the file that they were appended to
-# makes it no shorter until retention has dropped some, while a fork and the copying of pages slow
-# the server down. By default it comes at 64mb and then each time that the file has doubled.
+# Streams are hardly ever overwritten, so a rewrite of the append-only file doesn't shrink it until
+# retention has trimmed entries, and the fork slows the server down. The default is 64mb, then each
+# time that the file has doubled.
 _REWRITTEN_FROM = "1gb"
 
 
 class Valkey(Server):
     """One Valkey in `<home of root>/<name>`.
 
-    With `append_only` a write is on disk within a second of its answer and the memory policy is
-    `noeviction`; without, nothing is kept and the oldest keys go beyond `max_memory_mb`.
+    With `append_only`, a write is on disk within a second of its reply, and no key is evicted.
+    Without, nothing is on disk, and the least recently used keys are evicted at `max_memory_mb`.
     """
 
     program: ClassVar[str] = "valkey-server"
@@ -52,13 +52,13 @@ class Valkey(Server):
 
     def _prepare(self) -> None:
         self.data.mkdir(exist_ok=True, mode=0o700)
-        self.user.give(self.data)
+        self.user.chown(self.data)
 
     def _configure(self, port: int) -> list[str]:
-        # In a file, since a password among the arguments would be everybody's to read.
+        # In a file, because every user of the machine can read a process's arguments.
         file = self.directory / "valkey.conf"
-        write_whole(file, "\n".join(self._settings(port)) + "\n")
-        self.user.give(file)
+        write_atomically(file, "\n".join(self._settings(port)) + "\n")
+        self.user.chown(file)
         return [str(self.binaries.valkey), str(file)]
 
     def _settings(self, port: int) -> list[str]:
@@ -80,14 +80,10 @@ class Valkey(Server):
                 f"auto-aof-rewrite-min-size {_REWRITTEN_FROM}",
                 "maxmemory-policy noeviction",
             ]
-        return [
-            *lines,
-            f"maxmemory {self.max_memory_mb}mb",
-            "maxmemory-policy allkeys-lru",
-        ]
+        return [*lines, f"maxmemory {self.max_memory_mb}mb", "maxmemory-policy allkeys-lru"]
 
-    def _answers(self, pid: int, port: int) -> bool:
-        # Over a raw socket: the stack needs no client library. PING would do for a stranger too.
+    def _is_serving(self, pid: int, port: int) -> bool:
+        # INFO, not PING: another server on the port would reply to PING too.
         try:
             info = self._info(port)
         except OSError:
@@ -95,7 +91,7 @@ class Valkey(Server):
         return info.get("process_id") == str(pid) and info.get("loading") == "0"
 
     def flush(self) -> None:
-        """Forget everything in it."""
+        """Delete all keys."""
         self.command("FLUSHALL")
 
     def _info(self, port: int) -> dict[str, str]:
@@ -104,7 +100,7 @@ class Valkey(Server):
         return {key: value for key, _, value in pairs}
 
     def command(self, text: str, *, port: int | None = None) -> str:
-        """One inline command; what comes back, as RESP, until the server hangs up."""
+        """Send one inline command; return the reply, as RESP. Needs no client library."""
         address = (LOOPBACK, port or self.port)
         with socket.create_connection(address, timeout=_ANSWER_SECONDS) as connection:
             login = f"AUTH {self.password}\r\n" if self.password else ""

@@ -1,4 +1,4 @@
-"""Starts a server again when it dies, beside the supervisor's loop."""
+"""Restarts servers that die, outside of the supervisor's loop."""
 
 import threading
 import time
@@ -22,10 +22,10 @@ class Restartable(Protocol):
 
 
 class ServerWatch:
-    """Looks after the servers. A crash recovery may take long, so each start has a thread.
+    """Restarts dead servers. Crash recovery may take long, so each start runs in a thread.
 
-    `moved` names the first server that had to change its port, because a stranger took it in
-    between: the processes' environments are then out of date.
+    `moved` names the first server that restarted on another port, because another process had
+    bound the old one: the environments of the running processes are then out of date.
     """
 
     def __init__(self, servers: Sequence[Restartable], *, output: Output) -> None:
@@ -36,8 +36,8 @@ class ServerWatch:
         self._ports = {server.name: server.port for server in servers}
         self.moved: str | None = None
 
-    def look_after(self) -> None:
-        """Start what has died. Returns at once."""
+    def restart_dead(self) -> None:
+        """Restart dead servers in the background; never blocks."""
         for server in self._servers:
             thread = self._starting.get(server.name)
             if thread is not None and not thread.is_alive():
@@ -46,7 +46,7 @@ class ServerWatch:
                 self._restart(server)
 
     def states(self) -> list[tuple[str, int | None, str]]:
-        """(name, pid, state) of each."""
+        """(name, pid, state) of each server."""
         return [
             (server.name, None, "restarting")
             if server.name in self._starting or server.pid is None
@@ -55,7 +55,7 @@ class ServerWatch:
         ]
 
     def finish(self) -> None:
-        """Wait for starts under way, so that a stop finds them complete."""
+        """Wait for running starts, so that no server starts after a stop."""
         for thread in self._starting.values():
             thread.join()
 

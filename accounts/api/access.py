@@ -1,4 +1,4 @@
-"""Who asks, and what that lets them see."""
+"""The caller of a request, and what it may see and change."""
 
 from typing import Protocol, cast
 from uuid import UUID
@@ -12,7 +12,8 @@ from ..domain.errors import UserNotFound
 
 
 class Caller(Protocol):
-    """What the deployment's authentication puts on a request. Staff by session has no id."""
+    """The user that the project's authentication sets on a request. Staff with a session has no
+    id."""
 
     id: UUID | None
     is_staff: bool
@@ -24,23 +25,26 @@ def caller(request: Request) -> Caller:
 
 
 def require_visible(request: Request, user_id: UUID) -> None:
-    """Raises UserNotFound for a user that isn't the caller's own, as if there were none."""
+    """Raises UserNotFound, as for an unknown user, unless the caller is this user or staff."""
     who = caller(request)
     if not who.is_staff and who.id != user_id:
         raise UserNotFound(user_id)
 
 
 def has_staff_authority(request: Request) -> bool:
-    """Whether the caller may write as staff: by what is stored, not by the token alone.
+    """Whether the caller may write as staff: checked in the database, not only in the token.
 
-    Else somebody who was let go could, while the token lasts, let themselves in again.
+    Otherwise a former member of staff could restore its own rights until its token expires.
     """
     who = caller(request)
     return who.is_staff and (who.id is None or queries.is_active_staff(who.id))
 
 
-def authority_over(request: Request, user_id: UUID) -> bool:
-    """Whether a change has the staff's authority, not the user's own. Raises UserNotFound."""
+def authorize_change(request: Request, user_id: UUID) -> bool:
+    """Whether the caller changes this user as staff, not as the user itself.
+
+    Raises UserNotFound if it is neither.
+    """
     if has_staff_authority(request):
         return True
     if caller(request).id != user_id:
@@ -49,7 +53,7 @@ def authority_over(request: Request, user_id: UUID) -> bool:
 
 
 class RegisterOrAuthenticated(BasePermission):
-    """Anybody may register; all else needs somebody known."""
+    """Anonymous clients may register; other requests need authentication."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return request.method == "POST" or bool(caller(request).is_authenticated)

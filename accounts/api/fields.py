@@ -1,4 +1,4 @@
-"""Fields stricter than DRF's: a JSON number is no text, an absent answer is no 'no'."""
+"""Stricter fields than DRF's: a number isn't accepted as text, nor a missing value as false."""
 
 from typing import Any
 
@@ -14,15 +14,12 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
-class AddressField(serializers.EmailField):
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
+class AddressField(serializers.EmailField, TextField):
+    """An e-mail address."""
 
 
 class PasswordField(TextField):
-    """Write-only, taken as it is typed. The limit keeps hashing from being made expensive."""
+    """Write-only and not trimmed. The maximum length bounds the cost of hashing."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs |= {
@@ -35,14 +32,14 @@ class PasswordField(TextField):
 
 
 class AmountField(serializers.DecimalField):
-    """An amount of credit: a text with two places, as numeric(12, 2) keeps it."""
+    """An amount of credit: a string with two decimal places, stored as numeric(12, 2)."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_digits=12, decimal_places=2, min_value=0, **kwargs)
 
 
-class InstantField(serializers.DateTimeField):
-    """ISO 8601 in UTC with microseconds, exactly as the public events have it."""
+class TimestampField(serializers.DateTimeField):
+    """ISO 8601 in UTC with microseconds, the same format as in public events."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="%Y-%m-%dT%H:%M:%S.%fZ", **kwargs)
@@ -50,10 +47,10 @@ class InstantField(serializers.DateTimeField):
 
 @extend_schema_field(OpenApiTypes.BOOL)
 class YesNoField(serializers.ChoiceField):
-    """A boolean that an HTML form can leave out: a missing checkbox would read as false."""
+    """A boolean that an HTML form can omit; DRF's BooleanField reads a missing one as false."""
 
-    # DRF's message quotes the input, which may hold what UTF-8 can't write.
-    default_error_messages = {"invalid_choice": "Give true or false."}
+    # DRF's message quotes the input, which may not be valid UTF-8.
+    default_error_messages = {"invalid_choice": "Expected true or false."}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=[(True, "Yes"), (False, "No")], **kwargs)

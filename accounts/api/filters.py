@@ -1,4 +1,4 @@
-"""What a list of users can be narrowed by."""
+"""The filters of the list of users."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +11,8 @@ from django_filters import fields
 from .. import queries
 
 
-class InstantField(fields.IsoDateTimeField):  # type: ignore[misc]
-    """A time in UTC: PostgreSQL refuses other offsets from 16 hours on, which Python knows."""
+class UTCDateTimeField(fields.IsoDateTimeField):  # type: ignore[misc]
+    """Converts to UTC: Python accepts offsets of 16 hours and more, PostgreSQL doesn't."""
 
     def to_python(self, value: Any) -> datetime | None:
         at: datetime | None = super().to_python(value)
@@ -22,8 +22,8 @@ class InstantField(fields.IsoDateTimeField):  # type: ignore[misc]
             raise ValidationError(self.error_messages["invalid"], code="invalid") from exc
 
 
-class InstantFilter(django_filters.IsoDateTimeFilter):  # type: ignore[misc]
-    field_class = InstantField
+class UTCDateTimeFilter(django_filters.IsoDateTimeFilter):  # type: ignore[misc]
+    field_class = UTCDateTimeField
 
 
 class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
@@ -34,8 +34,8 @@ class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
         empty_value=None,
         label="Is active",
     )
-    created_after = InstantFilter(field_name="created_at", lookup_expr="gte")
-    created_before = InstantFilter(field_name="created_at", lookup_expr="lt")
+    created_after = UTCDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = UTCDateTimeFilter(field_name="created_at", lookup_expr="lt")
 
     def by_email(self, users: QuerySet[Any], _name: str, email: str) -> QuerySet[Any]:
         return queries.with_email(users, email)

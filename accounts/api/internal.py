@@ -1,10 +1,11 @@
-"""What other services may ask about users, to compare and mend their copies. Never for users.
+"""Routes by which other services compare and repair their copies of users. Not for users.
 
-All are POST, since a question may name a thousand users; only `reannounce` and `retell` change
-anything, and may be repeated.
+All are POST, since a request may list a thousand users. Only the two backfill routes write, and
+they may be repeated.
 """
 
 from typing import Any
+from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -19,22 +20,22 @@ from outbox.agreeing.checksums import BUCKETS, FIRST
 from .. import handlers, queries
 from .peers import IsPeer, PeerAuthentication
 
-MOST_ROWS = 200_000  # of one answer about buckets: a second of work
-MOST_STAMPS = 5_000
-MOST_TOLD = 1_000
+MAX_ROWS = 200_000  # per page of buckets: a second of work
+MAX_STAMPS = 5_000
+MAX_BACKFILL = 1_000
 
 SNAPSHOT = r"^[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?$"
 
 
-class PageQuestion(serializers.Serializer[Any]):
+class PageSerializer(serializers.Serializer[Any]):
     after = serializers.UUIDField(default=FIRST)
-    rows = serializers.IntegerField(min_value=1, max_value=MOST_ROWS)
+    rows = serializers.IntegerField(min_value=1, max_value=MAX_ROWS)
 
 
-class StampsQuestion(serializers.Serializer[Any]):
-    """Users by id, or those of some buckets of a page."""
+class StampsSerializer(serializers.Serializer[Any]):
+    """Users by id, or all in some buckets of a page."""
 
-    ids = serializers.ListField(child=serializers.UUIDField(), max_length=MOST_STAMPS, default=None)
+    ids = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_STAMPS, default=None)
     after = serializers.UUIDField(default=FIRST)
     upto = serializers.UUIDField(default=None, allow_null=True)
     buckets = serializers.ListField(
@@ -42,18 +43,20 @@ class StampsQuestion(serializers.Serializer[Any]):
     )
 
 
-class PublishedQuestion(serializers.Serializer[Any]):
+class PublishedSerializer(serializers.Serializer[Any]):
     snapshot = serializers.RegexField(SNAPSHOT, max_length=10_000)
     by = serializers.RegexField(SNAPSHOT, max_length=10_000, allow_blank=True)
 
 
-class ReannounceQuestion(serializers.Serializer[Any]):
-    ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MOST_TOLD)
+class BackfillSerializer(serializers.Serializer[Any]):
+    ids = serializers.ListField(
+        child=serializers.UUIDField(), min_length=1, max_length=MAX_BACKFILL
+    )
 
 
-class RetellQuestion(serializers.Serializer[Any]):
+class BackfillPageSerializer(serializers.Serializer[Any]):
     after = serializers.UUIDField(default=FIRST)
-    rows = serializers.IntegerField(min_value=1, max_value=MOST_TOLD)
+    rows = serializers.IntegerField(min_value=1, max_value=MAX_BACKFILL)
 
 
 class InternalView(APIView):
@@ -62,71 +65,68 @@ class InternalView(APIView):
     throttle_classes = ()
     parser_classes = (JSONParser,)
     renderer_classes = (JSONRenderer,)
-    question: type[serializers.Serializer[Any]]
+    serializer_class: type[serializers.Serializer[Any]]
 
     @extend_schema(exclude=True)
     def post(self, request: Request) -> Response:
-        asked = self.question(data=request.data)
-        asked.is_valid(raise_exception=True)
-        return Response(self.answer(asked.validated_data))
+        serializer = self.serializer_class(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return Response(self.answer(**serializer.validated_data))
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, **params: Any) -> dict[str, Any]:
         raise NotImplementedError
 
 
 class Page(InternalView):
-    """The next page above a key: its last key (null at the end), and its buckets."""
+    """The next page of users after a key: its last key (null at the end) and its buckets."""
 
-    question = PageQuestion
+    serializer_class = PageSerializer
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        last = queries.CHECKSUMS.end_of_page(**asked)
-        sums = queries.CHECKSUMS.sums(after=asked["after"], upto=last) if last else {}
+    def answer(self, **params: Any) -> dict[str, Any]:
+        last = queries.CHECKSUMS.end_of_page(**params)
+        sums = queries.CHECKSUMS.sums(after=params["after"], upto=last) if last else {}
         return {"last": str(last) if last else None, "buckets": list(sums.items())}
 
 
 class Stamps(InternalView):
-    """Version and checksum of single users, and a snapshot that saw all that they came of."""
+    """Version and checksum of each user, and a snapshot that sees all transactions behind them."""
 
-    question = StampsQuestion
+    serializer_class = StampsSerializer
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if asked["ids"] is None:
-            page = {name: asked[name] for name in ("after", "upto", "buckets")}
-            found = queries.CHECKSUMS.within(**page, limit=MOST_STAMPS)
+    def answer(self, *, ids: list[UUID] | None = None, **page: Any) -> dict[str, Any]:
+        if ids is None:
+            found = queries.CHECKSUMS.within(**page, limit=MAX_STAMPS)
         else:
-            found = queries.CHECKSUMS.of(asked["ids"])
-        return {
-            "stamps": {str(id_): stamp for id_, stamp in found.items()},
-            "snapshot": queries.snapshot(),
-        }
+            found = queries.CHECKSUMS.of(ids)
+        stamps = {str(id_): stamp for id_, stamp in found.items()}
+        return {"stamps": stamps, "snapshot": queries.snapshot()}
 
 
 class Published(InternalView):
-    """Whether all that one snapshot saw had been published when the streams told the other."""
+    """Whether the published snapshot `by` covers all events that `snapshot` sees."""
 
-    question = PublishedQuestion
+    serializer_class = PublishedSerializer
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return {"published": queries.is_published(asked["snapshot"], by=asked["by"])}
-
-
-class Reannounce(InternalView):
-    """Have these users' state told once more."""
-
-    question = ReannounceQuestion
-
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        told, nobody = handlers.reannounce_users(asked["ids"])
-        return {"told": told, "nobody": nobody}
+    def answer(self, **params: Any) -> dict[str, Any]:
+        return {"published": queries.is_published(params["snapshot"], by=params["by"])}
 
 
-class Retell(InternalView):
-    """Have the next users above a key told once more: the last one's key (null at the end), and a
-    snapshot that saw what was recorded."""
+class Backfill(InternalView):
+    """Announce the current state of these users; how many are known and unknown."""
 
-    question = RetellQuestion
+    serializer_class = BackfillSerializer
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        last = handlers.reannounce(after=str(asked["after"]), limit=asked["rows"])
+    def answer(self, **params: Any) -> dict[str, Any]:
+        known, unknown = handlers.backfill_users(params["ids"])
+        return {"known": known, "unknown": unknown}
+
+
+class BackfillPage(InternalView):
+    """Announce the current state of the next users after a key; the last one's key (null at the
+    end) and a snapshot that sees the recorded events."""
+
+    serializer_class = BackfillPageSerializer
+
+    def answer(self, **params: Any) -> dict[str, Any]:
+        last = handlers.backfill(after=str(params["after"]), limit=params["rows"])
         return {"last": last or None, "snapshot": queries.snapshot()}

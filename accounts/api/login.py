@@ -1,4 +1,4 @@
-"""Who are you? Tokens for a password, tokens for a refresh token, and the key set."""
+"""Log-in: tokens for a password, tokens for a refresh token, and the key set."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ from .. import queries
 from . import tokens
 from .serializers import LoginSerializer, RefreshSerializer, TokensSerializer
 
-JWKS_SECONDS = 300  # how long anybody may keep the key set
+JWKS_SECONDS = 300  # how long clients may cache the key set
 
 
 class TokenView(GenericAPIView[Any]):
-    """What the two ways to a token share.
+    """Base of the two token views.
 
-    No authentication: a client whose token has expired sends it along here too. Without it DRF
-    would answer 403 for a wrong password, so the challenge is named here.
+    No authentication, because clients send an expired token here too. DRF would then answer a
+    wrong password with 403 instead of 401, so `get_authenticate_header` sets the challenge.
     """
 
     authentication_classes = ()
@@ -36,8 +36,8 @@ class TokenView(GenericAPIView[Any]):
     def get_authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
 
-    def answer(self, credentials: queries.Credentials) -> Response:
-        # RFC 6749, 5.1: nobody between may keep a token.
+    def respond(self, credentials: queries.Credentials) -> Response:
+        # RFC 6749, 5.1: caches must not store a token.
         return Response(tokens.issue(credentials), headers={"Cache-Control": "no-store"})
 
 
@@ -51,12 +51,13 @@ class Login(TokenView):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         credentials = queries.credentials_of_email(serializer.validated_data["email"])
-        # Unknown, wrong and inactive look and last alike: an unusable hash costs one hashing too.
+        # An unknown address takes as long as a wrong password: checking an unusable hash costs
+        # one hashing too.
         encoded = credentials.password_hash if credentials else make_password(None)
         correct = check_password(serializer.validated_data["password"], encoded)
         if not correct or credentials is None or not credentials.is_active:
             raise AuthenticationFailed("No active user has this e-mail address and password.")
-        return self.answer(credentials)
+        return self.respond(credentials)
 
 
 class Refresh(TokenView):
@@ -73,9 +74,9 @@ class Refresh(TokenView):
         except tokens.RefreshRefused as exc:
             raise AuthenticationFailed("This refresh token is not valid.") from exc
         credentials = queries.credentials_of(claims.user_id)
-        if credentials is None or not claims.still_hold(credentials):
+        if credentials is None or not claims.is_valid_for(credentials):
             raise AuthenticationFailed("This refresh token is not valid.")
-        return self.answer(credentials)
+        return self.respond(credentials)
 
 
 @require_safe

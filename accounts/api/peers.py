@@ -1,8 +1,8 @@
-"""Who may use the routes between services: a service, never a user.
+"""Authentication on the routes between services: only services, no users.
 
-Each request bears a token of its own: a JWT of HS256 under the key that the services share, short
-of life, for this service, this method and path and this body (the idea is DPoP's, RFC 9449). So one
-that leaks opens nothing else, and no user's token opens anything here.
+Each request has its own token: a short-lived HS256 JWT, signed with the key that the services
+share, for this service, method, path and body (as in DPoP, RFC 9449). A leaked token is useless for
+any other request, and a user's token is not accepted here.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from rest_framework.views import APIView
 
 AUDIENCE: Final = "accounts"
 ALGORITHM: Final = "HS256"
-LONGEST_SECONDS: Final = 60
+MAX_LIFETIME_SECONDS: Final = 60
 CLAIMS: Final = ["iss", "aud", "iat", "exp", "htm", "htu", "bh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The service that asks."""
+    """The calling service."""
 
     name: str
 
@@ -39,13 +39,13 @@ class Peer:
 
 
 class PeerAuthentication(BaseAuthentication):
-    """`Authorization: Peer <token>`; anything else is nobody."""
+    """`Authorization: Peer <token>`; without it the request is anonymous."""
 
     def authenticate(self, request: Request) -> tuple[Peer, str] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"peer" or not settings.PEER_KEY:
             return None
-        return Peer(name=_claimed(request, token.strip())), "peer"
+        return Peer(name=_verify(request, token.strip())), "peer"
 
     def authenticate_header(self, request: Request) -> str:
         return 'Peer realm="mitosis"'
@@ -56,8 +56,8 @@ class IsPeer(BasePermission):
         return isinstance(request.user, Peer)
 
 
-def _claimed(request: Request, token: bytes) -> str:
-    """The service that signed this very request. Raises AuthenticationFailed."""
+def _verify(request: Request, token: bytes) -> str:
+    """The name of the service that signed this request. Raises AuthenticationFailed."""
     try:
         claims = jwt.decode(
             token,
@@ -69,11 +69,11 @@ def _claimed(request: Request, token: bytes) -> str:
         lifetime = int(claims["exp"]) - int(claims["iat"])
     except (jwt.InvalidTokenError, ValueError, TypeError) as exc:
         raise AuthenticationFailed("The token is not valid.") from exc
-    asked = {
+    expected = {
         "htm": request.method,
         "htu": request.path,
         "bh": hashlib.sha256(request._request.body).hexdigest(),
     }
-    if lifetime > LONGEST_SECONDS or any(claims[name] != value for name, value in asked.items()):
-        raise AuthenticationFailed("The token is for something else.")
+    if lifetime > MAX_LIFETIME_SECONDS or not expected.items() <= claims.items():
+        raise AuthenticationFailed("The token is for another request, or is valid for too long.")
     return str(claims["iss"])

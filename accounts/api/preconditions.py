@@ -1,4 +1,4 @@
-"""Optimistic concurrency over HTTP: the version that a change is based on (RFC 9110, 13.1.1)."""
+"""Optimistic concurrency over HTTP: `If-Match` with a version (RFC 9110, 13.1.1)."""
 
 import re
 
@@ -7,14 +7,14 @@ from rest_framework.request import Request
 
 from ..domain.state import UserState
 
-# W/ though a match ought to be strong: a proxy that compresses weakens the tag on its way out
-# (nginx does), and the version in it is as good as before.
+# Weak tags (W/) are accepted although If-Match compares strongly: a compressing proxy such as nginx
+# weakens the tag of a response, and the version in it is still exact.
 VERSION_TAG = re.compile(r'(?:W/)?"([0-9]{1,10})"', re.ASCII)
-NO_VERSION = 0  # versions begin at 1, so this one is always stale
+NO_VERSION = 0  # versions start at 1, so this one is always stale
 
 
 class VersionRequired(Exception):
-    """A change without a version could overwrite another that its sender never saw."""
+    """A change without a version could overwrite one that its sender has never seen."""
 
     def __init__(self) -> None:
         super().__init__("Send If-Match with the ETag that you read, or version in the body.")
@@ -25,10 +25,10 @@ def etag(user: UserState) -> dict[str, str]:
 
 
 def expected_version(request: Request, in_body: int | None) -> int | None:
-    """The version that If-Match names, else the body's; None stands for ``If-Match: *``.
+    """The version in If-Match, else the one in the body; None for ``If-Match: *``.
 
-    A tag that no version of a user can have gives a version that never matches. Raises
-    VersionRequired, and ParseError for several tags: a change is based on one version.
+    NO_VERSION for a tag that isn't a version. Raises VersionRequired if there is neither, and
+    ParseError for several tags.
     """
     header = request.headers.get("If-Match")
     if header is None:

@@ -1,45 +1,24 @@
-"""How each refusal reads over HTTP (RFC 9457). The deployment's exception handler looks here."""
+"""The HTTP responses of accounts' errors (RFC 9457), read by the project's exception handler."""
 
 from typing import Any
 
 from ..domain import errors
 from .preconditions import VersionRequired
 
+
+def problem(status: int, slug: str, title: str) -> dict[str, Any]:
+    return {"status": status, "slug": slug, "title": title}
+
+
 PROBLEMS: dict[type[Exception], dict[str, Any]] = {
-    errors.UserNotFound: {"status": 404, "slug": "not-found", "title": "Not found"},
-    errors.StaleVersion: {
-        "status": 412,
-        "slug": "stale-version",
-        "title": "Stale version",
-    },
-    errors.EmailTaken: {
-        "status": 409,
-        "slug": "email-taken",
-        "title": "E-mail address taken",
-    },
-    errors.CreditLimitBelowReserved: {
-        "status": 409,
-        "slug": "credit-limit-below-reserved",
-        "title": "Credit limit below what is reserved",
-    },
-    errors.StaffOnly: {
-        "status": 403,
-        "slug": "staff-only",
-        "title": "Only staff may do this",
-    },
-    errors.UserInactive: {
-        "status": 403,
-        "slug": "user-inactive",
-        "title": "User is deactivated",
-    },
-    errors.WeakPassword: {
-        "status": 400,
-        "slug": "validation",
-        "title": "The request is not valid",
-    },
-    VersionRequired: {
-        "status": 428,
-        "slug": "version-required",
-        "title": "Version required",
-    },
+    errors.UserNotFound: problem(404, "not-found", "Not found"),
+    errors.StaleVersion: problem(412, "stale-version", "Stale version"),
+    errors.EmailTaken: problem(409, "email-taken", "E-mail address taken"),
+    errors.CreditLimitBelowReserved: problem(
+        409, "credit-limit-below-reserved", "Credit limit below reserved credit"
+    ),
+    errors.StaffOnly: problem(403, "staff-only", "Only staff may do this"),
+    errors.UserInactive: problem(403, "user-inactive", "User is deactivated"),
+    errors.WeakPassword: problem(400, "validation", "The request is not valid"),
+    VersionRequired: problem(428, "version-required", "Version required"),
 }

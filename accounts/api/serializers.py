@@ -5,12 +5,12 @@ from typing import Any
 from rest_framework import serializers
 
 from ..domain.commands import DEFAULT_CREDIT_LIMIT
-from .fields import AddressField, AmountField, InstantField, PasswordField, TextField, YesNoField
+from .fields import AddressField, AmountField, PasswordField, TextField, TimestampField, YesNoField
 
 
 class UserSerializer(serializers.Serializer[Any]):
-    """A user; written, the fields that may change. `version` is what the change is based on,
-    where no If-Match can be sent (the browsable API's form carries it hidden)."""
+    """A user in a response, or its changes in a request. `version` is the version that a change is
+    based on, for clients that can't send If-Match (a hidden field in the browsable API's form)."""
 
     id = serializers.UUIDField(read_only=True)
     name = TextField(max_length=200)
@@ -22,29 +22,28 @@ class UserSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField(
         required=False, min_value=1, label="", style={"input_type": "hidden"}
     )
-    created_at = InstantField(read_only=True)
-    updated_at = InstantField(read_only=True)
+    created_at = TimestampField(read_only=True)
+    updated_at = TimestampField(read_only=True)
 
 
 class RegistrationSerializer(UserSerializer):
-    """A user to be, and the user that it became."""
+    """A new user: the request and the response."""
 
     password = PasswordField()
     credit_limit = AmountField(
-        required=False,
-        help_text=f"Only staff may set it; {DEFAULT_CREDIT_LIMIT} otherwise.",
+        required=False, help_text=f"Only staff may set it (default: {DEFAULT_CREDIT_LIMIT})."
     )
     is_active = YesNoField(read_only=True)
     version = serializers.IntegerField(read_only=True)
 
 
 class HistorySerializer(serializers.Serializer[Any]):
-    """One version of a user: the event that made it, and the user as it was then."""
+    """One version of a user: the event that led to it, and the user after that event."""
 
     version = serializers.IntegerField(read_only=True)
     event = serializers.CharField(read_only=True)
     data = serializers.DictField(read_only=True)  # type: ignore[assignment]
-    recorded_at = InstantField(read_only=True)
+    recorded_at = TimestampField(read_only=True)
 
 
 class LoginSerializer(serializers.Serializer[Any]):

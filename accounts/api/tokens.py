@@ -1,7 +1,7 @@
-"""Signs the tokens that every service accepts, and publishes the key that verifies them.
+"""Signs the tokens that all services accept, and publishes the key that verifies them.
 
-ES256 with `kid`, the key's RFC 7638 thumbprint. An access token is believed without asking
-accounts until it expires; a refresh token is checked against the user each time.
+ES256 with `kid`, the key's RFC 7638 thumbprint. Services accept an access token until it expires,
+without a request to accounts; a refresh token is checked against the user each time.
 """
 
 import base64
@@ -29,7 +29,7 @@ REFRESH_SECONDS = 7 * 24 * 60 * 60
 
 
 class RefreshRefused(Exception):
-    """The text is no refresh token of ours that is still good."""
+    """The refresh token is forged, expired, of another type or malformed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +47,15 @@ class RefreshClaims:
     user_id: UUID
     password_mark: str
 
-    def still_hold(self, credentials: Credentials | None) -> bool:
-        """Not for a user that is gone or inactive, nor once the password has changed."""
-        return (
-            credentials is not None
-            and credentials.is_active
-            and constant_time_compare(self.password_mark, _password_mark(credentials))
+    def is_valid_for(self, credentials: Credentials) -> bool:
+        """Whether the user is active and its password unchanged since the token was issued."""
+        return credentials.is_active and constant_time_compare(
+            self.password_mark, _password_mark(credentials)
         )
 
 
 def issue(credentials: Credentials) -> dict[str, str]:
-    """An access and a refresh token for a user whose identity has been proved."""
+    """An access and a refresh token. The caller has authenticated the user."""
     mark = {"pwd": _password_mark(credentials)}
     return {
         "access": _signed(credentials, typ="access", lifetime_seconds=ACCESS_SECONDS),
@@ -66,7 +64,7 @@ def issue(credentials: Credentials) -> dict[str, str]:
 
 
 def read_refresh(token: str) -> RefreshClaims:
-    """Raises RefreshRefused: forged, expired, an access token, or no token at all."""
+    """The verified claims. Raises RefreshRefused."""
     try:
         claims = jwt.decode(
             token,
@@ -83,7 +81,7 @@ def read_refresh(token: str) -> RefreshClaims:
 
 
 def key_set() -> dict[str, list[dict[str, Any]]]:
-    """The JWKS (RFC 7517), public half only."""
+    """The JWKS (RFC 7517); only public keys."""
     return {"keys": [_signing_key().public]}
 
 
@@ -108,16 +106,16 @@ def _password_mark(credentials: Credentials) -> str:
 
 
 def _signing_key() -> SigningKey:
-    return _loaded(settings.JWT_SIGNING_KEY)
+    return _load_key(settings.JWT_SIGNING_KEY)
 
 
 @lru_cache(maxsize=2)
-def _loaded(pem: str) -> SigningKey:
+def _load_key(pem: str) -> SigningKey:
     private = load_pem_private_key(pem.encode(), password=None)
     if not isinstance(private, EllipticCurvePrivateKey) or private.curve.name != "secp256r1":
         raise ValueError("JWT_SIGNING_KEY must be an EC P-256 private key in PEM form")
     jwk = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
-    # RFC 7638: the required members only, in this order, without white space.
+    # RFC 7638: only the required members, in this order, without white space.
     members = {name: jwk[name] for name in ("crv", "kty", "x", "y")}
     digest = hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
     kid = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

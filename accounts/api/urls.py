@@ -5,16 +5,16 @@ from . import internal, login, views
 urlpatterns = [
     path("api/users/", views.UserList.as_view(), name="user-list"),
     path("api/users/<uuid:user_id>/", views.UserDetail.as_view(), name="user-detail"),
-    path(
-        "api/users/<uuid:user_id>/history/",
-        views.UserHistory.as_view(),
-        name="user-history",
-    ),
+    path("api/users/<uuid:user_id>/history/", views.UserHistoryList.as_view(), name="user-history"),
     path("internal/users/page/", internal.Page.as_view(), name="internal-page"),
     path("internal/users/stamps/", internal.Stamps.as_view(), name="internal-stamps"),
     path("internal/users/published/", internal.Published.as_view(), name="internal-published"),
-    path("internal/users/reannounce/", internal.Reannounce.as_view(), name="internal-reannounce"),
-    path("internal/users/retell/", internal.Retell.as_view(), name="internal-retell"),
+    path("internal/users/backfill/", internal.Backfill.as_view(), name="internal-backfill"),
+    path(
+        "internal/users/backfill-page/",
+        internal.BackfillPage.as_view(),
+        name="internal-backfill-page",
+    ),
     path("api/token/", login.Login.as_view(), name="token"),
     path("api/token/refresh/", login.Refresh.as_view(), name="token-refresh"),
     path(".well-known/jwks.json", login.key_set, name="jwks"),

@@ -1,4 +1,4 @@
-"""Users over HTTP: each view calls one handler, or one query."""
+"""Users over HTTP: each view calls one handler or one query."""
 
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from ..domain.state import UserState
 from ..handlers import register_user, update_user
 from .access import (
     RegisterOrAuthenticated,
-    authority_over,
+    authorize_change,
     caller,
     has_staff_authority,
     require_visible,
@@ -35,12 +35,12 @@ IF_MATCH = OpenApiParameter(
     "If-Match",
     str,
     OpenApiParameter.HEADER,
-    description='The ETag that was read, as `"3"`.',
+    description='The ETag of the version that the change is based on, such as `"3"`.',
 )
 
 
 class UserList(ListAPIView[Any]):
-    """Register a user; list those that the caller may see: staff all, a user itself."""
+    """Register a user; list the users that the caller may see: all for staff, else its own."""
 
     permission_classes = (RegisterOrAuthenticated,)
     filter_backends = (DjangoFilterBackend, SearchFilter)
@@ -94,7 +94,7 @@ class UserDetail(GenericAPIView[Any]):
         return self._update(request, user_id, partial=True)
 
     def _update(self, request: Request, user_id: UUID, *, partial: bool) -> Response:
-        by_staff = authority_over(request, user_id)
+        by_staff = authorize_change(request, user_id)
         serializer = self.get_serializer(data=request.data, partial=partial)
         serializer.is_valid(raise_exception=True)
         changes = dict(serializer.validated_data)
@@ -108,8 +108,8 @@ class UserDetail(GenericAPIView[Any]):
         return Response(self.get_serializer(user).data, headers=etag(user))
 
 
-class UserHistory(ListAPIView[Any]):
-    """Every version that a user has had, the newest first."""
+class UserHistoryList(ListAPIView[Any]):
+    """All versions of a user, the newest first."""
 
     permission_classes = (IsAuthenticated,)
     serializer_class = HistorySerializer

@@ -1,1 +1,1 @@
-"""What a user and its credit mean. Plain Python: no framework, no clock, no database."""
+"""The domain model of users and credit: plain Python without framework, clock or database."""

@@ -1,4 +1,4 @@
-"""What accounts may be asked to do. Imperative; a command can be refused."""
+"""The commands of accounts. A command can be refused."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,7 +12,7 @@ MAX_CREDIT_LIMIT = Decimal("9999999999.99")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterUser:
-    """`password` is what the person typed; the handler keeps only its hash."""
+    """`password` is plain text; the handler stores only its hash."""
 
     name: str
     email: str
@@ -24,10 +24,10 @@ class RegisterUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateUser:
-    """Change what is not None.
+    """Changes the fields that are not None.
 
-    `expected_version` is the version that the asker saw; None means whichever it is by now.
-    `by_staff` says whose authority the change has: the user's own, or the staff's.
+    `expected_version` is the version that the caller read; None skips the check. `by_staff`:
+    whether staff makes the change, not the user itself.
     """
 
     user_id: UUID
@@ -43,7 +43,7 @@ class UpdateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeactivateUser:
-    """An act of the staff. What the user's orders have reserved stays reserved until they end."""
+    """For staff. Credit that the user's orders hold stays reserved until they end."""
 
     user_id: UUID
     expected_version: int | None = None
@@ -51,7 +51,7 @@ class DeactivateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetUser:
-    """Erase what is personal, here and wherever accounts' events went. It can't be undone."""
+    """Erase personal data, here and at all consumers of accounts' events. It can't be undone."""
 
     user_id: UUID
 
@@ -65,6 +65,6 @@ class ReserveCredit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseCredit:
-    """Release what the order has reserved, whatever that was."""
+    """Release the credit that the order holds, if any."""
 
     order_id: UUID

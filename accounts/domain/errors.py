@@ -1,4 +1,4 @@
-"""Why accounts refuses a command. `extras` is what a client may be told beside the message."""
+"""The errors of accounts' commands. `extras` are members of the response besides the message."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 class AccountsError(Exception):
-    """Root of the tree."""
+    """Base of all errors of accounts."""
 
     @property
     def extras(self) -> dict[str, Any]:
@@ -15,7 +15,7 @@ class AccountsError(Exception):
 
 
 class UserNotFound(AccountsError):
-    """There is no such user, or none that the asker may know of: the two must look alike."""
+    """Unknown, or hidden from the caller: the two must be indistinguishable."""
 
     def __init__(self, user_id: UUID) -> None:
         super().__init__("There is no such user.")
@@ -23,7 +23,7 @@ class UserNotFound(AccountsError):
 
 
 class StaleVersion(AccountsError):
-    """The user has changed since the asker looked."""
+    """The user has changed since the caller read it."""
 
     def __init__(self, *, expected: int, found: int) -> None:
         super().__init__(f"The user is at version {found}, not {expected}. Read it again.")
@@ -36,7 +36,7 @@ class StaleVersion(AccountsError):
 
 
 class EmailTaken(AccountsError):
-    """Another user has this e-mail address, perhaps in other letter case."""
+    """Another user has this e-mail address, possibly in another letter case."""
 
     def __init__(self, email: str) -> None:
         super().__init__("Another user has this e-mail address.")
@@ -48,7 +48,7 @@ class EmailTaken(AccountsError):
 
 
 class CreditLimitBelowReserved(AccountsError):
-    """The limit can't fall below what open orders hold."""
+    """The limit can't be lower than the credit that open orders hold."""
 
     def __init__(self, *, limit: Decimal, reserved: Decimal) -> None:
         super().__init__(f"The limit {limit:.2f} is below the {reserved:.2f} already reserved.")
@@ -57,10 +57,7 @@ class CreditLimitBelowReserved(AccountsError):
 
     @property
     def extras(self) -> dict[str, Any]:
-        return {
-            "credit_limit": f"{self.limit:.2f}",
-            "credit_reserved": f"{self.reserved:.2f}",
-        }
+        return {"credit_limit": f"{self.limit:.2f}", "credit_reserved": f"{self.reserved:.2f}"}
 
 
 class StaffOnly(AccountsError):
@@ -76,7 +73,7 @@ class StaffOnly(AccountsError):
 
 
 class UserInactive(AccountsError):
-    """A deactivated user changes nothing any more, until staff activates it again."""
+    """A deactivated user can't change itself until staff activates it again."""
 
     def __init__(self, user_id: UUID) -> None:
         super().__init__("This user is deactivated.")
@@ -84,7 +81,7 @@ class UserInactive(AccountsError):
 
 
 class WeakPassword(AccountsError):
-    """The password validators refused it."""
+    """Rejected by the password validators."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         super().__init__(" ".join(messages))

@@ -1,4 +1,4 @@
-"""What happened in accounts. Past tense; facts are never refused."""
+"""The domain events of accounts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +23,7 @@ class UserRegistered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUpdated:
-    """`changed` names the fields, a password among them, of which no value is ever kept here."""
+    """`changed` names the fields, also `password`, whose value is never part of an event."""
 
     user: UserState
     changed: tuple[str, ...]
@@ -37,8 +37,8 @@ class UserDeactivated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserErased:
-    """Nobody knows any more who the user was; or there never was one, and whoever has a copy has
-    to drop it. `version` is the user's last, 0 for one that accounts doesn't know."""
+    """The user was forgotten or never existed: consumers must delete their copies. `version` is
+    the user's last one, 0 for an unknown user."""
 
     user_id: UUID
     version: int
@@ -61,7 +61,7 @@ class CreditReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditRefused:
-    """Nothing about the user changed, so its version didn't move. `user` is None if unknown."""
+    """The user is unchanged and keeps its version. `user` is None if unknown."""
 
     user: UserState | None
     user_id: UUID

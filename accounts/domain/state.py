@@ -1,4 +1,4 @@
-"""The user as a value: what the rules read and what the events carry."""
+"""The state of a user: input of the rules and content of the events."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserState:
-    """A user at one version. It holds no password, so nothing made from it can leak one.
+    """A user at one version, without its password, so that nothing built from it can leak one.
 
     Invariant: 0 <= credit_reserved <= credit_limit, both with two decimal places.
     """

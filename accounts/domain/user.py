@@ -1,4 +1,4 @@
-"""The rules of the aggregate: commands against a state, giving an event or an error."""
+"""The rules of the aggregate: from a state and a command to an event or an error."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +10,7 @@ from .errors import CreditLimitBelowReserved, StaffOnly, StaleVersion, UserInact
 from .events import RefusalReason, UserDeactivated, UserRegistered, UserUpdated
 from .state import UserState
 
-NOTHING = Decimal("0.00")
+ZERO = Decimal("0.00")
 OWN_FIELDS = ("name", "email")
 STAFF_FIELDS = ("credit_limit", "is_staff", "is_active")
 
@@ -22,7 +22,7 @@ def register(command: RegisterUser, *, now: datetime) -> UserRegistered:
             name=command.name,
             email=command.email,
             credit_limit=two_places(command.credit_limit),
-            credit_reserved=NOTHING,
+            credit_reserved=ZERO,
             is_staff=command.is_staff,
             is_active=True,
             version=1,
@@ -35,10 +35,10 @@ def register(command: RegisterUser, *, now: datetime) -> UserRegistered:
 def revise(
     user: UserState, command: UpdateUser, *, now: datetime
 ) -> UserUpdated | UserDeactivated | None:
-    """The event that the command makes of this state; None if nothing would change.
+    """The event of this change; None if nothing would change.
 
-    Naming a field with the value that it has is no change, so a client may send back whole
-    what it read. Raises StaleVersion, UserInactive, StaffOnly or CreditLimitBelowReserved.
+    A field with its current value is no change, so a client may send back all that it read.
+    Raises StaleVersion, UserInactive, StaffOnly or CreditLimitBelowReserved.
     """
     if command.expected_version not in (None, user.version):
         raise StaleVersion(expected=command.expected_version, found=user.version)
@@ -60,7 +60,7 @@ def revise(
 
 
 def refusal(user: UserState | None, *, amount: Decimal) -> RefusalReason | None:
-    """Why this user can't have `amount` more reserved; None if it can."""
+    """Why `amount` can't be reserved for this user; None if it can."""
     if user is None:
         return RefusalReason.UNKNOWN_USER
     if not user.is_active:
@@ -71,16 +71,16 @@ def refusal(user: UserState | None, *, amount: Decimal) -> RefusalReason | None:
 
 
 def two_places(amount: Decimal) -> Decimal:
-    """As the rows keep it: 5 becomes 5.00, and -0 becomes 0.00."""
-    return amount.quantize(NOTHING) + 0
+    """As stored: 5 becomes 5.00, and -0 becomes 0.00."""
+    return amount.quantize(ZERO) + 0
 
 
 def _changes(user: UserState, command: UpdateUser) -> dict[str, Any]:
-    asked = {name: getattr(command, name) for name in OWN_FIELDS + STAFF_FIELDS}
-    if asked["credit_limit"] is not None:
-        asked["credit_limit"] = two_places(asked["credit_limit"])
+    requested = {name: getattr(command, name) for name in OWN_FIELDS + STAFF_FIELDS}
+    if requested["credit_limit"] is not None:
+        requested["credit_limit"] = two_places(requested["credit_limit"])
     return {
         name: value
-        for name, value in asked.items()
+        for name, value in requested.items()
         if value is not None and value != getattr(user, name)
     }

@@ -1,7 +1,7 @@
-"""Django's settings for every shape: one set, divided by meaning, fed by `config.environ`.
+"""Django's settings for every shape, by subject; values come from `config.environ`.
 
-SERVICE decides which services are installed and where their data lives. There is no copy per
-deployment: what differs between machines is a variable.
+SERVICE decides which services are installed and where their data lives. There are no settings per
+deployment: every difference is an environment variable.
 """
 
 from config.settings.applications import *

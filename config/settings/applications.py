@@ -1,4 +1,4 @@
-"""What is installed, and how a request travels through it."""
+"""Installed apps, middleware, templates and static files."""
 
 from config.environ import environment
 
@@ -27,7 +27,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "placement.replicas.middleware.ConsistencyToken",  # around whatever may read a service's rows
+    "placement.replicas.middleware.ConsistencyToken",  # must wrap every read of a service's tables
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -61,8 +61,8 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = _env.static_root or None
-# Collected: hashed names, compressed, cacheable for ever. Not collected: straight from the
-# packages, so that DEBUG off needs no build step.
+# With STATIC_ROOT: collected, compressed, with hashed names, cacheable for ever. Without: served
+# from the packages, so that DEBUG=off needs no build step.
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 _STATIC_STORAGE = (
     "whitenoise.storage.CompressedManifestStaticFilesStorage"

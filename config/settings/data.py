@@ -1,7 +1,7 @@
 """Databases, their router, and the cache.
 
-`default` is the home of this process: accounts in the monolith, else its one service. The
-monolith's other service has an alias of its own name.
+`default` is the database of accounts in the monolith, else of the only service. In the monolith,
+the alias of orders is `orders`.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from config.environ import environment
 
 _env = environment()
 
-# Where each service's tables live. Labels that aren't here (contrib) live in `default`.
+# The alias of each service's tables. Apps that aren't listed (contrib) use `default`.
 PLACEMENT_HOMES = {
     service: service if position else "default" for position, service in enumerate(_env.services)
 }
@@ -23,8 +23,7 @@ PLACEMENT_PROBLEM_RENDERER = "config.problems.respond"
 PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # for `manage.py provision` alone
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 
-
-# Which aliases may serve a service's reads, if it has replicas.
+# The aliases of the replicas of each service that has any.
 PLACEMENT_REPLICAS = {
     service: tuple(f"{PLACEMENT_HOMES[service]}-replica-{number}" for number in range(len(urls)))
     for service, urls in _env.replica_urls.items()
@@ -34,9 +33,9 @@ PLACEMENT_REPLICA_LAG_SECONDS = _env.replica_lag_seconds
 
 
 def _database(url: str) -> dict[str, Any]:
-    """Django's form of a libpq address; several hosts and libpq's own options pass through.
+    """Django's form of a libpq URL; several hosts and libpq's own options are passed through.
 
-    Of several hosts the one that takes writes is meant: after a failover, the promoted standby.
+    Of several hosts, the one that accepts writes is used: after a failover, the promoted standby.
     """
     parts = parse_dsn(url)
     if "," in parts.get("host", ""):
@@ -63,13 +62,13 @@ def _database(url: str) -> dict[str, Any]:
 
 def _replica(url: str, *, of: str) -> dict[str, Any]:
     database = _database(url)
-    # Each request asks how far the replica is, which tells as well whether it lives.
+    # Each request queries the replica's position first, which checks the connection too.
     database["CONN_HEALTH_CHECKS"] = False
     database["TEST"] = {"MIRROR": of}
     options = database["OPTIONS"]
-    options["connect_timeout"] = 2  # seconds; the primary is there for whoever waits
-    options["tcp_user_timeout"] = 2000  # milliseconds, for a host that went away in silence
-    # Standbys refuse writes anyhow; one that was promoted doesn't.
+    options["connect_timeout"] = 2  # seconds; then the primary is used
+    options["tcp_user_timeout"] = 2000  # milliseconds, for a host that disappears without a reset
+    # A standby refuses writes, but not after its promotion.
     options["options"] += " -c default_transaction_read_only=on"
     return database
 
@@ -82,8 +81,8 @@ for _service, _aliases in PLACEMENT_REPLICAS.items():
         DATABASES[_alias] = _replica(_url, of=PLACEMENT_HOMES[_service])
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Without a ring each process has its own memory, which nobody else can tell of a change; what must
-# not be shown old isn't cached there.
+# Without a ring, each process caches in its own memory, which other processes can't invalidate, so
+# data that must not be stale isn't cached.
 _RING: dict[str, Any] = {
     "BACKEND": "placement.ring.cache.RingCache",
     "LOCATION": list(_env.cache_urls),

@@ -1,19 +1,19 @@
-"""The HTTP API: who is calling, how lists are cut, how errors read, how it documents itself."""
+"""The HTTP API: authentication, pagination, errors and documentation."""
 
 from config.environ import environment
 
 _env = environment()
 
-JWT_SIGNING_KEY = _env.jwt_signing_key  # PEM; only where accounts is
-JWKS_SOURCE = _env.jwks  # path or URL; empty: the key set follows from JWT_SIGNING_KEY
+JWT_SIGNING_KEY = _env.jwt_signing_key  # PEM; empty unless accounts is installed
+JWKS_SOURCE = _env.jwks  # path or URL; empty: derived from JWT_SIGNING_KEY
 PEER_URLS = dict(_env.peer_urls)
-PEER_KEY = _env.peer_key  # signs what services ask each other; empty: nothing is answered
-METRICS_KEY = _env.metrics_key  # what a scraper bears; empty: staff alone read the metrics
+PEER_KEY = _env.peer_key  # signs requests between services; empty: they are refused
+METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 
 REST_FRAMEWORK = {
-    # Bearer first: its WWW-Authenticate is what makes a missing login 401 instead of 403.
+    # The first class sets WWW-Authenticate, and so 401 instead of 403 without credentials.
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "config.identity.BearerAuthentication",
         "config.identity.StaffSessionAuthentication",
@@ -38,11 +38,11 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {
         "anon": _env.throttle_anon,
         "user": _env.throttle_user,
-        # Counted apart, so that guessing passwords spends a budget of its own.
+        # Separate counts, so that password guesses don't use up the other limits.
         "register": _env.throttle_anon,
         "token": _env.throttle_anon,
     },
-    # Without this DRF throttles by X-Forwarded-For, which any client writes as it likes.
+    # Without it, DRF throttles by X-Forwarded-For, which clients can forge.
     "NUM_PROXIES": _env.proxies,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "COERCE_DECIMAL_TO_STRING": True,
@@ -57,7 +57,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/",
-    # Scripts and styles come from us, not from a third party's host.
+    # Scripts and styles are served by this process, not by a third-party host.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -1,4 +1,4 @@
-"""Where logs go: the standard error stream, one line each, for the machine or for a person."""
+"""Logging: one line per record on stderr, as JSON or plain text."""
 
 from config.environ import environment
 
@@ -14,10 +14,10 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _env.log_format}},
     "root": {"handlers": ["stderr"], "level": _env.log_level},
-    # Django would add handlers of its own; everything goes to the root instead.
+    # Replaces Django's handlers: every record goes to the root logger.
     "loggers": {
         "django": {"handlers": [], "level": _env.log_level, "propagate": True},
-        # Celery tells of every task three times over, and beat sends some each second.
+        # Celery logs every task three times, and beat sends tasks every second.
         "celery.beat": {"level": _tasks},
         "celery.worker.strategy": {"level": _tasks},
         "celery.app.trace": {"level": _tasks},

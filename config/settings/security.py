@@ -1,4 +1,4 @@
-"""Secrets, cookies, transport and passwords. Safe unless a variable says otherwise."""
+"""Secrets, cookies, transport and passwords. The defaults are the safe values."""
 
 from config.environ import environment
 
@@ -9,8 +9,8 @@ ALLOWED_HOSTS = list(_env.allowed_hosts)
 CSRF_TRUSTED_ORIGINS = list(_env.csrf_trusted_origins)
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
-# One user model in every shape: the back office of one deployment. A user model that depended
-# on the shape could be split once and never go back.
+# The same user model in every shape, for staff only: a user model that depended on the shape would
+# make a split irreversible.
 AUTH_USER_MODEL = "auth.User"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "api-root"
@@ -18,17 +18,20 @@ LOGOUT_REDIRECT_URL = "api-root"
 
 # HTTPS=off is for a development stack on the loopback interface.
 SECURE_SSL_REDIRECT = _env.https
-# Probes, scrapers and the other service speak plain HTTP to the process.
+# Probes, scrapers and the other service use plain HTTP.
 SECURE_REDIRECT_EXEMPT = [r"^healthz/", r"^\.well-known/jwks\.json$", r"^internal/", r"^metrics$"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _env.https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _env.https
-SECURE_HSTS_PRELOAD = _env.https
+# Browsers' preload lists cover every subdomain and take months to leave, so the domain's owner must
+# ask for it with HSTS_PRELOAD. security.W021 would warn of every deployment that doesn't.
+SECURE_HSTS_PRELOAD = _env.https and _env.hsts_preload
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
-# Believed only when a proxy of ours is there to set it.
+# Trusted only if there are proxies (PROXIES) to set it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _env.proxies else None
 X_FRAME_OPTIONS = "DENY"
 
-# Cookies ignore ports: two services on one host would log each other out under one name.
+# Cookies ignore ports: with one name, two services on one host would log each other out.
 SESSION_COOKIE_NAME = f"mitosis_{_env.service}_session"
 CSRF_COOKIE_NAME = f"mitosis_{_env.service}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _env.https

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run once, by the image's entrypoint, when the primary's data is made: lets the standby in.
+# Run once by the image's entrypoint, after initdb of the primary: lets the standby connect.
 set -euo pipefail
 psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 \set password `cat /run/secrets/replicator-password`

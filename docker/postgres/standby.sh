@@ -1,6 +1,6 @@
 #!/bin/bash
-# A hot standby: copied from the primary while it has no data, streaming from it ever after.
-# One that can't follow any more is made again by removing its volume.
+# A hot standby: copies the primary if it has no data, then streams from it. To copy again a standby
+# that can no longer follow, remove its volume.
 set -euo pipefail
 export PGHOST=postgres PGUSER=replicator
 PGPASSWORD=$(cat /run/secrets/replicator-password)
@@ -16,11 +16,11 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo "standby: waiting for the primary" >&2
     sleep 1
   done
-  # A slot left by an earlier standby would keep the primary's WAL for nobody.
+  # An unused slot of an earlier standby would retain the primary's WAL.
   psql --quiet --dbname postgres --output /dev/null --command \
     "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'standby'"
   rm -rf "$PGDATA" "$PGDATA.copy"
-  install -d -m 755 "$(dirname "$PGDATA")" # pg_basebackup would close it to the server's user
+  install -d -m 755 "$(dirname "$PGDATA")" # pg_basebackup would create it with mode 700
   pg_basebackup --pgdata "$PGDATA.copy" --wal-method stream --checkpoint fast \
     --create-slot --slot standby --write-recovery-conf
   mv "$PGDATA.copy" "$PGDATA"

@@ -1,1 +1,1 @@
-"""Orders over HTTP."""
+"""The HTTP API of orders."""

@@ -1,7 +1,7 @@
-"""Fields that take a value only in the form that the documentation gives it.
+"""Fields that accept a value only in its documented form.
 
-DRF's own are obliging: a quantity of True or "5", a price in Arabic digits or 1E+3, a user id of
-1 all pass. What is money deserves better.
+DRF's fields accept more: True or "5" as a quantity, Arabic digits or 1E+3 as a price, 1 as a user
+id. Money needs strict input.
 """
 
 import json
@@ -20,7 +20,7 @@ MAX_KEY_LENGTH = 255  # characters
 
 
 class SkuField(serializers.CharField):
-    default_error_messages = {"invalid": f"Give 1 to {MAX_SKU_LENGTH} printable characters."}
+    default_error_messages = {"invalid": f"Expected 1 to {MAX_SKU_LENGTH} printable characters."}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, max_length=MAX_SKU_LENGTH, **kwargs)
@@ -42,9 +42,9 @@ class QuantityField(serializers.IntegerField):
 
 
 class PriceField(serializers.DecimalField):
-    """A price as text, or as a JSON number, whose shortest form is then taken."""
+    """A price as a string, or as a JSON number, which is read in its shortest form."""
 
-    default_error_messages = {"invalid": 'Give an amount like "12.30", 0.01 to 9999999.99.'}
+    default_error_messages = {"invalid": 'Expected an amount like "12.30", 0.01 to 9999999.99.'}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_digits=9, decimal_places=2, min_value=Decimal("0.01"), **kwargs)
@@ -66,7 +66,7 @@ class UserIdField(serializers.UUIDField):
 
 class IdempotencyKeyField(serializers.CharField):
     default_error_messages = {
-        "invalid": f"Give 1 to {MAX_KEY_LENGTH} printable ASCII characters.",
+        "invalid": f"Expected 1 to {MAX_KEY_LENGTH} printable ASCII characters."
     }
 
     def to_internal_value(self, data: Any) -> str:
@@ -85,7 +85,7 @@ class LineSerializer(serializers.Serializer[Any]):
 
 @extend_schema_field(LineSerializer(many=True))
 class LinesField(serializers.JSONField):
-    """A list of lines; from an HTML form, the same as JSON in a text area."""
+    """A list of lines; in an HTML form, the same list as JSON in a text area."""
 
     def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
         if getattr(data, "is_json_string", False):

@@ -1,4 +1,4 @@
-"""What a list of orders can be narrowed to."""
+"""The filters of the lists of orders and sales."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +12,12 @@ from ..domain.order import Status
 
 class AmountFilter(filters.NumberFilter):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
-        # Bounded: PostgreSQL fails on numbers of a hundred thousand digits.
+        # A maximum, since PostgreSQL fails on numbers with a hundred thousand digits.
         super().__init__(field_name="total", max_digits=14, decimal_places=2, **kwargs)
 
 
-class InstantField(fields.IsoDateTimeField):  # type: ignore[misc]
-    """A time in UTC: PostgreSQL refuses other offsets from 16 hours on, which Python knows."""
+class UTCDateTimeField(fields.IsoDateTimeField):  # type: ignore[misc]
+    """Converts to UTC: Python accepts offsets of 16 hours and more, PostgreSQL doesn't."""
 
     def to_python(self, value: Any) -> datetime | None:
         at: datetime | None = super().to_python(value)
@@ -27,15 +27,15 @@ class InstantField(fields.IsoDateTimeField):  # type: ignore[misc]
             raise ValidationError(self.error_messages["invalid"], code="invalid") from exc
 
 
-class InstantFilter(filters.IsoDateTimeFilter):  # type: ignore[misc]
-    field_class = InstantField
+class UTCDateTimeFilter(filters.IsoDateTimeFilter):  # type: ignore[misc]
+    field_class = UTCDateTimeField
 
 
 class OrderFilter(filters.FilterSet):  # type: ignore[misc]
     status = filters.ChoiceFilter(choices=[(status.value, status.value) for status in Status])
-    user_id = filters.UUIDFilter(help_text="Of use to staff: others see only their own.")
-    placed_after = InstantFilter(field_name="placed_at", lookup_expr="gte")
-    placed_before = InstantFilter(field_name="placed_at", lookup_expr="lt")
+    user_id = filters.UUIDFilter(help_text="For staff: other callers see only their own orders.")
+    placed_after = UTCDateTimeFilter(field_name="placed_at", lookup_expr="gte")
+    placed_before = UTCDateTimeFilter(field_name="placed_at", lookup_expr="lt")
     total_min = AmountFilter(lookup_expr="gte")
     total_max = AmountFilter(lookup_expr="lte")
 

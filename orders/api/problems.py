@@ -1,53 +1,29 @@
-"""What the errors of orders mean over HTTP."""
+"""The HTTP responses of orders' errors (RFC 9457), read by the project's exception handler."""
 
 from typing import Any
 
+from ..domain import errors
 from ..domain.codec import BrokenStream, UnreadableEvent
-from ..domain.errors import (
-    ConcurrentAppend,
-    IdempotencyInFlight,
-    IdempotencyKeyReused,
-    InvalidLines,
-    OrderEnded,
-    OrderExists,
-    OrderNotFound,
-    VersionNotFound,
-)
+
+
+def problem(status: int, slug: str, title: str) -> dict[str, Any]:
+    return {"status": status, "slug": slug, "title": title}
+
 
 PROBLEMS: dict[type[Exception], dict[str, Any]] = {
-    InvalidLines: {"status": 400, "slug": "invalid-lines", "title": "The lines are not valid"},
-    OrderNotFound: {"status": 404, "slug": "order-not-found", "title": "There is no such order"},
-    VersionNotFound: {
-        "status": 404,
-        "slug": "version-not-found",
-        "title": "The order was not so far",
-    },
-    # Nothing that the caller could mend: what lies in the store can't be read by this release.
-    UnreadableEvent: {
-        "status": 500,
-        "slug": "unreadable-history",
-        "title": "The order's history can't be read",
-    },
-    BrokenStream: {
-        "status": 500,
-        "slug": "broken-history",
-        "title": "The order's history has a hole",
-    },
-    OrderExists: {"status": 409, "slug": "order-exists", "title": "The order exists already"},
-    OrderEnded: {"status": 409, "slug": "order-ended", "title": "The order has ended"},
-    ConcurrentAppend: {
-        "status": 409,
-        "slug": "order-changed",
-        "title": "The order changed at the same moment",
-    },
-    IdempotencyInFlight: {
-        "status": 409,
-        "slug": "idempotency-in-flight",
-        "title": "A request with this key is in flight",
-    },
-    IdempotencyKeyReused: {
-        "status": 422,
-        "slug": "idempotency-key-reused",
-        "title": "The key belongs to another request",
-    },
+    errors.InvalidLines: problem(400, "invalid-lines", "The lines are not valid"),
+    errors.OrderNotFound: problem(404, "order-not-found", "There is no such order"),
+    errors.VersionNotFound: problem(404, "version-not-found", "There is no such version"),
+    # No fault of the client: this release can't read the stored events.
+    UnreadableEvent: problem(500, "unreadable-history", "The order's history can't be read"),
+    BrokenStream: problem(500, "broken-history", "The order's history has a gap"),
+    errors.OrderExists: problem(409, "order-exists", "The order exists already"),
+    errors.OrderEnded: problem(409, "order-ended", "The order has ended"),
+    errors.ConcurrentAppend: problem(409, "order-changed", "The order changed concurrently"),
+    errors.IdempotencyInFlight: problem(
+        409, "idempotency-in-flight", "A request with this key is in progress"
+    ),
+    errors.IdempotencyKeyReused: problem(
+        422, "idempotency-key-reused", "The key belongs to another request"
+    ),
 }

@@ -1,4 +1,4 @@
-"""What is asked of orders, and how an order is answered."""
+"""The shapes of orders' HTTP bodies and query parameters."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def fresh_key() -> str:
 
 
 class PlaceOrderSerializer(serializers.Serializer[Any]):
-    """Staff may name the customer; everybody else orders for themselves.
+    """Staff may set the customer; other callers order for themselves.
 
     `idempotency_key` is for HTML forms, which can't send the header: new with each rendering.
     """
@@ -30,10 +30,7 @@ class PlaceOrderSerializer(serializers.Serializer[Any]):
     lines = LinesField(initial=example_lines, style={"base_template": "textarea.html", "rows": 6})
     user_id = UserIdField(required=False, allow_null=True, help_text="Staff only.")
     idempotency_key = IdempotencyKeyField(
-        required=False,
-        label="",
-        initial=fresh_key,
-        style={"input_type": "hidden"},
+        required=False, label="", initial=fresh_key, style={"input_type": "hidden"}
     )
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> tuple[Line, ...]:
@@ -46,7 +43,7 @@ class PlaceOrderSerializer(serializers.Serializer[Any]):
 
 
 class OrderSerializer(serializers.Serializer[Any]):
-    """An order, read from the view or folded from its events."""
+    """An order, from the view or folded from its events."""
 
     id = serializers.UUIDField()
     user_id = serializers.UUIDField()
@@ -60,7 +57,7 @@ class OrderSerializer(serializers.Serializer[Any]):
 
 
 class SalesSerializer(serializers.Serializer[Any]):
-    """What was sold of one SKU in the confirmed orders of one day."""
+    """The sales of one SKU in the confirmed orders of one day."""
 
     day = serializers.DateField()
     sku = serializers.CharField()
@@ -70,34 +67,34 @@ class SalesSerializer(serializers.Serializer[Any]):
 
 
 class CancelOrderSerializer(serializers.Serializer[Any]):
-    """Nothing needs to be said."""
+    """No fields."""
 
 
 class PastSerializer(serializers.Serializer[Any]):
-    """Which past is asked for: a version or a time, not both."""
+    """An earlier version or a time, not both."""
 
     version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
     at = serializers.DateTimeField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if len(attrs) > 1:
-            raise serializers.ValidationError("Ask for a version or a time, not both.")
+            raise serializers.ValidationError("Send either version or at, not both.")
         return attrs
 
 
 class StepSerializer(serializers.Serializer[Any]):
-    """One step of an order's story."""
+    """One step in the history of an order."""
 
     at = serializers.DateTimeField(format=TIME_FORMAT)
-    service = serializers.CharField(help_text="Who did it: orders or accounts.")
+    service = serializers.CharField(help_text="The service that did it: orders or accounts.")
     what = serializers.CharField()
     id = serializers.CharField(
-        help_text="The event: its version in orders, its id where it is another's."
+        help_text="The event's version if it is of orders, else the public event's id."
     )
 
 
 class StoredEventSerializer(serializers.Serializer[Any]):
-    """One event of an order's stream, as it is stored."""
+    """One event of an order's stream, as stored."""
 
     version = serializers.IntegerField()
     type = serializers.CharField()
@@ -107,6 +104,6 @@ class StoredEventSerializer(serializers.Serializer[Any]):
         source="metadata.causation",
         default=None,
         allow_null=True,
-        help_text="The id of the public event that led to this one.",
+        help_text="The id of the public event that caused this one.",
     )
     recorded_at = serializers.DateTimeField(format=TIME_FORMAT)

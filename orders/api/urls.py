@@ -1,4 +1,4 @@
-"""The routes that orders serves."""
+"""The routes of orders."""
 
 from rest_framework.routers import SimpleRouter
 

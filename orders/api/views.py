@@ -1,4 +1,4 @@
-"""Orders over HTTP: who may see and do what; everything else is handlers and queries."""
+"""Orders over HTTP: each view checks what the caller may do, and calls a handler or a query."""
 
 import re
 from typing import Any
@@ -42,41 +42,40 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     KEY_HEADER,
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="1 to 255 printable ASCII characters. The same key and request again get the "
-    "same answer and place nothing. Required, unless `idempotency_key` is in the body.",
+    description="1 to 255 printable ASCII characters. A repeated request with the same key returns "
+    "the same response and places nothing. Required, unless `idempotency_key` is in the body.",
 )
 ORDER_ID = OpenApiParameter("order_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 
-
-# What whoever reads a projection may say, and be told (placement.replicas.views).
-OF_PROJECTIONS = [
+# The headers of views that read a projection (placement.replicas.views).
+PROJECTION_HEADERS = [
     OpenApiParameter(
         "Consistency-Token",
         OpenApiTypes.STR,
         OpenApiParameter.HEADER,
-        description="As your last write was answered with: the list has what you wrote, or the "
-        "answer is 503 with Retry-After.",
+        description="From the response of your last write. The list then includes this write, or "
+        "the status is 503 with Retry-After.",
     ),
     OpenApiParameter(
         "Prefer",
         OpenApiTypes.STR,
         OpenApiParameter.HEADER,
-        description="`stale-ok`: answer at once, with what there is.",
+        description="`stale-ok`: respond at once, even if your last write is not included.",
     ),
     OpenApiParameter(
         "Projection-Lag",
         OpenApiTypes.STR,
         OpenApiParameter.HEADER,
-        description="With `stale-ok`: for how many seconds the oldest event has waited that isn't "
-        "shown yet; `unknown` if that can't be told.",
+        description="With `stale-ok`: how many seconds the oldest event that is not included has "
+        "waited; `unknown` if that can't be determined.",
         response=[200],
     ),
 ]
 
 
-@extend_schema_view(list=extend_schema(parameters=OF_PROJECTIONS))
+@extend_schema_view(list=extend_schema(parameters=PROJECTION_HEADERS))
 class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
-    """Orders: yours; all of them if you are staff."""
+    """Your orders; all orders if you are staff."""
 
     reads = "order_view"
     lookup_url_kwarg = "order_id"
@@ -90,7 +89,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return queries.orders(of_user=caller.id)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
-        # By method too: the browsable API asks for the form of a POST while it answers a GET.
+        # By method, not by action: the browsable API renders the form of a POST during a GET.
         if self.request.method == "POST":
             return CancelOrderSerializer if self.detail else PlaceOrderSerializer
         return OrderSerializer
@@ -102,24 +101,25 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
     )
     def create(self, request: Request) -> Response:
         """Place an order. It is pending until the customer's credit is reserved or refused."""
-        asked = self.get_serializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        fields = serializer.validated_data
         answer = handlers.place_order_once(
             PlaceOrder(
                 order_id=uuid7(),
-                user_id=_customer(request, asked.validated_data.get("user_id")),
-                lines=asked.validated_data["lines"],
+                user_id=_customer(request, fields.get("user_id")),
+                lines=fields["lines"],
             ),
-            caller=_name(request),
-            key=_idempotency_key(request, asked.validated_data.get("idempotency_key")),
+            caller=_caller_name(request),
+            key=_idempotency_key(request, fields.get("idempotency_key")),
             metadata=_metadata(request),
         )
-        location = reverse("order-detail", args=[answer.order_id])
+        location = reverse("order-detail", args=[answer.order_id], request=request)
         return Response(answer.body, status=answer.status, headers={"Location": location})
 
     @extend_schema(parameters=[ORDER_ID, PastSerializer], responses=OrderSerializer)
     def retrieve(self, request: Request, order_id: UUID) -> Response:
-        """One order, as it is; with `version` or `at`, as it was then."""
+        """One order: its current state, or the one at `version` or `at`."""
         order = self._order(order_id)
         past = PastSerializer(data=request.query_params)
         past.is_valid(raise_exception=True)
@@ -130,7 +130,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
     @extend_schema(parameters=[ORDER_ID], request=CancelOrderSerializer, responses=OrderSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, order_id: UUID) -> Response:
-        """Cancel an order that is pending or confirmed. One that has ended answers 409."""
+        """Cancel a pending or confirmed order; 409 if it has ended."""
         self._order(order_id)
         order = handlers.cancel_order(CancelOrder(order_id=order_id), metadata=_metadata(request))
         return Response(represent(order))
@@ -138,14 +138,14 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
     @extend_schema(parameters=[ORDER_ID], responses=StoredEventSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=None)
     def events(self, request: Request, order_id: UUID) -> Response:
-        """All that happened to an order, from the first event on."""
+        """All events of an order, the oldest first."""
         self._order(order_id)
         return Response(StoredEventSerializer(queries.events(order_id), many=True).data)
 
     @extend_schema(parameters=[ORDER_ID], responses=StepSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=None)
     def story(self, request: Request, order_id: UUID) -> Response:
-        """What happened to an order, on both sides, in sentences."""
+        """The history of an order in sentences, with the decisions of accounts."""
         self._order(order_id)
         return Response(StepSerializer(queries.story(order_id), many=True).data)
 
@@ -156,7 +156,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return response
 
     def _order(self, order_id: UUID) -> Any:
-        """The order, if the caller may know of it."""
+        """Raises OrderNotFound, also for orders of other customers unless the caller is staff."""
         caller: Any = self.request.user
         order = queries.order(order_id)
         if not caller.is_staff and order.user_id != caller.id:
@@ -164,9 +164,9 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return order
 
 
-@extend_schema_view(list=extend_schema(parameters=OF_PROJECTIONS))
+@extend_schema_view(list=extend_schema(parameters=PROJECTION_HEADERS))
 class SalesViewSet(ListModelMixin, GenericViewSet[Any]):
-    """What is sold per day and SKU. For staff."""
+    """Sales per day and SKU. For staff."""
 
     reads = "sales"
     permission_classes = [IsAdminUser]
@@ -178,18 +178,18 @@ class SalesViewSet(ListModelMixin, GenericViewSet[Any]):
 
 
 def _customer(request: Request, named: UUID | None) -> UUID:
-    """Whom the order is for. Raises PermissionDenied or ValidationError."""
+    """The customer of a new order. Raises PermissionDenied or ValidationError."""
     caller: Any = request.user
     if named is not None and named != caller.id and not caller.is_staff:
-        raise PermissionDenied("Only staff may order for somebody else.")
+        raise PermissionDenied("Only staff may order for other customers.")
     user_id: UUID | None = named or caller.id
     if user_id is None:
-        raise ValidationError({"user_id": ["Name the customer: you have no account here."]})
+        raise ValidationError({"user_id": ["Name the customer: you have no customer account."]})
     return user_id
 
 
 def _idempotency_key(request: Request, in_body: str | None) -> str:
-    """The header's key, or the form's. Raises ValidationError."""
+    """The key in the header, else the one in the body. Raises ValidationError."""
     key = request.headers.get(KEY_HEADER, in_body)
     if key is None:
         raise ValidationError({KEY_HEADER: ["This header is required."]})
@@ -199,8 +199,8 @@ def _idempotency_key(request: Request, in_body: str | None) -> str:
         raise ValidationError({KEY_HEADER: exc.detail}) from exc
 
 
-def _name(request: Request) -> str:
-    """Whose idempotency keys these are."""
+def _caller_name(request: Request) -> str:
+    """The owner of idempotency keys, and the actor in metadata."""
     caller: Any = request.user
     return str(caller.id) if caller.id else f"staff {caller}"
 
@@ -208,5 +208,6 @@ def _name(request: Request) -> str:
 def _metadata(request: Request) -> Metadata:
     trace = request.headers.get("traceparent", "")
     return Metadata(
-        actor=_name(request), traceparent=trace if TRACEPARENT.fullmatch(trace) else None
+        actor=_caller_name(request),
+        traceparent=trace if TRACEPARENT.fullmatch(trace) else None,
     )

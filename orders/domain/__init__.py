@@ -1,1 +1,1 @@
-"""What an order is and what may happen to it: plain Python, no framework."""
+"""The domain model of orders: plain Python without framework, clock or database."""

@@ -1,8 +1,8 @@
-"""Stored events: how each is written, and how every version ever written is read.
+"""Encodes events for the event store, and decodes all schema versions that were ever stored.
 
-A stored event is a type name, a schema version and JSON. Written is always the newest version.
-An old one is lifted step by step by its upcasters, JSON to JSON, before it becomes an event;
-tests/contracts/orders/stored keeps a golden of each version.
+A stored event is a type name, a schema version and JSON. `encode` writes the newest version.
+Upcasters convert an older one step by step, JSON to JSON, before it is decoded;
+tests/contracts/orders/stored keeps a golden file of each version.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ JSON = dict[str, Any]
 
 
 class UnreadableEvent(Exception):
-    """A stored event of a type or version that this release can't read."""
+    """A stored event has a type or version without a codec in this release."""
 
     def __init__(self, type_name: str, schema_version: int) -> None:
         super().__init__(f"no codec reads version {schema_version} of {type_name}")
@@ -27,7 +27,7 @@ class UnreadableEvent(Exception):
 
 
 class BrokenStream(Exception):
-    """A stream whose versions don't count from 1 without a gap: somebody deleted an event."""
+    """The versions of a stream have a gap: an event was deleted."""
 
     def __init__(self, order_id: UUID, *, expected: int, found: int) -> None:
         super().__init__(
@@ -41,50 +41,42 @@ class BrokenStream(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """An event as the store keeps it. Its order's id is the stream's, and not repeated."""
+    """An event as stored. The order's id is the stream and not repeated here."""
 
     type: str
     schema_version: int
     data: JSON
 
 
-def no_more(_: Any) -> JSON:
-    """The fields of an event that says only what happened, and when."""
+def no_fields(_: Any) -> JSON:
+    """For events without fields besides the order's id and the time."""
     return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """One event type: its current version, its own fields, and the steps up from old versions.
+    """One event type: its current version, its fields, and the upcasters of older versions.
 
-    `upcasters[n]` turns data of version n into data of version n + 1.
+    `upcasters[n]` converts data of version n to version n + 1.
     """
 
     event: type[Event]
     schema_version: int = 1
-    write: Callable[[Any], JSON] = no_more
-    read: Callable[[JSON], JSON] = no_more
+    write: Callable[[Any], JSON] = no_fields
+    read: Callable[[JSON], JSON] = no_fields
     upcasters: dict[int, Callable[[JSON], JSON]] = field(default_factory=dict)
 
 
 def write_lines(lines: tuple[Line, ...]) -> list[JSON]:
     return [
-        {
-            "sku": line.sku,
-            "quantity": line.quantity,
-            "unit_price": write_amount(line.unit_price),
-        }
+        {"sku": line.sku, "quantity": line.quantity, "unit_price": write_amount(line.unit_price)}
         for line in lines
     ]
 
 
 def read_lines(data: list[JSON]) -> tuple[Line, ...]:
     return tuple(
-        Line(
-            sku=line["sku"],
-            quantity=line["quantity"],
-            unit_price=read_amount(line["unit_price"]),
-        )
+        Line(sku=line["sku"], quantity=line["quantity"], unit_price=read_amount(line["unit_price"]))
         for line in data
     )
 
@@ -118,9 +110,9 @@ def encode(event: Event) -> Encoded:
 
 
 def decode(encoded: Encoded, *, order_id: UUID) -> Event:
-    """The event that was written, whatever version it was written in.
+    """The stored event, from any schema version.
 
-    Raises UnreadableEvent for a type or a version that no codec here knows.
+    Raises UnreadableEvent for a type or a version without a codec.
     """
     codec, version, data = CODECS.get(encoded.type), encoded.schema_version, encoded.data
     while codec and version in codec.upcasters:

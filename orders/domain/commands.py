@@ -1,4 +1,4 @@
-"""What may be asked of an order. Imperative, frozen, and free to be refused."""
+"""The commands of orders. A command can be refused."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -8,7 +8,7 @@ from .lines import Line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceOrder:
-    """`order_id` is the caller's choice, so that a command can be told apart from its twin."""
+    """The caller chooses `order_id`, so that a repeated command is recognized."""
 
     order_id: UUID
     user_id: UUID
@@ -32,14 +32,14 @@ class RejectOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelOrder:
-    """Whoever placed the order, or staff, wants it no longer."""
+    """The customer or staff cancels the order."""
 
     order_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireOrder:
-    """Nobody decided about the order before its deadline."""
+    """The order's deadline passed without a decision."""
 
     order_id: UUID
 

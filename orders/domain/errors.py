@@ -1,14 +1,14 @@
-"""Why a command can't be obeyed, as one small tree. Errors carry their data.
+"""The errors of orders' commands.
 
-`extras` is what an answer may show beside the sentence (never as `status`: RFC 9457 means the
-HTTP status by that).
+`extras` are members of the response besides the message (never `status`, which is the HTTP status
+in RFC 9457).
 """
 
 from uuid import UUID
 
 
 class OrderError(Exception):
-    """Root of the tree."""
+    """Base of all errors of orders."""
 
     @property
     def extras(self) -> dict[str, object]:
@@ -24,7 +24,7 @@ class InvalidLines(OrderError):
 
 
 class OrderNotFound(OrderError):
-    """There is no such order, or none that the caller may know of."""
+    """Unknown, or hidden from the caller."""
 
     def __init__(self, order_id: UUID) -> None:
         super().__init__(f"There is no order {order_id}.")
@@ -32,18 +32,20 @@ class OrderNotFound(OrderError):
 
 
 class VersionNotFound(OrderError):
-    """The order had no such version, or didn't exist at that time."""
+    """The order has no such version, or didn't exist at that time."""
 
     def __init__(self, order_id: UUID, *, asked: object) -> None:
         super().__init__(f"Order {order_id} had no version {asked}.")
         self.order_id = order_id
 
 
-class OrderExists(OrderError):
-    """An order was placed under this id before."""
+class WrongStatus(OrderError):
+    """Base of errors that report the order's current status and version."""
+
+    message = ""
 
     def __init__(self, order_id: UUID, *, status: str, version: int) -> None:
-        super().__init__(f"Order {order_id} exists already.")
+        super().__init__(self.message.format(order_id=order_id, status=status))
         self.order_id = order_id
         self.status = status
         self.version = version
@@ -53,31 +55,29 @@ class OrderExists(OrderError):
         return {"current_status": self.status, "current_version": self.version}
 
 
-class OrderEnded(OrderError):
-    """The order came to its end before; nothing happens to it any more."""
+class OrderExists(WrongStatus):
+    """The order's id is taken."""
 
-    def __init__(self, order_id: UUID, *, status: str, version: int) -> None:
-        super().__init__(f"Order {order_id} is {status}: it has ended.")
-        self.order_id = order_id
-        self.status = status
-        self.version = version
+    message = "Order {order_id} exists already."
 
-    @property
-    def extras(self) -> dict[str, object]:
-        return {"current_status": self.status, "current_version": self.version}
+
+class OrderEnded(WrongStatus):
+    """The order has ended and can't change any more."""
+
+    message = "Order {order_id} is {status}: it has ended."
 
 
 class ConcurrentAppend(OrderError):
-    """Somebody else's event took the version that this append was for.
+    """A concurrent append took the version.
 
-    Transient: who reads the order again and decides anew will succeed, or learn why not.
+    Transient: a retry reads the order again, and succeeds or gets a lasting error.
     """
 
     transient = True
 
     def __init__(self, order_id: UUID, *, expected: int, found: int) -> None:
         super().__init__(
-            f"Order {order_id} is at version {found}, not at {expected}: it changed meanwhile."
+            f"Order {order_id} is at version {found}, not {expected}: it changed concurrently."
         )
         self.order_id = order_id
         self.expected = expected
@@ -89,17 +89,17 @@ class ConcurrentAppend(OrderError):
 
 
 class IdempotencyInFlight(OrderError):
-    """A request with the same key is being worked on at this moment."""
+    """Another request with the same key is in progress."""
 
     transient = True
 
     def __init__(self, key: str) -> None:
-        super().__init__("A request with this idempotency key is in flight; try again.")
+        super().__init__("A request with this idempotency key is in progress; try again.")
         self.key = key
 
 
 class IdempotencyKeyReused(OrderError):
-    """The key was used before, for a request that asked for something else."""
+    """The key was used before for another request."""
 
     def __init__(self, key: str) -> None:
         super().__init__("This idempotency key was used for another request.")

@@ -1,4 +1,4 @@
-"""What happened to an order. Past tense, frozen, kept for ever."""
+"""The domain events of orders. They are stored for ever."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The lines of an order, and the limits of what can be ordered."""
+"""The lines of an order, and their limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ CENT = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """So many of one article at one price.
+    """A quantity of one article at one price.
 
-    Unchecked, so that lines of old events stay readable when a limit changes; `check_lines`
-    guards the way in.
+    Not validated, so that old events stay readable when a limit changes; `check_lines` validates
+    new orders.
     """
 
     sku: str
@@ -33,12 +33,12 @@ class Line:
 
 
 def total_of(lines: Sequence[Line]) -> Decimal:
-    """The sum of the lines' amounts, exact to the cent, with two places."""
+    """The sum of the lines' amounts, exact, with two decimal places."""
     return sum((line.amount for line in lines), start=Decimal("0.00"))
 
 
 def check_lines(lines: Sequence[Line]) -> None:
-    """Raises InvalidLines, naming the line, unless all of `lines` keep within the limits."""
+    """Raises InvalidLines, which names the line, if a limit is exceeded."""
     if not 1 <= len(lines) <= MAX_LINES:
         raise InvalidLines(f"An order has 1 to {MAX_LINES} lines, not {len(lines)}.")
     for number, line in enumerate(lines, start=1):
@@ -61,8 +61,8 @@ def _problem_of(line: Line) -> str:
 
 
 def is_sku(value: object) -> bool:
-    """Whether `value` can name an article: a printable text, which shuts out control characters,
-    NUL (PostgreSQL can't keep it) and lone surrogates (UTF-8 can't write them)."""
+    """Whether `value` is a valid SKU: printable, so without control characters, NUL (PostgreSQL
+    can't store it) and lone surrogates (UTF-8 can't encode them)."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_SKU_LENGTH:
         return False
     return value.isprintable() and value == value.strip()

@@ -1,7 +1,7 @@
-"""How amounts and times are written in stored events, public events and answers.
+"""The notation of amounts and times in stored events, public events and HTTP responses.
 
-One notation everywhere: an amount is a text with two places ("12.30"), a time ISO 8601 in UTC
-with microseconds and a "Z". Both survive any number of trips through JSON.
+An amount is a string with two decimal places ("12.30"), a time ISO 8601 in UTC with microseconds
+and "Z". Both survive JSON without loss.
 """
 
 import re
@@ -12,7 +12,7 @@ AMOUNT = re.compile(r"-?[0-9]{1,10}\.[0-9]{2}")
 
 
 def write_amount(amount: Decimal) -> str:
-    """`amount` with two places. Raises ValueError rather than drop a fraction of a cent."""
+    """`amount` with two places. Raises ValueError if it has a fraction of a cent."""
     text = f"{amount:.2f}"
     if Decimal(text) != amount:
         raise ValueError(f"{amount} has more than two places")
@@ -20,21 +20,21 @@ def write_amount(amount: Decimal) -> str:
 
 
 def read_amount(text: object) -> Decimal:
-    """The amount that `write_amount` wrote. Raises ValueError for anything else."""
+    """The inverse of `write_amount`. Raises ValueError for any other text."""
     if not isinstance(text, str) or not AMOUNT.fullmatch(text):
         raise ValueError(f"{text!r} is not an amount with two places")
     return Decimal(text)
 
 
 def write_time(time: datetime) -> str:
-    """An aware `time`, in UTC. Raises ValueError for a naive one, whose meaning is a guess."""
+    """An aware `time`, in UTC. Raises ValueError for a naive one."""
     if time.tzinfo is None:
         raise ValueError(f"{time} has no time zone")
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def read_time(text: object) -> datetime:
-    """The aware time that `write_time` wrote. Raises ValueError for anything else."""
+    """The inverse of `write_time`. Raises ValueError for any other text."""
     if not isinstance(text, str) or not text.endswith("Z"):
         raise ValueError(f"{text!r} is not a time in UTC")
     return datetime.fromisoformat(text)

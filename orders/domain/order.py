@@ -1,7 +1,7 @@
-"""The order: its states, and the one table that says what each command does in each of them.
+"""The order: its states, and the table of what each command does in each of them.
 
-`decide` and `evolve` are pure: the first turns a command into events or an error, the second
-folds an event into the state (Chassaing, "Functional event sourcing: decider").
+`decide` and `evolve` are pure functions: the first turns a command into events or an error, the
+second applies an event to the state (Chassaing, "Functional event sourcing: decider").
 """
 
 from collections.abc import Iterable
@@ -25,19 +25,19 @@ class Status(StrEnum):
     EXPIRED = "EXPIRED"
 
 
-class Answer(Enum):
-    """What a command comes to where it makes no event."""
+class Outcome(Enum):
+    """The outcome of a command that makes no event."""
 
-    IGNORED = auto()  # it came twice or too late, and nobody needs to know
-    REFUSED = auto()  # somebody waits for the result: an error
+    IGNORED = auto()  # a duplicate or late command of the saga: no error
+    REFUSED = auto()  # the caller needs to know: an error
 
 
-IGNORED, REFUSED = Answer.IGNORED, Answer.REFUSED
+IGNORED, REFUSED = Outcome.IGNORED, Outcome.REFUSED
 
-# What each command does in each state; None is the order that isn't placed yet.
-# The saga's commands and the sweep's may come twice or too late: an ended order ignores them,
-# because its own ending made accounts release the credit.
-TRANSITIONS: dict[Status | None, dict[type[Command], type[Event] | Answer]] = {
+# What each command does in each state; None is an order that isn't placed yet. Commands of the saga
+# and the sweep may arrive twice or late: an ended order ignores them, because the event that ended
+# it made accounts release the credit.
+TRANSITIONS: dict[Status | None, dict[type[Command], type[Event] | Outcome]] = {
     None: {
         PlaceOrder: OrderPlaced,
         ConfirmOrder: REFUSED,
@@ -83,7 +83,7 @@ LEADS_TO: dict[type[Event], Status] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order as its events tell it. `version` counts them, from 1."""
+    """An order, folded from its events. `version` counts them from 1."""
 
     id: UUID
     user_id: UUID
@@ -100,20 +100,20 @@ class Order:
 
 
 def decide(order: Order | None, command: Command, *, at: datetime) -> tuple[Event, ...]:
-    """The events that obeying `command` at that time makes: none where the table ignores it.
+    """The events of `command` at that time: none if the table ignores it.
 
-    Raises InvalidLines, OrderNotFound, OrderExists or OrderEnded where it is refused.
+    Raises InvalidLines, OrderNotFound, OrderExists or OrderEnded if it is refused.
     """
     outcome = TRANSITIONS[order.status if order else None][type(command)]
-    if isinstance(outcome, Answer):
+    if isinstance(outcome, Outcome):
         if outcome is REFUSED:
             raise _refusal(order, command)
         return ()
     if isinstance(command, PlaceOrder):
         check_lines(command.lines)
-    # An event keeps what its command asked for, field by field, and when.
-    asked = {field.name: getattr(command, field.name) for field in fields(command)}
-    return (outcome(**asked, at=at),)
+    # An event has the fields of its command, and the time.
+    content = {field.name: getattr(command, field.name) for field in fields(command)}
+    return (outcome(**content, at=at),)
 
 
 def _refusal(order: Order | None, command: Command) -> OrderError:
@@ -124,7 +124,7 @@ def _refusal(order: Order | None, command: Command) -> OrderError:
 
 
 def evolve(order: Order | None, event: Event) -> Order:
-    """`order` after `event`, one version on. Trusts history: what happened is not judged."""
+    """`order` after `event`, at the next version. Events are facts and not validated."""
     if isinstance(event, OrderPlaced):
         return Order(
             id=event.order_id,
@@ -138,7 +138,7 @@ def evolve(order: Order | None, event: Event) -> Order:
         )
     if order is None:
         raise OrderNotFound(event.order_id)
-    # Not by `replace`, which looks at every field first: a rebuild folds millions.
+    # Without `replace`, which is slower: a rebuild folds millions of events.
     return Order(
         id=order.id,
         user_id=order.user_id,
@@ -152,7 +152,7 @@ def evolve(order: Order | None, event: Event) -> Order:
 
 
 def fold(events: Iterable[Event]) -> Order | None:
-    """The order that `events`, from its first on, add up to; None if there are none."""
+    """The order after `events`, from the first one on; None if there are none."""
     order: Order | None = None
     for event in events:
         order = evolve(order, event)

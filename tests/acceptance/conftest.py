@@ -1,4 +1,4 @@
-"""One running stack per shape and session: its tests stay together on one worker."""
+"""One running stack per shape and session; the tests of a shape run on one worker."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +14,12 @@ SHAPES = [
 ]
 
 
-# What each run without --long asks of the monolith, too; the rest it shares with the services.
+# Run for the monolith without --long too; the other files only for the services.
 IN_EVERY_SHAPE = {"test_placing_orders.py", "test_readme.py"}
-SECONDS = 180  # of one test; the first of a shape starts its stack, on a machine that may be busy
+SECONDS = 180  # of one test; the first of a shape starts the stack
 
 
-@pytest.hookimpl(tryfirst=True)  # before the long ones are left out
+@pytest.hookimpl(tryfirst=True)  # before the plugin deselects long tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
@@ -63,13 +63,13 @@ def bob(shop: Shop) -> Customer:
 
 @pytest.fixture(scope="session")
 def staff(stack: RunningStack, shop: Shop) -> Customer:
-    """The one that the stack made."""
+    """The staff user that the stack registered."""
     admin = stack.status()["admin"]
-    who = Customer(shop=shop, id="", email=admin["email"], password=admin["password"])
-    return who.log_in()
+    admin_user = Customer(shop=shop, id="", email=admin["email"], password=admin["password"])
+    return admin_user.log_in()
 
 
 @pytest.fixture(scope="session")
 def visitor(shop: Shop) -> Customer:
-    """For tests that only ask: registering somebody costs two slow hashes."""
+    """A shared customer for tests that only read: a registration costs two slow hashes."""
     return shop.register(name="Visitor")

@@ -1,4 +1,4 @@
-"""Customers and staff, who know nothing of the application but its HTTP API."""
+"""Customers and staff that use the application only through its HTTP API."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,22 +12,28 @@ import httpx
 from tests.support.waiting import eventually
 
 PASSWORD = "a-long-passphrase-42"
-CONFIRMED_WITHIN_SECONDS = 1.0  # what a customer is promised
+CONFIRMED_WITHIN_SECONDS = 1.0  # promised to customers; checked by one test
+PATIENCE_SECONDS = 10.0  # of every other test
 FINAL = {"CONFIRMED", "REJECTED", "CANCELLED", "EXPIRED"}
 PROBLEM = "application/problem+json"
 
 
 @dataclass(kw_only=True)
 class Shop:
-    """Both services, wherever they are."""
+    """The HTTP clients of both services."""
 
     accounts: httpx.Client
     orders: httpx.Client
 
     def register(self, **fields: str) -> "Customer":
         """A new customer, logged in."""
-        who = {"name": "Ada", "email": f"{uuid4().hex}@example.com", "password": PASSWORD, **fields}
-        user = answered(self.accounts.post("/api/users/", json=who), 201)
+        user_fields = {
+            "name": "Ada",
+            "email": f"{uuid4().hex}@example.com",
+            "password": PASSWORD,
+            **fields,
+        }
+        user = answered(self.accounts.post("/api/users/", json=user_fields), 201)
         return Customer(shop=self, id=user["id"], email=user["email"]).log_in()
 
     def of(self, service: str) -> httpx.Client:
@@ -36,7 +42,7 @@ class Shop:
 
 @dataclass(kw_only=True)
 class Customer:
-    """Somebody with an account; or one of the staff."""
+    """A user with an account, or a staff user."""
 
     shop: Shop
     id: str
@@ -78,7 +84,7 @@ class Customer:
         return answered(self.shop.orders.get(path, headers=self.bearer), 200)
 
     def orders(self) -> list[dict[str, Any]]:
-        """All that this customer sees, page after page."""
+        """Every order that this customer can list, from all pages."""
         found: list[dict[str, Any]] = []
         page: str | None = "/api/orders/"
         while page:
@@ -99,9 +105,9 @@ class Customer:
         status: str,
         of: dict[str, Any],
         *,
-        within_seconds: float = CONFIRMED_WITHIN_SECONDS,
+        within_seconds: float = PATIENCE_SECONDS,
     ) -> dict[str, Any]:
-        """Look until the order has that status; what it then looks like."""
+        """Wait until the order has that status. Returns the order."""
         seen: dict[str, Any] = {}
 
         def has_it() -> bool:
@@ -123,14 +129,14 @@ def shop_at(urls: dict[str, str]) -> Iterator[Shop]:
 
 
 def answered(response: httpx.Response, status: int) -> dict[str, Any]:
-    """The answer's JSON, which must have come with this status."""
+    """The JSON of a response, which must have this status."""
     assert response.status_code == status, f"{response.request.url}: {response.text[:500]}"
     found: dict[str, Any] = response.json()
     return found
 
 
 def is_problem(response: httpx.Response, *statuses: int) -> dict[str, Any]:
-    """The RFC 9457 document, which must have come with one of these statuses."""
+    """The RFC 9457 document of a response, which must have one of these statuses."""
     where = f"{response.request.method} {response.request.url}"
     assert response.status_code in statuses, (
         f"{where}: {response.status_code} {response.text[:500]}"
@@ -142,5 +148,7 @@ def is_problem(response: httpx.Response, *statuses: int) -> dict[str, Any]:
     return found
 
 
-def soon(condition: Callable[[], Any], what: str, *, within_seconds: float = 10) -> Any:
+def soon(
+    condition: Callable[[], Any], what: str, *, within_seconds: float = PATIENCE_SECONDS
+) -> Any:
     return eventually(condition, within_seconds=within_seconds, what=what)

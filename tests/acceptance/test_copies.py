@@ -1,4 +1,4 @@
-"""The copy of the customers is proved and mended, and a customer forgotten, in both shapes."""
+"""The copy of the customers is compared and repaired, and a customer is erased, in each shape."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def known(stack: RunningStack, ada: Customer) -> Customer:
-    """A customer that orders knows."""
+    """A customer that the view of orders shows."""
     eventually(
         lambda: shown(stack, ada),
         within_seconds=30,
@@ -23,23 +23,23 @@ def shown(stack: RunningStack, customer: Customer) -> list[tuple[str]]:
         return ask("SELECT name FROM orders_customerview WHERE id = %s", customer.id)
 
 
-def test_a_row_that_was_changed_by_hand_is_named_and_mended(
-    stack: RunningStack, known: Customer
-) -> None:
+def test_a_row_changed_by_hand_is_named_and_repaired(stack: RunningStack, known: Customer) -> None:
     service = stack.deployment("orders")
     with stack.database("orders") as ask:
         ask("UPDATE orders_customerview SET name = 'Mallory' WHERE id = %s", known.id)
-    said = stack.manage("reconcile", "--dry-run", service=service, fails=True)
-    assert f"{known.id}  changed" in said
-    said = stack.manage("reconcile", service=service, fails=True)
-    assert "1 differed, and all are mended" in said
+    output = stack.manage("reconcile", "--dry-run", service=service, fails=True)
+    assert f"{known.id}  changed" in output
+    output = stack.manage("reconcile", service=service, fails=True)
+    assert "1 differed, all are repaired" in output
     assert shown(stack, known) == [("Ada",)]
     assert "0 differ" in stack.manage("reconcile", service=service)
 
 
-def test_a_forgotten_customer_is_gone_on_both_sides(stack: RunningStack, known: Customer) -> None:
-    said = stack.manage("forget", known.email, service=stack.deployment("accounts"))
-    assert "older events are gone" in said
+def test_a_forgotten_customer_is_gone_from_both_services(
+    stack: RunningStack, known: Customer
+) -> None:
+    output = stack.manage("forget", known.email, service=stack.deployment("accounts"))
+    assert "older events are gone" in output
     assert not shown(stack, known)
     with pytest.raises(Failed, match="there is no user"):
         stack.manage("forget", known.email, service=stack.deployment("accounts"))

@@ -1,4 +1,4 @@
-"""Tokens for customers, sessions for staff, and the pages that anybody may read."""
+"""Tokens for customers, sessions for staff, and public pages."""
 
 import re
 
@@ -13,21 +13,21 @@ SERVICES = ("accounts", "orders")
 
 
 def test_a_refresh_token_is_exchanged_for_new_tokens(shop: Shop, ada: Customer) -> None:
-    asked = {"refresh": ada.refresh}
-    tokens = answered(shop.accounts.post("/api/token/refresh/", json=asked), 200)
+    request = {"refresh": ada.refresh}
+    tokens = answered(shop.accounts.post("/api/token/refresh/", json=request), 200)
     assert tokens["access"] != ada.access
     ada.access = tokens["access"]
     assert ada.place("1.00")["user_id"] == ada.id
 
 
 def test_a_wrong_password_gets_no_token(shop: Shop, ada: Customer) -> None:
-    asked = {"email": ada.email, "password": "another-passphrase-43"}
-    answer = shop.accounts.post("/api/token/", json=asked)
+    request = {"email": ada.email, "password": "another-passphrase-43"}
+    answer = shop.accounts.post("/api/token/", json=request)
     is_problem(answer, 401)
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_the_published_key_verifies_what_orders_accepts(shop: Shop, ada: Customer) -> None:
+def test_the_published_key_verifies_tokens_that_orders_accepts(shop: Shop, ada: Customer) -> None:
     keys = jwt.PyJWKSet.from_dict(answered(shop.accounts.get("/.well-known/jwks.json"), 200))
     key = keys[jwt.get_unverified_header(ada.access)["kid"]]
     claims = jwt.decode(ada.access, key, algorithms=["ES256"], issuer="accounts")
@@ -36,7 +36,7 @@ def test_the_published_key_verifies_what_orders_accepts(shop: Shop, ada: Custome
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_staff_log_in_to_the_back_office_and_use_the_api_with_that_session(
+def test_a_staff_session_opens_the_back_office_and_the_api(
     stack: RunningStack, shop: Shop, ada: Customer, service: str
 ) -> None:
     order = ada.place("1.00")
@@ -46,7 +46,7 @@ def test_staff_log_in_to_the_back_office_and_use_the_api_with_that_session(
         log_in(browser, stack.status()["admin"])
         assert "Site administration" in browser.get("/admin/").text
         assert browser.get(own).status_code == 200
-        # A session alone changes nothing: another site could have sent the request.
+        # A session without a CSRF token changes nothing.
         is_problem(browser.post("/api/orders/" if service == "orders" else "/api/users/"), 403)
 
 
@@ -65,36 +65,36 @@ def log_in(browser: httpx.Client, admin: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_the_documents_answer_to_anybody(shop: Shop, service: str) -> None:
+def test_the_api_documentation_is_public(shop: Shop, service: str) -> None:
     schema = shop.of(service).get("/api/schema/", headers={"Accept": "application/json"})
     assert schema.json()["openapi"].startswith("3.")
     docs = shop.of(service).get("/api/docs/")
     assert docs.status_code == 200
     scripts = re.findall(r'src="([^"]+)"', docs.text)
     assert scripts
-    for script in scripts:  # served by us, with DEBUG off
+    for script in scripts:  # served by the service itself, with DEBUG off
         assert shop.of(service).get(script).status_code == 200, script
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_health_is_told_to_anybody(shop: Shop, service: str) -> None:
+def test_health_is_public(shop: Shop, service: str) -> None:
     assert answered(shop.of(service).get("/healthz/live"), 200) == {"status": "live"}
-    told = answered(shop.of(service).get("/healthz/ready"), 200)
-    assert told["status"] == told["streams"] == "ready"
+    report = answered(shop.of(service).get("/healthz/ready"), 200)
+    assert report["status"] == report["streams"] == "ready"
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_scraper_is_told_the_state_of_every_server(
+def test_metrics_report_the_state_of_every_server(
     stack: RunningStack, shop: Shop, service: str
 ) -> None:
     key = (stack.root / "secrets" / "metrics-key").read_text().strip()
     answer = shop.of(service).get("/metrics", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200
-    told = set(answer.text.splitlines())
-    assert told >= {
+    report = set(answer.text.splitlines())
+    assert report >= {
         f'outbox_up{{service="{service}"}} 1.0',
         f'outbox_streams_up{{service="{service}"}} 1.0',
         "ring_bypassed 0.0",
     }
-    assert len([line for line in told if re.fullmatch(r"ring_node_up\{.+\} 1\.0", line)]) == 3
+    assert len([line for line in report if re.fullmatch(r"ring_node_up\{.+\} 1\.0", line)]) == 3
     assert shop.of(service).get("/metrics").status_code == 401

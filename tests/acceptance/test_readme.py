@@ -1,4 +1,4 @@
-"""The walk through of the README does what it shows, in both shapes."""
+"""The walk-through of the README works as shown, in each shape."""
 
 import re
 import shutil
@@ -15,23 +15,23 @@ SHOWN = ("CONFIRMED", "REJECTED", "CANCELLED")
 
 
 def commands(block: str) -> str:
-    """What one types: the lines after `$ `, and what goes on after `\\` or behind `> `."""
+    """The typed commands: lines after `$ `, with continuations after `\\` or `> `."""
     typed: list[str] = []
-    goes_on = False
+    continues = False
     for line in block.splitlines():
         text = line.strip()
         if text.startswith("$ "):
             typed.append(text.removeprefix("$ "))
-        elif goes_on or text.startswith("> "):
+        elif continues or text.startswith("> "):
             typed.append(text.removeprefix("> "))
         else:
             continue
-        goes_on = typed[-1].endswith("\\")
+        continues = typed[-1].endswith("\\")
     return "\n".join(typed)
 
 
 def walk_through(text: str) -> str:
-    """The commands of every section that speaks to ACCOUNTS or ORDERS, as one script."""
+    """The commands of every section that uses $ACCOUNTS or $ORDERS, as one script."""
     blocks = [
         commands(block)
         for section in re.split(r"(?m)^## ", text)
@@ -59,12 +59,12 @@ def test_the_walk_through_of_the_readme_works(stack: RunningStack) -> None:
         timeout=60,
         check=False,
     )
-    told = f"{script}\n\n{done.stdout}"
-    assert done.returncode == 0, told
-    assert re.search(".*".join(SHOWN), done.stdout, re.DOTALL), told
+    transcript = f"{script}\n\n{done.stdout}"
+    assert done.returncode == 0, transcript
+    assert re.search(".*".join(SHOWN), done.stdout, re.DOTALL), transcript
 
 
-def test_a_block_is_read_as_it_would_be_typed() -> None:
+def test_commands_are_extracted_from_console_blocks() -> None:
     text = """
 ```console
 $ ./dev up

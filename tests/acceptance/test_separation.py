@@ -1,4 +1,4 @@
-"""The services share streams and HTTP; neither can get at the other's data."""
+"""The services share streams and HTTP; neither can access the data of the other."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.stacks import RunningStack, everybody
 
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
 TABLES = {"accounts": "accounts.accounts_user", "orders": "orders.orders_orderview"}
-SNEAKY = (
+FORBIDDEN = (
     "SELECT * FROM {table}",
     "INSERT INTO {table} DEFAULT VALUES",
     "DELETE FROM {table}",
@@ -36,7 +36,7 @@ services_only = pytest.mark.parametrize(
 def test_permission_is_denied_across_schemas(stack: RunningStack, service: str, other: str) -> None:
     with stack.database(service) as ask:
         assert ask(f"SELECT count(*) >= 0 FROM {TABLES[service]}") == [(True,)]  # noqa: S608
-        for statement in SNEAKY:
+        for statement in FORBIDDEN:
             refused(ask, statement.format(table=TABLES[other], other=other))
 
 
@@ -56,7 +56,7 @@ def refused(ask: Callable[..., Any], statement: str) -> None:
         return
     except psycopg2.Error as error:
         pytest.fail(f"{statement}: {error}")
-    pytest.fail(f"{statement}: done")
+    pytest.fail(f"{statement}: permission was not denied")
 
 
 @services_only
@@ -70,15 +70,15 @@ def test_no_process_of_a_service_knows_the_others_database(
     names = {name for name in stack.pids() if name.startswith(f"{service}-")}
     assert names == {f"{service}-{kind}" for kind in ("web", "worker", "beat", "consumer")}
     found = everybody({name: stack.pids()[name] for name in names})
-    assert len(found) > len(names)  # the web server's own workers are among them
+    assert len(found) > len(names)  # includes the workers of the web server
     for process in found:
-        told = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
-        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+        environ = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
         assert own
-        assert own in told
+        assert own in environ
         assert secret
-        assert secret not in told + words
-        assert f"{other.upper()}_DATABASE_URL" not in told
+        assert secret not in environ + arguments
+        assert f"{other.upper()}_DATABASE_URL" not in environ
 
 
 @services_only
@@ -86,12 +86,12 @@ def test_no_process_of_a_service_knows_the_others_database(
 def test_a_service_has_nothing_of_the_other_installed(
     stack: RunningStack, shop: Shop, ada: Customer, service: str, other: str
 ) -> None:
-    asked = (
+    script = (
         "from django.apps import apps; print([config.label for config in apps.get_app_configs()])"
     )
-    told = stack.manage("shell", "--no-imports", "-c", asked, service=service)
-    assert repr(service) in told
-    assert repr(other) not in told
+    labels = stack.manage("shell", "--no-imports", "-c", script, service=service)
+    assert repr(service) in labels
+    assert repr(other) not in labels
     route = {"accounts": "/api/users/", "orders": "/api/orders/"}
     client = shop.of(service)
     assert client.get(route[service], headers=ada.bearer).status_code == 200
@@ -102,6 +102,6 @@ def test_a_service_has_nothing_of_the_other_installed(
 
 
 @services_only
-def test_the_services_listen_in_two_places(stack: RunningStack) -> None:
+def test_the_services_listen_at_different_addresses(stack: RunningStack) -> None:
     urls = stack.status()["urls"]
     assert urls["accounts"] != urls["orders"]

@@ -1,4 +1,4 @@
-"""The stack ends without a trace, and comes back with its data."""
+"""The stack stops without leftover processes, and starts again with its data."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ from stack.processes import Recorded, working_in
 from tests.acceptance.people import Customer, shop_at, soon
 from tests.support.stacks import CHECKOUT, RunningStack, everybody, own_stack, wait_gone
 
-FIRST_ORDER_SECONDS = 10  # right after a start, relays and consumers may still be on their way
+FIRST_ORDER_SECONDS = 10  # right after a start, relays and consumers may still be starting
 
 
 def ctrl_c(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
@@ -28,21 +28,21 @@ def down(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
     assert foreground.wait(10) == 0
 
 
-def hang_up(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
+def sighup(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
     foreground.send_signal(signal.SIGHUP)
     foreground.wait(60)
 
 
 @pytest.mark.parametrize(
-    ("shape", "end"),
+    ("shape", "stop"),
     [
         ("monolith", ctrl_c),
-        pytest.param("monolith", hang_up, marks=pytest.mark.long),
+        pytest.param("monolith", sighup, marks=pytest.mark.long),
         pytest.param("services", down, marks=pytest.mark.long),
     ],
 )
-def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(
-    shape: str, end: Callable[[RunningStack, subprocess.Popen[str]], None]
+def test_a_stop_leaves_no_process_and_the_next_start_has_the_data(
+    shape: str, stop: Callable[[RunningStack, subprocess.Popen[str]], None]
 ) -> None:
     with own_stack() as stack:
         with in_the_foreground(stack, shape) as foreground:
@@ -50,14 +50,14 @@ def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(
             assert json.loads(stack.dev("status", "--json")) == stack.status()
             running = [*everybody(stack.pids()), Recorded.of(foreground.pid)]
             assert len(running) > 10
-            end(stack, foreground)
+            stop(stack, foreground)
         wait_gone(running)
-        assert at_home_in(stack.root) == []
+        assert servers_in(stack.root) == []
         assert "nothing is running" in stack.dev("down")
 
-        began = time.monotonic()
+        started = time.monotonic()
         stack.up(shape)
-        print(f"the second start of {shape} took {time.monotonic() - began:.1f} s")  # noqa: T201
+        print(f"the second start of {shape} took {time.monotonic() - started:.1f} s")  # noqa: T201
         with shop_at(stack.status()["urls"]) as shop:
             known.shop = shop
             assert known.log_in().look_at(order)["status"] == "CONFIRMED"
@@ -66,7 +66,7 @@ def test_the_end_leaves_nothing_running_and_the_next_start_has_the_data(
 
 @contextmanager
 def in_the_foreground(stack: RunningStack, shape: str) -> Iterator[subprocess.Popen[str]]:
-    """`./dev up` as in a terminal, ready."""
+    """`./dev up` in the foreground; ready when the block starts."""
     with (stack.root / "terminal").open("w") as terminal:
         process = subprocess.Popen(
             [
@@ -93,7 +93,7 @@ def in_the_foreground(stack: RunningStack, shape: str) -> Iterator[subprocess.Po
 
 
 def is_ready(stack: RunningStack, process: subprocess.Popen[str]) -> bool:
-    assert process.poll() is None, f"it ended by itself; see {stack.log}"
+    assert process.poll() is None, f"./dev up exited early; see {stack.log}"
     return "Ctrl-C stops everything" in (stack.root / "terminal").read_text()
 
 
@@ -105,8 +105,8 @@ def customer_with_an_order(stack: RunningStack) -> tuple[Customer, dict[str, str
         return customer, order
 
 
-def at_home_in(root: Path) -> list[int]:
-    """Servers that still work in a folder of this root, wherever its home is."""
+def servers_in(root: Path) -> list[int]:
+    """Pids of servers that still run in a folder of this root or of its home."""
     from stack.owner import home_of
 
     folders = [folder for folder in home_of(root).rglob("*") if folder.is_dir()]

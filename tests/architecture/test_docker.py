@@ -168,3 +168,13 @@ def test_what_runs_for_ever_is_started_again_and_what_runs_once_is_not(shape: st
     for key, service in services(shape).items():
         once = key.endswith(("provision", "migrate"))
         assert service["restart"] == ("no" if once else "unless-stopped"), key
+
+
+def test_the_image_contains_neither_the_stack_nor_the_tests() -> None:
+    lines = (DOCKER.parent / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    allowed = {rule[1:].split("/")[0] for rule in rules if rule.startswith("!")}
+
+    assert rules[0] == "*"
+    assert {"config", "manage.py"} <= allowed
+    assert allowed.isdisjoint({"stack", "tests", "dev"})

@@ -209,7 +209,7 @@ def replay() -> dict[str, float]:
     from django.db import connection
 
     from orders.models import StoredEvent
-    from orders.replay import folded, stored_as_of
+    from orders.replay import fold_streams, stored_as_of
     from outbox.rebuilding.sources import CHUNK_EVENTS
 
     gc.freeze()
@@ -219,7 +219,7 @@ def replay() -> dict[str, float]:
         (snapshot,) = cursor.fetchone()
     number, after = 0, ""
     while rows := stored_as_of(snapshot=snapshot, after=after, limit=CHUNK_EVENTS):
-        folded(rows)
+        fold_streams(rows)
         number, after = number + len(rows), rows[-1][0]
     replayed = number / (time.perf_counter() - began)
     began = time.perf_counter()

@@ -32,7 +32,7 @@ SABOTAGES: Final = (
         old="order(entry) >= floor for entry in entries",
         new="entry for entry in entries",
         test="tests/integration/together/test_rebuild.py"
-        "::test_one_that_lacks_pruned_entries_begins_anew",
+        "::test_a_rebuild_that_misses_pruned_entries_starts_over",
     ),
     Sabotage(
         invariant=25,
@@ -41,7 +41,7 @@ SABOTAGES: Final = (
         old="        self._apply_replayed()\n        reached",
         new="        reached",
         test="tests/integration/orders/test_rebuild.py"
-        "::test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed",
+        "::test_an_event_is_parked_for_both_versions_and_applied_when_retried",
     ),
     Sabotage(
         invariant=26,
@@ -50,7 +50,7 @@ SABOTAGES: Final = (
         old="return Answer.REACHED if not _behind(held, self._tops) else Answer.BEHIND",
         new="return Answer.REACHED",
         test="tests/integration/orders/test_own_writes.py"
-        "::test_a_list_that_has_not_got_it_in_time_says_so_and_when_to_come_again",
+        "::test_a_list_that_stays_behind_is_503_with_retry_after",
     ),
     Sabotage(
         invariant=26,

@@ -19,7 +19,7 @@ SABOTAGES: Final = (
         old="            elif seen.lsn >= lsn:",
         new="            elif True:",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_while_replay_stands_still_ones_own_write_is_read_from_the_primary",
+        "::test_a_client_reads_its_own_write_from_the_primary_while_replay_is_paused",
     ),
     Sabotage(
         promise="after a write the request reads the primary",
@@ -34,7 +34,7 @@ SABOTAGES: Final = (
         old="if self.unreadable or (part and not _is_of(part, group.origin)):",
         new="if self.unreadable:",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_a_token_that_is_no_good_leads_to_the_primary_and_is_replaced",
+        "::test_an_unusable_token_is_served_by_the_primary_and_replaced",
     ),
     Sabotage(
         promise="a token of the future is replaced",
@@ -42,15 +42,14 @@ SABOTAGES: Final = (
         old="if lsn > group.origin.lsn and _is_of_the_future(service, lsn):",
         new="if False:",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_a_token_that_is_no_good_leads_to_the_primary_and_is_replaced",
+        "::test_an_unusable_token_is_served_by_the_primary_and_replaced",
     ),
     Sabotage(
         promise="a request sees by itself that another server is in the replica's place",
         file=READING,
         old="if seen is None or not seen.in_recovery or seen.system != group.origin.system:",
         new="if seen is None or not seen.in_recovery:",
-        test=f"{PLACEMENT}/test_failover.py"
-        "::test_a_standby_of_another_cluster_is_noticed_by_the_request_itself",
+        test=f"{PLACEMENT}/test_failover.py::test_a_request_detects_a_standby_of_another_cluster",
     ),
     Sabotage(
         promise="a transaction reads the primary",
@@ -73,14 +72,14 @@ SABOTAGES: Final = (
         old="        if waited > budget_seconds:",
         new="        if False:",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_a_replica_that_falls_behind_the_budget_is_out_until_it_has_caught_up",
+        "::test_a_replica_beyond_the_lag_budget_is_out_until_it_catches_up",
     ),
     Sabotage(
         promise="a replica of another timeline is out",
         file=REPLICAS,
         old="    if seen.timeline != origin.timeline:",
         new="    if False:",
-        test=f"{LOOKS}::test_after_a_failover_one_that_still_follows_the_old_timeline_is_out",
+        test=f"{LOOKS}::test_a_replica_on_the_old_timeline_is_out_after_a_failover",
     ),
     Sabotage(
         promise="a read whose replica fails is run on the primary",
@@ -88,7 +87,7 @@ SABOTAGES: Final = (
         old="        now.from_replicas = False\n        return again(request)",
         new="        return None",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_a_read_whose_replica_dies_under_it_is_run_again_on_the_primary",
+        "::test_a_read_is_repeated_on_the_primary_when_its_replica_dies",
     ),
     Sabotage(
         promise="what a replica doesn't know is looked for on the primary",
@@ -96,22 +95,21 @@ SABOTAGES: Final = (
         old="if response.status_code == NOT_FOUND and now.replicas:",
         new="if False:",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_what_a_replica_does_not_know_is_looked_for_on_the_primary",
+        "::test_a_row_missing_on_the_replica_is_searched_on_the_primary",
     ),
     Sabotage(
         promise="a query that is wrong puts no replica out",
         file=MIDDLEWARE,
         old="        if _blames_the_server(exception):",
         new="        if True:",
-        test=f"{PLACEMENT}/test_replicas.py::test_a_query_that_is_wrong_anywhere_puts_no_replica_out",
+        test=f"{PLACEMENT}/test_replicas.py::test_an_invalid_query_takes_no_replica_out_of_use",
     ),
     Sabotage(
         promise="a task takes the token along",
         file=TASKS,
         old="headers.setdefault(KEY, str(now.renewed() or now.token))",
         new='headers.setdefault(KEY, "")',
-        test=f"{PLACEMENT}/test_tasks.py"
-        "::test_a_task_that_a_request_sent_reads_what_the_request_wrote",
+        test=f"{PLACEMENT}/test_tasks.py::test_a_task_reads_the_writes_of_the_request_that_sent_it",
     ),
     Sabotage(
         promise="what a token speaks of is on disk",
@@ -119,6 +117,6 @@ SABOTAGES: Final = (
         old='connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")',
         new="pass",
         test=f"{PLACEMENT}/test_tokens.py"
-        "::test_what_a_token_speaks_of_is_on_disk_whatever_the_role_prefers",
+        "::test_a_write_is_flushed_to_disk_even_if_its_role_turns_that_off",
     ),
 )

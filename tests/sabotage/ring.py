@@ -18,28 +18,28 @@ SABOTAGES: Final = (
         file="placement/ring/arrangement.py",
         old="            generation = max(generation, since)\n",
         new="            generation = since\n",
-        test=f"{PURE}::test_a_place_that_was_given_up_never_holds_the_key_again",
+        test=f"{PURE}::test_a_key_never_returns_to_a_former_place",
     ),
     Sabotage(
         promise="a generation is never used twice, whatever the clock says",
         file="placement/ring/arrangement.py",
         old="epoch = max(now, view.epoch + 1)",
         new="epoch = now",
-        test=f"{PURE}::test_a_place_that_was_given_up_never_holds_the_key_again",
+        test=f"{PURE}::test_a_key_never_returns_to_a_former_place",
     ),
     Sabotage(
         promise="a load that lost its lease is not stored",
         file=SCRIPTS,
         old="if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n",
         new="",
-        test=f"{LEASES}::test_what_was_deleted_while_it_was_loaded_is_not_stored",
+        test=f"{LEASES}::test_a_key_deleted_during_its_load_is_not_stored",
     ),
     Sabotage(
         promise="a load below the floor is not stored",
         file=SCRIPTS,
         old="if (floor and new < floor) or (held and new < held) then return -1 end",
         new="",
-        test=f"{LEASES}::test_a_reader_whose_source_stays_behind_is_served_and_stores_nothing",
+        test=f"{LEASES}::test_a_value_from_a_lagging_source_is_served_and_not_stored",
     ),
     Sabotage(
         promise="one loads and the others wait",
@@ -54,43 +54,42 @@ SABOTAGES: Final = (
         old="with self.ring.node(name, at_once=True) as node:\n"
         "                    node.invalidate(",
         new="with self.ring.node(name) as node:\n                    node.invalidate(",
-        test=f"{MEMBERS}::test_an_invalidation_that_a_node_does_not_take_ejects_it",
+        test=f"{MEMBERS}::test_an_invalidation_that_a_node_does_not_confirm_ejects_it",
     ),
     Sabotage(
         promise="an invalidation goes where some process may still look",
         file="placement/ring/arrangement.py",
         old="*(() if settled else reversed(self.past))",
         new="*()",
-        test=f"{MEMBERS}::test_an_invalidation_reaches_those_who_have_not_heard_of_a_change",
+        test=f"{MEMBERS}::test_an_invalidation_reaches_processes_with_an_older_view",
     ),
     Sabotage(
         promise="a process serves nothing older than it has served",
         file="placement/ring/seen.py",
         old="(known := self._versions.get(key, version)) > version",
         new="(known := version) > version",
-        test=f"{LEASES}::test_a_process_serves_nothing_older_than_it_has_served",
+        test=f"{LEASES}::test_a_process_never_serves_an_older_version_than_before",
     ),
     Sabotage(
         promise="who can't confirm the members bypasses the ring",
         file="placement/ring/membership.py",
         old="return self._view if self._confirmed >= oldest else None",
         new="return self._view",
-        test=f"{MEMBERS}::test_a_store_that_hangs_makes_everybody_bypass_the_ring",
+        test=f"{MEMBERS}::test_the_ring_is_bypassed_while_the_store_hangs",
     ),
     Sabotage(
         promise="a node that restarts with what it had on disk serves nothing of it",
         file="placement/ring/membership.py",
         old="return told or known is None or not known.run",
         new="return told or True",
-        test=f"{RESTARTS}::test_nor_does_it_while_nobody_can_be_told_of_the_restart",
+        test=f"{RESTARTS}::test_a_node_restarted_while_the_store_is_down_serves_no_old_data",
     ),
     Sabotage(
         promise="a thread that knew the place before the restart reads nothing there",
         file="placement/ring/process.py",
         old="return view is None or view.members[place.node].since > place.generation",
         new="return view is None",
-        test=f"{RESTARTS}"
-        "::test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either",
+        test=f"{RESTARTS}::test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data",
     ),
     Sabotage(
         promise="what a node answers after it hung is believed only under a confirmed view",
@@ -98,14 +97,14 @@ SABOTAGES: Final = (
         old="slow = now - asked > SLOW_SECONDS",
         new="slow = False",
         test="tests/integration/ring/test_members.py"
-        "::test_what_a_node_answers_after_it_hung_is_not_believed_once_others_gave_it_up",
+        "::test_a_late_answer_of_a_hung_node_is_discarded_after_its_ejection",
     ),
     Sabotage(
         promise="who gets a connection next gets nobody else's answers",
         file="placement/ring/nodes.py",
         old="            self._connection.disconnect()\n        self._pool",
         new="            pass\n        self._pool",
-        test=f"{MANY}::test_answers_that_nobody_waited_for_are_given_to_nobody_else",
+        test=f"{MANY}::test_unread_answers_never_reach_another_call",
     ),
     Sabotage(
         promise="what a transaction sees is not shown to others",
@@ -113,7 +112,7 @@ SABOTAGES: Final = (
         old="load() if inside else cached.user(user_id, load=load)",
         new="cached.user(user_id, load=load)",
         test="tests/integration/accounts/test_user_cache.py"
-        "::test_a_change_that_is_rolled_back_is_never_seen",
+        "::test_a_rolled_back_change_is_never_seen",
     ),
     Sabotage(
         promise="the event invalidates once more",
@@ -121,6 +120,6 @@ SABOTAGES: Final = (
         old='"accounts.user.updated.v1": _refresh',
         new='"accounts.user.updated.v1": ignore',
         test="tests/integration/accounts/test_user_cache.py"
-        "::test_the_event_invalidates_if_the_writer_could_not",
+        "::test_the_event_invalidates_the_cache_if_the_writer_did_not",
     ),
 )

@@ -58,7 +58,13 @@ def prepare() -> None:
         _make_keys()
     known = {name for shape in SHAPES for name in variables(shape)}
     known |= {f"{service.upper()}_REPLICA_URLS" for service in SHAPES["all"]}
-    for name in known | {"DEBUG", "JWKS", "CACHE_URLS", "ADMIN_DATABASE_URL", "STATIC_ROOT"}:
+    for name in known | {
+        "DEBUG",
+        "JWKS",
+        "CACHE_URLS",
+        "PLACEMENT_ADMIN_DATABASE_URL",
+        "STATIC_ROOT",
+    }:
         os.environ.pop(name, None)
     os.environ.update(variables())
 

@@ -5,19 +5,18 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.domain.commands import ForgetUser
-from accounts.domain.errors import UserNotFound
 from accounts.erasure import Pending, finish_erasures, forget_user
-from accounts.queries import email_or_id
+from accounts.queries import find_user_id
 from outbox.management.subcommand import one_line_errors
 from outbox.pacing import paced
 
-LOOK_EVERY_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 class Command(BaseCommand):
     help = (
-        "Erase a user's personal data everywhere: here at once, in each consumer as it reads of "
-        "it, and then from older events in the outbox and the streams. It can't be undone."
+        "Erase a user's personal data: here at once, in each consumer when it reads the event, "
+        "and then from older events in the outbox and the streams. It can't be undone."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -27,34 +26,33 @@ class Command(BaseCommand):
             type=_seconds,
             default=60.0,
             metavar="SECONDS",
-            help="for consumers to confirm (60); the worker goes on after that",
+            help="how long to wait for consumers to confirm (60); the worker continues afterwards",
         )
 
     @one_line_errors()
     def handle(self, *args: Any, user: str, wait: float, **options: Any) -> None:
-        try:
-            user_id = email_or_id(user)
-        except UserNotFound as exc:
-            raise CommandError(f"there is no user {user}") from exc
+        user_id = find_user_id(user)
+        if user_id is None:
+            raise CommandError(f"there is no user {user}")
         forget_user(ForgetUser(user_id=user_id))
-        self.stdout.write(f"{user_id}: erased here, and told")
+        self.stdout.write(f"{user_id}: erased here, and announced")
         if waiting := self._finish(user_id, wait):
             raise CommandError(
                 f"older events of {user_id} are still there; they wait for "
-                f"{', '.join(waiting.waits_for)}. The worker goes on, or run this again"
+                f"{', '.join(waiting.waits_for)}. The worker continues, or run this again"
             )
         self.stdout.write(f"{user_id}: older events are gone from the outbox and the streams")
 
     def _finish(self, user_id: UUID, within_seconds: float) -> Pending | None:
-        told: tuple[str, ...] = ()
+        reported: tuple[str, ...] = ()
         waiting: Pending | None = None
-        for _ in paced(every_seconds=LOOK_EVERY_SECONDS, within_seconds=within_seconds):
+        for _ in paced(every_seconds=POLL_SECONDS, within_seconds=within_seconds):
             waiting = next(finish_erasures(of=user_id), None)
             if waiting is None:
                 return None
-            if waiting.waits_for != told:
-                told = waiting.waits_for
-                self.stdout.write(f"waiting for {', '.join(told)}")
+            if waiting.waits_for != reported:
+                reported = waiting.waits_for
+                self.stdout.write(f"waiting for {', '.join(reported)}")
         return waiting
 
 
@@ -64,5 +62,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ArgumentTypeError("seconds are a number from 0")
+        raise ArgumentTypeError(f"expected a number of seconds, 0 or more, not {text!r}")
     return seconds

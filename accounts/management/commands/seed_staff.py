@@ -15,14 +15,14 @@ from accounts.handlers import register_user, update_user
 
 
 class Command(BaseCommand):
-    help = "Make sure that a user of accounts is staff, active and has this password (idempotent)."
+    help = "Ensure that a user of accounts is staff, is active and has this password (idempotent)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--email", required=True)
         parser.add_argument(
             "--password-file",
             type=Path,
-            help="The password's file; standard input without it.",
+            help="The file with the password (default: standard input).",
         )
 
     def handle(self, *, email: str, password_file: Path | None, **_: Any) -> None:
@@ -48,14 +48,11 @@ def _ensure(email: str, password: str) -> str:
     if credentials is None:
         register_user(
             RegisterUser(
-                name=email.partition("@")[0],
-                email=email,
-                password=password,
-                is_staff=True,
+                name=email.partition("@")[0], email=email, password=password, is_staff=True
             )
         )
         return "staff, registered"
-    # The password too: anybody may have registered this address before it was made staff.
+    # Set the password too: another person may have registered this address before.
     known = check_password(password, credentials.password_hash)
     if known and credentials.is_staff and credentials.is_active:
         return "staff already"

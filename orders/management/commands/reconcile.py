@@ -9,20 +9,20 @@ from orders.peer import Peer, PeerError
 from orders.reconcile import Difference, ReconcileError
 from outbox.management.subcommand import one_line_errors
 
-REPAIRED: Final = 3  # exit status: differences were found and mended
-DIFFERENT: Final = 4  # differences are left
-LISTED: Final = 100
+REPAIRED: Final = 3  # exit status: all differences were repaired
+DIFFERENT: Final = 4  # exit status: differences are left
+MAX_LISTED: Final = 100
 
 
 class Command(BaseCommand):
     help = (
-        "Compare customer_view with its owner while both go on, name the rows that differ, and "
-        "have them mended. Exit status: 0 nothing differed, 3 all that differed is mended, 4 "
-        "something still differs (always with --dry-run), 1 it could not be found out."
+        "Compare customer_view with its owner under concurrent writes, list the rows that differ "
+        "and repair them. Exit status: 0 no differences, 3 all differences repaired, 4 "
+        "differences left (always with --dry-run), 1 the comparison failed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="find, and mend nothing")
+        parser.add_argument("--dry-run", action="store_true", help="compare only, repair nothing")
 
     @one_line_errors()
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
@@ -37,16 +37,16 @@ class Command(BaseCommand):
         if not found:
             return
         if dry_run:
-            raise CommandError(f"{len(found)} differ; nothing was mended", returncode=DIFFERENT)
+            raise CommandError(f"{len(found)} differ; nothing was repaired", returncode=DIFFERENT)
         left = reconcile.repair(peer, found)
-        for difference in left[:LISTED]:
+        for difference in left[:MAX_LISTED]:
             self.stdout.write(f"{difference.id}  still {difference.kind}")
         if left:
             raise CommandError(
-                f"{len(left)} of {len(found)} still differ; look at manage.py outbox parked",
+                f"{len(left)} of {len(found)} still differ; check manage.py outbox parked",
                 returncode=DIFFERENT,
             )
-        raise CommandError(f"{len(found)} differed, and all are mended", returncode=REPAIRED)
+        raise CommandError(f"{len(found)} differed, all are repaired", returncode=REPAIRED)
 
     def _compare(self, peer: Peer) -> list[Difference]:
         found: list[Difference] = []
@@ -58,12 +58,12 @@ class Command(BaseCommand):
                 self.stdout.write(f"\r{rows} of about {max(about, rows)} compared", ending="")
         if self.stdout.isatty():
             self.stdout.write("")
-        for difference in found[:LISTED]:
+        for difference in found[:MAX_LISTED]:
             self.stdout.write(
                 f"{difference.id}  {difference.kind}: version {difference.here} here, "
                 f"{difference.owner} at {peer.name}"
             )
-        if len(found) > LISTED:
-            self.stdout.write(f"and {len(found) - LISTED} more")
+        if len(found) > MAX_LISTED:
+            self.stdout.write(f"and {len(found) - MAX_LISTED} more")
         self.stdout.write(f"{rows} users compared, {len(found)} differ")
         return found

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     def handle(self, **_: Any) -> None:
         if not settings.PLACEMENT_ADMIN_DATABASE_URL:
             raise CommandError(
-                "ADMIN_DATABASE_URL is not set; "
+                "PLACEMENT_ADMIN_DATABASE_URL is not set; "
                 "expected postgresql://postgres:password@host:5432/postgres"
             )
         for service, alias in settings.PLACEMENT_HOMES.items():

@@ -1,8 +1,7 @@
-"""The public and the stored events of orders, and its reading of accounts', tied to golden JSON.
+"""The public and stored events of orders, and its parsing of accounts' events, against golden JSON.
 
-A golden never changes: consumers were built against the public ones, and stored ones lie in
-databases. A new shape is a new version, beside the old. `write_missing` writes the golden of a
-new type.
+A golden never changes: consumers depend on the public ones, and databases hold stored ones. A new
+shape gets a new version and its own golden. `write_missing` writes the golden of a new type.
 """
 
 import json
@@ -37,7 +36,7 @@ from orders.inbound import (
     CustomerErased,
     OrderChanged,
 )
-from orders.published import PUBLIC_TYPES, UPDATED, announce, announce_again
+from orders.published import PUBLIC_TYPES, UPDATED, announce, announce_current
 from outbox.consumer import ignore
 from outbox.envelope import Envelope
 
@@ -66,7 +65,7 @@ EVENTS: list[Event] = [
     OrderExpired(order_id=ORDER_ID, at=LATER),
 ]
 
-# How each of accounts' types is read; what isn't here is ignored.
+# How each type of accounts is parsed; one parser per consumer that does not ignore the type.
 READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
     "accounts.user.registered.v1": [CustomerChanged.parse],
     "accounts.user.updated.v1": [CustomerChanged.parse],
@@ -78,8 +77,8 @@ READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
 }
 
 
-def told(event: Event) -> dict[str, Any]:
-    """What is published when `event` follows the placing, or is it."""
+def published(event: Event) -> dict[str, Any]:
+    """The public event when `event` follows the placing, or is the placing."""
     order = evolve(None if event is PLACED else fold([PLACED]), event)
     return dict(json.loads(structs.replace(announce(event, order), id=EVENT_ID).encode()))
 
@@ -102,22 +101,22 @@ def name_of(value: Any) -> str:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=name_of)
-def test_what_is_published_is_the_golden(event: Event) -> None:
-    assert told(event) == read(golden_of(event))
+def test_a_published_event_equals_its_golden(event: Event) -> None:
+    assert published(event) == read(golden_of(event))
 
 
-def test_every_public_type_has_one_golden_and_every_golden_a_type() -> None:
+def test_every_public_type_has_a_golden_and_every_golden_a_type() -> None:
     types = {*PUBLIC_TYPES.values(), UPDATED}
     assert {path.stem for path in HERE.glob("*.json")} == types
 
 
-def test_an_order_that_is_told_once_more_is_the_golden() -> None:
-    told_again = structs.replace(announce_again(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
-    assert json.loads(told_again.encode()) == read(HERE / f"{UPDATED}.json")
+def test_a_backfilled_order_equals_its_golden() -> None:
+    backfilled = structs.replace(announce_current(fold([PLACED, EVENTS[1]])), id=EVENT_ID)
+    assert json.loads(backfilled.encode()) == read(HERE / f"{UPDATED}.json")
 
 
 @pytest.mark.parametrize("golden", sorted(HERE.glob("*.json")), ids=name_of)
-def test_the_order_view_reads_what_orders_published(golden: Path) -> None:
+def test_the_order_view_can_read_every_event_of_orders(golden: Path) -> None:
     envelope = Envelope.decode(golden.read_text(encoding="utf-8"))
     assert envelope.type in CONSUMERS["order_view"]
     shown = OrderChanged.parse(envelope)
@@ -126,7 +125,7 @@ def test_the_order_view_reads_what_orders_published(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=name_of)
-def test_what_is_stored_is_the_golden(event: Event) -> None:
+def test_a_stored_event_equals_its_golden(event: Event) -> None:
     assert asdict(encode(event)) == read(stored_golden_of(event))
 
 
@@ -147,8 +146,8 @@ def test_every_version_of_every_stored_type_has_a_golden() -> None:
     assert {path.stem for path in STORED.glob("*.json")} == versions
 
 
-# All that an order's events may tell. No word of a person: who forgets one need not touch them.
-TOLD_OF_ORDERS = {
+# Every field that an event of an order may have. None is personal, so erasure leaves them alone.
+ORDER_FIELDS = {
     "id", "user_id", "status", "lines", "sku", "quantity", "unit_price", "total", "reason",
     "version", "placed_at", "updated_at", "at",
 }  # fmt: skip
@@ -157,17 +156,17 @@ TOLD_OF_ORDERS = {
 @pytest.mark.parametrize(
     "golden", [*sorted(HERE.glob("*.json")), *sorted(STORED.glob("*.json"))], ids=name_of
 )
-def test_an_orders_events_hold_nothing_personal(golden: Path) -> None:
+def test_events_of_orders_hold_no_personal_data(golden: Path) -> None:
     def names(value: Any) -> set[str]:
         if isinstance(value, dict):
             return set(value).union(*map(names, value.values()))
         return set().union(*map(names, value)) if isinstance(value, list) else set()
 
-    assert names(read(golden)["data"]) <= TOLD_OF_ORDERS
+    assert names(read(golden)["data"]) <= ORDER_FIELDS
 
 
 @pytest.mark.parametrize("golden", sorted(ACCOUNTS.glob("*.json")), ids=name_of)
-def test_what_accounts_publishes_can_be_read(golden: Path) -> None:
+def test_orders_can_read_every_event_of_accounts(golden: Path) -> None:
     envelope = Envelope.decode(golden.read_text(encoding="utf-8"))
     for consumer in ("saga", "customer_view"):
         assert envelope.type in CONSUMERS[consumer], f"{consumer} would park {envelope.type}"
@@ -185,7 +184,7 @@ def test_what_accounts_publishes_can_be_read(golden: Path) -> None:
 def write_missing() -> None:
     for event in EVENTS:
         for path, content in (
-            (golden_of(event), told(event)),
+            (golden_of(event), published(event)),
             (stored_golden_of(event), asdict(encode(event))),
         ):
             if not path.exists():

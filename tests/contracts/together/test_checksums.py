@@ -1,7 +1,7 @@
-"""What accounts tells of its users' checksums is what orders computes of its copies.
+"""accounts and orders compute the same checksum for a user and its copy.
 
-The two sides may not import each other; a column more, less or in another place on one side, or one
-of another type, would make every row differ.
+The two services may not import each other. If their columns differed in number, order or type,
+every row would differ.
 """
 
 from accounts import queries as owner
@@ -21,7 +21,7 @@ def kinds(checksums: Checksums) -> list[tuple[str, str, object]]:
     ]
 
 
-def test_both_sides_hash_the_same_columns_of_the_same_types_in_the_same_order() -> None:
+def test_both_services_hash_the_same_columns_types_and_order() -> None:
     assert kinds(owner.CHECKSUMS) == kinds(copy.CHECKSUMS)
 
 

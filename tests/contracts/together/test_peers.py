@@ -1,4 +1,4 @@
-"""What orders signs is what accounts believes, on every route that it asks; and no other."""
+"""accounts accepts the tokens that orders signs, each for its own route and body only."""
 
 import re
 from inspect import getsource
@@ -13,11 +13,11 @@ from accounts.api.internal import InternalView
 from accounts.api.peers import AUDIENCE, PeerAuthentication
 from orders import peer, reconcile
 
-PATHS = sorted(set(re.findall(r"/internal/[a-z/]+", getsource(reconcile))))
+PATHS = sorted(set(re.findall(r"/internal/[a-z/-]+", getsource(reconcile))))
 BODY = b'{"ids": []}'
 
 
-def asked(path: str, *, body: bytes = BODY, signed_for: str = "") -> Request:
+def signed_request(path: str, *, body: bytes = BODY, signed_for: str = "") -> Request:
     headers = peer._headers(AUDIENCE, signed_for or path, BODY)
     return Request(
         APIRequestFactory().post(
@@ -29,19 +29,22 @@ def asked(path: str, *, body: bytes = BODY, signed_for: str = "") -> Request:
     )
 
 
-def test_orders_asks_something() -> None:
+def test_orders_calls_five_internal_routes() -> None:
     assert len(PATHS) == 5
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_orders_asks_is_a_route_of_accounts_that_believes_it(path: str) -> None:
+def test_accounts_accepts_the_token_of_orders_on_every_route(path: str) -> None:
     assert issubclass(resolve(path).func.cls, InternalView)
-    found = PeerAuthentication().authenticate(asked(path))
+    found = PeerAuthentication().authenticate(signed_request(path))
     assert found is not None
     assert str(found[0]) == "service orders"
 
 
-def test_a_token_of_another_body_or_path_is_not_believed() -> None:
-    for request in (asked(PATHS[0], body=b"{}"), asked(PATHS[0], signed_for=PATHS[1])):
+def test_a_token_for_another_body_or_path_is_refused() -> None:
+    for request in (
+        signed_request(PATHS[0], body=b"{}"),
+        signed_request(PATHS[0], signed_for=PATHS[1]),
+    ):
         with pytest.raises(AuthenticationFailed):
             PeerAuthentication().authenticate(request)

@@ -17,7 +17,7 @@ Register: TypeAlias = Callable[..., UserState]
 
 @pytest.fixture
 def register() -> Register:
-    """Makes users through the handler, each with an address of its own."""
+    """Registers users through the handler, each with its own email."""
     numbers = count(1)
 
     def make(**given: Any) -> UserState:

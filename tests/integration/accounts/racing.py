@@ -1,4 +1,4 @@
-"""Handlers in threads with connections of their own, held where the race is decided."""
+"""Runs handlers in threads with their own connections, and controls which commits first."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ DEADLINE_SECONDS = 10.0
 
 
 def together(*actions: Callable[[], T]) -> list[T | Exception]:
-    """Run each in a thread, all let go at one barrier; what each returned or raised."""
+    """Run each action in a thread, all released at one barrier. Returns results or exceptions."""
     barrier = threading.Barrier(len(actions), timeout=DEADLINE_SECONDS)
 
     def run(action: Callable[[], T]) -> T | Exception:
@@ -34,13 +34,13 @@ def together(*actions: Callable[[], T]) -> list[T | Exception]:
 def outcome(action: Callable[[], T]) -> T | Exception:
     try:
         return action()
-    except Exception as error:  # noqa: BLE001 - it is a result like any other
+    except Exception as error:  # noqa: BLE001 - returned as a result
         return error
 
 
 def in_turn(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """`second` begins when `first` is done but not committed, and `first` commits when `second`
-    waits for one of its locks. Fails if it never does. The results of both."""
+    """Start `second` while `first` is done but not committed, and commit `first` once `second`
+    waits for one of its locks. Returns both results; fails if `second` never waits."""
     done, may_commit = threading.Event(), threading.Event()
 
     def run() -> T:
@@ -55,7 +55,9 @@ def in_turn(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
         try:
             assert done.wait(DEADLINE_SECONDS) or ahead.result(0)
             behind = pool.submit(_closing, second)
-            eventually(_somebody_waits, within_seconds=DEADLINE_SECONDS, what="a wait for a lock")
+            eventually(
+                _is_a_lock_awaited, within_seconds=DEADLINE_SECONDS, what="a wait for a lock"
+            )
         finally:
             may_commit.set()
         return ahead.result(DEADLINE_SECONDS), behind.result(DEADLINE_SECONDS)
@@ -72,7 +74,7 @@ def _closing(action: Callable[..., T], *args: Any) -> T:
         connections.close_all()
 
 
-def _somebody_waits() -> bool:
+def _is_a_lock_awaited() -> bool:
     with connections[alias()].cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity"

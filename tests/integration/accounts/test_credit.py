@@ -1,9 +1,8 @@
-"""Reserving and releasing credit: each once, in whatever order they arrive."""
+"""Reserving and releasing credit: each takes effect once, in any order of arrival."""
 
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.domain.commands import DeactivateUser, ReleaseCredit, ReserveCredit
@@ -29,11 +28,11 @@ def reserved(user: UserState) -> Decimal:
     return User.objects.get(pk=user.id).credit_reserved
 
 
-def told() -> list[str]:
+def announced_types() -> list[str]:
     return [event.type.split(".", 1)[1] for event in published(OutboxEvent)]
 
 
-def test_a_reservation_moves_the_version_and_is_told(ada: UserState) -> None:
+def test_a_reservation_raises_the_version_and_is_announced(ada: UserState) -> None:
     event = reserve(ada.id, "12.30")
     assert isinstance(event, CreditReserved)
     row = User.objects.get(pk=ada.id)
@@ -71,12 +70,12 @@ def test_the_whole_limit_can_be_reserved_and_not_a_cent_more(ada: UserState) -> 
     )
 
 
-def test_a_refusal_does_not_move_the_version(ada: UserState) -> None:
+def test_a_refusal_leaves_the_user_unchanged(ada: UserState) -> None:
     reserve(ada.id, "1000.01")
     assert User.objects.get(pk=ada.id).state() == ada
     assert UserHistory.objects.count() == 1
     assert Reservation.objects.get().status == "REFUSED"
-    assert told() == ["user.registered.v1", "credit.refused.v1"]
+    assert announced_types() == ["user.registered.v1", "credit.refused.v1"]
 
 
 def test_an_unknown_user_is_refused() -> None:
@@ -103,20 +102,20 @@ def test_an_inactive_user_is_refused(ada: UserState) -> None:
     assert refused.reason is RefusalReason.INACTIVE_USER
 
 
-def test_an_order_beyond_any_limit_is_refused_not_an_error(ada: UserState) -> None:
+def test_an_amount_beyond_any_limit_is_refused(ada: UserState) -> None:
     assert isinstance(reserve(ada.id, "9" * 16 + ".99"), CreditRefused)
 
 
-def test_a_second_reserve_of_an_order_does_nothing(ada: UserState) -> None:
+def test_a_repeated_reserve_does_nothing(ada: UserState) -> None:
     reserve(ada.id, "10.00")
     assert reserve(ada.id, "10.00") is None
     reserve(ada.id, "5000.00", UUID(int=5))
     assert reserve(ada.id, "5000.00", UUID(int=5)) is None
     assert reserved(ada) == Decimal("10.00")
-    assert told()[1:] == ["credit.reserved.v1", "credit.refused.v1"]
+    assert announced_types()[1:] == ["credit.reserved.v1", "credit.refused.v1"]
 
 
-def test_a_release_gives_back_what_the_reservation_holds_once(ada: UserState) -> None:
+def test_a_release_returns_the_reserved_amount_once(ada: UserState) -> None:
     reserve(ada.id, "10.00")
     reserve(ada.id, "7.00", UUID(int=5))
     event = release()
@@ -124,12 +123,16 @@ def test_a_release_gives_back_what_the_reservation_holds_once(ada: UserState) ->
     assert event.amount == Decimal("10.00")
     assert release() is None
     assert reserved(ada) == Decimal("7.00")
-    assert told()[1:] == ["credit.reserved.v1", "credit.reserved.v1", "credit.released.v1"]
+    assert announced_types()[1:] == [
+        "credit.reserved.v1",
+        "credit.reserved.v1",
+        "credit.released.v1",
+    ]
     assert published(OutboxEvent)[-1].sequence == User.objects.get().version == 4
     assert [row.version for row in UserHistory.objects.order_by("id")] == [1, 2, 3, 4]
 
 
-def test_credit_is_released_for_a_user_that_was_deactivated_since(ada: UserState) -> None:
+def test_credit_of_a_deactivated_user_is_released(ada: UserState) -> None:
     reserve(ada.id, "10.00")
     deactivate_user(DeactivateUser(user_id=ada.id))
     assert isinstance(release(), CreditReleased)
@@ -139,10 +142,10 @@ def test_credit_is_released_for_a_user_that_was_deactivated_since(ada: UserState
 def test_a_refused_order_has_nothing_to_release(ada: UserState) -> None:
     reserve(ada.id, "5000.00")
     assert release() is None
-    assert told()[1:] == ["credit.refused.v1"]
+    assert announced_types()[1:] == ["credit.refused.v1"]
 
 
-def test_a_release_that_comes_first_has_the_late_reserve_refused(ada: UserState) -> None:
+def test_a_reserve_after_its_release_is_refused(ada: UserState) -> None:
     assert release() is None
     late = reserve(ada.id, "10.00")
     assert isinstance(late, CreditRefused)
@@ -150,29 +153,29 @@ def test_a_release_that_comes_first_has_the_late_reserve_refused(ada: UserState)
     assert reserve(ada.id, "10.00") is None
     assert release() is None
     assert reserved(ada) == 0
-    assert told() == ["user.registered.v1", "credit.refused.v1"]
+    assert announced_types() == ["user.registered.v1", "credit.refused.v1"]
 
 
-def test_the_late_reserve_of_an_unknown_user_is_refused_too() -> None:
+def test_a_late_reserve_of_an_unknown_user_is_refused() -> None:
     release()
     late = reserve(uuid4(), "10.00")
     assert isinstance(late, CreditRefused)
     assert late.user is None
 
 
-def test_a_reserve_that_was_released_is_not_reserved_again(ada: UserState) -> None:
+def test_a_released_order_is_not_reserved_again(ada: UserState) -> None:
     reserve(ada.id, "10.00")
     release()
     assert reserve(ada.id, "10.00") is None
     assert reserved(ada) == 0
 
 
-@pytest.mark.parametrize("amount", ["0.00", "0.01"])
-def test_the_smallest_orders_are_reserved(ada: UserState, amount: str) -> None:
-    assert isinstance(reserve(ada.id, amount), CreditReserved)
+def test_the_smallest_amounts_are_reserved(ada: UserState) -> None:
+    for number, amount in enumerate(("0.00", "0.01")):
+        assert isinstance(reserve(ada.id, amount, UUID(int=number)), CreditReserved)
 
 
-def test_an_order_costs_few_queries(
+def test_each_step_of_an_order_costs_few_queries(
     ada: UserState, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(4):  # reservation, user, history, event
@@ -185,7 +188,7 @@ def test_an_order_costs_few_queries(
         reserve(ada.id, "5000.00", UUID(int=5))
 
 
-def test_credit_that_frees_up_serves_the_next_order(register: Register) -> None:
+def test_released_credit_can_be_reserved_again(register: Register) -> None:
     user = register(credit_limit=Decimal("10.00"))
     reserve(user.id, "10.00", UUID(int=1))
     release(UUID(int=1))

@@ -1,4 +1,4 @@
-"""Two real connections at a time: the limit holds, and every fact happens once."""
+"""Two real connections at a time: the limit holds, and each change takes effect once."""
 
 from decimal import Decimal
 from typing import Any
@@ -30,7 +30,7 @@ from outbox.testing import published
 from tests.integration.accounts.conftest import PASSWORD
 from tests.integration.accounts.racing import in_turn, outcome, together
 
-pytestmark = pytest.mark.django_db(transaction=True)  # threads see what is committed
+pytestmark = pytest.mark.django_db(transaction=True)  # threads see only committed rows
 
 
 def reserve(user: UserState, amount: str, order: int) -> Any:
@@ -53,7 +53,7 @@ def kinds(results: list[Any]) -> list[str]:
     return sorted(type(result).__name__ for result in results)
 
 
-def test_of_two_orders_for_the_last_credit_one_gets_it(ada: UserState) -> None:
+def test_of_two_orders_for_the_last_credit_one_is_reserved(ada: UserState) -> None:
     for round_ in range(10):
         results = together(
             lambda: reserve(ada, "600.00", 2 * round_ + 1),  # noqa: B023
@@ -65,7 +65,7 @@ def test_of_two_orders_for_the_last_credit_one_gets_it(ada: UserState) -> None:
         release(winner.order_id.int)
 
 
-def test_an_order_waits_for_another_and_is_judged_by_what_that_left(ada: UserState) -> None:
+def test_an_order_waits_for_another_and_sees_its_reservation(ada: UserState) -> None:
     first, second = in_turn(lambda: reserve(ada, "600.00", 1), lambda: reserve(ada, "600.00", 2))
     assert isinstance(first, CreditReserved)
     assert isinstance(second, CreditRefused)
@@ -73,26 +73,26 @@ def test_an_order_waits_for_another_and_is_judged_by_what_that_left(ada: UserSta
     assert second.user.credit_reserved == Decimal("600.00")
 
 
-def test_the_same_order_reserved_twice_at_once_is_reserved_once(ada: UserState) -> None:
+def test_concurrent_reserves_of_one_order_take_effect_once(ada: UserState) -> None:
     for order in range(1, 6):
         results = together(*[lambda: reserve(ada, "10.00", order)] * 2)  # noqa: B023
         assert kinds(results) == ["CreditReserved", "NoneType"]
     assert User.objects.get().credit_reserved == Decimal("50.00")
 
 
-def test_a_release_waits_for_the_reserve_that_it_undoes(ada: UserState) -> None:
+def test_a_release_waits_for_an_open_reserve(ada: UserState) -> None:
     _, released = in_turn(lambda: reserve(ada, "10.00", 1), lambda: release(1))
     assert isinstance(released, CreditReleased)
     assert User.objects.get().credit_reserved == 0
 
 
-def test_a_reserve_waits_for_the_release_that_overtook_it(ada: UserState) -> None:
+def test_a_reserve_waits_for_an_open_release_and_is_refused(ada: UserState) -> None:
     _, refused = in_turn(lambda: release(1), lambda: reserve(ada, "10.00", 1))
     assert isinstance(refused, CreditRefused)
     assert refused.reason is RefusalReason.ORDER_ENDED
 
 
-def test_two_releases_at_once_give_back_once(ada: UserState) -> None:
+def test_concurrent_releases_of_one_order_take_effect_once(ada: UserState) -> None:
     for order in range(1, 6):
         reserve(ada, "10.00", order)
         assert kinds(together(*[lambda: release(order)] * 2)) == [  # noqa: B023
@@ -102,24 +102,24 @@ def test_two_releases_at_once_give_back_once(ada: UserState) -> None:
     assert User.objects.get().credit_reserved == 0
 
 
-def test_credit_that_comes_back_while_an_order_is_being_refused_is_reserved(
+def test_credit_released_during_a_refusal_is_reserved(
     ada: UserState,
 ) -> None:
     reserve(ada, "1000.00", 1)
-    locked = handlers._locked
+    locked = handlers._lock_user
 
     def release_then_lock(user_id: UUID) -> UserState | None:
-        with patch.object(handlers, "_locked", locked):
+        with patch.object(handlers, "_lock_user", locked):
             together(lambda: release(1))
         return locked(user_id)
 
-    with patch.object(handlers, "_locked", release_then_lock):
+    with patch.object(handlers, "_lock_user", release_then_lock):
         event = reserve(ada, "1000.00", 2)
     assert isinstance(event, CreditReserved)
     assert User.objects.get().credit_reserved == Decimal("1000.00")
 
 
-def test_no_credit_is_reserved_for_a_user_who_is_being_deactivated(ada: UserState) -> None:
+def test_a_reserve_waits_for_an_open_deactivation_and_is_refused(ada: UserState) -> None:
     _, refused = in_turn(
         lambda: deactivate_user(DeactivateUser(user_id=ada.id)),
         lambda: reserve(ada, "10.00", 1),
@@ -128,7 +128,7 @@ def test_no_credit_is_reserved_for_a_user_who_is_being_deactivated(ada: UserStat
     assert refused.reason is RefusalReason.INACTIVE_USER
 
 
-def test_the_limit_is_not_lowered_past_a_reservation_that_is_being_made(ada: UserState) -> None:
+def test_a_lower_limit_waits_for_an_open_reserve_and_is_refused(ada: UserState) -> None:
     lower = UpdateUser(
         user_id=ada.id, expected_version=None, by_staff=True, credit_limit=Decimal("5.00")
     )
@@ -145,7 +145,7 @@ def test_of_two_changes_based_on_one_version_the_second_is_stale(ada: UserState)
     assert User.objects.get().name == "one"
 
 
-def test_of_two_registrations_of_one_address_the_second_is_refused() -> None:
+def test_of_two_registrations_of_one_email_the_second_is_refused() -> None:
     def join(email: str) -> UserState:
         return register_user(RegisterUser(name="x", email=email, password=PASSWORD))
 
@@ -156,7 +156,7 @@ def test_of_two_registrations_of_one_address_the_second_is_refused() -> None:
     assert (User.objects.count(), len(published(OutboxEvent))) == (1, 1)
 
 
-def test_the_events_of_one_user_are_recorded_in_the_order_of_its_versions(ada: UserState) -> None:
+def test_events_of_one_user_are_recorded_in_version_order(ada: UserState) -> None:
     def orders(first: int) -> None:
         for order in range(first, first + 15):
             reserve(ada, "1.00", order)

@@ -1,4 +1,4 @@
-"""`manage.py seed_staff`: the same end, however often it runs."""
+"""`manage.py seed_staff` is idempotent."""
 
 import io
 from pathlib import Path
@@ -28,7 +28,7 @@ def seed(**options: Any) -> str:
     return out.getvalue()
 
 
-def test_it_registers_staff_and_a_second_run_changes_nothing(password_file: Path) -> None:
+def test_it_registers_staff_once(password_file: Path) -> None:
     assert seed(password_file=password_file) == "admin@example.com: staff, registered\n"
     user = User.objects.get()
     assert (user.is_staff, user.is_active, user.version) == (True, True, 1)
@@ -37,13 +37,13 @@ def test_it_registers_staff_and_a_second_run_changes_nothing(password_file: Path
     assert len(published(OutboxEvent)) == 1
 
 
-def test_the_password_may_come_from_standard_input(monkeypatch: Any) -> None:
+def test_the_password_can_be_read_from_standard_input(monkeypatch: Any) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(PASSWORD + "\n"))
     seed()
     assert check_password(PASSWORD, User.objects.get().password)
 
 
-def test_one_who_registered_the_address_first_does_not_become_staff_with_it(
+def test_an_existing_user_becomes_staff_with_the_new_password_only(
     register: Register, password_file: Path
 ) -> None:
     user = register(email="ADMIN@example.com", password="the squatter's own")
@@ -56,19 +56,19 @@ def test_one_who_registered_the_address_first_does_not_become_staff_with_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [("1234", "too short"), ("", "too short"), (None, "No such file")],
 )
-def test_it_fails_with_one_clear_line(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_failure_is_reported_in_one_line(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "password"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    with pytest.raises(CommandError, match=said) as caught:
+    with pytest.raises(CommandError, match=message) as caught:
         seed(password_file=path)
     assert "\n" not in str(caught.value)
     assert not User.objects.exists()
 
 
-def test_an_address_that_is_none_is_named(password_file: Path) -> None:
-    with pytest.raises(CommandError, match="--email nobody"):
-        call_command("seed_staff", email="nobody", password_file=password_file)
+def test_an_invalid_email_is_named(password_file: Path) -> None:
+    with pytest.raises(CommandError, match="--email malformed"):
+        call_command("seed_staff", email="malformed", password_file=password_file)

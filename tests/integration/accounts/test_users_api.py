@@ -1,4 +1,4 @@
-"""Users over HTTP: what each request answers when all is well, and what it costs."""
+"""Users over HTTP: the answer of each valid request, and its number of queries."""
 
 import re
 from collections.abc import Callable
@@ -33,33 +33,29 @@ def problem(response: Any, status: int, slug: str) -> dict[str, Any]:
     return dict(response.data)
 
 
-def test_anybody_may_register(api: APIClient) -> None:
+def test_anonymous_callers_may_register(api: APIClient) -> None:
     response = api.post("/api/users/", NEW)
     assert response.status_code == 201
     user = User.objects.get()
     assert response.json() == representation(user.state())
+    [event] = published(OutboxEvent)
+    assert event.data == response.json()
     assert response.json()["credit_limit"] == "1000.00"
     assert response["ETag"] == '"1"'
     assert response["Location"] == f"http://testserver/api/users/{user.id}/"
 
 
-def test_what_is_answered_is_what_is_told(api: APIClient) -> None:
-    body = api.post("/api/users/", NEW).json()
-    [event] = published(OutboxEvent)
-    assert event.data == body
-
-
-def test_staff_may_give_a_new_user_another_limit(staff_api: APIClient) -> None:
+def test_staff_may_set_the_limit_of_a_new_user(staff_api: APIClient) -> None:
     response = staff_api.post("/api/users/", NEW | {"credit_limit": "20.5"})
     assert response.json()["credit_limit"] == "20.50"
 
 
-def test_an_address_that_is_taken_is_a_conflict(api: APIClient, ada: UserState) -> None:
+def test_a_taken_email_is_a_conflict(api: APIClient, ada: UserState) -> None:
     body = problem(api.post("/api/users/", NEW), 409, "email-taken")
     assert list(body["errors"]) == ["email"]
 
 
-def test_a_weak_password_is_named(api: APIClient) -> None:
+def test_a_weak_password_is_a_validation_error(api: APIClient) -> None:
     body = problem(api.post("/api/users/", NEW | {"password": "1234"}), 400, "validation")
     assert len(body["errors"]["password"]) > 1
 
@@ -72,7 +68,7 @@ def test_a_user_reads_itself(ada: UserState, ada_api: APIClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["put", "patch"])
-def test_a_change_with_the_right_etag_is_made(
+def test_a_change_with_the_current_etag_succeeds(
     ada: UserState, ada_api: APIClient, method: str
 ) -> None:
     body = {"name": "Ada L.", "email": "ada@example.org"}
@@ -84,19 +80,19 @@ def test_a_change_with_the_right_etag_is_made(
     assert response["ETag"] == '"2"'
 
 
-def test_the_version_may_come_in_the_body(ada: UserState, ada_api: APIClient) -> None:
+def test_the_version_can_be_sent_in_the_body(ada: UserState, ada_api: APIClient) -> None:
     response = ada_api.patch(of(ada), {"name": "Ada L.", "version": 1})
     assert response.json()["version"] == 2
 
 
-def test_what_was_read_can_be_sent_back_whole(ada: UserState, ada_api: APIClient) -> None:
+def test_a_representation_can_be_sent_back_unchanged(ada: UserState, ada_api: APIClient) -> None:
     body = ada_api.get(of(ada)).json()
     response = ada_api.put(of(ada), body)
     assert (response.status_code, response.json()) == (200, body)
     assert ada_api.put(of(ada), body | {"name": "Ada L."}).json()["version"] == 2
 
 
-def test_a_change_without_a_version_is_asked_for_one(ada: UserState, ada_api: APIClient) -> None:
+def test_a_change_without_a_version_is_refused(ada: UserState, ada_api: APIClient) -> None:
     problem(ada_api.patch(of(ada), {"name": "x"}), 428, "version-required")
     problem(ada_api.put(of(ada), NEW), 428, "version-required")
 
@@ -108,24 +104,28 @@ def test_a_change_with_another_etag_is_stale(ada: UserState, ada_api: APIClient,
     assert body["current_version"] == 1
 
 
-def test_a_stale_version_in_the_body_is_stale_too(ada: UserState, ada_api: APIClient) -> None:
+def test_a_change_with_another_version_in_the_body_is_stale(
+    ada: UserState, ada_api: APIClient
+) -> None:
     problem(ada_api.patch(of(ada), {"name": "x", "version": 9}), 412, "stale-version")
 
 
-def test_reserved_credit_makes_an_older_etag_stale(ada: UserState, ada_api: APIClient) -> None:
+def test_a_reservation_makes_an_older_etag_stale(ada: UserState, ada_api: APIClient) -> None:
     reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(1)))
     response = ada_api.patch(of(ada), {"name": "x"}, headers={"If-Match": '"1"'})
     problem(response, 412, "stale-version")
 
 
-def test_a_limit_below_what_is_reserved_is_a_conflict(ada: UserState, staff_api: APIClient) -> None:
+def test_a_limit_below_the_reserved_credit_is_a_conflict(
+    ada: UserState, staff_api: APIClient
+) -> None:
     reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(100)))
     response = staff_api.patch(of(ada), {"credit_limit": "99.99", "version": 2})
     body = problem(response, 409, "credit-limit-below-reserved")
     assert (body["credit_limit"], body["credit_reserved"]) == ("99.99", "100.00")
 
 
-def test_a_changed_password_counts_at_once(
+def test_a_new_password_takes_effect_at_once(
     ada: UserState, ada_api: APIClient, api: APIClient
 ) -> None:
     ada_api.patch(of(ada), {"password": "another good one", "version": 1})
@@ -134,13 +134,13 @@ def test_a_changed_password_counts_at_once(
         assert response.status_code == status
 
 
-@pytest.mark.parametrize("rest", ["", "history/"])
-def test_options_describe_a_user(ada: UserState, ada_api: APIClient, rest: str) -> None:
-    assert ada_api.options(of(ada) + rest).status_code == 200
+def test_options_describe_the_api(ada: UserState, ada_api: APIClient) -> None:
+    for path in (of(ada), of(ada) + "history/"):
+        assert ada_api.options(path).status_code == 200, path
     assert ada_api.options("/api/users/").json()["actions"]["POST"]["name"]["max_length"] == 200
 
 
-def test_history_tells_every_version_newest_first(ada: UserState, ada_api: APIClient) -> None:
+def test_history_lists_every_version_newest_first(ada: UserState, ada_api: APIClient) -> None:
     ada_api.patch(of(ada), {"name": "Ada L.", "version": 1})
     reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(1)))
     page = ada_api.get(of(ada) + "history/", {"page_size": 2}).json()
@@ -151,7 +151,7 @@ def test_history_tells_every_version_newest_first(ada: UserState, ada_api: APICl
     assert last[0]["recorded_at"] == representation(ada)["created_at"]
 
 
-def test_a_list_is_cut_into_pages_newest_first(register: Register, staff_api: APIClient) -> None:
+def test_a_list_is_paginated_newest_first(register: Register, staff_api: APIClient) -> None:
     emails = [register().email for _ in range(5)]
     page = staff_api.get("/api/users/", {"page_size": 2}).json()
     seen = [row["email"] for row in page["results"]]
@@ -162,9 +162,10 @@ def test_a_list_is_cut_into_pages_newest_first(register: Register, staff_api: AP
     assert len(seen) == 6
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
+def test_a_list_can_be_filtered(ada: UserState, register: Register, staff_api: APIClient) -> None:
+    gone = register(name="Gone", email="gone@example.com")
+    staff_api.patch(of(gone), {"is_active": False, "version": 1})
+    filters: list[tuple[dict[str, str], list[str]]] = [
         ({"email": "ADA@example.com"}, ["Ada"]),
         ({"email": "ada"}, []),
         ({"is_active": "false"}, ["Gone"]),
@@ -173,19 +174,10 @@ def test_a_list_is_cut_into_pages_newest_first(register: Register, staff_api: AP
         ({"created_after": "2999-01-01T00:00:00Z"}, []),
         ({"created_after": "2999-01-01T00:00:00+23:59"}, []),
         ({"created_before": "2999-01-01T00:00:00Z", "search": "ada"}, ["Ada"]),
-    ],
-)
-def test_a_list_can_be_narrowed(
-    ada: UserState,
-    register: Register,
-    staff_api: APIClient,
-    query: dict[str, str],
-    found: list[str],
-) -> None:
-    gone = register(name="Gone", email="gone@example.com")
-    staff_api.patch(of(gone), {"is_active": False, "version": 1})
-    rows = staff_api.get("/api/users/", query).json()["results"]
-    assert [row["name"] for row in rows] == found
+    ]
+    for query, found in filters:
+        rows = staff_api.get("/api/users/", query).json()["results"]
+        assert [row["name"] for row in rows] == found, query
 
 
 def test_each_request_costs_few_queries(
@@ -198,8 +190,8 @@ def test_each_request_costs_few_queries(
 ) -> None:
     for _ in range(5):
         register()
-    # Begin and commit aren't counted. A write: the row (a change locks it first), its history,
-    # its event, and the place for its token.
+    # BEGIN and COMMIT aren't counted. A write: the row (a change locks it first), its history,
+    # its event, and the transaction's position for the consistency token.
     requests: list[tuple[int, Callable[[], Any]]] = [
         (1, lambda: ada_api.get(of(ada))),
         (1, lambda: ada_api.get(of(ada) + "history/")),
@@ -217,7 +209,7 @@ def test_each_request_costs_few_queries(
             request()
 
 
-def test_the_browsable_pages_have_forms_to_register_and_to_edit(
+def test_browsable_pages_have_forms_to_register_and_edit(
     ada: UserState, admin_client: Client
 ) -> None:
     page = admin_client.get("/api/users/", headers={"Accept": "text/html"}).content.decode()
@@ -232,7 +224,7 @@ def test_the_browsable_pages_have_forms_to_register_and_to_edit(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_form_of_the_browsable_pages_registers_and_edits(
+def test_the_forms_of_browsable_pages_register_and_edit(
     ada: UserState, admin_client: Client
 ) -> None:
     blank_limit = NEW | {"email": "form@example.com", "credit_limit": ""}
@@ -248,5 +240,5 @@ def test_a_form_of_the_browsable_pages_registers_and_edits(
         )
         assert response.status_code == status
     user = User.objects.get(pk=ada.id)
-    # A box that the form leaves out is no 'no'.
+    # A checkbox that the form omits does not mean False.
     assert (user.name, user.is_active, user.credit_limit) == ("Ada L.", True, Decimal("5.00"))

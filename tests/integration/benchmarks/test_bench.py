@@ -1,4 +1,4 @@
-"""The benchmark itself, at a size that says nothing about speed."""
+"""A run of the benchmarks at a size too small to measure speed."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ from tests.support.surroundings import CHECKOUT
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
-def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> None:
-    told, drawn, root = tmp_path / "told.json", tmp_path / "drawn.svg", tmp_path / "root"
+def test_a_run_writes_a_page_json_and_a_plot_and_stops_its_servers(tmp_path: Path) -> None:
+    result, drawn, root = tmp_path / "result.json", tmp_path / "drawn.svg", tmp_path / "root"
     arguments = [
         "--scale",
         "tiny",
@@ -33,7 +33,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.benchmarks", *arguments),
-            *("--json", str(told), "--svg", str(drawn)),
+            *("--json", str(result), "--svg", str(drawn)),
         ],
         cwd=CHECKOUT,
         capture_output=True,
@@ -43,7 +43,7 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
 
     assert done.returncode == 0, done.stderr
     assert "200 waiting behind 400, one held" in done.stdout
-    found = json.loads(told.read_text())
+    found = json.loads(result.read_text())
     assert found["durability"]["synchronous_commit"] == "on"
     assert {one["backlog"] for one in found["relay"]} == {200}
     assert len(found["write_overhead"]["runs"]) == 10
@@ -56,5 +56,5 @@ def test_a_run_leaves_a_page_an_object_a_plot_and_no_servers(tmp_path: Path) -> 
     assert found["ring_events"]["failed_reads"] == found["ring_events"]["older_reads"] == 0
     assert found["retention"]["rows_that_differ"] == 0
     assert found["retention"]["delete_statements"] > 0
-    ET.parse(drawn)  # noqa: S314 - our own
+    ET.parse(drawn)  # noqa: S314 - our own file
     assert not (root / "postgres").exists()

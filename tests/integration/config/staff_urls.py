@@ -1,4 +1,4 @@
-"""The project's routes, and a view that says who is calling."""
+"""The project's routes, and a view that returns the caller."""
 
 from django.urls import include, path
 from rest_framework.request import Request

@@ -1,4 +1,4 @@
-"""What libpq addresses become in Django's settings, as a process would have them."""
+"""How libpq addresses become Django settings, in a separate process."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def settings_given(shape: str, **more: str) -> Any:
 
 
 @pytest.mark.shape("accounts", "orders")
-def test_each_replica_has_an_alias_and_can_write_nothing() -> None:
+def test_each_replica_has_a_read_only_alias() -> None:
     databases, replicas, lag_seconds = settings_given(
         "all",
         ACCOUNTS_REPLICA_URLS="postgresql://accounts:x@one/m,postgresql://accounts:x@two:6432/m",
@@ -44,7 +44,7 @@ def test_each_replica_has_an_alias_and_can_write_nothing() -> None:
 
 
 @pytest.mark.shape("orders")
-def test_of_several_hosts_the_one_that_takes_writes_is_meant() -> None:
+def test_an_address_with_several_hosts_selects_the_writable_one() -> None:
     databases, replicas, _ = settings_given(
         "orders", ORDERS_DATABASE_URL="postgresql://orders:x@one:5432,two:5433/m?sslmode=require"
     )
@@ -57,7 +57,7 @@ def test_of_several_hosts_the_one_that_takes_writes_is_meant() -> None:
 
 
 @pytest.mark.shape("orders")
-def test_a_single_host_is_taken_as_it_is_and_ones_own_choice_is_kept() -> None:
+def test_a_single_host_or_an_explicit_choice_is_left_unchanged() -> None:
     databases, _, _ = settings_given("orders")
     assert "target_session_attrs" not in databases["default"]["OPTIONS"]
 

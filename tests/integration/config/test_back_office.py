@@ -23,28 +23,25 @@ def browser(staff: User) -> APIClient:
     return client
 
 
-def test_staff_with_a_session_is_a_caller_without_a_customers_id(browser: APIClient) -> None:
+def test_a_staff_session_is_a_caller_without_a_customer_id(browser: APIClient) -> None:
     assert browser.get("/whoami/").json() == {"id": None, "is_staff": True, "name": "ada"}
 
 
-def test_a_session_that_is_not_staffs_is_nobody(api: APIClient) -> None:
+def test_a_session_without_active_staff_is_refused(
+    api: APIClient, browser: APIClient, staff: User
+) -> None:
     api.force_login(User.objects.create_user("bob"))
     assert api.get("/whoami/").status_code == 401
 
-
-def test_staff_that_was_dismissed_is_nobody(browser: APIClient, staff: User) -> None:
     User.objects.filter(pk=staff.pk).update(is_active=False)
     assert browser.get("/whoami/").status_code == 401
 
 
-def test_a_session_cannot_write_without_the_csrf_token(browser: APIClient) -> None:
+def test_a_session_writes_only_with_the_csrf_token_of_the_page(browser: APIClient) -> None:
     response = browser.post("/whoami/", {})
-
     assert response.status_code == 403
     assert "CSRF" in response.json()["detail"]
 
-
-def test_a_session_writes_with_the_csrf_token_of_the_page(browser: APIClient) -> None:
     page = browser.get("/whoami/", headers={"accept": "text/html"})
     token = page.context["csrf_token"]
 
@@ -52,7 +49,7 @@ def test_a_session_writes_with_the_csrf_token_of_the_page(browser: APIClient) ->
     assert response.status_code == 200
 
 
-def test_a_bearer_needs_no_csrf_token() -> None:
+def test_a_bearer_token_needs_no_csrf_token() -> None:
     client = APIClient(enforce_csrf_checks=True)
     token = access_token("01980a3e-5f00-7000-8000-000000000001")
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
@@ -60,14 +57,14 @@ def test_a_bearer_needs_no_csrf_token() -> None:
     assert client.post("/whoami/", {}).status_code == 200
 
 
-def test_the_page_names_who_is_logged_in(browser: APIClient) -> None:
+def test_the_page_shows_the_logged_in_user(browser: APIClient) -> None:
     page = browser.get("/whoami/", headers={"accept": "text/html"}).content.decode()
 
     assert "ada" in page
     assert "Log out" in page
 
 
-def test_staff_logs_in_through_the_browsable_api(staff: User) -> None:
+def test_staff_can_log_in_through_the_browsable_api(staff: User) -> None:
     client = Client()
     answer = client.post(
         "/api/session/login/", {"username": "ada", "password": "a-Long-one-7", "next": "/api/"}
@@ -77,29 +74,29 @@ def test_staff_logs_in_through_the_browsable_api(staff: User) -> None:
     assert client.get("/whoami/").json()["name"] == "ada"
 
 
-def test_cookies_bear_the_name_of_the_service(
+def test_cookies_carry_the_name_of_the_service(
     client: Client, staff: User, settings: LazySettings
 ) -> None:
     client.force_login(staff)
     assert set(client.cookies) == {f"mitosis_{settings.SERVICE}_session"}
 
 
-def test_the_admin_opens_to_staff(admin_client: Client) -> None:
+def test_the_admin_is_open_to_staff(admin_client: Client) -> None:
     assert admin_client.get("/admin/").status_code == 200
 
 
-def test_the_front_page_leads_to_the_api(client: Client) -> None:
+def test_the_front_page_redirects_to_the_api(client: Client) -> None:
     assert client.get("/", follow=True).redirect_chain == [("/api/", 302)]
 
 
-def test_the_api_root_names_what_there_is(api: APIClient) -> None:
+def test_the_api_root_lists_its_routes(api: APIClient) -> None:
     routes = api.get("/api/").json()
 
     assert routes["api/docs/"] == "http://testserver/api/docs/"
     assert not [route for route in routes if "<" in route]
 
 
-def test_the_documentation_needs_no_third_party(client: Client) -> None:
+def test_the_documentation_loads_nothing_from_a_third_party(client: Client) -> None:
     page = client.get("/api/docs/").content.decode()
 
     assert "swagger-ui-bundle" in page

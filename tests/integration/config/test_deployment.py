@@ -1,4 +1,4 @@
-"""What a production would be told before it starts, in every shape."""
+"""Django's deployment checks and the OpenAPI schema, in every shape."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ call_command("spectacular", validate=True, fail_on_warn=True, file="/dev/null")
 
 @pytest.mark.shape("accounts", "orders")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_production_finds_nothing_to_warn_of(
+def test_the_deployment_checks_report_no_warning(
     environment: Callable[..., dict[str, str]], shape: str
 ) -> None:
     managed(environment(shape, HTTPS="on"), "shell", "--no-imports", "-c", EVERYTHING)

@@ -10,11 +10,11 @@ from placement.router import primaries
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found migrated before this test is asked again."""
+    """Databases that an earlier test found migrated are checked again."""
     monkeypatch.setattr(health, "_migrated", set())
 
 
-def test_a_live_process_asks_nobody(client: Client) -> None:
+def test_liveness_queries_no_database(client: Client) -> None:
     """Without the database mark, a query would fail this test."""
     response = client.get("/healthz/live")
 
@@ -37,7 +37,7 @@ def test_it_is_ready_when_every_database_is_migrated(
 
 
 @pytest.mark.django_db
-def test_dead_streams_are_told_and_turn_nobody_away(client: Client) -> None:
+def test_it_is_ready_without_the_stream_server(client: Client) -> None:
     response = client.get("/healthz/ready")
 
     assert response.status_code == 200
@@ -46,9 +46,7 @@ def test_dead_streams_are_told_and_turn_nobody_away(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("alias", primaries())
-def test_a_migration_that_is_missing_makes_it_unready(
-    client: Client, alias: str, forgetful: None
-) -> None:
+def test_a_missing_migration_makes_it_unready(client: Client, alias: str, forgetful: None) -> None:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "DELETE FROM django_migrations"
@@ -66,7 +64,7 @@ def test_a_dead_database_makes_it_unready_and_its_return_ready(client: Client) -
     alias = primaries()[-1]
     connections[alias].close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # nobody listens there
+        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # no server listens there
         response = client.get("/healthz/ready")
         assert response.status_code == 503
         assert response.json()["databases"][alias] == "no answer"

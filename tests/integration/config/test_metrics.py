@@ -1,4 +1,4 @@
-"""What a scraper is told, and who may ask."""
+"""The body of the /metrics response, and who may read it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ def of(samples: Samples, name: str, **labels: str) -> float:
 
 
 @pytest.mark.django_db
-def test_a_row_that_waits_is_told_with_its_service(client: Client, streams: Any) -> None:
+def test_an_unpublished_row_is_counted_for_its_service(client: Client, streams: Any) -> None:
     found = tables.of(SERVICE)
     before = scraped(client)
     with transaction.atomic(using=found.alias):
@@ -55,7 +55,7 @@ def test_a_row_that_waits_is_told_with_its_service(client: Client, streams: Any)
 
 
 @pytest.mark.django_db
-def test_every_consumer_of_this_deployment_is_told(client: Client, streams: Any) -> None:
+def test_every_consumer_of_the_deployment_is_reported(client: Client, streams: Any) -> None:
     samples = scraped(client)
 
     for consumer in consuming.every():
@@ -66,7 +66,7 @@ def test_every_consumer_of_this_deployment_is_told(client: Client, streams: Any)
 
 
 @pytest.mark.django_db
-def test_without_the_stream_server_what_it_knows_is_missing(client: Client) -> None:
+def test_stream_metrics_are_missing_without_the_stream_server(client: Client) -> None:
     samples = scraped(client)
 
     assert of(samples, "outbox_streams_up", service=SERVICE) == 0
@@ -79,12 +79,12 @@ def test_without_the_stream_server_what_it_knows_is_missing(client: Client) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_a_database_the_rest_is_told(client: Client, streams: Any) -> None:
+def test_without_a_database_the_other_services_are_reported(client: Client, streams: Any) -> None:
     lost = settings.SERVICES[-1]
     alias = primary(lost)
     connections[alias].close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # nobody listens there
+        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # no server listens there
         samples = scraped(client)
 
     for found in tables.every():
@@ -93,23 +93,25 @@ def test_without_a_database_the_rest_is_told(client: Client, streams: Any) -> No
 
 
 @pytest.mark.django_db
-def test_staff_may_look(as_user: Callable[..., APIClient], streams: Any) -> None:
-    answer = as_user(uuid4(), staff=True).get("/metrics")
+def test_staff_may_read_metrics(as_user: Callable[..., APIClient], streams: Any) -> None:
+    assert as_user(uuid4(), staff=True).get("/metrics").status_code == 200
 
-    assert answer.status_code == 200
+
+def test_a_customer_may_not_read_metrics(as_user: Callable[..., APIClient]) -> None:
+    assert as_user(uuid4()).get("/metrics").status_code == 403
 
 
 @pytest.mark.parametrize(
-    "key", ["", "wrong", "x" * 5000, "\xa7"], ids=["none", "wrong", "huge", "no ASCII"]
+    "key", ["", "wrong", "x" * 5000, "\xa7"], ids=["none", "wrong", "huge", "not ASCII"]
 )
-def test_a_wrong_key_opens_nothing(client: Client, key: str) -> None:
+def test_a_wrong_metrics_key_is_refused(client: Client, key: str) -> None:
     answer = client.get("/metrics", headers={"Authorization": f"Bearer {key}"})
 
     assert answer.status_code == 401
     assert answer["Content-Type"] == "application/problem+json"
 
 
-def test_without_a_configured_key_an_empty_one_opens_nothing(
+def test_an_empty_key_is_refused_if_no_key_is_configured(
     client: Client, settings: LazySettings
 ) -> None:
     settings.METRICS_KEY = ""
@@ -118,13 +120,11 @@ def test_without_a_configured_key_an_empty_one_opens_nothing(
     assert client.get("/metrics").status_code == 401
 
 
-def test_a_customer_may_not_look(as_user: Callable[..., APIClient]) -> None:
-    assert as_user(uuid4()).get("/metrics").status_code == 403
-
-
 @pytest.mark.django_db
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
-def test_it_speaks_what_the_scraper_reads(client: Client, streams: Any, accept: str) -> None:
+def test_metrics_have_the_format_that_the_scraper_accepts(
+    client: Client, streams: Any, accept: str
+) -> None:
     answer = client.get(
         "/metrics",
         headers={"Authorization": f"Bearer {settings.METRICS_KEY}", "Accept": accept},

@@ -1,4 +1,4 @@
-"""The same database under each shape in turn: it can be split, and put together again."""
+"""One database under each shape in turn: it can be split and joined again."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +14,7 @@ Environments = Callable[..., dict[str, str]]
 pytestmark = [pytest.mark.timeout(180), pytest.mark.shape("accounts", "orders")]
 
 
-# One process for all four: starting one is what takes the time.
+# One process runs all four commands, since most of the time is spent on its start.
 CLEANLY = """
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
@@ -37,7 +37,7 @@ def execute(address: str, statement: str) -> None:
 
 
 def migrate_cleanly(environment: dict[str, str]) -> None:
-    """Migrate; then nothing is unapplied, nothing is undeclared, and all is shown as applied."""
+    """Migrate, then check that every migration is applied and none is missing."""
     shown = managed(environment, "shell", "--no-imports", "-c", CLEANLY)
     assert "[X]" in shown
     assert "[ ]" not in shown
@@ -48,18 +48,18 @@ def tables_of(address: str, schema: str) -> set[object]:
     return {name for (name,) in found}
 
 
-def test_a_monolith_is_split_put_together_and_split_again(blank_database: Environments) -> None:
+def test_a_monolith_is_split_joined_and_split_again(blank_database: Environments) -> None:
     for shape in ("all", "accounts", "orders", "all", "orders"):
         migrate_cleanly(blank_database(shape))
 
 
 @pytest.mark.long
-def test_services_that_were_never_one_are_put_together(blank_database: Environments) -> None:
+def test_two_separate_services_are_joined(blank_database: Environments) -> None:
     for shape in ("orders", "accounts", "all"):
         migrate_cleanly(blank_database(shape))
 
 
-def test_each_schema_believes_only_in_the_tables_that_it_has(
+def test_each_schema_records_only_the_migrations_of_its_own_tables(
     blank_database: Environments,
 ) -> None:
     migrate_cleanly(blank_database("all"))
@@ -74,7 +74,9 @@ def test_each_schema_believes_only_in_the_tables_that_it_has(
 
 
 @pytest.mark.parametrize("service", SHAPES["all"])
-def test_a_service_needs_nothing_of_the_other(blank_database: Environments, service: str) -> None:
+def test_a_service_works_without_the_schema_of_the_other(
+    blank_database: Environments, service: str
+) -> None:
     (other,) = set(SHAPES["all"]) - {service}
     migrate_cleanly(blank_database("all"))
     owner = blank_database("all")[f"{other.upper()}_DATABASE_URL"]
@@ -86,15 +88,17 @@ def test_a_service_needs_nothing_of_the_other(blank_database: Environments, serv
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_migrations_that_are_missing_are_told(blank_database: Environments, shape: str) -> None:
+def test_migrate_check_fails_on_missing_migrations(
+    blank_database: Environments, shape: str
+) -> None:
     outcome = manage(blank_database(shape), "migrate", "--check")
 
     assert outcome.status == 1
 
 
 @pytest.mark.long
-def test_back_office_accounts_survive_the_journey(blank_database: Environments) -> None:
-    """One user model in every shape: what staff is in accounts stays staff in the monolith."""
+def test_back_office_users_are_kept_when_services_are_joined(blank_database: Environments) -> None:
+    """The user model is the same in every shape: staff of accounts is staff of the monolith."""
     migrate_cleanly(blank_database("accounts"))
     managed(
         blank_database("accounts", DJANGO_SUPERUSER_PASSWORD="a-Long-one-7"),
@@ -115,7 +119,7 @@ def test_a_role_of_another_name_is_refused(blank_database: Environments) -> None
     assert "placement.E005" in outcome.output
 
 
-def test_a_schema_that_was_never_provisioned_is_told(blank_database: Environments) -> None:
+def test_a_missing_schema_is_reported(blank_database: Environments) -> None:
     environment = blank_database("orders")
     execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
 
@@ -124,20 +128,20 @@ def test_a_schema_that_was_never_provisioned_is_told(blank_database: Environment
     assert "placement.E006" in outcome.output
 
 
-def test_manage_provision_makes_what_the_addresses_name(
+def test_manage_provision_creates_the_schemas_of_the_addresses(
     blank_database: Environments, postgres: Postgres
 ) -> None:
-    environment = blank_database("all", ADMIN_DATABASE_URL=postgres.dsn)
+    environment = blank_database("all", PLACEMENT_ADMIN_DATABASE_URL=postgres.dsn)
     execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
 
-    said = managed(environment, "provision").splitlines()
+    printed = managed(environment, "provision").splitlines()
 
-    assert [line.partition(":")[0] for line in said] == ["accounts", "orders"]
+    assert [line.partition(":")[0] for line in printed] == ["accounts", "orders"]
     managed(environment, "check", "--database", "default", "--database", "orders")
 
 
-def test_manage_provision_says_what_it_lacks(blank_database: Environments) -> None:
+def test_manage_provision_needs_the_admin_address(blank_database: Environments) -> None:
     outcome = manage(blank_database("all"), "provision")
 
     assert outcome.status == 1
-    assert "CommandError: ADMIN_DATABASE_URL is not set" in outcome.output
+    assert "CommandError: PLACEMENT_ADMIN_DATABASE_URL is not set" in outcome.output

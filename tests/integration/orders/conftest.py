@@ -1,12 +1,15 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import pytest
-from django.db import connections
+from django.db import connections, router
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
@@ -22,12 +25,13 @@ LINES = (
     Line(sku="pot", quantity=1, unit_price=Decimal("31.00")),
 )
 ADA, BOB = UUID(int=0xADA), UUID(int=0xB0B)
+NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
 
 Place: TypeAlias = Callable[..., Order]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Handlers refuse by raising out of their transaction, which a test's own would not survive.
+    # A refusal rolls back the handler's transaction, so no test may wrap it in its own.
     for item in items:
         if "integration/orders" in item.path.as_posix():
             item.add_marker(pytest.mark.django_db(transaction=True), append=False)
@@ -58,19 +62,37 @@ def staff_api(as_user: Callable[..., APIClient]) -> APIClient:
     return as_user(UUID(int=0x57AFF), staff=True)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers read a clock that starts at noon UTC and advances one second per reading."""
+    seconds = count()
+    ticking = SimpleNamespace(now=lambda: NOON + timedelta(seconds=next(seconds)))
+    monkeypatch.setattr("orders.handlers.timezone", ticking)
+
+
+def waits_for_a_lock() -> bool:
+    """Whether any session of this database waits for a lock."""
+    with connections[router.db_for_write(OutboxEvent)].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
 def project() -> None:
-    """Let the order view read all that orders announced."""
+    """Deliver every announced event to the order view."""
     for envelope in published(OutboxEvent):
         deliver(envelope, consumer="order_view")
 
 
-def told() -> list[str]:
+def announced() -> list[str]:
     """The public events so far: "placed", "confirmed" …"""
     return [envelope.type.split(".")[2] for envelope in published(OutboxEvent)]
 
 
 class Threads:
-    """Functions in threads with their own database connections, closed at the end."""
+    """Runs functions in threads with their own database connections, closed afterwards."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=16)
@@ -85,7 +107,7 @@ class Threads:
         return self._pool.submit(run)
 
     def together(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Start all at a barrier; the results, or the errors, in the same order."""
+        """Start all at one barrier. Returns results or exceptions, in the same order."""
         barrier = threading.Barrier(len(functions), timeout=10)
 
         def run(function: Callable[[], Any]) -> Any:

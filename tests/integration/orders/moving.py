@@ -1,4 +1,4 @@
-"""Orders with everything that moves its events: a relay, and the readers of its projections."""
+"""Publishes the events of orders and reads them into its projections."""
 
 import threading
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def publish(streams: Streams) -> int:
 
 
 def settle(streams: Streams) -> None:
-    """Publish what is recorded, and let both projections read it."""
+    """Publish every recorded event and apply it to both projections."""
     publish(streams)
     for name in NAMES:
         one = reader(streams, name)
@@ -44,7 +44,7 @@ def settle(streams: Streams) -> None:
 
 @contextmanager
 def moving(streams: Streams) -> Iterator[None]:
-    """Inside, a relay and a reader of each projection run."""
+    """Run a relay, and a reader of each projection, in the background."""
     stopping = threading.Event()
 
     def end() -> None:
@@ -70,13 +70,13 @@ def shown() -> dict[str, list[tuple[Any, ...]]]:
 
 
 def true_orders() -> dict[Any, dict[str, Any]]:
-    """Every order as its own stream tells it."""
+    """Every order, folded from its own stream."""
     streams = StoredEvent.objects.values_list("stream", flat=True).distinct()
     return {stream: represent(fold(event_store.load(stream))) for stream in streams}
 
 
 def wait_until_applied(streams: Streams) -> None:
-    """Return when both projections show every order's last version."""
+    """Wait until both projections show the last version of every order."""
 
     def applied() -> bool:
         last = {key: order["version"] for key, order in true_orders().items()}

@@ -1,5 +1,6 @@
-"""The sweep: every pending order ends, and one that can't doesn't hold up the rest."""
+"""The sweep: every overdue order expires, and one that fails does not hold up the rest."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,29 +13,29 @@ from orders.domain.commands import CancelOrder, ConfirmOrder
 from orders.domain.errors import OrderNotFound
 from orders.domain.order import fold
 from orders.models import OrderDeadline, StoredEvent
-from tests.integration.orders.conftest import Place, told
+from tests.integration.orders.conftest import Place, announced
 
 
 @pytest.fixture(autouse=True)
-def _at_once(settings: Any) -> None:
-    settings.ORDERS_DEADLINE_SECONDS = 0
+def _overdue(settings: Any) -> None:
+    settings.ORDERS_DEADLINE_SECONDS = -60
 
 
-def test_an_order_past_its_deadline_expires_and_says_so(place: Place) -> None:
+def test_an_order_past_its_deadline_expires(place: Place) -> None:
     order_id = place().id
     assert handlers.expire_due_orders(limit=10) == 1
     order = fold(event_store.load(order_id))
     assert order is not None
     assert (order.status, order.version) == ("EXPIRED", 2)
-    assert told() == ["placed", "expired"]
+    assert announced() == ["placed", "expired"]
     assert handlers.expire_due_orders(limit=10) == 0
 
 
-def test_an_order_before_its_deadline_stays(place: Place, settings: Any) -> None:
+def test_an_order_before_its_deadline_stays_pending(place: Place, settings: Any) -> None:
     settings.ORDERS_DEADLINE_SECONDS = 3600
     place()
     assert handlers.expire_due_orders(limit=10) == 0
-    assert told() == ["placed"]
+    assert announced() == ["placed"]
 
 
 def test_decided_orders_have_no_deadline(place: Place) -> None:
@@ -43,22 +44,22 @@ def test_decided_orders_have_no_deadline(place: Place) -> None:
     assert handlers.expire_due_orders(limit=10) == 0
 
 
-def test_a_sweep_takes_the_oldest_up_to_its_limit(place: Place) -> None:
+def test_a_sweep_expires_the_oldest_orders_up_to_its_limit(place: Place) -> None:
     orders = [place().id for _ in range(3)]
     assert handlers.expire_due_orders(limit=2) == 2
     assert list(OrderDeadline.objects.values_list("order_id", flat=True)) == orders[2:]
 
 
-def test_an_order_that_cannot_expire_is_told_after_the_rest_did(place: Place) -> None:
-    OrderDeadline.objects.create(order_id=uuid7(), due_at=timezone.now())
+def test_an_order_that_cannot_expire_is_reported_after_the_rest_expired(place: Place) -> None:
+    OrderDeadline.objects.create(order_id=uuid7(), due_at=timezone.now() - timedelta(hours=1))
     place()
     with pytest.raises(ExceptionGroup) as failures:
         handlers.expire_due_orders(limit=10)
     assert [type(failure) for failure in failures.value.exceptions] == [OrderNotFound]
-    assert told() == ["placed", "expired"]
+    assert announced() == ["placed", "expired"]
 
 
-def test_the_task_sweeps_and_is_on_the_timetable(place: Place) -> None:
+def test_the_task_sweeps_and_is_scheduled_on_the_orders_queue(place: Place) -> None:
     place()
     assert tasks.expire_orders() == 1
     entry = tasks.BEAT["orders-expire"]
@@ -66,7 +67,7 @@ def test_the_task_sweeps_and_is_on_the_timetable(place: Place) -> None:
     assert entry["options"]["queue"] == "orders"
 
 
-def test_an_event_that_cannot_be_read_is_told_too(place: Place) -> None:
+def test_an_order_that_cannot_be_read_is_reported_and_keeps_its_deadline(place: Place) -> None:
     order_id = place().id
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
         cursor.execute(

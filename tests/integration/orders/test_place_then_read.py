@@ -1,4 +1,4 @@
-"""Place an order, then list the orders: over HTTP, with the processes of production."""
+"""Place an order, then list the orders: over HTTP, with the processes used in production."""
 
 import os
 import subprocess
@@ -27,8 +27,8 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(1800)
 
 PAIRS, LONG_PAIRS, FULL_PAIRS = 200, 1_000, 10_000
-ENOUGH_SECONDS = 40.0  # a busy machine does fewer, unless asked for the full test
-RELAYED = 200  # placings of which the way to the streams alone is timed
+ENOUGH_SECONDS = 40.0  # then a busy machine stops early, except with --full
+RELAYED = 200  # orders for which only the time to the streams is measured
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def site(
 
 @dataclass
 class Buyer:
-    """One customer, who places an order and looks for it; the token travels in the header."""
+    """A customer that places an order and lists its orders, with the token in the header."""
 
     http: httpx.Client
     misses: list[str] = field(default_factory=list)
@@ -83,9 +83,9 @@ class Buyer:
 
     def pair(self) -> None:
         placed = self.place()
-        began = time.perf_counter()
+        started = time.perf_counter()
         read = self._read(placed.headers[HEADER])
-        self.read_ms.append((time.perf_counter() - began) * 1000)
+        self.read_ms.append((time.perf_counter() - started) * 1000)
         newest = read.json()["results"][0]["id"]
         if newest != placed.json()["id"]:
             self.misses.append(f"{newest} instead of {placed.json()['id']}")
@@ -100,17 +100,17 @@ class Buyer:
         raise AssertionError(answer.text)
 
     def relay(self, streams: Streams) -> None:
-        """From the answer to a placing until its event is in the streams: nobody reads it."""
+        """Measure the time from the answer until the event is in its stream."""
         tops = dict.fromkeys(range(streams.partitions), "0-0") | dict(streams.cursor("orders").tops)
         placed = self.place()
-        began = time.perf_counter()
+        started = time.perf_counter()
         mine = partition_of(placed.json()["id"], partitions=streams.partitions)
         eventually(
             lambda: streams.read("orders", {mine: tops[mine]}, count=1, block_seconds=1),
             within_seconds=30,
             what="the event is in its stream",
         )
-        self.relay_ms.append((time.perf_counter() - began) * 1000)
+        self.relay_ms.append((time.perf_counter() - started) * 1000)
 
 
 def percentiles(values: list[float]) -> str:
@@ -119,7 +119,7 @@ def percentiles(values: list[float]) -> str:
     return f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
 
 
-def test_who_places_an_order_finds_it_in_the_list(
+def test_a_placed_order_is_in_the_next_list(
     site: str,
     streams: Streams,
     request: pytest.FixtureRequest,
@@ -138,13 +138,13 @@ def test_who_places_an_order_finds_it_in_the_list(
             if len(buyer.read_ms) % 5 == 0 and len(buyer.relay_ms) < RELAYED:
                 buyer.relay(streams)
             buyer.pair()
-    told = (
+    summary = (
         f"{len(buyer.read_ms)} pairs, {len(buyer.misses)} misses, {buyer.late} times 503;"
         f" read {percentiles(buyer.read_ms)}; relay alone {percentiles(buyer.relay_ms)};"
         f" load {os.getloadavg()[0]:.1f}"
     )
-    record_testsuite_property("place-then-read", told)
+    record_testsuite_property("place-then-read", summary)
     with capsys.disabled():
-        sys.stdout.write(f"\nplace then read: {told}\n")
+        sys.stdout.write(f"\nplace then read: {summary}\n")
     assert buyer.misses == []
     assert len(buyer.read_ms) >= (pairs if is_full else pairs / 20)

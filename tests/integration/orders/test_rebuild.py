@@ -1,4 +1,4 @@
-"""A rebuild makes of the stored events exactly what is shown, beside those who read and write."""
+"""A rebuild from the stored events equals the live projection, under reads and writes."""
 
 import random
 import subprocess
@@ -33,7 +33,7 @@ from orders.models import (
 from orders.replay import FIRST, STORED
 from outbox import tables
 from outbox.publishing import retention
-from outbox.rebuilding import sources as replaying
+from outbox.rebuilding import sources
 from outbox.rebuilding.rebuild import Rebuild
 from outbox.streams import WHOLE, Streams, connect
 from tests.integration.orders.conftest import ADA, BOB, Place, Threads
@@ -44,7 +44,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(autouse=True)
 def _no_shadows() -> Iterator[None]:
-    """The flush between tests knows nothing of them."""
+    """Drops the tables of shadows: the flush between tests does not know them."""
     yield
     for model in (OrderView, Sales, CountedOrder):
         for suffix in ("_next", "_old"):
@@ -57,9 +57,9 @@ def execute(sql: str) -> None:
 
 
 def rebuild(name: str, *options: str) -> str:
-    told = StringIO()
-    call_command("outbox", "rebuild", name, *options, stdout=told)
-    return told.getvalue()
+    out = StringIO()
+    call_command("outbox", "rebuild", name, *options, stdout=out)
+    return out.getvalue()
 
 
 def some_history(place: Place, number: int = 12) -> list[UUID]:
@@ -76,7 +76,7 @@ def some_history(place: Place, number: int = 12) -> list[UUID]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_rebuild_shows_what_was_shown(place: Place, streams: Streams, name: str) -> None:
+def test_a_rebuild_reproduces_the_projection(place: Place, streams: Streams, name: str) -> None:
     some_history(place)
     settle(streams)
     before = shown()
@@ -84,7 +84,7 @@ def test_a_rebuild_shows_what_was_shown(place: Place, streams: Streams, name: st
     assert shown() == before
 
 
-def test_a_rebuild_beside_writers_and_readers_comes_to_what_one_from_zero_does(
+def test_a_rebuild_under_reads_and_writes_equals_one_at_rest(
     place: Place, streams: Streams, threads: Threads
 ) -> None:
     some_history(place)
@@ -99,7 +99,7 @@ def test_a_rebuild_beside_writers_and_readers_comes_to_what_one_from_zero_does(
         finally:
             ending.set()
         assert all(writer.result(30) for writer in writers)
-        # Neither failed (a failure would be raised here) nor empty, at any of the swaps.
+        # At every swap reads saw all rows; a failed read would be raised here.
         assert looking.result(30) == {10}
         wait_until_applied(streams)
     live = shown()
@@ -109,7 +109,7 @@ def test_a_rebuild_beside_writers_and_readers_comes_to_what_one_from_zero_does(
 
 
 def keep_writing(place: Place, ending: threading.Event, seed: int) -> int:
-    """How many orders were placed, most of them changed at once."""
+    """Place orders and change most of them at once. Returns how many were placed."""
     dice, written = random.Random(seed), 0  # noqa: S311
     while not ending.is_set():
         order = place()
@@ -123,7 +123,7 @@ def keep_writing(place: Place, ending: threading.Event, seed: int) -> int:
 
 
 def keep_reading(ending: threading.Event) -> set[int]:
-    """How many of ten orders were seen."""
+    """Read ten orders repeatedly. Returns the set of row counts."""
     seen = set()
     while not ending.is_set():
         seen.add(len(OrderView.objects.all()[:10]))
@@ -144,13 +144,11 @@ from importlib import import_module
 import django
 django.setup()
 from django.core.management import call_command
-from outbox import replaying
-replaying.CHUNK_EVENTS = 4
+from outbox.rebuilding import sources
+sources.CHUNK_EVENTS = 4
 owner, _, name = sys.argv[1].partition(".")
-modules = {
-    "FromEvents": "outbox.replaying", "Rebuild": "outbox.rebuilding", "Shadow": "outbox.shadow"
-}
-owner = getattr(import_module(modules[owner]), owner)
+modules = {"FromEvents": "sources", "Rebuild": "rebuild", "Shadow": "shadow"}
+owner = getattr(import_module(f"outbox.rebuilding.{modules[owner]}"), owner)
 real, calls = getattr(owner, name), []
 def stopping(*args):
     calls.append(args)
@@ -164,7 +162,7 @@ call_command("outbox", "rebuild", "sales")
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_rebuild_that_is_killed_goes_on_and_is_right(
+def test_a_killed_rebuild_resumes_and_is_correct(
     place: Place, streams: Streams, environment: Callable[..., dict[str, str]], point: str
 ) -> None:
     some_history(place)
@@ -202,7 +200,7 @@ def test_a_rebuild_that_is_killed_goes_on_and_is_right(
 
 
 def eventually_rebuilt(name: str) -> str:
-    """The killed one's session may live for a moment after it."""
+    """Rebuild once the session of the killed process has ended and released its lock."""
 
     def once() -> str:
         try:
@@ -212,11 +210,13 @@ def eventually_rebuilt(name: str) -> str:
                 raise
             return ""
 
-    return str(eventually(once, within_seconds=20, what="the rebuild isn't locked out"))
+    return str(
+        eventually(once, within_seconds=20, what="the lock of the killed rebuild is released")
+    )
 
 
 def leftovers() -> list[str]:
-    """Whatever a rebuild left behind."""
+    """Tables and rows that a rebuild has not removed."""
     tables_left = ask("SELECT relname FROM pg_class WHERE relname ~ '_(next|old)(_|$)'")
     rows = [
         *Position.objects.filter(consumer__endswith=".next").values_list("consumer", flat=True),
@@ -249,8 +249,8 @@ def test_a_rebuild_makes_no_tick_records_nothing_and_calls_no_handler(
     assert counts() == before
 
 
-def test_a_chunk_is_read_by_the_index_also_without_statistics() -> None:
-    """Else each chunk would sort all that is left."""
+def test_a_chunk_is_read_by_the_index_without_statistics() -> None:
+    """Otherwise each chunk would sort all remaining events."""
     execute(
         "INSERT INTO orders_storedevent (stream, version, type, schema_version, data, metadata)"
         " SELECT gen_random_uuid(), 1, 'OrderPlaced', 1, '{}', '{}' FROM generate_series(1, 20000)"
@@ -261,25 +261,25 @@ def test_a_chunk_is_read_by_the_index_also_without_statistics() -> None:
     assert not any("Sort" in line for (line,) in plan), plan
 
 
-def test_a_dry_run_names_what_differs_and_changes_nothing(place: Place, streams: Streams) -> None:
+def test_a_dry_run_names_the_differing_rows_and_changes_nothing(
+    place: Place, streams: Streams
+) -> None:
     placed = some_history(place)
     settle(streams)
     OrderView.objects.filter(pk=placed[0]).update(total=Decimal("1.00"))
     OrderView.objects.filter(pk=placed[1]).delete()
     damaged = shown()
-    with pytest.raises(CommandError) as told:
+    with pytest.raises(CommandError) as failure:
         rebuild("order_view", "--dry-run")
-    assert f"2 rows of orders_orderview differ: {min(placed[:2])}, " in str(told.value)
-    assert "\n" not in str(told.value)
+    assert f"2 rows of orders_orderview differ: {min(placed[:2])}, " in str(failure.value)
+    assert "\n" not in str(failure.value)
     assert (shown(), leftovers()) == (damaged, [])
     assert "2 rows of orders_orderview differ" in rebuild("order_view")
     assert "is what its events say" in rebuild("order_view", "--dry-run")
     assert OrderView.objects.count() == len(placed)
 
 
-def test_a_projection_that_never_was_is_made_from_the_events(
-    place: Place, streams: Streams
-) -> None:
+def test_an_empty_projection_is_built_from_the_events(place: Place, streams: Streams) -> None:
     some_history(place)
     settle(streams)
     before = shown()
@@ -295,7 +295,7 @@ def test_a_projection_that_never_was_is_made_from_the_events(
 
 
 def rebuild_of(name: str) -> Rebuild:
-    return replaying.rebuild_of(name, connect())
+    return sources.rebuild_of(name, connect())
 
 
 def test_retention_is_held_at_the_tick_until_the_swap(place: Place, streams: Streams) -> None:
@@ -308,7 +308,7 @@ def test_retention_is_held_at_the_tick_until_the_swap(place: Place, streams: Str
         settle(streams)
 
     def floor() -> int:
-        # Old enough for the retention, whatever that is.
+        # Far in the future, so that every entry is past the retention.
         return retention.prune(tables.of("orders"), streams, clock_ms=lambda: 1 << 50).floor
 
     assert floor() == tick
@@ -334,7 +334,7 @@ def test_two_versions_follow_side_by_side_until_they_are_swapped(
         sorted(Position.objects.filter(consumer=name).values_list("partition", "entry"))
         for name in ("order_view", "order_view.next")
     )
-    # Where nothing came since, the shadow is at the end of its tick.
+    # In a partition without later events the shadow is at the end of its tick.
     ends = [entry for _, entry in following if not entry.endswith(str(WHOLE))]
     assert set(ends) <= {entry for _, entry in live}
     handlers.confirm_order(ConfirmOrder(order_id=order.id))
@@ -345,7 +345,7 @@ def test_two_versions_follow_side_by_side_until_they_are_swapped(
     assert leftovers() == []
 
 
-def test_what_is_parked_is_parked_for_both_and_applied_once_it_is_replayed(
+def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some_history(place)
@@ -394,7 +394,7 @@ def test_after_the_swap_every_name_is_what_migrations_expect(
     for name in (*NAMES, *NAMES):
         rebuild(name)
     assert names() == before
-    # As a later migration would.
+    # As a later migration does.
     index = OrderView._meta.indexes[0]
     with connections[router.db_for_write(OrderView)].schema_editor() as editor:
         editor.remove_index(OrderView, index)
@@ -402,21 +402,22 @@ def test_after_the_swap_every_name_is_what_migrations_expect(
     assert names() == before
 
 
-def test_a_swap_waits_for_whoever_uses_the_table_without_holding_up_others(
+def test_a_swap_gives_up_while_the_table_stays_in_use(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some_history(place)
     settle(streams)
     before = shown()
-    monkeypatch.setattr("outbox.rebuilding.rebuild.SWAP_SECONDS", 0.2)
     user = connections[router.db_for_write(OrderView)].copy()
     user.set_autocommit(False)
     try:
         with user.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM orders_orderview")
-        with pytest.raises(CommandError, match="in use") as told:
-            rebuild("order_view")
-        assert "\n" not in str(told.value)
+        with monkeypatch.context() as patched:
+            patched.setattr("outbox.rebuilding.rebuild.SWAP_SECONDS", 0.2)
+            with pytest.raises(CommandError, match="in use") as failure:
+                rebuild("order_view")
+        assert "\n" not in str(failure.value)
         assert shown() == before
     finally:
         user.close()
@@ -424,7 +425,7 @@ def test_a_swap_waits_for_whoever_uses_the_table_without_holding_up_others(
     assert shown() == before
 
 
-def test_an_old_tick_or_another_shape_of_the_table_begins_anew(
+def test_a_rebuild_keeps_its_tick_until_the_shape_of_the_table_changes(
     place: Place, streams: Streams
 ) -> None:
     some_history(place)
@@ -442,18 +443,18 @@ def test_an_old_tick_or_another_shape_of_the_table_begins_anew(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("nonsense", "no projection 'nonsense'; there are: order_view, sales, customer_view"),
         ("saga", "saga is a consumer without rows that can be rebuilt"),
     ],
 )
-def test_what_cannot_be_rebuilt_is_refused_in_one_line(
-    streams: Streams, name: str, told: str
+def test_a_name_without_a_projection_is_refused_in_one_line(
+    streams: Streams, name: str, message: str
 ) -> None:
     with pytest.raises(CommandError) as refused:
         rebuild(name)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -469,13 +470,13 @@ def test_of_two_rebuilds_the_second_is_refused(
         assert "is rebuilt" in other
 
 
-def test_without_a_tick_there_is_nothing_to_begin_at(streams: Streams) -> None:
+def test_a_rebuild_without_a_tick_is_refused(streams: Streams) -> None:
     with pytest.raises(CommandError, match="orders has no tick yet: start its relay"):
         rebuild("sales")
 
 
 @pytest.mark.parametrize(("kind", "version"), [("OrderPainted", 1), ("OrderConfirmed", 9)])
-def test_a_stored_event_without_codec_or_upcaster_ends_a_rebuild_in_one_line(
+def test_an_event_without_codec_or_upcaster_fails_a_rebuild_in_one_line(
     place: Place, streams: Streams, kind: str, version: int
 ) -> None:
     order = place()
@@ -486,13 +487,17 @@ def test_a_stored_event_without_codec_or_upcaster_ends_a_rebuild_in_one_line(
     place()
     settle(streams)
     before = shown()
-    with pytest.raises(CommandError, match=f"no codec reads version {version} of {kind}") as told:
+    with pytest.raises(
+        CommandError, match=f"no codec reads version {version} of {kind}"
+    ) as failure:
         rebuild("order_view")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(failure.value)
     assert shown() == before
 
 
-def test_a_stream_with_a_hole_ends_a_rebuild_in_one_line(place: Place, streams: Streams) -> None:
+def test_a_stream_with_a_missing_version_fails_a_rebuild_in_one_line(
+    place: Place, streams: Streams
+) -> None:
     order = place()
     StoredEvent.objects.create(
         stream=order.id,
@@ -506,14 +511,14 @@ def test_a_stream_with_a_hole_ends_a_rebuild_in_one_line(place: Place, streams: 
     place()
     settle(streams)
     before = shown()
-    with pytest.raises(CommandError) as told:
+    with pytest.raises(CommandError) as failure:
         rebuild("order_view")
-    assert f"the history of order {order.id} is broken: version 2 is missing" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert f"the history of order {order.id} is broken: version 2 is missing" in str(failure.value)
+    assert "\n" not in str(failure.value)
     assert shown() == before
 
 
-def test_a_version_that_is_held_follows_until_it_is_told_to_stop(
+def test_a_held_rebuild_follows_until_it_is_stopped(
     place: Place, streams: Streams, environment: Callable[..., dict[str, str]]
 ) -> None:
     some_history(place)

@@ -1,4 +1,4 @@
-"""Orders' consumers behind a real stream server: relay, positions, parking."""
+"""The consumers of orders with a real stream server: relay, positions and parking."""
 
 import threading
 from typing import Any
@@ -22,7 +22,7 @@ from tests.integration.orders.test_saga import decision
 
 @pytest.fixture
 def publish(streams: Streams) -> Any:
-    """Publishes what orders recorded so far."""
+    """Publishes every event that orders has recorded."""
 
     def drain() -> int:
         with own_connection(tables.of("orders")) as connection:
@@ -54,10 +54,8 @@ def test_the_order_view_follows_the_streams(place: Place, streams: Streams, publ
     assert list(shown) == [(orders[0].id, "CANCELLED", 3), (orders[1].id, "PENDING", 1)]
 
 
-def test_a_decision_about_no_order_is_parked_and_the_others_flow(
-    place: Place, streams: Streams
-) -> None:
-    assert "OrderNotFound" in decided(place, streams, about=uuid7())
+def test_a_decision_about_an_unknown_order_is_parked_alone(place: Place, streams: Streams) -> None:
+    assert "OrderNotFound" in error_of_decision(place, streams, about=uuid7())
 
 
 @pytest.mark.parametrize(
@@ -65,23 +63,23 @@ def test_a_decision_about_no_order_is_parked_and_the_others_flow(
     [(3, 1, "BrokenStream"), (2, 9, "UnreadableEvent")],
     ids=["hole", "no upcaster"],
 )
-def test_a_decision_about_a_damaged_history_is_parked_and_the_others_flow(
+def test_a_decision_about_a_damaged_history_is_parked_alone(
     place: Place, streams: Streams, version: int, schema_version: int, error: str
 ) -> None:
     order = place()
     damage(order.id, version=version, schema_version=schema_version)
-    assert error in decided(place, streams, about=order.id)
+    assert error in error_of_decision(place, streams, about=order.id)
 
 
-def decided(place: Place, streams: Streams, *, about: UUID) -> str:
-    """The error of the one decision of three that is parked, the one about this order."""
+def error_of_decision(place: Place, streams: Streams, *, about: UUID) -> str:
+    """Deliver three decisions, the second about this order. Returns the error it is parked with."""
     known, other = place().id, place().id
     decisions = [
         decision("reserved", known),
         decision("reserved", about),
         decision("refused", other, reason="insufficient_credit"),
     ]
-    # One partition, and every decision of a user of its own, so that none waits for another.
+    # One partition, but another key for each decision, so that none waits behind another.
     rows = []
     for row, envelope in enumerate(decisions, start=1):
         text = envelope.encode().replace('"partitionkey":"', f'"partitionkey":"{row}-')

@@ -15,27 +15,27 @@ from tests.support.servers import own_primary_and_standby
 
 SHORT_SECONDS, LONG_SECONDS = 180, 1_800
 
-# They read and write users, and import accounts' models.
+# The tests read and write users, and import the models of accounts.
 collect_ignore_glob = [] if "accounts" in surroundings.SERVICES else ["test_*.py"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # One worker for all of them: two servers are enough, and starting them takes a second.
+    # One worker runs all of them, so that the two servers are started once.
     for item in items:
         if "integration/placement" in item.path.as_posix():
             item.add_marker(pytest.mark.xdist_group("replicas"))
         if "test_pairs" in item.path.name:
-            item.add_marker(pytest.mark.timeout(LONG_SECONDS if long(item) else SHORT_SECONDS))
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS if is_full(item) else SHORT_SECONDS))
 
 
-def long(item: pytest.Item) -> bool:
+def is_full(item: pytest.Item) -> bool:
     return bool(item.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
 def replicated(django_db_setup: None, django_db_blocker: Any, worker: str) -> Iterator[Replicated]:
-    """The servers, with a migrated database."""
+    """A primary with a migrated database, and its standby."""
     name = databases.name_for(worker)
     with own_primary_and_standby(surroundings.ROOT) as (primary, standby):
         with django_db_blocker.unblock(), databases.connections_kept():
@@ -45,10 +45,10 @@ def replicated(django_db_setup: None, django_db_blocker: Any, worker: str) -> It
 
 @pytest.fixture
 def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicated]:
-    """Replicas, in this test alone: they have caught up, and are read from when `in_use`.
+    """Replicas for one test. They have caught up; `in_use` waits until they are read from.
 
-    Whatever the test did to the standby is undone; its rows stay. Not with `django_db`: that
-    allows no alias that wasn't there when the process began, and would flush other servers.
+    After the test the standby is as before; its rows stay. `django_db` can't be used here: it
+    allows no alias that was added after the start, and would flush other servers.
     """
     replicated.standby.start()
     replicated.resume()
@@ -61,14 +61,14 @@ def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicat
 
 @pytest.fixture
 def patient(standby: Replicated) -> Iterator[None]:
-    """However long replay stands still, the replica stays in use."""
+    """The replica stays in use however long its replay is paused."""
     with override_settings(PLACEMENT_REPLICA_LAG_SECONDS=3600):
         yield
 
 
 @pytest.fixture
 def ada(standby: Replicated, as_user: Callable[..., APIClient]) -> Customer:
-    """Registered, and known to the replica, which is in use."""
+    """A registered user whose row the replica has; the replica is in use."""
     found = Customer(APIClient(), as_user)
     standby.catch_up()
     standby.in_use()

@@ -10,7 +10,7 @@ PASSWORD = "correct horse battery"
 
 
 class Customer:
-    """A registered user, and its client, which keeps cookies as a browser does."""
+    """A registered user and its API client, which keeps cookies as a browser does."""
 
     def __init__(self, client: APIClient, as_user: Callable[..., APIClient]) -> None:
         email = f"{uuid7()}@example.com"
@@ -35,5 +35,5 @@ class Customer:
         return str(answer.json()["results"][0]["name"])
 
     def forget(self) -> None:
-        """The token, that is: from now on it reads like anybody."""
+        """Drop the token, so that later reads are those of any client."""
         self.api.cookies.clear()

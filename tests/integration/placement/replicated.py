@@ -1,4 +1,4 @@
-"""A primary and its standby, and what a test does to them."""
+"""A primary and its standby, and what a test can do to them."""
 
 import copy
 import signal
@@ -21,7 +21,7 @@ WITHIN_SECONDS = 15.0
 
 
 class Replicated:
-    """The aliases of this process lead to `primary`, and each service's replica to `standby`."""
+    """The aliases of this process point at `primary`, the replica aliases at `standby`."""
 
     def __init__(self, primary: Postgres, standby: Standby, *, database: str) -> None:
         self.primary = primary
@@ -35,35 +35,35 @@ class Replicated:
         eventually(
             lambda: self.standby.query(state) == [("paused",)],
             within_seconds=WITHIN_SECONDS,
-            what="replay is paused",
+            what="paused replay",
         )
 
     def resume(self) -> None:
         self.standby.query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")
 
     def catch_up(self, standby: Standby | None = None) -> None:
-        """Return when the standby (this, or the first) has what the primary has flushed by now."""
+        """Wait until the standby (the first by default) has what the primary has flushed."""
         ((flushed,),) = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
         eventually(
             lambda: (standby or self.standby).query(
                 "SELECT pg_last_wal_replay_lsn() >= %s", flushed
             )[0][0],
             within_seconds=WITHIN_SECONDS,
-            what="the standby has caught up",
+            what="a standby that has caught up",
         )
 
     def in_use(self, service: str = "accounts") -> None:
-        """Return when the watch lets the service read from its replica."""
+        """Wait until the watch lets the service read from its replica."""
         self.wait_until(why="", service=service)
 
     def wait_until(self, *, why: str, service: str = "accounts") -> None:
-        """The replica is in use, or out for this reason."""
+        """Wait until the replica is out for this reason, or in use if `why` is empty."""
         eventually(
             lambda: (
                 self.replica(service).healthy is not bool(why) and why in self.replica(service).why
             ),
             within_seconds=WITHIN_SECONDS,
-            what=f"the replica is in or out, and why: {self.replica(service)}",
+            what=f"replica with why={why!r}: {self.replica(service)}",
         )
 
     def replica(self, service: str = "accounts") -> Any:
@@ -73,27 +73,27 @@ class Replicated:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Inside, the standby's processes stand still; its sockets stay."""
+        """Stop the standby's processes within the block; its sockets stay open."""
         stopped = processes.working_in(self.standby.data, executable=self.standby.program)
-        assert len(stopped) > 1, "each connection has a process of its own"
+        assert len(stopped) > 1, "each connection has its own process"
         processes.send(stopped, signal.SIGSTOP)
         try:
             yield
         finally:
             processes.send(stopped, signal.SIGCONT)
 
-    def make_anew(self) -> None:
-        """The standby, from a base backup: it was promoted, and follows nobody."""
+    def recreate(self) -> None:
+        """Make a promoted standby follow the primary again, from a new base backup."""
         self.primary.start()
         self.standby.stop()
-        # As if its first start had been interrupted.
+        # Without this file the start takes a base backup, as after an interrupted first start.
         self.standby._complete.unlink()
         self.standby.start()
         self.catch_up()
 
     @contextmanager
     def connected(self, password: str, *others: Standby) -> Iterator[None]:
-        """Inside, Django uses these servers, and the other standbys too."""
+        """Within the block, Django uses these servers and the other standbys."""
         standbys = (self.standby, *others)
         replicas = {
             service: tuple(f"{primary(service)}-replica-{n}" for n in range(len(standbys)))

@@ -1,4 +1,4 @@
-"""The application as a web process of its own, and clients that write and read there."""
+"""The application as a separate web process, and HTTP clients that write and read there."""
 
 import subprocess
 import sys
@@ -20,13 +20,13 @@ from tests.support.waiting import eventually
 
 @contextmanager
 def web_process(environment: Mapping[str, str]) -> Iterator[str]:
-    """As in production, in one process; gives its URL."""
+    """The application under gunicorn, as in production but with one process; yields its URL."""
     port = free_port(preferred=None)
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
             *("--bind", f"{LOOPBACK}:{port}", "--worker-class", "gthread", "--threads", "4"),
-            # A connection that the server ends for being idle fails whoever writes just then.
+            # A request fails if the server closes its idle connection at the same moment.
             *("--log-level", "warning", "--keep-alive", "300"),
         ],
         cwd=CHECKOUT,
@@ -34,7 +34,7 @@ def web_process(environment: Mapping[str, str]) -> Iterator[str]:
     )
     url = f"http://{LOOPBACK}:{port}"
     try:
-        eventually(lambda: is_live(url), within_seconds=40, what="the site answers")
+        eventually(lambda: is_live(url), within_seconds=40, what="an answer of the site")
         yield url
     finally:
         server.terminate()
@@ -42,18 +42,20 @@ def web_process(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 @dataclass
-class Told:
+class Outcome:
+    """The observations of the clients in a run, and the faults of the standby meanwhile."""
+
     pairs: int = 0
     stale: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     kills: int = 0
     pauses: int = 0
-    served_share: float = 0.0  # of reads with a token, by a replica that follows
+    served_share: float = 0.0  # of the reads with a token, by a replica in sync
     token_ms: float = 0.0  # added to the p50 of a read
 
 
 class Client:
-    """One user who renames itself and looks; the token travels in the header alone."""
+    """A user who renames itself and reads the list; sends its token in the header only."""
 
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(base_url=url, timeout=20)
@@ -64,10 +66,11 @@ class Client:
         self.path = f"/api/users/{self.id}/"
 
     def log_in(self) -> None:
-        """A run of thousands of pairs outlives one access token."""
+        """Renew the access token: a run of thousands of pairs takes longer than one is valid."""
         self.http.headers["Authorization"] = f"Bearer {access_token(self.id)}"
 
-    def pair(self, name: str, told: Told) -> None:
+    def pair(self, name: str, outcome: Outcome) -> None:
+        """Write the name, then read the list with the token of the write."""
         self.log_in()
         written = self.http.patch(
             self.path,
@@ -76,15 +79,15 @@ class Client:
         )
         self.http.cookies.clear()
         if written.status_code != 200:
-            told.errors.append(f"write: {written.status_code} {written.text[:200]}")
+            outcome.errors.append(f"write: {written.status_code} {written.text[:200]}")
             return
         self.version, self.token = written.json()["version"], written.headers[HEADER]
-        read = self.look(self.token)
+        read = self.read(self.token)
         if read.status_code != 200:
-            told.errors.append(f"read: {read.status_code} {read.text[:200]}")
+            outcome.errors.append(f"read: {read.status_code} {read.text[:200]}")
         elif (seen := read.json()["results"][0]["name"]) != name:
-            told.stale.append(f"{seen} instead of {name}")
-        told.pairs += 1
+            outcome.stale.append(f"{seen} instead of {name}")
+        outcome.pairs += 1
 
-    def look(self, token: str = "") -> httpx.Response:
+    def read(self, token: str = "") -> httpx.Response:
         return self.http.get("/api/users/", headers={HEADER: token} if token else {})

@@ -1,4 +1,4 @@
-"""Servers that are not, or no longer, what a replica has to be."""
+"""Servers that are not, or no longer, a standby of the primary."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +16,7 @@ from stack.postgres import HOST
 from stack.servers import Postgres
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
-from tests.integration.placement.site import Client, Told, web_process
+from tests.integration.placement.site import Client, Outcome, web_process
 from tests.support import databases, surroundings
 from tests.support.embedded import ROLE_PASSWORD
 
@@ -27,13 +27,13 @@ def part_of(token: str) -> Part:
     return parse(token, services=["accounts"]).parts["accounts"]
 
 
-def test_another_cluster_in_the_replicas_place_is_refused(
+def test_a_server_of_another_cluster_is_not_used_as_a_replica(
     ada: Customer, standby: Replicated, postgres: Postgres
 ) -> None:
     ada.rename("1")
     connections[REPLICA].close()
     connections[REPLICA].settings_dict["PORT"] = str(postgres.port)
-    assert ada.listed() == "1", "the request sees it, before the watch does"
+    assert ada.listed() == "1", "the request detects it before the watch does"
     assert not standby.replica().healthy
 
     watch.stop()
@@ -42,10 +42,10 @@ def test_another_cluster_in_the_replicas_place_is_refused(
     standby.wait_until(why="another cluster")
 
 
-def test_a_standby_of_another_cluster_is_noticed_by_the_request_itself(
+def test_a_request_detects_a_standby_of_another_cluster(
     ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the watch looks: here it believes that the primary is another one."""
+    """Before the watch does, which here has the identity of another primary."""
     known = watch.group("accounts")
     assert known is not None
     assert known.origin is not None
@@ -58,22 +58,22 @@ def test_a_standby_of_another_cluster_is_noticed_by_the_request_itself(
     assert not group.replicas[0].healthy
 
 
-def test_a_standby_that_was_promoted_beside_its_primary_is_refused(
+def test_a_standby_promoted_while_its_primary_runs_is_not_used(
     ada: Customer, standby: Replicated
 ) -> None:
     try:
         standby.standby.query("SELECT pg_promote()")
         ada.rename("1")
         standby.replica().healthy = True
-        assert ada.listed() == "1", "the request sees it, before the watch does"
+        assert ada.listed() == "1", "the request detects it before the watch does"
         standby.wait_until(why="no standby")
     finally:
-        standby.make_anew()
+        standby.recreate()
     standby.in_use()
     assert ada.listed() == "1"
 
 
-def test_a_promoted_standby_takes_over_where_the_address_names_both_hosts(
+def test_a_promoted_standby_takes_over_if_the_address_names_both_hosts(
     ada: Customer, standby: Replicated
 ) -> None:
     before = part_of(ada.token)
@@ -94,7 +94,7 @@ def test_a_promoted_standby_takes_over_where_the_address_names_both_hosts(
             standby.catch_up()
             standby.primary.stop()
             standby.standby.query("SELECT pg_promote()")
-            databases.close_connections()  # the processes are started again
+            databases.close_connections()  # as after a restart of the processes
             watch.stop()
 
             assert ada.listed() == "1"
@@ -104,45 +104,37 @@ def test_a_promoted_standby_takes_over_where_the_address_names_both_hosts(
             old: Any = ada.api.get("/api/users/", headers={HEADER: f"1~accounts.{before}"})
             assert old.status_code == 200
     finally:
-        standby.make_anew()
+        standby.recreate()
 
 
 @pytest.mark.timeout(180)  # two sites start
-def test_a_site_that_starts_after_the_promotion_serves_those_who_wrote_before(
+def test_a_site_started_after_a_promotion_accepts_earlier_tokens(
     replicated: Replicated, environment: Callable[..., dict[str, str]]
 ) -> None:
-    """Over HTTP, with the same address before and after; no answer is old or an error."""
+    """Over HTTP, with the same address before and after: no answer is an error or older."""
     at = {"name": replicated.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
     hosts = [f"{quote(HOST)}:{server.port}" for server in (replicated.primary, replicated.standby)]
     one = databases.urls(replicated.primary.dsn, **at)
     both = {name: url.replace(hosts[0], ",".join(hosts)) for name, url in one.items()}
     assert both != one
-    told = Told()
+    outcome = Outcome()
     replicated.catch_up()
     try:
         with web_process(environment(**both)) as url:
             client = Client(url)
-            client.pair("before", told)
+            client.pair("before", outcome)
         before = part_of(client.token)
         replicated.catch_up()
         replicated.primary.stop()
         replicated.standby.query("SELECT pg_promote()")
         with web_process(environment(**both)) as url, closing(client.http):
             client.http.base_url = httpx.URL(url)
-            kept = client.look(client.token)
-            client.pair("after", told)
+            kept = client.read(client.token)
+            client.pair("after", outcome)
         after = part_of(client.token)
     finally:
-        replicated.make_anew()
+        replicated.recreate()
 
-    assert (told.pairs, told.stale, told.errors) == (2, [], [])
+    assert (outcome.pairs, outcome.stale, outcome.errors) == (2, [], [])
     assert kept.json()["results"][0]["name"] == "before"
     assert (after.system, after.timeline) == (before.system, before.timeline + 1)
-
-
-def test_the_standby_fixture_leads_where_it_should(standby: Replicated) -> None:
-    """The tests above leave nothing behind."""
-    settings = connections.settings
-    assert settings["default"]["PORT"] == str(standby.primary.port)
-    assert settings[REPLICA]["PORT"] == str(standby.standby.port)
-    assert settings["default"]["PASSWORD"] == ROLE_PASSWORD

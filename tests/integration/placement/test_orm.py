@@ -1,4 +1,4 @@
-"""Rows that were read from a replica which stands still, and what Django does with them."""
+"""How Django's ORM treats rows that were read from a replica with paused replay."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -24,7 +24,7 @@ PRIMARY, REPLICA = "default", "default-replica-0"
 
 @pytest.fixture
 def behind(ada: Customer, standby: Replicated, patient: None) -> Iterator[Customer]:
-    """The replica shows Ada as "0" and stands still; the primary shows her as "1"."""
+    """The replica, whose replay is paused, has the name "0"; the primary has "1"."""
     standby.pause()
     ada.rename("1")
     yield ada
@@ -33,7 +33,7 @@ def behind(ada: Customer, standby: Replicated, patient: None) -> Iterator[Custom
 
 @pytest.fixture
 def request_reads(behind: Customer) -> Iterator[Reading]:
-    """As in a safe request without a token."""
+    """The reads of a safe request without a token."""
     with reading.opened(Reading()) as now:
         yield now
 
@@ -54,6 +54,8 @@ def test_a_transaction_reads_the_primary(old: User) -> None:
     with transaction.atomic(using=PRIMARY):
         assert User.objects.get(pk=old.pk).name == "1"
     assert User.objects.get(pk=old.pk).name == "0"
+    with transaction.atomic(using=router.db_for_write(User)):
+        assert User.objects.select_for_update().get(pk=old.pk).name == "1"
 
 
 def test_after_a_write_the_request_reads_the_primary(old: User) -> None:
@@ -63,7 +65,7 @@ def test_after_a_write_the_request_reads_the_primary(old: User) -> None:
     assert (after._state.db, after.name, after.credit_limit) == (PRIMARY, "1", Decimal("5.00"))
 
 
-def test_a_row_that_is_saved_goes_home_and_is_refreshed_from_there(old: User) -> None:
+def test_a_saved_row_is_written_to_and_refreshed_from_the_primary(old: User) -> None:
     old.name = "2"
     old.save(update_fields=["name"])
     old.refresh_from_db()
@@ -71,7 +73,7 @@ def test_a_row_that_is_saved_goes_home_and_is_refreshed_from_there(old: User) ->
     assert (old._state.db, old.name, old.version) == (PRIMARY, "2", 2)
 
 
-def test_a_deferred_field_is_read_from_where_the_request_reads(
+def test_a_deferred_field_is_read_from_the_server_of_the_request(
     request_reads: Reading, behind: Customer
 ) -> None:
     row = User.objects.only("id").get(pk=behind.id)
@@ -80,12 +82,7 @@ def test_a_deferred_field_is_read_from_where_the_request_reads(
     assert row._state.db == REPLICA
 
 
-def test_to_lock_a_row_is_to_read_it_on_the_primary(old: User) -> None:
-    with transaction.atomic(using=router.db_for_write(User)):
-        assert User.objects.select_for_update().get(pk=old.pk).name == "1"
-
-
-def test_get_or_create_does_not_create_what_the_replica_lacks(
+def test_get_or_create_finds_a_row_that_is_missing_on_the_replica(
     request_reads: Reading, behind: Customer
 ) -> None:
     order_id, now = UUID(behind.id), timezone.now()
@@ -97,7 +94,9 @@ def test_get_or_create_does_not_create_what_the_replica_lacks(
     assert (found, found._state.db, created) == (known, PRIMARY, False)
 
 
-def test_a_row_from_the_replica_is_deleted_at_home(ada: Customer, standby: Replicated) -> None:
+def test_a_row_read_from_the_replica_is_deleted_on_the_primary(
+    ada: Customer, standby: Replicated
+) -> None:
     order_id, now = UUID(ada.id), timezone.now()
     Reservation.objects.create(order_id=order_id, status="RELEASED", created_at=now, updated_at=now)
     standby.catch_up()
@@ -109,8 +108,8 @@ def test_a_row_from_the_replica_is_deleted_at_home(ada: Customer, standby: Repli
     assert not Reservation.objects.filter(order_id=order_id).exists()
 
 
-def test_a_validator_asks_the_primary_in_a_request_that_may_write(behind: Customer) -> None:
-    """On the replica the name is free still."""
+def test_a_validator_reads_the_primary_in_a_request_that_may_write(behind: Customer) -> None:
+    """The replica does not have the name yet."""
     request = HttpRequest()
     request.method = "POST"
     taken = User.objects.using(PRIMARY).get(pk=behind.id)
@@ -144,7 +143,7 @@ def test_a_foreign_key_is_checked_on_the_primary_in_a_request_that_may_write(
     assert not User.objects.using(REPLICA).filter(pk=bob.pk).exists()
 
 
-def test_nothing_is_written_through_a_replicas_alias_even_where_it_takes_writes(
+def test_a_replica_alias_is_read_only_even_on_a_writable_server(
     standby: Replicated,
 ) -> None:
     connections.settings[REPLICA]["PORT"] = str(standby.primary.port)  # as if promoted

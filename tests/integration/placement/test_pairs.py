@@ -1,4 +1,4 @@
-"""Write, then read: over HTTP, with a standby that lags at random, dies and comes back."""
+"""Writes and reads over HTTP while a standby lags at random, is killed and restarts."""
 
 import itertools
 import random
@@ -16,7 +16,7 @@ import pytest
 
 from stack.servers import Postgres
 from tests.integration.placement.replicated import Replicated
-from tests.integration.placement.site import Client, Told, web_process
+from tests.integration.placement.site import Client, Outcome, web_process
 from tests.support import surroundings
 from tests.support.databases import urls
 from tests.support.embedded import ROLE_PASSWORD
@@ -25,14 +25,14 @@ from tests.support.waiting import eventually
 CLIENTS = 4
 LONGEST_DELAY_SECONDS = 2.0
 KILL_EVERY_SECONDS = 7.0
-NEARLY_ALL = 0.95  # in a round, that is, in which the machine had time for the standby
+NEARLY_ALL = 0.95  # in the best of three rounds: a busy machine may delay the standby
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
     pairs: int
-    enough_seconds: float  # a busy machine does fewer
-    calm: int  # reads that tell what a token costs
+    enough_seconds: float  # then the run ends, also with fewer pairs
+    calm: int  # reads that measure the cost of a token
 
 
 SHORT = Size(pairs=300, enough_seconds=12.0, calm=50)
@@ -42,7 +42,6 @@ FULL = Size(pairs=10_000, enough_seconds=900.0, calm=2_000)
 
 @pytest.fixture
 def size(request: pytest.FixtureRequest) -> Size:
-    """As large as was asked for."""
     if request.config.getoption("--full"):
         return FULL
     return LONG if request.config.getoption("--long") else SHORT
@@ -68,7 +67,7 @@ def site(
 
 
 @contextmanager
-def trouble(servers: Replicated, told: Told) -> Iterator[None]:
+def trouble(servers: Replicated, outcome: Outcome) -> Iterator[None]:
     """Replay pauses and resumes at random; the standby is killed and started again."""
     ending = threading.Event()
     dice = random.Random()  # noqa: S311 - a schedule, not a secret
@@ -79,11 +78,11 @@ def trouble(servers: Replicated, told: Told) -> Iterator[None]:
             if time.monotonic() > due:
                 due += KILL_EVERY_SECONDS
                 servers.standby.kill()
-                told.kills += 1
+                outcome.kills += 1
                 ending.wait(dice.uniform(0, 0.5))
                 servers.standby.start()
             replay(servers, "pause")
-            told.pauses += 1
+            outcome.pauses += 1
             ending.wait(dice.uniform(0, LONGEST_DELAY_SECONDS))
             replay(servers, "resume")
             ending.wait(dice.uniform(0, LONGEST_DELAY_SECONDS / 2))
@@ -106,21 +105,21 @@ def replay(servers: Replicated, verb: str) -> None:
 
 @pytest.fixture
 def clients(site: tuple[str, Replicated]) -> Iterator[list[Client]]:
-    with ExitStack() as open_ones:
+    with ExitStack() as stack:
         found = [Client(site[0]) for _ in range(CLIENTS)]
         for client in found:
-            open_ones.callback(client.http.close)
+            stack.callback(client.http.close)
         yield found
 
 
-def test_who_bears_a_token_never_reads_less_than_it_wrote(
+def test_a_client_with_a_token_never_reads_older_data_than_it_wrote(
     site: tuple[str, Replicated],
     clients: list[Client],
     size: Size,
     record_testsuite_property: Callable[[str, Any], None],
 ) -> None:
     _, servers = site
-    told = Told()
+    outcome = Outcome()
     numbers = itertools.count(1)
     lock = threading.Lock()
     enough = time.monotonic() + size.enough_seconds
@@ -129,61 +128,63 @@ def test_who_bears_a_token_never_reads_less_than_it_wrote(
         while time.monotonic() < enough:
             with lock:
                 number = next(numbers)
-            if number > size.pairs and told.kills:  # a quick machine is done before the first
+            if number > size.pairs and outcome.kills:  # one kill, even on a fast machine
                 return
-            client.pair(str(number), told)
+            client.pair(str(number), outcome)
 
-    with trouble(servers, told), ThreadPoolExecutor(CLIENTS) as pool:
+    with trouble(servers, outcome), ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(work, clients))
     servers.standby.start()
     servers.resume()
     for _ in range(3):
-        if told.served_share < NEARLY_ALL:
-            told.served_share = served_share(clients[0], servers, told, size)
-    told.token_ms = token_ms(clients[0], servers, size)
-    record_testsuite_property("write-then-read", vars(told))
+        if outcome.served_share < NEARLY_ALL:
+            outcome.served_share = served_share(clients[0], servers, outcome, size)
+    outcome.token_ms = token_ms(clients[0], servers, size)
+    record_testsuite_property("write-then-read", vars(outcome))
 
-    assert told.errors == []
-    assert told.stale == []
-    assert told.pairs >= size.pairs / 10
-    assert told.kills >= 1
-    assert told.pauses >= 1
-    assert told.served_share >= NEARLY_ALL
+    assert outcome.errors == []
+    assert outcome.stale == []
+    assert outcome.pairs >= size.pairs / 10
+    assert outcome.kills >= 1
+    assert outcome.pauses >= 1
+    assert outcome.served_share >= NEARLY_ALL
 
 
-def served_share(client: Client, servers: Replicated, told: Told, size: Size) -> float:
-    """Of reads right after one's own write; the standby writes down what it was asked."""
+def served_share(client: Client, servers: Replicated, outcome: Outcome, size: Size) -> float:
+    """The share of reads right after a write that the standby served, from its statement log."""
     servers.catch_up()
-    with noted(servers.standby) as queries:
+    with logged_statements(servers.standby) as queries:
         for number in range(size.calm):
-            client.pair(f"calm {number}", told)
+            client.pair(f"calm {number}", outcome)
         return sum("accounts_user" in query for query in queries()) / size.calm
 
 
 @contextmanager
-def noted(server: Postgres) -> Iterator[Callable[[], list[str]]]:
-    """Gives the statements that the server was sent meanwhile."""
+def logged_statements(server: Postgres) -> Iterator[Callable[[], list[str]]]:
+    """Yields a function that returns the lines logged since the start of the block."""
     server.query("ALTER SYSTEM SET log_statement = 'all'")
     server.query("SELECT pg_reload_conf()")
     eventually(
-        lambda: server.query("SHOW log_statement") == [("all",)], within_seconds=10, what="it notes"
+        lambda: server.query("SHOW log_statement") == [("all",)],
+        within_seconds=10,
+        what="logged statements",
     )
-    begins = server.log.stat().st_size
+    start = server.log.stat().st_size
     try:
-        yield lambda: server.log.read_bytes()[begins:].decode(errors="replace").splitlines()
+        yield lambda: server.log.read_bytes()[start:].decode(errors="replace").splitlines()
     finally:
         server.query("ALTER SYSTEM RESET log_statement")
         server.query("SELECT pg_reload_conf()")
 
 
 def token_ms(client: Client, servers: Replicated, size: Size) -> float:
-    """What bearing a token that the replica is up to adds to the p50, in any order."""
+    """The milliseconds that a token which the replica has reached adds to the p50."""
     servers.catch_up()
     client.log_in()
     took: dict[str, list[float]] = {client.token: [], "": []}
-    # Not one after the other: the server's threads take turns too.
+    # In random order, since the threads of the server take turns too.
     for token in random.sample(list(took) * size.calm, 2 * size.calm):
-        began = time.perf_counter()
-        assert client.look(token).status_code == 200
-        took[token].append(time.perf_counter() - began)
+        start = time.perf_counter()
+        assert client.read(token).status_code == 200
+        took[token].append(time.perf_counter() - start)
     return 1000 * (median(took[client.token]) - median(took[""]))

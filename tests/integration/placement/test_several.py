@@ -1,4 +1,4 @@
-"""Two standbys of one primary: who serves, and who takes over from whom."""
+"""Two standbys of one primary: which server answers a read."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -51,7 +51,7 @@ def ada(both: Replicated, other: Standby, as_user: Callable[..., APIClient]) -> 
 
 
 def in_use(*aliases: str) -> None:
-    """Return when these are read from and no others."""
+    """Wait until exactly these are in use."""
 
     def healthy() -> set[str]:
         group = watch.group("accounts")
@@ -64,31 +64,27 @@ def in_use(*aliases: str) -> None:
 
 
 def served(ada: Customer, *, times: int, name: str) -> set[str]:
-    """Who answered so many lists."""
+    """The aliases that answered this many lists; each must show the name."""
     found = set()
 
-    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         answer = execute(sql, params, many, context)
         if "accounts_user" in sql:
             found.add(context["connection"].alias)
         return answer
 
-    with ExitStack() as noting:
+    with ExitStack() as wrappers:
         for alias in (PRIMARY, FIRST, SECOND):
-            noting.enter_context(connections[alias].execute_wrapper(note))
+            wrappers.enter_context(connections[alias].execute_wrapper(record))
         for _ in range(times):
             assert ada.listed() == name
     return found
 
 
-def test_two_replicas_share_the_reads(ada: Customer) -> None:
-    assert served(ada, times=40, name="0") == {FIRST, SECOND}
-
-
-def test_who_bears_a_token_reads_from_the_replica_that_has_it_and_not_from_the_primary(
+def test_a_token_is_served_by_the_replica_that_has_reached_it(
     ada: Customer, both: Replicated, other: Standby, settings: Any
 ) -> None:
-    """Though it can't be told beforehand which one that is: neither was seen past the token."""
+    """Even if the watch hasn't yet seen any replica reach the token."""
     settings.PLACEMENT_REPLICA_LAG_SECONDS = 3600
     both.pause()
     for name in map(str, range(1, 11)):
@@ -99,9 +95,10 @@ def test_who_bears_a_token_reads_from_the_replica_that_has_it_and_not_from_the_p
         assert served(ada, times=1, name=name) == {SECOND}
 
 
-def test_when_one_dies_the_other_serves_and_when_both_do_the_primary_and_status_says_so(
+def test_replicas_share_the_reads_and_the_primary_serves_when_both_die(
     ada: Customer, both: Replicated, other: Standby, streams: Any
 ) -> None:
+    assert served(ada, times=40, name="0") == {FIRST, SECOND}
     both.standby.kill()
     assert served(ada, times=10, name="0") == {SECOND}
     in_use(SECOND)
@@ -124,7 +121,7 @@ def test_when_one_dies_the_other_serves_and_when_both_do_the_primary_and_status_
 def test_a_replicas_address_may_name_several_hosts(
     ada: Customer, both: Replicated, other: Standby, first_is: str
 ) -> None:
-    """Whichever answers is the replica."""
+    """The first host that answers is used."""
     watch.stop()
     for alias in (FIRST, SECOND):
         connections[alias].close()

@@ -1,4 +1,4 @@
-"""What answers bear: a place that is on disk, and the transaction that recorded an event."""
+"""Consistency tokens in responses: a flushed position, and the xid that recorded an event."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +24,7 @@ def parts_of(answer: Any) -> Any:
     return parse(answer[HEADER], services=["accounts", "orders"]).parts
 
 
-def test_every_write_is_answered_with_the_place_and_the_xid_of_its_event(ada: Customer) -> None:
+def test_a_write_returns_the_position_and_the_xid_of_its_event(ada: Customer) -> None:
     answer = ada.rename("1")
     part = parts_of(answer)["accounts"]
 
@@ -34,7 +34,7 @@ def test_every_write_is_answered_with_the_place_and_the_xid_of_its_event(ada: Cu
     assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
 
 
-def test_reads_and_refusals_are_answered_without(ada: Customer) -> None:
+def test_reads_and_refused_writes_return_no_token(ada: Customer) -> None:
     stale = ada.api.patch(ada.url, {"name": "x"}, headers={"If-Match": '"7"'})
 
     assert stale.status_code == 412
@@ -42,7 +42,7 @@ def test_reads_and_refusals_are_answered_without(ada: Customer) -> None:
     assert HEADER not in ada.api.get("/api/users/")
 
 
-def test_writes_that_follow_each_other_are_one_token(
+def test_successive_writes_are_joined_in_one_token(
     ada: Customer, as_user: Callable[..., APIClient]
 ) -> None:
     first = parts_of(ada.rename("1"))["accounts"]
@@ -55,7 +55,7 @@ def test_writes_that_follow_each_other_are_one_token(
     assert again["accounts"].xid > first.xid
 
 
-def test_a_write_that_tells_nothing_leaves_the_xid_that_is_waited_for(ada: Customer) -> None:
+def test_a_write_that_records_no_event_keeps_the_xid_of_the_token(ada: Customer) -> None:
     before = parts_of(ada.rename("1"))["accounts"]
     after = parts_of(ada.rename("1"))["accounts"]
 
@@ -63,7 +63,7 @@ def test_a_write_that_tells_nothing_leaves_the_xid_that_is_waited_for(ada: Custo
     assert after.lsn >= before.lsn
 
 
-def test_a_repeated_placing_is_answered_with_its_first_xid_and_todays_place(
+def test_a_repeated_order_returns_its_first_xid_and_the_current_position(
     ada: Customer,
 ) -> None:
     def place() -> Part:
@@ -82,18 +82,16 @@ def test_a_repeated_placing_is_answered_with_its_first_xid_and_todays_place(
 
 
 @pytest.fixture
-def lazy(standby: Replicated) -> Iterator[None]:
-    """accounts' role commits without waiting for the disk."""
-    standby.primary.query("ALTER ROLE accounts SET synchronous_commit = off")
-    connections["default"].close()
+def role_setting(standby: Replicated) -> Iterator[None]:
+    """The role of accounts may change `synchronous_commit`; it is reset after the test."""
     yield
     standby.primary.query("ALTER ROLE accounts RESET synchronous_commit")
     connections["default"].close()
 
 
 @pytest.mark.parametrize("value", ["off", "remote_write"])
-def test_what_a_token_speaks_of_is_on_disk_whatever_the_role_prefers(
-    ada: Customer, standby: Replicated, lazy: None, value: str
+def test_a_write_is_flushed_to_disk_even_if_its_role_turns_that_off(
+    ada: Customer, standby: Replicated, role_setting: None, value: str
 ) -> None:
     standby.primary.query(f"ALTER ROLE accounts SET synchronous_commit = {value}")
     connections["default"].close()
@@ -104,8 +102,8 @@ def test_what_a_token_speaks_of_is_on_disk_whatever_the_role_prefers(
         assert cursor.fetchone() == ("on" if value == "off" else value,)
 
 
-def test_a_lists_reader_sees_what_it_placed_and_cancelled(ada: Customer) -> None:
-    """Orders are read from their replica too; what the view lacks comes from the store."""
+def test_a_client_reads_the_order_that_it_placed_and_cancelled(ada: Customer) -> None:
+    """From the replica of orders; events that the view doesn't show yet come from the store."""
     placed = ada.api.post("/api/orders/", ORDER, headers={"Idempotency-Key": "k"}).json()
     url = f"/api/orders/{placed['id']}/"
 
@@ -114,9 +112,9 @@ def test_a_lists_reader_sees_what_it_placed_and_cancelled(ada: Customer) -> None
     assert ada.api.get(url).json()["status"] == "CANCELLED"
 
 
-def test_the_signal_leaves_other_aliases_alone(standby: Replicated) -> None:
+def test_flush_at_commit_ignores_a_replica(standby: Replicated) -> None:
     replica = connections["default-replica-0"]
-    flush_at_commit(connection=replica)  # not even connected
+    flush_at_commit(connection=replica)  # is not even connected
     assert replica.connection is None
     assert User.objects.using("default").filter(pk=UUID(int=0)).count() == 0
 

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Servers:
-    """A private store and nodes, and what may happen to them."""
+    """A private store with its nodes, and the faults that a test can cause."""
 
     def __init__(self, store: Valkey, spare: list[Valkey]) -> None:
         self.store = store
@@ -45,7 +45,7 @@ class Servers:
         return next(node for node in self.all if f":{node.port}/" in name)
 
     def cache(self, nodes: int = NODES, **params: Any) -> RingCache:
-        """A cache as another process would have it: nothing is shared but the servers."""
+        """A cache as in another process: it shares only the servers with the other caches."""
         ring_process.connect.cache_clear()
         params.setdefault("OPTIONS", {})["STORE"] = self.store.url
         return RingCache([node.url for node in self.all[:nodes]], params)
@@ -59,7 +59,7 @@ def _servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def servers(_servers: Servers) -> Iterator[Servers]:
-    """Three empty nodes (and a spare one), with an empty store."""
+    """Three empty nodes, an empty spare node and an empty store."""
     for server in (_servers.store, *_servers.all):
         server.start()
         server.flush()

@@ -1,4 +1,4 @@
-"""One load however many ask, and nothing older than what is known."""
+"""Leases: one load for all readers of a key, and no value older than a known version."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ KEY = "accounts:user:1"
 
 
 def refuse() -> Any:
-    raise AssertionError("nobody should load this")
+    raise AssertionError("this must not be loaded")
 
 
 def returning(value: Any) -> Callable[[], Any]:
@@ -32,43 +32,43 @@ def returning(value: Any) -> Callable[[], Any]:
 
 @contextmanager
 def loading(cache: RingCache, value: Any, key: str = KEY) -> Iterator[Callable[[], Any]]:
-    """A reader in the middle of its load; what is given ends it, and returns what it was served."""
-    begun, go_on = threading.Event(), threading.Event()
+    """A reader that waits within its load; the yielded function ends it and returns its result."""
+    started, resume = threading.Event(), threading.Event()
 
     def load() -> Any:
-        if not begun.is_set():
-            begun.set()
-            assert go_on.wait(10)
+        if not started.is_set():
+            started.set()
+            assert resume.wait(10)
             return value
         return later.pop() if later else value
 
     later: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(cache.get_or_set, key, load)
-        assert begun.wait(10)
+        assert started.wait(10)
 
         def end(*reloaded: Any) -> Any:
             later.extend(reloaded)
-            go_on.set()
+            resume.set()
             return reader.result(10)
 
         try:
             yield end
         finally:
-            go_on.set()
+            resume.set()
 
 
 @pytest.mark.usefixtures("crowded_ring")
 def test_two_hundred_readers_of_one_expired_key_load_it_once(servers: Servers) -> None:
     processes = [servers.cache() for _ in range(4)]
     processes[0].set(KEY, (1, "expired"), timeout=0.01)
-    eventually(lambda: KEY not in processes[0], within_seconds=5, what="it expired")
+    eventually(lambda: KEY not in processes[0], within_seconds=5, what="an expired value")
     loads: list[int] = []
     together = threading.Barrier(READERS)
 
     def load() -> tuple[int, str]:
         loads.append(1)
-        threading.Event().wait(0.2)  # as long as others need to come
+        threading.Event().wait(0.2)  # so that the others arrive during the load
         return 2, "new"
 
     def read(number: int) -> Any:
@@ -90,7 +90,7 @@ def test_a_stale_fill_that_races_an_invalidation_is_refused(cache: RingCache) ->
     assert cache.get(KEY) == (2, "new")
 
 
-def test_a_reader_whose_source_stays_behind_is_served_and_stores_nothing(
+def test_a_value_from_a_lagging_source_is_served_and_not_stored(
     cache: RingCache,
 ) -> None:
     assert cache.invalidate(KEY, 5)
@@ -101,7 +101,7 @@ def test_a_reader_whose_source_stays_behind_is_served_and_stores_nothing(
     assert cache.get(KEY) == (5, "caught up")
 
 
-def test_a_stale_value_set_by_hand_is_refused_too(cache: RingCache) -> None:
+def test_set_and_add_refuse_a_version_below_the_floor(cache: RingCache) -> None:
     assert cache.invalidate(KEY, 5)
     cache.set(KEY, (4, "old"))
     assert not cache.add(KEY, (4, "old"))
@@ -112,23 +112,18 @@ def test_a_stale_value_set_by_hand_is_refused_too(cache: RingCache) -> None:
     assert cache.get(KEY) == (5, "new")
 
 
-def test_a_late_fill_never_replaces_a_newer_value(cache: RingCache) -> None:
-    with loading(cache, (1, "old")) as end:
-        cache.set(KEY, (2, "new"))
+@pytest.mark.parametrize(("loaded", "newer"), [((1, "old"), (2, "new")), ("old", "new")])
+def test_a_late_fill_never_replaces_a_newer_value(
+    cache: RingCache, loaded: Any, newer: Any
+) -> None:
+    with loading(cache, loaded) as end:
+        cache.set(KEY, newer)
 
-        assert end((2, "new")) == (2, "new")
-    assert cache.get(KEY) == (2, "new")
-
-
-def test_a_late_fill_does_not_replace_what_was_set_by_hand(cache: RingCache) -> None:
-    with loading(cache, "loaded") as end:
-        cache.set(KEY, "set")
-
-        assert end() == "set"
-    assert cache.get(KEY) == "set"
+        assert end(newer) == newer
+    assert cache.get(KEY) == newer
 
 
-def test_what_was_deleted_while_it_was_loaded_is_not_stored(cache: RingCache) -> None:
+def test_a_key_deleted_during_its_load_is_not_stored(cache: RingCache) -> None:
     with loading(cache, "loaded before") as end:
         cache.delete(KEY)
 
@@ -136,20 +131,17 @@ def test_what_was_deleted_while_it_was_loaded_is_not_stored(cache: RingCache) ->
     assert cache.get(KEY) is None
 
 
-@pytest.mark.parametrize("repeated", [1, 2, 3])
-def test_invalidations_may_come_late_twice_and_in_any_order(
-    cache: RingCache, repeated: int
-) -> None:
+def test_invalidation_is_correct_under_duplicates_and_any_order(cache: RingCache) -> None:
     cache.get_or_set(KEY, returning((3, "three")))
-    for floor in (2, 3, 1) * repeated:
+    for floor in (2, 3, 1) * 3:
         assert cache.invalidate(KEY, floor)
+        assert cache.get(KEY) == (3, "three"), "a version at or above the floor stays"
 
-    assert cache.get(KEY) == (3, "three"), "what is new enough stays"
     assert cache.invalidate(KEY, 4)
     assert cache.get(KEY) is None
 
 
-def test_a_repeated_invalidation_takes_no_lease_away(cache: RingCache) -> None:
+def test_a_repeated_invalidation_revokes_no_lease(cache: RingCache) -> None:
     assert cache.invalidate(KEY, 2)
     with loading(cache, (2, "new")) as end:
         assert cache.invalidate(KEY, 2)
@@ -157,9 +149,9 @@ def test_a_repeated_invalidation_takes_no_lease_away(cache: RingCache) -> None:
         assert end((2, "loaded twice")) == (2, "new")
 
 
-def test_a_loader_that_fails_gives_its_lease_to_the_next(cache: RingCache) -> None:
+def test_a_failed_load_releases_its_lease(cache: RingCache) -> None:
     def fail() -> None:
-        raise LookupError("the database is away")
+        raise LookupError("the database is down")
 
     with pytest.raises(LookupError):
         cache.get_or_set(KEY, fail)
@@ -167,10 +159,7 @@ def test_a_loader_that_fails_gives_its_lease_to_the_next(cache: RingCache) -> No
     assert cache.ring.counts["waits"] == 0
 
 
-def test_a_lease_whose_holder_died_runs_out(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ring_leases, "LEASE_MS", 100)
+def test_the_lease_of_a_dead_reader_expires(servers: Servers) -> None:
     dead, cache = servers.cache(), servers.cache()
     place = dead.ring.place(dead.make_key(KEY))
     assert place is not None
@@ -181,7 +170,7 @@ def test_a_lease_whose_holder_died_runs_out(
     assert cache.get(KEY) == (1, "next")
 
 
-def test_who_waits_too_long_loads_for_itself(
+def test_a_reader_that_waited_too_long_loads_by_itself(
     cache: RingCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 0.05)
@@ -190,32 +179,44 @@ def test_who_waits_too_long_loads_for_itself(
         assert end() == (1, "slow")
 
 
-def test_what_is_not_there_is_remembered_for_less_long(servers: Servers) -> None:
-    cache = servers.cache(OPTIONS={"NEGATIVE_SECONDS": 0.2})
+def test_a_missing_row_is_cached_for_a_shorter_time(servers: Servers) -> None:
+    cache = servers.cache(OPTIONS={"NEGATIVE_SECONDS": 30})
 
-    assert cache.get_or_set(KEY, returning((0, None)), 60) == (0, None)
-    assert cache.get_or_set(KEY, refuse, 60) == (0, None)
+    assert cache.get_or_set(KEY, returning((0, None)), 600) == (0, None)
+    assert cache.get_or_set(KEY, refuse, 600) == (0, None)
+    assert 0 < life_ms(cache, KEY) <= 30_000
     assert cache.invalidate(KEY, 1), "as a registration does"
-    assert cache.get_or_set(KEY, returning((1, "there")), 60) == (1, "there")
-    assert cache.get_or_set("other", returning((0, None)), 60) == (0, None)
-    eventually(lambda: "other" not in cache, within_seconds=5, what="it is asked for again")
+    assert cache.get_or_set(KEY, returning((1, "there")), 600) == (1, "there")
+    assert life_ms(cache, KEY) > 30_000
+
+
+def life_ms(cache: RingCache, key: str) -> int:
+    """The time that the node still keeps the value."""
+    made = cache.make_key(key)
+    place = cache.ring.place(made)
+    assert place is not None
+    with cache.ring.node(place.node) as node:
+        return int(node.client.pttl(names(place, made)[0]))  # type: ignore[arg-type]
+
+
+def test_touch_extends_the_life_of_a_value(cache: RingCache) -> None:
+    cache.set(KEY, "value", timeout=60)
+    assert cache.touch(KEY, timeout=600)
+    assert life_ms(cache, KEY) > 60_000
 
 
 def test_keys_that_are_loaded_together_do_not_expire_together(cache: RingCache) -> None:
     lives = set()
     for number in range(20):
-        cache.get_or_set(f"key-{number}", lambda: "value", 100)
-        key = cache.make_key(f"key-{number}")
-        place = cache.ring.place(key)
-        assert place is not None
-        with cache.ring.node(place.node) as node:
-            lives.add(int(node.client.pttl(names(place, key)[0])))  # type: ignore[arg-type]
+        cache.get_or_set(f"key-{number}", lambda: "value", 1000)
+        lives.add(life_ms(cache, f"key-{number}"))
 
     assert len(lives) > 10
-    assert 100_000 * (1 - ring_leases.JITTER) - 1000 <= min(lives) <= max(lives) <= 100_000
+    shortest_ms = 1_000_000 * (1 - ring_leases.JITTER) - 30_000  # a busy machine may read it late
+    assert shortest_ms <= min(lives) <= max(lives) <= 1_000_000
 
 
-def test_a_hot_key_is_loaded_anew_before_it_expires_and_by_one(
+def test_a_hot_key_is_reloaded_before_it_expires_by_one_reader(
     cache: RingCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.get_or_set(KEY, returning((1, "first")), 60)
@@ -223,13 +224,13 @@ def test_a_hot_key_is_loaded_anew_before_it_expires_and_by_one(
     monkeypatch.setattr(ring_leases, "EAGERNESS", 1e12)
 
     with loading(cache, (2, "second")) as end:
-        assert cache.get_or_set(KEY, refuse, 60) == (1, "first"), "the others don't wait"
+        assert cache.get_or_set(KEY, refuse, 60) == (1, "first"), "other readers don't wait"
         assert end() == (2, "second")
     monkeypatch.setattr(ring_leases, "EAGERNESS", 0)
     assert cache.get_or_set(KEY, refuse, 60) == (2, "second")
 
 
-def test_an_early_load_that_fails_hurts_nobody(
+def test_a_failed_early_load_serves_the_cached_value(
     cache: RingCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.get_or_set(KEY, returning((1, "first")), 60)
@@ -238,8 +239,8 @@ def test_an_early_load_that_fails_hurts_nobody(
     assert cache.get_or_set(KEY, lambda: 1 // 0, 60) == (1, "first")
 
 
-def test_a_process_serves_nothing_older_than_it_has_served(cache: RingCache) -> None:
-    """Also if a node should come by an old value again, by whatever way."""
+def test_a_process_never_serves_an_older_version_than_before(cache: RingCache) -> None:
+    """Even if a node has an old value again."""
     cache.get_or_set(KEY, returning((2, "new")))
     place = cache.ring.place(cache.make_key(KEY))
     assert place is not None
@@ -269,7 +270,7 @@ def put_raw(ring: Ring, key: str, stored: bytes) -> None:
         node.client.set(names(place, key)[0], stored)
 
 
-def test_a_key_of_another_kind_is_a_miss_and_no_fault_of_the_node(cache: RingCache) -> None:
+def test_a_key_of_another_type_is_a_miss_and_ejects_no_node(cache: RingCache) -> None:
     key = cache.make_key(KEY)
     place = cache.ring.place(key)
     assert place is not None
@@ -284,7 +285,7 @@ def test_a_key_of_another_kind_is_a_miss_and_no_fault_of_the_node(cache: RingCac
     assert cache.ring.place(key) == place
 
 
-def test_a_value_that_is_too_large_is_refused_by_size(cache: RingCache) -> None:
+def test_a_value_above_the_size_limit_is_refused(cache: RingCache) -> None:
     large = "x" * 1_000_001
 
     for store in (cache.set, cache.add):
@@ -293,12 +294,12 @@ def test_a_value_that_is_too_large_is_refused_by_size(cache: RingCache) -> None:
     with pytest.raises(ValueError, match="keeps up to 1000000"):
         cache.set_many({"small": 1, KEY: large})
     assert cache.get_many(["small", KEY]) == {}
-    assert cache.get_or_set(KEY, returning(large)) == large, "what was loaded is served"
+    assert cache.get_or_set(KEY, returning(large)) == large, "a loaded value is served"
     assert cache.get(KEY) is None
-    assert cache.get_or_set(KEY, returning("small")) == "small", "and holds up nobody"
+    assert cache.get_or_set(KEY, returning("small")) == "small", "the lease was released"
 
 
-def test_what_can_not_be_kept_is_refused_by_type_and_holds_up_nobody(cache: RingCache) -> None:
+def test_a_value_that_is_not_plain_data_is_refused_and_blocks_no_reader(cache: RingCache) -> None:
     with pytest.raises(TypeError, match=r"plain data, not builtins\.object"):
         cache.set(KEY, object())
     with pytest.raises(TypeError, match=r"plain data, not builtins\.object"):

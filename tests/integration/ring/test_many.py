@@ -1,4 +1,4 @@
-"""Many keys at once: every node is asked at the same time, and each answer stays with its key."""
+"""Calls for many keys: all nodes are asked at the same time, and each key gets its answer."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +17,21 @@ VALUES = {f"key-{number}": number for number in range(100)}
 
 
 def calls(server: Valkey, command: str) -> int:
-    """How often the server was sent it."""
-    told = re.search(rf"cmdstat_{command}:calls=(\d+)", server.command("INFO commandstats"))
-    return int(told[1]) if told else 0
+    """How often the server ran the command."""
+    found = re.search(rf"cmdstat_{command}:calls=(\d+)", server.command("INFO commandstats"))
+    return int(found[1]) if found else 0
 
 
 def clients(server: Valkey) -> int:
-    """How many are connected, whoever asks included."""
-    told = re.search(r"connected_clients:(\d+)", server.command("INFO clients"))
-    assert told
-    return int(told[1])
+    """The number of connected clients, including the one of this query."""
+    found = re.search(r"connected_clients:(\d+)", server.command("INFO clients"))
+    assert found
+    return int(found[1])
 
 
 @pytest.fixture
 def patient(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> RingCache:
-    """It waits for a node that hangs for longer than the test takes."""
+    """A cache whose timeout is longer than a test."""
     monkeypatch.setattr(ring_nodes, "NODE_TIMEOUT_SECONDS", 20.0)
     cache = servers.cache()
     assert cache.set_many(VALUES) == []
@@ -51,14 +51,14 @@ def test_no_node_waits_for_another_to_answer(servers: Servers, patient: RingCach
                     == [1, 1]
                 ),
                 within_seconds=10,
-                what="the others were asked",
+                what="a query at the other nodes",
             )
             assert not reading.done()
             servers.thaw()
             assert reading.result(20) == VALUES
 
 
-def test_what_a_full_node_refuses_is_told_by_key_and_every_other_answer_stays_with_its_key(
+def test_set_many_returns_the_keys_that_a_full_node_refuses(
     servers: Servers,
 ) -> None:
     cache, full = servers.cache(), servers.nodes[0]
@@ -78,10 +78,8 @@ def test_what_a_full_node_refuses_is_told_by_key_and_every_other_answer_stays_wi
     assert cache.get_many(VALUES) == VALUES
 
 
-def test_answers_that_nobody_waited_for_are_given_to_nobody_else(
-    servers: Servers, cache: RingCache
-) -> None:
-    """The connection on which they would come is closed."""
+def test_unread_answers_never_reach_another_call(servers: Servers, cache: RingCache) -> None:
+    """The connection with unread answers is closed."""
     server = servers.nodes[0]
     (key,) = keys_at(cache, server, number=1)
     cache.set(key, "value")
@@ -91,11 +89,13 @@ def test_answers_that_nobody_waited_for_are_given_to_nobody_else(
     with cache.ring.node(place.node) as node:
         Pending(node.client, [("PING",)] * 3).close()
 
-    eventually(lambda: clients(server) == connected - 1, within_seconds=10, what="it is closed")
+    eventually(
+        lambda: clients(server) == connected - 1, within_seconds=10, what="a closed connection"
+    )
     assert cache.get_many([key, "none"]) == {key: "value"}
 
 
-def test_pairs_among_many_keep_their_floors(cache: RingCache) -> None:
+def test_set_many_respects_the_floors_of_versioned_values(cache: RingCache) -> None:
     assert cache.invalidate("pair", 5)
     cache.set_many({"pair": (4, "old"), "plain": "value"})
     assert cache.get_many(["pair", "plain"]) == {"plain": "value"}
@@ -104,7 +104,7 @@ def test_pairs_among_many_keep_their_floors(cache: RingCache) -> None:
     assert cache.get_many(["pair", "plain"]) == {"pair": (5, "new"), "plain": "value"}
 
 
-def test_many_keys_are_invalidated_each_below_its_own_floor(cache: RingCache) -> None:
+def test_invalidate_many_removes_the_versions_below_the_floor(cache: RingCache) -> None:
     pairs = {f"pair-{number}": (number, "value") for number in range(30)}
     cache.set_many(pairs)
     assert cache.invalidate_many(dict.fromkeys(pairs, 10)) == []
@@ -114,12 +114,12 @@ def test_many_keys_are_invalidated_each_below_its_own_floor(cache: RingCache) ->
     assert cache.get_many(pairs) == {key: pair for key, pair in pairs.items() if pair[0] >= 10}
 
 
-def test_what_could_not_be_invalidated_surely_is_told_by_key(servers: Servers) -> None:
+def test_invalidate_many_returns_the_keys_that_it_could_not_invalidate(servers: Servers) -> None:
     cache, full = servers.cache(), servers.nodes[0]
     theirs = keys_at(cache, full, number=5)
     others = keys_at(cache, servers.nodes[1], number=5)
     cache.set_many(dict.fromkeys([*theirs, *others], (1, "old")), timeout=None)
-    servers.store.kill()  # so that nobody can be told that the node is out
+    servers.store.kill()  # so that the node can't be ejected
     full.kill()
     assert set(cache.invalidate_many(dict.fromkeys([*theirs, *others], 2))) == set(theirs)
     assert cache.get_many(others) == {}
@@ -128,6 +128,6 @@ def test_what_could_not_be_invalidated_surely_is_told_by_key(servers: Servers) -
     eventually(
         lambda: cache.invalidate_many(dict.fromkeys([*theirs, *others], 2)) == [],
         within_seconds=20,
-        what="all of them are invalidated",
+        what="the invalidation of all keys",
     )
     assert cache.get_many([*theirs, *others]) == {}

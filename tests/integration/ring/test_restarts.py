@@ -1,4 +1,4 @@
-"""Nodes that keep their data on disk, and come back with it before anybody missed them."""
+"""Nodes that save their data on disk and restart with it before a request finds them down."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,13 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def kept(servers: Servers) -> tuple[RingCache, Valkey, str]:
-    """A versioned value whose node saves it; then the value changes, and the node doesn't save."""
+    """A key whose node has version 1 on disk and version 2 in memory only."""
     cache, node = servers.cache(), servers.nodes[0]
     key = keys_at(cache, node, number=1)[0]
     cache.get_or_set(key, lambda: (1, "old"), None)
-    with cache.ring.node(place_at(cache, key).node) as asked:
-        asked.client.save()
-        asked.client.config_set("save", "")
+    with cache.ring.node(place_at(cache, key).node) as holder:
+        holder.client.save()
+        holder.client.config_set("save", "")
     assert cache.invalidate(key, 2)
     assert cache.get_or_set(key, lambda: (2, "new"), None) == (2, "new")
     return cache, node, key
@@ -44,7 +44,7 @@ def has_on_disk(cache: RingCache, place: Place, key: str) -> bool:
         return node.get(place, cache.make_key(key)) is not None
 
 
-def test_a_node_that_restarts_with_what_it_had_on_disk_serves_nothing_of_it(
+def test_a_node_restarted_with_data_on_disk_serves_none_of_it(
     servers: Servers, kept: tuple[RingCache, Valkey, str]
 ) -> None:
     cache, node, key = kept
@@ -57,13 +57,15 @@ def test_a_node_that_restarts_with_what_it_had_on_disk_serves_nothing_of_it(
     assert (1, "old") not in found
     assert cache.get_or_set(key, lambda: (2, "loaded")) == (2, "loaded")
     eventually(
-        lambda: other.get(key) == (2, "loaded"), within_seconds=5, what="all agree where it is"
+        lambda: other.get(key) == (2, "loaded"), within_seconds=5, what="agreement on the place"
     )
     assert place_at(cache, key).generation > was.generation
-    assert has_on_disk(cache, was, key), "the old value is there, and nobody asks for it"
+    assert has_on_disk(cache, was, key), (
+        "the old value exists under a generation that is never read"
+    )
 
 
-def test_nor_does_it_while_nobody_can_be_told_of_the_restart(
+def test_a_node_restarted_while_the_store_is_down_serves_no_old_data(
     servers: Servers, kept: tuple[RingCache, Valkey, str]
 ) -> None:
     cache, node, key = kept
@@ -76,23 +78,23 @@ def test_nor_does_it_while_nobody_can_be_told_of_the_restart(
     eventually(
         lambda: cache.get_or_set(key, lambda: (2, "again")) == cache.get(key) == (2, "again"),
         within_seconds=10,
-        what="it is used again",
+        what="a node in use again",
     )
 
 
-def test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_either(
+def test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data(
     kept: tuple[RingCache, Valkey, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread of its process is the one that finds out, in between."""
+    """Another thread of the process detects the restart between placing and reading."""
     cache, node, key = kept
-    placed, go_on = threading.Event(), threading.Event()
-    look = Node.get
+    placed, resume = threading.Event(), threading.Event()
+    get = Node.get
 
     def late(self: Node, place: Place, made: str) -> bytes | None:
         if threading.current_thread() is not threading.main_thread():
             placed.set()
-            assert go_on.wait(20)
-        return look(self, place, made)
+            assert resume.wait(20)
+        return get(self, place, made)
 
     monkeypatch.setattr(Node, "get", late)
     with ThreadPoolExecutor(1) as pool:
@@ -103,13 +105,13 @@ def test_a_thread_that_knew_the_place_before_the_restart_serves_nothing_of_it_ei
         eventually(
             lambda: (cache.get(key), place_at(cache, key) != before)[1],
             within_seconds=5,
-            what="this thread knows of the restart",
+            what="a restart that this thread knows of",
         )
-        go_on.set()
+        resume.set()
         assert reader.result(20) is None
 
 
-def test_connections_that_are_made_while_nothing_happened_change_nothing(
+def test_a_new_connection_to_the_same_run_changes_no_place(
     servers: Servers,
 ) -> None:
     first, key = servers.cache(), "key"

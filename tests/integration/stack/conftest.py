@@ -14,7 +14,7 @@ from stack.terminal import Output
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A data root that any user may get to; whatever a test left running there is ended."""
+    """A data root that every user can reach; its servers are stopped after the test."""
     folder = Path(tempfile.mkdtemp(prefix="mitosis-stack-"))
     folder.chmod(0o755)
     yield folder
@@ -25,7 +25,7 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture
 def stream() -> io.StringIO:
-    """What a terminal would show."""
+    """The stream that the output writes to."""
     return io.StringIO()
 
 

@@ -1,6 +1,7 @@
-"""What cleaning ends and deletes, and what it leaves alone."""
+"""Cleaning a data root or a checkout: which servers it stops, and when it is refused."""
 
 import fcntl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,44 +14,39 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def local(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which a checkout keeps its data."""
+    """The data folder of a checkout."""
     monkeypatch.setattr(commands, "LOCAL", root)
     return root
 
 
 @pytest.fixture
-def tests_server(local: Path) -> Valkey:
-    """A server beside the stack, as tests and benchmarks start them."""
+def tests_server(local: Path) -> Iterator[Valkey]:
+    """A server outside the stack, as tests and benchmarks start them."""
     folder = local / "test"
     folder.mkdir()
     server = Valkey(folder, "streams", append_only=False, password="for-tests")
     server.start()
-    return server
+    yield server
+    server.stop()
 
 
-def test_a_cleaned_root_leaves_the_servers_of_other_roots_running(
+def test_cleaning_a_root_keeps_the_servers_of_other_roots(
     local: Path, tests_server: Valkey
 ) -> None:
-    try:
-        (local / "bench").mkdir()
-        commands.clean(local / "bench")
-        assert tests_server.pid is not None
-    finally:
-        tests_server.stop()
+    (local / "bench").mkdir()
+    commands.clean(local / "bench")
+    assert tests_server.pid is not None
 
 
-def test_a_cleaned_checkout_has_no_server_left(local: Path, tests_server: Valkey) -> None:
+def test_cleaning_a_checkout_stops_its_servers_but_not_while_tests_run(
+    local: Path, tests_server: Valkey
+) -> None:
+    with (local / "test" / "users.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(StackError, match="let them end first"):
+            commands.clean_checkout(local / "stack")
+    assert tests_server.pid is not None
+
     commands.clean_checkout(local / "stack")
-    # Its first thread is gone; the others may need a moment more before it can be reaped.
-    eventually(lambda: tests_server.pid is None, within_seconds=5, what="the server has ended")
-
-
-def test_a_checkout_whose_tests_run_is_not_cleaned(local: Path, tests_server: Valkey) -> None:
-    try:
-        with (local / "test" / "users.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            with pytest.raises(StackError, match="let them end first"):
-                commands.clean_checkout(local / "stack")
-        assert tests_server.pid is not None
-    finally:
-        tests_server.stop()
+    # Its first thread is gone; the others may need a moment before it can be reaped.
+    eventually(lambda: tests_server.pid is None, within_seconds=5, what="the end of the server")

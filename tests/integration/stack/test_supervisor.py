@@ -1,18 +1,17 @@
-"""Processes that die, refuse to die, and leave others behind; trivial ones."""
+"""Supervision of trivial processes that die, ignore signals or leave children."""
 
 import io
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stack import processes, supervisor
-from stack.child import ProcessSpec, stays
+from stack.child import ProcessSpec, alive_for
 from stack.errors import StackError
 from stack.supervisor import Supervisor
 from stack.terminal import Output
@@ -21,7 +20,7 @@ from tests.support.waiting import eventually
 
 
 class FakeServer:
-    """Dead until it is started, at the next of its ports."""
+    """Dead until it is started; each start takes the next of its ports."""
 
     name = "postgres"
 
@@ -45,7 +44,7 @@ def spec(name: str, script: str, *, wave: int = 1) -> ProcessSpec:
         command=("/bin/sh", "-c", script),
         environment={"PATH": "/usr/bin:/bin"},
         directory=Path("/"),
-        ready=stays(0.0),
+        ready=alive_for(0.0),
         stops_in_wave=wave,
     )
 
@@ -73,7 +72,7 @@ def ticking(one: Supervisor, condition: Callable[[], object]) -> Callable[[], ob
     return tick
 
 
-def test_a_killed_process_is_started_again_within_a_second(
+def test_a_killed_process_is_started_again(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise(spec("web", "exec sleep 60"))
@@ -85,31 +84,31 @@ def test_a_killed_process_is_started_again_within_a_second(
 
     eventually(
         ticking(one, lambda: web.pid not in (None, first) and one.all_ready),
-        within_seconds=1,
+        within_seconds=10,
         what="another process",
     )
     assert "web was killed by SIGKILL; starting it again now" in stream.getvalue()
 
 
-def test_a_process_that_dies_at_once_is_started_ever_more_rarely(
+def test_a_process_that_keeps_failing_is_restarted_with_longer_pauses(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise(spec("worker", "echo no broker; exit 3"))
 
-    eventually(ticking(one, one.failing), within_seconds=10, what="three young deaths")
+    eventually(ticking(one, one.failing), within_seconds=10, what="three early deaths")
 
-    said = stream.getvalue()
-    assert "worker ended with status 3; starting it again now" in said
-    assert "worker ended with status 3; starting it again in 0.5 s" in said
-    assert "worker ended with status 3; starting it again in 1 s" in said
-    assert one.supervised[0].last_words == "no broker"
+    printed = stream.getvalue()
+    assert "worker ended with status 3; starting it again now" in printed
+    assert "worker ended with status 3; starting it again in 0.5 s" in printed
+    assert "worker ended with status 3; starting it again in 1 s" in printed
+    assert one.supervised[0].last_line == "no broker"
 
 
 def test_processes_are_stopped_wave_by_wave(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
-    until_told = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
-    one = supervise(spec("worker", until_told, wave=2), spec("web", until_told, wave=1))
+    until_stopped = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    one = supervise(spec("worker", until_stopped, wave=2), spec("web", until_stopped, wave=1))
     eventually(
         ticking(one, lambda: stream.getvalue().count("up\n") == 2), within_seconds=5, what="both"
     )
@@ -120,14 +119,14 @@ def test_processes_are_stopped_wave_by_wave(
     assert [line.split()[0] for line in goodbyes] == ["web", "worker"]
 
 
-def test_a_process_that_does_not_stop_is_killed_with_all_it_started(
+def test_a_process_that_does_not_stop_is_killed_with_its_children(
     supervise: Callable[..., Supervisor],
     stream: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.2)
-    stubborn = "trap '' TERM; (trap '' TERM; exec sleep 60) & echo helper $!; wait; sleep 60"
-    one = supervise(spec("web", stubborn))
+    ignores_term = "trap '' TERM; (trap '' TERM; exec sleep 60) & echo helper $!; wait; sleep 60"
+    one = supervise(spec("web", ignores_term))
     eventually(
         ticking(one, lambda: "helper" in stream.getvalue()), within_seconds=5, what="the helper"
     )
@@ -140,27 +139,29 @@ def test_a_process_that_does_not_stop_is_killed_with_all_it_started(
     assert "does not stop: killed" in stream.getvalue()
 
 
-def test_a_second_stop_signal_ends_the_waiting(
-    supervise: Callable[..., Supervisor], stream: io.StringIO
+def test_a_second_stop_signal_kills_without_waiting(
+    supervise: Callable[..., Supervisor],
+    stream: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(supervisor, "GRACE_SECONDS", 600)  # longer than the timeout of the test
     one = supervise(spec("web", "trap 'echo no' TERM; echo up; while :; do sleep 0.01; done"))
     eventually(ticking(one, lambda: "up" in stream.getvalue()), within_seconds=5, what="web")
 
-    def insist() -> None:
-        eventually(lambda: "no\n" in stream.getvalue(), within_seconds=5, what="its refusal")
+    def stop_again() -> None:
+        eventually(lambda: "no\n" in stream.getvalue(), within_seconds=5, what="an ignored SIGTERM")
         one.request_stop()
 
-    began = time.monotonic()
     one.request_stop()
-    second = threading.Thread(target=insist)
+    second = threading.Thread(target=stop_again)
     second.start()
     one.stop()
     second.join()
 
-    assert time.monotonic() - began < supervisor.GRACE_SECONDS / 2
+    assert "does not stop: killed" in stream.getvalue()
 
 
-def test_what_runs_once_may_fail_and_says_why(
+def test_a_failed_one_time_command_reports_its_last_line(
     supervise: Callable[..., Supervisor],
 ) -> None:
     one = supervise()
@@ -170,7 +171,7 @@ def test_what_runs_once_may_fail_and_says_why(
         one.run_once([spec("prepare", "echo no such table; echo; exit 1")])
 
 
-def test_a_long_line_without_an_end_does_not_eat_the_memory(
+def test_a_long_line_without_an_end_is_split(
     supervise: Callable[..., Supervisor], stream: io.StringIO
 ) -> None:
     one = supervise()
@@ -184,21 +185,23 @@ def test_a_long_line_without_an_end_does_not_eat_the_memory(
 VANISHING = """
 import io, sys
 from pathlib import Path
-from stack.child import ProcessSpec, stays
+from stack.child import ProcessSpec, alive_for
 from stack.supervisor import Supervisor
 from stack.terminal import Output
 from stack.watch import ServerWatch
 output = Output(Path(sys.argv[1]) / "log", stream=io.StringIO())
 one = Supervisor(output=output, servers=ServerWatch([], output=output))
 one.start([ProcessSpec(name="web", command=("/bin/sleep", "60"), environment={},
-                       directory=Path("/"), ready=stays(0.0))])
+                       directory=Path("/"), ready=alive_for(0.0))])
 print(one.supervised[0].pid, flush=True)
 while True:
     one.tick()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux kills the children of a dead process"
+)
 def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", VANISHING, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -212,25 +215,18 @@ def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
         assert processes.wait_gone([child], timeout_seconds=5) == []
 
 
-def test_a_dead_server_is_started_again(
-    supervise: Callable[..., Supervisor], stream: io.StringIO
+@pytest.mark.parametrize(("port", "moved"), [(5001, None), (5002, "postgres")])
+def test_a_dead_server_is_restarted_and_a_new_port_is_reported(
+    supervise: Callable[..., Supervisor], stream: io.StringIO, port: int, moved: str | None
 ) -> None:
-    server = FakeServer(5001, 5001)
+    server = FakeServer(5001, port)
     one = supervise(server=server)
 
     eventually(ticking(one, lambda: server.pid), within_seconds=5, what="its start")
 
     one.servers.finish()
     assert "postgres died; starting it again now" in stream.getvalue()
-    assert one.servers.moved is None
-
-
-def test_a_server_that_had_to_move_is_told_of(supervise: Callable[..., Supervisor]) -> None:
-    one = supervise(server=FakeServer(5001, 5002))
-
-    eventually(ticking(one, lambda: one.servers.moved), within_seconds=5, what="the move")
-
-    assert one.servers.moved == "postgres"
+    assert one.servers.moved == moved
 
 
 def test_a_server_that_does_not_start_is_tried_again(

@@ -1,11 +1,11 @@
-"""`python -m stack` with real servers, and trivial processes for the application's."""
+"""`python -m stack` with real servers and trivial processes instead of the application."""
 
 import sys
 from pathlib import Path
 
 from stack import applications
 from stack.__main__ import main
-from stack.child import ProcessSpec, stays
+from stack.child import ProcessSpec, alive_for
 
 
 def process(name: str) -> ProcessSpec:
@@ -14,7 +14,7 @@ def process(name: str) -> ProcessSpec:
         command=("/bin/sh", "-c", f"echo {name} is up; exec sleep 600"),
         environment={"PATH": "/usr/bin:/bin"},
         directory=Path("/"),
-        ready=stays(0.0),
+        ready=alive_for(0.0),
     )
 
 
@@ -24,7 +24,7 @@ def once(name: str) -> ProcessSpec:
         command=("/bin/true",),
         environment={},
         directory=Path("/"),
-        ready=stays(0.0),
+        ready=alive_for(0.0),
     )
 
 

@@ -1,4 +1,4 @@
-"""Both services in one process, with relays and consumers that run beside the test."""
+"""Both services in one process, with relays and consumers in background threads."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from django.db import connections
 
 from outbox import consumer as consuming
 from outbox import tables
+from outbox.agreeing import coverage
 from outbox.consuming.reader import Reader
 from outbox.publishing import relay
 from outbox.streams import Streams
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Flow:
-    """Relays of both services and chosen consumers, each in a thread of its own."""
+    """Runs relays and chosen consumers, each in its own thread."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
@@ -62,6 +63,31 @@ def _closing(work: Callable[[], Any]) -> None:
         work()
     finally:
         connections.close_all()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`reconcile.catch_up` gives up at its second check of the consumer, however slow the relay is.
+
+    Its time limit would count the relay's time too, and name the relay on a busy machine.
+    """
+    from orders import reconcile
+
+    checks: list[bool] = []
+    has_applied, paced = coverage.has_applied, reconcile.paced
+
+    def check(*about: Any) -> bool:
+        checks.append(has_applied(*about))
+        return checks[-1]
+
+    def until_checked_twice(*, every_seconds: float, within_seconds: float) -> Iterator[None]:
+        for _ in paced(every_seconds=every_seconds, within_seconds=within_seconds):
+            if len(checks) >= 2:
+                return
+            yield
+
+    monkeypatch.setattr(coverage, "has_applied", check)
+    monkeypatch.setattr(reconcile, "paced", until_checked_twice)
 
 
 @pytest.fixture

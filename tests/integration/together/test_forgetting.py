@@ -1,4 +1,4 @@
-"""A user that is forgotten is nowhere: not in a table, a stream, the ring or a log."""
+"""A forgotten user is in no table, stream, cache or log."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from accounts import queries
 from accounts.domain.commands import RegisterUser, UpdateUser
 from accounts.domain.errors import EmailTaken, UserNotFound
 from accounts.erasure import finish_erasures
-from accounts.handlers import reannounce, register_user, update_user
+from accounts.handlers import backfill, register_user, update_user
 from accounts.models import Erasure, OutboxEvent, User, UserHistory
 from orders.domain.commands import PlaceOrder
 from orders.domain.lines import Line
@@ -49,7 +49,7 @@ PERSONAL = (NAME.lower(), EMAIL.lower(), "wilhelmina")
 
 @pytest.fixture
 def user() -> UUID:
-    """A user with everything that may tell of her: a history, orders, a line in the admin's log."""
+    """A user with personal data in every place: row, history, events and the log of the admin."""
     command = RegisterUser(name="W. Quux", email=EMAIL, password="correct horse battery")
     user_id = register_user(command).id
     update_user(UpdateUser(user_id=user_id, expected_version=None, by_staff=False, name=NAME))
@@ -71,7 +71,7 @@ def other() -> UUID:
 
 @pytest.fixture
 def ring(valkey: Valkey, settings: Any, postgres: Postgres) -> str:
-    """A node of the cache ring, on another database of this worker's server."""
+    """The URL of a cache ring node: another database of this worker's server."""
     url = valkey.url.removesuffix("/0") + "/3"
     settings.CACHES = {
         "default": {
@@ -116,7 +116,7 @@ def test_nothing_of_a_forgotten_user_is_left_anywhere(
     caplog.set_level(logging.DEBUG)
     logged_before = postgres.log.stat().st_size
     place(user)
-    with pytest.raises(EmailTaken):  # which PostgreSQL logs
+    with pytest.raises(EmailTaken):  # PostgreSQL logs the violated constraint
         register_user(RegisterUser(name=NAME, email=EMAIL, password="correct horse battery"))
     with flow.running(*ALL):
         eventually(
@@ -127,16 +127,16 @@ def test_nothing_of_a_forgotten_user_is_left_anywhere(
             within_seconds=20,
             what="the order is confirmed and the customer shown",
         )
-        assert queries.user(user).name == NAME  # and now the ring has her
+        assert queries.user(user).name == NAME  # now the ring holds the user
         park(user)
-        assert NAME.lower() in found_in(postgres, valkey, ring)  # the scan can see
-        said = forget(EMAIL.upper())
-    assert "older events are gone" in said
+        assert NAME.lower() in found_in(postgres, valkey, ring)  # the scan finds it
+        output = forget(EMAIL.upper())
+    assert "older events are gone" in output
     assert not scanned(found_in(postgres, valkey, ring))
     assert not scanned(caplog.text.lower())
-    logged = postgres.log.read_bytes()[logged_before:]
-    assert b"accounts_one_user_per_email" in logged
-    assert not scanned(logged.decode().lower())
+    server_log = postgres.log.read_bytes()[logged_before:]
+    assert b"accounts_one_user_per_email" in server_log
+    assert not scanned(server_log.decode().lower())
     assert CustomerView.objects.filter(pk=other).exists()
     assert "bob@example.com" in found_in(postgres, valkey, ring)
 
@@ -146,7 +146,7 @@ def scanned(text: str) -> list[str]:
 
 
 def park(user_id: UUID) -> None:
-    """Events that wait in orders behind one that can't be applied."""
+    """Park an event of the user in two consumers of orders."""
     last = published(OutboxEvent)[1]
     for name in ("customer_view", "saga"):
         consumer = named(name)
@@ -163,7 +163,7 @@ def park(user_id: UUID) -> None:
 
 
 def found_in(postgres: Postgres, *servers: Any) -> str:
-    """Every byte of both schemas, of all streams and of the ring, as one lowered text."""
+    """All content of both schemas, the streams and the ring, as one lower-case text."""
     urls = [getattr(server, "url", server) for server in servers]
     return "\n".join([*_tables(postgres), *(_keys(url) for url in urls)]).lower()
 
@@ -220,7 +220,7 @@ def test_older_events_stay_until_every_subscriber_is_past_them(
     assert Erasure.objects.get().purged_at
 
 
-def test_streams_that_are_lost_afterwards_are_sent_again_without_the_user(
+def test_lost_streams_are_sent_again_without_the_forgotten_user(
     user: UUID, other: UUID, flow: Flow, streams: Streams, valkey: Valkey
 ) -> None:
     with flow.running("customer_view"):
@@ -232,14 +232,16 @@ def test_streams_that_are_lost_afterwards_are_sent_again_without_the_user(
         eventually(
             lambda: CustomerView.objects.filter(name="Cy").exists(),
             within_seconds=20,
-            what="what comes after the loss is read",
+            what="the events after the loss are read",
         )
     names = CustomerView.objects.order_by("name").values_list("name", flat=True)
     assert list(names) == ["Bob", "Cy"]
     assert EMAIL not in _keys(valkey.url)
 
 
-def test_nobody_logs_in_or_is_found_as_a_forgotten_user(user: UUID, api: Any) -> None:
+def test_a_forgotten_user_cannot_log_in_or_be_found_and_frees_its_email(
+    user: UUID, api: Any
+) -> None:
     with pytest.raises(CommandError):
         forget(user, "--wait", "0")
     answer = api.post("/api/token/", {"email": EMAIL, "password": "correct horse battery"})
@@ -248,27 +250,22 @@ def test_nobody_logs_in_or_is_found_as_a_forgotten_user(user: UUID, api: Any) ->
         queries.user(user)
     with pytest.raises(UserNotFound):
         update_user(UpdateUser(user_id=user, expected_version=None, by_staff=True, is_active=True))
-
-
-def test_the_address_is_free_for_somebody_else(user: UUID) -> None:
-    with pytest.raises(CommandError):
-        forget(user, "--wait", "0")
     register_user(RegisterUser(name="New", email=EMAIL, password="correct horse battery"))
 
 
-def test_a_backfill_tells_that_there_is_nobody(user: UUID) -> None:
+def test_a_backfill_announces_the_erasure_again(user: UUID) -> None:
     with pytest.raises(CommandError):
         forget(user, "--wait", "0")
-    reannounce(after="", limit=10)
+    backfill(after="", limit=10)
     assert published(OutboxEvent)[-1].type == "accounts.user.erased.v1"
 
 
-def test_an_unknown_user_is_one_clear_line() -> None:
-    with pytest.raises(CommandError, match=r"there is no user nobody@example\.com"):
-        forget("nobody@example.com")
+def test_forgetting_an_unknown_user_fails_in_one_line() -> None:
+    with pytest.raises(CommandError, match=r"there is no user unknown@example\.com"):
+        forget("unknown@example.com")
 
 
-def test_history_is_append_only_again_afterwards(user: UUID) -> None:
+def test_history_is_append_only_again_after_an_erasure(user: UUID) -> None:
     with pytest.raises(CommandError):
         forget(user, "--wait", "0")
     with connections[router.db_for_write(UserHistory)].cursor() as cursor:
@@ -279,7 +276,7 @@ def test_history_is_append_only_again_afterwards(user: UUID) -> None:
         assert cursor.fetchone() == (False, False)
 
 
-def test_every_consumer_of_users_lets_an_erasure_pass_what_is_parked() -> None:
+def test_an_erasure_passes_parked_events_in_every_consumer_of_users() -> None:
     readers = [each for each in every() if "accounts.user.registered.v1" in each.handlers]
     golden = CHECKOUT / "tests/contracts/accounts/accounts.user.erased.v1.json"
     erased = Envelope.decode(golden.read_text(encoding="utf-8"))

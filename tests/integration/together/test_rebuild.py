@@ -1,4 +1,4 @@
-"""customer_view is rebuilt from what its owner tells again, beside the one that is read."""
+"""customer_view is rebuilt from a backfill of its owner, next to the live table."""
 
 import threading
 from collections.abc import Iterator
@@ -26,8 +26,7 @@ from outbox.rebuilding.sources import rebuild_of
 from outbox.streams import Streams, connect
 from stack.ports import free_port
 from tests.integration.together.conftest import Flow
-from tests.integration.together.test_reconcile import told as reconciled
-from tests.integration.together.test_reconcile import writing
+from tests.integration.together.test_reconcile import run_reconcile, writing
 
 NAME = "customer_view"
 
@@ -37,16 +36,16 @@ def _few_at_once(
     live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     settings.PEER_URLS = {"accounts": live_server.url}
-    monkeypatch.setattr(reconcile, "TOLD_AT_ONCE", 5)
+    monkeypatch.setattr(reconcile, "BACKFILL_ROWS", 5)
     yield
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        for suffix in ("_next", "_old"):  # which the flush between tests doesn't know
+        for suffix in ("_next", "_old"):  # the flush between tests does not know them
             cursor.execute(f"DROP TABLE IF EXISTS orders_customerview{suffix}")
 
 
 @pytest.fixture
 def users(flow: Flow) -> list[UUID]:
-    """Twelve customers, each with some credit reserved, shown in orders."""
+    """Twelve customers with reserved credit, all shown in orders."""
     made = [register(f"user{number}") for number in range(12)]
     for user_id in made:
         reserve_credit(ReserveCredit(order_id=uuid4(), user_id=user_id, amount=10))
@@ -62,7 +61,7 @@ def register(name: str) -> UUID:
 
 def caught_up() -> None:
     with closing(Peer("accounts")) as peer:
-        list(reconcile.settle(peer, list(User.objects.values_list("pk", flat=True))))
+        list(reconcile.find_differences(peer, list(User.objects.values_list("pk", flat=True))))
 
 
 def rebuild(*options: str) -> str:
@@ -72,72 +71,69 @@ def rebuild(*options: str) -> str:
 
 
 def damage(users: list[UUID]) -> None:
-    """One row that is ahead of its owner, one of nobody, and one that is gone, which is there again
-    as soon as its owner tells it."""
+    """Make one row ahead of its owner, delete one, and add one that the owner does not have."""
     view = CustomerView.objects
     view.filter(pk=users[0]).update(name="Mallory", version=99)
-    stranger = view.get(pk=users[1])
-    stranger.delete()
-    stranger.pk = uuid4()
-    stranger.save(force_insert=True)
+    orphan = view.get(pk=users[1])
+    orphan.delete()
+    orphan.pk = uuid4()
+    orphan.save(force_insert=True)
 
 
-def test_a_copy_is_rebuilt_under_writes_to_what_its_owner_has(
-    users: list[UUID], flow: Flow
-) -> None:
+def test_a_copy_rebuilt_under_writes_equals_its_owner(users: list[UUID], flow: Flow) -> None:
     damage(users)
     with flow.running(NAME), writing(users[4:]) as writes:
-        began = writes[0]
-        said = rebuild()
-        assert "2 rows of orders_customerview differ" in said
-        assert f"{NAME} is rebuilt" in said
-        assert writes[0] > began, "the writer stood still"
-        assert "0 differ" in reconciled()
+        before = writes[0]
+        output = rebuild()
+        assert "2 rows of orders_customerview differ" in output
+        assert f"{NAME} is rebuilt" in output
+        assert writes[0] > before, "the writer was blocked"
+        assert "0 differ" in run_reconcile()
     assert set(CustomerView.objects.values_list("pk", flat=True)) == set(users)
     assert CustomerView.objects.get(pk=users[0]).name == "user0"
     assert {row.credit_reserved for row in CustomerView.objects.all()} == {10}
 
 
-def test_a_dry_run_names_what_differs_from_the_owner_and_changes_nothing(
+def test_a_dry_run_names_the_differing_rows_and_changes_nothing(
     users: list[UUID], flow: Flow
 ) -> None:
     damage(users)
     with flow.running(NAME):
-        with pytest.raises(CommandError, match="2 rows of orders_customerview differ") as said:
+        with pytest.raises(CommandError, match="2 rows of orders_customerview differ") as failure:
             rebuild("--dry-run")
-        assert "\n" not in str(said.value)
+        assert "\n" not in str(failure.value)
         assert CustomerView.objects.get(pk=users[0]).name == "Mallory"
         assert "is rebuilt" in rebuild()
         assert "is what its events say" in rebuild("--dry-run")
 
 
-def test_a_rebuild_that_was_left_goes_on_after_what_it_was_told(
+def test_an_interrupted_rebuild_resumes_after_the_last_page(
     users: list[UUID], flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    retell = reconcile.Peer.ask
+    requested: list[str] = []
+    send = reconcile.Peer.ask
 
     def ask(peer: Peer, path: str, **question: Any) -> dict[str, Any]:
-        if path.endswith("/retell/"):
-            asked.append(question["after"])
-        return retell(peer, path, **question)
+        if path.endswith("/backfill-page/"):
+            requested.append(question["after"])
+        return send(peer, path, **question)
 
     monkeypatch.setattr(reconcile.Peer, "ask", ask)
     with flow.running(NAME):
-        left = begun(2)
+        unfinished = interrupted(2)
         later = register("later")
         caught_up()
         assert "is rebuilt" in rebuild()
-    assert asked[0] == str(reconcile.FIRST)
-    assert asked[1] == str(users[4])
-    assert len(asked) == len(set(asked)), "something was asked for twice"
+    assert requested[0] == str(reconcile.FIRST)
+    assert requested[1] == str(users[4])
+    assert len(requested) == len(set(requested)), "a page was requested twice"
     assert set(CustomerView.objects.values_list("pk", flat=True)) == {*users, later}
-    assert not left._state.exists()
+    assert not unfinished._state.exists()
     assert not Position.objects.filter(consumer=f"{NAME}.next").exists()
 
 
-def begun(steps: int) -> Rebuild:
-    """A rebuild that ended after so many steps."""
+def interrupted(steps: int) -> Rebuild:
+    """A rebuild that was interrupted after this number of steps."""
     one = rebuild_of(NAME, connect())
     filling = one.fill()
     for _ in range(steps):
@@ -145,16 +141,16 @@ def begun(steps: int) -> Rebuild:
     return one
 
 
-def test_one_that_lacks_pruned_entries_begins_anew(
+def test_a_rebuild_that_misses_pruned_entries_starts_over(
     users: list[UUID], flow: Flow, streams: Streams
 ) -> None:
     with flow.running(NAME):
-        begun(2)
+        interrupted(2)
         kept = State.objects.get(name=f"rebuild:{NAME}").value
         register("later")
         caught_up()
     Reader(consumer.named(NAME), "accounts", streams, stopping=threading.Event()).step()
-    # Old enough for the retention, whatever that is.
+    # Far in the future, so that every entry is past the retention.
     floor = retention.prune(tables.of("accounts"), streams, clock_ms=lambda: 1 << 50).floor
     assert floor > 0
     with flow.running(NAME):
@@ -163,28 +159,25 @@ def test_one_that_lacks_pruned_entries_begins_anew(
         assert "is rebuilt" in rebuild()
 
 
-def test_a_forgotten_user_isnt_shown_again(users: list[UUID], flow: Flow) -> None:
+def test_a_rebuild_does_not_show_a_forgotten_user(users: list[UUID], flow: Flow) -> None:
     with flow.running(NAME):
         forget_user(ForgetUser(user_id=users[2]))
         rebuild()
     assert set(CustomerView.objects.values_list("pk", flat=True)) == {*users} - {users[2]}
 
 
-def test_an_owner_that_is_down_is_one_clear_line_and_nothing_is_swapped(
+def test_an_unreachable_owner_fails_in_one_line_and_swaps_nothing(
     users: list[UUID], settings: Any
 ) -> None:
     damage(users)
     settings.PEER_URLS = {"accounts": f"http://127.0.0.1:{free_port()}"}
-    with pytest.raises(CommandError, match=r"accounts doesn't answer at 127\.0\.0\.1:") as said:
+    with pytest.raises(CommandError, match=r"accounts doesn't answer at 127\.0\.0\.1:") as failure:
         rebuild()
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(failure.value)
     assert CustomerView.objects.get(pk=users[0]).name == "Mallory"
 
 
-def test_a_consumer_that_stands_still_is_named(
-    users: list[UUID], flow: Flow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconcile, "CATCH_UP_SECONDS", 0.5)
+def test_a_stalled_consumer_is_named(users: list[UUID], flow: Flow, impatient: None) -> None:
     with (
         flow.running(labels=("accounts",)),
         pytest.raises(CommandError, match="customer_view has not applied"),

@@ -1,4 +1,4 @@
-"""customer_view is compared with its owner over HTTP, while both go on, and mended."""
+"""customer_view is compared with its owner over HTTP and repaired, while both change."""
 
 import sys
 import threading
@@ -51,16 +51,16 @@ def _peer(live_server: Any, settings: Any, streams: Any) -> None:
 
 @pytest.fixture
 def customers(request: pytest.FixtureRequest, postgres: Any) -> list[UUID]:
-    """Many users in accounts, and the same customers in orders' view."""
+    """Many users in accounts, and the same customers in the view of orders."""
     number = 1_000_000 if request.config.getoption("--full") else 3_000
     with connections[router.db_for_write(User)].cursor() as cursor:
         cursor.execute(FILL, [number])
-    _copied(postgres)
+    _copy(postgres)
     return list(User.objects.order_by("pk").values_list("pk", flat=True))
 
 
-def _copied(postgres: Any) -> None:
-    """What the consumer would take an hour for. Only a superuser may see both schemas."""
+def _copy(postgres: Any) -> None:
+    """Fill the view directly, as a superuser: the consumer would need an hour."""
     import psycopg2
 
     name = connections[router.db_for_write(User)].settings_dict["NAME"]
@@ -71,22 +71,22 @@ def _copied(postgres: Any) -> None:
         connection.commit()
 
 
-def told(*arguments: str, status: int = 0) -> str:
-    """What `manage.py reconcile` says, ending with this status."""
+def run_reconcile(*arguments: str, status: int = 0) -> str:
+    """Run `manage.py reconcile`, which must end with this status. Returns its output."""
     out = StringIO()
     try:
         call_command("reconcile", *arguments, stdout=out)
-        ended = 0
+        returncode = 0
     except CommandError as error:
-        ended = error.returncode
+        returncode = error.returncode
         out.write(str(error))
-    assert ended == status, out.getvalue()
+    assert returncode == status, out.getvalue()
     return out.getvalue()
 
 
 @contextmanager
 def writing(users: list[UUID]) -> Iterator[list[int]]:
-    """Somebody changes users all the time; yields how often so far."""
+    """Change users continuously in the background; yields the count so far."""
     stop, done = threading.Event(), [0]
 
     def write() -> None:
@@ -112,7 +112,7 @@ def writing(users: list[UUID]) -> Iterator[list[int]]:
 
 
 @pytest.mark.timeout(600)
-def test_three_changed_rows_and_a_deleted_one_are_named_and_mended_under_writes(
+def test_changed_and_deleted_rows_are_named_and_repaired_under_writes(
     customers: list[UUID], flow: Flow
 ) -> None:
     name, email, credit, gone = customers[7], customers[-1], customers[1500], customers[100]
@@ -124,20 +124,20 @@ def test_three_changed_rows_and_a_deleted_one_are_named_and_mended_under_writes(
     view.filter(pk=gone).delete()
 
     with flow.running("customer_view", labels=("accounts",)), writing(untouched) as writes:
-        began, time_began = writes[0], time.perf_counter()
-        said = told("--dry-run", status=DIFFERENT)
-        took = time.perf_counter() - time_began
-        assert writes[0] > began, "the writer stood still"
-        assert set(named_in(said)) == {str(each) for each in (name, email, credit, gone)}
-        assert "all are mended" in told(status=REPAIRED)
-        assert "0 differ" in told()
+        before, started = writes[0], time.perf_counter()
+        output = run_reconcile("--dry-run", status=DIFFERENT)
+        took = time.perf_counter() - started
+        assert writes[0] > before, "the writer was blocked"
+        assert set(named_in(output)) == {str(each) for each in (name, email, credit, gone)}
+        assert "all are repaired" in run_reconcile(status=REPAIRED)
+        assert "0 differ" in run_reconcile()
     sys.stderr.write(f"{len(customers)} compared, differences named in {took:.2f} s\n")
     assert view.get(pk=name).name == "Name 8"
     assert view.filter(pk=gone).exists()
 
 
-def named_in(said: str) -> list[str]:
-    return [line.split()[0] for line in said.splitlines() if "at accounts" in line]
+def named_in(output: str) -> list[str]:
+    return [line.split()[0] for line in output.splitlines() if "at accounts" in line]
 
 
 @pytest.fixture
@@ -152,54 +152,56 @@ def register(name: str) -> UUID:
 
 def is_shown(user_id: UUID) -> bool:
     with closing(Peer("accounts")) as peer:
-        return not list(reconcile.settle(peer, [user_id]))
+        return not list(reconcile.find_differences(peer, [user_id]))
 
 
-def test_a_row_that_the_owner_lacks_goes_by_the_owners_word(ada: UUID, flow: Flow) -> None:
+def test_a_row_unknown_to_the_owner_is_removed_by_an_event_of_the_owner(
+    ada: UUID, flow: Flow
+) -> None:
     with flow.running("customer_view"):
         assert is_shown(ada)
-        stranger = CustomerView.objects.get(pk=ada)
-        stranger.pk = uuid4()
-        stranger.save(force_insert=True)
-        assert f"{stranger.pk}  orphan" in told(status=REPAIRED)
+        orphan = CustomerView.objects.get(pk=ada)
+        orphan.pk = uuid4()
+        orphan.save(force_insert=True)
+        assert f"{orphan.pk}  orphan" in run_reconcile(status=REPAIRED)
     assert list(CustomerView.objects.values_list("pk", flat=True)) == [ada]
     assert published(OutboxEvent)[-1].type == "accounts.user.erased.v1"
 
 
-def test_a_forgotten_user_is_none_that_the_owner_has(ada: UUID, flow: Flow) -> None:
+def test_a_forgotten_user_is_not_compared(ada: UUID, flow: Flow) -> None:
     forget_user(ForgetUser(user_id=ada))
     with flow.running("customer_view"):
-        assert "0 users compared, 0 differ" in told()
+        assert "0 users compared, 0 differ" in run_reconcile()
 
 
-def test_a_row_that_is_ahead_of_its_owner_is_mended_too(ada: UUID, flow: Flow) -> None:
+def test_a_row_ahead_of_its_owner_is_repaired(ada: UUID, flow: Flow) -> None:
     with flow.running("customer_view"):
         assert is_shown(ada)
         CustomerView.objects.filter(pk=ada).update(version=99, name="Mallory")
-        assert f"{ada}  ahead: version 99 here, 1" in told(status=REPAIRED)
+        assert f"{ada}  ahead: version 99 here, 1" in run_reconcile(status=REPAIRED)
     assert CustomerView.objects.get(pk=ada).name == "Ada"
 
 
-def test_what_is_only_on_its_way_is_no_difference(
+def test_an_event_in_transit_is_no_difference(
     ada: UUID, flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied = coverage.has_applied
-    looks: list[bool] = []
+    checks: list[bool] = []
     with ExitStack() as running:
 
-        def looked(*about: Any) -> bool:
-            looks.append(applied(*about))
-            if len(looks) == 1:  # it was found behind: now the consumer starts
+        def check(*about: Any) -> bool:
+            checks.append(applied(*about))
+            if len(checks) == 1:  # the row was found behind: start the consumer now
                 running.enter_context(flow.running("customer_view", labels=()))
-            return looks[-1]
+            return checks[-1]
 
-        monkeypatch.setattr(coverage, "has_applied", looked)
+        monkeypatch.setattr(coverage, "has_applied", check)
         running.enter_context(flow.running(labels=("accounts",)))
-        assert "1 users compared, 0 differ" in told()
-    assert (looks[0], looks[-1]) == (False, True)
+        assert "1 users compared, 0 differ" in run_reconcile()
+    assert (checks[0], checks[-1]) == (False, True)
 
 
-def test_a_row_whose_events_are_parked_is_still_different(ada: UUID, flow: Flow) -> None:
+def test_a_row_with_parked_events_stays_different(ada: UUID, flow: Flow) -> None:
     consumer = named("customer_view")
     with flow.running("customer_view"):
         assert is_shown(ada)
@@ -214,43 +216,40 @@ def test_a_row_whose_events_are_parked_is_still_different(ada: UUID, flow: Flow)
             body="{}",
         )
         CustomerView.objects.filter(pk=ada).update(name="Mallory")
-        assert "manage.py outbox parked" in told(status=DIFFERENT)
+        assert "manage.py outbox parked" in run_reconcile(status=DIFFERENT)
 
 
-def test_a_consumer_that_stands_still_is_named(
-    ada: UUID, flow: Flow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconcile, "CATCH_UP_SECONDS", 0.5)
+def test_a_stalled_consumer_is_named(ada: UUID, flow: Flow, impatient: None) -> None:
     with flow.running(labels=("accounts",)):
-        assert "customer_view has not applied" in told(status=1)
+        assert "customer_view has not applied" in run_reconcile(status=1)
 
 
-def test_a_relay_that_stands_still_is_named(ada: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_relay_is_named(ada: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "CATCH_UP_SECONDS", 0.5)
-    assert "the relay of accounts has not published" in told(status=1)
+    assert "the relay of accounts has not published" in run_reconcile(status=1)
 
 
-def test_an_owner_that_is_down_is_one_clear_line(settings: Any) -> None:
+def test_an_unreachable_owner_fails_in_one_line(settings: Any) -> None:
     settings.PEER_URLS = {"accounts": f"http://127.0.0.1:{free_port()}"}
-    said = told(status=1)
-    assert said.startswith("accounts doesn't answer at 127.0.0.1:")
-    assert len(said.splitlines()) == 1
+    output = run_reconcile(status=1)
+    assert output.startswith("accounts doesn't answer at 127.0.0.1:")
+    assert len(output.splitlines()) == 1
 
 
-def test_another_key_is_refused_at_once(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_reported_at_once(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orders.peer._headers", lambda *_: {"Authorization": "Peer abc"})
-    assert "accounts answers 401" in told(status=1)
+    assert "accounts answers 401" in run_reconcile(status=1)
 
 
-@pytest.mark.parametrize("lacking", ["PEER_URLS", "PEER_KEY"])
-def test_without_an_address_or_a_key_it_says_so(settings: Any, lacking: str) -> None:
-    setattr(settings, lacking, type(getattr(settings, lacking))())
-    assert "is not set" in told(status=1)
+@pytest.mark.parametrize("name", ["PEER_URLS", "PEER_KEY"])
+def test_a_missing_address_or_key_is_reported(settings: Any, name: str) -> None:
+    setattr(settings, name, type(getattr(settings, name))())
+    assert "is not set" in run_reconcile(status=1)
 
 
-def test_more_differences_than_can_be_listed_name_the_backfill(
+def test_too_many_differences_refer_to_the_backfill(
     customers: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "MOST_DIFFERENCES", 10)
+    monkeypatch.setattr(reconcile, "MAX_DIFFERENCES", 10)
     CustomerView.objects.filter(pk__in=customers[:20]).delete()
-    assert "manage.py outbox backfill accounts" in told(status=1)
+    assert "manage.py outbox backfill accounts" in run_reconcile(status=1)

@@ -1,4 +1,4 @@
-"""The saga's handlers of both services under whatever a network may do to messages."""
+"""The saga handlers of both services under duplicate, late and reordered messages."""
 
 from contextlib import nullcontext
 from decimal import Decimal
@@ -39,8 +39,8 @@ ENDED = {Status.REJECTED, Status.CANCELLED, Status.EXPIRED}
 
 
 class Saga(RuleBasedStateMachine):
-    """One customer and some orders. Each message may be delivered at any time after it was told,
-    in any order, any number of times."""
+    """One customer and some orders. Each recorded message may be delivered at any later time, in
+    any order and any number of times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Saga(RuleBasedStateMachine):
         self.messages: list[tuple[str, Envelope]] = []
         self.seen = {AccountsEvent: _last(AccountsEvent), OrdersEvent: _last(OrdersEvent)}
 
-    # -- what people and clocks do ----------------------------------------------------------
+    # -- actions of people and clocks ----------------------------------------------------------
 
     @rule(cents=CENTS)
     def place(self, cents: int) -> None:
@@ -103,14 +103,14 @@ class Saga(RuleBasedStateMachine):
             UpdateUser(user_id=self.user_id, expected_version=None, by_staff=True, **fields)
         )
 
-    # -- what a network does ----------------------------------------------------------------
+    # -- actions of the network ----------------------------------------------------------------
 
     @rule(data=st.data())
     def deliver_one(self, data: Any) -> None:
         self.collect()
         if self.messages:
             consumer, envelope = data.draw(st.sampled_from(self.messages))
-            deliver(envelope, consumer=consumer)  # it stays: it may come again
+            deliver(envelope, consumer=consumer)  # kept: it may be delivered again
 
     def collect(self) -> None:
         for model, consumer in ((AccountsEvent, "saga"), (OrdersEvent, "credit")):
@@ -119,7 +119,7 @@ class Saga(RuleBasedStateMachine):
                 self.seen[model] = pk
                 self.messages.append((consumer, Envelope.decode(body)))
 
-    # -- what holds at every instant --------------------------------------------------------
+    # -- invariants at every step --------------------------------------------------------
 
     @property
     def user(self) -> User:
@@ -135,11 +135,11 @@ class Saga(RuleBasedStateMachine):
         return found
 
     @invariant()
-    def no_more_is_reserved_than_the_limit(self) -> None:
+    def reserved_credit_is_within_the_limit(self) -> None:
         assert NOTHING <= self.user.credit_reserved <= self.user.credit_limit
 
     @invariant()
-    def what_is_reserved_is_the_sum_of_the_reservations(self) -> None:
+    def reserved_credit_is_the_sum_of_the_reservations(self) -> None:
         held = self.reservations.aggregate(sum=Sum("amount"))["sum"] or NOTHING
         assert self.user.credit_reserved == held
 
@@ -160,19 +160,19 @@ class Saga(RuleBasedStateMachine):
             order.id for order in map(self.order, self.orders) if order.status is Status.PENDING
         }
 
-    # -- and at the end, once every message has come ---------------------------------------
+    # -- at the end, after every message was delivered ---------------------------------------
 
     def teardown(self) -> None:
         self.settle()
-        for order_id in self.orders:  # whoever is pending still is past its deadline
+        for order_id in self.orders:  # a pending order is past its deadline
             handlers.expire_order(ExpireOrder(order_id=order_id))
         self.settle()
         found = [self.order(order_id) for order_id in self.orders]
         assert {order.status for order in found} <= {Status.CONFIRMED, *ENDED}
         holding = {order.id for order in found if order.status is Status.CONFIRMED}
         assert set(self.reservations.values_list("pk", flat=True)) == holding
-        self.no_more_is_reserved_than_the_limit()
-        self.what_is_reserved_is_the_sum_of_the_reservations()
+        self.reserved_credit_is_within_the_limit()
+        self.reserved_credit_is_the_sum_of_the_reservations()
         history = UserHistory.objects.filter(user_id=self.user_id).values_list("data", flat=True)
         assert all(Decimal(d["credit_reserved"]) <= Decimal(d["credit_limit"]) for d in history)
 
@@ -189,7 +189,7 @@ def _last(model: Any) -> int:
 
 
 @pytest.mark.timeout(1800)
-def test_whatever_comes_twice_late_or_in_another_order_the_credit_adds_up(
+def test_credit_is_correct_under_duplicate_late_or_reordered_messages(
     request: pytest.FixtureRequest,
 ) -> None:
     long = request.config.getoption("--full")

@@ -1,4 +1,4 @@
-"""If-Match, and the version in the body that stands in for it."""
+"""The expected version: from If-Match, or else from the body."""
 
 import pytest
 from rest_framework.exceptions import ParseError
@@ -17,25 +17,22 @@ def test_the_etag_names_the_version(tag: str) -> None:
     assert expected_version(request(**{"If-Match": tag}), None) == 7
 
 
-def test_the_body_counts_where_there_is_no_header() -> None:
+def test_the_version_in_the_body_is_used_only_without_a_header() -> None:
     assert expected_version(request(), 5) == 5
-
-
-def test_the_header_counts_before_the_body() -> None:
     assert expected_version(request(**{"If-Match": '"7"'}), 5) == 7
 
 
-def test_a_star_stands_for_whatever_version_there_is() -> None:
+def test_a_star_matches_any_version() -> None:
     assert expected_version(request(**{"If-Match": "*"}), None) is None
 
 
-def test_a_change_that_names_no_version_is_refused() -> None:
+def test_a_missing_version_is_refused() -> None:
     with pytest.raises(VersionRequired):
         expected_version(request(), None)
 
 
 @pytest.mark.parametrize("tag", ["7", '"x"', '""', '"-1"', "", '"99999999999"', '"٧"'])
-def test_a_tag_that_no_version_has_never_matches(tag: str) -> None:
+def test_a_malformed_tag_matches_no_version(tag: str) -> None:
     assert expected_version(request(**{"If-Match": tag}), 7) == NO_VERSION
 
 

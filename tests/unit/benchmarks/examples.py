@@ -1,4 +1,4 @@
-"""Results of a run, made up."""
+"""Invented results of a run."""
 
 from typing import Any
 

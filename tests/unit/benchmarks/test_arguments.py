@@ -1,4 +1,4 @@
-"""What is measured when nobody says how large."""
+"""The scale that the arguments of a run select."""
 
 import pytest
 
@@ -10,5 +10,5 @@ from tests.benchmarks.__main__ import _parser
     [([], "full"), (["--quick"], "quick"), (["--scale", "tiny"], "tiny")],
     ids=["nothing", "quick", "a scale"],
 )
-def test_all_of_it_is_measured_unless_less_is_asked_for(arguments: list[str], scale: str) -> None:
+def test_the_scale_is_full_unless_another_is_requested(arguments: list[str], scale: str) -> None:
     assert _parser().parse_args(arguments).scale == scale

@@ -7,7 +7,7 @@ def one_round(p50: float, *, lost: int) -> dict[str, object]:
     return {**shown, **faults, "percentiles_ms": [p50, 10 - p50]}
 
 
-def test_each_figure_is_the_rounds_median_and_what_went_wrong_is_their_sum():
+def test_figures_are_medians_and_faults_are_sums_of_the_rounds():
     rounds = [one_round(4.0, lost=0), one_round(9.0, lost=2), one_round(5.0, lost=1)]
     found = median_of(rounds)
     assert [found[name] for name in ("p50_ms", "p95_ms", "p99_ms")] == [5.0, 10.0, 5.0]

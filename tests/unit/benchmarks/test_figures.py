@@ -16,7 +16,7 @@ HISTORY = [Recorded(key, version) for version in (1, 2, 3) for key in ("a", "b")
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.integers(1, 100))
-def test_a_percentile_is_a_measured_value_that_so_many_do_not_exceed(values, percent):
+def test_a_percentile_is_the_smallest_value_that_enough_values_do_not_exceed(values, percent):
     found = percentile(values, percent)
 
     assert found in values
@@ -30,7 +30,7 @@ def test_percentiles_of_a_hundred_values_are_those_values():
     assert [percentile(values, rank) for rank in (1, 50, 95, 99, 100)] == [1, 50, 95, 99, 100]
 
 
-def test_there_is_no_percentile_of_nothing():
+def test_a_percentile_of_no_values_is_an_error():
     with pytest.raises(ValueError, match="no values"):
         percentile([], 50)
 
@@ -46,32 +46,32 @@ def test_there_is_no_percentile_of_nothing():
         ([], None),
     ],
 )
-def test_it_is_calm_when_two_values_in_a_row_are(values, windows):
+def test_until_calm_finds_two_low_values_in_a_row(values, windows):
     assert until_calm(values, at_most=2) == windows
 
 
-def test_a_ratio_without_a_limit_is_none_at_all():
+def test_a_ratio_to_a_limit_of_zero_is_zero():
     assert ratio(3, 4) == 0.75
     assert ratio(3, 0) == 0.0
 
 
-def test_events_that_came_once_and_in_order_are_faultless():
+def test_events_that_arrive_once_and_in_order_have_no_faults():
     by_key = sorted(HISTORY, key=lambda event: event.key)
 
     assert judge(HISTORY, by_key) == Faults(lost=0, duplicated=0, reordered=0)
 
 
-def test_an_event_that_never_came_is_lost():
+def test_a_missing_event_is_lost():
     assert judge(HISTORY, HISTORY[:-1]) == Faults(lost=1, duplicated=0, reordered=0)
 
 
-def test_an_event_that_came_again_is_duplicated_and_not_also_reordered():
+def test_a_repeated_event_is_duplicated_and_not_also_reordered():
     applied = [*HISTORY, HISTORY[0]]
 
     assert judge(HISTORY, applied) == Faults(lost=0, duplicated=1, reordered=0)
 
 
-def test_an_event_that_came_after_a_later_one_of_its_key_is_reordered():
+def test_an_event_after_a_later_one_of_its_key_is_reordered():
     first, second, *rest = [event for event in HISTORY if event.key == "a"]
 
     found = judge([first, second, *rest], [second, first, *rest])
@@ -79,7 +79,7 @@ def test_an_event_that_came_after_a_later_one_of_its_key_is_reordered():
     assert found == Faults(lost=0, duplicated=0, reordered=1)
 
 
-def test_measures_take_turns():
+def test_measurements_take_turns():
     calls = []
 
     found = by_turns(2, a=lambda: calls.append("a") or 1.0, b=lambda: calls.append("b") or 2.0)

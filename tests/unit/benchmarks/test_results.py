@@ -1,4 +1,4 @@
-"""What people and programs get to see of a run."""
+"""The page, the plot, the fields and the progress bar of a run."""
 
 import io
 from xml.etree import ElementTree as ET
@@ -12,11 +12,11 @@ from tests.benchmarks.results import FIELDS, missing
 from tests.unit.benchmarks.examples import results
 
 
-def test_the_page_tells_machine_durability_and_every_figure_beside_its_limit():
+def test_the_page_shows_the_machine_durability_and_figures_with_their_limits():
     text = page.render(results())
 
-    for told in ("2 cores", "fsync on", "load average before 0.1", "120,000", "100,000", "1.20"):
-        assert told in text
+    for part in ("2 cores", "fsync on", "load average before 0.1", "120,000", "100,000", "1.20"):
+        assert part in text
     assert "500 events/s offered, one held" in text
     rounds = "4.1 / 21.0 at 30, 4.2 / 21.0 at 30, 5.3 / 21.0 at 30"
     assert f"the medians of these p50 / p99, at pace: {rounds}" in text
@@ -24,7 +24,7 @@ def test_the_page_tells_machine_durability_and_every_figure_beside_its_limit():
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_the_page_and_the_plot_leave_out_what_was_not_measured(name):
+def test_the_page_and_the_plot_omit_parts_that_were_not_measured(name):
     found = results()
     del found[name]
 
@@ -32,14 +32,14 @@ def test_the_page_and_the_plot_leave_out_what_was_not_measured(name):
     ET.fromstring(plot.render(found))  # noqa: S314 - our own
 
 
-def test_the_plot_is_well_formed_whatever_the_machine_is_called():
+def test_the_plot_escapes_the_name_of_the_machine():
     drawn = ET.fromstring(plot.render(results()))  # noqa: S314 - our own
 
     assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
     assert "A <quick> & quiet one" in "".join(drawn.itertext())
 
 
-def test_a_whole_result_has_every_field_that_is_promised():
+def test_a_complete_result_has_every_documented_field():
     assert missing(results()) == []
 
 

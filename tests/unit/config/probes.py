@@ -1,4 +1,4 @@
-"""Views that fail in every way, for the tests of how failures read."""
+"""Views that fail in every way, for the tests of error responses."""
 
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
@@ -25,7 +25,7 @@ class Stale(Exception):
 
 
 class StaleToo(Stale):
-    """A kind of its own that the table names only by its parent."""
+    """A subclass that is declared only through its parent."""
 
 
 class Body(serializers.Serializer[dict[str, object]]):

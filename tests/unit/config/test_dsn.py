@@ -3,7 +3,7 @@ from psycopg2.extensions import parse_dsn
 from placement.provision import dsn_for
 
 
-def test_an_address_keeps_the_server_and_changes_the_rest() -> None:
+def test_a_dsn_keeps_the_server_and_replaces_the_rest() -> None:
     admin = "postgresql://postgres:secret@db.example.com:6543/postgres?sslmode=require"
 
     assert parse_dsn(dsn_for(admin, database="mitosis", role="orders", password="p@ss/w:rd")) == {
@@ -16,15 +16,12 @@ def test_an_address_keeps_the_server_and_changes_the_rest() -> None:
     }
 
 
-def test_a_socket_is_a_host_too() -> None:
-    """Of Unix, and of Linux' abstract ones."""
+def test_a_dsn_keeps_a_socket_an_ipv6_address_or_several_hosts() -> None:
+    """The socket may be a Unix socket or an abstract one of Linux."""
     for host in ("@mitosis", "/var/run/postgresql", "::1"):
         parts = parse_dsn(dsn_for(f"host='{host}' port=5433 user=postgres", database="mitosis"))
         assert (parts["host"], parts["port"], parts["user"]) == (host, "5433", "postgres")
 
-
-def test_an_address_keeps_every_host() -> None:
-    admin = "postgresql://postgres:x@one:5432,two:5433/postgres"
-
-    parts = parse_dsn(dsn_for(admin, database="mitosis"))
+    several = "postgresql://postgres:x@one:5432,two:5433/postgres"
+    parts = parse_dsn(dsn_for(several, database="mitosis"))
     assert (parts["host"], parts["port"], parts["user"]) == ("one,two", "5432,5433", "postgres")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from config.environ import BadEnvironment, Environment, read
+from config.environ import RENAMED, BadEnvironment, Environment, read
 from tests.support import surroundings
 
 
@@ -17,7 +17,7 @@ def problems_of(source: dict[str, str]) -> list[str]:
     return caught.value.problems
 
 
-def test_everything_missing_is_named_at_once_with_a_good_value() -> None:
+def test_all_missing_variables_are_reported_with_an_example() -> None:
     problems = problems_of({})
 
     assert {line.split()[0] for line in problems} == {
@@ -29,7 +29,7 @@ def test_everything_missing_is_named_at_once_with_a_good_value() -> None:
         "SECRET_KEY",
         "ALLOWED_HOSTS",
     }
-    assert "it wants postgresql://orders:password@host:5432/database" in problems[1]
+    assert "expected postgresql://orders:password@host:5432/database" in problems[1]
 
 
 @pytest.mark.parametrize(
@@ -42,20 +42,20 @@ def test_everything_missing_is_named_at_once_with_a_good_value() -> None:
         ("STREAMS_URL", "http://s3cret@host"),
         ("OUTBOX_PARTITIONS", "0"),
         ("ORDERS_DEADLINE_SECONDS", "soon"),
-        ("STATEMENT_TIMEOUT", "-1"),
+        ("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "-1"),
         ("THROTTLE_ANON", "often"),
         ("JWT_SIGNING_KEY", "s3cret"),
         ("LOG_LEVEL", "CHATTY"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_and_never_shown(name: str, bad: str) -> None:
+def test_a_wrong_value_is_reported_by_name_and_never_shown(name: str, bad: str) -> None:
     (problem,) = problems_of(given(**{name: bad}))
 
     assert problem.startswith(f"{name} is not usable")
     assert "s3cret" not in problem
 
 
-def test_a_service_is_given_only_what_is_its_own() -> None:
+def test_a_service_needs_only_its_own_variables() -> None:
     orders = read(given("orders"))
 
     assert orders.services == ("orders",)
@@ -64,16 +64,16 @@ def test_a_service_is_given_only_what_is_its_own() -> None:
     assert "ACCOUNTS_DATABASE_URL" not in given("orders")
 
 
-def test_a_service_without_accounts_must_know_where_its_keys_are() -> None:
+def test_a_service_without_accounts_needs_the_address_of_its_keys() -> None:
     source = given("orders")
     del source["JWKS"]
 
     assert problems_of(source) == [
-        "JWKS is not set; it wants a path to, or the URL of, accounts' /.well-known/jwks.json"
+        "JWKS is not set; expected a path to, or the URL of, accounts' /.well-known/jwks.json"
     ]
 
 
-def test_debug_is_off_and_https_on_unless_told() -> None:
+def test_debug_is_off_and_https_on_by_default() -> None:
     source = given()
     del source["HTTPS"]
     environment = read(source)
@@ -81,7 +81,7 @@ def test_debug_is_off_and_https_on_unless_told() -> None:
     assert (environment.debug, environment.https) == (False, True)
 
 
-def test_any_variable_may_be_a_file(tmp_path: Path) -> None:
+def test_any_variable_may_be_read_from_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("from a file\n", encoding="utf-8")
     source = given(SECRET_KEY_FILE=str(secret))
@@ -90,7 +90,7 @@ def test_any_variable_may_be_a_file(tmp_path: Path) -> None:
     assert read(source).secret_key == "from a file"
 
 
-def test_a_file_that_is_not_there_is_a_problem_like_any_other(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_a_problem(tmp_path: Path) -> None:
     source = given(SECRET_KEY_FILE=str(tmp_path / "gone"))
     del source["SECRET_KEY"]
 
@@ -103,7 +103,7 @@ def stack_made_in(root: Path) -> None:
     (root / "env" / "all.json").write_text(json.dumps(given()), encoding="utf-8")
 
 
-def test_with_debug_on_the_embedded_stack_fills_what_is_missing(tmp_path: Path) -> None:
+def test_with_debug_on_missing_variables_come_from_the_embedded_stack(tmp_path: Path) -> None:
     stack_made_in(tmp_path)
 
     environment = read({"DEBUG": "on", "MITOSIS_STACK_ROOT": str(tmp_path), "LOG_LEVEL": "ERROR"})
@@ -113,7 +113,12 @@ def test_with_debug_on_the_embedded_stack_fills_what_is_missing(tmp_path: Path) 
     assert environment.log_level == "ERROR"
 
 
-def test_with_debug_off_the_embedded_stack_is_never_looked_at(tmp_path: Path) -> None:
+def test_with_debug_off_the_embedded_stack_is_ignored(tmp_path: Path) -> None:
     stack_made_in(tmp_path)
 
     assert problems_of({"MITOSIS_STACK_ROOT": str(tmp_path)})
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_variable_under_its_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    assert problems_of(given(**{old: "30"})) == [f"{old} is now called {new}"]

@@ -18,11 +18,11 @@ def answer(path: str, *, secure: bool = False) -> int:
 
 
 @pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready", "/.well-known/jwks.json"])
-def test_probes_and_the_other_service_may_speak_plain_http(path: str) -> None:
+def test_probes_and_published_keys_are_served_over_plain_http(path: str) -> None:
     assert answer(path) == 200
 
 
 @pytest.mark.parametrize("path", ["/api/users/", "/admin/", "/api/token/", "/.well-known/other"])
-def test_everybody_else_is_sent_to_https(path: str) -> None:
+def test_other_paths_are_redirected_to_https(path: str) -> None:
     assert answer(path) == 301
     assert answer(path, secure=True) == 200

@@ -21,7 +21,7 @@ PEM = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
 KID = public_set(PEM)["keys"][0]["kid"]
 
 
-def test_a_token_speaks_for_its_subject() -> None:
+def test_a_token_identifies_its_subject() -> None:
     caller = caller_of(access_token(USER).encode())
 
     assert (caller.id, caller.is_staff, caller.is_authenticated) == (USER, False, True)
@@ -40,17 +40,17 @@ def test_only_a_literal_true_makes_staff(claim: object) -> None:
         {"iss": "orders"},
         {"sub": "not a uuid"},
         {"exp": datetime.now(UTC) - timedelta(seconds=1)},
-        {"iat": datetime.now(UTC) + timedelta(hours=1)},
+        {"iat": datetime.now(UTC) + timedelta(days=1)},  # longer than any run of the tests
         {"exp": "tomorrow"},
     ],
 )
-def test_a_token_that_says_something_else_is_refused(claims: dict[str, object]) -> None:
+def test_a_token_with_a_wrong_claim_is_refused(claims: dict[str, object]) -> None:
     with pytest.raises(AuthenticationFailed):
         caller_of(access_token(USER, **claims).encode())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("missing", identity.CLAIMS)
-def test_a_token_that_lacks_a_claim_is_refused(missing: str) -> None:
+def test_a_token_without_a_required_claim_is_refused(missing: str) -> None:
     claims = jwt.decode(access_token(USER), options={"verify_signature": False})
     del claims[missing]
     token = jwt.encode(claims, PEM, algorithm="ES256", headers={"kid": KID})
@@ -59,10 +59,10 @@ def test_a_token_that_lacks_a_claim_is_refused(missing: str) -> None:
         caller_of(token.encode())
 
 
-def signed_by_a_stranger() -> str:
+def signed_with_a_foreign_key() -> str:
     claims = jwt.decode(access_token(USER), options={"verify_signature": False})
-    stranger = ec.generate_private_key(ec.SECP256R1())
-    return jwt.encode(claims, stranger, algorithm="ES256", headers={"kid": KID})
+    foreign = ec.generate_private_key(ec.SECP256R1())
+    return jwt.encode(claims, foreign, algorithm="ES256", headers={"kid": KID})
 
 
 def unsigned() -> str:
@@ -71,7 +71,7 @@ def unsigned() -> str:
 
 
 def signed_with_the_public_key_as_a_secret() -> str:
-    """The classic confusion of algorithms."""
+    """The attack known as algorithm confusion."""
     body = access_token(USER).split(".")[1]
     header = _base64(json.dumps({"alg": "HS256", "typ": "JWT", "kid": KID}).encode())
     secret = json.dumps(public_set(PEM)["keys"][0]).encode()
@@ -91,7 +91,7 @@ def _base64(data: bytes) -> str:
 @pytest.mark.parametrize(
     "forge",
     [
-        signed_by_a_stranger,
+        signed_with_a_foreign_key,
         unsigned,
         signed_with_the_public_key_as_a_secret,
         without_kid,
@@ -104,7 +104,7 @@ def test_a_forged_token_is_refused(forge: object) -> None:
         caller_of(forge().encode())  # type: ignore[operator]
 
 
-def test_without_keys_a_token_is_neither_good_nor_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_keys_a_token_cannot_be_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable() -> dict[str, object]:
         raise OSError("no answer")
 

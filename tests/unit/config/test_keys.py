@@ -18,7 +18,7 @@ KID = PUBLISHED["keys"][0]["kid"]
 
 
 class Source:
-    """A key set that counts how often it is read, and can be out of order."""
+    """A key set that counts its reads and can be broken."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
@@ -40,7 +40,7 @@ class Clock:
         return self.seconds
 
 
-def test_keys_are_read_once_however_often_they_are_asked_for() -> None:
+def test_keys_are_read_once() -> None:
     source = Source(PUBLISHED)
     keys = KeySet(source)
 
@@ -57,7 +57,7 @@ def test_the_kid_is_the_keys_own_thumbprint() -> None:
     assert len(KID) == 43
 
 
-def test_strangers_kids_cannot_make_us_fetch_more_than_once_a_minute() -> None:
+def test_unknown_kids_cause_at_most_one_fetch_a_minute() -> None:
     source, clock = Source(PUBLISHED), Clock()
     keys = KeySet(source, clock=clock)
 
@@ -72,7 +72,7 @@ def test_strangers_kids_cannot_make_us_fetch_more_than_once_a_minute() -> None:
     assert source.reads == 2
 
 
-def test_a_new_key_is_found_once_the_minute_is_over() -> None:
+def test_a_new_key_is_found_after_a_minute() -> None:
     source, clock = Source({"keys": []}), Clock()
     keys = KeySet(source, clock=clock)
     with pytest.raises(UnknownKey):
@@ -84,7 +84,7 @@ def test_a_new_key_is_found_once_the_minute_is_over() -> None:
     assert keys.key(KID).key_id == KID
 
 
-def test_known_keys_outlive_a_source_that_breaks() -> None:
+def test_known_keys_stay_valid_while_the_source_fails() -> None:
     source, clock = Source(PUBLISHED), Clock()
     keys = KeySet(source, clock=clock)
     keys.key(KID)
@@ -97,7 +97,7 @@ def test_known_keys_outlive_a_source_that_breaks() -> None:
     assert keys.key(KID).key_id == KID
 
 
-def test_without_any_key_nobody_is_called_unknown() -> None:
+def test_without_any_key_no_kid_is_reported_as_unknown() -> None:
     source = Source(PUBLISHED)
     source.broken = True
     keys = KeySet(source)
@@ -108,7 +108,7 @@ def test_without_any_key_nobody_is_called_unknown() -> None:
     assert keys.key(KID).key_id == KID
 
 
-def test_a_token_without_a_kid_is_not_worth_a_fetch() -> None:
+def test_a_token_without_a_kid_causes_no_fetch() -> None:
     source = Source(PUBLISHED)
     with pytest.raises(UnknownKey):
         KeySet(source).key(None)

@@ -32,7 +32,7 @@ def test_a_json_line_is_one_object_with_the_service() -> None:
 
 
 @pytest.mark.parametrize("formatter", [PlainFormatter(), JsonFormatter(service="accounts")])
-def test_no_address_reaches_a_log(formatter: logging.Formatter) -> None:
+def test_email_addresses_are_redacted(formatter: logging.Formatter) -> None:
     line = formatter.format(record_of("%s signed up", "ada.lovelace@example.co.uk"))
 
     assert "ada" not in line
@@ -40,7 +40,7 @@ def test_no_address_reaches_a_log(formatter: logging.Formatter) -> None:
 
 
 @pytest.mark.parametrize("formatter", [PlainFormatter(), JsonFormatter(service="accounts")])
-def test_the_row_that_postgresql_quotes_reaches_no_log(formatter: logging.Formatter) -> None:
+def test_rows_that_postgresql_quotes_are_redacted(formatter: logging.Formatter) -> None:
     quoting = "duplicate key\nDETAIL:  Key (name)=(Ada Lovelace) already exists.\n"
     try:
         raise ValueError(quoting)
@@ -51,5 +51,5 @@ def test_the_row_that_postgresql_quotes_reaches_no_log(formatter: logging.Format
     assert "duplicate key" in line
 
 
-def test_what_is_nobodys_stays() -> None:
+def test_text_without_personal_data_is_unchanged() -> None:
     assert redact("tick 17 of accounts @ 12:30") == "tick 17 of accounts @ 12:30"

@@ -1,4 +1,4 @@
-"""Orders, lines and histories to test with: examples, and hypothesis strategies."""
+"""Example orders, lines and commands, and hypothesis strategies for them."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,7 +31,7 @@ COMMANDS: dict[type[Command], Command] = {
     ExpireOrder: ExpireOrder(order_id=ORDER_ID),
 }
 
-WAY_TO: dict[Status | None, list[type[Command]]] = {
+COMMANDS_TO: dict[Status | None, list[type[Command]]] = {
     None: [],
     Status.PENDING: [PlaceOrder],
     Status.CONFIRMED: [PlaceOrder, ConfirmOrder],
@@ -42,9 +42,9 @@ WAY_TO: dict[Status | None, list[type[Command]]] = {
 
 
 def order_in(status: Status | None) -> Order | None:
-    """An order that came to `status` by real commands, one a minute."""
+    """An order brought to `status` by real commands, one minute apart."""
     order = None
-    for minute, kind in enumerate(WAY_TO[status]):
+    for minute, kind in enumerate(COMMANDS_TO[status]):
         for event in decide(order, COMMANDS[kind], at=NOON + timedelta(minutes=minute)):
             order = evolve(order, event)
     return order

@@ -1,4 +1,4 @@
-"""Stored events survive the trip, and old versions are lifted."""
+"""Stored events survive a round trip, and old versions are upcast."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def test_every_event_has_a_codec_under_its_name() -> None:
 
 
 @given(baskets, times)
-def test_a_placed_order_survives_json(basket: tuple[Line, ...], at: datetime) -> None:
+def test_a_placed_order_survives_a_json_round_trip(basket: tuple[Line, ...], at: datetime) -> None:
     command = PlaceOrder(order_id=ORDER_ID, user_id=USER_ID, lines=basket)
     for event in decide(None, command, at=at):
         written = encode(event)
@@ -34,7 +34,7 @@ def test_a_placed_order_survives_json(basket: tuple[Line, ...], at: datetime) ->
         assert isinstance(event, OrderPlaced)
 
 
-def test_an_old_version_is_lifted_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_version_is_upcast_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def name_the_reason(data: dict[str, Any]) -> dict[str, Any]:
         return {"at": data["at"], "why": data["code"]}
 
@@ -56,6 +56,6 @@ def test_an_old_version_is_lifted_step_by_step(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("name", "version"), [("OrderEaten", 1), ("OrderPlaced", 2)])
-def test_an_unknown_type_or_version_says_so(name: str, version: int) -> None:
+def test_an_unknown_type_or_version_is_named(name: str, version: int) -> None:
     with pytest.raises(UnreadableEvent, match=f"version {version} of {name}"):
         decode(Encoded(type=name, schema_version=version, data={}), order_id=ORDER_ID)

@@ -1,4 +1,4 @@
-"""The limits of what can be ordered."""
+"""The limits of the lines of an order."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -15,7 +15,7 @@ LARGEST = Line(sku="x", quantity=1000, unit_price=Decimal("9999999.99"))
 
 
 @given(baskets)
-def test_a_common_basket_is_within_the_limits(basket: tuple[Line, ...]) -> None:
+def test_common_lines_are_within_the_limits(basket: tuple[Line, ...]) -> None:
     check_lines(basket)
 
 
@@ -72,13 +72,13 @@ def test_an_order_has_one_to_a_hundred_lines(count: int) -> None:
         check_lines([TEA] * count)
 
 
-def test_the_total_has_a_limit_of_its_own() -> None:
+def test_the_total_has_its_own_limit() -> None:
     check_lines([LARGEST])
     assert total_of([LARGEST, LARGEST]) > MAX_TOTAL
     with pytest.raises(InvalidLines, match="total"):
         check_lines([LARGEST, LARGEST])
 
 
-def test_what_is_no_text_is_no_sku() -> None:
+def test_a_sku_is_text() -> None:
     assert not is_sku(None)
     assert is_sku("tea")

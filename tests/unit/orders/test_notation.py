@@ -27,7 +27,7 @@ def test_a_time_is_written_in_utc_with_microseconds() -> None:
     assert read_time("2025-01-02T03:00:00.000000Z").tzinfo == UTC
 
 
-def test_a_fraction_of_a_cent_is_not_dropped() -> None:
+def test_a_fraction_of_a_cent_is_refused() -> None:
     assert write_amount(Decimal("12.3")) == "12.30"
     with pytest.raises(ValueError, match="two places"):
         write_amount(Decimal("0.005"))
@@ -36,13 +36,13 @@ def test_a_fraction_of_a_cent_is_not_dropped() -> None:
 @pytest.mark.parametrize(
     "text", [None, 1, 1.5, "", "1", "1.5", "1.555", "1e3", "NaN", "٣.٥٠", "1.50 "]
 )
-def test_what_is_no_amount_is_refused(text: object) -> None:
+def test_a_malformed_amount_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         read_amount(text)
 
 
 @pytest.mark.parametrize("text", [None, 5, "", "Z", "yesterday", "2025-01-02T12:00:00+00:00"])
-def test_what_is_no_time_is_refused(text: object) -> None:
+def test_a_malformed_time_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"time|isoformat"):
         read_time(text)
 

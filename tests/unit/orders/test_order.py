@@ -1,4 +1,4 @@
-"""decide and evolve: the whole transition table, and what holds for every history."""
+"""decide and evolve: the whole transition table, and the properties of every history."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -46,14 +46,14 @@ CELLS = [(status, command) for status in TRANSITIONS for command in TRANSITIONS[
 ENDED = (Status.REJECTED, Status.CANCELLED, Status.EXPIRED)
 
 
-def test_the_table_answers_every_command_in_every_status() -> None:
+def test_the_transition_table_covers_every_command_in_every_status() -> None:
     assert set(TRANSITIONS) == {None, *Status}
     assert all(set(row) == set(get_args(Command)) for row in TRANSITIONS.values())
     assert set(LEADS_TO) == set(get_args(Event))
 
 
 @pytest.mark.parametrize(("status", "kind"), CELLS)
-def test_a_command_does_what_its_cell_says(status: Status | None, kind: type[Command]) -> None:
+def test_a_command_follows_the_transition_table(status: Status | None, kind: type[Command]) -> None:
     order, expected = order_in(status), TRANSITIONS[status][kind]
     if expected is REFUSED:
         with pytest.raises(OrderError):
@@ -93,7 +93,7 @@ def test_an_order_that_was_never_placed_is_not_found(kind: type[Command]) -> Non
         decide(None, COMMANDS[kind], at=LATER)
 
 
-def test_a_placed_order_shows_what_was_asked() -> None:
+def test_a_placed_order_has_the_fields_of_its_command() -> None:
     order = order_in(Status.PENDING)
     assert order is not None
     assert (order.id, order.user_id, order.lines) == (ORDER_ID, USER_ID, (TEA, POT))
@@ -101,7 +101,7 @@ def test_a_placed_order_shows_what_was_asked() -> None:
     assert order.placed_at == order.updated_at == NOON
 
 
-def test_a_rejected_order_keeps_the_reason_and_when_it_was_placed() -> None:
+def test_a_rejected_order_keeps_its_reason_and_placing_time() -> None:
     order = order_in(Status.REJECTED)
     assert order is not None
     assert order.reason == "insufficient_credit"
@@ -114,7 +114,7 @@ def test_lines_beyond_the_limits_are_not_placed() -> None:
 
 
 def test_no_history_is_longer_than_three_events() -> None:
-    """So no snapshot is ever worth its read: docs/adr/0013."""
+    """Therefore no snapshots are needed: docs/adr/0015-no-snapshots-of-orders.md."""
 
     def longest(status: Status | None) -> int:
         events = [made for made in TRANSITIONS[status].values() if isinstance(made, type)]
@@ -130,9 +130,9 @@ def test_history_starts_with_the_placing() -> None:
 
 
 @given(st.lists(commands, max_size=12))
-def test_every_history_folds_to_the_order_that_was_decided_on(asked: list[Command]) -> None:
+def test_every_history_folds_to_the_decided_order(history_of_commands: list[Command]) -> None:
     order, history = None, []
-    for second, command in enumerate(asked):
+    for second, command in enumerate(history_of_commands):
         at = NOON + timedelta(seconds=second)
         try:
             events = decide(order, command, at=at)
@@ -151,7 +151,7 @@ def test_every_history_folds_to_the_order_that_was_decided_on(asked: list[Comman
 
 
 @given(baskets)
-def test_the_total_loses_no_cent(basket: tuple[Line, ...]) -> None:
+def test_the_total_is_exact(basket: tuple[Line, ...]) -> None:
     order = fold(
         decide(None, PlaceOrder(order_id=ORDER_ID, user_id=USER_ID, lines=basket), at=NOON)
     )

@@ -1,4 +1,4 @@
-"""What orders announces, and how it reads accounts' events and its own."""
+"""The public events of orders, and how orders parses them and those of accounts."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -57,7 +57,7 @@ def placed(lines: tuple[Line, ...]) -> tuple[Event, Order]:
     return event, evolve(None, event)
 
 
-def test_every_event_has_a_public_type_of_its_own() -> None:
+def test_every_event_has_its_own_public_type() -> None:
     assert set(PUBLIC_TYPES) == set(get_args(Event))
     assert len(set(PUBLIC_TYPES.values())) == len(PUBLIC_TYPES)
 
@@ -65,19 +65,19 @@ def test_every_event_has_a_public_type_of_its_own() -> None:
 def test_an_announcement_carries_the_order_after_the_event() -> None:
     event = OrderRejected(order_id=ORDER_ID, reason="unknown_user", at=NOON)
     order = evolve(order_in(Status.PENDING), event)
-    told = announce(event, order, traceparent="00-trace")
-    assert told.type == "orders.order.rejected.v1"
-    assert told.subject == told.partitionkey == str(ORDER_ID)
-    assert (told.sequence, told.time, told.traceparent) == (2, NOON, "00-trace")
-    assert told.data["status"] == "REJECTED"
-    assert told.data["reason"] == "unknown_user"
+    public = announce(event, order, traceparent="00-trace")
+    assert public.type == "orders.order.rejected.v1"
+    assert public.subject == public.partitionkey == str(ORDER_ID)
+    assert (public.sequence, public.time, public.traceparent) == (2, NOON, "00-trace")
+    assert public.data["status"] == "REJECTED"
+    assert public.data["reason"] == "unknown_user"
 
 
 @given(baskets)
-def test_orders_reads_back_what_it_announced(lines: tuple[Line, ...]) -> None:
+def test_an_announcement_is_parsed_as_the_order(lines: tuple[Line, ...]) -> None:
     event, order = placed(lines)
-    told = Envelope.decode(announce(event, order).encode())
-    shown = OrderChanged.parse(told)
+    received = Envelope.decode(announce(event, order).encode())
+    shown = OrderChanged.parse(received)
     assert (shown.id, shown.user_id, shown.status) == (order.id, order.user_id, order.status)
     assert (shown.total, shown.version) == (order.total, order.version)
     assert list(shown.lines) == represent(order)["lines"]
@@ -85,7 +85,7 @@ def test_orders_reads_back_what_it_announced(lines: tuple[Line, ...]) -> None:
 
 
 @given(baskets, st.lists(commands, max_size=3))
-def test_what_a_replay_tells_is_what_is_read_of_the_announcement(
+def test_a_replayed_order_equals_its_parsed_announcement(
     lines: tuple[Line, ...], given_commands: list[Command]
 ) -> None:
     event, order = placed(lines)
@@ -93,39 +93,35 @@ def test_what_a_replay_tells_is_what_is_read_of_the_announcement(
         with suppress(OrderError):
             for event in decide(order, command, at=NOON + timedelta(minutes=minute)):
                 order = evolve(order, event)
-    told = Envelope.decode(announce(event, order).encode())
-    assert OrderChanged.of(order) == OrderChanged.parse(told)
+    received = Envelope.decode(announce(event, order).encode())
+    assert OrderChanged.of(order) == OrderChanged.parse(received)
 
 
-def test_credit_events_are_read() -> None:
+def test_credit_events_are_parsed() -> None:
     assert CreditReserved.parse(envelope(CREDIT)).order_id == ORDER_ID
     refused = CreditRefused.parse(envelope({**CREDIT, "reason": "insufficient_credit"}))
     assert (refused.order_id, refused.reason) == (ORDER_ID, "insufficient_credit")
     changed = CreditChanged.parse(envelope(CREDIT))
     assert (changed.user_id, changed.version, changed.updated_at) == (USER_ID, 2, NOON)
-
-
-def test_a_refusal_of_an_unknown_user_is_read() -> None:
     data = {**CREDIT, "reason": "unknown_user", "version": 0, "credit_limit": "0.00"}
     assert CreditRefused.parse(envelope(data)).reason == "unknown_user"
 
 
-def test_a_field_that_nobody_knows_yet_is_no_hindrance() -> None:
+def test_an_unknown_field_is_ignored() -> None:
     customer = CustomerChanged.parse(envelope({**USER, "shoe_size": 41}))
     assert (customer.id, customer.name, customer.is_active) == (USER_ID, "Ada", True)
 
 
 @pytest.mark.parametrize("field", sorted(USER))
-@pytest.mark.parametrize("value", [None, 1.5, [], "\ud83d", "missing"])
-def test_a_customer_with_a_field_missing_or_strange_is_malformed(field: str, value: Any) -> None:
-    data: dict[str, Any] = {**USER, field: value}
-    if value == "missing":
-        del data[field]
-    elif isinstance(value, str) and field in ("name", "email"):
-        return  # any text is a name
-    with pytest.raises(Malformed, match=field) as malformed:
-        CustomerChanged.parse(envelope(data))
-    assert malformed.value.field == field
+def test_a_customer_with_a_missing_or_malformed_field_is_refused(field: str) -> None:
+    without = {name: value for name, value in USER.items() if name != field}
+    values: list[Any] = [None, 1.5, []]
+    if field not in ("name", "email"):  # these accept any text
+        values.append("\ud83d")
+    for data in (without, *({**USER, field: value} for value in values)):
+        with pytest.raises(Malformed, match=field) as malformed:
+            CustomerChanged.parse(envelope(data))
+        assert malformed.value.field == field
 
 
 @pytest.mark.parametrize(
@@ -146,7 +142,7 @@ def test_a_customer_with_a_field_missing_or_strange_is_malformed(field: str, val
         ("placed_at", "2025-01-02"),
     ],
 )
-def test_an_order_with_a_strange_field_is_malformed(field: str, value: Any) -> None:
+def test_an_order_with_a_malformed_field_is_refused(field: str, value: Any) -> None:
     order = order_in(Status.PENDING)
     assert order is not None
     with pytest.raises(Malformed) as malformed:

@@ -7,7 +7,7 @@ def test_this_deployment_is_coherent() -> None:
     assert checks.placement_is_coherent(None) == []
 
 
-def test_a_driver_that_replicas_cannot_be_probed_by_is_told(
+def test_psycopg3_is_reported_as_unusable_for_replicas(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checks, "is_psycopg3", True)

@@ -1,4 +1,4 @@
-"""How a replica is judged: by its history, its place, and our own clock."""
+"""How a replica is judged: by its history, its position and the clock of this process."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def flushed(lsn: int) -> Wal:
 
 
 class Watched:
-    """A replica under a clock of our own."""
+    """A replica with a clock that the test sets."""
 
     def __init__(self) -> None:
         self.replica = Replica("default-replica-0")
@@ -42,19 +42,19 @@ def watched() -> Watched:
     return found
 
 
-def test_a_replica_that_nobody_has_looked_at_is_not_read_from() -> None:
+def test_a_replica_is_not_used_before_its_first_probe() -> None:
     assert not Replica("default-replica-0").healthy
 
 
-def test_one_that_starts_behind_is_in_when_it_has_caught_up() -> None:
+def test_a_replica_that_starts_behind_is_used_once_it_has_caught_up() -> None:
     watched = Watched()
     assert not watched.after(0, flushed(1000), replayed(10))
     assert not watched.after(5, flushed(1000), replayed(999))
-    assert not watched.after(0.2, flushed(2000), replayed(1000)), "it took five seconds"
+    assert not watched.after(0.2, flushed(2000), replayed(1000)), "it needed five seconds"
     assert watched.after(0.2, flushed(2000), replayed(2000))
 
 
-def test_one_that_follows_under_load_stays_in_though_it_is_never_quite_there(
+def test_a_replica_with_a_small_constant_lag_stays_in_use(
     watched: Watched,
 ) -> None:
     for step in range(1, 50):
@@ -62,15 +62,15 @@ def test_one_that_follows_under_load_stays_in_though_it_is_never_quite_there(
     assert watched.replica.lag_bytes == 100
 
 
-def test_one_that_falls_behind_is_out_after_the_budget_and_not_before(watched: Watched) -> None:
+def test_a_lagging_replica_is_out_only_after_the_lag_budget(watched: Watched) -> None:
     assert watched.after(0, flushed(2000), replayed(1500))
     assert watched.after(0.9, flushed(3000), replayed(1999))
     assert not watched.after(0.2, flushed(4000), replayed(1999))
     assert "2001 bytes" in watched.replica.why
 
 
-def test_one_that_is_steadily_too_late_stays_out(watched: Watched) -> None:
-    """Three seconds behind, looked at each half second."""
+def test_a_replica_with_a_constant_lag_above_the_budget_stays_out(watched: Watched) -> None:
+    """Three seconds behind, probed every half second."""
     healths = [
         watched.after(0.5, flushed(1000 + step * 100), replayed(1000 + step * 100 - 600))
         for step in range(1, 60)
@@ -78,7 +78,7 @@ def test_one_that_is_steadily_too_late_stays_out(watched: Watched) -> None:
     assert healths[3:] == [False] * 56
 
 
-def test_an_idle_primary_makes_nobody_late(watched: Watched) -> None:
+def test_an_idle_primary_causes_no_lag(watched: Watched) -> None:
     assert watched.after(3600, ORIGIN, replayed(1000))
 
 
@@ -91,7 +91,7 @@ def test_an_idle_primary_makes_nobody_late(watched: Watched) -> None:
         (flushed(1000), "no standby"),
     ],
 )
-def test_one_that_is_dead_foreign_or_promoted_is_out_at_once_and_back_when_it_is_not(
+def test_a_dead_foreign_or_promoted_replica_is_out_until_it_follows_again(
     watched: Watched, seen: Wal | None, why: str
 ) -> None:
     assert not watched.after(0.2, ORIGIN, seen)
@@ -100,19 +100,20 @@ def test_one_that_is_dead_foreign_or_promoted_is_out_at_once_and_back_when_it_is
     assert watched.after(30, ORIGIN, replayed(1000))
 
 
-def test_after_a_failover_one_that_still_follows_the_old_timeline_is_out(watched: Watched) -> None:
+def test_a_replica_on_the_old_timeline_is_out_after_a_failover(watched: Watched) -> None:
     promoted = replace(ORIGIN, timeline=2, lsn=900)
 
     assert not watched.after(0.2, promoted, replayed(1000))
     assert watched.after(0.2, promoted, replace(replayed(900), timeline=2))
 
 
-def test_a_request_that_failed_on_it_puts_it_out_until_the_next_good_look(watched: Watched) -> None:
+def test_a_failed_request_takes_a_replica_out_until_the_next_good_probe(watched: Watched) -> None:
     watched.replica.put_out("a request failed on it")
+    assert not watched.replica.healthy
     assert watched.after(0.2, ORIGIN, replayed(1000))
 
 
-def test_a_reader_with_a_token_is_first_offered_who_was_seen_past_it() -> None:
+def test_candidates_start_with_the_replicas_that_have_reached_the_token() -> None:
     replicas = tuple(
         Replica(f"default-replica-{number}", healthy=number != 3, lsn=lsn)
         for number, lsn in enumerate([10, 30, 20, 40])
@@ -124,7 +125,7 @@ def test_a_reader_with_a_token_is_first_offered_who_was_seen_past_it() -> None:
     assert {group.candidates(15)[0].alias[-1] for _ in range(100)} == {"1", "2"}
 
 
-def test_a_place_is_told_as_a_number_and_a_system_without_a_sign() -> None:
+def test_a_position_has_a_numeric_lsn_and_an_unsigned_system() -> None:
     assert wal_of([-1, "0000000A", "16/B374D848", True]) == Wal(
         system=(1 << 64) - 1, timeline=10, lsn=0x16B374D848, in_recovery=True
     )
@@ -138,6 +139,6 @@ def test_a_place_is_told_as_a_number_and_a_system_without_a_sign() -> None:
         (DataError(), psycopg2.DataError("out of range"), False),
     ],
 )
-def test_a_socket_whose_server_went_is_blamed_on_the_replica(error, cause, blamed):
+def test_only_a_lost_connection_is_blamed_on_the_replica(error, cause, blamed):
     error.__cause__ = cause
     assert _blames_the_server(error) is blamed

@@ -1,4 +1,4 @@
-"""Where keys lie, and what a change of the members moves. No server is needed for it."""
+"""The place of each key, and which keys a change of members moves. Needs no server."""
 
 from collections import Counter
 
@@ -30,7 +30,7 @@ def test_fifty_thousand_keys_are_spread_evenly(nodes: int) -> None:
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 7])
-def test_a_node_that_joins_takes_its_share_and_nothing_else_moves(nodes: int) -> None:
+def test_a_joining_node_takes_its_share_and_no_other_key_moves(nodes: int) -> None:
     view = ring.found(named(nodes), now=1)
     joined = ring.join(view, named(nodes + 1), now=2)
 
@@ -42,7 +42,7 @@ def test_a_node_that_joins_takes_its_share_and_nothing_else_moves(nodes: int) ->
 
 
 @pytest.mark.parametrize("nodes", [3, 7])
-def test_a_node_that_goes_gives_up_its_own_keys_and_nothing_else_moves(nodes: int) -> None:
+def test_only_the_keys_of_an_ejected_node_move(nodes: int) -> None:
     view = ring.found(named(nodes), now=1)
     gone = named(nodes)[0]
 
@@ -62,24 +62,24 @@ CHANGES = ("eject", "join", "leave", "probe", "forget_all")
 )
 @example([("eject", 0, 5), ("probe", 0, 5), ("eject", 0, 5)])
 @example([("eject", 0, -50), ("probe", 0, 0), ("eject", 0, 0), ("probe", 0, -50)])
-def test_a_place_that_was_given_up_never_holds_the_key_again(
+def test_a_key_never_returns_to_a_former_place(
     steps: list[tuple[str, int, int]],
 ) -> None:
-    """Whatever the clocks do: what a node kept of another time is under another generation."""
+    """Even if clocks jump: data that a node kept from an earlier time has another generation."""
     names = named(5)
     view = ring.found(names[:3], now=1000)
     now = 1000
-    given_up: set[tuple[str, Place | None]] = set()
+    former: set[tuple[str, Place | None]] = set()
     for change, which, ahead in steps:
         now += ahead
         after = changed(view, change, names[which], now)
         for key in FEW:
             was, is_now = view.place(key), after.place(key)
-            assert (key, is_now) not in given_up or is_now is None
+            assert (key, is_now) not in former or is_now is None
             if was != is_now:
-                given_up.add((key, was))
+                former.add((key, was))
             if change != "forget_all" and was and is_now and was.node == is_now.node:
-                assert was == is_now, "a key that stays loses nothing"
+                assert was == is_now, "a key that stays on its node is kept"
         assert ring.decode(after.encode()).encode() == after.encode()
         view = after
 
@@ -101,7 +101,7 @@ def changed(view: View, change: str, name: str, now: int) -> View:
     return ring.end_probe(probing, name, answered=True, now=now)
 
 
-def test_a_node_is_probed_by_one_and_ever_more_rarely() -> None:
+def test_one_process_probes_a_node_with_growing_pauses() -> None:
     name = named(1)[0]
     view = ring.eject(ring.found(named(2), now=0), name, now=10_000)
     pauses = []
@@ -109,7 +109,7 @@ def test_a_node_is_probed_by_one_and_ever_more_rarely() -> None:
         due = view.members[name].due
         assert ring.begin_probe(view, name, now=due - 1) is view
         probing = ring.begin_probe(view, name, now=due)
-        assert ring.begin_probe(probing, name, now=due) is probing, "somebody does it already"
+        assert ring.begin_probe(probing, name, now=due) is probing, "another process probes it"
         assert probing.epoch == view.epoch, "a probe moves no key"
         view = ring.end_probe(probing, name, answered=False, now=due)
         pauses.append(view.members[name].due - due)
@@ -117,7 +117,7 @@ def test_a_node_is_probed_by_one_and_ever_more_rarely() -> None:
     assert pauses[0] < pauses[1] < pauses[-1] == ring.LONGEST_PAUSE_MS
 
 
-def test_a_probe_whose_process_died_is_taken_over() -> None:
+def test_the_probe_of_a_dead_process_is_taken_over() -> None:
     view = ring.eject(ring.found(named(2), now=0), named(1)[0], now=0)
     probing = ring.begin_probe(view, named(1)[0], now=ring.FIRST_PROBE_MS)
 
@@ -125,7 +125,7 @@ def test_a_probe_whose_process_died_is_taken_over() -> None:
     assert probing.due(now=ring.FIRST_PROBE_MS + ring.PROBE_MS) == named(1)
 
 
-def test_an_invalidation_goes_where_some_process_may_still_look() -> None:
+def test_an_invalidation_covers_every_place_that_a_process_may_use() -> None:
     view = ring.found(named(3), now=1000)
     key = KEYS[0]
     was = view.place(key)
@@ -135,10 +135,10 @@ def test_an_invalidation_goes_where_some_process_may_still_look() -> None:
     assert moved.places(key, settled=False) == [moved.place(key), was]
     assert moved.places(key, settled=True) == [moved.place(key)]
     again = ring.eject(moved, moved.place(key).node, now=999_999)  # type: ignore[union-attr]
-    assert was in again.places(key, settled=False), "whatever the clocks say"
+    assert was in again.places(key, settled=False), "even if clocks jump"
 
 
-def test_without_a_living_node_there_is_no_place() -> None:
+def test_a_key_has_no_place_if_no_node_is_up() -> None:
     view = ring.found(named(2), now=1)
     for name in named(2):
         view = ring.eject(view, name, now=2)
@@ -151,8 +151,8 @@ def test_without_a_living_node_there_is_no_place() -> None:
     "text",
     ["", "[]", "{}", "null", '{"epoch": 1}', '{"epoch":1,"nodes":{"a":["?",1,1,1]},"past":[]}'],
 )
-def test_what_is_no_view_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
+def test_a_text_that_is_not_a_view_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of any kind
         ring.decode(text)
 
 
@@ -169,7 +169,7 @@ def test_what_is_no_view_is_refused(text: str) -> None:
         (["redis://localhost:1", "redis://127.0.0.1:1"], "ring.E002", "node 2.*node 1"),
     ],
 )
-def test_addresses_that_are_no_ring_are_named_without_their_password(
+def test_invalid_node_addresses_are_reported_without_passwords(
     urls: list[str], check: str, why: str
 ) -> None:
     with pytest.raises(BadNodes, match=why) as caught:
@@ -178,23 +178,25 @@ def test_addresses_that_are_no_ring_are_named_without_their_password(
     assert "secret" not in str(caught.value)
 
 
-def test_a_node_is_called_by_its_address() -> None:
+def test_a_node_is_named_after_its_address() -> None:
     urls = ["redis://:secret@cache-1", "rediss://u:p@[::1]:7000/3", "unix:///run/cache.sock"]
 
     assert list(ring.name_nodes(urls)) == ["cache-1:6379/0", "[::1]:7000/3", "/run/cache.sock"]
 
 
-def test_every_process_computes_the_same_place_in_every_release() -> None:
+def test_a_place_is_the_same_in_every_process_and_release() -> None:
     view = ring.found(named(3), now=7)
 
     assert view.place("mitosis:1:golden") == Place("10.0.0.1:6379/0", 7)
 
 
-def test_a_node_that_was_started_anew_gets_a_new_generation_and_moves_nobody_elses_keys() -> None:
+def test_a_restarted_node_gets_a_new_generation_and_no_other_key_moves() -> None:
     view = ring.found(named(3), now=1000)
     name = named(3)[0]
     known = ring.met(view, name, "first run", now=1001)
-    assert known.arrangement.members == view.arrangement.members, "it is the first that is told"
+    assert known.arrangement.members == view.arrangement.members, (
+        "the first run that is reported moves no key"
+    )
     assert ring.met(known, name, "first run", now=1002) is known
     before = {key: known.place(key) for key in FEW}
 
@@ -208,7 +210,7 @@ def test_a_node_that_was_started_anew_gets_a_new_generation_and_moves_nobody_els
         assert (place == was) is (was.node != name)
 
 
-def test_a_node_that_came_back_is_still_known_by_its_run() -> None:
+def test_a_node_that_returns_keeps_its_run() -> None:
     name = named(3)[0]
     view = ring.met(ring.found(named(3), now=1000), name, "first run", now=1001)
     view = changed(ring.eject(view, name, now=2000), "probe", name, 4000)

@@ -1,4 +1,4 @@
-"""When a process trusts its view of the ring, and what it does when the store is away."""
+"""When a process trusts its view of the ring, and what it does without the store."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ from tests.support.waiting import eventually
 NAMES = ["a:1/0", "b:1/0", "c:1/0"]
 
 
-class Shelf:
-    """A store in memory, and the clock of everybody who uses it."""
+class MemoryStore:
+    """A store in memory, with the clock of all processes that use it."""
 
     def __init__(self) -> None:
         self.text: str | None = None
@@ -55,8 +55,8 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def store() -> MemoryStore:
+    return MemoryStore()
 
 
 def up(view: View | None) -> list[str]:
@@ -64,28 +64,28 @@ def up(view: View | None) -> list[str]:
     return [name for name, member in view.members.items() if member.is_up]
 
 
-def test_the_first_process_founds_the_ring_and_the_others_join_it(shelf: Shelf) -> None:
-    first, second = shelf.process(), shelf.process()
+def test_the_first_process_creates_the_ring_and_the_others_join_it(store: MemoryStore) -> None:
+    first, second = store.process(), store.process()
 
     assert up(first.view()) == NAMES
     assert second.view() is not None
     assert first.last_view
     assert second.last_view
-    assert first.last_view.encode() == second.last_view.encode() == shelf.text
+    assert first.last_view.encode() == second.last_view.encode() == store.text
 
 
-def test_a_node_that_one_process_brings_is_everybodys(shelf: Shelf) -> None:
-    old = shelf.process()
+def test_a_node_added_by_one_process_is_seen_by_all(store: MemoryStore) -> None:
+    old = store.process()
     old.view()
-    new = shelf.process([*NAMES, "d:1/0"])
+    new = store.process([*NAMES, "d:1/0"])
 
     assert "d:1/0" in up(new.view())
-    shelf.seconds += ASK_SECONDS + 0.01
+    store.seconds += ASK_SECONDS + 0.01
     assert "d:1/0" in up(old.view())
 
 
-def test_failures_in_a_row_eject_for_everybody(shelf: Shelf) -> None:
-    one, other = shelf.process(), shelf.process()
+def test_consecutive_failures_eject_a_node_for_all_processes(store: MemoryStore) -> None:
+    one, other = store.process(), store.process()
     one.view(), other.view()
 
     for _ in range(FAILURES - 1):
@@ -97,12 +97,12 @@ def test_failures_in_a_row_eject_for_everybody(shelf: Shelf) -> None:
         one.failed("a:1/0")
 
     assert up(one.view()) == NAMES[1:]
-    shelf.seconds += ASK_SECONDS + 0.01
+    store.seconds += ASK_SECONDS + 0.01
     assert up(other.view()) == NAMES[1:]
 
 
-def test_a_failure_that_matters_ejects_at_once(shelf: Shelf) -> None:
-    one = shelf.process()
+def test_one_failure_ejects_a_node_if_it_matters_at_once(store: MemoryStore) -> None:
+    one = store.process()
     one.view()
 
     one.failed("a:1/0", at_once=True)
@@ -110,86 +110,86 @@ def test_a_failure_that_matters_ejects_at_once(shelf: Shelf) -> None:
     assert up(one.view()) == NAMES[1:]
 
 
-def test_a_view_is_asked_for_again_only_when_it_is_old(shelf: Shelf) -> None:
-    one = shelf.process()
+def test_a_view_is_refreshed_only_when_it_is_old(store: MemoryStore) -> None:
+    one = store.process()
     for _ in range(10):
         one.view()
-    assert shelf.reads == 1
-    shelf.seconds += ASK_SECONDS + 0.01
+    assert store.reads == 1
+    store.seconds += ASK_SECONDS + 0.01
     for _ in range(10):
         one.view()
-    assert shelf.reads == 2
+    assert store.reads == 2
 
 
-def test_a_writer_gets_a_view_that_was_confirmed_after_it_asked(shelf: Shelf) -> None:
-    one, other = shelf.process(), shelf.process()
+def test_a_writer_gets_a_view_that_was_confirmed_after_it_asked(store: MemoryStore) -> None:
+    one, other = store.process(), store.process()
     one.view()
     other.view()
     other.failed("a:1/0", at_once=True)
-    shelf.seconds += 0.001
+    store.seconds += 0.001
 
     assert up(one.view()) == NAMES, "a reader may lag"
-    assert up(one.view(since=shelf.seconds)) == NAMES[1:]
+    assert up(one.view(since=store.seconds)) == NAMES[1:]
 
 
-def test_a_view_is_settled_when_nobody_can_use_another_any_more(shelf: Shelf) -> None:
-    """By one's own clock: those of others may be wrong."""
-    one, other = shelf.process(), shelf.process()
+def test_a_view_is_settled_when_no_process_can_use_an_older_one(store: MemoryStore) -> None:
+    """By the clock of this process: the clocks of others may be wrong."""
+    one, other = store.process(), store.process()
     other.view()
     one.view()
-    assert not one.is_settled(), "it may be new to somebody"
-    shelf.seconds += SETTLED_SECONDS + 0.01
+    assert not one.is_settled(), "it may be new to another process"
+    store.seconds += SETTLED_SECONDS + 0.01
     one.view()
     assert one.is_settled()
 
     other.failed("a:1/0", at_once=True)
     assert other._view
     assert not other.is_settled()
-    shelf.seconds += CONFIRMED_SECONDS
+    store.seconds += CONFIRMED_SECONDS
     one.view()
-    assert not one.is_settled(), "it heard just now"
-    shelf.seconds += SETTLED_SECONDS - 0.01
+    assert not one.is_settled(), "the new view has just arrived"
+    store.seconds += SETTLED_SECONDS - 0.01
     one.view()
     assert not one.is_settled()
-    shelf.seconds += 0.02
+    store.seconds += 0.02
     assert one.is_settled()
 
 
-def test_a_store_that_does_not_answer_leaves_no_view_once_the_old_one_is_too_old(
-    shelf: Shelf,
+def test_a_view_expires_while_the_store_does_not_answer(
+    store: MemoryStore,
 ) -> None:
-    one = shelf.process()
+    one = store.process()
     one.view()
-    shelf.failure = StoreSilent("timed out")
+    store.failure = StoreSilent("timed out")
 
-    shelf.seconds += CONFIRMED_SECONDS - 0.01
+    store.seconds += CONFIRMED_SECONDS - 0.01
     assert up(one.view()) == NAMES
-    assert one.view(since=shelf.seconds) is None
-    shelf.seconds += 0.02
+    assert one.view(since=store.seconds) is None
+    store.seconds += 0.02
     assert one.view() is None
     assert one.last_view is not None
 
 
-def test_a_store_that_does_not_answer_is_left_alone_for_a_while(shelf: Shelf) -> None:
-    one = shelf.process()
-    shelf.failure = StoreSilent("timed out")
+def test_a_silent_store_is_asked_again_only_after_a_pause(store: MemoryStore) -> None:
+    one = store.process()
+    store.failure = StoreSilent("timed out")
 
     for _ in range(10):
         assert one.view() is None
-    assert shelf.reads == 1
-    shelf.failure = None
-    shelf.seconds += PAUSE_SECONDS + 0.01
+    assert store.reads == 1
+    store.failure = None
+    store.seconds += PAUSE_SECONDS + 0.01
     assert up(one.view()) == NAMES
 
 
-def test_with_the_store_down_the_last_view_holds_and_failing_nodes_are_not_used(
-    shelf: Shelf,
+def test_the_last_view_holds_without_its_failed_nodes_while_the_store_is_down(
+    store: MemoryStore,
 ) -> None:
-    one = shelf.process()
+    one = store.process()
     one.view()
-    before = shelf.text
-    shelf.failure = StoreDown("connection refused")
-    shelf.seconds += 10 * CONFIRMED_SECONDS
+    before = store.text
+    store.failure = StoreDown("connection refused")
+    store.seconds += 10 * CONFIRMED_SECONDS
 
     assert up(one.view()) == NAMES
     for _ in range(FAILURES):
@@ -198,36 +198,36 @@ def test_with_the_store_down_the_last_view_holds_and_failing_nodes_are_not_used(
     assert one.may_use("b:1/0")
     assert up(one.view()) == NAMES, "nothing is moved"
     one.worked("a:1/0")
-    shelf.seconds += 3600
+    store.seconds += 3600
     one.view()
-    assert not one.may_use("a:1/0"), "nor taken back"
-    assert shelf.text == before
+    assert not one.may_use("a:1/0"), "it is not used again either"
+    assert store.text == before
 
-    shelf.failure = None
-    shelf.seconds += ASK_SECONDS + 0.01
+    store.failure = None
+    store.seconds += ASK_SECONDS + 0.01
     assert up(one.view()) == NAMES[1:]
     assert one.may_use("a:1/0")
 
 
-def test_a_process_that_starts_with_the_store_down_has_no_view(shelf: Shelf) -> None:
-    shelf.failure = StoreDown("connection refused")
+def test_a_process_that_starts_with_the_store_down_has_no_view(store: MemoryStore) -> None:
+    store.failure = StoreDown("connection refused")
 
-    assert shelf.process().view() is None
+    assert store.process().view() is None
 
 
 @pytest.mark.parametrize("left", [None, "{}", "an older one"])
-def test_a_store_that_lost_the_members_gets_them_back_under_new_generations(
-    shelf: Shelf, left: str | None
+def test_members_lost_by_the_store_are_restored_with_new_generations(
+    store: MemoryStore, left: str | None
 ) -> None:
-    one = shelf.process()
+    one = store.process()
     one.view()
-    older = shelf.text
-    shelf.seconds += 1
+    older = store.text
+    store.seconds += 1
     one.failed("a:1/0", at_once=True)
     known = one.last_view
     assert known is not None
-    shelf.text = older if left == "an older one" else left
-    shelf.seconds += 1
+    store.text = older if left == "an older one" else left
+    store.seconds += 1
 
     view = one.view()
 
@@ -238,45 +238,49 @@ def test_a_store_that_lost_the_members_gets_them_back_under_new_generations(
         assert was
         assert is_now
         assert was.generation < is_now.generation
-    assert shelf.text == view.encode()
+    assert store.text == view.encode()
 
 
-def test_an_ejected_node_that_answers_a_probe_is_back_under_a_new_generation(
-    shelf: Shelf,
+def test_an_ejected_node_that_answers_a_probe_has_a_new_generation(
+    store: MemoryStore,
 ) -> None:
     alive: set[str] = set()
-    one = shelf.process(alive=alive)
+    one = store.process(alive=alive)
     one.view()
     one.failed("a:1/0", at_once=True)
-    shelf.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
+    store.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
     one.view()
-    eventually(lambda: state_of(shelf, "a:1/0") == "ejected", within_seconds=5, what="it failed")
+    eventually(
+        lambda: state_of(store, "a:1/0") == "ejected", within_seconds=5, what="a failed probe"
+    )
     alive.add("a:1/0")
-    shelf.seconds += 60
+    store.seconds += 60
     one.view()
-    eventually(lambda: state_of(shelf, "a:1/0") == "up", within_seconds=5, what="it is back")
+    eventually(lambda: state_of(store, "a:1/0") == "up", within_seconds=5, what="a node in use")
 
-    assert shelf.text is not None
-    view = ring.decode(shelf.text)
+    assert store.text is not None
+    view = ring.decode(store.text)
     assert view.members["a:1/0"].since == view.epoch > view.members["b:1/0"].since
 
 
-def state_of(shelf: Shelf, name: str) -> str:
-    assert shelf.text is not None
-    return ring.decode(shelf.text).members[name].state
+def state_of(store: MemoryStore, name: str) -> str:
+    assert store.text is not None
+    return ring.decode(store.text).members[name].state
 
 
-def test_only_one_process_probes(shelf: Shelf) -> None:
+def test_only_one_process_probes_a_node(store: MemoryStore) -> None:
     probed: list[str] = []
-    processes = [shelf.process() for _ in range(5)]
+    processes = [store.process() for _ in range(5)]
     for process in processes:
         process._probe = lambda name: bool(probed.append(name))  # type: ignore[func-returns-value]
         process.view()
     processes[0].failed("a:1/0", at_once=True)
-    shelf.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
+    store.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
 
     for process in processes:
         process.view()
 
-    eventually(lambda: state_of(shelf, "a:1/0") == "ejected", within_seconds=5, what="it failed")
+    eventually(
+        lambda: state_of(store, "a:1/0") == "ejected", within_seconds=5, what="a failed probe"
+    )
     assert probed == ["a:1/0"]

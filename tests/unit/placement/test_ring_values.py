@@ -1,4 +1,4 @@
-"""Only plain data goes into the ring, and what comes out of it is never run."""
+"""The ring stores plain data only, and never runs code from a stored value."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_plain_data_comes_back_as_it_was(value: object) -> None:
+def test_plain_data_round_trips(value: object) -> None:
     stored = ring_values.encode(value, load_ms=3)
     entry = ring_values.decode(stored.text)
 
@@ -38,7 +38,7 @@ def test_plain_data_comes_back_as_it_was(value: object) -> None:
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda junk: b"r1 - 0 " + junk))
-def test_garbage_is_no_value_or_a_plain_one(junk: bytes) -> None:
+def test_garbage_is_refused_or_decoded_as_plain_data(junk: bytes) -> None:
     try:
         entry = ring_values.decode(junk)
     except NotAValue:
@@ -63,7 +63,7 @@ def test_garbage_is_no_value_or_a_plain_one(junk: bytes) -> None:
         b"r1 - 0 " + b"[" * 100_000,
     ],
 )
-def test_what_is_not_of_this_release_is_no_value(stored: bytes) -> None:
+def test_a_text_of_another_release_is_refused(stored: bytes) -> None:
     with pytest.raises(NotAValue):
         ring_values.decode(stored)
 
@@ -74,7 +74,7 @@ class Thing:
 
 
 @pytest.mark.parametrize("value", [Thing(1), len, {"deep": [Thing(1)]}, OrderedDict(), 1j, Thing])
-def test_what_is_no_plain_data_is_refused_by_name(value: object) -> None:
+def test_a_value_that_is_not_plain_data_is_refused_with_its_type(value: object) -> None:
     with pytest.raises(NotCacheable, match=r"plain data, not [\w.]+: store its fields"):
         ring_values.encode(value)
 
@@ -84,7 +84,7 @@ def test_what_is_no_plain_data_is_refused_by_name(value: object) -> None:
     [
         ((3, {"name": "Ada"}), 3),
         ((0, None), 0),
-        ((True, "a flag is no version"), None),
+        ((True, "a boolean is not a version"), None),
         ((-1, "x"), None),
         ((2**53, "x"), None),
         ((1, 2, 3), None),
@@ -99,6 +99,6 @@ def test_a_pair_of_a_number_and_a_value_is_versioned(value: object, version: int
     assert ring_values.decode(stored.text).version == version
 
 
-def test_a_whole_number_is_kept_as_digits_so_that_a_node_can_count() -> None:
+def test_an_integer_is_stored_as_digits_so_that_a_node_can_count() -> None:
     assert ring_values.encode(42).text == b"42"
     assert ring_values.encode(True).text != b"1"

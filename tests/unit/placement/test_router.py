@@ -8,12 +8,12 @@ from placement.replicas.reading import Reading, current, opened
 from placement.router import PlacementRouter, primaries, primary
 
 
-def test_contrib_lives_at_home() -> None:
+def test_contrib_uses_the_default_alias() -> None:
     assert {router.db_for_read(User), router.db_for_write(Session)} == {"default"}
 
 
 @override_settings(PLACEMENT_HOMES={"accounts": "default", "orders": "orders"})
-def test_each_service_lives_in_one_place() -> None:
+def test_each_service_has_one_primary() -> None:
     assert (primary("accounts"), primary("orders")) == ("default", "orders")
     assert primaries() == ("default", "orders")
 
@@ -29,11 +29,13 @@ def test_each_service_lives_in_one_place() -> None:
         ("auth", "orders", False),
     ],
 )
-def test_a_table_is_made_only_at_its_home(label: str, alias: str, allowed: bool) -> None:
+def test_a_table_is_created_only_on_the_primary_of_its_service(
+    label: str, alias: str, allowed: bool
+) -> None:
     assert router.allow_migrate(alias, label) is allowed
 
 
-def test_a_row_is_written_home_wherever_it_was_read() -> None:
+def test_a_row_is_written_to_the_primary_wherever_it_was_read() -> None:
     user = User(username="ada")
     user._state.db = "some-replica"
 
@@ -41,7 +43,7 @@ def test_a_row_is_written_home_wherever_it_was_read() -> None:
     assert router.db_for_read(User, instance=user) == "default"
 
 
-def test_rows_of_one_home_may_relate_wherever_they_were_read() -> None:
+def test_rows_of_one_service_may_relate_wherever_they_were_read() -> None:
     user, other = User(username="ada"), User(username="bob")
     user._state.db, other._state.db = "some-replica", "default"
 
@@ -55,7 +57,7 @@ REPLICATED = override_settings(
 
 
 class Row:
-    """A model of `accounts`, as far as a router looks."""
+    """A model of `accounts`, with the attributes that a router reads."""
 
     class _meta:  # noqa: N801 - Django's name
         app_label = "accounts"
@@ -83,7 +85,7 @@ def test_a_request_that_may_write_reads_the_primary() -> None:
 
 
 @REPLICATED
-def test_a_write_turns_its_services_reads_home_and_no_others() -> None:
+def test_a_write_moves_only_the_reads_of_its_service_to_the_primary() -> None:
     now = Reading()
     with opened(now):
         router.db_for_write(User)
@@ -94,13 +96,13 @@ def test_a_write_turns_its_services_reads_home_and_no_others() -> None:
 
 
 @REPLICATED
-def test_contrib_reads_no_replica_in_a_request_either() -> None:
+def test_contrib_reads_no_replica_in_a_request() -> None:
     with opened(Reading(chosen={"auth": "auth-replica", "accounts": "x"})):
         assert router.db_for_read(User) == "default"
         assert router.db_for_read(Session) == "default"
 
 
-def test_a_request_forgets_where_it_read_when_it_ends() -> None:
+def test_no_reading_is_left_after_a_request() -> None:
     with opened(Reading()):
         pass
     assert current() is None

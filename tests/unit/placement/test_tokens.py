@@ -25,7 +25,7 @@ def part(lsn: int, *, xid: int | None = None, system: int = 7, timeline: int = 1
 
 
 @given(tokens)
-def test_a_token_is_read_as_it_was_written_and_needs_no_quoting(token: Token) -> None:
+def test_a_token_round_trips_and_needs_no_quoting(token: Token) -> None:
     text = str(token)
 
     assert parse(text, services=SERVICES) == token
@@ -34,7 +34,7 @@ def test_a_token_is_read_as_it_was_written_and_needs_no_quoting(token: Token) ->
 
 
 @given(st.text(max_size=600) | st.from_regex(r"1(~[a-z]+\.[0-9.a-f]+)*", fullmatch=True))
-def test_whatever_is_presented_is_a_token_or_unreadable(text: str) -> None:
+def test_any_text_is_a_token_or_unreadable(text: str) -> None:
     try:
         token = parse(text, services=SERVICES)
     except UnreadableToken:
@@ -44,9 +44,7 @@ def test_whatever_is_presented_is_a_token_or_unreadable(text: str) -> None:
 
 
 @given(tokens, st.data())
-def test_a_damaged_token_is_never_an_error_of_another_kind(
-    token: Token, data: st.DataObject
-) -> None:
+def test_a_damaged_token_raises_no_other_error(token: Token, data: st.DataObject) -> None:
     text = str(token)
     at = data.draw(st.integers(min_value=0, max_value=len(text)))
     damaged = text[:at] + data.draw(st.text(max_size=3)) + text[at + 1 :]
@@ -74,13 +72,13 @@ def test_a_damaged_token_is_never_an_error_of_another_kind(
         "1" + "~other.7.1.0" * 100,
     ],
 )
-def test_what_no_service_gave_is_unreadable(text: str) -> None:
+def test_a_malformed_token_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableToken):
         parse(text, services=SERVICES)
 
 
-def test_parts_of_services_that_nobody_knows_are_left_out() -> None:
-    assert parse("1~nobody.7.1.0~orders.7.1.f", services=SERVICES) == Token({"orders": part(15)})
+def test_parts_of_unknown_services_are_dropped() -> None:
+    assert parse("1~unknown.7.1.0~orders.7.1.f", services=SERVICES) == Token({"orders": part(15)})
 
 
 @given(tokens, tokens)
@@ -97,7 +95,7 @@ def test_two_tokens_of_one_history_are_joined_in_either_order(one: Token, other:
             )
 
 
-def test_a_write_without_an_event_keeps_the_xid_that_the_client_waits_for() -> None:
+def test_joining_a_write_without_an_event_keeps_the_earlier_xid() -> None:
     before = Token({"accounts": part(10, xid=5), "orders": part(3)})
 
     after = before.joined(Token({"accounts": part(12)}))
@@ -121,5 +119,5 @@ def test_parts_of_different_histories_are_not_mixed(older: Part, newer: Part, ke
 def test_a_part_can_be_dropped() -> None:
     token = Token({"accounts": part(1), "orders": part(2)})
 
-    assert str(token.without(["accounts", "nobody"])) == "1~orders.7.1.2"
+    assert str(token.without(["accounts", "unknown"])) == "1~orders.7.1.2"
     assert str(token.without(SERVICES)) == "1"

@@ -1,4 +1,4 @@
-"""What a process of the stack is told, and what it can't even see."""
+"""The environment of each process of the stack: what it contains and what it must not."""
 
 from pathlib import Path
 
@@ -37,15 +37,15 @@ def variables(stack: Stack, service: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("service", "other"), [("accounts", "ORDERS"), ("orders", "ACCOUNTS")])
-def test_a_service_is_never_told_where_the_others_data_is(
+def test_a_service_never_gets_the_addresses_of_the_other(
     stack: Stack, service: str, other: str
 ) -> None:
-    told = variables(stack, service)
+    given = variables(stack, service)
 
-    assert f"{service.upper()}_DATABASE_URL" in told
-    assert f"{other}_DATABASE_URL" not in told
-    assert f"{other}_REPLICA_URLS" not in told
-    assert stack.credentials.role_password(other.lower()) not in "".join(told.values())
+    assert f"{service.upper()}_DATABASE_URL" in given
+    assert f"{other}_DATABASE_URL" not in given
+    assert f"{other}_REPLICA_URLS" not in given
+    assert stack.credentials.role_password(other.lower()) not in "".join(given.values())
 
 
 def test_only_accounts_holds_the_signing_key(stack: Stack) -> None:
@@ -55,17 +55,17 @@ def test_only_accounts_holds_the_signing_key(stack: Stack) -> None:
 
 
 def test_in_the_monolith_both_services_have_one_address(stack: Stack) -> None:
-    told = variables(stack, "all")
+    given = variables(stack, "all")
 
-    assert told["ACCOUNTS_URL"] == told["ORDERS_URL"] == "http://127.0.0.1:8000"
+    assert given["ACCOUNTS_URL"] == given["ORDERS_URL"] == "http://127.0.0.1:8000"
 
 
 def test_each_service_logs_in_with_its_own_role(stack: Stack) -> None:
-    told = variables(stack, "all")
+    given = variables(stack, "all")
 
-    assert told["ACCOUNTS_DATABASE_URL"].startswith("postgresql://accounts:")
-    assert told["ORDERS_DATABASE_URL"].startswith("postgresql://orders:")
-    assert told["ORDERS_REPLICA_URLS"].endswith("@127.0.0.1:2/mitosis")
+    assert given["ACCOUNTS_DATABASE_URL"].startswith("postgresql://accounts:")
+    assert given["ORDERS_DATABASE_URL"].startswith("postgresql://orders:")
+    assert given["ORDERS_REPLICA_URLS"].endswith("@127.0.0.1:2/mitosis")
 
 
 def test_deployments_do_not_share_a_secret_key(stack: Stack) -> None:
@@ -76,55 +76,55 @@ def test_deployments_do_not_share_a_secret_key(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(("shape", "deployment"), EVERY)
-def test_the_settings_accept_what_a_process_is_told(
+def test_the_settings_accept_the_environment_of_a_process(
     stack: Stack, shape: str, deployment: Deployment
 ) -> None:
-    told = for_process(stack.variables(deployment, SHAPES[shape]), kind="web")
+    given = for_process(stack.variables(deployment, SHAPES[shape]), kind="web")
 
-    environment = read(told)
+    environment = read(given)
 
     assert environment.service == deployment.service
     assert not environment.debug
     assert not environment.https
 
 
-def test_a_process_is_spared_the_rest_of_our_environment(
+def test_a_process_inherits_no_other_variables(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORDERS_DATABASE_URL", "postgresql://somewhere/else")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
 
-    told = for_process(variables(stack, "accounts"), kind="worker")
+    given = for_process(variables(stack, "accounts"), kind="worker")
 
-    assert "ORDERS_DATABASE_URL" not in told
-    assert "AWS_SECRET_ACCESS_KEY" not in told
+    assert "ORDERS_DATABASE_URL" not in given
+    assert "AWS_SECRET_ACCESS_KEY" not in given
 
 
-def test_who_starts_the_stack_may_tune_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_variables_are_inherited(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORDERS_DEADLINE_SECONDS", "3")
     monkeypatch.setenv("THROTTLE_ANON", "1/min")
 
-    told = for_process(variables(stack, "orders"), kind="beat")
+    given = for_process(variables(stack, "orders"), kind="beat")
 
-    assert told["ORDERS_DEADLINE_SECONDS"] == "3"
-    assert told["THROTTLE_ANON"] == "1/min"
+    assert given["ORDERS_DEADLINE_SECONDS"] == "3"
+    assert given["THROTTLE_ANON"] == "1/min"
 
 
-def test_a_command_keeps_its_terminals_environment_but_not_the_other_services(
+def test_a_command_inherits_all_but_the_addresses_of_the_other_service(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EDITOR", "ed")
     monkeypatch.setenv("ORDERS_DATABASE_URL", "postgresql://somewhere/else")
 
-    told = for_command(variables(stack, "accounts"), programs=tmp_path)
+    given = for_command(variables(stack, "accounts"), programs=tmp_path)
 
-    assert told["EDITOR"] == "ed"
-    assert told["PATH"].startswith(str(tmp_path))
-    assert told["STATEMENT_TIMEOUT"] == "0"
-    assert "ORDERS_DATABASE_URL" not in told
+    assert given["EDITOR"] == "ed"
+    assert given["PATH"].startswith(str(tmp_path))
+    assert given["PLACEMENT_STATEMENT_TIMEOUT_SECONDS"] == "0"
+    assert "ORDERS_DATABASE_URL" not in given
 
 
-def test_names_of_processes_bear_their_service_only_in_the_divided_shape() -> None:
+def test_process_names_include_the_service_only_in_the_divided_shape() -> None:
     names = {shape: [deployment.web for deployment in all_of] for shape, all_of in SHAPES.items()}
 
     assert names == {"monolith": ["web"], "services": ["accounts-web", "orders-web"]}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from stack.credentials import Credentials
-from stack.files import kept_secret, read_json, write_json, write_whole
+from stack.files import kept_secret, read_json, write_atomically, write_json
 
 
-def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_secret_is_created_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "secret"
 
     first = kept_secret(file)
@@ -18,7 +18,7 @@ def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_readers_file_is_never_half_written(tmp_path: Path) -> None:
+def test_a_reader_never_sees_a_half_written_file(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     write_json(file, {"text": "a" * 100_000})
     seen: set[int] = set()
@@ -34,19 +34,19 @@ def test_a_readers_file_is_never_half_written(tmp_path: Path) -> None:
     assert seen <= {100_000}
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     file = tmp_path / "state"
-    write_whole(file, "old")
+    write_atomically(file, "old")
 
     with pytest.raises(UnicodeEncodeError):
-        write_whole(file, "\udc80")
+        write_atomically(file, "\udc80")
 
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
-def test_what_is_no_object_reads_as_an_empty_one(tmp_path: Path, content: str) -> None:
+def test_a_file_without_a_json_object_is_read_as_an_empty_one(tmp_path: Path, content: str) -> None:
     file = tmp_path / "state.json"
     file.write_text(content)
 

@@ -1,4 +1,4 @@
-"""Whether the servers' user gets to a folder."""
+"""Which folders the user of the servers can enter, and where root keeps their data."""
 
 import os
 import shutil
@@ -11,39 +11,39 @@ import pytest
 from stack import owner
 from stack.owner import ServerUser
 
-STRANGER = ServerUser(uid=54_321, gid=54_321)
+OTHER_USER = ServerUser(uid=54_321, gid=54_321)
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter; pytest's own are closed."""
+    """A folder that every user may enter, unlike the folders of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="mitosis-open-"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
 
 
-def test_a_stranger_enters_open_folders(open_folder: Path) -> None:
-    assert STRANGER.can_enter(open_folder)
-    assert STRANGER.can_enter(open_folder / "yet" / "to" / "come")
+def test_another_user_can_enter_open_folders(open_folder: Path) -> None:
+    assert OTHER_USER.can_reach(open_folder)
+    assert OTHER_USER.can_reach(open_folder / "yet" / "to" / "come")
 
 
-def test_a_stranger_does_not_enter_below_a_closed_folder(open_folder: Path) -> None:
+def test_another_user_cannot_enter_below_a_closed_folder(open_folder: Path) -> None:
     below = open_folder / "closed" / "below"
     below.mkdir(parents=True)
     below.parent.chmod(0o700)
 
-    assert not STRANGER.can_enter(below)
+    assert not OTHER_USER.can_reach(below)
 
 
-def test_ourselves_are_not_changed_into_anybody() -> None:
-    ourselves = ServerUser(uid=os.geteuid(), gid=os.getegid())
+def test_the_current_user_needs_no_popen_arguments() -> None:
+    current = ServerUser(uid=os.geteuid(), gid=os.getegid())
 
-    assert ourselves.popen_arguments() == {}
+    assert current.popen_arguments() == {}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
-def test_root_keeps_data_elsewhere_when_nobody_can_get_to_it(
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as another user")
+def test_root_keeps_data_elsewhere_if_the_server_user_cannot_reach_it(
     tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "SHARED_HOME", open_folder)
@@ -56,8 +56,8 @@ def test_root_keeps_data_elsewhere_when_nobody_can_get_to_it(
     assert owner.open_home(closed / "stack") == home
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as somebody else")
-def test_data_of_a_deleted_root_is_not_taken_over_by_its_successor(
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as another user")
+def test_a_new_root_never_uses_the_data_of_a_deleted_one(
     tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "SHARED_HOME", open_folder)

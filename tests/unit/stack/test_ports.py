@@ -8,13 +8,10 @@ from stack.ports import LOOPBACK, KeptPorts, free_port, is_free
 
 
 @pytest.fixture
-def strangers_port() -> Iterator[int]:
-    with socket.create_server((LOOPBACK, 0)) as stranger:
-        yield stranger.getsockname()[1]
-
-
-def test_a_listening_stranger_makes_a_port_taken(strangers_port: int) -> None:
-    assert not is_free(strangers_port)
+def taken_port() -> Iterator[int]:
+    """A port with a listener."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 def test_the_preferred_port_is_kept_while_it_is_free() -> None:
@@ -23,10 +20,11 @@ def test_the_preferred_port_is_kept_while_it_is_free() -> None:
     assert free_port(preferred=port) == port
 
 
-def test_a_taken_port_is_changed_for_another(strangers_port: int) -> None:
-    port = free_port(preferred=strangers_port)
+def test_a_taken_port_is_replaced_by_a_free_one(taken_port: int) -> None:
+    assert not is_free(taken_port)
+    port = free_port(preferred=taken_port)
 
-    assert port != strangers_port
+    assert port != taken_port
     assert is_free(port)
 
 
@@ -39,12 +37,12 @@ def test_a_web_server_has_the_same_port_in_every_run(tmp_path: Path) -> None:
     assert KeptPorts(file).known("web") == first
 
 
-def test_a_moved_port_is_kept_from_then_on(tmp_path: Path, strangers_port: int) -> None:
+def test_a_replaced_port_is_kept_afterwards(tmp_path: Path, taken_port: int) -> None:
     file = tmp_path / "ports.json"
-    file.write_text(f'{{"web": {strangers_port}, "orders-web": 8002}}')
+    file.write_text(f'{{"web": {taken_port}, "orders-web": 8002}}')
 
     moved = KeptPorts(file).claim("web")
 
-    assert moved != strangers_port
+    assert moved != taken_port
     assert KeptPorts(file).known("web") == moved
     assert KeptPorts(file).known("orders-web") == 8002

@@ -26,18 +26,18 @@ def test_a_process_is_known_by_more_than_its_pid(sleeper: subprocess.Popen[bytes
     assert processes.session_members(earlier) == []
 
 
-def test_the_dead_are_not_running(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_dead_process_is_not_running(sleeper: subprocess.Popen[bytes]) -> None:
     ours = Recorded.of(sleeper.pid)
 
     sleeper.kill()
 
-    assert processes.wait_gone([sleeper.pid], timeout_seconds=2.0) == []  # a zombie by now
+    assert processes.wait_gone([sleeper.pid], timeout_seconds=2.0) == []  # it is a zombie now
     assert not ours.is_running
     sleeper.wait()
     assert not ours.is_running
 
 
-def test_what_was_never_seen_is_never_running() -> None:
+def test_a_process_without_an_identity_is_never_running() -> None:
     assert not Recorded(pid=1, identity="").is_running
 
 

@@ -1,4 +1,4 @@
-"""`status`, from what the supervisor wrote down."""
+"""`status`, read from the run file of the supervisor."""
 
 import json
 import os
@@ -42,7 +42,9 @@ def ourselves() -> Recorded:
 def test_status_is_the_documented_object(
     root: Path, ourselves: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Server, "port", 20000)  # of each; a node without one isn't told
+    monkeypatch.setattr(
+        Server, "port", 20000
+    )  # of every server; a node without a port isn't listed
     written(root, shape="services", supervisor=ourselves)
 
     found = status(root)
@@ -72,7 +74,7 @@ def test_in_the_monolith_both_services_have_one_url(root: Path, ourselves: Recor
     assert "monolith" in status_text(root)
 
 
-def test_a_killed_supervisor_is_not_taken_for_a_running_stack(
+def test_the_stack_of_a_killed_supervisor_is_down(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(root, shape="monolith", supervisor=Recorded(pid=os.getpid(), identity="another"))
@@ -82,7 +84,7 @@ def test_a_killed_supervisor_is_not_taken_for_a_running_stack(
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"shape": 1, "processes": 2}'])
-def test_a_damaged_run_file_reads_as_no_run(
+def test_a_damaged_run_file_is_read_as_no_run(
     root: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "run.json").write_text(content)
@@ -91,7 +93,7 @@ def test_a_damaged_run_file_reads_as_no_run(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_down_without_anything_to_stop_says_so(
+def test_down_reports_that_nothing_is_running(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["down"]) == 0
@@ -104,4 +106,4 @@ def test_an_unknown_service_is_refused_in_one_line(
     monkeypatch.setenv("SERVICE", "payments")
 
     assert main(["manage", "check"]) == 1
-    assert "it wants all, accounts or orders" in capsys.readouterr().err
+    assert "expected all, accounts or orders" in capsys.readouterr().err

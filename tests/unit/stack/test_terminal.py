@@ -34,7 +34,7 @@ def make(log: Path) -> Iterator[Make]:
         one.close()
 
 
-def test_lines_bear_the_name_of_their_process(make: Make) -> None:
+def test_lines_start_with_the_name_of_their_process(make: Make) -> None:
     stream = io.StringIO()
     output = make(stream, width=6)
 
@@ -58,7 +58,7 @@ def test_a_terminal_gets_a_colour_per_process_and_the_file_none(make: Make, log:
     assert "web             | loud" in log.read_text()
 
 
-def test_secrets_that_are_shown_do_not_reach_the_file(make: Make, log: Path) -> None:
+def test_secrets_are_shown_and_not_written_to_the_log(make: Make, log: Path) -> None:
     stream = io.StringIO()
     output = make(stream)
 
@@ -78,7 +78,7 @@ def test_a_closed_terminal_does_not_stop_the_log(make: Make, log: Path) -> None:
     assert "still here" in log.read_text()
 
 
-def test_a_detached_start_shows_notes_alone(make: Make, log: Path) -> None:
+def test_a_detached_start_shows_notes_only(make: Make, log: Path) -> None:
     stream = io.StringIO()
     output = make(stream, only_notes=True)
 
