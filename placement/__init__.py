@@ -1,1 +1,1 @@
-"""Where each service's data lives, and who may touch it."""
+"""Where the data of each service is stored: databases, replicas and the cache ring."""

@@ -1,4 +1,4 @@
-"""System checks: a deployment that would put a row in the wrong place doesn't start."""
+"""System checks: a deployment that would write rows to the wrong database doesn't start."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
-from django.core.checks import Warning as Caution
+from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 
 @register
 def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What can be told without a database."""
+    """The checks that need no database."""
     errors: list[CheckMessage] = []
     first = next(iter(apps.get_app_configs()))
     if first.label != "placement":
         errors.append(
             Error(
                 f"placement must be listed first in INSTALLED_APPS, not {first.name}.",
-                hint="Otherwise Django's own migrate runs, and makes a later split impossible.",
+                hint="Otherwise Django's own migrate runs, and a later split is impossible.",
                 id="placement.E001",
             )
         )
     if "placement.router.PlacementRouter" not in settings.DATABASE_ROUTERS:
-        errors.append(Error("DATABASE_ROUTERS lacks PlacementRouter.", id="placement.E002"))
+        errors.append(Error("PlacementRouter is missing in DATABASE_ROUTERS.", id="placement.E002"))
     if is_psycopg3:
         errors.append(
             Error(
@@ -35,16 +35,18 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
             )
         )
     for service in settings.PLACEMENT_HOMES:
-        errors += _service(service)
+        errors += _service_errors(service)
     return errors
 
 
-def _service(service: str) -> list[CheckMessage]:
+def _service_errors(service: str) -> list[CheckMessage]:
     alias = settings.PLACEMENT_HOMES[service]
     if not apps.is_installed(service):
         return [Error(f"SERVICE names {service}, which isn't installed.", id="placement.E003")]
     if alias not in connections.settings:
-        return [Error(f"{service} has no home: no alias {alias!r}.", id="placement.E004")]
+        return [
+            Error(f"{service} has no database: there is no alias {alias!r}.", id="placement.E004")
+        ]
     if (role := connections.settings[alias]["USER"]) != service:
         return [
             Error(
@@ -58,30 +60,32 @@ def _service(service: str) -> list[CheckMessage]:
 
 @register(Tags.database)
 def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """What only the servers know: the schema each role stands in, and its powers."""
+    """The checks that query the servers: the schema and the rights of each role."""
     messages: list[CheckMessage] = []
     for service, alias in settings.PLACEMENT_HOMES.items():
         if alias in (databases or ()):
-            messages += _schema(service, alias)
+            messages += _schema_messages(service, alias)
     return messages
 
 
-def _schema(service: str, alias: str) -> list[CheckMessage]:
+def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "SELECT current_schema(), rolsuper, rolbypassrls FROM pg_roles"
             " WHERE rolname = current_user"
         )
-        schema, *powers = cursor.fetchone()
+        schema, *rights = cursor.fetchone()
     messages: list[CheckMessage] = []
     if schema != service:
         messages.append(
             Error(
-                f"{service}'s role stands in schema {schema!r}.",
+                f"{service}'s role has the current schema {schema!r}.",
                 hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL.",
                 id="placement.E006",
             )
         )
-    if any(powers):
-        messages.append(Caution(f"{service}'s role can read every schema.", id="placement.W001"))
+    if any(rights):
+        messages.append(
+            CheckWarning(f"{service}'s role can read every schema.", id="placement.W001")
+        )
     return messages

@@ -1,4 +1,4 @@
-"""The one place where placement knows of an outbox. Without one a token carries LSNs alone."""
+"""The adapter to the outbox. Without an outbox, tokens contain LSNs only."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -16,12 +16,12 @@ except ModuleNotFoundError:
 
 
 def forget_last_writes() -> None:
-    """Start a request: a thread's context outlives its requests."""
+    """Called at the start of a request, because a thread's context outlives its requests."""
     last_write.set(MappingProxyType({}))
 
 
 def last_xid(service: str) -> int | None:
-    """The last transaction of this context that recorded an event in the service, if any."""
+    """The id of this context's last transaction that recorded an event of the service, if any."""
     return last_write.get().get(service)
 
 

@@ -1,10 +1,10 @@
-"""Which primary owns which app's tables."""
+"""The home of each app: the alias of the primary that has its tables."""
 
 from django.conf import settings
 
 
 def primary(label: str) -> str:
-    """The alias of the primary that owns this app's tables; contrib's are in `default`."""
+    """The alias of the primary that has this app's tables; contrib's are in `default`."""
     return str(settings.PLACEMENT_HOMES.get(label, "default"))
 
 

@@ -1,7 +1,7 @@
-"""Roles, schemas and grants: one idempotent way, for production, the stack and the tests.
+"""Roles, schemas and grants, for production, the stack and the tests.
 
-Each service has one login role, of its own name, which owns the schema of the same name and
-has no right on any other. PUBLIC has none on the database.
+Each service has one login role with its name, which owns the schema of the same name and has no
+right on any other schema. PUBLIC has no right on the database.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from psycopg2.extensions import encrypt_password, parse_dsn
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 IDLE_IN_TRANSACTION_SECONDS: Final = 60
-_LOCK: Final = 0x6D69746F736973  # "mitosis"; taken in the administrator's database
+_LOCK: Final = 0x6D69746F736973  # "mitosis"; held in the administrator's database
 
 
 def dsn_for(admin_dsn: str, *, database: str, role: str | None = None, password: str = "") -> str:
@@ -43,11 +43,11 @@ def provision(
     services: Mapping[str, str],
     template: str | None = None,
 ) -> None:
-    """Make `database` ready for `services` ({name: password}); running it again changes nothing.
+    """Prepare `database` for `services` ({name: password}). Idempotent.
 
-    A database that isn't there is made, from `template` if given. TEMPLATE copies neither the
-    database's grants nor what a role has set in it, so all is granted again. Concurrent runs
-    wait for each other. Raises psycopg2.Error; the administrator must be a superuser.
+    A missing database is created, from `template` if given. TEMPLATE copies neither the database's
+    grants nor the roles' settings in it, so both are made again. Concurrent runs wait for each
+    other. The administrator must be a superuser. Raises psycopg2.Error.
     """
     with _session(admin_dsn) as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -70,10 +70,10 @@ def _make_role(cursor: Cursor, role: str, password: str) -> None:
         "ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
         role,
     )
-    # Encrypted here, so that it never stands in a server's log.
+    # Encrypted here, so that no server log contains it.
     secret = encrypt_password(password, role, cursor.connection, "scram-sha-256")
     _run(cursor, "ALTER ROLE {} PASSWORD {}", role, Literal(secret))
-    # Never "$user", public: a name that is missing from the schema is then an error.
+    # Without "$user" and public, so that a name that the schema doesn't have is an error.
     _run(cursor, "ALTER ROLE {0} SET search_path = {0}", role)
     limit = Literal(f"{IDLE_IN_TRANSACTION_SECONDS}s")
     _run(cursor, "ALTER ROLE {} SET idle_in_transaction_session_timeout = {}", role, limit)
@@ -90,7 +90,7 @@ def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
 
 
 def _run(cursor: Cursor, statement: str, *names: str | Composable) -> None:
-    """Names become quoted identifiers; a Composable stands for itself."""
+    """Names become quoted identifiers; a Composable is inserted unchanged."""
     parts = [name if isinstance(name, Composable) else Identifier(name) for name in names]
     cursor.execute(SQL(statement).format(*parts))
 
@@ -98,6 +98,6 @@ def _run(cursor: Cursor, statement: str, *names: str | Composable) -> None:
 @contextmanager
 def _session(dsn: str) -> Iterator[Any]:
     with closing(psycopg2.connect(dsn)) as connection:
-        connection.autocommit = True  # CREATE DATABASE allows nothing else
+        connection.autocommit = True  # CREATE DATABASE can't run in a transaction
         with connection.cursor() as cursor:
             yield cursor

@@ -1,7 +1,7 @@
-"""Each row at its home; reads of a request from a replica that has what the client wrote.
+"""The database router: each app on its primary, and reads of requests on replicas.
 
-The router answers all four questions, always. If it kept silent Django would fall back to
-`instance._state.db`, which for a row read from a replica is the replica.
+No method returns None. Django would then use `instance._state.db`, which is the replica for a row
+that was read from one.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ __all__ = ["PlacementRouter", "primaries", "primary"]
 
 
 class PlacementRouter:
-    """Writes go to the primary of the model's app. So do reads inside a transaction, after a
-    write of the same service, without a `Reading`, and of what no service owns: contrib's
-    sessions and log-ins would be lost on a replica that is a moment behind."""
+    """Writes go to the primary of the model's app. So do reads inside a transaction, after a write
+    of the same service, without a `Reading`, and of contrib: a session or log-in of a moment ago
+    may be missing on a replica."""
 
     def db_for_read(self, model: type[Model], **_: Any) -> str:
         label = model._meta.app_label
@@ -38,7 +38,7 @@ class PlacementRouter:
         return primary(label)
 
     def allow_relation(self, one: Model, other: Model, **_: Any) -> bool:
-        """By home, not by where each was read: a row from a replica is still a neighbour."""
+        """By primary, wherever each row was read."""
         return primary(one._meta.app_label) == primary(other._meta.app_label)
 
     def allow_migrate(self, db: str, app_label: str, **_: Any) -> bool:

@@ -1,1 +1,1 @@
-"""Which server serves a read: streaming replicas, and the consistency token."""
+"""Reads from streaming replicas, and the consistency token."""

@@ -1,4 +1,4 @@
-"""Reading one's own writes over HTTP: the token comes in, reads obey it, a new one goes out."""
+"""Reading your own writes over HTTP: requests send a token, and writes return a new one."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,10 +13,10 @@ from psycopg2.extensions import TransactionRollbackError
 from ..events import forget_last_writes
 from . import reading
 from .durability import flush_at_commit
-from .lines import keep_line
 from .reading import Reading
+from .sockets import add_socket
 from .tokens import COOKIE, COOKIE_SECONDS, HEADER, Token, UnreadableToken, parse
-from .views import awaited, projection_of
+from .views import projection_of, wait_for_projection
 from .watch import watch
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -25,12 +25,11 @@ NOT_FOUND: Final = 404
 
 
 class ConsistencyToken:
-    """Safe requests may read replicas; every other reads the primary, where commands decide.
+    """Safe requests may read replicas; all others read the primary, where commands decide.
 
-    Each answer to a write bears the token, in a header and for browsers in a cookie. A safe
-    request is run once more on the primary when its replica fails under it, and when what was
-    asked for isn't there: a replica doesn't know yet what doesn't exist. A view that reads a
-    projection waits for it first (projections.py).
+    A response to a write has the token in a header and, for browsers, in a cookie. A safe request
+    runs again on the primary if its replica fails, or if the response is 404: the replica may not
+    have the row yet. A view that reads a projection waits for it first (views.py).
     """
 
     sync_capable = True
@@ -39,18 +38,18 @@ class ConsistencyToken:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
         connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")
-        connection_created.connect(keep_line, dispatch_uid="placement.lines")
+        connection_created.connect(add_socket, dispatch_uid="placement.sockets")
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         forget_last_writes()
-        with reading.opened(reading_of(request)) as now:
+        with reading.use(reading_of(request)) as now:
             response = self.get_response(request)
             if response.status_code == NOT_FOUND and now.replicas:
                 now.from_replicas = False
                 response = self.get_response(request)
             if request.method in SAFE or 400 <= response.status_code < 500:
-                now.written.clear()  # nothing was; a handler that refuses leaves nothing behind
-            answer(response, now.renewed())
+                now.written.clear()  # a handler that refuses a command writes nothing
+            set_token(response, now.renewed_token())
             for name, value in now.headers.items():
                 response[name] = value
         forget_last_writes()
@@ -62,32 +61,32 @@ class ConsistencyToken:
         now, projection = reading.current(), projection_of(view)
         if now is None or projection is None or request.method not in READS:
             return None
-        return awaited(request, projection, now)
+        return wait_for_projection(request, projection, now)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         now = reading.current()
         if now is None or not now.replicas or not isinstance(exception, Error):
             return None
         if isinstance(exception.__cause__, QueryCanceled):
-            return None  # it would take as long on the primary, which has more to do
-        if _blames_the_server(exception):
+            return None  # it would take as long on the primary
+        if _is_server_failure(exception):
             for alias in now.replicas:
                 if replica := watch.replica(alias):
-                    replica.put_out(f"a request failed on it: {str(exception).strip()}")
+                    replica.eject(f"a request failed on it: {str(exception).strip()}")
         now.from_replicas = False
-        return again(request)
+        return _run_view(request)
 
 
-def _blames_the_server(exception: Error) -> bool:
-    """Not a query that is wrong, which anybody may send, nor one that replay got in the way of."""
+def _is_server_failure(exception: Error) -> bool:
+    """False for an invalid query, which any client may cause, and for a conflict with replay."""
     if isinstance(exception, (OperationalError, InterfaceError)):
         return not isinstance(exception.__cause__, TransactionRollbackError)
-    # A Unix socket whose server went away: psycopg2 raises its base class without an error code.
+    # After a lost Unix socket psycopg2 raises its base class, without an error code.
     return type(exception) is DatabaseError and getattr(exception.__cause__, "pgcode", "") is None
 
 
-def again(request: HttpRequest) -> HttpResponse | None:
-    """The view once more; what lies around it has done its part for this request."""
+def _run_view(request: HttpRequest) -> HttpResponse | None:
+    """Call the view again, without the middleware, which has already run for this request."""
     if (match := request.resolver_match) is None:
         return None
     response: HttpResponse = match.func(request, *match.args, **match.kwargs)
@@ -97,19 +96,18 @@ def again(request: HttpRequest) -> HttpResponse | None:
 
 
 def reading_of(request: HttpRequest) -> Reading:
-    """What the request presents; where header and cookie differ, both hold."""
+    """The request's Reading; the tokens of header and cookie are joined."""
     token, unreadable = Token(), False
     for text in (request.COOKIES.get(COOKIE), request.headers.get(HEADER)):
         try:
-            token = (
-                token.joined(parse(text, services=settings.PLACEMENT_SERVICES)) if text else token
-            )
+            if text:
+                token = token.joined(parse(text, services=settings.PLACEMENT_SERVICES))
         except UnreadableToken:
             unreadable = True
     return Reading(token=token, unreadable=unreadable, from_replicas=request.method in SAFE)
 
 
-def answer(response: HttpResponse, token: Token | None) -> None:
+def set_token(response: HttpResponse, token: Token | None) -> None:
     if token is None:
         return
     response[HEADER] = str(token)

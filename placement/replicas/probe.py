@@ -1,4 +1,4 @@
-"""A connection that is asked under a deadline: a frozen server costs that much and no more."""
+"""Queries with a deadline, so that a frozen server delays the caller no longer."""
 
 import select
 import time
@@ -19,29 +19,29 @@ class Unanswered(Exception):
 
 
 class Probe:
-    """Asks the server behind `alias`, beside Django's connections; for one thread.
+    """One thread's own connection to the server of `alias`, separate from Django's.
 
-    libpq's own timeouts cover connecting only, and statement_timeout is kept by the server: it
-    helps nobody when that is what stands still. So the connection is asynchronous.
+    The connection is asynchronous: libpq's timeouts cover connecting only, and a frozen server
+    doesn't enforce statement_timeout.
     """
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self._connection: Connection | None = None
-        self._first = 0  # of the address's hosts, whom to try first
+        self._first = 0  # index of the host to try first
 
     def ask(self, statement: str, *, within_seconds: float) -> Wal | None:
-        """None if it didn't answer; the next question then goes by a new connection."""
+        """None if it didn't answer in time; the next query then opens a new connection."""
         deadline = time.monotonic() + within_seconds
         try:
             connection = self._connected(deadline)
             with connection.cursor() as cursor:
                 cursor.execute(statement)
-                _finish(connection, deadline)
+                _wait_until_ready(connection, deadline)
                 row = cursor.fetchone()
         except (psycopg2.Error, Unanswered):
             self.close()
-            self._first += 1  # one that hangs must not keep us from the next
+            self._first += 1  # the next connection starts with another host
             return None
         return None if row is None else wal_of(row)
 
@@ -56,21 +56,21 @@ class Probe:
             for name in {"host", "port"} & parameters.keys():
                 parameters[name] = _rotated(str(parameters[name]), self._first)
             self._connection = psycopg2.connect(**parameters, async_=True)
-            _finish(self._connection, deadline)
+            _wait_until_ready(self._connection, deadline)
         return self._connection
 
 
-def _rotated(listed: str, turns: int) -> str:
-    """libpq tries hosts in their order, and has no deadline for each in an asynchronous session."""
-    items = listed.split(",")
+def _rotated(text: str, turns: int) -> str:
+    """libpq tries hosts in order, and has no timeout per host in an asynchronous connection."""
+    items = text.split(",")
     first = turns % len(items)
     return ",".join(items[first:] + items[:first])
 
 
-def _finish(connection: Connection, deadline: float) -> None:
+def _wait_until_ready(connection: Connection, deadline: float) -> None:
     while (state := connection.poll()) != POLL_OK:
         left = deadline - time.monotonic()
-        ready = select.poll()  # not select.select, which takes no descriptor above 1023
+        ready = select.poll()  # select.select accepts no descriptor above 1023
         ready.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
         if left <= 0 or not ready.poll(left * _MILLISECONDS):
             raise Unanswered

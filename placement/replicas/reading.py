@@ -1,7 +1,7 @@
-"""Where the reads of one request go: a replica that has what the client wrote, or the primary.
+"""Where a request reads: a replica that has reached its token, or the primary.
 
-Outside a request (commands, consumers, tasks that were sent without a token) there is no
-`Reading`, and everything is read from the primary.
+Outside a request (commands, consumers, tasks without a token) there is no `Reading`, and all reads
+use the primary.
 """
 
 import logging
@@ -23,22 +23,22 @@ from .watch import Replica, watch
 
 logger = logging.getLogger(__name__)
 
-WAIT_SECONDS: Final = 0.05  # for a replica to catch up with a token; then the primary
+WAIT_SECONDS: Final = 0.05  # for a replica to reach a token; then the primary is read
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.008
 
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """One request's, or one task's. A service's replica is chosen once, at its first read."""
+    """The state of one request or task. The first read of a service chooses its replica."""
 
     token: Token = field(default_factory=Token)
-    unreadable: bool = False  # something was presented that is no token
+    unreadable: bool = False  # the request sent a text that isn't a token
     from_replicas: bool = True
     chosen: dict[str, str | None] = field(default_factory=dict)  # None: the primary
     written: set[str] = field(default_factory=set)
-    distrusted: set[str] = field(default_factory=set)  # services whose part is of no use
-    headers: dict[str, str] = field(default_factory=dict)  # what the answer says of the reading
+    distrusted: set[str] = field(default_factory=set)  # services whose part is replaced
+    headers: dict[str, str] = field(default_factory=dict)  # for the response
 
     def replica_of(self, service: str) -> str | None:
         """The replica's alias; None for the primary."""
@@ -50,18 +50,18 @@ class Reading:
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """Those that were read from."""
+        """The aliases of the replicas that were chosen."""
         return tuple(filter(None, self.chosen.values()))
 
-    def renewed(self) -> Token | None:
-        """The client's token with the place of its writes, and of what replaces a useless part;
-        None if nothing was written and nothing replaced. Call it after the commit."""
-        renewed = self.token.without(self.distrusted)
-        fresh = self.written | self.distrusted
-        for service in fresh:
-            if service in settings.PLACEMENT_HOMES and (part := _part_of(service)):
-                renewed = renewed.joined(Token({service: part}))
-        return renewed if fresh else None
+    def renewed_token(self) -> Token | None:
+        """The client's token with the current position of each service that was written to or whose
+        part is unusable; None if there is no such service. Call it after the commit."""
+        token = self.token.without(self.distrusted)
+        outdated = self.written | self.distrusted
+        for service in outdated:
+            if service in settings.PLACEMENT_HOMES and (part := _current_part(service)):
+                token = token.joined(Token({service: part}))
+        return token if outdated else None
 
     def _choose(self, service: str) -> str | None:
         group = watch.group(service)
@@ -74,26 +74,26 @@ class Reading:
         lsn = part.lsn if part else 0
         behind: list[tuple[int, Replica]] = []
         for replica in group.candidates(lsn):
-            seen = _look(replica)
+            seen = _query(replica)
             if seen is None or not seen.in_recovery or seen.system != group.origin.system:
-                replica.put_out("a request found it gone, or another server in its place")
+                replica.eject("a request found it down, or another server in its place")
             elif seen.lsn >= lsn:
                 return replica.alias
             else:
                 behind.append((seen.lsn, replica))
         if behind and (found := _first_to_reach(lsn, behind)):
             return found
-        if lsn > group.origin.lsn and _is_of_the_future(service, lsn):
+        if lsn > group.origin.lsn and _is_in_the_future(service, lsn):
             self.distrusted.add(service)
         return None
 
 
-def _part_of(service: str) -> Part | None:
-    """Where the service's primary is now. The flushed LSN: see `wal.PRIMARY`."""
+def _current_part(service: str) -> Part | None:
+    """The position of the service's primary; None if it doesn't answer."""
     try:
         wal = ask(primary(service), PRIMARY)
     except Error:
-        logger.warning("%s is written, but no token can be given", service, exc_info=True)
+        logger.warning("%s: no token for this write, the query failed", service, exc_info=True)
         return None
     return Part(system=wal.system, timeline=wal.timeline, lsn=wal.lsn, xid=last_xid(service))
 
@@ -102,32 +102,32 @@ def _is_of(part: Part, origin: Wal) -> bool:
     return (part.system, part.timeline) == (origin.system, origin.timeline)
 
 
-def _look(replica: Replica) -> Wal | None:
-    """None if it can't be asked. A connection kept from before the server's last restart is
-    replaced; inside a request no other is, so what was seen stays true of what is read. Whoever
-    was let go from a frozen server doesn't call it again."""
+def _query(replica: Replica) -> Wal | None:
+    """None if it can't be queried. A connection from before the server's last restart is replaced
+    here; later reads of the request use the same connection, so the result holds for them. After
+    `disconnect` the replica isn't healthy, and no new connection is opened."""
     kept = connections[replica.alias].connection is not None
     try:
         return ask(replica.alias, REPLAYED)
     except Error:
         connections[replica.alias].close()
-        return _look(replica) if kept and replica.healthy else None
+        return _query(replica) if kept and replica.healthy else None
 
 
 def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
-    """Wait for the one that is farthest, unless somebody did so in vain and it hasn't moved."""
-    place, replica = max(behind, key=lambda pair: pair[0])
-    if place == replica.stalled_at:
+    """Wait for the most advanced replica, unless a wait was in vain and it hasn't moved since."""
+    lsn_seen, replica = max(behind, key=lambda pair: pair[0])
+    if lsn_seen == replica.stalled_at:
         return None
     seen = _wait(replica.alias, lsn)
     if seen is not None and seen.lsn >= lsn:
         return replica.alias
-    replica.stalled_at = place if seen is None else seen.lsn
+    replica.stalled_at = lsn_seen if seen is None else seen.lsn
     return None
 
 
 def _wait(alias: str, lsn: int) -> Wal | None:
-    """How far it is once it is at `lsn`, or when the time is over; None if it went away."""
+    """The replica's position once it has reached `lsn` or after WAIT_SECONDS; None if it failed."""
     deadline = time.monotonic() + WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -142,7 +142,7 @@ def _wait(alias: str, lsn: int) -> Wal | None:
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def _is_of_the_future(service: str, lsn: int) -> bool:
+def _is_in_the_future(service: str, lsn: int) -> bool:
     return ask(primary(service), PRIMARY).lsn < lsn
 
 
@@ -154,8 +154,8 @@ def current() -> Reading | None:
 
 
 @contextmanager
-def opened(reading: Reading) -> Iterator[Reading]:
-    """What is read inside is placed by `reading`."""
+def use(reading: Reading) -> Iterator[Reading]:
+    """Within the block, reads are placed by `reading`."""
     before = _current.set(reading)
     try:
         yield reading
@@ -163,6 +163,6 @@ def opened(reading: Reading) -> Iterator[Reading]:
         _current.reset(before)
 
 
-def enter(reading: Reading | None) -> None:
-    """For those who can't wrap what they call, such as Celery's signals. None ends it."""
+def set_current(reading: Reading | None) -> None:
+    """For callers that can't use a `with` block: Celery's signals. None ends the Reading."""
     _current.set(reading)

@@ -1,6 +1,6 @@
-"""The token travels with tasks: what a request wrote is there when its task reads.
+"""Celery tasks carry the token, so that a task reads what the request that sent it wrote.
 
-A task that was sent from no request, by beat for instance, reads the primary.
+A task that no request sent, such as one of beat, reads the primary.
 """
 
 from typing import Any, Final
@@ -16,23 +16,23 @@ KEY: Final = "consistency_token"
 
 
 @before_task_publish.connect
-def give(headers: dict[str, Any] | None = None, **_: Any) -> None:
+def send_token(headers: dict[str, Any] | None = None, **_: Any) -> None:
     now = reading.current()
     if now is not None and headers is not None:
-        headers.setdefault(KEY, str(now.renewed() or now.token))
+        headers.setdefault(KEY, str(now.renewed_token() or now.token))
 
 
 @task_prerun.connect
-def take(task: Any = None, **_: Any) -> None:
+def receive_token(task: Any = None, **_: Any) -> None:
     text = getattr(task.request, KEY, None)
     if isinstance(text, str):
-        reading.enter(_reading(text))
+        reading.set_current(_reading(text))
 
 
 @task_postrun.connect
-def drop(task: Any = None, **_: Any) -> None:
+def clear_token(task: Any = None, **_: Any) -> None:
     if getattr(task.request, KEY, None) is not None:
-        reading.enter(None)
+        reading.set_current(None)
 
 
 def _reading(text: str) -> Reading:

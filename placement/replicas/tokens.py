@@ -1,8 +1,8 @@
-"""The Consistency-Token: how far a client's own writes went, so that its reads can wait for them.
+"""The Consistency-Token: the position of a client's own writes, for which its reads can wait.
 
-One part per service, `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`, after the
-version of the form and separated by tildes: safe in a header, a cookie and a URL. It proves
-nothing and grants nothing; whoever forges one waits for it. The idea is GitLab's (ADR 0010).
+The format's version and one part per service, separated by tildes, so that it is safe in a header,
+a cookie and a URL. A part is `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`. The
+token proves nothing and grants nothing; a forged one only makes its sender wait (ADR 0010).
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Final
 
 HEADER: Final = "Consistency-Token"
 COOKIE: Final = "consistency_token"
-COOKIE_SECONDS: Final = 3600  # no replica that is in use is as far behind
+COOKIE_SECONDS: Final = 3600  # longer than the lag of any replica in use
 MAX_LENGTH: Final = 512  # characters; two services need 150
 VERSION: Final = "1"
 
@@ -24,12 +24,12 @@ _PART: Final = re.compile(
 
 
 class UnreadableToken(ValueError):
-    """Too long, of another version, or no token at all."""
+    """The text is too long, of another version, or not a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A place in one service's history. The xid is there if an event was recorded on the way."""
+    """A position in one service's history. `xid` is of the last write that recorded an event."""
 
     system: int
     timeline: int
@@ -37,7 +37,7 @@ class Part:
     xid: int | None = None
 
     def joined(self, newer: "Part") -> "Part":
-        """Both, where they are of one history; else the one that is of the later history."""
+        """The later positions; for parts of different histories, the part of the later history."""
         if self.system != newer.system or self.timeline < newer.timeline:
             return newer
         if self.timeline > newer.timeline:
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """At most one part per service; without any it asks for nothing."""
+    """At most one part per service. Without parts, a reader waits for nothing."""
 
     parts: Mapping[str, Part] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -73,7 +73,7 @@ class Token:
 
 
 def parse(text: str, *, services: Collection[str]) -> Token:
-    """The token; parts of services that nobody knows are left out. Raises UnreadableToken."""
+    """The token, without the parts of unknown services. Raises UnreadableToken."""
     if len(text) > MAX_LENGTH:
         raise UnreadableToken(f"{len(text)} characters")
     version, *texts = text.split("~")
@@ -100,5 +100,5 @@ def _part(text: str) -> tuple[str, Part]:
         xid=None if xid is None else int(xid),
     )
     if part.system >> 64 or part.timeline >> 32 or (part.xid or 0) >> 64:
-        raise UnreadableToken("numbers that no server gives")
+        raise UnreadableToken("a number is out of range")
     return service, part

@@ -1,7 +1,7 @@
-"""A view that reads a projection waits until it has what the client wrote, or says that it hasn't.
+"""A view that reads a projection waits until it has the client's own writes, or answers 503.
 
-A view's class says what its lists are read from: `reads = "order_view"`. A route of one object
-doesn't wait: it can compare what it shows with the object's own history.
+A view's class declares the projection of its lists: `reads = "order_view"`. A route of one object
+doesn't wait: it can compare the row with the object's own history.
 """
 
 from collections.abc import Callable
@@ -25,32 +25,32 @@ STALE_OK: Final = "stale-ok"  # a preference (RFC 7240)
 LAG: Final = "Projection-Lag"  # seconds, or "unknown"
 RETRY_SECONDS: Final = 1
 ANSWERS: Final = {
-    Answer.BEHIND: "{projection} hasn't got your last write yet.",
-    Answer.UNKNOWN: "Whether {projection} has your last write can't be told: the stream server "
+    Answer.BEHIND: "{projection} doesn't have your last write yet.",
+    Answer.UNKNOWN: "Whether {projection} has your last write is unknown: the stream server "
     "doesn't answer.",
 }
 
 
 def projection_of(view: Callable[..., Any]) -> str | None:
-    """What the view declares, if it isn't the route of one object."""
+    """The projection that the view declares; None for a route of one object."""
     if getattr(view, "initkwargs", {}).get("detail"):
         return None
     kind = getattr(view, "cls", None) or getattr(view, "view_class", None)
     return getattr(kind, "reads", None)
 
 
-def awaited(request: HttpRequest, projection: str, now: Reading) -> HttpResponse | None:
-    """None once the projection can be read, else what to answer instead.
+def wait_for_projection(request: HttpRequest, projection: str, now: Reading) -> HttpResponse | None:
+    """None once the projection can be read, otherwise the response 503.
 
     Waits for WITHIN_SECONDS at most, and not at all with `Prefer: stale-ok`. A part of the token
-    that belongs to no history of this producer is dropped, and nobody waits for it.
+    that isn't of this producer's history is replaced without a wait.
     """
     consumer = named(projection)
     stale_ok = STALE_OK in _preferences(request)
     if now.unreadable:
         now.distrusted.update(consumer.producers)
     for producer in consumer.producers:
-        answer = _look(consumer, producer, now, wait=not stale_ok)
+        answer = _check(consumer, producer, now, wait=not stale_ok)
         if not stale_ok and answer in ANSWERS:
             return _behind(request, ANSWERS[answer].format(projection=projection))
     if stale_ok:
@@ -58,22 +58,22 @@ def awaited(request: HttpRequest, projection: str, now: Reading) -> HttpResponse
     return None
 
 
-def _look(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> Answer:
+def _check(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> Answer:
     part = now.token.parts.get(producer)
     if part is None or part.xid is None:
         return Answer.REACHED
-    it = Awaited(
+    awaited = Awaited(
         consumer,
         Recorded(producer=producer, system=part.system, timeline=part.timeline, xid=part.xid),
     )
-    answer = it.look(using=router.db_for_read(consumer.tables.position))
+    answer = awaited.look(using=router.db_for_read(consumer.tables.position))
     if answer is Answer.BEHIND and wait:
-        now.from_replicas = False  # who has to wait doesn't wait for a replica as well
-        answer = it.wait(using=primary(consumer.label))
+        now.from_replicas = False  # it doesn't wait for a replica as well
+        answer = awaited.wait(using=primary(consumer.label))
     if (
         answer is Answer.BEHIND
         and producer in settings.PLACEMENT_HOMES
-        and _is_to_come(part.xid, producer)
+        and _is_unassigned(part.xid, producer)
     ):
         answer = Answer.FOREIGN
     if answer is Answer.FOREIGN:
@@ -81,8 +81,8 @@ def _look(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> Ans
     return answer
 
 
-def _is_to_come(xid: int, producer: str) -> bool:
-    """Whether the producer's server has yet to give this transaction id."""
+def _is_unassigned(xid: int, producer: str) -> bool:
+    """Whether the producer's server hasn't assigned this transaction id yet."""
     with connections[primary(producer)].cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
         return int(cursor.fetchone()[0]) <= xid
@@ -111,5 +111,5 @@ def _behind(request: HttpRequest, detail: str) -> HttpResponse:
 
 
 def _preferences(request: HttpRequest) -> set[str]:
-    told = request.headers.get("Prefer", "").split(",")
-    return {preference.partition(";")[0].strip().lower() for preference in told}
+    preferences = request.headers.get("Prefer", "").split(",")
+    return {preference.partition(";")[0].strip().lower() for preference in preferences}

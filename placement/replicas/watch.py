@@ -1,9 +1,8 @@
-"""Which replicas may be read from, found out in the background and never by a slow request.
+"""Which replicas may be read from, checked by a thread in the background.
 
 A replica is out while it doesn't answer, isn't a standby, has another system identifier or
-timeline than the primary, or is behind by more than the budget; it is back when it has caught
-up. How far it is behind is measured by our own clock: how long ago the primary was where the
-replica is now.
+timeline than the primary, or lags by more than the budget; it is used again when it has caught up.
+The lag is measured by this process's clock: the time since the primary had the replica's position.
 """
 
 import logging
@@ -12,52 +11,51 @@ import random
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, TypedDict
 
 from django.conf import settings
 
 from ..homes import primary
-from .lines import switchboard
 from .probe import Probe
+from .sockets import replica_sockets
 from .wal import PRIMARY, REPLICA, Wal
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_SECONDS: Final = 0.2
-ANSWER_WITHIN_SECONDS: Final = 0.5  # a frozen server delays the look at the others by this much
-HANG_UP_AFTER: Final = 2  # looks in a row without an answer: one may be a moment's load
+PROBE_EVERY_SECONDS: Final = 0.2
+ANSWER_WITHIN_SECONDS: Final = 0.5  # a frozen server delays the probes of the others by this
+DISCONNECT_AFTER: Final = 2  # unanswered probes in a row; a single one may be due to load
 
-NOT_SEEN: Final = "nobody has looked yet"
+NOT_PROBED: Final = "it hasn't been probed yet"
 
 
 @dataclass(slots=True)
 class Replica:
-    """What is known of one replica. Before the first look it isn't read from."""
+    """The state of one replica. Before its first probe it isn't read from."""
 
     alias: str
     healthy: bool = False
-    why: str = NOT_SEEN
-    lsn: int = 0  # replayed, when last looked
+    why: str = NOT_PROBED
+    lsn: int = 0  # replayed, at the last probe
     lag_bytes: int | None = None
-    # Where a reader saw it when it had waited in vain: until it moves, nobody waits again.
+    # The LSN after a wait in vain: no request waits again until it changes.
     stalled_at: int | None = None
-    unanswered: int = 0  # looks in a row
-    _goal: tuple[int, float] | None = None  # where the primary was, and when
+    unanswered: int = 0  # probes in a row
+    _goal: tuple[int, float] | None = None  # a past position of the primary, and its time
 
     def judge(
         self, origin: Wal | None, seen: Wal | None, *, now: float, budget_seconds: float
     ) -> None:
-        """One look: `origin` is the primary as it was just before, or when it last answered.
-
-        `now` is a monotonic clock's, in seconds.
-        """
+        """Evaluate one probe. `origin` is the primary's last known position, read before `seen`;
+        `now` is in monotonic seconds."""
         self.unanswered = self.unanswered + 1 if seen is None else 0
         if seen is None or origin is None or (fault := _fault(origin, seen)):
             self._goal = self.lag_bytes = None
             if seen is None or origin is None:
                 fault = "it doesn't answer" if seen is None else "the primary isn't known yet"
-            self.put_out(fault)
+            self.eject(fault)
             return
         self.lsn, self.lag_bytes = seen.lsn, max(0, origin.lsn - seen.lsn)
         goal, since = self._goal or (origin.lsn, now)
@@ -65,19 +63,19 @@ class Replica:
         if seen.lsn >= goal:
             self._goal = None if seen.lsn >= origin.lsn else (origin.lsn, now)
             if waited <= budget_seconds:
-                self._put_in()
+                self._readmit()
             return
         self._goal = (goal, since)
         if waited > budget_seconds:
-            self.put_out(f"{self.lag_bytes} bytes and {waited:.1f} s behind")
+            self.eject(f"{self.lag_bytes} bytes and {waited:.1f} s behind")
 
-    def put_out(self, why: str) -> None:
+    def eject(self, why: str) -> None:
         if self.healthy:
             logger.warning("replica %s is out: %s", self.alias, why)
         self.healthy, self.why = False, why
 
-    def _put_in(self) -> None:
-        if self.why and self.why != NOT_SEEN:
+    def _readmit(self) -> None:
+        if self.why and self.why != NOT_PROBED:
             logger.warning("replica %s is in use again", self.alias)
         self.healthy, self.why = True, ""
 
@@ -86,7 +84,7 @@ def _fault(origin: Wal, seen: Wal) -> str:
     if seen.system != origin.system:
         return "it belongs to another cluster"
     if not seen.in_recovery:
-        return "it is no standby (any more)"
+        return "it is no longer a standby"
     if seen.timeline != origin.timeline:
         return f"it is on timeline {seen.timeline}, the primary on {origin.timeline}"
     return ""
@@ -94,15 +92,14 @@ def _fault(origin: Wal, seen: Wal) -> str:
 
 @dataclass(slots=True)
 class Group:
-    """A service's primary, as last heard of, and its replicas."""
+    """A service's replicas, and the last known position of its primary."""
 
     service: str
     replicas: tuple[Replica, ...]
     origin: Wal | None = None
 
-    def look(self, probes: "Probes") -> None:
-        """Ask them all. A primary that doesn't answer leaves the replicas as they are, as long
-        as they do: reads go on while it is away."""
+    def probe(self, probes: "Probes") -> None:
+        """Probe all servers. While the primary doesn't answer, replicas that answer stay in use."""
         self.origin = probes.ask(primary(self.service), PRIMARY) or self.origin
         for replica in self.replicas:
             seen = probes.ask(replica.alias, REPLICA)
@@ -112,19 +109,19 @@ class Group:
                 now=time.monotonic(),
                 budget_seconds=settings.PLACEMENT_REPLICA_LAG_SECONDS,
             )
-            if replica.unanswered >= HANG_UP_AFTER:
-                switchboard.hang_up(replica.alias)
+            if replica.unanswered >= DISCONNECT_AFTER:
+                replica_sockets.disconnect(replica.alias)
 
     def candidates(self, lsn: int) -> list[Replica]:
-        """Those to read from, at random; first those that were seen past `lsn`."""
-        fit = [replica for replica in self.replicas if replica.healthy]
-        random.shuffle(fit)
-        return sorted(fit, key=lambda replica: replica.lsn < lsn)
+        """The healthy replicas in random order; first those that had reached `lsn`."""
+        healthy = [replica for replica in self.replicas if replica.healthy]
+        random.shuffle(healthy)
+        return sorted(healthy, key=lambda replica: replica.lsn < lsn)
 
 
 @dataclass(slots=True)
 class Probes:
-    """Connections beside Django's, for one thread."""
+    """One thread's connections, separate from Django's."""
 
     _open: dict[str, Probe] = field(default_factory=dict)
 
@@ -138,11 +135,11 @@ class Probes:
 
 
 class Watch:
-    """The thread that looks at a process's replicas; it begins with the first read that could
-    use one, so a forked worker has its own, and a command that never reads so has none."""
+    """A process's thread that probes its replicas. It starts at the first read that could use a
+    replica, so a forked worker has its own, and most commands have none."""
 
     def __init__(self) -> None:
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
         self._groups: dict[str, Group] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -167,14 +164,14 @@ class Watch:
         self._thread, self._groups = None, {}
 
     def _start(self) -> None:
-        with self._changing:
+        with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._groups = {
                     service: group_of(service) for service in settings.PLACEMENT_REPLICAS
                 }
                 self._stopping = threading.Event()
                 self._thread = threading.Thread(
-                    target=_keep_looking,
+                    target=_probe_repeatedly,
                     args=(tuple(self._groups.values()), self._stopping),
                     name=f"replica-watch-{os.getpid()}",
                     daemon=True,
@@ -182,16 +179,13 @@ class Watch:
                 self._thread.start()
 
 
-def _keep_looking(groups: Iterable[Group], stopping: threading.Event) -> None:
-    probes = Probes()
-    try:
+def _probe_repeatedly(groups: Iterable[Group], stopping: threading.Event) -> None:
+    with closing(Probes()) as probes:
         while True:
             for group in groups:
-                group.look(probes)
-            if stopping.wait(LOOK_EVERY_SECONDS):
+                group.probe(probes)
+            if stopping.wait(PROBE_EVERY_SECONDS):
                 return
-    finally:
-        probes.close()
 
 
 def group_of(service: str) -> Group:
@@ -209,21 +203,21 @@ class ReplicaReport(TypedDict):
 
 def replica_report(service: str) -> list[ReplicaReport]:
     """The state of each replica, queried now. A replica is healthy if it reaches the primary's
-    position of the start of the call within PLACEMENT_REPLICA_LAG_SECONDS."""
-    group, probes = group_of(service), Probes()
+    position at the start of the call within PLACEMENT_REPLICA_LAG_SECONDS."""
+    group = group_of(service)
     if not group.replicas:
         return []
     deadline = time.monotonic() + settings.PLACEMENT_REPLICA_LAG_SECONDS
     lags: dict[str, int | None] = {}
-    while True:
-        group.look(probes)
-        for replica in group.replicas:
-            lags.setdefault(replica.alias, replica.lag_bytes)
-        waiting = [r for r in group.replicas if not r.healthy and r.lag_bytes is not None]
-        if not waiting or time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
-    probes.close()
+    with closing(Probes()) as probes:
+        while True:
+            group.probe(probes)
+            for replica in group.replicas:
+                lags.setdefault(replica.alias, replica.lag_bytes)
+            catching_up = any(not r.healthy and r.lag_bytes is not None for r in group.replicas)
+            if not catching_up or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
     return [
         {"name": replica.alias, "lag_bytes": lags[replica.alias], "healthy": replica.healthy}
         for replica in group.replicas

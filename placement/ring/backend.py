@@ -1,25 +1,26 @@
-"""Django's cache API on a ring, without knowing how its nodes are spoken to."""
+"""Django's cache API on a ring, independent of how the ring is configured."""
 
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
-from . import arrangement as ring
-from . import values as ring_values
+from . import arrangement
 from .arrangement import Place, Placed
 from .errors import NodeFailed, RingUnavailable
 from .leases import Reader
 from .process import Ring
+from .values import decode
 
 log = logging.getLogger(__name__)
 
 
 class RingBackend(BaseCache):
-    """Everything of Django's cache API, and `invalidate`, on `self.ring`."""
+    """Django's whole cache API, and `invalidate`, on `self.ring`."""
 
     ring: Ring
     negative_ms: int
@@ -29,9 +30,9 @@ class RingBackend(BaseCache):
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
-        """The value; if it isn't there, `default` (called, if it can be), which is stored.
+        """The value; on a miss `default`, called if it is callable, which is stored.
 
-        However many ask for one key at once, in however many processes, one of them loads.
+        One of all concurrent readers of a key loads, in whichever process.
         """
         key = self.make_and_validate_key(key, version)
         load = default if callable(default) else lambda: default
@@ -41,31 +42,31 @@ class RingBackend(BaseCache):
         return Reader(self.ring, key, load, life_ms=life_ms, negative_ms=self.negative_ms).read()
 
     def invalidate(self, key: Any, floor: int, version: int | None = None) -> bool:
-        """Let no version below `floor` be served or stored, wherever a process may look for it.
+        """Let no process serve or store a version below `floor`.
 
-        True if that is so; False if it couldn't be made sure. Never raises because of the ring.
-        A node that doesn't take it is ejected, so that what it holds is never served.
+        False if that can't be guaranteed. Never raises because of the ring. A node that doesn't
+        confirm the invalidation is ejected, so that its data is never served.
         """
         return not self.invalidate_many({key: floor}, version)
 
     def invalidate_many(self, floors: Mapping[Any, int], version: int | None = None) -> list[Any]:
-        """The same for many keys; those for which it couldn't be made sure."""
-        asked = {self.make_and_validate_key(key, version): key for key in floors}
-        for made in asked:
-            self.ring.gutter.delete(made)
-        wanted = {made: floors[key] for made, key in asked.items()}
-        placed, sure = self.ring.places(asked)
-        unsure = set() if sure else set(asked)
-        for name, group in _grouped(placed).items():
+        """The same for many keys; returns those for which it can't be guaranteed."""
+        names = {self.make_and_validate_key(key, version): key for key in floors}
+        for name in names:
+            self.ring.gutter.delete(name)
+        wanted = {name: floors[key] for name, key in names.items()}
+        placed, complete = self.ring.places(names)
+        failed = set() if complete else set(names)
+        for server, group in _by_node(placed).items():
             try:
-                with self.ring.node(name, at_once=True) as node:
+                with self.ring.node(server, at_once=True) as node:
                     node.invalidate(group, wanted)
             except NodeFailed:
-                if not self.ring.is_out(name):
-                    unsure |= {made for made, _ in group}
-        for made in unsure:
-            log.warning("%s may be served below version %s until it expires", made, wanted[made])
-        return [asked[made] for made in unsure]
+                if not self.ring.is_out(server):
+                    failed |= {name for name, _ in group}
+        for name in failed:
+            log.warning("%s may be served below version %s until it expires", name, wanted[name])
+        return [names[name] for name in failed]
 
     # -- Django's cache API ----------------------------------------------------------------
 
@@ -76,7 +77,7 @@ class RingBackend(BaseCache):
     def set(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        self._put({self.make_and_validate_key(key, version): value}, timeout)
+        self._set({self.make_and_validate_key(key, version): value}, timeout)
 
     def add(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -114,16 +115,16 @@ class RingBackend(BaseCache):
         return bool(self._delete([self.make_and_validate_key(key, version)]))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        found = self._counted(self.make_and_validate_key(key, version), delta)
-        if found is None:
+        total = self._increment(self.make_and_validate_key(key, version), delta)
+        if total is None:
             raise ValueError(f"Key '{key}' not found")
-        return found
+        return total
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
-        asked = {self.make_and_validate_key(key, version): key for key in keys}
-        stored = self._stored_many(list(asked))
-        entries = {made: self.ring.decoded(text) for made, text in stored.items()}
-        return {key: entry.value for made, key in asked.items() if (entry := entries[made])}
+        names = {self.make_and_validate_key(key, version): key for key in keys}
+        stored = self._stored_many(list(names))
+        entries = {name: self.ring.decoded(text) for name, text in stored.items()}
+        return {key: entry.value for name, key in names.items() if (entry := entries[name])}
 
     def set_many(
         self,
@@ -131,54 +132,39 @@ class RingBackend(BaseCache):
         timeout: Any = DEFAULT_TIMEOUT,
         version: int | None = None,
     ) -> list[Any]:
-        """The keys that no node took; this process alone has them, for a minute."""
-        asked = {self.make_and_validate_key(key, version): key for key in data}
-        failed = self._put({made: data[key] for made, key in asked.items()}, timeout)
-        return [asked[made] for made in failed]
+        """The keys that no node stored; only this process has them, for a minute at most."""
+        names = {self.make_and_validate_key(key, version): key for key in data}
+        failed = self._set({name: data[key] for name, key in names.items()}, timeout)
+        return [names[name] for name in failed]
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         self._delete([self.make_and_validate_key(key, version) for key in keys])
 
     def clear(self) -> None:
-        """Every key gets a new generation, for all processes (within a second).
+        """Every key gets a new generation, for all processes within a second.
 
-        Raises RingUnavailable when they couldn't be told.
+        Raises RingUnavailable if the list of members can't be changed.
         """
         self.ring.gutter.clear()
         self.ring.seen.clear()
-        if not self.ring.members.change(lambda view, now: ring.forget_all(view, now=now)):
-            raise RingUnavailable("nothing was cleared: the store of the ring's members is away")
+        if not self.ring.members.change(lambda view, now: arrangement.forget_all(view, now=now)):
+            raise RingUnavailable("nothing was cleared: the stream server doesn't answer")
 
-    # Django's own do one key after the other, or count in two steps.
+    # Django's own versions handle one key after the other, or increment in two steps.
 
-    async def aget_or_set(self, *args: Any, **kwargs: Any) -> Any:
-        return await sync_to_async(self.get_or_set)(*args, **kwargs)
+    aget_or_set: Any = sync_to_async(get_or_set)
+    ainvalidate: Any = sync_to_async(invalidate)
+    ainvalidate_many: Any = sync_to_async(invalidate_many)
+    ahas_key: Any = sync_to_async(has_key)
+    aincr: Any = sync_to_async(incr)
+    aget_many: Any = sync_to_async(get_many)
+    aset_many: Any = sync_to_async(set_many)
+    adelete_many: Any = sync_to_async(delete_many)
 
-    async def ainvalidate(self, *args: Any, **kwargs: Any) -> bool:
-        return await sync_to_async(self.invalidate)(*args, **kwargs)
-
-    async def ainvalidate_many(self, *args: Any, **kwargs: Any) -> list[Any]:
-        return await sync_to_async(self.invalidate_many)(*args, **kwargs)
-
-    async def ahas_key(self, *args: Any, **kwargs: Any) -> bool:
-        return await sync_to_async(self.has_key)(*args, **kwargs)
-
-    async def aincr(self, *args: Any, **kwargs: Any) -> int:
-        return await sync_to_async(self.incr)(*args, **kwargs)
-
-    async def aget_many(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return await sync_to_async(self.get_many)(*args, **kwargs)
-
-    async def aset_many(self, *args: Any, **kwargs: Any) -> list[Any]:
-        return await sync_to_async(self.set_many)(*args, **kwargs)
-
-    async def adelete_many(self, *args: Any, **kwargs: Any) -> None:
-        await sync_to_async(self.delete_many)(*args, **kwargs)
-
-    # -- how ---------------------------------------------------------------------------------
+    # -- helpers -----------------------------------------------------------------------------
 
     def _life_ms(self, timeout: Any) -> int | None:
-        """None for ever, 0 for not at all."""
+        """None: no expiry; 0: not stored."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         if seconds is None:
             return None
@@ -189,56 +175,53 @@ class RingBackend(BaseCache):
             asked = time.monotonic()
             try:
                 with self.ring.node(place.node) as node:
-                    found = node.get(place, key)
+                    stored = node.get(place, key)
                 if self.ring.has_moved(place, asked=asked):
-                    found = None
-                self.ring.count("misses" if found is None else "hits")
-                return found
+                    stored = None
+                self.ring.count("misses" if stored is None else "hits")
+                return stored
             except NodeFailed:
                 pass
         self.ring.count("bypassed")
         return self.ring.gutter.get(key)
 
-    def _counted(self, key: str, delta: int) -> int | None:
+    def _increment(self, key: str, delta: int) -> int | None:
         if place := self.ring.place(key):
             try:
                 with self.ring.node(place.node) as node:
-                    return node.count(place, key, delta)
+                    return node.increment(place, key, delta)
             except NodeFailed as exc:
                 if "not an integer" in str(exc):
-                    raise TypeError(f"the value of {key} isn't a whole number") from exc
-        counted = self.ring.gutter.change(
-            key,
-            lambda stored: self.ring.encoded(key, ring_values.decode(stored).value + delta).text,
+                    raise TypeError(f"the value of {key} isn't an integer") from exc
+        total = self.ring.gutter.change(
+            key, lambda stored: self.ring.encoded(key, decode(stored).value + delta).text
         )
-        return None if counted is None else int(counted)
+        return None if total is None else int(total)
 
     def _stored_many(self, keys: list[str]) -> dict[str, bytes | None]:
         found: dict[str, bytes | None] = {}
-        placed, _ = self._by_node(keys)
+        groups, _ = self._grouped(keys)
         asked = time.monotonic()
-        answers = self.ring.at_each(placed, lambda node, group: node.begin_get_many(group))
-        for name, (stored,) in answers.items():
-            group = placed[name]
-            moved = {
-                p for p in {place for _, place in group} if self.ring.has_moved(p, asked=asked)
-            }
-            for (key, place), each in zip(group, stored, strict=True):
-                found[key] = None if place in moved else each
+        answers = self.ring.ask_each(groups, lambda node, group: node.send_get_many(group))
+        for server, (values,) in answers.items():
+            places = {place for _, place in groups[server]}
+            moved = {place for place in places if self.ring.has_moved(place, asked=asked)}
+            for (key, place), stored in zip(groups[server], values, strict=True):
+                found[key] = None if place in moved else stored
         return {key: found[key] if key in found else self.ring.gutter.get(key) for key in keys}
 
-    def _put(self, data: Mapping[str, Any], timeout: Any) -> list[str]:
-        """The keys that no node took."""
+    def _set(self, data: Mapping[str, Any], timeout: Any) -> list[str]:
+        """The keys that no node stored; they are put into the gutter."""
         life_ms = self._life_ms(timeout)
         stored = {key: self.ring.encoded(key, value) for key, value in data.items()}
         if life_ms == 0:
             self._delete(data)
             return []
-        placed, failed = self._by_node(data)
-        took = self.ring.at_each(
-            placed, lambda node, group: node.begin_set_many(group, stored, life_ms=life_ms)
+        groups, failed = self._grouped(data)
+        answers = self.ring.ask_each(
+            groups, lambda node, group: node.send_set_many(group, stored, life_ms=life_ms)
         )
-        failed += [key for name, group in placed.items() if name not in took for key, _ in group]
+        failed += [key for name, group in groups.items() if name not in answers for key, _ in group]
         for key in data:
             self.ring.gutter.delete(key)
         for key in failed:
@@ -247,27 +230,24 @@ class RingBackend(BaseCache):
         return failed
 
     def _delete(self, keys: Iterable[str]) -> int:
-        """How many there were. They go wherever a process may look for them."""
-        keys, there = list(keys), 0
+        """Delete the keys at every place that a process may use; returns how many there were."""
+        keys, deleted = list(keys), 0
         for key in keys:
             self.ring.seen.forget(key)
-            there += self.ring.gutter.delete(key)
-        for name, group in _grouped(self.ring.places(keys)[0]).items():
-            try:
-                with self.ring.node(name, at_once=True) as node:
-                    there += node.delete_many(group)
-            except NodeFailed:
-                continue
-        return there
+            deleted += self.ring.gutter.delete(key)
+        for name, group in _by_node(self.ring.places(keys)[0]).items():
+            with suppress(NodeFailed), self.ring.node(name, at_once=True) as node:
+                deleted += node.delete_many(group)
+        return deleted
 
-    def _by_node(self, keys: Iterable[str]) -> tuple[dict[str, Placed], list[str]]:
-        """The keys with their places, a group for each node; and those that have no place."""
+    def _grouped(self, keys: Iterable[str]) -> tuple[dict[str, Placed], list[str]]:
+        """The keys with their places, by node; and the keys that have no place."""
         placed = self.ring.place_each(keys)
-        homeless = [key for key, place in placed.items() if place is None]
-        return _grouped((key, place) for key, place in placed.items() if place), homeless
+        without = [key for key, place in placed.items() if place is None]
+        return _by_node((key, place) for key, place in placed.items() if place), without
 
 
-def _grouped(placed: Iterable[tuple[str, Place]]) -> dict[str, Placed]:
+def _by_node(placed: Iterable[tuple[str, Place]]) -> dict[str, Placed]:
     groups: dict[str, Placed] = {}
     for key, place in placed:
         groups.setdefault(place.node, []).append((key, place))

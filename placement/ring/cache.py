@@ -1,9 +1,9 @@
 """Django's cache on a ring of Redis (or Valkey) nodes.
 
-Everything of Django's cache API, and `invalidate`. A value that is a pair `(version, value)` is
-versioned: `get_or_set` with a loader that returns such a pair never stores or serves an older one
-than this process has served, or than `invalidate(key, floor)` allows. No method raises because a
-node is away: a read misses, a write goes to the process's own gutter for a minute.
+It has Django's whole cache API, and `invalidate`. A value that is a pair `(version, value)` is
+versioned: `get_or_set` with a loader that returns such pairs never stores or serves a version older
+than one that this process has served, or below the floor of `invalidate(key, floor)`. No method
+raises because a node is down: a read misses, and a write goes to the process's gutter for a minute.
 See docs/adr/0009-cache-ring.md.
 """
 
@@ -17,7 +17,7 @@ NEGATIVE_SECONDS: Final = 10.0
 
 
 class RingCache(RingBackend):
-    """LOCATION: the nodes' URLs. OPTIONS: STORE (the stream server's URL; needed), RING (a name,
+    """LOCATION: the nodes' URLs. OPTIONS: STORE (the stream server's URL; required), RING (a name,
     for rings that share a stream server), NEGATIVE_SECONDS (the life of a loaded None)."""
 
     def __init__(self, location: str | Iterable[str], params: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""System checks of the cache ring: addresses that can't be a ring, or shouldn't be this one."""
+"""System checks of the cache ring's addresses."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
-from django.core.checks import Warning as Caution
+from django.core.checks import Warning as CheckWarning
 
 from .arrangement import BadNodes, name_nodes
 
@@ -17,20 +17,20 @@ STORES: Final = ("OUTBOX_STREAMS_URL", "CELERY_BROKER_URL")
 
 @register
 def ring_is_usable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What can be told without a server."""
-    rings = [given for given in settings.CACHES.values() if given["BACKEND"] == BACKEND]
-    return [message for given in rings for message in _faults(given)]
+    """The checks that need no server."""
+    rings = [config for config in settings.CACHES.values() if config["BACKEND"] == BACKEND]
+    return [message for config in rings for message in _problems(config)]
 
 
-def _faults(given: dict[str, Any]) -> Iterator[CheckMessage]:
-    location = given.get("LOCATION") or ()
+def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
+    location = config.get("LOCATION") or ()
     urls = location.split(",") if isinstance(location, str) else list(location)
-    if not given.get("OPTIONS", {}).get("STORE"):
-        yield Error("The cache ring has no STORE: its members couldn't agree.", id="ring.E004")
+    if not config.get("OPTIONS", {}).get("STORE"):
+        yield Error("The cache ring has no STORE, the stream server's URL.", id="ring.E004")
     try:
         named = name_nodes(urls)
     except BadNodes as exc:
-        hint = "CACHE_URLS wants redis://:password@host:6379/0, a server each."
+        hint = "Set CACHE_URLS to addresses like redis://:password@host:6379/0, one per server."
         yield Error(f"CACHES: {exc}.", hint=hint, id=exc.check)
         return
     taken = {_server(url): name for name in STORES if (url := getattr(settings, name, None))}
@@ -38,13 +38,13 @@ def _faults(given: dict[str, Any]) -> Iterator[CheckMessage]:
         if setting := taken.get(_server(url)):
             yield Error(
                 f"Ring node {name} is the server of {setting}.",
-                hint="A cache drops what it has no room for; streams and tasks must not be.",
+                hint="A full cache evicts keys; streams and tasks must not be evicted.",
                 id="ring.E003",
             )
     if len({urlsplit(url).netloc.rpartition("@")[0] for url in urls}) > 1:
-        yield Caution(
+        yield CheckWarning(
             "The nodes of the cache ring have different passwords.",
-            hint="A process that still lacks a new node's address reaches it with another's.",
+            hint="A process connects to a node that it doesn't list with another node's password.",
             id="ring.W001",
         )
 

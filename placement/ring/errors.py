@@ -1,12 +1,12 @@
-"""What goes wrong at the ring."""
+"""Errors of the cache ring."""
 
 
 class RingError(Exception):
-    """Anything that the ring has to say."""
+    """The base of all errors of the ring."""
 
 
 class NodeFailed(RingError):
-    """A node didn't do what it was asked to; `node` is its name."""
+    """A node didn't answer, or refused a command. `node` is its name."""
 
     def __init__(self, node: str, why: object) -> None:
         self.node = node
@@ -14,7 +14,7 @@ class NodeFailed(RingError):
 
 
 class ValueTooLarge(RingError, ValueError):
-    """A value that would crowd others out; sizes in bytes."""
+    """The value exceeds the size limit; sizes in bytes."""
 
     def __init__(self, key: str, *, size: int, limit: int) -> None:
         self.key = key
@@ -24,4 +24,4 @@ class ValueTooLarge(RingError, ValueError):
 
 
 class RingUnavailable(RingError):
-    """The ring's members couldn't be told, so that other processes may go on as before."""
+    """The list of members couldn't be changed, so other processes still use the old one."""

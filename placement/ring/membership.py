@@ -1,9 +1,15 @@
-"""What this process knows of the ring's members, and how sure it is.
+"""The view of the ring's members that this process has, and whether it is confirmed.
 
-The view is kept in the stream server and is the same for all. A process asks for it again while it
-works, and no thread runs for it. Whoever couldn't confirm its view for CONFIRMED_SECONDS has none:
-others may have moved keys. A store that refuses connections is down for everybody, so nobody can
-move a key, and the last view holds; a store that doesn't answer proves nothing.
+What it buys: all processes place keys by the same members at most 1 s after a change, without
+a thread and with one query to the stream server per process and 0.2 s; three failures in a row
+eject a node for all processes.
+`./dev bench --only ring_events` measures how long reads are slow while nodes freeze, die and join.
+A reader may skip this module at a first reading: `Membership.view()` is what the others need.
+
+The view is stored in the stream server. Calls that use the ring confirm it when it is old. A
+process that couldn't confirm its view for CONFIRMED_SECONDS has none, because other processes may
+have moved keys. A store that refuses connections is down for all processes: no process can move a
+key, and the last view stays valid. A store that doesn't answer proves nothing.
 """
 
 import logging
@@ -11,43 +17,45 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
-from . import arrangement as ring
+from . import arrangement
 from .arrangement import View
 
 log = logging.getLogger(__name__)
 
-ASK_SECONDS: Final = 0.2  # how old a view gets before somebody asks whether it still holds
-CONFIRMED_SECONDS: Final = 1.0  # an older view isn't used (L in docs/adr/0009-cache-ring.md)
-SETTLED_SECONDS: Final = 2.0  # after we heard of a view nobody uses the one before
-PAUSE_SECONDS: Final = 0.5  # for which a store that didn't answer is left alone
+ASK_SECONDS: Final = 0.2  # an older view is confirmed again
+CONFIRMED_SECONDS: Final = 1.0  # a view that wasn't confirmed for longer isn't used
+SETTLED_SECONDS: Final = 2.0  # after receiving a view; then no process uses an older one
+PAUSE_SECONDS: Final = 0.5  # without a query to a store that didn't answer
 FAILURES: Final = 3  # in a row, before a node is ejected
-TRIES: Final = 5  # at a change that others forestall
+TRIES: Final = 5  # of a change, when other processes change the view first
 
-Change = Callable[[View, int], View]  # from a view and the time (ms) to the next view
+Change = Callable[[View, int], View]  # (view, time in ms) → the next view
 
 
 class StoreDown(Exception):
-    """The store refuses connections: it isn't there for anybody."""
+    """The store refuses connections, so no process can use it."""
 
 
 class StoreSilent(Exception):
-    """The store didn't answer in time, or not to us."""
+    """The store didn't answer in time, or refused the command."""
 
 
 class Store(Protocol):
-    """One text that all processes share. Both raise StoreDown or StoreSilent."""
+    """One text that all processes share. The methods raise StoreDown or StoreSilent."""
 
     def read(self) -> str | None: ...
 
     def swap(self, expected: str | None, text: str) -> bool:
-        """Put `text` in the place of `expected`, if that is what is there."""
+        """Replace `expected` by `text`; False if the store has another text."""
         ...
 
 
 class Membership:
-    """Shared by the threads of a process; never raises, and never waits long."""
+    """Shared by the threads of a process. Never raises, and waits only for the store's timeout."""
 
     def __init__(
         self,
@@ -66,19 +74,19 @@ class Membership:
         self._lock = threading.RLock()
         self._text: str | None = None
         self._view: View | None = None
-        self._confirmed = self._quiet_until = self._heard = float("-inf")
+        self._confirmed = self._quiet_until = self._received = float("-inf")
         self._failures: Counter[str] = Counter()
-        self._owed: set[str] = set()  # failed, and not yet ejected: nobody could be told
+        self._to_eject: set[str] = set()  # failed while the store couldn't be changed
 
     def view(self, *, since: float | None = None) -> View | None:
-        """The view that all agree on; None while that isn't known.
+        """The confirmed view; None if there is none.
 
-        With `since` (monotonic seconds), one that was confirmed after that moment.
+        With `since` (monotonic seconds), a view that was confirmed after that moment.
         """
         age = self._monotonic() - self._confirmed
         if since is not None or age > ASK_SECONDS:
             oldest = self._monotonic() - ASK_SECONDS if since is None else since
-            # While the view still holds, one thread asks and the others go on.
+            # While the view is still valid, one thread confirms it and the others don't wait.
             if self._lock.acquire(blocking=since is not None or age > CONFIRMED_SECONDS):
                 try:
                     if self._confirmed < oldest:
@@ -90,52 +98,51 @@ class Membership:
 
     @property
     def last_view(self) -> View | None:
-        """The last one heard of, whether it still holds or not."""
+        """The last view received, valid or not."""
         return self._view
 
     def is_settled(self) -> bool:
-        """Whether every process has heard of our view, or confirms none and uses none."""
-        return self._monotonic() - self._heard > SETTLED_SECONDS
+        """Whether no process uses an older view than this one."""
+        return self._monotonic() - self._received > SETTLED_SECONDS
 
     def may_use(self, node: str) -> bool:
-        """False for a node that failed us and couldn't be ejected: no use until it is."""
-        return node not in self._owed
+        """False for a node that failed and couldn't be ejected yet."""
+        return node not in self._to_eject
 
-    def met(self, node: str, run: str) -> bool:
-        """Who connects tells which run of the node it met. False: it is another run than the one
-        that keys were placed for, and nobody can be told."""
-        if self._knows(node, run):
+    def accept_run(self, node: str, run: str) -> bool:
+        """Called with the run that a new connection to the node found. False: keys were placed for
+        another run, and the store couldn't be changed."""
+        if self._is_known(node, run):
             return True
         with self._lock:
-            if self._knows(node, run):  # another thread was faster
+            if self._is_known(node, run):  # another thread was faster
                 return True
             known = self._view.members[node] if self._view else None
-            told = self.change(lambda view, now: ring.met(view, node, run, now=now))
-            return told or known is None or not known.run
+            changed = self.change(lambda v, now: arrangement.record_run(v, node, run, now=now))
+            return changed or known is None or not known.run
 
-    def _knows(self, node: str, run: str) -> bool:
+    def _is_known(self, node: str, run: str) -> bool:
         known = self._view.members.get(node) if self._view else None
         return known is None or known.run == run
 
-    def worked(self, node: str) -> None:
-        if node in self._failures:
-            self._failures.pop(node, None)
+    def record_success(self, node: str) -> None:
+        self._failures.pop(node, None)
 
-    def failed(self, node: str, *, at_once: bool = False) -> None:
-        """Count a failure; FAILURES in a row, or one of those that matter `at_once`, eject."""
+    def record_failure(self, node: str, *, at_once: bool = False) -> None:
+        """FAILURES in a row eject the node; with `at_once` this one does."""
         with self._lock:
             self._failures[node] += 1
             if self._failures[node] >= FAILURES or at_once:
-                self._owed.add(node)
-                self._settle()
+                self._to_eject.add(node)
+                self._eject_failed()
 
     def change(self, change: Change) -> bool:
-        """Make a change for all processes; False when the store couldn't be asked."""
+        """Make a change for all processes; False if the store couldn't be changed."""
         with self._lock:
             try:
                 for _ in range(TRIES):
-                    asked = self._monotonic()
-                    if not self._adopt(self._store.read(), asked=asked):
+                    asked_at = self._monotonic()
+                    if not self._adopt(self._store.read(), asked_at=asked_at):
                         continue
                     before = self._view
                     if before is None:
@@ -144,98 +151,99 @@ class Membership:
                     if after is before or self._swap(after):
                         return True
             except (StoreDown, StoreSilent) as exc:
-                log.warning("the members of the cache ring stay as they are: %s", exc)
+                log.warning("the cache ring's members can't be changed: %s", exc)
             return False
 
     def _confirm(self) -> None:
-        asked = self._monotonic()
-        if asked < self._quiet_until:
+        asked_at = self._monotonic()
+        if asked_at < self._quiet_until:
             return
         try:
             text = self._store.read()
             for _ in range(TRIES):
-                if self._adopt(text, asked=asked):
+                if self._adopt(text, asked_at=asked_at):
                     break
                 text = self._store.read()
         except StoreDown:
             if self._view is not None:
-                self._confirmed = asked
+                self._confirmed = asked_at
         except StoreSilent as exc:
             self._quiet_until = self._monotonic() + PAUSE_SECONDS
             log.warning("the cache ring is bypassed unless its store answers: %s", exc)
         else:
-            self._settle()
-            self._probe_what_is_due()
+            self._eject_failed()
+            self._start_due_probes()
 
-    def _adopt(self, text: str | None, *, asked: float) -> bool:
-        """Make the store's view ours, or mend the store; False when somebody else changed it."""
+    def _adopt(self, text: str | None, *, asked_at: float) -> bool:
+        """Adopt the store's view, or write the view that it should have. False: another process
+        changed the store first."""
         if text is None or text != self._text:
-            told = self._parsed(text)
-            wanted = self._wanted(told)
-            if wanted is not told:
+            stored = self._parsed(text)
+            wanted = self._wanted(stored)
+            if wanted is not stored:
                 if not self._store.swap(text, encoded := wanted.encode()):
                     return False
                 text = encoded
-                log.info("the cache ring: %s", ", ".join(wanted.members))
-            self._take(text, wanted)
-        self._confirmed = max(self._confirmed, asked)
+                log.info("the cache ring's members: %s", ", ".join(wanted.members))
+            self._set(text, wanted)
+        self._confirmed = max(self._confirmed, asked_at)
         return True
 
-    def _wanted(self, told: View | None) -> View:
+    def _wanted(self, stored: View | None) -> View:
         now, known = self._now(), self._view
         if known is None:
-            if told is None:
-                return ring.found(self.names, now=now)
-            return ring.join(told, self.names, now=now)
-        if told is None or told.epoch < known.epoch:
-            # The store lost what we know: let nothing that was kept before be found.
-            return ring.forget_all(known, now=now)
-        return told
+            if stored is None:
+                return arrangement.create_view(self.names, now=now)
+            return arrangement.join(stored, self.names, now=now)
+        if stored is None or stored.epoch < known.epoch:
+            # The store lost changes that we know: no value from before may be found.
+            return arrangement.forget_all(known, now=now)
+        return stored
 
     def _parsed(self, text: str | None) -> View | None:
         try:
-            return None if text is None else ring.decode(text)
+            return None if text is None else arrangement.decode(text)
         except ValueError:
-            log.warning("what the store holds for the cache ring is not a view; it is replaced")
+            log.warning("the cache ring's view in the stream server is unreadable and is replaced")
             return None
 
     def _swap(self, after: View) -> bool:
         text = after.encode()
         if not self._store.swap(self._text, text):
             return False
-        self._take(text, after)
+        self._set(text, after)
         return True
 
-    def _take(self, text: str | None, view: View) -> None:
+    def _set(self, text: str | None, view: View) -> None:
         if self._view is None or self._view.epoch != view.epoch:
-            self._heard = self._monotonic()
+            self._received = self._monotonic()
         self._text, self._view = text, view
 
-    def _settle(self) -> None:
-        for node in tuple(self._owed):
-            if self.change(_ejecting(node)):
-                log.warning("the cache ring goes on without %s", node)
-                self._owed.discard(node)
+    def _eject_failed(self) -> None:
+        for node in tuple(self._to_eject):
+            if self.change(partial(_eject, node)):
+                log.warning("ring node %s is ejected", node)
+                self._to_eject.discard(node)
                 self._failures.pop(node, None)
 
-    def _probe_what_is_due(self) -> None:
-        view, now = self._view, self._now()
-        for node in view.due(now=now) if view else ():
-            begun = ring.begin_probe(view, node, now=now) if view else None
-            try:
-                if begun is not None and begun is not view and self._swap(begun):
-                    view = begun
-                    # Not in the request that found it due: a node that hangs would hold it up.
-                    threading.Thread(target=self._try, args=[node], daemon=True).start()
-            except (StoreDown, StoreSilent):
-                return
+    def _start_due_probes(self) -> None:
+        if (view := self._view) is None:
+            return
+        now = self._now()
+        with suppress(StoreDown, StoreSilent):
+            for node in view.due(now=now):
+                view = arrangement.start_probe(view, node, now=now)
+                if not self._swap(view):  # another process changed the view first
+                    return
+                # In a thread: a node that hangs must not delay the caller.
+                threading.Thread(target=self._run_probe, args=[node], daemon=True).start()
 
-    def _try(self, node: str) -> None:
+    def _run_probe(self, node: str) -> None:
         answered = self._probe(node)
         if answered:
-            log.warning("the cache ring has %s again", node)
-        self.change(lambda view, now: ring.end_probe(view, node, answered=answered, now=now))
+            log.warning("ring node %s is up again", node)
+        self.change(lambda view, now: arrangement.end_probe(view, node, answered=answered, now=now))
 
 
-def _ejecting(node: str) -> Change:
-    return lambda view, now: ring.eject(view, node, now=now)
+def _eject(node: str, view: View, now: int) -> View:
+    return arrangement.eject(view, node, now=now)

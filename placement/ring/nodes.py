@@ -1,7 +1,7 @@
-"""The ring's servers: what its nodes are asked, and the store of its members.
+"""The ring's servers: the commands of its nodes, and the store of its members.
 
-Keys at a node: `v:<generation>:<key>` the value, `l:…` its lease, `f:…` its floor; in the stream
-server `{<ring's name>}:view`, the members.
+Keys on a node: `v:<generation>:<key>` is the value, `l:…` its lease, `f:…` its floor. The view of
+the members is `{<ring's name>}:view` in the stream server.
 """
 
 import re
@@ -14,16 +14,15 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from . import scripts as ring_scripts
-from . import values as ring_values
+from . import scripts, values
 from .arrangement import Place, Placed
 from .membership import StoreDown, StoreSilent
 from .values import NotAValue, Stored
 
-NODE_TIMEOUT_SECONDS: Final = 0.15  # three of these, and a node that hangs is out for everybody
+NODE_TIMEOUT_SECONDS: Final = 0.15  # after three of these a node that hangs is ejected
 STORE_TIMEOUT_SECONDS: Final = 0.05
-CONNECTIONS: Final = 10_000  # a thread each; redis-py's own 100 would look like a node that fails
-FLOOR_MS: Final = 600_000  # outlives every lease, so that no load from before it is stored
+CONNECTIONS: Final = 10_000  # one per thread; an error at redis-py's 100 would count as a failure
+FLOOR_MS: Final = 600_000  # longer than any lease, so that no earlier load is stored
 
 
 def _client(url: str, *, timeout_seconds: float, **options: Any) -> redis.Redis:
@@ -32,7 +31,7 @@ def _client(url: str, *, timeout_seconds: float, **options: Any) -> redis.Redis:
         **options,
         socket_connect_timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),  # a second try would cost the request twice the time
+        retry=Retry(NoBackoff(), 0),  # a second try would double the delay of the request
         max_connections=CONNECTIONS,
         health_check_interval=0,
         protocol=2,
@@ -45,19 +44,19 @@ class EpochStore:
     def __init__(self, url: str, *, name: str) -> None:
         self.key = f"{{{name}}}:view"
         self._client = _client(url, timeout_seconds=STORE_TIMEOUT_SECONDS)
-        self._swap = self._client.register_script(ring_scripts.SWAP)
+        self._swap = self._client.register_script(scripts.SWAP)
 
     def read(self) -> str | None:
-        with self._translated():
-            found: Any = self._client.get(self.key)
-        return None if found is None else found.decode(errors="replace")
+        with self._translate_errors():
+            text: Any = self._client.get(self.key)
+        return None if text is None else text.decode(errors="replace")
 
     def swap(self, expected: str | None, text: str) -> bool:
-        with self._translated():
+        with self._translate_errors():
             return bool(self._swap(keys=[self.key], args=[expected or "", text]))
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except redis.RedisError as exc:
@@ -67,46 +66,47 @@ class EpochStore:
 
 
 class Node:
-    """One node's commands. They raise what redis raises; `Ring.node` translates."""
+    """One node's commands. They raise redis.RedisError; `Ring.node` translates it."""
 
-    def __init__(self, url: str, *, met: Callable[[str], bool]) -> None:
-        """`met` is told each new connection's run of the server, and may refuse it."""
-        self._met = met
+    def __init__(self, url: str, *, accept_run: Callable[[str], bool]) -> None:
+        """`accept_run` gets the server's run of each new connection; False refuses the run."""
+        self._accept_run = accept_run
         self.client = _client(
-            url, timeout_seconds=NODE_TIMEOUT_SECONDS, redis_connect_func=self._connected
+            url, timeout_seconds=NODE_TIMEOUT_SECONDS, redis_connect_func=self._on_connect
         )
-        self._look = Script(self.client, ring_scripts.LOOK)
-        self._fill = Script(self.client, ring_scripts.FILL)
-        self._put = Script(self.client, ring_scripts.PUT)
-        self._invalidate = Script(self.client, ring_scripts.INVALIDATE)
-        self._release = Script(self.client, ring_scripts.RELEASE)
-        self._count = Script(self.client, ring_scripts.COUNT)
+        self._get_or_lease = Script(self.client, scripts.GET_OR_LEASE)
+        self._fill = Script(self.client, scripts.FILL)
+        self._put = Script(self.client, scripts.PUT)
+        self._invalidate = Script(self.client, scripts.INVALIDATE)
+        self._release = Script(self.client, scripts.RELEASE)
+        self._increment = Script(self.client, scripts.INCREMENT)
 
-    def _connected(self, connection: Any) -> None:
+    def _on_connect(self, connection: Any) -> None:
         connection.on_connect()
         connection.send_command("INFO", "server")
         try:
-            told = connection.read_response()
+            info = connection.read_response()
         except redis.ResponseError:
-            return  # a server that doesn't let us ask
-        run = re.search(rb"run_id:(\w+)", told)
-        if run and not self._met(run[1].decode()):
-            raise redis.ConnectionError("the server was started anew, and the store is away")
+            return  # this server doesn't permit INFO
+        run = re.search(rb"run_id:(\w+)", info)
+        if run and not self._accept_run(run[1].decode()):
+            raise redis.ConnectionError(
+                "the node was restarted, and the stream server doesn't answer"
+            )
 
     def get(self, place: Place, key: str) -> bytes | None:
-        found: Any = self.client.get(value_name(place, key))
-        return found  # type: ignore[no-any-return]
+        stored: Any = self.client.get(value_name(place, key))
+        return stored  # type: ignore[no-any-return]
 
-    def begin_get_many(self, placed: Placed) -> "Pending":
-        """Its only answer is the stored values, None for what isn't there."""
-        asked = [value_name(place, key) for key, place in placed]
-        return Pending(self.client, [("MGET", *asked)])
+    def send_get_many(self, placed: Placed) -> "Pending":
+        """Its only answer is the list of stored values, None for a missing one."""
+        return Pending(self.client, [("MGET", *(value_name(place, key) for key, place in placed))])
 
-    def begin_set_many(
-        self, placed: Placed, values: Mapping[str, Stored], *, life_ms: int | None
+    def send_set_many(
+        self, placed: Placed, stored: Mapping[str, Stored], *, life_ms: int | None
     ) -> "Pending":
         return Pending(
-            self.client, [_set_words(place, key, values[key], life_ms) for key, place in placed]
+            self.client, [_set_command(place, key, stored[key], life_ms) for key, place in placed]
         )
 
     def add(self, place: Place, key: str, stored: Stored, *, life_ms: int | None) -> bool:
@@ -116,7 +116,7 @@ class Node:
         return bool(self._put(keys=names(place, key), args=args))
 
     def delete_many(self, placed: Placed) -> int:
-        """How many values there were. Their leases go too: what is being loaded isn't stored."""
+        """The number of values deleted. Their leases are revoked, so no running load is stored."""
         with self.client.pipeline(transaction=False) as pipe:
             pipe.delete(*(names(place, key)[0] for key, place in placed))
             pipe.delete(*(names(place, key)[1] for key, place in placed))
@@ -129,16 +129,16 @@ class Node:
         self.client.persist(name)
         return bool(self.client.exists(name))
 
-    def count(self, place: Place, key: str, delta: int) -> int | None:
-        counted: Any = self._count(keys=names(place, key)[:1], args=[delta])
-        return None if counted is None else int(counted)
+    def increment(self, place: Place, key: str, delta: int) -> int | None:
+        total: Any = self._increment(keys=names(place, key)[:1], args=[delta])
+        return None if total is None else int(total)
 
-    def look(
+    def get_or_lease(
         self, place: Place, key: str, *, token: str, lease_ms: int
     ) -> tuple[bytes | None, int]:
-        """(value, ms that are left of it), else (None, 1) with the lease, (None, 0) without."""
+        """(value, remaining ms); on a miss (None, 1) with the lease, (None, 0) without."""
         keys = names(place, key)[:2]
-        stored, left_ms = self._look(keys=keys, args=[token, lease_ms])
+        stored, left_ms = self._get_or_lease(keys=keys, args=[token, lease_ms])
         return (None, int(left_ms == -3)) if left_ms < -2 else (stored, left_ms)
 
     def lease(self, place: Place, key: str, *, token: str, lease_ms: int) -> bool:
@@ -157,8 +157,8 @@ class Node:
         args = [token, _or_empty(stored.version), stored.text, _or_empty(life_ms), why]
         return int(self._fill(keys=names(place, key), args=args))
 
-    def kept(self, place: Place, key: str) -> dict[str, Any]:
-        """What the node has of a key, for people."""
+    def describe(self, place: Place, key: str) -> dict[str, Any]:
+        """What the node has for a key, as texts for `manage.py ring where`."""
         value, lease, floor = names(place, key)
         with self.client.pipeline(transaction=False) as pipe:
             pipe.get(value)
@@ -166,16 +166,16 @@ class Node:
             pipe.exists(lease)
             pipe.get(floor)
             stored, left_ms, leased, lowest = pipe.execute()
-        told: dict[str, Any] = {"value": "none", "being loaded": "yes" if leased else "no"}
+        report: dict[str, Any] = {"value": "none", "being loaded": "yes" if leased else "no"}
         if stored is not None:
-            life = "for ever" if left_ms < 0 else f"for {left_ms / 1000:.1f} s"
-            told["value"] = f"{len(stored)} bytes, {life}"
+            life = "no expiry" if left_ms < 0 else f"expires in {left_ms / 1000:.1f} s"
+            report["value"] = f"{len(stored)} bytes, {life}"
             with suppress(NotAValue):
-                told["version"] = ring_values.decode(stored).version
-        return told | ({"floor": int(lowest)} if lowest else {})
+                report["version"] = values.decode(stored).version
+        return report | ({"floor": int(lowest)} if lowest else {})
 
     def invalidate(self, placed: Placed, floors: Mapping[str, int]) -> None:
-        """All of them in one step."""
+        """All keys in one atomic step."""
         keys = [name for key, place in placed for name in names(place, key)]
         self._invalidate(keys=keys, args=[FLOOR_MS, *(floors[key] for key, _ in placed)])
 
@@ -184,10 +184,10 @@ class Node:
 
 
 class Pending:
-    """Commands that a node has been sent, and whose answers nobody has waited for yet.
+    """Commands that were sent to a node and whose answers haven't been read yet.
 
-    On a connection and without redis-py's pipeline, which would wait for one node before the next
-    is sent anything, and does much for each command.
+    Without redis-py's pipeline, which waits for one node before it sends to the next and does more
+    work for each command.
     """
 
     def __init__(self, client: Any, commands: Sequence[tuple[Any, ...]]) -> None:
@@ -201,23 +201,20 @@ class Pending:
             raise
 
     def answers(self) -> list[Any]:
-        """Of every command; raises the first refusal, when all are read."""
-        found = []
+        """One for each command. Raises the first redis.ResponseError, after all are read."""
+        answers, errors = [], []
         while self._unread:
-            found.append(self._next())
+            try:
+                answers.append(self._connection.read_response())
+            except redis.ResponseError as exc:
+                errors.append(exc)
             self._unread -= 1
-        for refusal in (each for each in found if isinstance(each, redis.ResponseError)):
-            raise refusal
-        return found
-
-    def _next(self) -> Any:
-        try:
-            return self._connection.read_response()
-        except redis.ResponseError as refusal:
-            return refusal
+        if errors:
+            raise errors[0]
+        return answers
 
     def close(self) -> None:
-        """Whoever gets the connection next must not get our answers."""
+        """Release the connection; one with unread answers is closed first."""
         if self._unread:
             self._connection.disconnect()
         self._pool.release(self._connection)
@@ -229,10 +226,10 @@ class Pending:
         self.close()
 
 
-def _set_words(place: Place, key: str, stored: Stored, life_ms: int | None) -> tuple[Any, ...]:
+def _set_command(place: Place, key: str, stored: Stored, life_ms: int | None) -> tuple[Any, ...]:
     if stored.version is not None:
         args = (stored.version, stored.text, _or_empty(life_ms), "")
-        return ("EVAL", ring_scripts.PUT, 3, *names(place, key), *args)
+        return ("EVAL", scripts.PUT, 3, *names(place, key), *args)
     life = () if life_ms is None else ("PX", life_ms)
     return ("SET", value_name(place, key), stored.text, *life)
 
@@ -242,7 +239,7 @@ def value_name(place: Place, key: str) -> str:
 
 
 def names(place: Place, key: str) -> list[str]:
-    """The node's keys for a key: value, lease, floor."""
+    """The names on the node: value, lease, floor."""
     return [f"{kind}:{place.generation}:{key}" for kind in "vlf"]
 
 

@@ -1,4 +1,4 @@
-"""What operators are told of the cache ring, and how even it is."""
+"""The state of the cache ring, for operators, and how evenly keys are spread."""
 
 import time
 from collections import Counter
@@ -12,15 +12,15 @@ from .cache import RingCache
 from .process import Ring
 
 
-def the_ring() -> Ring | None:
-    """The ring behind the default cache, if that is one."""
+def default_ring() -> Ring | None:
+    """The ring of the default cache; None if that has another backend."""
     backend = caches["default"]
     return backend.ring if isinstance(backend, RingCache) else None
 
 
 def is_bypassed() -> bool:
-    """Whether this process, and so probably each, reads past the ring though nodes may live."""
-    ring = the_ring()
+    """Whether this process, and so probably each, can't confirm a view and bypasses the ring."""
+    ring = default_ring()
     return ring is not None and ring.members.view(since=time.monotonic()) is None
 
 
@@ -30,14 +30,14 @@ class NodeReport(TypedDict):
     keys: int
 
 
-def of_nodes(ring: Ring) -> list[NodeReport]:
-    """The `ring` part of `status --json`. A node that doesn't answer counts as ejected, even before
-    any process has ejected it."""
+def node_reports(ring: Ring) -> list[NodeReport]:
+    """The `ring` part of `status --json`. A node that doesn't answer is reported as ejected, even
+    before any process has ejected it."""
     view = ring.members.view()
     names = [n for n, m in view.members.items() if m.state != "left"] if view else list(ring.urls)
     report: list[NodeReport] = []
     for name in names:
-        keys = ring.keys(name)
+        keys = ring.key_count(name)
         state: State = view.members[name].state if view else "up"
         if state == "up" and keys is None:
             state = "ejected"
@@ -47,7 +47,7 @@ def of_nodes(ring: Ring) -> list[NodeReport]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """How a number of keys would lie, and which share of them a change would move."""
+    """How many of `keys` keys each node holds, and the share of them that a change would move."""
 
     keys: int
     loads: dict[str, int]
@@ -60,20 +60,20 @@ class Balance:
 
 
 def balance(view: View, *, keys: int) -> Balance | None:
-    """None if no node lives."""
-    living = {name: (True, 0) for name, member in view.members.items() if member.is_up}
-    if not living:
+    """None if no node is up."""
+    up = {name: (True, 0) for name, member in view.members.items() if member.is_up}
+    if not up:
         return None
     sample = [f"key-{number}" for number in range(keys)]
-    now = _holders(Arrangement(living), sample)
-    joined = _holders(Arrangement({**living, "one more": (True, 0)}), sample)
+    now = _holders(Arrangement(up), sample)
+    joined = _holders(Arrangement({**up, "another node": (True, 0)}), sample)
     return Balance(
         keys=keys,
-        loads={name: Counter(now)[name] for name in living},
+        loads={name: Counter(now)[name] for name in up},
         moved_by_join=_moved(now, joined),
         moved_by_leave={
-            name: _moved(now, _holders(Arrangement({**living, name: (False, 0)}), sample))
-            for name in living
+            name: _moved(now, _holders(Arrangement({**up, name: (False, 0)}), sample))
+            for name in up
         },
     )
 

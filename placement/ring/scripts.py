@@ -1,31 +1,31 @@
-"""What the ring's nodes do in one atomic step. The commands are Redis 7.0's.
+"""The atomic commands of the ring's nodes, as Lua scripts. They need Redis 7.0.
 
-Keys of one cached value: the value, `lease` (who is loading it: a token), `floor` (the lowest
-version that may still be stored).
+Each cached value has three keys: the value, its `lease` (the token of the reader that loads it) and
+its `floor` (the lowest version that may still be stored).
 """
 
 from typing import Final
 
-# The version in a stored value's head; nil for one that has none (placement.ring.values).
+# The version in the head of a stored value; nil if it has none (placement.ring.values).
 _VERSION: Final = """
 local function version(stored)
-  return type(stored) == 'string' and tonumber(string.match(stored, '^r1 (%d+) ') or '')
+  return type(stored) == 'string' and tonumber(string.match(stored, '^r2 (%d+) ') or '')
 end
 """
 
-# The value and its remaining life, else the lease, else neither.
+# Return the value and its remaining life; on a miss, try to acquire the lease.
 # KEYS: value, lease. ARGV: token, lease ms
-LOOK: Final = """
+GET_OR_LEASE: Final = """
 local stored = redis.pcall('GET', KEYS[1])
 if type(stored) == 'string' then return {stored, redis.call('PTTL', KEYS[1])} end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'', -3} end
 return {'', -4}
 """
 
-# Store what was loaded, unless the lease was lost or something newer is known: 1 stored,
-# 0 the lease is somebody else's or gone, -1 too old, 2 somebody stored another value by hand.
-# KEYS: value, lease, floor. ARGV: token, version or '', value, life ms ('' for ever),
-#       what the lease was for: 'miss' or 'refresh'
+# Store a loaded value, unless the lease was lost or a newer version is known. Returns 1: stored,
+# 0: the lease is lost, -1: too old, 2: an unversioned value was set in the meantime.
+# KEYS: value, lease, floor. ARGV: token, version or '', value, life ms ('' for no limit),
+#       the lease's purpose: 'miss' or 'refresh'
 FILL: Final = (
     _VERSION
     + """
@@ -44,8 +44,8 @@ return 1
 """
 )
 
-# Store a pair (version, value) that nobody leased, unless it is below the floor.
-# KEYS: value, lease, floor. ARGV: version, value, life ms ('' for ever), 'NX' or ''
+# Store a pair (version, value) without a lease, unless it is below the floor.
+# KEYS: value, lease, floor. ARGV: version, value, life ms ('' for no limit), 'NX' or ''
 PUT: Final = """
 local floor = tonumber(redis.call('GET', KEYS[3]) or '')
 if floor and tonumber(ARGV[1]) < floor then return 0 end
@@ -58,9 +58,9 @@ if ARGV[4] ~= '' then words[#words + 1] = ARGV[4] end
 return redis.call(unpack(words)) and 1 or 0
 """
 
-# Nothing below its floor is served or stored from here on. A repetition changes nothing: it must
-# not take the lease from whoever loads the newer value. Taking away comes first: it succeeds
-# also on a node that has no memory left.
+# From now on no version below its floor is served or stored. A repetition changes nothing: it must
+# not revoke the lease of a reader that loads the newer version. DEL comes before SET because it
+# succeeds even on a node without free memory.
 # KEYS: value, lease, floor of each. ARGV: the floors' life ms, then each one's floor
 INVALIDATE: Final = (
     _VERSION
@@ -85,7 +85,7 @@ return 0
 """
 
 # KEYS: value. ARGV: delta
-COUNT: Final = """
+INCREMENT: Final = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 return redis.call('INCRBY', KEYS[1], ARGV[1])
 """

@@ -8,7 +8,7 @@ SEEN: Final = 10_000  # keys whose last served version a process remembers
 
 
 class Seen:
-    """The newest version of each key that this process has served: it serves none older."""
+    """Lets a process refuse any version older than one that it has served."""
 
     def __init__(self, *, limit: int = SEEN) -> None:
         self._limit = limit
@@ -16,20 +16,20 @@ class Seen:
         self._lock = threading.Lock()
 
     def newer_than(self, key: str, version: int | None) -> int | None:
-        """The version that was seen, if it is newer than this one; else this one is noted."""
+        """The recorded version, if it is newer than `version`; otherwise records `version`."""
         if version is None:
             return None
         with self._lock:
             if (known := self._versions.get(key, version)) > version:
                 return known
-            self._note(key, version)
+            self._record(key, version)
         return None
 
-    def note(self, key: str, version: int | None) -> None:
-        """What the source itself answered, whatever was seen before."""
+    def record(self, key: str, version: int | None) -> None:
+        """The version that the source itself returned; it may be older than the recorded one."""
         if version is not None:
             with self._lock:
-                self._note(key, version)
+                self._record(key, version)
 
     def forget(self, key: str) -> None:
         with self._lock:
@@ -39,7 +39,7 @@ class Seen:
         with self._lock:
             self._versions.clear()
 
-    def _note(self, key: str, version: int) -> None:
+    def _record(self, key: str, version: int) -> None:
         self._versions[key] = version
         self._versions.move_to_end(key)
         while len(self._versions) > self._limit:

@@ -1,53 +1,49 @@
-"""How values are kept in the ring: JSON with types. Reading never runs what was stored.
+"""The stored form of a value: MessagePack. Reading a value never runs code from it.
 
-A whole number is kept as its digits, so that the node can count with it. Everything else is
-`r1 <version or -> <milliseconds that loading took> <JSON>`; what isn't in that form (another
-release's, a stranger's, half a value) is no value.
+An integer is stored as its digits, so that a node can count with it. Any other value is
+`r2 <version or -> <milliseconds that loading took> <MessagePack>`. Everything else, such as a value
+of another release or a truncated one, is no value.
 """
 
-import json
-from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-FORMAT: Final = b"r1"
-LARGEST_VERSION: Final = 2**53 - 1  # the nodes compare versions as floating-point numbers
-_TAG: Final = "$"
-_TEXT: Final = frozenset({str})
-_AS_IT_IS: Final = frozenset({type(None), bool, int, float, str})
+from msgspec.msgpack import Decoder, Encoder, Ext
 
-_WRITERS: Final[dict[type, tuple[str, Callable[[Any], Any]]]] = {
-    tuple: ("tuple", list),
-    set: ("set", list),
-    frozenset: ("frozenset", list),
-    Decimal: ("decimal", str),
-    datetime: ("datetime", datetime.isoformat),
-    date: ("date", date.isoformat),
-    time: ("time", time.isoformat),
-    timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
-    UUID: ("uuid", str),
-    bytes: ("bytes", lambda value: b64encode(value).decode()),
-}
-_READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "decimal": Decimal,
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "timedelta": lambda parts: timedelta(*parts),
-    "uuid": UUID,
-    "bytes": lambda text: b64decode(text, validate=True),
-    "dict": dict,
-}
+FORMAT: Final = b"r2"  # placement.ring.scripts reads the version after it
+LARGEST_VERSION: Final = 2**53 - 1  # the nodes compare versions as floating-point numbers
+
+# Types that MessagePack doesn't have, each with its parts and back. The position in this list is
+# the extension's code. int and str are for integers beyond 64 bits and for lone surrogates.
+_EXTENSIONS: Final[list[tuple[type, Callable[[Any], Any], Callable[[Any], Any]]]] = [
+    (tuple, list, tuple),
+    (set, list, set),
+    (frozenset, list, frozenset),
+    (dict, lambda value: list(map(list, value.items())), dict),
+    (Decimal, str, Decimal),
+    (datetime, datetime.isoformat, datetime.fromisoformat),
+    (date, date.isoformat, date.fromisoformat),
+    (time, time.isoformat, time.fromisoformat),
+    (timedelta, lambda d: [d.days, d.seconds, d.microseconds], lambda parts: timedelta(*parts)),
+    (UUID, lambda value: value.bytes, lambda raw: UUID(bytes=raw)),
+    (int, str, int),
+    (
+        str,
+        lambda s: s.encode("utf-8", "surrogatepass"),
+        lambda b: b.decode("utf-8", "surrogatepass"),
+    ),
+]
+_WRITERS: Final = {kind: (code, write) for code, (kind, write, _) in enumerate(_EXTENSIONS)}
+_READERS: Final = {code: read for code, (_, _, read) in enumerate(_EXTENSIONS)}
+_TEXT: Final = frozenset({str})
+_NATIVE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class NotCacheable(TypeError):
-    """The value has a type that the ring doesn't keep."""
+    """The value has a type that the ring doesn't store."""
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -58,19 +54,19 @@ class NotCacheable(TypeError):
 
 
 class NotAValue(ValueError):
-    """What was stored isn't a value of this release."""
+    """The stored bytes aren't a value of this release."""
 
 
 class Entry(NamedTuple):
-    """A stored value, and what is told of it."""
+    """A stored value and its head."""
 
     value: Any
-    version: int | None = None  # of a value that is a pair (version, what it is)
+    version: int | None = None  # of a value that is a pair (version, value)
     load_ms: int = 0
 
 
 class Stored(NamedTuple):
-    """A value as it is kept."""
+    """A value in its stored form."""
 
     text: bytes
     version: int | None = None
@@ -84,13 +80,16 @@ def version_of(value: object) -> int | None:
 
 
 def encode(value: object, *, load_ms: int = 0) -> Stored:
-    """Raises NotCacheable, naming the type that can't be kept."""
+    """Raises NotCacheable, naming the type that can't be stored."""
     if type(value) is int:
         return Stored(str(value).encode())
     version = version_of(value)
     head = f"{'-' if version is None else version} {load_ms} ".encode()
-    text = _ENCODER.encode(_plain(value))
-    return Stored(b"%s %s%s" % (FORMAT, head, text.encode("utf-8", "surrogatepass")), version)
+    try:
+        packed = _ENCODER.encode(_plain(value, _NATIVE))
+    except (OverflowError, UnicodeEncodeError):
+        packed = _ENCODER.encode(_plain(value, _NATIVE - {int, str}))
+    return Stored(b"%s %s%s" % (FORMAT, head, packed), version)
 
 
 def decode(stored: bytes) -> Entry:
@@ -98,46 +97,32 @@ def decode(stored: bytes) -> Entry:
     try:
         if not stored.startswith(FORMAT + b" "):
             return Entry(int(stored))
-        _, version, load_ms, text = stored.split(b" ", 3)
-        return Entry(_read(text), None if version == b"-" else int(version), int(load_ms))
-    except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError) as exc:
+        _, version, load_ms, packed = stored.split(b" ", 3)
+        value = _DECODER.decode(packed)
+        return Entry(value, None if version == b"-" else int(version), int(load_ms))
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as exc:
         raise NotAValue(f"{len(stored)} bytes that are no value of this release") from exc
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, native: frozenset[type]) -> Any:
+    """The value as MessagePack has it; `native` are the types that are passed on unchanged."""
     kind = type(value)
-    if kind in _AS_IT_IS:
+    if kind in native:
         return value
     if kind is list:
-        return [_plain(item) for item in value]
-    if kind is dict:
-        if _TAG not in value and {*map(type, value)} <= _TEXT:
-            # Most values are no deeper than this, and a call for each field costs more than JSON.
-            return {
-                key: item if type(item) in _AS_IT_IS else _plain(item)
-                for key, item in value.items()
-            }
-        return {_TAG: "dict", "=": [[_plain(key), _plain(item)] for key, item in value.items()]}
+        return [_plain(item, native) for item in value]
+    if kind is dict and str in native and {*map(type, value)} <= _TEXT:
+        # Most values are no deeper than this, and a call for each field is slower than the encoder.
+        return {
+            k: item if type(item) in native else _plain(item, native) for k, item in value.items()
+        }
     if kind not in _WRITERS:
         raise NotCacheable(kind)
-    name, write = _WRITERS[kind]
-    written = write(value)
-    return {_TAG: name, "=": _plain(written)}
+    code, write = _WRITERS[kind]
+    return Ext(code, _ENCODER.encode(_plain(write(value), native)))
 
 
-def _read(text: bytes) -> Any:
-    found = text.decode("utf-8", "surrogatepass")
-    # What is stored begins and ends with its value; json would look for white space around it.
-    value, end = _DECODER.raw_decode(found)
-    if end != len(found):
-        raise ValueError("something follows the value")
-    return value
-
-
-def _typed(found: dict[str, Any]) -> Any:
-    return _READERS[found[_TAG]](found["="]) if _TAG in found else found
-
-
-# Made once: json.loads and json.dumps make one for every value.
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_DECODER: Final = json.JSONDecoder(object_hook=_typed)
+_ENCODER: Final = Encoder()
+_DECODER: Final[Decoder[Any]] = Decoder(
+    ext_hook=lambda code, data: _READERS[code](_DECODER.decode(data))
+)

@@ -9,10 +9,10 @@ from ...router import primaries, primary
 
 
 class Command(migrate.Command):
-    """Django's migrate, label by label, each at its home.
+    """Django's migrate, app by app, each on its primary.
 
-    The stock command records every app's migrations in every database, tables or not; after a
-    split the service would then believe in tables that it doesn't have.
+    Django's own command records the migrations of all apps in every database, even where it creates
+    no tables. After a split, a service would have records of tables that don't exist.
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -20,7 +20,7 @@ class Command(migrate.Command):
         parser.set_defaults(database=None)
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        # Django would ask the checks of the database None.
+        # Without this the checks would get the database None.
         chosen = options["database"]
         databases = [chosen] if chosen else list(primaries())
         kwargs: Any = super().get_check_kwargs(options)
@@ -28,7 +28,7 @@ class Command(migrate.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         for alias in primaries():
-            _without_time_limit(alias)
+            _set_time_limits(alias)
         if label := options["app_label"]:
             options["database"] = options["database"] or primary(label)
             super().handle(*args, **options)
@@ -39,9 +39,9 @@ class Command(migrate.Command):
                 super().handle(*args, **options | each)
 
 
-def _without_time_limit(alias: str) -> None:
-    """A migration may take long, but must not queue long for a lock: all others queue behind."""
+def _set_time_limits(alias: str) -> None:
+    """No limit for statements, but 10 s for locks: other sessions queue behind a waiting one."""
     connection = connections[alias]
     connection.settings_dict["OPTIONS"]["options"] = "-c statement_timeout=0 -c lock_timeout=10s"
     if not connection.in_atomic_block:
-        connection.close()  # the next one obeys the new limits
+        connection.close()  # the next connection has the new limits

@@ -5,8 +5,7 @@ from typing import Any
 from django.core.cache import cache
 from django.core.management.base import BaseCommand, CommandError
 
-from ...ring import arrangement as ring
-from ...ring import report as ring_report
+from ...ring import arrangement, report
 from ...ring.arrangement import View
 from ...ring.errors import NodeFailed
 from ...ring.process import Ring
@@ -16,43 +15,43 @@ LARGEST_SAMPLE = 1_000_000
 
 
 class Command(BaseCommand):
-    help = "Look into the cache ring: where a key is, which nodes there are, how even they are."
+    help = "Show the cache ring: the node of a key, all nodes, how evenly keys are spread."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         commands = parser.add_subparsers(dest="command", required=True)
-        where = commands.add_parser("where", help="the node that holds a key, and what it has")
-        where.add_argument("key", metavar="KEY", help="as the program calls it")
-        commands.add_parser("nodes", help="the members that all processes agree on")
-        even = commands.add_parser("balance", help="how keys spread, and what a change would move")
+        where = commands.add_parser("where", help="the node of a key, and what it stores")
+        where.add_argument("key", metavar="KEY", help="as the program names it")
+        commands.add_parser("nodes", help="the members, the same for all processes")
+        even = commands.add_parser("balance", help="how evenly keys are spread")
         even.add_argument("--keys", type=int, default=50_000, metavar="N")
-        drop = commands.add_parser("drop", help="take a node out for good (to join, it is started)")
+        drop = commands.add_parser("drop", help="remove a node for good")
         drop.add_argument("node", metavar="NODE")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
-        found = ring_report.the_ring()
-        if found is None:
+        ring = report.default_ring()
+        if ring is None:
             raise CommandError("there is no cache ring: CACHE_URLS is not set")
-        view = found.members.view(since=time.monotonic())
+        view = ring.members.view(since=time.monotonic())
         if view is None:
             raise CommandError("the stream server, which keeps the members, doesn't answer")
-        getattr(self, f"_{command}")(found, view, **options)
+        getattr(self, f"_{command}")(ring, view, **options)
 
-    def _where(self, found: Ring, view: View, *, key: str, **_: Any) -> None:
-        place = view.place(made := cache.make_key(key))
+    def _where(self, ring: Ring, view: View, *, key: str, **_: Any) -> None:
+        place = view.place(name := cache.make_key(key))
         if place is None:
-            raise CommandError("no node lives: nothing is cached")
-        self.stdout.write(f"{made}\n  node        {place.node}\n  generation  {place.generation}")
+            raise CommandError("no node is up: nothing is cached")
+        self.stdout.write(f"{name}\n  node        {place.node}\n  generation  {place.generation}")
         try:
-            with found.node(place.node) as node:
-                kept = node.kept(place, made)
+            with ring.node(place.node) as node:
+                fields = node.describe(place, name)
         except NodeFailed as exc:
             raise CommandError(str(exc)) from exc
-        for name, told in kept.items():
-            self.stdout.write(f"  {name:<11} {told}")
+        for field, text in fields.items():
+            self.stdout.write(f"  {field:<11} {text}")
 
-    def _nodes(self, found: Ring, view: View, **_: Any) -> None:
+    def _nodes(self, ring: Ring, view: View, **_: Any) -> None:
         self.stdout.write(f"epoch {view.epoch}")
-        for node in ring_report.of_nodes(found):
+        for node in report.node_reports(ring):
             since = view.members[node["node"]].since
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(since / 1000))
             line = (
@@ -60,29 +59,29 @@ class Command(BaseCommand):
             )
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
 
-    def _balance(self, found: Ring, view: View, *, keys: int, **_: Any) -> None:
+    def _balance(self, ring: Ring, view: View, *, keys: int, **_: Any) -> None:
         if not 1 <= keys <= LARGEST_SAMPLE:
-            raise CommandError(f"--keys is a number from 1 to {LARGEST_SAMPLE}")
-        told = ring_report.balance(view, keys=keys)
-        if told is None:
-            raise CommandError("no node lives: there is nothing to balance")
-        width = max(map(len, told.loads))
-        most = max(told.loads.values())
-        for name, load in told.loads.items():
+            raise CommandError(f"--keys is a number from 1 to {LARGEST_SAMPLE}, not {keys}")
+        balance = report.balance(view, keys=keys)
+        if balance is None:
+            raise CommandError("no node is up: there is nothing to balance")
+        width = max(map(len, balance.loads))
+        most = max(balance.loads.values())
+        for name, load in balance.loads.items():
             bar = "█" * round(BAR_WIDTH * load / most)
             self.stdout.write(f"{name:<{width}}  {bar:<{BAR_WIDTH}}  {load}")
-        mean = keys / len(told.loads)
-        self.stdout.write(f"{keys} keys, {mean:.0f} a node, max/mean {told.max_to_mean:.3f}")
-        for name, share in told.moved_by_leave.items():
+        mean = keys / len(balance.loads)
+        self.stdout.write(f"{keys} keys, {mean:.0f} a node, max/mean {balance.max_to_mean:.3f}")
+        for name, share in balance.moved_by_leave.items():
             self.stdout.write(f"  if {name} left, {share:6.1%} would move")
         self.stdout.write(
-            f"  if a node joined, {told.moved_by_join:6.1%} would move"
-            f" (its share is {1 / (len(told.loads) + 1):.1%})"
+            f"  if a node joined, {balance.moved_by_join:6.1%} would move"
+            f" (its share is {1 / (len(balance.loads) + 1):.1%})"
         )
 
-    def _drop(self, found: Ring, view: View, *, node: str, **_: Any) -> None:
+    def _drop(self, ring: Ring, view: View, *, node: str, **_: Any) -> None:
         if node not in view.members:
             raise CommandError(f"no node {node}; there are: {', '.join(view.members)}")
-        if not found.members.change(lambda view, now: ring.leave(view, node, now=now)):
+        if not ring.members.change(lambda view, now: arrangement.leave(view, node, now=now)):
             raise CommandError("the stream server, which keeps the members, doesn't answer")
-        self.stdout.write(f"{node} is out; a process that starts with it in CACHE_URLS adds it")
+        self.stdout.write(f"{node} is removed; a process that starts with it in CACHE_URLS adds it")

@@ -8,7 +8,7 @@ from ...router import primary
 
 
 class Command(showmigrations.Command):
-    """Django's showmigrations, each app as its own home has it."""
+    """Django's showmigrations, each app from its primary."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -7,8 +7,7 @@ from django.core.management.base import BaseCommand
 
 from ...events import Report, outbox_status
 from ...replicas.watch import ReplicaReport, replica_report
-from ...ring import report as ring_report
-from ...ring.report import NodeReport
+from ...ring.report import NodeReport, default_ring, is_bypassed, node_reports
 
 
 class Command(BaseCommand):
@@ -21,8 +20,8 @@ class Command(BaseCommand):
         report, show_outbox = outbox_status(self)
         for service in settings.PLACEMENT_HOMES:
             report["services"].setdefault(service, {})["replicas"] = replica_report(service)
-        ring = ring_report.the_ring()
-        report["ring"] = ring_report.of_nodes(ring) if ring else []
+        ring = default_ring()
+        report["ring"] = node_reports(ring) if ring else []
         if options["json"]:
             self.stdout.write(json.dumps(report))
         else:
@@ -30,9 +29,9 @@ class Command(BaseCommand):
             self._show(report)
 
     def _show(self, report: Report) -> None:
-        for service, found in report["services"].items():
-            if found.get("replicas"):
-                self._show_replicas(service, found["replicas"])
+        for service, part in report["services"].items():
+            if part.get("replicas"):
+                self._show_replicas(service, part["replicas"])
         if report["ring"]:
             self._show_ring(report["ring"])
 
@@ -40,8 +39,8 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(f"replicas of {service}"))
         for replica in replicas:
             lag = replica["lag_bytes"]
-            place = "not usable" if lag is None else f"{lag} bytes behind"
-            line = f"  {replica['name']:<20} {place}"
+            state = "not usable" if lag is None else f"{lag} bytes behind"
+            line = f"  {replica['name']:<20} {state}"
             self.stdout.write(line if replica["healthy"] else self.style.ERROR(line))
         if not any(replica["healthy"] for replica in replicas):
             line = f"  no replica of {service} works: everything is read from the primary"
@@ -52,8 +51,8 @@ class Command(BaseCommand):
         for node in nodes:
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
-        if ring_report.is_bypassed():
-            line = "  the cache ring is bypassed: the stream server doesn't tell its members"
+        if is_bypassed():
+            line = "  the cache ring is bypassed: the stream server doesn't return its members"
             self.stdout.write(self.style.ERROR(line))
         if all(node["state"] != "up" for node in nodes):
             line = "  no node of the cache ring works: everything is read from the databases"

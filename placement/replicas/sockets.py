@@ -1,0 +1,50 @@
+"""The sockets of connections to replicas, so that reads from a frozen server can be ended.
+
+A frozen server keeps its sockets open, so no TCP timeout ends a read from it, and libpq has no
+timeout for an answer. `shutdown` from another thread ends the read: libpq reports a closed
+connection, the reader gets an error, and reads from the primary. The shutdown uses a duplicate of
+libpq's descriptor, because the number of the original may belong to another connection by then.
+"""
+
+import os
+import socket
+import threading
+import weakref
+from collections import defaultdict
+from contextlib import suppress
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class ReplicaSockets:
+    """The sockets of every thread's connections to replicas, by alias."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, weakref.WeakSet[socket.socket]] = defaultdict(weakref.WeakSet)
+        self._lock = threading.Lock()
+
+    def add(self, alias: str, connection: object, descriptor: int) -> None:
+        """The socket is closed when `connection` is garbage-collected."""
+        duplicate = socket.socket(fileno=os.dup(descriptor))
+        with self._lock:
+            self._sockets[alias].add(duplicate)
+        weakref.finalize(connection, duplicate.close)
+
+    def disconnect(self, alias: str) -> None:
+        """End all reads from this replica; their threads get django.db.OperationalError."""
+        with self._lock:
+            sockets = list(self._sockets[alias])
+        for each in sockets:
+            with suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
+
+
+replica_sockets = ReplicaSockets()
+
+
+def add_socket(*, connection: BaseDatabaseWrapper, **_: object) -> None:
+    """A receiver of connection_created."""
+    if any(connection.alias in aliases for aliases in settings.PLACEMENT_REPLICAS.values()):
+        opened = connection.connection
+        replica_sockets.add(connection.alias, opened, opened.fileno())
