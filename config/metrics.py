@@ -126,7 +126,7 @@ def replica_metrics() -> Iterator[Metric]:
 
 
 def ring_metrics() -> Iterator[Metric]:
-    ring = ring_report.the_ring()
+    ring = ring_report.default_ring()
     if ring is None:
         return
     up = GaugeMetricFamily("ring_node_up", "1 if the node is a member.", labels=["node"])
@@ -141,14 +141,14 @@ def ring_metrics() -> Iterator[Metric]:
         "Lookups that missed, as counted by the node; includes leases.",
         labels=["node"],
     )
-    for node in ring_report.of_nodes(ring):
+    for node in ring_report.node_reports(ring):
         names = [node["node"]]
         up.add_metric(names, node["state"] == "up")
         if node["state"] == "up":
             keys.add_metric(names, node["keys"])
-            if looked_up := ring.looked_up(node["node"]):
-                hits.add_metric(names, looked_up[0])
-                misses.add_metric(names, looked_up[1])
+            if hits_and_misses := ring.hits_and_misses(node["node"]):
+                hits.add_metric(names, hits_and_misses[0])
+                misses.add_metric(names, hits_and_misses[1])
     yield from (up, keys, hits, misses)
     yield GaugeMetricFamily(
         "ring_bypassed",

@@ -29,11 +29,11 @@ class Consume(Subcommand):
         self._wait_for(server, stopping)
         memberships = {found.subscriber: Membership(found.subscriber, server) for found in chosen}
         for membership in memberships.values():
-            membership.beat()
+            membership.renew()
         readers = readers_of(chosen, server, stopping=stopping, memberships=memberships)
         threads = [threading.Thread(target=reader.run, name=reader.name) for reader in readers]
         threads += [
-            threading.Thread(target=membership.keep, args=(stopping,), name=f"lease of {name}")
+            threading.Thread(target=membership.run, args=(stopping,), name=f"lease of {name}")
             for name, membership in memberships.items()
         ]
         for thread in threads:

@@ -41,7 +41,7 @@ class Rebuild(Subcommand):
 
     def handle(self, *, name: str, **options: Any) -> None:
         rebuild = rebuild_of(name, streams.connect())
-        with rebuild.held():
+        with rebuild.locked():
             if options["drop"]:
                 rebuild.drop()
                 self.stdout.write(f"the rebuild of {name} is dropped")
@@ -64,7 +64,7 @@ class Rebuild(Subcommand):
         self.end_progress()
         if progress is not None:
             seconds = time.monotonic() - started
-            self.stdout.write(f"{rebuild.name}: {rebuild.described(progress)} in {seconds:.1f} s")
+            self.stdout.write(f"{rebuild.name}: {rebuild.summary(progress)} in {seconds:.1f} s")
 
     def _draw(self, name: str, progress: Progress, total: int) -> None:
         share = min(progress.events / max(total, 1), 1.0)

@@ -13,8 +13,8 @@ from psycopg2.extensions import TransactionRollbackError
 from ..events import forget_last_writes
 from . import reading
 from .durability import flush_at_commit
+from .lines import add_socket
 from .reading import Reading
-from .sockets import add_socket
 from .tokens import COOKIE, COOKIE_SECONDS, HEADER, Token, UnreadableToken, parse
 from .views import projection_of, wait_for_projection
 from .watch import watch
@@ -38,7 +38,7 @@ class ConsistencyToken:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
         connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")
-        connection_created.connect(add_socket, dispatch_uid="placement.sockets")
+        connection_created.connect(add_socket, dispatch_uid="placement.lines")
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         forget_last_writes()

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
 from outbox.agreeing import awaiting
-from outbox.agreeing.awaiting import Answer, Awaited, Recorded
+from outbox.agreeing.awaiting import Answer, ProjectionWait, Recorded
 from outbox.consumer import Consumer, named
 
 from ..homes import primary
@@ -62,11 +62,11 @@ def _check(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> An
     part = now.token.parts.get(producer)
     if part is None or part.xid is None:
         return Answer.REACHED
-    awaited = Awaited(
+    awaited = ProjectionWait(
         consumer,
         Recorded(producer=producer, system=part.system, timeline=part.timeline, xid=part.xid),
     )
-    answer = awaited.look(using=router.db_for_read(consumer.tables.position))
+    answer = awaited.check(using=router.db_for_read(consumer.tables.position))
     if answer is Answer.BEHIND and wait:
         now.from_replicas = False  # it doesn't wait for a replica as well
         answer = awaited.wait(using=primary(consumer.label))

@@ -18,8 +18,8 @@ from typing import Final, TypedDict
 from django.conf import settings
 
 from ..homes import primary
+from .lines import replica_sockets
 from .probe import Probe
-from .sockets import replica_sockets
 from .wal import PRIMARY, REPLICA, Wal
 
 logger = logging.getLogger(__name__)

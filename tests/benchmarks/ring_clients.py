@@ -85,7 +85,7 @@ def lookups(asked: dict[str, Any], keys: list[str]) -> list[dict[str, Any]]:
     found = []
     for number in asked["lookups"]:
         names = [f"10.0.0.{n}:6379/0" for n in range(number)]
-        view, other = ring.found(names, now=1), HashRing(names)
+        view, other = ring.create_view(names, now=1), HashRing(names)
 
         def through(find: Callable[[str], Any]) -> Callable[[], int]:
             return lambda: len([find(key) for key in keys[:1000]])

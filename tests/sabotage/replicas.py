@@ -39,7 +39,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a token of the future is replaced",
         file=READING,
-        old="if lsn > group.origin.lsn and _is_of_the_future(service, lsn):",
+        old="if lsn > group.origin.lsn and _is_in_the_future(service, lsn):",
         new="if False:",
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_an_unusable_token_is_served_by_the_primary_and_replaced",
@@ -84,7 +84,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a read whose replica fails is run on the primary",
         file=MIDDLEWARE,
-        old="        now.from_replicas = False\n        return again(request)",
+        old="        now.from_replicas = False\n        return _run_view(request)",
         new="        return None",
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_a_read_is_repeated_on_the_primary_when_its_replica_dies",
@@ -100,14 +100,14 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a query that is wrong puts no replica out",
         file=MIDDLEWARE,
-        old="        if _blames_the_server(exception):",
+        old="        if _is_server_failure(exception):",
         new="        if True:",
         test=f"{PLACEMENT}/test_replicas.py::test_an_invalid_query_takes_no_replica_out_of_use",
     ),
     Sabotage(
         promise="a task takes the token along",
         file=TASKS,
-        old="headers.setdefault(KEY, str(now.renewed() or now.token))",
+        old="headers.setdefault(KEY, str(now.renewed_token() or now.token))",
         new='headers.setdefault(KEY, "")',
         test=f"{PLACEMENT}/test_tasks.py::test_a_task_reads_the_writes_of_the_request_that_sent_it",
     ),

@@ -51,9 +51,9 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a node that missed an invalidation is out at once",
         file="placement/ring/backend.py",
-        old="with self.ring.node(name, at_once=True) as node:\n"
+        old="with self.ring.node(server, at_once=True) as node:\n"
         "                    node.invalidate(",
-        new="with self.ring.node(name) as node:\n                    node.invalidate(",
+        new="with self.ring.node(server) as node:\n                    node.invalidate(",
         test=f"{MEMBERS}::test_an_invalidation_that_a_node_does_not_confirm_ejects_it",
     ),
     Sabotage(
@@ -80,8 +80,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a node that restarts with what it had on disk serves nothing of it",
         file="placement/ring/membership.py",
-        old="return told or known is None or not known.run",
-        new="return told or True",
+        old="return changed or known is None or not known.run",
+        new="return changed or True",
         test=f"{RESTARTS}::test_a_node_restarted_while_the_store_is_down_serves_no_old_data",
     ),
     Sabotage(

@@ -140,7 +140,7 @@ PLANTS: dict[str, Callable[[Reach], None]] = {
         only_if=lambda _, __, chunk: streams.order(chunk.at)[1] != streams.WHOLE,
     ),
     "after-entries": _after_entries,
-    "after-read": lambda reach: _before(reader.Reader, "_take", reach),
+    "after-read": lambda reach: _before(reader.Reader, "_process", reach),
     "before-handler": _before_handler,
     "mid-handler": lambda reach: _after(consumers, "apply", reach),
     "before-positions": lambda reach: _after(consumer.Consumer, "handle_all", reach),

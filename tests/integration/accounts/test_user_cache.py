@@ -247,7 +247,7 @@ def test_with_a_hanging_store_status_reports_that_the_ring_is_bypassed(
         call_command("status", stdout=text)
     finally:
         processes.send([store.pid], signal.SIGCONT)
-    assert "ring is bypassed: the stream server doesn't tell its members" in text.getvalue()
+    assert "ring is bypassed: the stream server doesn't return its members" in text.getvalue()
 
 
 @pytest.mark.usefixtures("patient_ring")

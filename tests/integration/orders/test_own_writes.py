@@ -16,7 +16,7 @@ from orders.models import OrderView
 from outbox import consumer
 from outbox import streams as door
 from outbox.agreeing import awaiting
-from outbox.agreeing.awaiting import Answer, Awaited, Recorded
+from outbox.agreeing.awaiting import Answer, ProjectionWait, Recorded
 from outbox.consuming.reader import Reader
 from outbox.envelope import Envelope
 from outbox.streams import WHOLE, Streams
@@ -30,9 +30,9 @@ LIST = "/api/orders/"
 
 @pytest.fixture(autouse=True)
 def _no_known_cursors() -> Iterator[None]:
-    awaiting._heard.clear()
+    awaiting._cursors.clear()
     yield
-    awaiting._heard.clear()
+    awaiting._cursors.clear()
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ class TestAnotherService:
     def look(self, name: str, xid: int = XID) -> Answer:
         recorded = Recorded(producer="accounts", system=7, timeline=1, xid=xid)
         using = router.db_for_write(OrderView)
-        return Awaited(consumer.named(name), recorded).look(using=using)
+        return ProjectionWait(consumer.named(name), recorded).check(using=using)
 
     def read(self, streams: Streams, name: str) -> None:
         Reader(consumer.named(name), "accounts", streams, stopping=threading.Event()).step()

@@ -135,7 +135,7 @@ POINTS = {
     "while it replays": "FromEvents._fill_chunk",
     "before its indexes": "Shadow.index",
     "before it compares": "Rebuild.compare",
-    "within the swap": "Rebuild._forget",
+    "within the swap": "Rebuild._delete_all_rows",
     "after the swap": "Rebuild._drop_tables",
 }
 STOPPING = """
@@ -463,7 +463,7 @@ def test_of_two_rebuilds_the_second_is_refused(
 ) -> None:
     some_history(place)
     settle(streams)
-    with rebuild_of("sales").held():
+    with rebuild_of("sales").locked():
         (refused,) = threads.together(lambda: rebuild("sales"))
         assert str(refused) == "another rebuild of sales is running"
         (other,) = threads.together(lambda: rebuild("order_view"))

@@ -24,7 +24,7 @@ def start(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setattr(consuming, "every", lambda: iter(both))
     monkeypatch.setattr("outbox.consuming.membership.LEASE_SECONDS", 60)
     monkeypatch.setattr(Reader, "run", lambda reader: owned.append(reader._owned()))
-    monkeypatch.setattr(Membership, "keep", lambda *_: None)
+    monkeypatch.setattr(Membership, "run", lambda *_: None)
 
     def of(name: str) -> set[int]:
         call_command("outbox", "consume", "--consumer", name)
@@ -46,10 +46,10 @@ def test_processes_of_a_consumer_share_its_partitions(start):
 def test_two_members_split_all_partitions_and_the_last_one_reads_all(streams):
     one, two = (Membership("shop.ledger", streams, member=name) for name in ("one", "two"))
     for member in (one, two, one):
-        member.beat()
+        member.renew()
     shares = [set(member.partitions_of("ledger of shop")) for member in (one, two)]
     assert shares[0] | shares[1] == EVERY
     assert not shares[0] & shares[1]
     streams.leave("shop.ledger", "two")
-    one.beat()
+    one.renew()
     assert set(one.partitions_of("ledger of shop")) == EVERY

@@ -158,7 +158,7 @@ def test_ignored_events_move_the_positions_after_a_delay(shop, relay, record, re
     relay.drain()
     assert reader.step() == 1
     assert positions(shop) == before, "a single ignored event writes nothing"
-    now[0] += reading.PASSED_SECONDS
+    now[0] += reading.PENDING_SECONDS
     assert reader.step() == 0
     assert positions(shop)[PARTITION] == reader._streams.cursor(shop.label).tops[PARTITION]
 
@@ -166,7 +166,7 @@ def test_ignored_events_move_the_positions_after_a_delay(shop, relay, record, re
 def test_ignored_events_are_passed_with_the_next_applied_one(
     shop, relay, record, reader, probe, monkeypatch
 ):
-    monkeypatch.setattr(reading, "PASSED_SECONDS", 3600)
+    monkeypatch.setattr(reading, "PENDING_SECONDS", 3600)
     monkeypatch.setattr(reading, "CONFIRM_SECONDS", 3600)
     reader.step()
     for key in "abcd":
@@ -195,7 +195,7 @@ def test_an_ignored_event_is_not_parked_behind_one_that_fails(shop, relay, recor
 def test_a_zombie_that_passed_ignored_events_moves_nothing_back(
     shop, relay, record, reader_of, probe, monkeypatch
 ):
-    monkeypatch.setattr(reading, "PASSED_SECONDS", 3600)
+    monkeypatch.setattr(reading, "PENDING_SECONDS", 3600)
     monkeypatch.setattr(reading, "CONFIRM_SECONDS", 3600)
     zombie, other = reader_of(probe), reader_of(probe)
     zombie.step()

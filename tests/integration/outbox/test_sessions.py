@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from outbox.consuming.inbox import MOVES, Inbox
+from outbox.consuming.inbox import MOVES_PER_ID, Inbox
 from outbox.consuming.parking import Parking
 from outbox.consuming.reader import SESSION
 from outbox.publishing.relay import own_connection
@@ -114,7 +114,7 @@ def test_a_move_is_planned_once(shop, opened):
 def test_few_row_versions_share_a_positions_id(shop, opened):
     # A unique key that stays the same is checked against every version of its row.
     ids = []
-    for number in range(10 * MOVES):
+    for number in range(10 * MOVES_PER_ID):
         with transaction.atomic(using=shop.alias):
             opened.move({0: (f"0-{number}", f"0-{number + 1}")})
         ids.append(shop.position._default_manager.get().pk)

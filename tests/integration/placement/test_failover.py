@@ -66,7 +66,7 @@ def test_a_standby_promoted_while_its_primary_runs_is_not_used(
         ada.rename("1")
         standby.replica().healthy = True
         assert ada.listed() == "1", "the request detects it before the watch does"
-        standby.wait_until(why="no standby")
+        standby.wait_until(why="no longer a standby")
     finally:
         standby.recreate()
     standby.in_use()

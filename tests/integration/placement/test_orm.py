@@ -34,7 +34,7 @@ def behind(ada: Customer, standby: Replicated, patient: None) -> Iterator[Custom
 @pytest.fixture
 def request_reads(behind: Customer) -> Iterator[Reading]:
     """The reads of a safe request without a token."""
-    with reading.opened(Reading()) as now:
+    with reading.use(Reading()) as now:
         yield now
 
 
@@ -100,7 +100,7 @@ def test_a_row_read_from_the_replica_is_deleted_on_the_primary(
     order_id, now = UUID(ada.id), timezone.now()
     Reservation.objects.create(order_id=order_id, status="RELEASED", created_at=now, updated_at=now)
     standby.catch_up()
-    with reading.opened(Reading()):
+    with reading.use(Reading()):
         row = Reservation.objects.get(order_id=order_id)
         assert row._state.db == REPLICA
         row.delete()
@@ -121,7 +121,7 @@ def test_a_validator_reads_the_primary_in_a_request_that_may_write(behind: Custo
             model = User
             fields = ("name",)
 
-    with reading.opened(reading_of(request)):
+    with reading.use(reading_of(request)):
         with pytest.raises(ValidationError):
             Form(data={"name": "1"}).is_valid(raise_exception=True)
         assert Form(data={"name": "0"}).is_valid()
@@ -138,7 +138,7 @@ def test_a_foreign_key_is_checked_on_the_primary_in_a_request_that_may_write(
     bob.save(using=PRIMARY, force_insert=True)
     key = models.ForeignKey(User, models.CASCADE, to_field="id")
 
-    with reading.opened(reading_of(request)):
+    with reading.use(reading_of(request)):
         key.validate(bob.pk, None)
     assert not User.objects.using(REPLICA).filter(pk=bob.pk).exists()
 

@@ -51,15 +51,15 @@ def test_a_task_reads_the_writes_of_the_request_that_sent_it(
     standby.pause()
     ada.rename("1")
     token = parse(ada.token, services=["accounts"])
-    with reading.opened(Reading(token=token)):
+    with reading.use(Reading(token=token)):
         app.read_and_wait(ada.id)
     app.read_and_wait(ada.id)  # sent outside a request
-    with reading.opened(Reading()):  # its write has no token yet
+    with reading.use(Reading()):  # its write has no token yet
         User.objects.filter(pk=ada.id).update(name="2")
         app.read_and_wait(ada.id)
     standby.resume()
     standby.catch_up()
-    with reading.opened(Reading(token=token)):
+    with reading.use(Reading(token=token)):
         app.read_and_wait(ada.id)
 
     assert names == [("1", "default"), ("1", "default"), ("2", "default"), ("2", REPLICA)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from outbox.agreeing.awaiting import TOO_FAR, Answer, Recorded, _judge, sees
+from outbox.agreeing.awaiting import MAX_XIDS_AHEAD, Answer, Recorded, _compare, sees
 from outbox.streams import Cursor
 
 SNAPSHOT = "10:20:12,15"
@@ -32,7 +32,7 @@ def test_a_snapshot_sees_committed_transactions(snapshot: str, xid: int, seen: b
     [
         ("7.2", SNAPSHOT, {}, Answer.REACHED),
         ("7.2", SNAPSHOT, {"xid": 20}, Answer.BEHIND),
-        ("7.2", SNAPSHOT, {"xid": 20 + TOO_FAR}, Answer.FOREIGN),
+        ("7.2", SNAPSHOT, {"xid": 20 + MAX_XIDS_AHEAD}, Answer.FOREIGN),
         ("7.2", SNAPSHOT, {"system": 8}, Answer.FOREIGN),
         ("7.2", SNAPSHOT, {"timeline": 1}, Answer.FOREIGN),  # an abandoned timeline
         ("7.2", SNAPSHOT, {"timeline": 3}, Answer.BEHIND),  # a promoted server, not yet published
@@ -44,4 +44,4 @@ def test_only_a_write_of_the_same_history_is_waited_for(
     origin: str, snapshot: str, changed: dict[str, int], answer: Answer
 ) -> None:
     recorded = Recorded(**{"producer": "orders", "system": 7, "timeline": 2, "xid": 19, **changed})  # type: ignore[arg-type]
-    assert _judge(Cursor(at="1-1", tops={}, origin=origin, snapshot=snapshot), recorded) is answer
+    assert _compare(Cursor(at="1-1", tops={}, origin=origin, snapshot=snapshot), recorded) is answer

@@ -6,7 +6,7 @@ import psycopg2
 import pytest
 from django.db import DatabaseError, DataError
 
-from placement.replicas.middleware import _blames_the_server
+from placement.replicas.middleware import _is_server_failure
 from placement.replicas.wal import Wal, wal_of
 from placement.replicas.watch import Group, Replica
 
@@ -88,7 +88,7 @@ def test_an_idle_primary_causes_no_lag(watched: Watched) -> None:
         (None, "doesn't answer"),
         (replace(replayed(1000), system=8), "another cluster"),
         (replace(replayed(1000), timeline=2), "timeline 2"),
-        (flushed(1000), "no standby"),
+        (flushed(1000), "no longer a standby"),
     ],
 )
 def test_a_dead_foreign_or_promoted_replica_is_out_until_it_follows_again(
@@ -108,7 +108,7 @@ def test_a_replica_on_the_old_timeline_is_out_after_a_failover(watched: Watched)
 
 
 def test_a_failed_request_takes_a_replica_out_until_the_next_good_probe(watched: Watched) -> None:
-    watched.replica.put_out("a request failed on it")
+    watched.replica.eject("a request failed on it")
     assert not watched.replica.healthy
     assert watched.after(0.2, ORIGIN, replayed(1000))
 
@@ -141,4 +141,4 @@ def test_a_position_has_a_numeric_lsn_and_an_unsigned_system() -> None:
 )
 def test_only_a_lost_connection_is_blamed_on_the_replica(error, cause, blamed):
     error.__cause__ = cause
-    assert _blames_the_server(error) is blamed
+    assert _is_server_failure(error) is blamed

@@ -23,7 +23,7 @@ def holders(view: View, keys: list[str] = KEYS) -> list[str]:
 
 @pytest.mark.parametrize("nodes", [2, 3, 4, 8])
 def test_fifty_thousand_keys_are_spread_evenly(nodes: int) -> None:
-    loads = Counter(holders(ring.found(named(nodes), now=1)))
+    loads = Counter(holders(ring.create_view(named(nodes), now=1)))
 
     assert len(loads) == nodes
     assert max(loads.values()) <= 1.05 * len(KEYS) / nodes
@@ -31,7 +31,7 @@ def test_fifty_thousand_keys_are_spread_evenly(nodes: int) -> None:
 
 @pytest.mark.parametrize("nodes", [2, 3, 7])
 def test_a_joining_node_takes_its_share_and_no_other_key_moves(nodes: int) -> None:
-    view = ring.found(named(nodes), now=1)
+    view = ring.create_view(named(nodes), now=1)
     joined = ring.join(view, named(nodes + 1), now=2)
 
     before, after = holders(view), holders(joined)
@@ -43,7 +43,7 @@ def test_a_joining_node_takes_its_share_and_no_other_key_moves(nodes: int) -> No
 
 @pytest.mark.parametrize("nodes", [3, 7])
 def test_only_the_keys_of_an_ejected_node_move(nodes: int) -> None:
-    view = ring.found(named(nodes), now=1)
+    view = ring.create_view(named(nodes), now=1)
     gone = named(nodes)[0]
 
     before, after = holders(view), holders(ring.eject(view, gone, now=2))
@@ -67,7 +67,7 @@ def test_a_key_never_returns_to_a_former_place(
 ) -> None:
     """Even if clocks jump: data that a node kept from an earlier time has another generation."""
     names = named(5)
-    view = ring.found(names[:3], now=1000)
+    view = ring.create_view(names[:3], now=1000)
     now = 1000
     former: set[tuple[str, Place | None]] = set()
     for change, which, ahead in steps:
@@ -97,19 +97,19 @@ def changed(view: View, change: str, name: str, now: int) -> View:
     if name not in view.members:
         return view
     due = view.members[name].due
-    probing = ring.begin_probe(view, name, now=max(now, due))
+    probing = ring.start_probe(view, name, now=max(now, due))
     return ring.end_probe(probing, name, answered=True, now=now)
 
 
 def test_one_process_probes_a_node_with_growing_pauses() -> None:
     name = named(1)[0]
-    view = ring.eject(ring.found(named(2), now=0), name, now=10_000)
+    view = ring.eject(ring.create_view(named(2), now=0), name, now=10_000)
     pauses = []
     for _ in range(8):
         due = view.members[name].due
-        assert ring.begin_probe(view, name, now=due - 1) is view
-        probing = ring.begin_probe(view, name, now=due)
-        assert ring.begin_probe(probing, name, now=due) is probing, "another process probes it"
+        assert ring.start_probe(view, name, now=due - 1) is view
+        probing = ring.start_probe(view, name, now=due)
+        assert ring.start_probe(probing, name, now=due) is probing, "another process probes it"
         assert probing.epoch == view.epoch, "a probe moves no key"
         view = ring.end_probe(probing, name, answered=False, now=due)
         pauses.append(view.members[name].due - due)
@@ -118,15 +118,15 @@ def test_one_process_probes_a_node_with_growing_pauses() -> None:
 
 
 def test_the_probe_of_a_dead_process_is_taken_over() -> None:
-    view = ring.eject(ring.found(named(2), now=0), named(1)[0], now=0)
-    probing = ring.begin_probe(view, named(1)[0], now=ring.FIRST_PROBE_MS)
+    view = ring.eject(ring.create_view(named(2), now=0), named(1)[0], now=0)
+    probing = ring.start_probe(view, named(1)[0], now=ring.FIRST_PROBE_MS)
 
     assert probing.due(now=ring.FIRST_PROBE_MS) == []
     assert probing.due(now=ring.FIRST_PROBE_MS + ring.PROBE_MS) == named(1)
 
 
 def test_an_invalidation_covers_every_place_that_a_process_may_use() -> None:
-    view = ring.found(named(3), now=1000)
+    view = ring.create_view(named(3), now=1000)
     key = KEYS[0]
     was = view.place(key)
     assert was is not None
@@ -139,7 +139,7 @@ def test_an_invalidation_covers_every_place_that_a_process_may_use() -> None:
 
 
 def test_a_key_has_no_place_if_no_node_is_up() -> None:
-    view = ring.found(named(2), now=1)
+    view = ring.create_view(named(2), now=1)
     for name in named(2):
         view = ring.eject(view, name, now=2)
 
@@ -185,23 +185,23 @@ def test_a_node_is_named_after_its_address() -> None:
 
 
 def test_a_place_is_the_same_in_every_process_and_release() -> None:
-    view = ring.found(named(3), now=7)
+    view = ring.create_view(named(3), now=7)
 
     assert view.place("mitosis:1:golden") == Place("10.0.0.1:6379/0", 7)
 
 
 def test_a_restarted_node_gets_a_new_generation_and_no_other_key_moves() -> None:
-    view = ring.found(named(3), now=1000)
+    view = ring.create_view(named(3), now=1000)
     name = named(3)[0]
-    known = ring.met(view, name, "first run", now=1001)
+    known = ring.record_run(view, name, "first run", now=1001)
     assert known.arrangement.members == view.arrangement.members, (
         "the first run that is reported moves no key"
     )
-    assert ring.met(known, name, "first run", now=1002) is known
+    assert ring.record_run(known, name, "first run", now=1002) is known
     before = {key: known.place(key) for key in FEW}
 
     again = ring.decode(known.encode())
-    after = ring.met(again, name, "second run", now=1003)
+    after = ring.record_run(again, name, "second run", now=1003)
     for key in FEW:
         place, was = after.place(key), before[key]
         assert place is not None
@@ -212,8 +212,8 @@ def test_a_restarted_node_gets_a_new_generation_and_no_other_key_moves() -> None
 
 def test_a_node_that_returns_keeps_its_run() -> None:
     name = named(3)[0]
-    view = ring.met(ring.found(named(3), now=1000), name, "first run", now=1001)
+    view = ring.record_run(ring.create_view(named(3), now=1000), name, "first run", now=1001)
     view = changed(ring.eject(view, name, now=2000), "probe", name, 4000)
 
     assert view.members[name].run == "first run"
-    assert ring.met(view, name, "second run", now=5000).members[name].since == 5000
+    assert ring.record_run(view, name, "second run", now=5000).members[name].since == 5000

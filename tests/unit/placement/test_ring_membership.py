@@ -89,12 +89,12 @@ def test_consecutive_failures_eject_a_node_for_all_processes(store: MemoryStore)
     one.view(), other.view()
 
     for _ in range(FAILURES - 1):
-        one.failed("a:1/0")
-    one.worked("a:1/0")
-    one.failed("a:1/0")
+        one.record_failure("a:1/0")
+    one.record_success("a:1/0")
+    one.record_failure("a:1/0")
     assert up(one.view()) == NAMES
     for _ in range(FAILURES - 1):
-        one.failed("a:1/0")
+        one.record_failure("a:1/0")
 
     assert up(one.view()) == NAMES[1:]
     store.seconds += ASK_SECONDS + 0.01
@@ -105,7 +105,7 @@ def test_one_failure_ejects_a_node_if_it_matters_at_once(store: MemoryStore) -> 
     one = store.process()
     one.view()
 
-    one.failed("a:1/0", at_once=True)
+    one.record_failure("a:1/0", at_once=True)
 
     assert up(one.view()) == NAMES[1:]
 
@@ -125,7 +125,7 @@ def test_a_writer_gets_a_view_that_was_confirmed_after_it_asked(store: MemorySto
     one, other = store.process(), store.process()
     one.view()
     other.view()
-    other.failed("a:1/0", at_once=True)
+    other.record_failure("a:1/0", at_once=True)
     store.seconds += 0.001
 
     assert up(one.view()) == NAMES, "a reader may lag"
@@ -142,7 +142,7 @@ def test_a_view_is_settled_when_no_process_can_use_an_older_one(store: MemorySto
     one.view()
     assert one.is_settled()
 
-    other.failed("a:1/0", at_once=True)
+    other.record_failure("a:1/0", at_once=True)
     assert other._view
     assert not other.is_settled()
     store.seconds += CONFIRMED_SECONDS
@@ -193,11 +193,11 @@ def test_the_last_view_holds_without_its_failed_nodes_while_the_store_is_down(
 
     assert up(one.view()) == NAMES
     for _ in range(FAILURES):
-        one.failed("a:1/0")
+        one.record_failure("a:1/0")
     assert not one.may_use("a:1/0")
     assert one.may_use("b:1/0")
     assert up(one.view()) == NAMES, "nothing is moved"
-    one.worked("a:1/0")
+    one.record_success("a:1/0")
     store.seconds += 3600
     one.view()
     assert not one.may_use("a:1/0"), "it is not used again either"
@@ -223,7 +223,7 @@ def test_members_lost_by_the_store_are_restored_with_new_generations(
     one.view()
     older = store.text
     store.seconds += 1
-    one.failed("a:1/0", at_once=True)
+    one.record_failure("a:1/0", at_once=True)
     known = one.last_view
     assert known is not None
     store.text = older if left == "an older one" else left
@@ -247,7 +247,7 @@ def test_an_ejected_node_that_answers_a_probe_has_a_new_generation(
     alive: set[str] = set()
     one = store.process(alive=alive)
     one.view()
-    one.failed("a:1/0", at_once=True)
+    one.record_failure("a:1/0", at_once=True)
     store.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
     one.view()
     eventually(
@@ -274,7 +274,7 @@ def test_only_one_process_probes_a_node(store: MemoryStore) -> None:
     for process in processes:
         process._probe = lambda name: bool(probed.append(name))  # type: ignore[func-returns-value]
         process.view()
-    processes[0].failed("a:1/0", at_once=True)
+    processes[0].record_failure("a:1/0", at_once=True)
     store.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
 
     for process in processes:

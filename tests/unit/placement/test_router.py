@@ -4,7 +4,7 @@ from django.contrib.sessions.models import Session
 from django.db import router
 from django.test import override_settings
 
-from placement.replicas.reading import Reading, current, opened
+from placement.replicas.reading import Reading, current, use
 from placement.router import PlacementRouter, primaries, primary
 
 
@@ -65,7 +65,7 @@ class Row:
 
 def reads(now: Reading, service: str = "accounts") -> str:
     now.chosen[service] = f"{service}-replica"
-    with opened(now):
+    with use(now):
         return str(PlacementRouter().db_for_read(Row))  # type: ignore[arg-type]
 
 
@@ -87,7 +87,7 @@ def test_a_request_that_may_write_reads_the_primary() -> None:
 @REPLICATED
 def test_a_write_moves_only_the_reads_of_its_service_to_the_primary() -> None:
     now = Reading()
-    with opened(now):
+    with use(now):
         router.db_for_write(User)
         assert now.written == set()
         PlacementRouter().db_for_write(Row)  # type: ignore[arg-type]
@@ -97,12 +97,12 @@ def test_a_write_moves_only_the_reads_of_its_service_to_the_primary() -> None:
 
 @REPLICATED
 def test_contrib_reads_no_replica_in_a_request() -> None:
-    with opened(Reading(chosen={"auth": "auth-replica", "accounts": "x"})):
+    with use(Reading(chosen={"auth": "auth-replica", "accounts": "x"})):
         assert router.db_for_read(User) == "default"
         assert router.db_for_read(Session) == "default"
 
 
 def test_no_reading_is_left_after_a_request() -> None:
-    with opened(Reading()):
+    with use(Reading()):
         pass
     assert current() is None
