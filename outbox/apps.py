@@ -7,7 +7,8 @@ class OutboxConfig(AppConfig):
     verbose_name = "Outbox"
 
     def ready(self) -> None:
-        from . import checks, streams, tables  # noqa: F401
+        from . import checks, tables  # noqa: F401
+        from .streams.client import nudger
 
         for service in tables.every():  # before a server or a worker forks
-            streams.nudger.share(service.label)
+            nudger.share(service.label)

@@ -16,7 +16,8 @@ from . import consumer as consumers
 from .envelope import Envelope
 from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
 from .models import AbstractOutboxEvent
-from .streams import WHOLE, Batch, Confirmation, Cursor, Entry, order
+from .streams import WHOLE, Batch, Cursor, Entry, order
+from .streams.client import Confirmation
 
 EMPTY = Cursor(at="", tops={})
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import transaction
 
-from ..streams import Confirmation, Streams
+from ..streams import Streams
+from ..streams.client import Confirmation
 from ..tables import Tables
 from .ticks import clock_ms
 

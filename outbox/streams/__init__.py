@@ -1,29 +1,5 @@
 """The only package that talks to the stream server (Redis or Valkey)."""
 
-from .client import (
-    WHOLE,
-    Batch,
-    Confirmation,
-    Cursor,
-    Entry,
-    NudgeConnection,
-    Streams,
-    connect,
-    nudge,
-    nudger,
-    order,
-)
+from .client import WHOLE, Batch, Cursor, Entry, Streams, connect, nudge, order
 
-__all__ = [
-    "WHOLE",
-    "Batch",
-    "Confirmation",
-    "Cursor",
-    "Entry",
-    "NudgeConnection",
-    "Streams",
-    "connect",
-    "nudge",
-    "nudger",
-    "order",
-]
+__all__ = ["WHOLE", "Batch", "Cursor", "Entry", "Streams", "connect", "nudge", "order"]

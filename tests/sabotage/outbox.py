@@ -9,7 +9,7 @@ OUTBOX: Final = "tests/integration/outbox"
 SABOTAGES: Final = (
     Sabotage(
         invariant=25,
-        promise="a shadow follows from the end of its tick",
+        promise="a shadow follows the streams from the end of its tick",
         file="outbox/rebuilding/sources.py",
         old='f"{tick.pk}-{WHOLE}"',
         new='f"{tick.pk + 86_400_000}-{WHOLE}"',
@@ -27,7 +27,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=25,
-        promise="a shadow that lacks what was pruned begins anew",
+        promise="a shadow that misses pruned entries starts over",
         file="outbox/rebuilding/sources.py",
         old="order(entry) >= floor for entry in entries",
         new="entry for entry in entries",
@@ -36,7 +36,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=25,
-        promise="what was parked and is replayed reaches the shadow too",
+        promise="a parked event that is retried reaches the shadow too",
         file="outbox/rebuilding/follower.py",
         old="        self._apply_retried()\n        reached",
         new="        reached",
@@ -45,7 +45,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=26,
-        promise="a projection has what its positions have reached",
+        promise="a projection has applied an event once its positions have passed it",
         file="outbox/agreeing/awaiting.py",
         old="return Answer.REACHED if not _behind(positions, self._tops) else Answer.BEHIND",
         new="return Answer.REACHED",
@@ -63,7 +63,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=29,
-        promise="events that are ignored move the position a moment later",
+        promise="ignored events move the position a moment later",
         file="outbox/consuming/reader.py",
         old="if self._pending and time.monotonic() >= self._move_at:",
         new="if False:",
@@ -71,7 +71,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=29,
-        promise="a position moves past ignored events to the one that is applied",
+        promise="a position moves past ignored events with the next applied one",
         file="outbox/consuming/reader.py",
         old="ends = self._pending | {",
         new="ends = {",
@@ -106,7 +106,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=2,
-        promise="an append that is refused records nothing",
+        promise="a refused append records no event",
         file="orders/migrations/0006_append_and_announce.py",
         old="    IF held IS NULL THEN",
         new="    IF true THEN",
@@ -115,7 +115,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=2,
-        promise="ids are handed out one at a time",
+        promise="row ids are not reserved in advance",
         file="outbox/checks.py",
         old="if row and row[0] != 1:",
         new="if False:",
@@ -131,7 +131,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=3,
-        promise="a row that isn't committed waits for its own batch",
+        promise="an uncommitted row waits for a later batch",
         file="outbox/publishing/statements.py",
         old="    AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)\n",
         new="",
@@ -148,7 +148,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=4,
-        promise="no two ticks follow the same one",
+        promise="no two ticks have the same predecessor",
         file="accounts/migrations/0001_initial.py",
         old='("prev", models.BigIntegerField(null=True, unique=True))',
         new='("prev", models.BigIntegerField(null=True))',
@@ -156,7 +156,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=4,
-        promise="tick ids rise when the clock goes back",
+        promise="tick ids rise even when the clock goes back",
         file="outbox/publishing/statements.py",
         old="greatest(last.id + 1, %(clock)s)",
         new="%(clock)s",
@@ -172,7 +172,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=6,
-        promise="an entry's id is made of its tick and its row",
+        promise="an entry's id consists of its tick and its row",
         file="outbox/streams/scripts.py",
         old="local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]",
         new="local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. i",
@@ -180,7 +180,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=6,
-        promise="a row's id is never a number to Lua, which would round it",
+        promise="a row's id is never a Lua number, which would be rounded",
         file="outbox/streams/client.py",
         old="((partition, str(row), body) for row",
         new="((partition, row, body) for row",
@@ -188,7 +188,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=6,
-        promise="an entry that is there already is no error",
+        promise="an entry that exists already is no error",
         file="outbox/streams/scripts.py",
         old="if not string.find(added.err, 'equal or smaller', 1, true) then return added end",
         new="return added",
@@ -204,7 +204,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=8,
-        promise="a stream that is gone is noticed and sent again",
+        promise="a lost stream is detected and sent again",
         file="outbox/streams/scripts.py",
         old="return {'LOST', KEYS[i]} end",
         new="end",
@@ -212,7 +212,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=8,
-        promise="a stranger's entry isn't taken for ours",
+        promise="a foreign entry is not mistaken for one of the relay's",
         file="outbox/streams/scripts.py",
         old="if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end",
         new="",
@@ -220,7 +220,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=9,
-        promise="a server that may evict is refused",
+        promise="a server that may evict keys is refused",
         file="outbox/streams/client.py",
         old='if (found := policy.get("maxmemory-policy")) != "noeviction":',
         new='if (found := policy.get("maxmemory-policy")) is None:',
@@ -228,7 +228,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=9,
-        promise="nothing is published to the streams of another database",
+        promise="no event is published to the streams of another database",
         file="outbox/publishing/relay.py",
         old="        if resumed is None:",
         new="        resumed = resumed or first[0]\n        if resumed is None:",
@@ -236,7 +236,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=9,
-        promise="the number of partitions stays what it was",
+        promise="the number of partitions can't change",
         file="outbox/publishing/relay.py",
         old="if found != value:",
         new="if False:",
@@ -244,7 +244,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=10,
-        promise="a consumer is given nothing beyond the cursor",
+        promise="a consumer reads no entry beyond the cursor",
         file="outbox/streams/client.py",
         old="if order(entry.id) <= top:",
         new="if True:",
@@ -264,7 +264,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=11,
-        promise="a transaction that a caught error has ended isn't taken for a commit",
+        promise="a transaction aborted by a caught error doesn't count as committed",
         file="outbox/consuming/reader.py",
         old="return connection.needs_rollback or status == ABORTED",
         new="return False",
@@ -273,7 +273,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=12,
-        promise="a position moves only from where the batch was read after",
+        promise="a position moves only from the value that the batch was read after",
         file="outbox/consuming/inbox.py",
         old="WHERE held.ctid = newest.place AND held.entry = move.expected",
         new="WHERE held.ctid = newest.place",
@@ -282,7 +282,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=12,
-        promise="there is one position for each partition",
+        promise="each partition has exactly one position",
         file="outbox/consuming/inbox.py",
         old="            self._lock_all()\n",
         new="",
@@ -290,7 +290,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=30,
-        promise="no key of a position is shared by many versions",
+        promise="the index entry of a position doesn't collect row versions",
         file="outbox/consuming/inbox.py",
         old="& {MOVES_PER_ID - 1} WHEN 0 ",
         new="& {MOVES_PER_ID - 1} WHEN -1 ",
@@ -298,7 +298,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=30,
-        promise="a reader's small tables are read by their indexes",
+        promise="a reader reads its small tables through their indexes",
         file="outbox/consuming/reader.py",
         old="SET enable_seqscan = off;\nSET enable_bitmapscan = off;\n",
         new="",
@@ -306,7 +306,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=12,
-        promise="after an error positions are read under their lock",
+        promise="after an error, positions are read under their lock",
         file="outbox/consuming/inbox.py",
         old='rows = self._rows.select_for_update().order_by("partition")',
         new='rows = self._rows.order_by("partition")',
@@ -314,7 +314,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=13,
-        promise="across partitions too, effects follow commits",
+        promise="effects follow the order of commits across partitions",
         file="outbox/consuming/reader.py",
         old="entries.sort(key=lambda entry: order(entry.id))",
         new="entries.sort(key=lambda entry: entry.partition)",
@@ -323,7 +323,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=14,
-        promise="later events of a parked key wait behind it",
+        promise="later events of a parked key are parked behind it",
         file="outbox/consuming/reader.py",
         old="if delivery.key in parked and not self._supersede(delivery, parked):",
         new="if False:",
@@ -332,7 +332,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=14,
-        promise="a replay holds the partition still",
+        promise="a retry locks the partition",
         file="outbox/consuming/parking.py",
         old="inbox.lock(partition)",
         new="pass",
@@ -348,7 +348,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=16,
-        promise="what passes by itself parks nothing",
+        promise="transient errors are retried and never parked",
         file="outbox/consuming/reader.py",
         old="if not is_transient(exc):\n                        failed.append(exc)",
         new="if True:\n                        failed.append(exc)",
@@ -357,7 +357,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=16,
-        promise="a batch that fails is run again event by event",
+        promise="a failed batch is applied again event by event",
         file="outbox/consuming/reader.py",
         old="self._reset()\n                self._apply_singly(deliveries, reached)",
         new="self._reset()\n                raise",
@@ -366,7 +366,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a dead stream server is left alone for a while",
+        promise="no nudge is sent to a dead stream server for a while",
         file="outbox/streams/nudging.py",
         old="self._retry_at = self._clock() + RETRY_SECONDS",
         new="pass",
@@ -384,7 +384,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a line that the server cut is noticed before a nudge is lost",
+        promise="a connection closed by the server is detected before a nudge is lost",
         file="outbox/streams/client.py",
         old="if self._connection.can_read():",
         new="if False:",
@@ -392,7 +392,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a relay that was nudged goes on looking, for whoever spared his nudge",
+        promise="a nudged relay keeps checking, for the nudges that are skipped",
         file="outbox/publishing/relay.py",
         old="if started < nudged_at + CHECKING_SECONDS:",
         new="if False:",
@@ -400,7 +400,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a nudge that failed spares nobody",
+        promise="a failed nudge doesn't make others skip theirs",
         file="outbox/streams/nudging.py",
         old="self._skip_until[label].value = 0.0\n            self._disconnect()",
         new="self._disconnect()",
@@ -408,7 +408,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a transaction that recorded wakes the relay, whatever was rolled back to",
+        promise="a rollback to a savepoint keeps the transaction's nudge",
         file="outbox/recorder.py",
         old="if not hooks or hooks[-1][1] != hook:",
         new="if connection.savepoint_ids:",
@@ -416,7 +416,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=18,
-        promise="the statement of every nudge stays on its index",
+        promise="the statement of every nudge uses its index",
         file="outbox/publishing/relay.py",
         old="SET enable_seqscan = off;\n",
         new="",
@@ -424,7 +424,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=18,
-        promise="a tick that closes a long backlog costs no more than another",
+        promise="the tick of a long backlog costs no more than any other",
         file="outbox/publishing/statements.py",
         old="<= %(few)s OFFSET 0\n",
         new="<= %(few)s\n",
@@ -440,7 +440,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="what is younger than the retention stays",
+        promise="rows younger than the retention stay",
         file="outbox/publishing/retention.py",
         old="newest = clock_ms() - round(retention_seconds() * 1000)",
         new="newest = clock_ms()",
@@ -448,7 +448,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="ticks stay until the rows that they see are gone",
+        promise="ticks stay until the rows that they see are deleted",
         file="outbox/publishing/retention.py",
         old="if all_deleted else 0",
         new="",
@@ -456,7 +456,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="the floor is committed by itself, before anything goes",
+        promise="the floor is committed on its own, before any deletion",
         file="outbox/publishing/retention.py",
         old="with transaction.atomic(using=alias, durable=True):",
         new="with transaction.atomic(using=alias):",
@@ -464,7 +464,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="a subscriber confirms what it has of every partition",
+        promise="a subscriber's confirmation covers every partition",
         file="outbox/publishing/retention.py",
         old="min(found.ticks.values()) if len(found.ticks) >= partitions > 0 else None",
         new="min(found.ticks.values()) if found.ticks else None",
@@ -473,7 +473,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="a reader confirms only what it has read to the end",
+        promise="a reader confirms only partitions that it has read to the end",
         file="outbox/consuming/reader.py",
         old="if order(cursor.tops.get(partition, START))\n"
         "            <= order(self._positions[partition])\n"
@@ -483,7 +483,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=20,
-        promise="a consumer that lacks what was pruned stands still",
+        promise="a consumer below the floor stops",
         file="outbox/consuming/reader.py",
         old="if not cursor.floor or all(",
         new="if True or all(",
@@ -492,7 +492,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=20,
-        promise="a server that lost everything learns the floor with its first entries",
+        promise="an emptied stream server gets the floor with its first entries",
         file="outbox/streams/scripts.py",
         old="if ARGV[1] == '' and tonumber(",
         new="if false and tonumber(",
@@ -501,7 +501,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=21,
-        promise="after a failover what was sent is passed over",
+        promise="after a failover, events that were sent are not sent again",
         file="outbox/publishing/relay.py",
         old="rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk",
         new="rows = chunk",
@@ -509,7 +509,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=21,
-        promise="after a failover ticks go on above the lost ones",
+        promise="after a failover, new ticks have higher ids than the lost ones",
         file="outbox/publishing/ticks.py",
         old="tick_id = max(last + 1, above + 1, self._clock_ms())",
         new="tick_id = max(last + 1, self._clock_ms())",
@@ -517,7 +517,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=22,
-        promise="a restored dump is noticed by its transaction ids",
+        promise="a restored dump is detected by its transaction ids",
         file="outbox/publishing/relay.py",
         old="if self._ticks.has_foreign_xids():",
         new="if False:",
@@ -526,7 +526,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=23,
-        promise="no worker has many more partitions than the others",
+        promise="no consumer process gets many more partitions than the others",
         file="outbox/consuming/assignment.py",
         old="(member for member in members if loads[member] < limit)",
         new="members",
@@ -535,7 +535,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=24,
-        promise="a position that went back is noticed before what follows it is applied",
+        promise="a position that went back is detected before later events are applied",
         file="outbox/consuming/reader.py",
         old="if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):",
         new="if False:",
@@ -543,7 +543,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=27,
-        promise="an event that makes earlier ones void doesn't wait behind them, and drops them",
+        promise="a superseding event drops the parked events that it supersedes",
         file="outbox/consuming/reader.py",
         old="if envelope is None or not self._consumer.supersedes(envelope):",
         new="if True:",
@@ -552,7 +552,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=28,
-        promise="nothing of a subject is taken out that a subscriber lacks",
+        promise="an event is erased only after every subscriber has confirmed a later one",
         file="outbox/publishing/erasure.py",
         old="if upto is None or upto < tick",
         new="if False",

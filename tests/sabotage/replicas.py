@@ -14,7 +14,7 @@ LOOKS: Final = "tests/unit/placement/test_replicas.py"
 
 SABOTAGES: Final = (
     Sabotage(
-        promise="a replica that isn't at the token isn't read from",
+        promise="a replica that hasn't reached the token is not read",
         file=READING,
         old="            elif seen.lsn >= lsn:",
         new="            elif True:",
@@ -29,7 +29,7 @@ SABOTAGES: Final = (
         test=f"{PLACEMENT}/test_orm.py::test_after_a_write_the_request_reads_the_primary",
     ),
     Sabotage(
-        promise="a token of another history leads to the primary",
+        promise="with a token of another timeline the primary is read",
         file=READING,
         old="if self.unreadable or (part and not _is_of(part, group.origin)):",
         new="if self.unreadable:",
@@ -37,7 +37,7 @@ SABOTAGES: Final = (
         "::test_an_unusable_token_is_served_by_the_primary_and_replaced",
     ),
     Sabotage(
-        promise="a token of the future is replaced",
+        promise="a token ahead of the primary is replaced",
         file=READING,
         old="if lsn > group.origin.lsn and _is_in_the_future(service, lsn):",
         new="if False:",
@@ -45,7 +45,7 @@ SABOTAGES: Final = (
         "::test_an_unusable_token_is_served_by_the_primary_and_replaced",
     ),
     Sabotage(
-        promise="a request sees by itself that another server is in the replica's place",
+        promise="a request detects that another server has replaced the replica",
         file=READING,
         old="if seen is None or not seen.in_recovery or seen.system != group.origin.system:",
         new="if seen is None or not seen.in_recovery:",
@@ -59,7 +59,7 @@ SABOTAGES: Final = (
         test=f"{PLACEMENT}/test_orm.py::test_a_transaction_reads_the_primary",
     ),
     Sabotage(
-        promise="contrib reads no replica",
+        promise="tables that no service owns are read from the primary",
         file=ROUTER,
         old="if now is None or label not in settings.PLACEMENT_REPLICAS:\n            return home",
         new="if now is None:\n            return home\n"
@@ -67,7 +67,7 @@ SABOTAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py::test_contrib_never_reads_a_replica",
     ),
     Sabotage(
-        promise="a replica that is later than the budget is out",
+        promise="a replica that lags too far is not used",
         file=REPLICAS,
         old="        if waited > budget_seconds:",
         new="        if False:",
@@ -75,14 +75,14 @@ SABOTAGES: Final = (
         "::test_a_replica_beyond_the_lag_budget_is_out_until_it_catches_up",
     ),
     Sabotage(
-        promise="a replica of another timeline is out",
+        promise="a replica on another timeline is not used",
         file=REPLICAS,
         old="    if seen.timeline != origin.timeline:",
         new="    if False:",
         test=f"{LOOKS}::test_a_replica_on_the_old_timeline_is_out_after_a_failover",
     ),
     Sabotage(
-        promise="a read whose replica fails is run on the primary",
+        promise="a read that fails on its replica is repeated on the primary",
         file=MIDDLEWARE,
         old="        now.from_replicas = False\n        return _run_view(request)",
         new="        return None",
@@ -90,7 +90,7 @@ SABOTAGES: Final = (
         "::test_a_read_is_repeated_on_the_primary_when_its_replica_dies",
     ),
     Sabotage(
-        promise="what a replica doesn't know is looked for on the primary",
+        promise="a row that a replica doesn't have is searched on the primary",
         file=MIDDLEWARE,
         old="if response.status_code == NOT_FOUND and now.replicas:",
         new="if False:",
@@ -98,21 +98,21 @@ SABOTAGES: Final = (
         "::test_a_row_missing_on_the_replica_is_searched_on_the_primary",
     ),
     Sabotage(
-        promise="a query that is wrong puts no replica out",
+        promise="an invalid query ejects no replica",
         file=MIDDLEWARE,
         old="        if _is_server_failure(exception):",
         new="        if True:",
         test=f"{PLACEMENT}/test_replicas.py::test_an_invalid_query_takes_no_replica_out_of_use",
     ),
     Sabotage(
-        promise="a task takes the token along",
+        promise="a task carries the token of its request",
         file=TASKS,
         old="headers.setdefault(KEY, str(now.renewed_token() or now.token))",
         new='headers.setdefault(KEY, "")',
         test=f"{PLACEMENT}/test_tasks.py::test_a_task_reads_the_writes_of_the_request_that_sent_it",
     ),
     Sabotage(
-        promise="what a token speaks of is on disk",
+        promise="a commit named by a token is on disk",
         file=MIDDLEWARE,
         old='connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")',
         new="pass",

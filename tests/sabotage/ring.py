@@ -14,14 +14,14 @@ SCRIPTS: Final = "placement/ring/scripts.py"
 
 SABOTAGES: Final = (
     Sabotage(
-        promise="a stand-in serves nothing of an earlier absence",
+        promise="a node that stands in again serves nothing of an earlier time",
         file="placement/ring/arrangement.py",
         old="            generation = max(generation, since)\n",
         new="            generation = since\n",
         test=f"{PURE}::test_a_key_never_returns_to_a_former_place",
     ),
     Sabotage(
-        promise="a generation is never used twice, whatever the clock says",
+        promise="a generation is never used twice, even when the clock goes back",
         file="placement/ring/arrangement.py",
         old="epoch = max(now, view.epoch + 1)",
         new="epoch = now",
@@ -42,14 +42,14 @@ SABOTAGES: Final = (
         test=f"{LEASES}::test_a_value_from_a_lagging_source_is_served_and_not_stored",
     ),
     Sabotage(
-        promise="one loads and the others wait",
+        promise="on a miss, one reader loads and the others wait",
         file=SCRIPTS,
         old="if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'', -3} end",
         new="redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\nif true then return {'', -3} end",
         test=f"{LEASES}::test_two_hundred_readers_of_one_expired_key_load_it_once",
     ),
     Sabotage(
-        promise="a node that missed an invalidation is out at once",
+        promise="a node that missed an invalidation is ejected at once",
         file="placement/ring/backend.py",
         old="with self.ring.node(server, at_once=True) as node:\n"
         "                    node.invalidate(",
@@ -57,7 +57,7 @@ SABOTAGES: Final = (
         test=f"{MEMBERS}::test_an_invalidation_that_a_node_does_not_confirm_ejects_it",
     ),
     Sabotage(
-        promise="an invalidation goes where some process may still look",
+        promise="an invalidation reaches every node that a process may still read",
         file="placement/ring/arrangement.py",
         old="*(() if settled else reversed(self.past))",
         new="*()",
@@ -71,28 +71,28 @@ SABOTAGES: Final = (
         test=f"{LEASES}::test_a_process_never_serves_an_older_version_than_before",
     ),
     Sabotage(
-        promise="who can't confirm the members bypasses the ring",
+        promise="a process that can't confirm the members bypasses the ring",
         file="placement/ring/membership.py",
         old="return self._view if self._confirmed >= oldest else None",
         new="return self._view",
         test=f"{MEMBERS}::test_the_ring_is_bypassed_while_the_store_hangs",
     ),
     Sabotage(
-        promise="a node that restarts with what it had on disk serves nothing of it",
+        promise="a node that restarts with its old data serves none of it",
         file="placement/ring/membership.py",
         old="return changed or known is None or not known.run",
         new="return changed or True",
         test=f"{RESTARTS}::test_a_node_restarted_while_the_store_is_down_serves_no_old_data",
     ),
     Sabotage(
-        promise="a thread that knew the place before the restart reads nothing there",
+        promise="a thread with a place from before the restart reads nothing there",
         file="placement/ring/process.py",
         old="return view is None or view.members[place.node].since > place.generation",
         new="return view is None",
         test=f"{RESTARTS}::test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data",
     ),
     Sabotage(
-        promise="what a node answers after it hung is believed only under a confirmed view",
+        promise="a node's late answer is used only under a confirmed view",
         file="placement/ring/process.py",
         old="slow = now - asked > SLOW_SECONDS",
         new="slow = False",
@@ -100,14 +100,14 @@ SABOTAGES: Final = (
         "::test_a_late_answer_of_a_hung_node_is_discarded_after_its_ejection",
     ),
     Sabotage(
-        promise="who gets a connection next gets nobody else's answers",
+        promise="a reused connection never returns another request's answers",
         file="placement/ring/nodes.py",
         old="            self._connection.disconnect()\n        self._pool",
         new="            pass\n        self._pool",
         test=f"{MANY}::test_unread_answers_never_reach_another_call",
     ),
     Sabotage(
-        promise="what a transaction sees is not shown to others",
+        promise="uncommitted data of a transaction is not cached",
         file="accounts/queries.py",
         old="load() if inside else cached.user(user_id, load=load)",
         new="cached.user(user_id, load=load)",
@@ -115,7 +115,7 @@ SABOTAGES: Final = (
         "::test_a_rolled_back_change_is_never_seen",
     ),
     Sabotage(
-        promise="the event invalidates once more",
+        promise="the event invalidates the key again",
         file="accounts/consumers.py",
         old='"accounts.user.updated.v1": _refresh',
         new='"accounts.user.updated.v1": ignore',

@@ -282,7 +282,7 @@ def _empty_cache() -> Iterator[None]:
     """Throttles, cached reads and nudges of a test must not affect the next one."""
     from django.core.cache import cache
 
-    from outbox.streams import nudger
+    from outbox.streams.client import nudger
 
     yield
     cache.clear()
