@@ -4,7 +4,7 @@ from typing import Any
 from .. import consumer, streams, tables
 from ..agreeing import backfill
 from ..errors import Unconfigured
-from .subcommand import Subcommand
+from .subcommand import Subcommand, show_progress
 
 
 class Backfill(Subcommand):
@@ -40,8 +40,8 @@ class Backfill(Subcommand):
             tables.of(label), backfill.backfill_of(label), per_second=rate
         ):
             announced += backfill.BATCH
-            self.progress(f"{label}: about {announced} announced, up to {last}")
-        self.end_progress()
+            show_progress(self.stdout, f"{label}: about {announced} announced, up to {last}")
+        show_progress(self.stdout)
         self.stdout.write(f"{label} has announced its state")
 
 

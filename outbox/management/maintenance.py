@@ -6,7 +6,7 @@ from ..errors import Unconfigured
 from ..publishing import recovery, retention
 from ..publishing.relay import own_connection, try_lock
 from ..publishing.ticks import Ticks
-from .subcommand import Subcommand
+from .subcommand import Subcommand, show_progress
 
 
 class Prune(Subcommand):
@@ -24,10 +24,10 @@ class Prune(Subcommand):
         while True:
             done = retention.prune(found, streams.connect(), budget_seconds=1.0)
             rows, ticks = rows + done.rows, ticks + done.ticks
-            self.progress(f"{rows} rows, {ticks} ticks")
+            show_progress(self.stdout, f"{rows} rows, {ticks} ticks")
             if not done.rows and not done.ticks:
                 break
-        self.end_progress()
+        show_progress(self.stdout)
         self.stdout.write(f"pruned {rows} rows and {ticks} ticks up to tick {done.floor}")
 
 

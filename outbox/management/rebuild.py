@@ -10,7 +10,7 @@ from ..rebuilding.rebuild import Progress
 from ..rebuilding.rebuild import Rebuild as ProjectionRebuild
 from ..rebuilding.shadow import Differences
 from ..rebuilding.sources import rebuild_of
-from .subcommand import Subcommand, stop_on_signals
+from .subcommand import Subcommand, show_progress, stop_on_signals
 
 WIDTH = 24  # characters of the bar
 
@@ -61,7 +61,7 @@ class Rebuild(Subcommand):
         started, progress, total = time.monotonic(), None, rebuild.expected()
         for progress in rebuild.fill():
             self._draw(rebuild.name, progress, total)
-        self.end_progress()
+        show_progress(self.stdout)
         if progress is not None:
             seconds = time.monotonic() - started
             self.stdout.write(f"{rebuild.name}: {rebuild.summary(progress)} in {seconds:.1f} s")
@@ -69,7 +69,9 @@ class Rebuild(Subcommand):
     def _draw(self, name: str, progress: Progress, total: int) -> None:
         share = min(progress.events / max(total, 1), 1.0)
         bar = "█" * round(share * WIDTH)
-        self.progress(f"{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,}")
+        show_progress(
+            self.stdout, f"{name}: [{bar:·<{WIDTH}}] {share:4.0%}  {progress.events:,} of {total:,}"
+        )
 
     def _hold(self, rebuild: ProjectionRebuild) -> None:
         stopping = stop_on_signals()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import Error as DatabaseError
 
 from ..errors import OutboxError
@@ -28,15 +28,13 @@ class Subcommand:
     def handle(self, *args: Any, **options: Any) -> None:
         raise NotImplementedError
 
-    def progress(self, text: str) -> None:
-        """Replace the current line of a terminal. Prints nothing if the output isn't a terminal."""
-        if self.stdout.isatty():
-            self.stdout.write(f"\r\x1b[K{text}", ending="")
-            self.stdout.flush()
 
-    def end_progress(self) -> None:
-        if self.stdout.isatty():
-            self.stdout.write("")
+def show_progress(out: OutputWrapper, text: str = "") -> None:
+    """Replace the current line of a terminal, or end it if there is no text. Prints nothing if the
+    output isn't a terminal."""
+    if out.isatty():
+        out.write(f"\r\x1b[K{text}" if text else "\n", ending="")
+        out.flush()
 
 
 @contextmanager

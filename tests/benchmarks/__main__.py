@@ -1,4 +1,4 @@
-"""`./dev bench [--quick] [--json FILE] [--svg FILE] [--only NAME …]`."""
+"""`./dev bench [--quick] [--json FILE] [--svg FILE] [--write] [--only NAME …]`."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from stack.environment import CHECKOUT
 from stack.errors import StackError
 from tests.benchmarks import (
     consumers,
+    document,
     end_to_end,
     machine,
     overhead,
@@ -69,6 +70,10 @@ def main(arguments: Sequence[str]) -> int:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.svg:
         options.svg.write_text(plot.render(results))
+    if options.write:
+        quick = ["--quick"] if options.scale == "quick" else []
+        only = ["--only", *options.only] if options.only else []
+        document.write(results, command=" ".join(["./dev bench", *quick, *only]))
     return 1 if faults(results) else 0
 
 
@@ -130,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     scales.add_argument("--scale", choices=SCALES, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also as one JSON object")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also as a plot")
+    parser.add_argument("--write", action="store_true", help="also into docs/benchmarks.md")
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}"
     )

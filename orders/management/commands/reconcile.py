@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from orders import reconcile
 from orders.peer import Peer, PeerError
 from orders.reconcile import Difference, ReconcileError
-from outbox.management.subcommand import one_line_errors
+from outbox.management.subcommand import one_line_errors, show_progress
 
 REPAIRED: Final = 3  # exit status: all differences were repaired
 DIFFERENT: Final = 4  # exit status: differences are left
@@ -54,10 +54,8 @@ class Command(BaseCommand):
         for page in reconcile.compare(peer):
             rows += page.rows
             found += page.differences
-            if self.stdout.isatty():
-                self.stdout.write(f"\r{rows} of about {max(about, rows)} compared", ending="")
-        if self.stdout.isatty():
-            self.stdout.write("")
+            show_progress(self.stdout, f"{rows} of about {max(about, rows)} compared")
+        show_progress(self.stdout)
         for difference in found[:MAX_LISTED]:
             self.stdout.write(
                 f"{difference.id}  {difference.kind}: version {difference.here} here, "
