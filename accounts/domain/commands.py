@@ -7,7 +7,6 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 DEFAULT_CREDIT_LIMIT = Decimal("1000.00")
-MAX_CREDIT_LIMIT = Decimal("9999999999.99")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

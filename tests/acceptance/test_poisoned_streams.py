@@ -66,6 +66,7 @@ def parking_emptied(stack: RunningStack) -> Iterator[None]:
             ask(f"DELETE FROM {service}_parkedevent")  # noqa: S608
 
 
+@pytest.mark.long
 def test_unknown_events_are_parked_and_every_order_is_still_decided(
     stack: RunningStack, ada: Customer, bob: Customer, streams: redis.Redis, parking_emptied: None
 ) -> None:

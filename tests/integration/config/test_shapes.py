@@ -73,6 +73,7 @@ def test_each_schema_records_only_the_migrations_of_its_own_tables(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("service", SHAPES["all"])
 def test_a_service_works_without_the_schema_of_the_other(
     blank_database: Environments, service: str

@@ -107,6 +107,7 @@ def test_a_promoted_standby_takes_over_if_the_address_names_both_hosts(
         standby.recreate()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)  # two sites start
 def test_a_site_started_after_a_promotion_accepts_earlier_tokens(
     replicated: Replicated, environment: Callable[..., dict[str, str]]
