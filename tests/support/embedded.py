@@ -163,12 +163,13 @@ def valkey() -> Iterator["Valkey"]:
 def streams(valkey: "Valkey", settings: Any) -> Any:
     """`outbox.streams.Streams` on an empty server; the settings point at it too."""
     from outbox import streams as module
+    from outbox.streams.client import nudger
 
     settings.OUTBOX_STREAMS_URL = valkey.url
     module.connect.cache_clear()
     valkey.flush()
     yield module.connect()
-    module.nudger.close()  # first, so that it opens no connection after the next line
+    nudger.close()  # first, so that it opens no connection after the next line
     module.connect().close()
     module.connect.cache_clear()
 

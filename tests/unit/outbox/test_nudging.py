@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from django.apps import apps
 
-from outbox import streams, tables
+from outbox import tables
+from outbox.streams import client
 from outbox.streams.nudging import CHECKING_SECONDS, RETRY_SECONDS, SKIP_SECONDS, Connection, Nudger
 
 
@@ -182,6 +183,6 @@ def test_services_are_shared_before_a_server_forks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shared: list[str] = []
-    monkeypatch.setattr(streams.nudger, "share", shared.append)
+    monkeypatch.setattr(client.nudger, "share", shared.append)
     apps.get_app_config("outbox").ready()
     assert shared == [each.label for each in tables.every()] != []
