@@ -18,7 +18,7 @@ from placement.ring.arrangement import name_nodes
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
-# A value under a name from before 0.2 would be ignored in silence.
+# Former names: a value under one of them would be ignored in silence.
 RENAMED: Final = {
     "ADMIN_DATABASE_URL": "PLACEMENT_ADMIN_DATABASE_URL",
     "REPLICA_LAG_SECONDS": "PLACEMENT_REPLICA_LAG_SECONDS",
