@@ -308,7 +308,11 @@ def read(source: Mapping[str, str]) -> Environment:
             default="plain" if debug else "json",
         ),
     )
-    get.problems += [f"{old} is now called {new}" for old, new in RENAMED.items() if get.text(old)]
+    get.problems += [
+        f"{old} is now called {new}"
+        for old, new in RENAMED.items()
+        if {old, f"{old}_FILE"} & source.keys()
+    ]
     if get.problems:
         raise BadEnvironment(get.problems)
     return environment

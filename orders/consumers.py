@@ -105,7 +105,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
     "customer_view": customer_view(),
 }
 
-# The projections of `manage.py outbox rebuild`: from the event store, or from a backfill by accounts.
+# For `manage.py outbox rebuild`: from the event store, or from a backfill by accounts.
 PROJECTIONS: dict[str, Projection | Copy] = {
     "order_view": Projection(
         models=("OrderView",),

@@ -375,10 +375,11 @@ class Streams:
         return self._range(label, partition, "-", "+")
 
     def _range(self, label: str, partition: int, start: str, end: str) -> Iterator[Entry]:
-        found: Any = True
-        while found:
+        while True:
             with _translate_errors():
-                found = self._client.xrange(_stream(label, partition), start, end, count=1000)
+                found: Any = self._client.xrange(_stream(label, partition), start, end, count=1000)
+            if not found:
+                return
             for id_, fields in found:
                 yield Entry(partition, id_.decode(), fields.get(FIELD))
                 start = f"({id_.decode()}"

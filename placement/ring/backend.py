@@ -151,6 +151,7 @@ class RingBackend(BaseCache):
             raise RingUnavailable("nothing was cleared: the stream server doesn't answer")
 
     # Django's own versions handle one key after the other, or increment in two steps.
+    # An override in a subclass needs its own.
 
     aget_or_set: Any = sync_to_async(get_or_set)
     ainvalidate: Any = sync_to_async(invalidate)
