@@ -105,7 +105,7 @@ class _Reader:
 def _choice(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
-            raise ValueError(f"not one of {', '.join(allowed)}")
+            raise ValueError(f"{text!r} isn't one of {', '.join(allowed)}")
         return text
 
     return parse
@@ -251,7 +251,7 @@ def read(source: Mapping[str, str]) -> Environment:
             for name in SERVICES
         },
         peer_key=get(
-            "PEER_KEY", _long, good="32 random characters or more, the same everywhere", default=""
+            "PEER_KEY", _long, good="32+ random characters, the same in every process", default=""
         ),
         metrics_key=get("METRICS_KEY", _long, good="32 random characters or more", default=""),
         jwt_signing_key=get(
