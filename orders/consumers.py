@@ -39,8 +39,7 @@ def confirm(envelope: Envelope) -> None:
 def reject(envelope: Envelope) -> None:
     refused = CreditRefused.parse(envelope)
     reject_order(
-        RejectOrder(order_id=refused.order_id, reason=refused.reason),
-        metadata=_caused_by(envelope),
+        RejectOrder(order_id=refused.order_id, reason=refused.reason), metadata=_caused_by(envelope)
     )
 
 
