@@ -129,14 +129,14 @@ def _announce_erased(user_id: UUID, row: User | None) -> None:
 
 
 def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:
-    """Reserve or refuse, once per order; None if this order was decided before.
+    """Reserve or refuse credit, once per order; None if it was decided before.
 
-    An unknown or inactive user, or an order that has ended, is refused and is no error: the order
+    It refuses an unknown or inactive user, or an ended order, and doesn't raise: the order
     needs the answer, and a retry can't succeed.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
-        # First, so that other transactions about this order wait for this one.
+        # Inserted first, so that other transactions for this order wait for this one.
         if Reservation.objects.insert_once(
             command.order_id,
             Reservation.Status.RESERVED,
@@ -210,7 +210,7 @@ def _refuse(
 
 
 def _announce(event: UserChange | CreditChange) -> None:
-    """Add the new version to the history and record the event. The user must be written before."""
+    """Add the new version to the history and record the event. Write the user's row first."""
     user = event.user
     more: dict[str, Any] = {"is_staff": user.is_staff}
     if isinstance(event, CreditChange):

@@ -80,7 +80,7 @@ class User(models.Model):
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
-    erased_at = models.DateTimeField(null=True, editable=False, help_text="Nobody from then on.")
+    erased_at = models.DateTimeField(null=True, editable=False, help_text="When it was erased.")
 
     objects = UserQuerySet.as_manager()
 

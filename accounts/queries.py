@@ -118,8 +118,5 @@ def _credentials(row: User | None) -> Credentials | None:
     if row is None:
         return None
     return Credentials(
-        user_id=row.id,
-        password_hash=row.password,
-        is_staff=row.is_staff,
-        is_active=row.is_active,
+        user_id=row.id, password_hash=row.password, is_staff=row.is_staff, is_active=row.is_active
     )

@@ -18,7 +18,7 @@ from placement.ring.arrangement import name_nodes
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
-# A value under a name from before 0.2 would be ignored in silence.
+# Former names: a value under one of them would be ignored in silence.
 RENAMED: Final = {
     "ADMIN_DATABASE_URL": "PLACEMENT_ADMIN_DATABASE_URL",
     "REPLICA_LAG_SECONDS": "PLACEMENT_REPLICA_LAG_SECONDS",
@@ -105,7 +105,7 @@ class _Reader:
 def _choice(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
-            raise ValueError(f"not one of {', '.join(allowed)}")
+            raise ValueError(f"{text!r} isn't one of {', '.join(allowed)}")
         return text
 
     return parse
@@ -251,7 +251,7 @@ def read(source: Mapping[str, str]) -> Environment:
             for name in SERVICES
         },
         peer_key=get(
-            "PEER_KEY", _long, good="32 random characters or more, the same everywhere", default=""
+            "PEER_KEY", _long, good="32+ random characters, the same in every process", default=""
         ),
         metrics_key=get("METRICS_KEY", _long, good="32 random characters or more", default=""),
         jwt_signing_key=get(
@@ -308,7 +308,11 @@ def read(source: Mapping[str, str]) -> Environment:
             default="plain" if debug else "json",
         ),
     )
-    get.problems += [f"{old} is now called {new}" for old, new in RENAMED.items() if get.text(old)]
+    get.problems += [
+        f"{old} is now called {new}"
+        for old, new in RENAMED.items()
+        if {old, f"{old}_FILE"} & source.keys()
+    ]
     if get.problems:
         raise BadEnvironment(get.problems)
     return environment

@@ -39,7 +39,7 @@ class Caller:
 
     id: UUID | None
     is_staff: bool
-    name: str  # the key of throttles, and shown by the browsable API
+    name: str  # throttles count by it; the browsable API shows it
 
     is_authenticated: ClassVar[bool] = True
     is_anonymous: ClassVar[bool] = False

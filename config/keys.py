@@ -34,10 +34,7 @@ class KeySet:
     """Keys by `kid`. An unknown `kid` reloads them, at most every REFETCH_SECONDS."""
 
     def __init__(
-        self,
-        load: Callable[[], Document],
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, load: Callable[[], Document], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._load = load
         self._clock = clock

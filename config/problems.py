@@ -141,5 +141,5 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 def server_error(request: HttpRequest) -> JsonResponse:
     return respond(
-        request, 500, slug="server-error", detail="Something broke on our side; it was logged."
+        request, 500, slug="server-error", detail="The server failed and logged it. Try again."
     )

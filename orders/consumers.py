@@ -39,8 +39,7 @@ def confirm(envelope: Envelope) -> None:
 def reject(envelope: Envelope) -> None:
     refused = CreditRefused.parse(envelope)
     reject_order(
-        RejectOrder(order_id=refused.order_id, reason=refused.reason),
-        metadata=_caused_by(envelope),
+        RejectOrder(order_id=refused.order_id, reason=refused.reason), metadata=_caused_by(envelope)
     )
 
 
@@ -105,7 +104,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
     "customer_view": customer_view(),
 }
 
-# The projections of `manage.py rebuild`: from the event store, or from a backfill by accounts.
+# For `manage.py outbox rebuild`: from the event store, or from a backfill by accounts.
 PROJECTIONS: dict[str, Projection | Copy] = {
     "order_view": Projection(
         models=("OrderView",),

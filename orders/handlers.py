@@ -1,6 +1,6 @@
 """One function per command, one transaction each: lock, read, decide, append, record.
 
-Two rules hold everywhere. An event is appended and recorded in one statement, appended first, so
+Two rules hold everywhere. One statement appends an event and then adds its outbox row, so
 that outbox ids follow the order of commits. The order's deadline row is locked before anything
 else: the sweep holds it while it expires an order, so another lock order could deadlock.
 """
@@ -78,7 +78,7 @@ def expire_order(command: ExpireOrder, *, metadata: Metadata = NO_METADATA) -> O
 def _execute(command: Command, metadata: Metadata) -> Order:
     alias = router.db_for_write(StoredEvent)
     with transaction.atomic(using=alias, savepoint=False):
-        # Only pending orders have a deadline, and every command on one ends that state or fails. So
+        # Only pending orders have a deadline, and every command ends that state or fails. So
         # this DELETE takes the lock and removes the deadline; a rollback restores it.
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
         order = fold(event_store.load(command.order_id))
@@ -102,14 +102,14 @@ def _execute(command: Command, metadata: Metadata) -> Order:
 
 
 def _now(order: Order | None) -> datetime:
-    """The clock, but never before the last event, even if another machine's clock is ahead."""
+    """The current time, but never before the last event: another machine's clock may be ahead."""
     return max(timezone.now(), order.updated_at) if order else timezone.now()
 
 
 def backfill(*, after: str, limit: int) -> str:
     """Announce the current state of the next `limit` orders after the id `after` ('' to start).
 
-    Returns the last one's id, '' when there are no more. Consumers ignore it if they have a later
+    Returns the last id, '' when there are no more. Consumers ignore a state if they have a later
     version.
     """
     alias = router.db_for_write(StoredEvent)
@@ -149,7 +149,7 @@ def expire_due_orders(*, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The response to a placing, the same for each repeat of the request."""
+    """The response to a request that places an order. A repeated request gets the same one."""
 
     order_id: UUID
     status: int
@@ -161,7 +161,7 @@ def place_order_once(
 ) -> Answer:
     """Place an order at most once per `caller` and `key`.
 
-    The key, a fingerprint of the request and the answer commit with the order; a repeated request
+    The key, the request's fingerprint and the answer are stored with the order; a repeated request
     gets the same answer and changes nothing. A failed request stores no key.
 
     Raises IdempotencyInFlight while another request with this key runs, IdempotencyKeyReused if the
@@ -172,7 +172,7 @@ def place_order_once(
     with transaction.atomic(using=alias, savepoint=False):
         if not _lock_key(alias, caller=caller, key=key):
             raise IdempotencyInFlight(key)
-        # In a statement after the lock, so its snapshot includes the commit of the last holder.
+        # A statement of its own, after the lock: its snapshot sees the last holder's commit.
         known = IdempotentRequest.objects.using(alias).filter(caller=caller, key=key).first()
         if known is None:
             return _place_and_keep_answer(command, caller, key, fingerprint, metadata)

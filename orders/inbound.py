@@ -45,8 +45,7 @@ class CreditRefused(Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, envelope: Envelope) -> "CreditRefused":
         return cls(
-            order_id=_field(envelope, "order_id", _uuid),
-            reason=_field(envelope, "reason", _code),
+            order_id=_field(envelope, "order_id", _uuid), reason=_field(envelope, "reason", _code)
         )
 
 

@@ -34,7 +34,7 @@ def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> li
 
 @register()
 def settings_are_sound(**_: Any) -> list[CheckMessage]:
-    """E002: OUTBOX_STREAMS_URL is set and OUTBOX_PARTITIONS is in its range."""
+    """E002: OUTBOX_STREAMS_URL is set and OUTBOX_PARTITIONS is from 1 to 256."""
     messages: list[CheckMessage] = []
     if not getattr(settings, "OUTBOX_STREAMS_URL", None):
         messages.append(

@@ -122,10 +122,7 @@ def _rows(found: Tables) -> int:
 def of_subscribers(found: Tables) -> dict[str, SubscriberReport]:
     """The last confirmed tick of each subscriber, and the time since. Retention waits for all."""
     return {
-        row.name: {
-            "confirmed": row.confirmed,
-            "silent_seconds": _seconds_since(row.confirmed_at),
-        }
+        row.name: {"confirmed": row.confirmed, "silent_seconds": _seconds_since(row.confirmed_at)}
         for row in found.rows(found.subscription).order_by("name")
     }
 

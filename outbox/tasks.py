@@ -43,10 +43,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
     _running_until[label] = time.monotonic() + LINGER_SECONDS
     try:
         reason = relays.run(
-            tables.of(label),
-            streams.connect(),
-            stopping=_stopping,
-            linger_seconds=LINGER_SECONDS,
+            tables.of(label), streams.connect(), stopping=_stopping, linger_seconds=LINGER_SECONDS
         )
     except (OutboxError, DatabaseError) as exc:
         log.warning("the relay of %s stopped: %s", label, str(exc).strip())

@@ -9,6 +9,9 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django.utils.module_loading import import_string
+
+from .events import HAS_OUTBOX
 
 
 @register
@@ -34,6 +37,11 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
                 id="placement.E007",
             )
         )
+    if HAS_OUTBOX:
+        try:
+            import_string(settings.PLACEMENT_PROBLEM_RENDERER)
+        except ImportError as exc:
+            errors.append(Error(f"PLACEMENT_PROBLEM_RENDERER: {exc}.", id="placement.E008"))
     for service in settings.PLACEMENT_HOMES:
         errors += _service_errors(service)
     return errors
@@ -42,7 +50,9 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
 def _service_errors(service: str) -> list[CheckMessage]:
     alias = settings.PLACEMENT_HOMES[service]
     if not apps.is_installed(service):
-        return [Error(f"SERVICE names {service}, which isn't installed.", id="placement.E003")]
+        return [
+            Error(f"{service} has a database, but isn't in INSTALLED_APPS.", id="placement.E003")
+        ]
     if alias not in connections.settings:
         return [
             Error(f"{service} has no database: there is no alias {alias!r}.", id="placement.E004")

@@ -1,17 +1,20 @@
-"""The adapter to the outbox. Without an outbox, tokens contain LSNs only."""
+"""The adapter to the outbox. In a project without one, tokens contain LSNs only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand
 
 Report = dict[str, Any]
+HAS_OUTBOX: Final = find_spec("outbox") is not None
 
-try:
+if HAS_OUTBOX:
     from outbox.recorder import last_write
-except ModuleNotFoundError:
+else:
     last_write = ContextVar("placement_last_write", default=MappingProxyType({}))
 
 
@@ -25,12 +28,19 @@ def last_xid(service: str) -> int | None:
     return last_write.get().get(service)
 
 
-def outbox_status(command: BaseCommand) -> tuple[Report, Callable[[Report], None]]:
-    """The outbox's part of `manage.py status`: the report, and the function that prints it."""
-    try:
-        from outbox import status, streams
-        from outbox.management.status import Status
-    except ModuleNotFoundError:
-        return {"services": {}}, lambda _: None
-    report: Any = status.report(streams.connect())
-    return report, lambda report: Status(command).show(report)
+@contextmanager
+def outbox_status(command: BaseCommand) -> Iterator[tuple[Report, Callable[[], None]]]:
+    """The outbox's part of `manage.py status`: the report, and the function that prints it.
+
+    Inside, errors of the outbox and of the database become a CommandError of one line.
+    """
+    if not HAS_OUTBOX:
+        yield {"services": {}}, lambda: None
+        return
+    from outbox import status, streams
+    from outbox.management.status import Status
+    from outbox.management.subcommand import one_line_errors
+
+    with one_line_errors():
+        report = status.report(streams.connect())
+        yield {"services": dict(report["services"])}, lambda: Status(command).show(report)

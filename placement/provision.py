@@ -37,11 +37,7 @@ def _quoted(host: str) -> str:
 
 
 def provision(
-    admin_dsn: str,
-    *,
-    database: str,
-    services: Mapping[str, str],
-    template: str | None = None,
+    admin_dsn: str, *, database: str, services: Mapping[str, str], template: str | None = None
 ) -> None:
     """Prepare `database` for `services` ({name: password}). Idempotent.
 

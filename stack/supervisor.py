@@ -49,11 +49,7 @@ class Supervisor:
     """
 
     def __init__(
-        self,
-        *,
-        output: Output,
-        servers: ServerWatch,
-        changed: Callable[[], None] = lambda: None,
+        self, *, output: Output, servers: ServerWatch, changed: Callable[[], None] = lambda: None
     ) -> None:
         self.output = output
         self.servers = servers

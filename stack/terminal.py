@@ -23,12 +23,7 @@ class Output:
     """Lines of all processes, in order of arrival."""
 
     def __init__(
-        self,
-        file: Path,
-        *,
-        stream: TextIO | None = None,
-        only_notes: bool = False,
-        width: int = 15,
+        self, file: Path, *, stream: TextIO | None = None, only_notes: bool = False, width: int = 15
     ) -> None:
         self.file = file
         self._only_notes = only_notes

@@ -112,7 +112,7 @@ class Published(InternalView):
 
 
 class Backfill(InternalView):
-    """Announce the current state of these users; how many are known and unknown."""
+    """Announce the current state of these users; returns how many are known and unknown."""
 
     serializer_class = BackfillSerializer
 
@@ -122,7 +122,7 @@ class Backfill(InternalView):
 
 
 class BackfillPage(InternalView):
-    """Announce the current state of the next users after a key; the last one's key (null at the
+    """Announce the current state of the next users after a key; returns the last key (null at the
     end) and a snapshot that sees the recorded events."""
 
     serializer_class = BackfillPageSerializer

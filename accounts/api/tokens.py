@@ -48,7 +48,7 @@ class RefreshClaims:
     password_mark: str
 
     def is_valid_for(self, credentials: Credentials) -> bool:
-        """Whether the user is active and its password unchanged since the token was issued."""
+        """Whether the user is active and the password hasn't changed since the token was issued."""
         return credentials.is_active and constant_time_compare(
             self.password_mark, _password_mark(credentials)
         )

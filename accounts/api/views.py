@@ -111,6 +111,8 @@ class UserDetail(GenericAPIView[Any]):
 class UserHistoryList(ListAPIView[Any]):
     """All versions of a user, the newest first."""
 
+    name = "User History"
+
     permission_classes = (IsAuthenticated,)
     serializer_class = HistorySerializer
     filter_backends = ()

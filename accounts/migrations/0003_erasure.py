@@ -23,6 +23,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="user",
             name="erased_at",
-            field=models.DateTimeField(editable=False, help_text="Nobody from then on.", null=True),
+            field=models.DateTimeField(editable=False, help_text="When it was erased.", null=True),
         ),
     ]

@@ -95,9 +95,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return OrderSerializer
 
     @extend_schema(
-        parameters=[IDEMPOTENCY_KEY],
-        request=PlaceOrderSerializer,
-        responses={201: OrderSerializer},
+        parameters=[IDEMPOTENCY_KEY], request=PlaceOrderSerializer, responses={201: OrderSerializer}
     )
     def create(self, request: Request) -> Response:
         """Place an order. It is pending until the customer's credit is reserved or refused."""
@@ -208,6 +206,5 @@ def _caller_name(request: Request) -> str:
 def _metadata(request: Request) -> Metadata:
     trace = request.headers.get("traceparent", "")
     return Metadata(
-        actor=_caller_name(request),
-        traceparent=trace if TRACEPARENT.fullmatch(trace) else None,
+        actor=_caller_name(request), traceparent=trace if TRACEPARENT.fullmatch(trace) else None
     )

@@ -6,7 +6,7 @@ from django.db import migrations, models
 import outbox.fields
 import outbox.models
 
-# Events are facts: not even their owner changes or deletes one. TRUNCATE stays, for tests.
+# Events are append-only: not even their owner may change or delete one. TRUNCATE stays, for tests.
 APPEND_ONLY = migrations.RunSQL(
     "REVOKE UPDATE, DELETE ON orders_storedevent FROM CURRENT_USER",
     "GRANT UPDATE, DELETE ON orders_storedevent TO CURRENT_USER",

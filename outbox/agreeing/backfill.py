@@ -61,7 +61,7 @@ def backfill(tables: Tables, announce: Announce, *, per_second: float) -> Iterat
 
 def adopt(consumer: Consumer, streams: Streams) -> dict[str, int]:
     """Move a consumer that is below the floor to the floor; returns the number of partitions moved
-    for each producer. A backfill of the owner then announces what it missed."""
+    for each producer. A backfill by the owner then announces what the consumer missed."""
     moved = {}
     for producer in consumer.producers:
         cursor = streams.cursor(producer)

@@ -1,7 +1,7 @@
 """Whether a consumer has applied all that a snapshot of the owner sees: a common position of two
 services, found while both continue.
 
-The owner reads rows, and the snapshot that it read them in. Once a published tick sees each event
+The owner reads rows and then the snapshot. Once a published tick sees each event
 of that snapshot, and the consumer's positions have reached the tops of that moment, the consumer
 has applied each event that the owner saw.
 """

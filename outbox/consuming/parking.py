@@ -113,9 +113,7 @@ class Parking:
                 if event is None:
                     raise
                 self.rows.filter(pk=event.pk).update(
-                    attempts=event.attempts + 1,
-                    error=one_line(exc),
-                    traceback=_traceback(exc),
+                    attempts=event.attempts + 1, error=one_line(exc), traceback=_traceback(exc)
                 )
                 if key:
                     return RetryResult(applied=applied, error=one_line(exc))

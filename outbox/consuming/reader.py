@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 BATCH_ENTRIES = 200  # per partition
 BLOCK_SECONDS = 0.5  # how long a read waits for entries, and so how long a stop can take
-# The least time from a batch to the next read: under load, the events that arrive meanwhile share
+# The minimum time from a batch to the next read: under load, the events that arrive meanwhile share
 # one transaction. An event that arrives alone isn't delayed.
 BATCH_INTERVAL_SECONDS = 0.002
 PENDING_SECONDS = 0.05  # how long positions after ignored events may stay unwritten
@@ -31,11 +31,11 @@ TRIES = 3  # of an event whose handler raises, before it is parked
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0  # between two reports to the owner
-FROZEN_SECONDS = 5  # without a statement in a transaction; then the server ends the session
+FROZEN_SECONDS = 5  # idle in a transaction; then the server ends the session
 
 # A process that freezes in a transaction holds its positions for FROZEN_SECONDS at most. Small
-# tables are read along their indexes, where the newest version of a row comes first: the planner
-# counts the rows, and not the versions that an open transaction makes PostgreSQL keep. Prepared
+# tables are read by index, where the newest version of a row comes first. The planner would scan
+# them: it doesn't count the old versions that an open transaction makes PostgreSQL keep. Prepared
 # statements keep their plan: by default, PostgreSQL plans them again for each set of arrays.
 SESSION = f"""
 SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
@@ -53,7 +53,7 @@ TRANSIENT_CODES = ("40001", "40P01", "08", "57P", "53", "55P03")
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether a retry can succeed without a change."""
+    """Whether the same attempt can succeed later."""
     while error is not None:
         if getattr(error, "transient", False) or is_cut_socket(error):
             return True
@@ -67,7 +67,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 class Reader:
-    """One consumer's loop over the partitions of one producer that this process owns."""
+    """The loop of one consumer over the partitions that this process owns of one producer."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Reader:
         self._positions: dict[int, str] = {}
         self._pending: dict[int, str] = {}  # positions after ignored events, not written yet
         self._last_owned: frozenset[int] = frozenset()
-        self._move_at = self._read_at = self._confirm_at = 0.0  # when the next one is due
+        self._move_at = self._read_at = self._confirm_at = 0.0  # when each is due next
 
     def run(self) -> None:
         """Read and apply until `stopping` is set. After any error it tries again."""
@@ -115,7 +115,7 @@ class Reader:
         if is_transient(error):
             log.warning("%s waits: %s", self.name, one_line(error))
         elif isinstance(error, OutboxError):
-            log.error("%s has stopped: %s", self.name, error)
+            log.error("%s can't continue, and tries again: %s", self.name, error)
         else:
             log.error("%s failed", self.name, exc_info=error)
 
@@ -128,7 +128,7 @@ class Reader:
         if not self._positions:
             self._open()
         elif owned != self._last_owned:
-            self._set_positions(self._inbox.stored())  # other processes have moved theirs
+            self._set_positions(self._inbox.stored())  # other processes may have moved them
         self._last_owned = owned
         if not owned:
             self._stopping.wait(block_seconds)
@@ -159,7 +159,7 @@ class Reader:
     def confirm(self) -> None:
         """Report to the owner the last complete tick that is applied in each partition.
 
-        A partition whose position has reached the cursor's top has applied all complete ticks: its
+        Where a position has reached the cursor's top, all complete ticks are applied, and the
         position moves to the end of the last one.
         """
         self._confirm_at = time.monotonic() + CONFIRM_SECONDS
@@ -206,8 +206,8 @@ class Reader:
         for partition in owned:
             if order(self._positions[partition]) < end:
                 raise BelowFloor(
-                    f"{self.name} is at {self._positions[partition]} in partition {partition}, "
-                    f"and everything up to {cursor.floor} was pruned; see manage.py outbox backfill"
+                    f"{self.name} is at {self._positions[partition]} in partition {partition}; "
+                    f"all up to {cursor.floor} was pruned; run manage.py outbox backfill --adopt"
                 )
 
     def _process(self, entries: list[Entry]) -> None:
@@ -217,7 +217,7 @@ class Reader:
         gather_seconds = self._consumer.gather_seconds(d.envelope for d in deliveries if d.envelope)
         self._read_at = time.monotonic() + max(BATCH_INTERVAL_SECONDS, gather_seconds)
         if deliveries and all(map(self._is_ignored, deliveries)):
-            # Nothing is written for them: one later move covers many.
+            # Nothing is written for them: one later move covers many batches.
             if not self._pending:
                 self._move_at = time.monotonic() + PENDING_SECONDS
             self._pending |= {delivery.partition: delivery.id for delivery in deliveries}
@@ -238,7 +238,7 @@ class Reader:
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
             if _is_aborted(self._tables.connection):
                 raise transaction.TransactionManagementError(
-                    "a handler caught an error that had aborted its transaction"
+                    "a handler caught an error that had aborted its transaction; let it propagate"
                 )
         self._set_positions(self._positions | ends)
 
@@ -258,13 +258,13 @@ class Reader:
                 yield delivery.decoded()
 
     def _supersede(self, delivery: Delivery, parked: set[str]) -> bool:
-        """Drop the parked events that a superseding event makes void, so that it is applied at
+        """Delete the parked events that a superseding event replaces, so that it is applied at
         once. False if the event isn't superseding."""
         envelope = delivery.envelope
         if envelope is None or not self._consumer.supersedes(envelope):
             return False
         if not self._parking.drop_superseded(envelope, partition=delivery.partition):
-            parked.discard(delivery.key)
+            parked.discard(delivery.key)  # no event of another aggregate is left
         return True
 
     def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
@@ -292,8 +292,8 @@ class Reader:
             reached[delivery.partition] = delivery.id
 
     def _reload(self, reached: Mapping[int, str]) -> None:
-        """Read the positions again. Raises Fenced if one is before `reached`, after a failover to
-        a standby that was behind or a restore: the entries between must be read again."""
+        """Read the positions again. Raises Fenced if a failover or a restore has moved one
+        back to before `reached`: the entries between must be read again."""
         self._open()
         for partition, entry in reached.items():
             if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):

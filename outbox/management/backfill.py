@@ -51,5 +51,5 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate < float("inf"):
-        raise ArgumentTypeError("expected a rate above 0")
+        raise ArgumentTypeError(f"{text!r} isn't a rate; give a number above 0")
     return rate

@@ -55,7 +55,7 @@ class Rebuild(Subcommand):
                 self._compare_and_swap(rebuild)
 
     def _fill(self, rebuild: ProjectionRebuild) -> None:
-        # Without this, each of many collections scans all objects that Django has loaded: a fifth
+        # Without this, each garbage collection scans all objects that Django has loaded: a fifth
         # of the whole time.
         gc.freeze()
         started, progress, total = time.monotonic(), None, rebuild.expected()

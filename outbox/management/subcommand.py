@@ -3,7 +3,7 @@
 import signal
 import threading
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,6 @@ def in_one_line(error: Exception) -> str:
 def stop_on_signals() -> threading.Event:
     """Returns an event that SIGINT and SIGTERM set from now on."""
     stopping = threading.Event()
-    handler: Callable[..., None] = lambda *_: stopping.set()  # noqa: E731
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+        signal.signal(number, lambda *_: stopping.set())
     return stopping

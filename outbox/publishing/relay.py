@@ -1,7 +1,7 @@
 """The relay publishes committed events to the streams.
 
 Any number of relays can run at once, and be frozen or killed at any point: ticks, deterministic
-entry ids and the script's compare keep each event published once and in order. The advisory lock
+entry ids and the script's comparison publish each event once and in order. The advisory lock
 that excludes a second relay only saves work.
 """
 
@@ -35,11 +35,11 @@ OTHER_PARTITIONS = (
 )
 OTHER_SYSTEM = (
     "the database of {label} was restored on another server: its rows and ticks have transaction "
-    "ids of that server; run manage.py outbox restamp {label}"
+    "ids of the old server; run manage.py outbox restamp {label}"
 )
 
 # The timeouts end the session of a frozen relay, which releases its lock. The other settings keep
-# the two frequent statements on their indexes with any statistics, and the sort of a long
+# the two frequent statements on their indexes, even with poor statistics, and the sort of a long
 # backlog (ids and ctids of a million rows) in memory.
 SESSION = """
 SET idle_session_timeout = '10s';
@@ -111,7 +111,7 @@ class Relay:
             try:
                 sent = self._send(made)
                 if not sent and self._at:
-                    # Nothing to send: the script checks that all streams exist.
+                    # Run the script without rows: it checks that all streams exist.
                     self._streams.publish(self.label, expected=self._at, at=self._at, tick=0)
             except CursorMoved:
                 self._start = self._find_start()
@@ -181,7 +181,7 @@ class Relay:
                 return sent + sending.result()
 
     def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> Chunk:
-        """A chunk to publish when the cursor is at `expected`. One that isn't full is the last."""
+        """A chunk to publish when the cursor is at `expected`. The last chunk isn't full."""
         complete = len(chunk) < ticks.CHUNK_ROWS
         at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
         rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
@@ -203,7 +203,7 @@ class Relay:
         return chunk.rows
 
     def _check_state(self, name: str, value: str, message: str) -> None:
-        """Raise DatabaseDiffers unless the state row `name` has this value, or is created now."""
+        """Create the state row `name` with this value; raise DatabaseDiffers if it has another."""
         state = self._tables.quoted(self._tables.state)
         with self._connection.cursor() as cursor:
             cursor.execute(
@@ -258,7 +258,7 @@ def run(
         if exclusive and not try_lock(connection, tables.label):
             return Outcome.ALREADY_RUNNING
         relay = Relay(tables, streams, connection)
-        nudged_at = time.monotonic()  # the relay before may have ended right after a nudge
+        nudged_at = time.monotonic()  # the previous relay may have ended right after a nudge
         while not stopping.is_set():
             # Under load the pause gathers events into one batch. An event that comes alone arrives
             # after the pause, and isn't delayed.
@@ -269,8 +269,8 @@ def run(
                 continue  # writers skip nudges in this interval (nudging.py)
             if time.monotonic() >= deadline:
                 return Outcome.LINGERED
-            # The nudge is removed before the next tick is made. A writer that pushed none because
-            # one was waiting had committed before that, so the tick's snapshot sees its rows. If
+            # The nudge is removed before the next tick is made. A writer that sent none, because
+            # one was waiting, had committed before that, so the tick's snapshot sees its rows. If
             # this drain sent rows, the next starts without a nudge.
             if not sent and streams.wait_nudge(tables.label, timeout_seconds=NUDGE_WAIT_SECONDS):
                 nudged_at = time.monotonic()

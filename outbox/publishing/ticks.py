@@ -2,7 +2,7 @@
 
 An id is assigned at INSERT and a row becomes visible at COMMIT, so neither an id nor a transaction
 id can be a cursor. A tick is a saved `pg_current_snapshot()`. A batch is the rows that its tick
-sees and the previous tick doesn't, ordered by row id. No row is skipped or reversed, and an open
+sees and the previous tick doesn't, ordered by row id. No row is skipped or reordered, and an open
 transaction delays only its own rows (docs/adr/0001-ticks.md).
 """
 

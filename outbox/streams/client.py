@@ -128,7 +128,7 @@ class Streams:
         )
         self._top_fields = [b"p%d" % partition for partition in range(partitions)]
         self._idle_wires: deque[Wire] = deque()
-        self._packer = Wire(self._client)  # is never opened
+        self._packer = Wire(self._client)  # only packs commands, never connects
         self._publish = self._client.register_script(scripts.PUBLISH)
         self._rewind = self._client.register_script(scripts.REWIND)
         self._count_after = self._client.register_script(scripts.COUNT_AFTER)
@@ -213,11 +213,11 @@ class Streams:
         origin: str = "",
         floor: int = 0,
     ) -> Callable[[], None]:
-        """A function that adds `rows` (row id, partition, event) and moves the cursor, or neither.
+        """A function that adds `rows` (row id, partition, event) and moves the cursor, atomically.
 
-        Rows that were added before change nothing. With an empty `expected`, the `floor` is
+        Rows that exist already are skipped. With an empty `expected`, the `floor` is
         published too. The function raises CursorMoved if the cursor isn't at `expected`, and
-        StreamDamaged if a stream was lost or has a foreign entry in the way.
+        StreamDamaged if a stream was lost or is blocked by a foreign entry.
 
         This only packs the message, which can be done while another one is sent.
         """
@@ -284,7 +284,7 @@ class Streams:
     def read(
         self, label: str, after: Mapping[int, str], *, count: int, block_seconds: float
     ) -> Batch | None:
-        """Up to `count` entries of each partition after its id, in order per partition.
+        """Up to `count` entries of each partition after the given id, in order per partition.
 
         Waits up to `block_seconds` for the first; None if none came. Returns only entries that the
         cursor confirms: an entry beyond it is foreign, or is being added and comes with the next
@@ -294,7 +294,7 @@ class Streams:
         block_ms = int(block_seconds * 1000) or 1
         read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
         with _translate_errors(), self._wire() as wire:
-            # In one message: the server reads the cursor after it has the entries.
+            # In one message: the server reads the cursor after the entries.
             found, fields = wire.ask(read, ("HGETALL", _cursor(label)))
         if not found:
             return None
@@ -375,10 +375,11 @@ class Streams:
         return self._range(label, partition, "-", "+")
 
     def _range(self, label: str, partition: int, start: str, end: str) -> Iterator[Entry]:
-        found: Any = True
-        while found:
+        while True:
             with _translate_errors():
-                found = self._client.xrange(_stream(label, partition), start, end, count=1000)
+                found: Any = self._client.xrange(_stream(label, partition), start, end, count=1000)
+            if not found:
+                return
             for id_, fields in found:
                 yield Entry(partition, id_.decode(), fields.get(FIELD))
                 start = f"({id_.decode()}"
@@ -404,7 +405,7 @@ class Streams:
         """The number of entries after these ids, and the oldest of them ('' for none).
 
         Counts in steps of 1,000, so that a long backlog never blocks the server for long. With
-        `at_most`, counting in a partition stops after the step that reaches it.
+        `at_most`, counting in a partition stops after the step that reaches that number.
         """
         steps = [
             step
@@ -440,8 +441,8 @@ class Streams:
 class NudgeConnection:
     """A connection on which the server sends no replies, so that sending is the only cost.
 
-    If the server hangs, sending still doesn't wait until its buffers are full, after tens of
-    thousands of nudges; then it waits for the client's timeout.
+    If the server hangs, sending still returns at once until the buffers are full, after tens of
+    thousands of nudges. Then it waits for the client's timeout.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -459,7 +460,7 @@ class NudgeConnection:
             words = self._connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
             packed = self._packed[label] = b"".join(words)
         with _translate_errors():
-            if self._connection.can_read():  # without replies, there is only an end to read
+            if self._connection.can_read():  # the server sends nothing, so it has closed
                 raise redis.ConnectionError("it closed the nudge connection")
             self._connection.send_packed_command([packed], check_health=False)
 

@@ -115,7 +115,7 @@ class Nudger:
         try:
             connection = self._open_connection()
         except Exception as exc:  # noqa: BLE001 - after any error the relay still checks by itself
-            log.warning("relays are not nudged for a while: %s", exc)
+            log.warning("relays are not nudged for %s s: %s", RETRY_SECONDS, exc)
         with self._lock:
             self._opener, self._connection = None, connection
             if connection is None:

@@ -10,14 +10,16 @@ from django.http import HttpRequest, HttpResponse
 from psycopg2.errors import QueryCanceled
 from psycopg2.extensions import TransactionRollbackError
 
-from ..events import forget_last_writes
+from ..events import HAS_OUTBOX, forget_last_writes
 from . import reading
 from .durability import flush_at_commit
 from .lines import add_socket
 from .reading import Reading
 from .tokens import COOKIE, COOKIE_SECONDS, HEADER, Token, UnreadableToken, parse
-from .views import projection_of, wait_for_projection
 from .watch import watch
+
+if HAS_OUTBOX:
+    from . import views
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 READS: Final = frozenset({"GET", "HEAD"})
@@ -58,10 +60,11 @@ class ConsistencyToken:
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponse | None:
-        now, projection = reading.current(), projection_of(view)
-        if now is None or projection is None or request.method not in READS:
+        now = reading.current()
+        if not HAS_OUTBOX or now is None or request.method not in READS:
             return None
-        return wait_for_projection(request, projection, now)
+        projection = views.projection_of(view)
+        return views.wait_for_projection(request, projection, now) if projection else None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         now = reading.current()
@@ -74,7 +77,7 @@ class ConsistencyToken:
                 if replica := watch.replica(alias):
                     replica.eject(f"a request failed on it: {str(exception).strip()}")
         now.from_replicas = False
-        return _run_view(request)
+        return _run_view_again(request)
 
 
 def _is_server_failure(exception: Error) -> bool:
@@ -85,7 +88,7 @@ def _is_server_failure(exception: Error) -> bool:
     return type(exception) is DatabaseError and getattr(exception.__cause__, "pgcode", "") is None
 
 
-def _run_view(request: HttpRequest) -> HttpResponse | None:
+def _run_view_again(request: HttpRequest) -> HttpResponse | None:
     """Call the view again, without the middleware, which has already run for this request."""
     if (match := request.resolver_match) is None:
         return None

@@ -33,7 +33,7 @@ class Reading:
     """The state of one request or task. The first read of a service chooses its replica."""
 
     token: Token = field(default_factory=Token)
-    unreadable: bool = False  # the request sent a text that isn't a token
+    unreadable: bool = False  # the request's token can't be parsed
     from_replicas: bool = True
     chosen: dict[str, str | None] = field(default_factory=dict)  # None: the primary
     written: set[str] = field(default_factory=set)
@@ -103,9 +103,9 @@ def _is_of(part: Part, origin: Wal) -> bool:
 
 
 def _query(replica: Replica) -> Wal | None:
-    """None if it can't be queried. A connection from before the server's last restart is replaced
-    here; later reads of the request use the same connection, so the result holds for them. After
-    `disconnect` the replica isn't healthy, and no new connection is opened."""
+    """The replica's position; None if it can't be queried. A connection that a restart broke is
+    replaced. Later reads of the request use the same one, so the result holds for them. After
+    `disconnect` the replica isn't healthy, and isn't connected again."""
     kept = connections[replica.alias].connection is not None
     try:
         return ask(replica.alias, REPLAYED)
@@ -115,7 +115,7 @@ def _query(replica: Replica) -> Wal | None:
 
 
 def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
-    """Wait for the most advanced replica, unless a wait was in vain and it hasn't moved since."""
+    """Wait for the most advanced replica, unless an earlier wait failed and it hasn't moved."""
     lsn_seen, replica = max(behind, key=lambda pair: pair[0])
     if lsn_seen == replica.stalled_at:
         return None
@@ -155,7 +155,7 @@ def current() -> Reading | None:
 
 @contextmanager
 def use(reading: Reading) -> Iterator[Reading]:
-    """Within the block, reads are placed by `reading`."""
+    """Within the block, `reading` chooses the server of each read."""
     before = _current.set(reading)
     try:
         yield reading

@@ -40,7 +40,7 @@ class Replica:
     why: str = NOT_PROBED
     lsn: int = 0  # replayed, at the last probe
     lag_bytes: int | None = None
-    # The LSN after a wait in vain: no request waits again until it changes.
+    # The LSN after a wait that failed: no request waits again until it changes.
     stalled_at: int | None = None
     unanswered: int = 0  # probes in a row
     _goal: tuple[int, float] | None = None  # a past position of the primary, and its time

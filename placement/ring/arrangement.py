@@ -1,9 +1,9 @@
 """Which node of the cache ring holds a key, and under which generation. No I/O happens here.
 
-What it buys: 50,000 keys spread with max/mean below 1.05 over 2 to 8 nodes, and a node that joins
+Benefit: 50,000 keys spread with max/mean below 1.05 over 2 to 8 nodes, and a node that joins
 or leaves moves only its own keys. `./dev bench --only ring` measures a look-up, `--only
 ring_events` how long reads are slow while nodes leave and join. A reader may skip this module at a
-first reading: `View.place(key)` is what the others need.
+first reading: most other modules need only `View.place(key)`.
 
 Rendezvous hashing (Thaler and Ravishankar, 1998): each node gets a score for the key, and the node
 with the highest score among those that are up holds it.
@@ -29,7 +29,7 @@ STATES: Final = ("up", "ejected", "probing", "left")
 PAST: Final = 8  # previous arrangements in a view: some processes may still use them
 FIRST_PROBE_MS: Final = 1_000  # after an ejection
 LONGEST_PAUSE_MS: Final = 30_000  # between the probes of an ejected node
-PROBE_MS: Final = 2_000  # then a probe counts as abandoned
+PROBE_MS: Final = 2_000  # a longer probe counts as abandoned
 
 
 class BadNodes(ValueError):
@@ -111,7 +111,7 @@ class Arrangement:
         ]
 
     def place(self, key: str) -> Place | None:
-        """The same in every process with this arrangement; None if no node is up."""
+        """The key's place, equal in each process with this arrangement; None if no node is up."""
         if not self._names:
             return None
         encoded = key.encode()
@@ -187,7 +187,7 @@ def decode(text: str) -> View:
 
 def _member(state: State, since: int, due: int, probes: int, run: str) -> Member:
     if state not in STATES:
-        raise ValueError(f"not a state of a node: {state!r}")
+        raise ValueError(f"{state!r} isn't a state of a node: {', '.join(STATES)}")
     return Member(state=state, since=int(since), due=int(due), probes=int(probes), run=str(run))
 
 
@@ -244,7 +244,7 @@ def end_probe(view: View, name: str, *, answered: bool, now: int) -> View:
 
 
 def record_run(view: View, name: str, run: str, *, now: int) -> View:
-    """The run that a connection to the node found. A node that was restarted may have loaded an old
+    """Record the node's run_id. A node that was restarted may have loaded an old
     copy from disk, so its keys get a new generation and that copy is never read."""
     member = view.members.get(name)
     if member is None or member.run == run:

@@ -127,10 +127,7 @@ class RingBackend(BaseCache):
         return {key: entry.value for name, key in names.items() if (entry := entries[name])}
 
     def set_many(
-        self,
-        data: Mapping[Any, Any],
-        timeout: Any = DEFAULT_TIMEOUT,
-        version: int | None = None,
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """The keys that no node stored; only this process has them, for a minute at most."""
         names = {self.make_and_validate_key(key, version): key for key in data}
@@ -151,6 +148,7 @@ class RingBackend(BaseCache):
             raise RingUnavailable("nothing was cleared: the stream server doesn't answer")
 
     # Django's own versions handle one key after the other, or increment in two steps.
+    # An override in a subclass needs its own.
 
     aget_or_set: Any = sync_to_async(get_or_set)
     ainvalidate: Any = sync_to_async(invalidate)

@@ -1,7 +1,7 @@
 """Values that a process couldn't store in the ring: kept in its own memory for a minute at most.
 
-What it buys: throttles still count, each process for itself, for up to a minute while the ring is
-away. While the gutter is empty it costs a `set_many` one check for each key (`./dev bench --only
+Benefit: throttles still count, each process for itself, for up to a minute while the ring is
+down. While the gutter is empty it costs a `set_many` one check for each key (`./dev bench --only
 ring` measures `set_many`). A reader may skip this module at a first reading.
 
 The name is from Facebook's memcache paper, whose gutter is a spare pool of servers.

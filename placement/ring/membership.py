@@ -1,15 +1,16 @@
 """The view of the ring's members that this process has, and whether it is confirmed.
 
-What it buys: all processes place keys by the same members at most 1 s after a change, without
+Benefit: all processes place keys by the same members at most 1 s after a change, without
 a thread and with one query to the stream server per process and 0.2 s; three failures in a row
 eject a node for all processes.
 `./dev bench --only ring_events` measures how long reads are slow while nodes freeze, die and join.
-A reader may skip this module at a first reading: `Membership.view()` is what the others need.
+A reader may skip this module at a first reading, unless to see how a node leaves the ring and comes
+back: `Membership.view()` is what the others need.
 
 The view is stored in the stream server. Calls that use the ring confirm it when it is old. A
 process that couldn't confirm its view for CONFIRMED_SECONDS has none, because other processes may
 have moved keys. A store that refuses connections is down for all processes: no process can move a
-key, and the last view stays valid. A store that doesn't answer proves nothing.
+key, and the last view stays valid. A store that doesn't answer confirms no view.
 """
 
 import logging
@@ -169,7 +170,7 @@ class Membership:
                 self._confirmed = asked_at
         except StoreSilent as exc:
             self._quiet_until = self._monotonic() + PAUSE_SECONDS
-            log.warning("the cache ring is bypassed unless its store answers: %s", exc)
+            log.warning("the cache ring is bypassed until its store answers: %s", exc)
         else:
             self._eject_failed()
             self._start_due_probes()

@@ -100,7 +100,7 @@ def decode(stored: bytes) -> Entry:
         _, version, load_ms, packed = stored.split(b" ", 3)
         value = _DECODER.decode(packed)
         return Entry(value, None if version == b"-" else int(version), int(load_ms))
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as exc:
+    except Exception as exc:
         raise NotAValue(f"{len(stored)} bytes that are no value of this release") from exc
 
 

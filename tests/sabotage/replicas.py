@@ -84,7 +84,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a read that fails on its replica is repeated on the primary",
         file=MIDDLEWARE,
-        old="        now.from_replicas = False\n        return _run_view(request)",
+        old="        now.from_replicas = False\n        return _run_view_again(request)",
         new="        return None",
         test=f"{PLACEMENT}/test_replicas.py"
         "::test_a_read_is_repeated_on_the_primary_when_its_replica_dies",

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         if waiting := self._finish(user_id, wait):
             raise CommandError(
                 f"older events of {user_id} are still there; they wait for "
-                f"{', '.join(waiting.waits_for)}. The worker continues, or run this again"
+                f"{', '.join(waiting.waits_for)}. The worker deletes them later, or run this again"
             )
         self.stdout.write(f"{user_id}: older events are gone from the outbox and the streams")
 

@@ -17,16 +17,17 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report, show_outbox = outbox_status(self)
-        for service in settings.PLACEMENT_HOMES:
-            report["services"].setdefault(service, {})["replicas"] = replica_report(service)
-        ring = default_ring()
-        report["ring"] = node_reports(ring) if ring else []
-        if options["json"]:
-            self.stdout.write(json.dumps(report))
-        else:
-            show_outbox(report)
-            self._show(report)
+        with outbox_status(self) as (report, show_outbox):
+            if not options["json"]:
+                show_outbox()
+            for service in settings.PLACEMENT_HOMES:
+                report["services"].setdefault(service, {})["replicas"] = replica_report(service)
+            ring = default_ring()
+            report["ring"] = node_reports(ring) if ring else []
+            if options["json"]:
+                self.stdout.write(json.dumps(report))
+            else:
+                self._show(report)
 
     def _show(self, report: Report) -> None:
         for service, part in report["services"].items():

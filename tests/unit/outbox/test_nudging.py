@@ -100,7 +100,7 @@ def test_a_dead_server_fails_no_nudge_and_is_not_asked_for_a_while(
             nudger.nudge("shop")
             nudger.flush(timeout_seconds=5)
     assert attempts == [100.0]
-    assert "not nudged for a while: refused" in caplog.text
+    assert "not nudged for 1.0 s: refused" in caplog.text
     now += RETRY_SECONDS
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)

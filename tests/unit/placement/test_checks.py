@@ -1,15 +1,24 @@
 import pytest
+from pytest_django import Settings
 
 from placement import checks
 
 
+def ids() -> list[str | None]:
+    return [message.id for message in checks.placement_is_coherent(None)]
+
+
 def test_this_deployment_is_coherent() -> None:
-    assert checks.placement_is_coherent(None) == []
+    assert ids() == []
 
 
 def test_psycopg3_is_reported_as_unusable_for_replicas(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checks, "is_psycopg3", True)
+    assert ids() == ["placement.E007"]
 
-    assert [message.id for message in checks.placement_is_coherent(None)] == ["placement.E007"]
+
+def test_a_problem_renderer_that_cannot_be_imported_is_reported(settings: Settings) -> None:
+    settings.PLACEMENT_PROBLEM_RENDERER = "config.problems.nothing"
+    assert ids() == ["placement.E008"]

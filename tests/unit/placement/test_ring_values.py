@@ -60,6 +60,8 @@ def test_garbage_is_refused_or_decoded_as_plain_data(junk: bytes) -> None:
         b"r2 - 0 \xc7\x01\x63\x01",  # an unknown extension
         b"r2 - 0 \xc7\x05\x04\xa4much",  # a Decimal
         b"r2 - 0 \xc7\x02\x01\x91\x90",  # a set of a list
+        b"r2 - 0 \xc7\x01\x0b\x01",  # an extension whose content has the wrong type
+        b"r2 - 0 \xc7\x11\x09\xb0" + b"0" * 16,
         b"r2 - 0 " + b"\x91" * 100_000,
     ],
 )
