@@ -47,7 +47,7 @@ def user(user_id: UUID, *, load: Load) -> UserState | None:
 
 
 def invalidate(user_id: UUID, version: int) -> bool:
-    """Stop serving versions older than this one. False if some node may not have got it."""
+    """Stop serving versions older than this one. False if a node may not have received it."""
     return not _has_versions() or bool(cache.invalidate(_key(user_id), version))  # type: ignore[attr-defined]
 
 

@@ -1,6 +1,6 @@
 """Forgets a user: erases its personal data here, then purges its older events.
 
-The row stays, since orders and reservations refer to it, without a name, an address or a password.
+The row stays, since orders and reservations refer to it. Name, address and password are replaced.
 On the event `accounts.user.erased.v1` every consumer deletes its copy. Older events of the user
 are deleted from the outbox and the streams once every subscriber is past them.
 """

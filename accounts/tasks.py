@@ -26,5 +26,5 @@ def finish_erasures_that_wait() -> int:
     try:
         return sum(1 for _ in finish_erasures())
     except OutboxError as exc:
-        log.warning("erasures: not finished, the next run tries again: %s", exc)
+        log.warning("some erasures wait for the next run: %s", exc)
         return -1

@@ -1,6 +1,6 @@
 """Authentication by an access token of accounts, or by a staff session.
 
-Tokens are verified with accounts' public keys only, without a call to accounts or a user table.
+Verifying a token needs only accounts' public keys: no call to accounts, and no table of users.
 Both methods return a `Caller`, the only user class that views see.
 """
 

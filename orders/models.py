@@ -146,13 +146,13 @@ class OrderDeadline(models.Model):
 
 
 class IdempotentRequest(models.Model):
-    """A placing that succeeded, and its answer, which repeated requests get."""
+    """A request that placed an order, and its answer, which repeated requests get."""
 
     caller = models.TextField(help_text="A user's id, or the name of staff with a session.")
     key = models.CharField(max_length=255)
-    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of what was asked.")
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the request's content.")
     status = models.PositiveSmallIntegerField()
-    body = models.TextField(help_text="The answer's JSON, to the byte.")
+    body = models.TextField(help_text="The answer's JSON, byte for byte.")
     order_id = models.UUIDField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

@@ -93,7 +93,7 @@ class Peer:
         try:
             return dict(json.loads(answer))
         except (ValueError, TypeError) as exc:
-            raise PeerRefused(f"{self.name} answers with something else than JSON") from exc
+            raise PeerRefused(f"{self.name} answers with something other than JSON") from exc
 
 
 def _headers(audience: str, path: str, body: bytes) -> dict[str, str]:

@@ -3,8 +3,8 @@
 The functions publish nothing, so a replay has no side effects. Each is idempotent: an event older
 than its row changes nothing, and one of the same version repairs a damaged row.
 
-Events are written in batches, one statement each: live as they were read, in a rebuild (`replay`,
-`outbox.rebuilding`) by the thousand into tables of the same names with a suffix.
+One statement writes a batch of events: live those of one read, in a rebuild (`replay`,
+`outbox.rebuilding`) thousands, into tables of the same names with a suffix.
 """
 
 import json

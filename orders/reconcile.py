@@ -6,7 +6,7 @@ common position: read the view, ask the owner, wait until all events that the ow
 published and applied here (outbox.agreeing.coverage), and read the view again. A row that differs
 now is wrong, since each version of a user has exactly one content.
 
-A row is repaired by a backfill of its owner, through the outbox like any event. A row that is
+A row is repaired by its owner, which announces it again through the outbox. A row that is
 unknown to the owner is deleted by `accounts.user.erased.v1`. A row that is ahead of the owner is
 deleted here first: the view would ignore the owner's older version.
 """
@@ -138,7 +138,7 @@ def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Differe
 
 
 def classify(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> Kind:
-    """Compare a row here, read before and after the owner's, with the owner's. `after` is read
+    """Compare the view's row, read before and after the owner's, with the owner's. `after` is read
     once all events that the owner saw are applied."""
     if owner is None:
         return Kind.ORPHAN if after else Kind.SAME

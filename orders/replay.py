@@ -19,7 +19,7 @@ from .models import StoredEvent
 
 FIRST = str(UUID(int=0))
 
-# Read by the index of (stream, version), so a chunk costs its own size: with a limit that is
+# Read by the index on (stream, version), so only the chunk's rows are read: with a limit that is
 # unknown at plan time the planner chooses no sort, even without statistics on a table that was just
 # filled or restored. Columns are text: converting each to UUID and JSON separately takes much of
 # the whole time.

@@ -1,7 +1,7 @@
 """The history of an order in sentences, from its stored events.
 
-A decision of accounts is not a stored event. The event that it caused has its id, a UUIDv7, which
-contains its time.
+A decision of accounts is not a stored event. The event that it caused has the decision's id, which
+is a UUIDv7 and contains the time of the decision.
 """
 
 from collections.abc import Iterator

@@ -35,7 +35,7 @@ IGNORED_SECONDS = 0.05  # the pause after a batch of ignored events, so that the
 class Batched:
     """A handler of a run of consecutive events, in order.
 
-    Its effect must be the same as event by event, because a run that fails is applied again in runs
+    Its effect must be that of handling each event alone: a run that fails is applied again in runs
     of one. If no reader waits for its effect, set `gather_seconds`: the pause before the next run,
     in which more events gather.
     """

@@ -73,7 +73,7 @@ class Stack:
 
     @property
     def broker_url(self) -> str:
-        """Another database of the streams' server, so that FLUSHDB of one leaves the other."""
+        """Another database of the streams' server, so that FLUSHDB empties only one."""
         return self.addresses.streams_url.removesuffix("/0") + "/1"
 
     def variables(

@@ -39,4 +39,4 @@ def explained(error: OSError, root: Path) -> StackError:
     """The error as one line, with the path and a remedy."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
     where = error.filename or root
-    return StackError(f"cannot use {where}: {reason}; MITOSIS_STACK_ROOT may name another folder")
+    return StackError(f"cannot use {where}: {reason}; set MITOSIS_STACK_ROOT to another folder")

@@ -57,7 +57,7 @@ def session_members(leader: Recorded) -> list[int]:
     """The processes left in the session that `leader` opened; never those of another session.
 
     The kernel doesn't reuse a pid that still names a session. So after the leader's end, a session
-    of that number is the leader's, unless the pid is in use again. Without /proc: only the leader.
+    with this id is the leader's, unless another process has it. Without /proc: only the leader.
     """
     if leader.is_running and not _has_proc():
         return [leader.pid]

@@ -103,7 +103,7 @@ class Session:
                 services={name: self.credentials.role_password(name) for name in SERVICES},
             )
         except psycopg2.Error as error:
-            raise StackError(f"cannot make the database: {error}".strip()) from error
+            raise StackError(f"cannot create the database: {error}".strip()) from error
         self.supervisor.run_once(
             applications.preparation_of(
                 deployment,

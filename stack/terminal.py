@@ -13,7 +13,7 @@ from .environment import colours_allowed
 
 _FILE_BYTES = 5_000_000
 _FILES_KEPT = 3
-_COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foregrounds, without red
+_COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foreground colours, without red
 _BOLD, _RED = 1, 31
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _SUPERVISOR = "dev"  # the prefix of the supervisor's own lines

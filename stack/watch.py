@@ -55,7 +55,7 @@ class ServerWatch:
         ]
 
     def finish(self) -> None:
-        """Wait for running starts, so that no server starts after a stop."""
+        """Wait for the starts in progress, so that no server starts after a stop."""
         for thread in self._starting.values():
             thread.join()
 

@@ -152,7 +152,7 @@ def evolve(order: Order | None, event: Event) -> Order:
 
 
 def fold(events: Iterable[Event]) -> Order | None:
-    """The order after `events`, from the first one on; None if there are none."""
+    """The order after `events`, which start at its first one; None if there are none."""
     order: Order | None = None
     for event in events:
         order = evolve(order, event)

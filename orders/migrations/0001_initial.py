@@ -86,10 +86,10 @@ class Migration(migrations.Migration):
                 ("key", models.CharField(max_length=255)),
                 (
                     "fingerprint",
-                    models.CharField(help_text="SHA-256 of what was asked.", max_length=64),
+                    models.CharField(help_text="SHA-256 of the request's content.", max_length=64),
                 ),
                 ("status", models.PositiveSmallIntegerField()),
-                ("body", models.TextField(help_text="The answer's JSON, to the byte.")),
+                ("body", models.TextField(help_text="The answer's JSON, byte for byte.")),
                 ("order_id", models.UUIDField()),
                 (
                     "created_at",

@@ -70,7 +70,7 @@ class Checksums:
         )
 
     def of(self, ids: Collection[UUID]) -> dict[UUID, Stamp]:
-        """Those of these rows that exist."""
+        """The stamps of these rows; a row that doesn't exist has none."""
         return self._stamps(
             "id = ANY(%(ids)s::uuid[])", {"ids": [str(id_) for id_ in ids], "limit": len(ids)}
         )

@@ -113,8 +113,8 @@ class Inbox:
         list(self._rows.select_for_update().filter(partition=partition))
 
     def move(self, moves: Mapping[int, tuple[str, str]]) -> set[str]:
-        """Within a transaction, lock each partition's position and move it from the first entry to
-        the second. Raises Fenced if any position isn't at its first entry.
+        """Within a transaction, lock each partition's position and move it from the expected entry
+        to the next. Raises Fenced if any position isn't at the expected entry.
 
         Returns the keys with a parked sequence in these partitions, read under the locks.
         """

@@ -81,7 +81,7 @@ class Parking:
         return waiting.count()
 
     def sequences(self) -> Iterator[Sequence]:
-        """The parked sequences, oldest first; the entries of a partition without a key are one."""
+        """The parked sequences, oldest first. A partition's entries without a key form one."""
         groups = self.rows.values("partition", "key").annotate(
             events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
         )

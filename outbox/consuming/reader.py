@@ -115,7 +115,7 @@ class Reader:
         if is_transient(error):
             log.warning("%s waits: %s", self.name, one_line(error))
         elif isinstance(error, OutboxError):
-            log.error("%s can't continue, and tries again: %s", self.name, error)
+            log.error("%s makes no progress until this is corrected: %s", self.name, error)
         else:
             log.error("%s failed", self.name, exc_info=error)
 

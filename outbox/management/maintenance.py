@@ -52,7 +52,7 @@ class Unsubscribe(Subcommand):
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
-        parser.add_argument("label", help="the service that it subscribed to")
+        parser.add_argument("label", help="the service that the subscriber reads")
         parser.add_argument("subscriber", help="its name in `outbox status`")
 
     def handle(self, *, label: str, subscriber: str, **_: Any) -> None:

@@ -73,7 +73,7 @@ def _save_phantoms(tables: Tables, phantoms: list[Envelope]) -> None:
 
 
 def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
-    """Make a restored schema publishable. Returns how many rows wait again and how many were
+    """Make a restored schema publishable. Returns how many rows are unsent and how many were
     deleted.
 
     Rows whose events are in the streams were sent and are deleted; so are rows below the floor,

@@ -260,8 +260,8 @@ def run(
         relay = Relay(tables, streams, connection)
         nudged_at = time.monotonic()  # the previous relay may have ended right after a nudge
         while not stopping.is_set():
-            # Under load the pause gathers events into one batch. An event that comes alone arrives
-            # after the pause, and isn't delayed.
+            # Under load the pause gathers events into one batch. An event that comes alone usually
+            # finds no pause, so it isn't delayed.
             started = time.monotonic()
             sent = relay.drain()
             stopping.wait(max(0.0, started + PAUSE_SECONDS - time.monotonic()))

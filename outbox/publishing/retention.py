@@ -1,4 +1,4 @@
-"""Retention deletes rows, ticks and entries that all subscribers have confirmed, once old enough.
+"""Retention deletes old rows, ticks and entries that all subscribers have confirmed.
 
 Tuned, skip at a first reading: `_batches` pauses after each batch, and `_delete_rows` continues
 where the last batch or round ended. Without pauses the longest deletion took 223 to 353 ms, nearly
@@ -23,7 +23,7 @@ from ..streams.client import Confirmation
 from ..tables import Tables
 from .ticks import clock_ms
 
-BATCH_ROWS = 1000  # deleting so many takes a few milliseconds
+BATCH_ROWS = 1000  # deleting this many takes a few milliseconds
 # The pause after a batch, as a multiple of the batch's time. Without pauses, batches write log
 # faster than many disks flush it, and every commit waits for that flush.
 PAUSE_FACTOR = 3
@@ -57,7 +57,7 @@ def prune(
 
     Stops after `budget_seconds`, three quarters of them pauses if there is much to delete; the next
     round continues. Without a subscriber, or with one that never confirmed, nothing is deleted.
-    Raises RuntimeError inside a transaction, which would hide the floor.
+    Raises RuntimeError inside a transaction: the floor must be committed before any deletion.
     """
     save_confirmations(tables, streams.confirmations(tables.label))
     newest = clock_ms() - round(retention_seconds() * 1000)

@@ -55,7 +55,7 @@ OPEN_ROWS: Final = f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {ROWS}; FETCH %(c
 
 # Each EXISTS is one index probe; an OR inside one EXISTS costs a full scan. If the tick spans few
 # transactions, their rows are returned too: the statement sees the same rows as the tick. The
-# number (width) is checked before a long backlog would be sorted. A condition in ON is checked
+# number (width) is checked first: sorting a long backlog is slow. A condition in ON is checked
 # after the sort; without OFFSET 0 the planner would turn this one into such a condition.
 _ROWS_OF_MADE = ROWS % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
 MAKE: Final = f"""

@@ -28,7 +28,7 @@ GENESIS = "3:3:"
 # A larger chunk would block the stream server for more than a few milliseconds.
 CHUNK_ROWS = 1000
 
-# The rows of a tick with at most so many transactions are fetched with it: most likely one chunk.
+# A tick with at most this many transactions is fetched with its rows: most likely one chunk.
 FEW_TRANSACTIONS = 500
 
 

@@ -24,7 +24,7 @@ class Follower:
     """Lets `shadow` follow the live consumer `name` in one producer's partitions.
 
     The shadow's positions are never after the live ones. An event that is parked for the live
-    consumer is parked for the shadow too, and applied after its retry there.
+    consumer is parked for the shadow too, and applied once its retry there has succeeded.
     """
 
     def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:

@@ -54,7 +54,7 @@ class Rebuild(ABC):
 
     def __init__(self, consumer: Consumer, projection: Projection | Copy, streams: Streams) -> None:
         if len(consumer.producers) != 1:
-            raise Unconfigured(f"{consumer.name} reads {' and '.join(consumer.producers)}")
+            raise Unconfigured(f"{consumer.name} can't be rebuilt: it must read one producer")
         (self._producer,) = consumer.producers
         self.name = consumer.name
         self.locked_ms = 0.0  # how long the swap blocked readers
@@ -164,7 +164,7 @@ class Rebuild(ABC):
             self._delete_all_rows()
             self._drop_tables()
 
-    # -- inside them ---------------------------------------------------------------------
+    # -- parts of the steps --------------------------------------------------------------
 
     @abstractmethod
     def summary(self, progress: Progress) -> str:
@@ -191,7 +191,7 @@ class Rebuild(ABC):
         return saved if saved.shape == self._shape() and self._can_resume(saved) else None
 
     def _set_positions(self, entries: Mapping[int, str]) -> None:
-        """Set the shadow's positions, by partition; nothing is parked for it."""
+        """Set the shadow's positions, by partition, and delete what is parked for it."""
         self._delete_consumer_rows()
         self._rows(self._tables.position).bulk_create(
             self._tables.position(

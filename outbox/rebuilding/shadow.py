@@ -107,7 +107,7 @@ class Shadow:
         return Differences(table=self._table, rows=rows, examples=tuple(examples or ()))
 
     def rename_statements(self) -> Iterator[str]:
-        """The statements that add the suffix `_old` to the live table's names, and give these to
+        """The statements that add `_old` to the live table's names, and give the former names to
         the shadow."""
         constraints = self._rows(_CONSTRAINTS, self._table)
         foreign = [name for name, _, is_foreign in constraints if is_foreign]

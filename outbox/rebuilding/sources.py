@@ -113,9 +113,9 @@ class FromEvents(Rebuild):
 
 
 class FromOwner(Rebuild):
-    """Starts empty, at the positions of the projection that is read, and follows it, while the
-    owner announces all its aggregates, one by one, each under its lock: a change from before the
-    start is announced after it."""
+    """Starts empty, at the positions of the projection in use, and follows it, while the
+    owner announces all its aggregates, one by one. Each is announced under its lock, so that the
+    announcement contains every earlier change."""
 
     def __init__(self, consumer: Consumer, projection: Copy, streams: Streams) -> None:
         super().__init__(consumer, projection, streams)

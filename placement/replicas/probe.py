@@ -1,4 +1,4 @@
-"""Queries with a deadline, so that a frozen server delays the caller no longer."""
+"""Queries with a deadline, after which the caller doesn't wait for a frozen server."""
 
 import select
 import time

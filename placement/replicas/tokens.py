@@ -1,6 +1,6 @@
 """The Consistency-Token: the position of a client's own writes, for which its reads can wait.
 
-The format's version and one part per service, separated by tildes, so that it is safe in a header,
+It has the format's version and one part per service, separated by tildes: it is safe in a header,
 a cookie and a URL. A part is `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`. The
 token proves nothing and grants nothing; a forged one only makes its sender wait (ADR 0010).
 """

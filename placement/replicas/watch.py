@@ -1,7 +1,7 @@
 """Which replicas may be read from, checked by a thread in the background.
 
 A replica is out while it doesn't answer, isn't a standby, has another system identifier or
-timeline than the primary, or lags by more than the budget; it is used again when it has caught up.
+timeline than the primary, or lags by more than the limit; it is used again when it has caught up.
 The lag is measured by this process's clock: the time since the primary had the replica's position.
 """
 

@@ -1,6 +1,6 @@
 """Which node of the cache ring holds a key, and under which generation. No I/O happens here.
 
-Benefit: 50,000 keys spread with max/mean below 1.05 over 2 to 8 nodes, and a node that joins
+Benefit: 50,000 keys spread evenly over 2 to 8 nodes (max/mean below 1.05); a node that joins
 or leaves moves only its own keys. `./dev bench --only ring` measures a look-up, `--only
 ring_events` how long reads are slow while nodes leave and join. A reader may skip this module at a
 first reading: most other modules need only `View.place(key)`.

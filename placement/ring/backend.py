@@ -30,9 +30,9 @@ class RingBackend(BaseCache):
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
-        """The value; on a miss `default`, called if it is callable, which is stored.
+        """The value. On a miss, stores and returns `default`, or its result if it is callable.
 
-        One of all concurrent readers of a key loads, in whichever process.
+        Of all concurrent readers of a key, in all processes, only one loads.
         """
         key = self.make_and_validate_key(key, version)
         load = default if callable(default) else lambda: default
@@ -147,8 +147,8 @@ class RingBackend(BaseCache):
         if not self.ring.members.change(lambda view, now: arrangement.forget_all(view, now=now)):
             raise RingUnavailable("nothing was cleared: the stream server doesn't answer")
 
-    # Django's own versions handle one key after the other, or increment in two steps.
-    # An override in a subclass needs its own.
+    # Django's own async methods handle one key after the other, or increment in two steps.
+    # A subclass that overrides a method must override its async version too.
 
     aget_or_set: Any = sync_to_async(get_or_set)
     ainvalidate: Any = sync_to_async(invalidate)

@@ -37,14 +37,14 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
     for name, url in named.items():
         if setting := taken.get(_server(url)):
             yield Error(
-                f"Ring node {name} is the server of {setting}.",
+                f"Ring node {name} is the same server as {setting}.",
                 hint="A full cache evicts keys; streams and tasks must not be evicted.",
                 id="ring.E003",
             )
     if len({urlsplit(url).netloc.rpartition("@")[0] for url in urls}) > 1:
         yield CheckWarning(
             "The nodes of the cache ring have different passwords.",
-            hint="A process connects to a node that it doesn't list with another node's password.",
+            hint="A process uses another node's password for a node that it doesn't list.",
             id="ring.W001",
         )
 

@@ -1,10 +1,10 @@
 """The view of the ring's members that this process has, and whether it is confirmed.
 
 Benefit: all processes place keys by the same members at most 1 s after a change, without
-a thread and with one query to the stream server per process and 0.2 s; three failures in a row
+a thread, and with one query to the stream server per process every 0.2 s; three failures in a row
 eject a node for all processes.
 `./dev bench --only ring_events` measures how long reads are slow while nodes freeze, die and join.
-A reader may skip this module at a first reading, unless to see how a node leaves the ring and comes
+A reader may skip this module at a first reading, except to see how a node leaves the ring and comes
 back: `Membership.view()` is what the others need.
 
 The view is stored in the stream server. Calls that use the ring confirm it when it is old. A

@@ -21,7 +21,7 @@ from .values import NotAValue, Stored
 
 NODE_TIMEOUT_SECONDS: Final = 0.15  # after three of these a node that hangs is ejected
 STORE_TIMEOUT_SECONDS: Final = 0.05
-CONNECTIONS: Final = 10_000  # one per thread; an error at redis-py's 100 would count as a failure
+CONNECTIONS: Final = 10_000  # one per thread; at redis-py's limit of 100 a node would seem to fail
 FLOOR_MS: Final = 600_000  # longer than any lease, so that no earlier load is stored
 
 
@@ -186,7 +186,7 @@ class Node:
 class Pending:
     """Commands that were sent to a node and whose answers haven't been read yet.
 
-    Without redis-py's pipeline, which waits for one node before it sends to the next and does more
+    Replaces redis-py's pipeline, which waits for one node before it sends to the next and does more
     work for each command.
     """
 

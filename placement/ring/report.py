@@ -19,7 +19,7 @@ def default_ring() -> Ring | None:
 
 
 def is_bypassed() -> bool:
-    """Whether this process, and so probably each, can't confirm a view and bypasses the ring."""
+    """Whether this process, and so probably every other, has no confirmed view."""
     ring = default_ring()
     return ring is not None and ring.members.view(since=time.monotonic()) is None
 

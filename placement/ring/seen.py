@@ -26,7 +26,7 @@ class Seen:
         return None
 
     def record(self, key: str, version: int | None) -> None:
-        """The version that the source itself returned; it may be older than the recorded one."""
+        """Record the version that the source itself returned, even if a newer one was recorded."""
         if version is not None:
             with self._lock:
                 self._record(key, version)
