@@ -118,6 +118,7 @@ class Inbox:
 
         Returns the keys with a parked sequence in these partitions, read under the locks.
         """
+        moves = dict(sorted(moves.items()))  # all lock them in this order: no deadlock
         partitions = list(moves)
         with self._tables.connection.cursor() as cursor:
             self._move.execute(

@@ -282,6 +282,15 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=12,
+        promise="positions are locked in one order",
+        file="outbox/consuming/inbox.py",
+        old="dict(sorted(moves.items()))",
+        new="dict(moves.items())",
+        test=f"{OUTBOX}/test_sessions.py"
+        "::test_a_move_locks_the_positions_in_the_order_of_partitions",
+    ),
+    Sabotage(
+        invariant=12,
         promise="each partition has exactly one position",
         file="outbox/consuming/inbox.py",
         old="            self._lock_all()\n",

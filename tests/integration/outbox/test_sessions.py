@@ -46,6 +46,27 @@ def test_committed_positions_wait_for_a_running_move(shop, opened, elsewhere):
     assert found == [{0: "5-1"}]
 
 
+def test_a_move_locks_the_positions_in_the_order_of_partitions(shop, elsewhere):
+    # Every other session locks them so: a rebuild that pauses the consumer, for instance.
+    inbox = Inbox(shop, consumer="probe", producer=shop.label)
+    inbox.open([0, 1])
+    table = shop.position._meta.db_table
+
+    def move() -> None:
+        with transaction.atomic(using=shop.alias):
+            inbox.move({1: ("0-0", "5-1"), 0: ("0-0", "5-1")})
+
+    with elsewhere.cursor() as cursor:
+        cursor.execute(f"SELECT FROM {table} WHERE partition = 0 FOR UPDATE")
+        with ThreadPoolExecutor(1) as pool:
+            moving = pool.submit(_closing, move)
+            eventually(lambda: _is_waiting(shop), within_seconds=10, what="the move waits")
+            cursor.execute(f"SELECT FROM {table} WHERE partition = 1 FOR UPDATE NOWAIT")
+            elsewhere.commit()
+            moving.result(10)
+    assert inbox.committed() == {0: "5-1", 1: "5-1"}
+
+
 def test_positions_are_created_once_by_concurrent_readers(shop):
     inbox = Inbox(shop, consumer="probe", producer=shop.label)
     made, may_commit = threading.Event(), threading.Event()
