@@ -16,7 +16,7 @@ def main() -> None:
     except BrokenPipeError:
         if _has_reader():
             raise
-        # The reader has closed the pipe, like `head`. The flush at exit must not fail again.
+        # The reader (such as `head`) has closed the pipe. The flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

@@ -1,1 +1,1 @@
-"""accounts: users and their credit, stored as rows; each change is announced by an event."""
+"""accounts: users and their credit, stored as rows. An event announces each change."""

@@ -1,4 +1,4 @@
-"""The back office of accounts. It calls the handlers, so that each change is announced."""
+"""The back office of accounts. It calls the handlers, so that an event announces each change."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Leave empty to keep the current one.",
+        help_text="Leave empty to keep the current password.",
     )
     seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
@@ -92,7 +92,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        # Filters on the password hash would reveal it character by character.
+        # Filters on the password hash would reveal the hash character by character.
         return not lookup.startswith("password") and super().lookup_allowed(lookup, value, request)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -125,7 +125,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        # Errors that only the handler can detect, under its lock. Nothing was saved.
+        # Only the handler can detect these errors, under its lock. Nothing was saved.
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except AccountsError as error:

@@ -1,7 +1,7 @@
 """Users by id, read through Django's cache if it supports versions (the cache ring does).
 
 A cache that can't reject values older than a version isn't used: other processes would still read
-the old user from it after a change.
+the old user from this cache after a change.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +13,7 @@ from django.core.cache import cache
 
 from .domain.state import UserState
 
-SCHEMA: Final = 1  # of the cached value: increment it when UserState changes
+SCHEMA: Final = 1  # of the cached value: increment the number when UserState changes
 TTL_SECONDS: Final = 300
 
 Load = Callable[[], UserState | None]
@@ -26,13 +26,13 @@ class InvalidationFailed(Exception):
 
     def __init__(self, keys: Collection[str]) -> None:
         self.keys = keys
-        super().__init__(f"not invalidated, old values may be served: {', '.join(keys)}")
+        super().__init__(f"the cache may still serve old values of: {', '.join(keys)}")
 
 
 def user(user_id: UUID, *, load: Load) -> UserState | None:
-    """The user, never older than one that this process has served. None is cached too.
+    """Return the user, never an older version than this process has served. None is cached too.
 
-    `load` must read the primary outside a transaction: other processes see its result.
+    `load` must read the primary outside a transaction, because other processes get its result.
     """
     if not _has_versions():
         return load()
@@ -47,12 +47,12 @@ def user(user_id: UUID, *, load: Load) -> UserState | None:
 
 
 def invalidate(user_id: UUID, version: int) -> bool:
-    """Stop serving versions older than this one. False if a node may not have received it."""
+    """Stop serving versions older than `version`. False if a node may still serve them."""
     return not _has_versions() or bool(cache.invalidate(_key(user_id), version))  # type: ignore[attr-defined]
 
 
 def invalidate_many(versions: Mapping[UUID, int]) -> None:
-    """`invalidate` for many users. Raises InvalidationFailed; the caller should retry."""
+    """Invalidate many users. Raises InvalidationFailed; the caller should retry."""
     if _has_versions():
         floors = {_key(user_id): version for user_id, version in versions.items()}
         if failed := cache.invalidate_many(floors):  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The public events that accounts consumes: those of orders, and its own for the user cache."""
+"""The public events that accounts consumes: events of orders, and its own for the user cache."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -24,7 +24,7 @@ def release(envelope: Envelope) -> None:
 
 
 def apply_state(envelope: Envelope) -> None:
-    """Do for an order's backfilled state what its earlier events would have done."""
+    """Reserve or release an order's credit, according to the order's backfilled state."""
     if OrderState.parse(envelope.data).holds_credit:
         reserve(envelope)
     else:
@@ -32,9 +32,9 @@ def apply_state(envelope: Envelope) -> None:
 
 
 def refresh(envelopes: Sequence[Envelope]) -> None:
-    """Invalidate again, in case the writer died between its commit and its own invalidation.
+    """Invalidate the users again: a writer may have died between its commit and its invalidation.
 
-    Runs in the consumer's transaction, so the position passes the events only afterwards.
+    Runs in the consumer's transaction, so the position advances only if the invalidation succeeds.
     """
     invalidate_many({UUID(each.partitionkey): each.sequence for each in envelopes})
 

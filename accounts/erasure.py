@@ -1,8 +1,8 @@
-"""Forgets a user: erases its personal data here, then purges its older events.
+"""Forgets a user: erases the user's personal data here, then purges the user's older events.
 
-The row stays, since orders and reservations refer to it. Name, address and password are replaced.
+The user's row stays, because other rows refer to it. Name, address and password are replaced.
 On the event `accounts.user.erased.v1` every consumer deletes its copy. Older events of the user
-are deleted from the outbox and the streams once every subscriber is past them.
+are deleted from the outbox and the streams once every subscriber has confirmed the erasure.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from .published import envelope, representation
 ERASED = "erased"
 
 # The history is append-only, even for its owner (migration 0001). Only this transaction sees the
-# grant: it is revoked before the commit.
+# grant, because it revokes the grant before the commit.
 ERASE_HISTORY = """
 GRANT UPDATE (data) ON accounts_userhistory TO CURRENT_USER;
 UPDATE accounts_userhistory SET data = data || jsonb_build_object('name', %s, 'email', %s)
@@ -40,16 +40,16 @@ REVOKE UPDATE (data) ON accounts_userhistory FROM CURRENT_USER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """An erasure whose older events can't be purged yet, and the subscribers it waits for."""
+    """An erasure whose older events can't be purged yet, and the subscribers that it waits for."""
 
     user_id: UUID
     waits_for: tuple[str, ...]
 
 
 def forget_user(command: ForgetUser) -> UserErased:
-    """Erase the user's data and announce it. May be repeated: the erasure is announced again.
+    """Erase the user's data and announce the erasure. A repeated call announces it again.
 
-    Credit that the user's orders hold stays reserved until they end. Raises UserNotFound.
+    Credit that the user's orders hold stays reserved until the orders end. Raises UserNotFound.
     """
     alias = router.db_for_write(User)
     with transaction.atomic(using=alias, savepoint=False):
@@ -66,9 +66,9 @@ def forget_user(command: ForgetUser) -> UserErased:
 
 
 def finish_erasures(*, of: UUID | None = None) -> Iterator[Pending]:
-    """Purge the older events of forgotten users, all or one; yields those that still wait.
+    """Purge the older events of all forgotten users, or of one; yields erasures that still wait.
 
-    Idempotent, and safe to run concurrently. Raises the stream server's OutboxError.
+    Idempotent, and safe to run concurrently. Raises OutboxError if the stream server fails.
     """
     accounts = tables.of("accounts")
     unfinished = Erasure.objects.using(accounts.alias).filter(purged_at=None)
@@ -77,7 +77,7 @@ def finish_erasures(*, of: UUID | None = None) -> Iterator[Pending]:
             yield Pending(user_id=one.user_id, waits_for=waits_for)
             continue
         erasure.purge(accounts, streams.connect(), subject=str(one.user_id), before=one.row)
-        # A user that was forgotten again meanwhile has a new row, and waits for that one.
+        # If the user was forgotten again in the meantime, the erasure has a new row and waits.
         unfinished.filter(user_id=one.user_id, row=one.row).update(purged_at=timezone.now())
 
 
@@ -103,7 +103,7 @@ def _erase(user: User) -> None:
 
 
 def _erase_admin_log(user_id: UUID) -> None:
-    """The admin's log keeps `str()` of each object: here the e-mail address."""
+    """Erase the e-mail address from the admin's log, which stores `str()` of each object."""
     LogEntry.objects.using(router.db_for_write(LogEntry)).filter(
         content_type__app_label=User._meta.app_label,
         content_type__model=User._meta.model_name,

@@ -1,4 +1,4 @@
-"""One function per command, one transaction each: write the rows, then record the event."""
+"""One function per command. Each runs one transaction: write the rows, then record the event."""
 
 from collections.abc import Collection
 from dataclasses import asdict
@@ -36,7 +36,7 @@ from .published import amount, envelope, representation
 
 
 def register_user(command: RegisterUser) -> UserState:
-    """Raises WeakPassword or EmailTaken."""
+    """Register a user. Raises WeakPassword or EmailTaken."""
     password = _hash_password(command.password, email=command.email)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
@@ -49,7 +49,7 @@ def register_user(command: RegisterUser) -> UserState:
 
 
 def update_user(command: UpdateUser) -> UserState:
-    """The user after the change. Writes and announces nothing if nothing would change.
+    """Return the user after the change. Writes and announces nothing if nothing would change.
 
     Raises UserNotFound, StaleVersion, WeakPassword, EmailTaken, CreditLimitBelowReserved; and
     StaffOnly or UserInactive unless `by_staff`.
@@ -75,7 +75,7 @@ def update_user(command: UpdateUser) -> UserState:
 
 
 def deactivate_user(command: DeactivateUser) -> UserState:
-    """Raises UserNotFound or StaleVersion; does nothing if the user is inactive already."""
+    """Deactivate a user, unless the user is inactive. Raises UserNotFound or StaleVersion."""
     return update_user(
         UpdateUser(
             user_id=command.user_id,
@@ -89,7 +89,7 @@ def deactivate_user(command: DeactivateUser) -> UserState:
 def backfill(*, after: str, limit: int) -> str:
     """Announce the current state of the next `limit` users after the id `after` ('' to start).
 
-    Returns the last one's id, '' when there are no more. The rows are locked first, so each
+    Returns the last user's id, '' when there are no more. The rows are locked first, so each
     announcement keeps its order among the user's events.
     """
     alias = router.db_for_write(User)
@@ -102,8 +102,8 @@ def backfill(*, after: str, limit: int) -> str:
 
 
 def backfill_users(ids: Collection[UUID]) -> tuple[int, int]:
-    """Announce the current state of these users, and the erasure of those that are unknown or
-    forgotten; returns how many of each."""
+    """Announce the current state of these users, and the erasure of users that are unknown or
+    forgotten. Returns the number of states and the number of erasures."""
     alias = router.db_for_write(User)
     with transaction.atomic(using=alias, savepoint=False):
         known = User.objects.using(alias).filter(pk__in=ids, erased_at=None)
@@ -129,14 +129,14 @@ def _announce_erased(user_id: UUID, row: User | None) -> None:
 
 
 def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:
-    """Reserve or refuse credit, once per order; None if it was decided before.
+    """Reserve or refuse credit, once per order; None if an earlier call has decided.
 
-    It refuses an unknown or inactive user, or an ended order, and doesn't raise: the order
+    It refuses an unknown or inactive user, or an ended order. It raises no error: the order
     needs the answer, and a retry can't succeed.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
-        # Inserted first, so that other transactions for this order wait for this one.
+        # Insert first, so that other transactions for this order wait for this transaction.
         if Reservation.objects.insert_once(
             command.order_id,
             Reservation.Status.RESERVED,
@@ -153,9 +153,9 @@ def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | N
 
 
 def release_credit(command: ReleaseCredit) -> CreditReleased | None:
-    """Release the credit that the order holds, once; None if it holds none.
+    """Release the credit that the order holds, once; None if the order holds none.
 
-    For an unknown order it leaves a tombstone, so that a later reserve is refused.
+    For an unknown order it writes a tombstone, so that a later reserve is refused.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
@@ -210,7 +210,7 @@ def _refuse(
 
 
 def _announce(event: UserChange | CreditChange) -> None:
-    """Add the new version to the history and record the event. Write the user's row first."""
+    """Add the new version to the history and record the event. The caller writes the user row."""
     user = event.user
     more: dict[str, Any] = {"is_staff": user.is_staff}
     if isinstance(event, CreditChange):

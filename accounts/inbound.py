@@ -1,4 +1,4 @@
-"""Public events of orders as accounts reads them: only the fields that it needs, all validated."""
+"""Parses public events of orders. Reads only the fields that accounts needs, and validates them."""
 
 import re
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ AMOUNT = re.compile(r"[0-9]{1,16}\.[0-9]{2}", re.ASCII)
 
 
 class MalformedOrder(ValueError):
-    """An event of orders breaks its contract in `field`."""
+    """In an event of orders, `field` is missing or has an invalid value."""
 
     def __init__(self, field: str, value: object) -> None:
-        super().__init__(f"orders sent {field} = {value!r:.80}")
+        super().__init__(f"orders sent an invalid {field}: {value!r:.80}")
         self.field = field
         self.value = value
 

@@ -1,4 +1,4 @@
-"""The rows that accounts owns, with its own outbox tables."""
+"""The tables of accounts, with its own outbox tables."""
 
 from dataclasses import fields
 from datetime import datetime
@@ -64,7 +64,7 @@ class UserQuerySet(models.QuerySet["User"]):
 class User(models.Model):
     """A customer or a member of staff, at its current version.
 
-    Only handlers write it. `auth.User` is something else: an operator of the back office.
+    Only handlers write users. `auth.User` is another model: an operator of the back office.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -109,7 +109,7 @@ class User(models.Model):
 class UserHistory(models.Model):
     """All versions of a user. Append-only: not even the table's owner may update or delete.
 
-    `data` is the user's representation at that version and the event's other fields, never a
+    `data` has the user's representation at that version and the event's other fields, but never a
     password.
     """
 
@@ -118,7 +118,7 @@ class UserHistory(models.Model):
         User,
         on_delete=models.PROTECT,
         related_name="history",
-        db_index=False,  # the index of the constraint below starts with it
+        db_index=False,  # the index of the constraint below starts with `user`
     )
     version = models.PositiveIntegerField()
     event = models.CharField(max_length=63)
@@ -161,7 +161,7 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
         user_id: UUID | None = None,
         amount: Decimal | None = None,
     ) -> bool:
-        """Whether this is the order's first row. Waits for a concurrent insert to commit."""
+        """Insert the order's row; False if it exists. Waits for a concurrent insert to commit."""
         with connections[router.db_for_write(self.model)].cursor() as cursor:
             cursor.execute(
                 "INSERT INTO accounts_reservation"
@@ -173,10 +173,10 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
 
 
 class Reservation(models.Model):
-    """The credit that an order holds. One row per order makes each step happen once.
+    """The credit that an order holds. Each order has only one row, so each step happens once.
 
-    RELEASED without an amount is a tombstone: the order ended before its reserve arrived, which
-    must then be refused. `user_id` is no foreign key: it may be the id of an unknown user.
+    RELEASED without an amount is a tombstone: the order ended before its reserve arrived, so
+    the reserve is refused. `user_id` is no foreign key: it may be the id of an unknown user.
     """
 
     class Status(models.TextChoices):
@@ -186,7 +186,7 @@ class Reservation(models.Model):
 
     order_id = models.UUIDField(primary_key=True)
     user_id = models.UUIDField(null=True, db_index=True)
-    # Wider than a credit limit: an order above any limit is refused, not malformed.
+    # Wider than a credit limit, so that an order above every limit is refused and not parked.
     amount = models.DecimalField(max_digits=18, decimal_places=2, null=True)
     status = models.CharField(max_length=8, choices=Status)
     created_at = models.DateTimeField()

@@ -30,7 +30,7 @@ TYPES: dict[type[Event], str] = {
 
 
 def envelope(event: Event) -> Envelope:
-    """The public event. Its key is the user's id, its sequence the user's version."""
+    """Return the public event. The key is the user's id, the sequence is the user's version."""
     if isinstance(event, CreditRefused):
         version = event.user.version if event.user else 0
         user_id, time = event.user_id, event.refused_at
@@ -68,7 +68,7 @@ def amount(value: Decimal) -> str:
 
 
 def instant(value: datetime) -> str:
-    """ISO 8601 in UTC with microseconds, so strings sort as times do."""
+    """ISO 8601 in UTC with microseconds, so the strings sort by time."""
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

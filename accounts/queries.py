@@ -17,7 +17,7 @@ from .domain.errors import UserNotFound
 from .domain.state import UserState
 from .models import User, UserHistory
 
-# The columns that other services may copy; `orders.reconcile` lists the same in this order.
+# The columns that other services may copy; `orders.reconcile` lists the same columns.
 CHECKSUMS: Final = Checksums(
     model=User,
     columns=(
@@ -37,7 +37,7 @@ CHECKSUMS: Final = Checksums(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What log-in checks. It never leaves the service."""
+    """The data that log-in checks. The data never leaves the service."""
 
     user_id: UUID
     password_hash: str
@@ -51,7 +51,7 @@ def users() -> QuerySet[User]:
 
 
 def users_with_id(user_id: UUID | None) -> QuerySet[User]:
-    """The list as a caller who isn't staff sees it: one user or none."""
+    """The users that a caller without staff rights may see: one user or none."""
     return users().none() if user_id is None else users().filter(pk=user_id)
 
 
@@ -63,7 +63,7 @@ def user(user_id: UUID) -> UserState:
         row = users().using(primary).filter(pk=user_id).first()
         return None if row is None else row.state()
 
-    # A transaction may see data that never commits, or that is older than its latest commit.
+    # A transaction may see data that is uncommitted or not the latest, so don't cache it.
     inside = transaction.get_connection(primary).in_atomic_block
     state = load() if inside else cached.user(user_id, load=load)
     if state is None:
@@ -72,7 +72,7 @@ def user(user_id: UUID) -> UserState:
 
 
 def find_user_id(text: str) -> UUID | None:
-    """The user with this id or e-mail address, a forgotten one included; None if unknown."""
+    """The id of the user with this id or e-mail address, even if forgotten; None if unknown."""
     primary = User.objects.using(router.db_for_write(User))
     try:
         found: QuerySet[User] = primary.filter(pk=UUID(text))
@@ -82,18 +82,18 @@ def find_user_id(text: str) -> UUID | None:
 
 
 def is_active_staff(user_id: UUID) -> bool:
-    """Read on the primary: a replica may not know yet that staff rights were revoked."""
+    """Whether the user is active staff. Read on the primary: a replica may show revoked rights."""
     staff = User.objects.using(router.db_for_write(User)).filter(is_staff=True, is_active=True)
     return staff.filter(pk=user_id).exists()
 
 
 def with_email(among: QuerySet[User], email: str) -> QuerySet[User]:
-    """Case-insensitive; uses the index that keeps addresses unique."""
+    """Filter by e-mail address, case-insensitive; uses the index that keeps addresses unique."""
     return among.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
 
 
 def snapshot() -> str:
-    """The transactions that are committed now. Call it after the reads that it has to cover."""
+    """A snapshot of the committed transactions. Call it after the reads that it must cover."""
     return coverage.snapshot_of(tables.of("accounts"))
 
 

@@ -1,4 +1,4 @@
-"""Periodic work."""
+"""Periodic tasks of accounts."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""Settings, routes and HTTP conventions of a process, whichever services it contains.
+"""Settings, routes and HTTP conventions of every process, for each choice of services.
 
 No service imports this package; Django and Celery load it by dotted path.
 """

@@ -1,6 +1,6 @@
-"""Celery runs the relays and periodic tasks; no web request uses its broker.
+"""Configures Celery, which runs the relays and periodic tasks. No web request uses its broker.
 
-Each service has a queue of its name, and a deployment consumes only the queues of its services.
+Each service has a queue with its name. A deployment's worker reads only its services' queues.
 """
 
 import logging.config

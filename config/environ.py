@@ -1,7 +1,7 @@
-"""The only reader of the environment variables. A bad environment fails at start.
+"""The only module that reads environment variables. A wrong value is an error at the start.
 
-All problems are reported at once, each with the variable's name and an example of a good value,
-never with the value, which may be a secret. Any variable may be read from a file instead:
+One error lists all problems, each with the variable's name and an example of a valid value. The
+value itself may be a secret and isn't in the error. Any value may also be in a file:
 `SECRET_KEY_FILE=/run/secrets/key` sets `SECRET_KEY`.
 """
 
@@ -18,7 +18,7 @@ from placement.ring.arrangement import name_nodes
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
-# Former names: a value under one of them would be ignored in silence.
+# Former names of variables. Setting them is an error, because no code would read their values.
 RENAMED: Final = {
     "ADMIN_DATABASE_URL": "PLACEMENT_ADMIN_DATABASE_URL",
     "REPLICA_LAG_SECONDS": "PLACEMENT_REPLICA_LAG_SECONDS",
@@ -31,7 +31,7 @@ _REQUIRED: Final = object()
 
 
 class BadEnvironment(Exception):
-    """Variables are missing or invalid; `problems` has a line for each."""
+    """Variables are missing or invalid; `problems` has one line for each of them."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -40,13 +40,13 @@ class BadEnvironment(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The variables of this process. Mappings are keyed by service name."""
+    """The variables of this process. The keys of a mapping are names of services."""
 
     service: str  # all | accounts | orders
     services: tuple[str, ...]  # the services in this process
     database_urls: Mapping[str, str]
     replica_urls: Mapping[str, tuple[str, ...]]
-    replica_lag_seconds: float  # no reads from a replica that is further behind
+    replica_lag_seconds: float  # the largest lag of a replica that is read
     admin_database_url: str  # only `manage.py provision` needs it
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
@@ -55,7 +55,7 @@ class Environment:
     outbox_partitions: int
     outbox_retention_seconds: float
     peer_urls: Mapping[str, str]
-    peer_key: str  # signs requests between the services; empty: they send none
+    peer_key: str  # signs requests between the services; if empty, they send none
     metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
     jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
     jwks: str  # path or URL; empty: derived from the signing key
@@ -83,7 +83,7 @@ class _Reader:
     def __call__(
         self, name: str, parse: Callable[[str], T], *, good: str, default: object = _REQUIRED
     ) -> T:
-        """The parsed value, or `default` when unset; problems are collected for `read`."""
+        """Return the parsed value, or `default` if unset. Store an error in `problems`."""
         try:
             if text := self.text(name):
                 return parse(text)
@@ -204,7 +204,7 @@ def read(source: Mapping[str, str]) -> Environment:
             name: get(
                 f"{name.upper()}_REPLICA_URLS",
                 _urls("postgresql", "postgres"),
-                good="a comma list of postgresql:// addresses, or nothing",
+                good="comma-separated postgresql:// addresses, or nothing",
                 default=(),
             )
             for name in services
@@ -229,7 +229,7 @@ def read(source: Mapping[str, str]) -> Environment:
         cache_urls=get(
             "CACHE_URLS",
             _nodes,
-            good="a comma list of redis:// addresses, one per server, or nothing",
+            good="comma-separated redis:// addresses, one per server, or nothing",
             default=(),
         ),
         outbox_partitions=get(
@@ -257,13 +257,13 @@ def read(source: Mapping[str, str]) -> Environment:
         jwt_signing_key=get(
             "JWT_SIGNING_KEY",
             _pem,
-            good="an EC P-256 private key in PEM (or JWT_SIGNING_KEY_FILE its path)",
+            good="an EC P-256 private key in PEM, or its path in JWT_SIGNING_KEY_FILE",
             default=_REQUIRED if has_accounts else "",
         ),
         jwks=get(
             "JWKS",
             str,
-            good="a path to, or the URL of, accounts' /.well-known/jwks.json",
+            good="the path or the URL of accounts' /.well-known/jwks.json",
             default="" if has_accounts else _REQUIRED,
         ),
         secret_key=get("SECRET_KEY", str, good="50 random characters or more"),
@@ -274,13 +274,13 @@ def read(source: Mapping[str, str]) -> Environment:
         allowed_hosts=get(
             "ALLOWED_HOSTS",
             _list,
-            good="a comma list of host names, such as orders.example.com",
+            good="comma-separated host names, such as orders.example.com",
             default=("localhost", "127.0.0.1", "[::1]") if debug else _REQUIRED,
         ),
         csrf_trusted_origins=get(
             "CSRF_TRUSTED_ORIGINS",
             _urls("https", "http"),
-            good="a comma list of origins, such as https://orders.example.com",
+            good="comma-separated origins, such as https://orders.example.com",
             default=(),
         ),
         static_root=get("STATIC_ROOT", str, good="a folder, such as /srv/static", default=""),
@@ -292,7 +292,7 @@ def read(source: Mapping[str, str]) -> Environment:
         orders_idempotency_seconds=get(
             "ORDERS_IDEMPOTENCY_SECONDS",
             _at_least(60),
-            good="seconds, such as 604800, longer than any client retries",
+            good="seconds, such as 604800, longer than a client repeats a request",
             default=7 * 24 * 3600,
         ),
         log_level=get(
@@ -327,5 +327,5 @@ def _stack_variables(source: Mapping[str, str], service: str) -> dict[str, str]:
 
 @cache
 def environment() -> Environment:
-    """This process's environment, read once."""
+    """Read this process's environment, once."""
     return read(os.environ)

@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Always 200; checks no server, so that a dead database doesn't restart every process."""
+    """Always return 200. No server is checked, so a dead database restarts no process."""
     return JsonResponse({"status": "live"})
 
 
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 if every database is reachable and migrated, else 503.
+    """Return 200 if every database is reachable and migrated, else 503.
 
-    The state of the streams is only reported: without them, writes continue and events wait in
-    the outbox.
+    The state of the streams doesn't change the status: without streams, writes continue and events
+    wait in the outbox.
     """
     databases = {alias: _database(alias) for alias in primaries()}
     is_ready = all(state == "ready" for state in databases.values())
@@ -53,7 +53,7 @@ _migrated: set[str] = set()
 
 
 def _is_migrated(alias: str) -> bool:
-    """Cached once true: a running process doesn't see migrations reversed."""
+    """Whether all migrations are applied. True is cached: a later reversal isn't noticed."""
     if alias not in _migrated:
         executor = MigrationExecutor(connections[alias])
         targets = [node for node in executor.loader.graph.leaf_nodes() if primary(node[0]) == alias]

@@ -1,6 +1,6 @@
 """Authentication by an access token of accounts, or by a staff session.
 
-Verifying a token needs only accounts' public keys: no call to accounts, and no table of users.
+A process verifies tokens with accounts' public keys, without a call to accounts for each request.
 Both methods return a `Caller`, the only user class that views see.
 """
 
@@ -26,7 +26,7 @@ CLAIMS: Final = ["iss", "sub", "typ", "iat", "exp", "jti"]
 
 
 class TokensUnverifiable(APIException):
-    """accounts' keys have never been read and are unreachable: the token can't be judged."""
+    """accounts' keys are unreachable and this process has no copy, so it can't verify a token."""
 
     status_code = 503
     default_detail = "Tokens can't be verified at the moment; try again."
@@ -39,7 +39,7 @@ class Caller:
 
     id: UUID | None
     is_staff: bool
-    name: str  # throttles count by it; the browsable API shows it
+    name: str  # throttles count requests by name; the browsable API shows it
 
     is_authenticated: ClassVar[bool] = True
     is_anonymous: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Caller:
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access token>`; an invalid or expired token is 401, not anonymous."""
+    """Reads `Authorization: Bearer <access token>`. The response to an invalid token is 401."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")
@@ -67,7 +67,7 @@ class BearerAuthentication(BaseAuthentication):
 
 
 def caller_of(token: bytes) -> Caller:
-    """The subject of an access token. Raises AuthenticationFailed or TokensUnverifiable."""
+    """Verify a token, return its caller. Raises AuthenticationFailed or TokensUnverifiable."""
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(
@@ -90,7 +90,7 @@ def caller_of(token: bytes) -> Caller:
 
 
 class StaffSessionAuthentication(SessionAuthentication):
-    """The session of a staff user (admin, browsable API); unsafe requests need a CSRF token."""
+    """Accepts the session of a staff user. Requests that change data need a CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         user = getattr(request._request, "user", None)

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 
 class ApiRoot(APIView):
-    """The collections of this API. Staff may log in above, customers use a bearer token."""
+    """The collections of this API. Staff may log in above; customers use a bearer token."""
 
     permission_classes = (AllowAny,)
 
@@ -25,7 +25,7 @@ class ApiRoot(APIView):
 
 
 class Schema(SpectacularAPIView):
-    """The schema, without a `version` parameter: its value would be copied into a header."""
+    """The schema without the parameter `version`, whose value would get into a header."""
 
     def _get_version_parameter(self, request: Request) -> None:
         return None

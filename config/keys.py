@@ -1,4 +1,4 @@
-"""accounts' public keys by `kid`, cached; an unknown `kid` causes a new fetch."""
+"""Caches accounts' public keys by `kid`. An unknown `kid` causes a new fetch."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ class KeysUnavailable(Exception):
 
 
 class KeySet:
-    """Keys by `kid`. An unknown `kid` reloads them, at most every REFETCH_SECONDS."""
+    """Keys by `kid`. An unknown `kid` reloads the keys, at most every REFETCH_SECONDS."""
 
     def __init__(
         self, load: Callable[[], Document], *, clock: Callable[[], float] = time.monotonic
@@ -43,7 +43,7 @@ class KeySet:
         self._lock = threading.Lock()
 
     def key(self, kid: str | None) -> jwt.PyJWK:
-        """Raises UnknownKey, or KeysUnavailable if no key was ever read."""
+        """Raises UnknownKey if no key has this `kid`, KeysUnavailable if no key was ever read."""
         if kid is None:
             raise UnknownKey("the token has no kid")
         if kid not in self._keys:
@@ -67,7 +67,7 @@ class KeySet:
 
 
 def load_from(source: str) -> Document:
-    """A JWK Set from a file, or from an http(s) URL within FETCH_TIMEOUT_SECONDS."""
+    """Read a JWK Set from a file, or fetch it from a URL within FETCH_TIMEOUT_SECONDS."""
     if source.startswith(("http://", "https://")):
         with urlopen(source, timeout=FETCH_TIMEOUT_SECONDS) as response:  # noqa: S310 - checked
             return dict(json.load(response))
@@ -75,7 +75,7 @@ def load_from(source: str) -> Document:
 
 
 def public_set(signing_key: str) -> Document:
-    """The JWK Set that publishes this PEM private key; `kid` is its RFC 7638 thumbprint."""
+    """The JWK Set with this PEM key's public part; `kid` is its RFC 7638 thumbprint."""
     private = load_pem_private_key(signing_key.encode(), password=None)
     if not isinstance(private, EllipticCurvePrivateKey):
         raise TypeError("JWT_SIGNING_KEY is not an elliptic curve key")
@@ -85,7 +85,7 @@ def public_set(signing_key: str) -> Document:
 
 
 def thumbprint(key: Mapping[str, Any]) -> str:
-    """RFC 7638: base64url of SHA-256 over the required members in order, without padding."""
+    """The RFC 7638 thumbprint: base64url of a SHA-256 of the required members, without padding."""
     members = {name: key[name] for name in ("crv", "kty", "x", "y")}
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
     return urlsafe_b64encode(sha256(canonical).digest()).rstrip(b"=").decode()

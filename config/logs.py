@@ -1,7 +1,7 @@
-"""Log lines without personal data.
+"""Formats log lines without personal data.
 
-Personal data would come from e-mail addresses in messages, and from the DETAIL line of
-PostgreSQL's errors, which quotes the row.
+Personal data would come from e-mail addresses in messages and from the DETAIL line of
+PostgreSQL's errors, which contains values of a row.
 """
 
 import json
@@ -14,7 +14,7 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
 def redact(text: str) -> str:
-    """`text` without e-mail addresses and without rows quoted by PostgreSQL."""
+    """Remove e-mail addresses and the DETAIL lines of PostgreSQL from `text`."""
     return _EMAIL.sub("<email>", _DETAIL.sub(r"\1 <removed>", text))
 
 

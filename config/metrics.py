@@ -1,7 +1,7 @@
 """`/metrics`: the state of this deployment, for Prometheus.
 
-Each request queries the servers, like `manage.py status`, so any web process returns the same. The
-metrics of an unreachable server are absent, and its `up` is 0. Scrapers authenticate with
+Each request queries the servers, so all web processes return the same values. If a server is
+unreachable, its `up` is 0 and its other metrics are absent. Scrapers authenticate with
 METRICS_KEY, staff with their session or token.
 """
 
@@ -33,11 +33,11 @@ from placement.ring import report as ring_report
 
 logger = logging.getLogger(__name__)
 
-COUNT_AT_MOST: Final = 10_000  # entries per partition: bounds a scrape during a backlog
+COUNT_AT_MOST: Final = 10_000  # entries per partition, so that a scrape in a backlog is fast
 
 
 class ScraperAuthentication(BearerAuthentication):
-    """`Authorization: Bearer <METRICS_KEY>`, or an access token."""
+    """Accepts `Authorization: Bearer <METRICS_KEY>`, or an access token."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
         scheme, _, key = get_authorization_header(request).partition(b" ")
@@ -48,7 +48,7 @@ class ScraperAuthentication(BearerAuthentication):
 
 
 class _NoNegotiation(BaseContentNegotiation):
-    """`choose_encoder` negotiates the format of metrics; DRF renders only errors, as JSON."""
+    """Turns off DRF's negotiation: `choose_encoder` chooses the format; errors are JSON."""
 
     def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
         return None
@@ -86,7 +86,7 @@ class Deployment(Collector):
         yield from ring_metrics()
 
     def describe(self) -> Iterator[Metric]:
-        """Empty: else the registry would call `collect` to learn the names of metrics."""
+        """Return nothing, so that the registry doesn't call `collect` for the metrics' names."""
         return iter(())
 
 
@@ -113,7 +113,7 @@ def replica_metrics() -> Iterator[Metric]:
         "placement_replica_healthy", "1 if reads may use the replica.", labels=labels
     )
     lag = GaugeMetricFamily(
-        "placement_replica_lag_bytes", "Bytes of WAL that it is behind its primary.", labels=labels
+        "placement_replica_lag_bytes", "Lag behind the primary in bytes.", labels=labels
     )
     for service in settings.PLACEMENT_REPLICAS:
         for replica in replica_report(service):
@@ -133,12 +133,12 @@ def ring_metrics() -> Iterator[Metric]:
     keys = GaugeMetricFamily("ring_node_keys", "Keys on the node.", labels=["node"])
     hits = CounterMetricFamily(
         "ring_node_hits",
-        "Lookups that found the key, as counted by the node; includes leases.",
+        "Lookups that found the key, counted by the node; lookups of leases count too.",
         labels=["node"],
     )
     misses = CounterMetricFamily(
         "ring_node_misses",
-        "Lookups that missed, as counted by the node; includes leases.",
+        "Lookups that found no key, counted by the node; lookups of leases count too.",
         labels=["node"],
     )
     for node in ring_report.node_reports(ring):

@@ -1,4 +1,4 @@
-"""Cursor pagination: stable while rows are added, and equally fast on every page."""
+"""Cursor pagination: new rows don't shift its pages, and every page is equally fast."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class CreatedCursorPagination(CursorPagination):
     def paginate_queryset(
         self, queryset: Any, request: Request, view: Any = None
     ) -> list[Any] | None:
-        """Raises NotFound for a forged cursor: DRF checks only its format."""
+        """Return one page. Raises NotFound for a forged cursor; DRF checks only its format."""
         try:
             return super().paginate_queryset(queryset, request, view)
         except (ValueError, ValidationError, DataError) as exc:

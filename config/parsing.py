@@ -7,7 +7,7 @@ from rest_framework.exceptions import ParseError
 
 
 class JSONParser(parsers.JSONParser):
-    """DRF's parser, but JSON nested beyond Python's recursion limit is 400, not 500."""
+    """DRF's parser, but the response to JSON that is nested too deeply is 400, not 500."""
 
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         try:

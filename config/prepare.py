@@ -24,7 +24,7 @@ def main(email: str, password_file: Path) -> None:
 
 
 def _superuser(email: str, password: str) -> None:
-    """Create the admin site's superuser; an existing one keeps its password."""
+    """Create the admin site's superuser; an existing superuser keeps its password."""
     from django.contrib.auth import get_user_model
 
     users = get_user_model()._default_manager

@@ -1,8 +1,8 @@
-"""Every error response is RFC 9457 problem+json, whether DRF, Django or a service raised it.
+"""Turns every error of DRF, Django and the services into an RFC 9457 problem+json response.
 
 Services declare their errors in `<service>.api.problems.PROBLEMS`:
-{exception class: {"status", "slug", "title"}}. The detail is the exception's text; its `extras`
-(a dict), if any, become extension members.
+{exception class: {"status", "slug", "title"}}. The detail is the exception's text. If the
+exception has a dict `extras`, its items become extension members.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def table() -> Mapping[type[Exception], Mapping[str, Any]]:
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's EXCEPTION_HANDLER; returns None, and so Django's 500, for an undeclared exception."""
+    """DRF's EXCEPTION_HANDLER. For an undeclared exception it returns None: Django sends a 500."""
     request = context["request"]
     response = _declared(exc, request.path) or _drf(exc, context)
     if response is not None and _renders_json(request):
@@ -65,7 +65,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 
 def _renders_json(request: Any) -> bool:
-    """False for the browsable API, which shows the document in an HTML page."""
+    """Whether the response is JSON. The browsable API shows the document in an HTML page."""
     renderer = getattr(request, "accepted_renderer", None)
     return renderer is None or renderer.format == "json"
 
@@ -118,7 +118,7 @@ def _members(exc: Exception) -> dict[str, Any]:
 def respond(
     request: HttpRequest, status: int, *, slug: str, detail: str, title: str = ""
 ) -> JsonResponse:
-    """The response for an error that no DRF view raised."""
+    """Return the response for an error that no DRF view raised."""
     document = problem(status, slug=slug, title=title, detail=detail, instance=request.path)
     return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
 
@@ -141,5 +141,5 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 def server_error(request: HttpRequest) -> JsonResponse:
     return respond(
-        request, 500, slug="server-error", detail="The server failed and logged it. Try again."
+        request, 500, slug="server-error", detail="The server has logged an error. Try again."
     )

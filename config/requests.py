@@ -1,4 +1,4 @@
-"""Request classes for WSGI and ASGI that always decode as UTF-8."""
+"""Request classes for WSGI and ASGI that always decode a request as UTF-8."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from django.utils.http import parse_header_parameters
 class _Utf8(HttpRequest):
     """Ignores `charset` in Content-Type.
 
-    Django would decode with the codec that it names: zlib or IDNA raise before any error page
-    applies, punycode is slow.
+    Django would decode a request with any codec that `charset` names. The codecs zlib and IDNA
+    raise errors that Django doesn't handle, and punycode is slow.
     """
 
     content_type: str | None

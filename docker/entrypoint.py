@@ -1,16 +1,16 @@
 #!/usr/bin/env python
 """The entrypoint of the image: runs a program by name.
 
-    provision                    make roles, schemas and grants (needs PLACEMENT_ADMIN_DATABASE_URL)
-    prepare EMAIL PASSWORD_FILE  migrate, then create this administrator if missing
+    provision                    create roles, schemas, grants (needs PLACEMENT_ADMIN_DATABASE_URL)
+    prepare EMAIL PASSWORD_FILE  migrate, then create this administrator unless it exists
     web, worker, beat, consumer  the processes of a deployment
-    probe                        status 0 if the web server in this container is ready
+    probe                        exit with status 0 if this container's web server is ready
     anything else                a command of manage.py
 
-Except for the last two, a process first waits for its dependencies, because an orchestrator's
-start order doesn't apply to restarts. It logs what it waits for and why, and exits with status 1
-if that isn't available WAIT_SECONDS (120) after its start. Then it execs the program, which so
-receives the container's signals.
+All programs except the last two first wait for their dependencies, because an orchestrator's
+start order doesn't apply to restarts. The entrypoint logs each missing dependency. It exits with
+status 1 if a dependency is still missing after WAIT_SECONDS (120). Else it execs the program, so
+that the program receives the container's signals.
 """
 
 import logging
@@ -32,17 +32,17 @@ class NotYet(Exception):
 
 
 def administrator() -> None:
-    """The database server accepts the administrator's connection."""
+    """Pass if the database server accepts the administrator's connection."""
     import psycopg2
 
     from config.environ import environment
 
-    if url := environment().admin_database_url:  # without one, provision reports the error
+    if url := environment().admin_database_url:  # without a URL, provision reports the error
         psycopg2.connect(url, connect_timeout=5).close()
 
 
 def schemas() -> None:
-    """Every service of this deployment can log in and finds its schema."""
+    """Pass if every service of this deployment can log in and has its schema."""
     from django.db import connections
 
     from placement.router import primaries
@@ -91,7 +91,7 @@ NEEDS: Final[dict[str, tuple[Need, ...]]] = {
 
 
 def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """The arguments of Python that run this program."""
+    """Return the arguments with which Python runs this program."""
     match name:
         case "prepare":
             return ("-m", "config.prepare", *arguments)
@@ -102,7 +102,7 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
                 *("--threads", setting("WEB_THREADS", "4"), "--preload", "--no-control-socket"),
                 # Less than the stop_grace_period of 30 s.
                 *("--graceful-timeout", "20"),
-                # A heartbeat must not wait for a disk.
+                # The heartbeat file is in memory, because a heartbeat must not wait for a disk.
                 *("--worker-tmp-dir", "/dev/shm"),  # noqa: S108
                 *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),
             )
@@ -127,7 +127,7 @@ def setting(name: str, default: str) -> str:
 
 
 def wait_for(need: Need, *, until: float) -> None:
-    """Return when `need` passes; exit with status 1 at `until` (time.monotonic())."""
+    """Call `need` until it passes; exit with status 1 at the time `until` (time.monotonic())."""
     logged = ""
     while True:
         try:
@@ -146,7 +146,7 @@ def wait_for(need: Need, *, until: float) -> None:
 def start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Wait for the program's dependencies, then exec it."""
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
-    if name == "web":  # clients don't wait longer
+    if name == "web":  # clients wait no longer than that
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
     if needs := NEEDS.get(name, ()):
         import django

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Creates the missing files of docker/secrets/: passwords, keys, and the addresses that contain
-# them. Existing files stay, so put the addresses of other servers there first. Idempotent.
+# them. It changes no existing file. To use other servers, put their addresses there first.
 #
-# Only you can enter the folder (0700). The files in it are readable (0444), because compose mounts
+# Only your user can open the folder (0700). Its files are readable (0444), because compose mounts
 # them unchanged into containers that run under other user ids.
 set -eu
 umask 077
@@ -12,7 +12,7 @@ chmod 700 .
 
 random() { openssl rand -hex 32; }
 
-keep() { # NAME: write standard input to this file, atomically, unless it exists
+keep() { # NAME: write standard input to this file, atomically, unless the file exists
   if [ -s "$1" ]; then
     cat >/dev/null
     return

@@ -1,4 +1,4 @@
-"""The back office of orders. It calls the handlers, so that each change is announced."""
+"""The back office of orders. It calls the handlers, so that an event announces each change."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def fresh_key() -> str:
 
 
 class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
-    """`idempotency_key` is new with each rendering, so that a form sent twice places one order."""
+    """Each rendering has a new `idempotency_key`, so a form that is sent twice places one order."""
 
     order_lines = forms.CharField(
         label="Lines",
@@ -72,7 +72,7 @@ class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(OrderView)
 class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Orders as the projection shows them. They can be placed and cancelled here, not edited."""
+    """Orders from the projection. Staff can place and cancel orders here, but can't edit them."""
 
     form = PlaceOrderForm
     list_display = (
@@ -122,7 +122,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def response_add(
         self, request: HttpRequest, obj: OrderView, post_url_continue: str | None = None
     ) -> HttpResponse:
-        # Not to the order's own page: the projection may not have it yet.
+        # Don't redirect to the order's page: the projection may not have the order yet.
         customer = queries.customer(obj.user_id)
         name = customer.name if customer else f"{obj.user_id} (not in the customer view yet)"
         messages.success(request, f"Order {obj.pk} is placed for {name}.")
@@ -135,7 +135,7 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        # Errors that only the handler can detect, under its lock. Nothing was saved.
+        # Only the handler can detect these errors, under its lock. Nothing was saved.
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except OrderError as error:

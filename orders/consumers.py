@@ -44,17 +44,17 @@ def reject(envelope: Envelope) -> None:
 
 
 def order_view(suffix: str = "") -> dict[str, Handler]:
-    """The handlers of the order view, writing to its table with this suffix."""
+    """Return the handlers of the order view. They write to the table with this suffix."""
     return _order_handlers(lambda orders: show_orders(orders, suffix=suffix))
 
 
 def sales(suffix: str = "") -> dict[str, Handler]:
-    """The handlers of the sales, writing to their tables with this suffix."""
+    """Return the handlers of the sales. They write to the tables with this suffix."""
     return _order_handlers(lambda orders: count_sales(orders, suffix=suffix))
 
 
 def customer_view(suffix: str = "") -> dict[str, Handler]:
-    """The handlers of the customer view, writing to its table with this suffix."""
+    """Return the handlers of the customer view. They write to the table with this suffix."""
 
     def show(envelopes: Sequence[Envelope]) -> None:
         show_customers(map(CustomerChanged.parse, envelopes), suffix=suffix)
@@ -73,7 +73,7 @@ def customer_view(suffix: str = "") -> dict[str, Handler]:
         "accounts.user.erased.v1": Superseding(delete),
         "accounts.credit.reserved.v1": credits_,
         "accounts.credit.released.v1": credits_,
-        "accounts.credit.refused.v1": ignore,  # changes neither the credit nor its version
+        "accounts.credit.refused.v1": ignore,  # changes neither the credit nor the version
     }
 
 
@@ -104,7 +104,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
     "customer_view": customer_view(),
 }
 
-# For `manage.py outbox rebuild`: from the event store, or from a backfill by accounts.
+# `manage.py outbox rebuild` builds these from the event store, or from a backfill by accounts.
 PROJECTIONS: dict[str, Projection | Copy] = {
     "order_view": Projection(
         models=("OrderView",),

@@ -1,6 +1,6 @@
 """The event store: one stream of events per order, appended with optimistic concurrency.
 
-An append names the version that it is based on, and fails if the stream has another one (Young,
+An append names the version that it is based on, and fails if the stream has another version (Young,
 "CQRS documents": expected version).
 """
 
@@ -35,10 +35,10 @@ def append(
     metadata: Metadata,
     announcing: Sequence[tuple[int, str]] = (),
 ) -> int:
-    """Append `events` from version `expected_version` + 1 on, and the outbox rows that announce
+    """Append `events`, starting at `expected_version` + 1, and the outbox rows that announce
     them (see `outbox.recorder.row_of`). Returns the transaction's id.
 
-    Raises ConcurrentAppend if the stream isn't at `expected_version` (0: it is new) or a concurrent
+    Raises ConcurrentAppend if the stream isn't at `expected_version` (0: no stream) or a concurrent
     append commits first. Then nothing is appended, and the caller's transaction stays usable.
     """
     encoded = [encode(event) for event in events]
@@ -63,10 +63,10 @@ def append(
 def load(
     stream: UUID, *, up_to_version: int | None = None, until: datetime | None = None
 ) -> Iterator[Event]:
-    """The events of `stream`, up to a version or a time if given, read on the primary; none if the
+    """Yield the events of `stream` from the primary, up to a given version or time; none if the
     stream is unknown.
 
-    Raises UnreadableEvent at an event without a codec in this release, BrokenStream where one is
+    Raises UnreadableEvent if this release has no codec for an event, BrokenStream if an event is
     missing.
     """
     for row in stored(stream, up_to_version=up_to_version):
@@ -78,7 +78,7 @@ def load(
 
 
 def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[StoredEvent]:
-    """The rows of `stream` by version, read on the primary. Raises BrokenStream."""
+    """Yield the rows of `stream` by version, from the primary. Raises BrokenStream."""
     rows = StoredEvent.objects.using(router.db_for_write(StoredEvent)).filter(stream=stream)
     if up_to_version is not None:
         rows = rows.filter(version__lte=up_to_version)
@@ -89,13 +89,13 @@ def stored(stream: UUID, *, up_to_version: int | None = None) -> Iterator[Stored
 
 
 def xid_of(stream: UUID) -> int | None:
-    """The transaction that recorded the first event of `stream`, read on the primary."""
+    """The id of the transaction that appended the first event of `stream`, from the primary."""
     rows = StoredEvent.objects.using(router.db_for_write(StoredEvent))
     return rows.filter(stream=stream, version=1).values_list("xid", flat=True).first()
 
 
 def event_of(row: StoredEvent) -> Event:
-    """The event in `row`. Raises UnreadableEvent without a codec for it."""
+    """Decode the event in `row`. Raises UnreadableEvent if this release has no codec for it."""
     encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
     return decode(encoded, order_id=row.stream)
 
@@ -118,7 +118,7 @@ def check_append_only(
         return []
     return [
         Error(
-            f"{' and '.join(held)} on {table} is granted to the service's own role.",
+            f"The service's own role has the right to {' and '.join(held)} on {table}.",
             hint=f"REVOKE UPDATE, DELETE ON {table} FROM CURRENT_USER",
             id="orders.E001",
         )

@@ -1,8 +1,8 @@
-"""One function per command, one transaction each: lock, read, decide, append, record.
+"""One function per command. Each runs one transaction: lock, read, decide, append, record.
 
-Two rules hold everywhere. One statement appends an event and then adds its outbox row, so
-that outbox ids follow the order of commits. The order's deadline row is locked before anything
-else: the sweep holds it while it expires an order, so another lock order could deadlock.
+Two rules apply to all functions. One statement appends an event and then adds its outbox row, so
+that outbox ids follow the order of commits. Each transaction locks the order's deadline row
+first: the sweep holds this lock while it expires an order, so another lock order could deadlock.
 """
 
 import json
@@ -53,33 +53,33 @@ def place_order(command: PlaceOrder, *, metadata: Metadata = NO_METADATA) -> Ord
 
 
 def confirm_order(command: ConfirmOrder, *, metadata: Metadata = NO_METADATA) -> Order:
-    """Confirm a pending order; any other stays unchanged. Raises OrderNotFound."""
+    """Confirm a pending order; any other order stays unchanged. Raises OrderNotFound."""
     return _execute(command, metadata)
 
 
 def reject_order(command: RejectOrder, *, metadata: Metadata = NO_METADATA) -> Order:
-    """Reject a pending order; any other stays unchanged. Raises OrderNotFound."""
+    """Reject a pending order; any other order stays unchanged. Raises OrderNotFound."""
     return _execute(command, metadata)
 
 
 def cancel_order(command: CancelOrder, *, metadata: Metadata = NO_METADATA) -> Order:
     """Cancel a pending or confirmed order.
 
-    Raises OrderNotFound, OrderEnded, or ConcurrentAppend if it changed concurrently.
+    Raises OrderNotFound, OrderEnded, or ConcurrentAppend if the order changed concurrently.
     """
     return _execute(command, metadata)
 
 
 def expire_order(command: ExpireOrder, *, metadata: Metadata = NO_METADATA) -> Order:
-    """Expire a pending order; any other stays unchanged. Raises OrderNotFound."""
+    """Expire a pending order; any other order stays unchanged. Raises OrderNotFound."""
     return _execute(command, metadata)
 
 
 def _execute(command: Command, metadata: Metadata) -> Order:
     alias = router.db_for_write(StoredEvent)
     with transaction.atomic(using=alias, savepoint=False):
-        # Only pending orders have a deadline, and every command ends that state or fails. So
-        # this DELETE takes the lock and removes the deadline; a rollback restores it.
+        # Only a pending order has a deadline row, and every command ends this state or fails. So
+        # this DELETE locks and removes the deadline row; a rollback restores the row.
         OrderDeadline.objects.filter(order_id=command.order_id).delete()
         order = fold(event_store.load(command.order_id))
         events = decide(order, command, at=_now(order))
@@ -109,7 +109,7 @@ def _now(order: Order | None) -> datetime:
 def backfill(*, after: str, limit: int) -> str:
     """Announce the current state of the next `limit` orders after the id `after` ('' to start).
 
-    Returns the last id, '' when there are no more. Consumers ignore a state if they have a later
+    Returns the last id, '' when no order is left. Consumers ignore a state if they have a later
     version.
     """
     alias = router.db_for_write(StoredEvent)
@@ -126,7 +126,7 @@ def backfill(*, after: str, limit: int) -> str:
 def expire_due_orders(*, limit: int) -> int:
     """Expire up to `limit` orders whose deadline has passed; returns how many.
 
-    One transaction per order, and locked orders are skipped, so sweeps may run concurrently. An
+    Runs one transaction per order and skips locked orders, so sweeps may run concurrently. An
     order that can't be expired doesn't stop the others; its error is raised at the end, in an
     ExceptionGroup.
     """
@@ -149,7 +149,7 @@ def expire_due_orders(*, limit: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The response to a request that places an order. A repeated request gets the same one."""
+    """The response to a request that places an order. A repeated request gets the same response."""
 
     order_id: UUID
     status: int
@@ -172,7 +172,7 @@ def place_order_once(
     with transaction.atomic(using=alias, savepoint=False):
         if not _lock_key(alias, caller=caller, key=key):
             raise IdempotencyInFlight(key)
-        # A statement of its own, after the lock: its snapshot sees the last holder's commit.
+        # A separate statement, after the lock: its snapshot sees the last lock holder's commit.
         known = IdempotentRequest.objects.using(alias).filter(caller=caller, key=key).first()
         if known is None:
             return _place_and_keep_answer(command, caller, key, fingerprint, metadata)
@@ -220,7 +220,7 @@ def _fingerprint_of(command: PlaceOrder) -> str:
 
 
 def _lock_key(alias: str, *, caller: str, key: str) -> bool:
-    """Whether this transaction got the key's lock. All schemas of a database share the advisory
+    """Whether this transaction acquired the key's lock. All schemas of a database share advisory
     locks, so the hash includes the service and the purpose."""
     name = json.dumps(["orders", "idempotency", caller, key]).encode()
     number = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)

@@ -1,7 +1,7 @@
-"""Public events as orders reads them: those of accounts, and its own for the projections.
+"""Parses public events: the events of accounts, and those of orders for the projections.
 
-A required field that is missing or of another type raises Malformed, and the event is parked.
-Unknown fields are ignored, so that a producer may add some.
+If a required field is missing or of another type, `parse` raises Malformed: the event is parked.
+Unknown fields are ignored, so that a producer may add fields.
 """
 
 from collections.abc import Callable, Mapping
@@ -136,9 +136,9 @@ class OrderChanged(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, order: Order) -> "OrderChanged":
-        """The result of `parse` for the event that announces `order`.
+        """Return the result of `parse` for the event that announces `order`.
 
-        For replays, where encoding and parsing a million events would be wasted time.
+        For replays, which would waste time if they encoded and parsed a million events.
         """
         return cls(
             id=order.id,

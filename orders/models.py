@@ -15,7 +15,7 @@ class StoredEvent(models.Model):
     """One event of one order, the source of truth. Append-only.
 
     UPDATE and DELETE are revoked, also from the owner (migration 0001; the system check orders.E001
-    verifies it). `version` counts the stream's events from 1 without a gap. `xid` lets a rebuild
+    verifies this). `version` counts the stream's events from 1 without a gap. `xid` lets a rebuild
     replay exactly the events that a snapshot sees.
     """
 
@@ -67,7 +67,7 @@ class OrderView(models.Model):
 
 
 class CustomerView(models.Model):
-    """A customer from the events of accounts: a copy, as fresh as its consumer's position."""
+    """A copy of a customer, built from the events of accounts up to the consumer's position."""
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()
@@ -88,7 +88,7 @@ class CustomerView(models.Model):
 
 
 class CountedOrder(models.Model):
-    """The share of an order in `Sales` at its latest version: empty unless confirmed.
+    """The share of an order in `Sales` at its latest version: empty unless the order is confirmed.
 
     `sales` maps a SKU to its quantity and its revenue ("9.00"). A change of the order adds only its
     difference from this row, so nothing is counted twice.
@@ -107,9 +107,9 @@ class CountedOrder(models.Model):
 
 
 class Sales(models.Model):
-    """The sales of one SKU in the orders of one day (UTC) that are confirmed now.
+    """The sales of one SKU in the confirmed orders of one day (UTC).
 
-    `id` is both, "2026-11-25 tea", so that rows sort by day. There are no CHECK constraints against
+    `id` is day and SKU ("2026-11-25 tea"): rows sort by day. There are no CHECK constraints against
     negative sums: PostgreSQL would check an upsert's difference before adding it to the row.
     """
 
@@ -130,9 +130,9 @@ class Sales(models.Model):
 
 
 class OrderDeadline(models.Model):
-    """When a pending order expires. The row exists while the order is pending.
+    """The time at which a pending order expires. The row exists while the order is pending.
 
-    Every change of a pending order locks it first (handlers.py).
+    Every change of a pending order locks this row first (handlers.py).
     """
 
     order_id = models.UUIDField(primary_key=True)
@@ -146,7 +146,7 @@ class OrderDeadline(models.Model):
 
 
 class IdempotentRequest(models.Model):
-    """A request that placed an order, and its answer, which repeated requests get."""
+    """A request that placed an order, and the answer that repeated requests get."""
 
     caller = models.TextField(help_text="A user's id, or the name of staff with a session.")
     key = models.CharField(max_length=255)

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from outbox.pacing import paced
 
-TIMEOUT_SECONDS: Final = 15.0  # per response; the other side's statement timeout is 10
+TIMEOUT_SECONDS: Final = 15.0  # per response; the other service's statement timeout is 10 s
 TRIES: Final = 3
 PAUSE_SECONDS: Final = 0.3
 TOKEN_SECONDS: Final = 30
@@ -30,13 +30,13 @@ class PeerError(Exception):
 
 
 class PeerUnavailable(PeerError):
-    """No response, or a status that a retry can change."""
+    """The service sent no response, or an error that may pass before a retry."""
 
     transient = True
 
 
 class PeerRefused(PeerError):
-    """The response is an error or can't be read: another release, another key, or a bug."""
+    """The response is an error or can't be read, because of another release or key, or a bug."""
 
 
 class Peer:
@@ -54,7 +54,7 @@ class Peer:
     def ask(self, path: str, **question: Any) -> dict[str, Any]:
         """The JSON response to an idempotent request.
 
-        Raises PeerUnavailable after TRIES, or PeerRefused at once.
+        Raises PeerUnavailable after TRIES attempts, or PeerRefused without a retry.
         """
         body = json.dumps(question).encode()
         path = self._address.path.rstrip("/") + path

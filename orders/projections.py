@@ -1,10 +1,10 @@
-"""The read models: each row shows the latest event, regardless of the order of arrival.
+"""The projections: each row shows the latest event, regardless of the order of arrival.
 
 The functions publish nothing, so a replay has no side effects. Each is idempotent: an event older
-than its row changes nothing, and one of the same version repairs a damaged row.
+than its row changes nothing, and an event of the same version repairs a damaged row.
 
-One statement writes a batch of events: live those of one read, in a rebuild (`replay`,
-`outbox.rebuilding`) thousands, into tables of the same names with a suffix.
+One statement writes a batch of events, normally the events of one read. A rebuild (`replay`,
+`outbox.rebuilding`) writes thousands of events, into tables of the same names with a suffix.
 """
 
 import json
@@ -24,7 +24,7 @@ from .domain.order import Status
 from .inbound import CreditChanged, CustomerChanged, CustomerErased, OrderChanged
 from .models import CustomerView, OrderView, Sales
 
-# `suffix` selects the table: '' is the visible one, another suffix the one of a rebuild.
+# `suffix` selects the table: '' is the table in use, another suffix is the shadow of a rebuild.
 SHOW_ORDERS = """
 INSERT INTO orders_orderview{suffix} AS shown
     (id, user_id, status, lines, total, reason, version, placed_at, updated_at)
@@ -99,24 +99,24 @@ T = TypeVar("T", CreditChanged, CustomerChanged, OrderChanged)
 
 
 def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
-    """Write the latest of these versions of each order, unless its row has a later one."""
+    """Write the latest of these versions of each order, unless its row has a later version."""
     rows = _as_json(_latest(orders, key=lambda order: order.id))
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
         _prepared(SHOW_ORDERS, suffix=suffix).execute(cursor, {"rows": rows})
 
 
 def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
-    """Sum the lines of confirmed orders per SKU and day of the placing (UTC).
+    """Sum the lines of confirmed orders per SKU and day (UTC) on which the order was placed.
 
     `CountedOrder` keeps the last counted version of each order and its share of the sums; a later
     version adds only the difference. So an event that arrives twice, late or as
-    `orders.order.updated.v1` adds nothing, a cancellation subtracts what the confirmation added,
-    and one event makes up for any number of missed ones. A rebuild therefore needs each order
+    `orders.order.updated.v1` adds nothing, a cancellation subtracts the order's share,
+    and one event replaces any number of missed events. A rebuild therefore needs each order
     only once, in its current state. The share of an order depends on its state alone, and a row
     without orders is deleted, so the sums don't depend on the sequence of events. Only a rebuild
     repairs a damaged sum.
 
-    An order's events are applied one after the other (they share a partition, and its position is
+    An order's events are applied one after the other (they share a partition whose position is
     locked), so the order's row needs no lock.
     """
     orders_by_id = {order.id: order for order in _latest(orders, key=lambda order: order.id)}
@@ -153,7 +153,7 @@ def _prepared(*statements: str, suffix: str) -> Prepared:
 
 
 def _as_json(rows: Collection[Any]) -> str:
-    """As JSON with amounts, times and ids as strings."""
+    """Encode as JSON, with amounts, times and ids as strings."""
     return msgspec.json.encode(list(rows)).decode()
 
 
@@ -166,7 +166,7 @@ def _latest(changes: Iterable[T], *, key: Callable[[T], UUID]) -> Collection[T]:
 
 
 def _sales_of(order: OrderChanged) -> dict[str, list[Any]]:
-    """{SKU: [quantity, revenue]}"""
+    """Return {SKU: [quantity, revenue]}, empty unless the order is confirmed."""
     sold: dict[str, list[Any]] = {}
     for line in order.lines if order.status is Status.CONFIRMED else ():
         quantity, revenue = sold.get(line["sku"], (0, "0"))
@@ -201,26 +201,26 @@ def _row(day: str, sku: str, orders: int, quantity: int, revenue: Decimal) -> di
 
 
 def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") -> None:
-    """Write the latest of these versions of each customer, unless its row has a later one."""
+    """Write the latest of these versions of each customer, unless its row has a later version."""
     rows = _as_json(_latest(customers, key=lambda customer: customer.id))
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         _prepared(SHOW_CUSTOMERS, suffix=suffix).execute(cursor, {"rows": rows})
 
 
 def delete_customer(customer: CustomerErased, *, suffix: str = "") -> None:
-    """Delete the row at any version: no event of the customer follows."""
+    """Delete the row at any version: no later event of the customer exists."""
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         cursor.execute(DELETE_CUSTOMER.format(suffix=suffix), [customer.id])
 
 
 def delete_version(customer_id: UUID, *, version: int) -> None:
-    """Delete a customer's row if it has exactly this version, until its owner's backfill."""
+    """Delete a customer's row if it has exactly this version. The owner's backfill restores it."""
     rows = CustomerView.objects.using(router.db_for_write(CustomerView))
     rows.filter(pk=customer_id, version=version).delete()
 
 
 def show_credits(changes: Iterable[CreditChanged], *, suffix: str = "") -> None:
-    """Update the credit of existing rows; a missing one is written whole by another event or by a
+    """Update the credit of existing rows. A missing row is inserted by another event or by a
     backfill."""
     rows = _as_json(_latest(changes, key=lambda credit: credit.user_id))
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:

@@ -44,16 +44,16 @@ def represent(order: Order) -> dict[str, Any]:
 
 
 def announce(event: Event, order: Order, *, traceparent: str | None = None) -> Envelope:
-    """The public event for `event`; `order` is the order after it.
+    """Return the public event for `event`; `order` is the order after the event.
 
-    Its data is the whole order, so consumers don't need earlier events.
+    The data is the whole order, so consumers don't need earlier events.
     """
     return _envelope(PUBLIC_TYPES[type(event)], order, traceparent=traceparent)
 
 
 def announce_current(order: Order) -> Envelope:
     """The public event with the current `order`. It may arrive after the event of a later version:
-    consumers compare its sequence."""
+    consumers compare the sequence."""
     return _envelope(UPDATED, order)
 
 

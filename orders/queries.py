@@ -19,7 +19,7 @@ def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
 
 
 def order(order_id: UUID) -> OrderView | Order:
-    """The order with its latest change: from the view, or from its events while the view is
+    """The order with its latest change, from the view, or from the event store if the view is
     behind. Raises OrderNotFound."""
     stream = StoredEvent.objects.filter(stream=OuterRef("pk")).values("stream")
     last = stream.annotate(last=Max("version")).values("last")
@@ -48,7 +48,7 @@ def order_as_it_was(
 
 
 def story(order_id: UUID) -> list[Step]:
-    """The steps of the order in both services, as far as orders knows them."""
+    """The steps of the order in orders and accounts, from the stored events."""
     return [step for row in event_store.stored(order_id) for step in steps_of(row)]
 
 
@@ -58,11 +58,11 @@ def events(order_id: UUID) -> list[StoredEvent]:
 
 
 def customer(user_id: UUID) -> CustomerView | None:
-    """The customer from the events of accounts that are applied; None if there are none yet."""
+    """The customer from the customer view; None if no event of the customer is applied yet."""
     return CustomerView.objects.filter(pk=user_id).first()
 
 
 def orders_with_customers() -> QuerySet[OrderView]:
-    """Orders, each with `customer_name` from the customer view, or None."""
+    """Orders with `customer_name` from the customer view; None for an unknown customer."""
     name = CustomerView.objects.filter(pk=OuterRef("user_id")).values("name")
     return orders().annotate(customer_name=Subquery(name))

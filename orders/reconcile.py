@@ -1,12 +1,12 @@
 """Compares `customer_view` with accounts, its owner, and repairs the rows that differ.
 
-First the buckets of both sides are compared, page by page under concurrent writes. The rows of a
-bucket that differs are suspects: wrong, or not up to date yet. Then each suspect is checked at a
-common position: read the view, ask the owner, wait until all events that the owner saw are
-published and applied here (outbox.agreeing.coverage), and read the view again. A row that differs
-now is wrong, since each version of a user has exactly one content.
+First, `compare` compares the buckets of both sides, page by page under concurrent writes. Rows of a
+bucket that differs are suspects: wrong, or not up to date yet. Then it checks each suspect at a
+common position: it reads the view, asks the owner, waits until all events that the owner saw are
+published and applied here (outbox.agreeing.coverage), and reads the view again. A row that differs
+now is wrong, because each version of a user has exactly one content.
 
-A row is repaired by its owner, which announces it again through the outbox. A row that is
+The owner repairs a row: it announces the row again through the outbox. A row that is
 unknown to the owner is deleted by `accounts.user.erased.v1`. A row that is ahead of the owner is
 deleted here first: the view would ignore the owner's older version.
 """
@@ -70,7 +70,7 @@ class Kind(StrEnum):
     SAME = "same"
     CHANGING = "changing"  # it changed during the check: check again
 
-    CHANGED = "changed"  # the owner's version with another content
+    CHANGED = "changed"  # the same version as the owner, with other content
     BEHIND = "behind"  # an older version, though all events were applied
     MISSING = "missing"
     AHEAD = "ahead"  # a version that the owner never had
@@ -79,7 +79,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A wrong row, with its versions here and at the owner (0: none)."""
+    """A wrong row, with its versions here and at the owner (0: no row)."""
 
     id: UUID
     kind: Kind
@@ -113,7 +113,7 @@ def compare(peer: Peer) -> Iterator[Page]:
 
 
 def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Difference]:
-    """The suspects that are wrong at a common position."""
+    """Yield the suspects that are wrong at a common position."""
     for chunk in _chunks(sorted(suspects)):
         unchecked = set(chunk)
         for _ in range(ROUNDS):
@@ -138,7 +138,7 @@ def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Differe
 
 
 def classify(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> Kind:
-    """Compare the view's row, read before and after the owner's, with the owner's. `after` is read
+    """Compare the view's row, read twice, with the owner's row, read in between. `after` is read
     once all events that the owner saw are applied."""
     if owner is None:
         return Kind.ORPHAN if after else Kind.SAME
@@ -180,15 +180,15 @@ def wait_until_applied(peer: Peer, snapshot: str) -> None:
             target = cursor
         if coverage.has_applied(consumer, OWNER, target):
             return
-    late = f"{CONSUMER} has not applied all of it"
+    late = f"{CONSUMER} has not applied all events of the snapshot"
     if target is None:
-        late = f"the relay of {OWNER} has not published all of it"
+        late = f"the relay of {OWNER} has not published all events of the snapshot"
     raise ReconcileError(f"no common position within {CATCH_UP_SECONDS:.0f} s: {late}")
 
 
 def backfill_customers(*, after: str) -> str:
     """Have the owner announce its next users after the id `after` ('' to start), and wait until the
-    view has applied them, so that events never pile up. Returns the last one's id, '' at the end.
+    view has applied them, so that events don't accumulate. Returns the last id, '' at the end.
     """
     with closing(Peer(OWNER)) as peer:
         answer = peer.ask(
@@ -199,9 +199,9 @@ def backfill_customers(*, after: str) -> str:
 
 
 def _pages(peer: Peer) -> Iterator[tuple[UUID, UUID | None, Sums]]:
-    """The owner's pages: the key before the page, its last key and its buckets. The last page has
-    neither and reaches to the end. While one page is compared, the next one is requested."""
-    # A connection of its own: `peer` is in use meanwhile, and threads must not share one.
+    """Yield the owner's pages: the key before the page, its last key and its buckets. The last page
+    has no last key and no buckets. While one page is compared, the next page is requested."""
+    # Use a separate connection: the caller uses `peer` meanwhile, and `Peer` isn't thread-safe.
     with ThreadPoolExecutor(1) as executor, closing(Peer(peer.name)) as ahead:
         after: UUID = FIRST
         following = executor.submit(_page, ahead, after)
@@ -222,7 +222,7 @@ def _page(peer: Peer, after: UUID) -> tuple[UUID | None, Sums]:
 
 
 def _suspects(peer: Peer, after: UUID, upto: UUID | None, owners: Sums) -> set[UUID]:
-    """The rows that differ in the buckets that differ; all rows after the owner's last one."""
+    """The rows that differ in the buckets that differ; in the last page, all rows of the view."""
     page: dict[str, Any] = {"after": after, "upto": upto}
     if upto is None:
         return set(CHECKSUMS.within(**page, buckets=range(BUCKETS), limit=MAX_DIFFERENCES + 1))

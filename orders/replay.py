@@ -1,7 +1,7 @@
-"""Replays the event store for rebuilds: orders as of a snapshot.
+"""Replays the event store for rebuilds: returns orders as of a snapshot.
 
-Each stored event has one public event. A replay skips writing and parsing it: it folds stored
-events into orders, and `OrderChanged.of` builds what the projections would read of the event.
+Each stored event has one public event. A replay doesn't build this public event: it folds stored
+events into orders, and `OrderChanged.of` builds the object that the projections would parse.
 """
 
 import json
@@ -19,9 +19,9 @@ from .models import StoredEvent
 
 FIRST = str(UUID(int=0))
 
-# Read by the index on (stream, version), so only the chunk's rows are read: with a limit that is
-# unknown at plan time the planner chooses no sort, even without statistics on a table that was just
-# filled or restored. Columns are text: converting each to UUID and JSON separately takes much of
+# Uses the index on (stream, version), so only the chunk's rows are read: if the limit is
+# unknown at plan time, the planner chooses no sort, even without statistics on a table just
+# filled or restored. Columns are text: a separate conversion of each to UUID or JSON takes much of
 # the whole time.
 STORED = """
 SELECT stream::text, version, type, schema_version, data::text FROM orders_storedevent
@@ -32,10 +32,10 @@ Row = tuple[str, int, str, int, str]
 
 
 def orders_as_of(*, snapshot: str, after: str, limit: int) -> Replayed:
-    """The next orders after the id `after` ('' to start) as of `snapshot`, about `limit` stored
-    events. Only the state at the snapshot: projections ignore earlier ones.
+    """Return the orders after the id `after` ('' to start) as of `snapshot`, from about `limit`
+    stored events. Each order has only its last state: projections ignore earlier states.
 
-    Raises UnreadableEvent at an event without a codec in this release, BrokenStream where one is
+    Raises UnreadableEvent if this release has no codec for an event, BrokenStream if an event is
     missing.
     """
     rows = stored_as_of(snapshot=snapshot, after=after, limit=limit)
@@ -52,7 +52,7 @@ def stored_events() -> int:
 
 
 def stored_as_of(*, snapshot: str, after: str, limit: int) -> list[Row]:
-    """About `limit` of the next events, in whole streams: a stream cut by the limit is left for the
+    """Return about `limit` events, in whole streams. A stream that the limit cuts is left for the
     next call."""
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
         cursor.execute(STORED, [after or FIRST, snapshot, limit])
@@ -64,7 +64,7 @@ def stored_as_of(*, snapshot: str, after: str, limit: int) -> list[Row]:
 
 
 def fold_streams(rows: Sequence[Row]) -> list[Order]:
-    """The orders of these events, which must be whole streams, each in order from version 1."""
+    """The orders of these events, which must be complete streams, in order from version 1."""
     orders: dict[str, Order] = {}
     contents = json.loads(f"[{','.join([row[-1] for row in rows])}]")
     for (stream, version, type_, schema_version, _), data in zip(rows, contents, strict=True):

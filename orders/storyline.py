@@ -1,7 +1,7 @@
 """The history of an order in sentences, from its stored events.
 
-A decision of accounts is not a stored event. The event that it caused has the decision's id, which
-is a UUIDv7 and contains the time of the decision.
+A decision of accounts is not a stored event. The stored event that it caused has the decision's id,
+which is a UUIDv7 that contains the time of the decision.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Step:
 
 
 def steps_of(row: StoredEvent) -> Iterator[Step]:
-    """The decision of accounts that caused a stored event, if any, and the event."""
+    """Yield the decision of accounts that caused a stored event, if any, and then the event."""
     encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
     event = decode(encoded, order_id=row.stream)
     cause = row.metadata.get("causation")
@@ -51,7 +51,7 @@ def steps_of(row: StoredEvent) -> Iterator[Step]:
 
 
 def _describe(event: Event, *, by_staff: bool) -> str:
-    by = " by staff" if by_staff else ""  # customers must not see which member of staff
+    by = " by staff" if by_staff else ""  # customers must not see the name of the member of staff
     match event:
         case OrderPlaced():
             total = write_amount(total_of(event.lines))

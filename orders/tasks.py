@@ -1,4 +1,4 @@
-"""Periodic work."""
+"""Periodic tasks of orders."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ BEAT: dict[str, dict[str, Any]] = {
     "orders-expire": {
         "task": "orders.expire_orders",
         "schedule": 1.0,  # seconds
-        # A sweep that gets no free worker in time is replaced by the next one.
+        # If no worker is free in time, the sweep expires and the next sweep replaces it.
         "options": {"queue": "orders", "expires": 1},
     },
     "orders-drop-old-answers": {

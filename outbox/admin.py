@@ -1,4 +1,4 @@
-"""Admin pages of the outbox's tables. Each service registers its own models with them."""
+"""Admin classes for the outbox's tables. Each service registers its models with these classes."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .models import AbstractParkedEvent
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Read-only rows."""
+    """An admin page on which no row can be added, changed or deleted."""
 
     show_full_result_count = False
 
@@ -52,7 +52,7 @@ class StateAdmin(ReadOnlyAdmin):
 
 
 class ParkedEventAdmin(ReadOnlyAdmin):
-    """Parked events, and the action that retries their sequences."""
+    """Lists parked events, with an action that retries their parked sequences."""
 
     list_display = ("id", "consumer", "key", "type", "error", "attempts", "parked_at")
     list_filter = ("consumer", "producer")

@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class OutboxConfig(AppConfig):
-    name = __name__.rpartition(".")[0]  # the folder may have another name
+    name = __name__.rpartition(".")[0]  # a project may rename the folder
     label = "outbox"
     verbose_name = "Outbox"
 
@@ -10,5 +10,5 @@ class OutboxConfig(AppConfig):
         from . import checks, tables  # noqa: F401
         from .streams.client import nudger
 
-        for service in tables.every():  # before a server or a worker forks
+        for service in tables.every():  # must run before a server or a worker forks
             nudger.share(service.label)

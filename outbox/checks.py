@@ -1,4 +1,4 @@
-"""System checks of the outbox. E003 and E004 query the database: `check --database …`."""
+"""System checks of the outbox. Only `check --database …` runs E003 and E004."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from .partitions import partition_count
 
 @register(Tags.models)
 def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """E001: an app with one of the outbox tables has all of them."""
+    """E001: an app that has one of the outbox tables must have all of them."""
     messages: list[CheckMessage] = []
     for config in app_configs or apps.get_app_configs():
         found = tables.models_of(config)
@@ -23,9 +23,9 @@ def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> li
         ):
             messages.append(
                 Error(
-                    f"{config.label} has outbox tables but no concrete "
+                    f"{config.label} has some outbox tables but no model of "
                     f"{', '.join(base.__name__ for base in missing)}.",
-                    hint="Add them to its models.py; see outbox/models.py.",
+                    hint="Add the missing models to its models.py; see outbox/models.py.",
                     id="outbox.E001",
                 )
             )
@@ -34,7 +34,7 @@ def tables_are_complete(app_configs: Sequence[AppConfig] | None, **_: Any) -> li
 
 @register()
 def settings_are_sound(**_: Any) -> list[CheckMessage]:
-    """E002: OUTBOX_STREAMS_URL is set and OUTBOX_PARTITIONS is from 1 to 256."""
+    """E002: OUTBOX_STREAMS_URL must be set, and OUTBOX_PARTITIONS must be from 1 to 256."""
     messages: list[CheckMessage] = []
     if not getattr(settings, "OUTBOX_STREAMS_URL", None):
         messages.append(
@@ -57,7 +57,7 @@ def settings_are_sound(**_: Any) -> list[CheckMessage]:
 
 @register()
 def consumers_are_complete(**_: Any) -> list[CheckMessage]:
-    """E005: every consumer is in a service with outbox tables."""
+    """E005: the service of every consumer must have outbox tables."""
     known = {found.label for found in tables.every()}
     return [
         Error(
@@ -73,8 +73,8 @@ def consumers_are_complete(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E003: no session reserves outbox ids. With CACHE 20 a session writes older ids after newer
-    ones of other sessions, and events of one aggregate are published in the wrong order."""
+    """E003: the id sequence must have CACHE 1. With a larger cache, one session can insert a lower
+    id after another inserted a higher id, and an aggregate's events are published out of order."""
     messages: list[CheckMessage] = []
     for found in _tables_in(databases):
         table = found.event._meta.db_table
@@ -98,21 +98,21 @@ def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list
 
 @register(Tags.database)
 def partitions_are_kept(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E004: the number of partitions is the one that the service started with."""
+    """E004: OUTBOX_PARTITIONS must have the value that it had when the service first published."""
     messages: list[CheckMessage] = []
     for found in _tables_in(databases):
         with found.connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass(%s)", [found.state._meta.db_table])
             if cursor.fetchone()[0] is None:
-                continue  # not migrated yet
+                continue  # the tables don't exist yet
         kept = found.rows(found.state).filter(name="partitions").first()
         if kept and int(kept.value) != partition_count():
             messages.append(
                 Error(
                     f"{found.label} has {kept.value} partitions and OUTBOX_PARTITIONS is "
                     f"{partition_count()}.",
-                    hint=f"Set OUTBOX_PARTITIONS to {kept.value}: with another number a key "
-                    "changes its partition and loses its order.",
+                    hint=f"Set OUTBOX_PARTITIONS to {kept.value}: with another number, keys move "
+                    "to other partitions, and events of one key get out of order.",
                     id="outbox.E004",
                 )
             )

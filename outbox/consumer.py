@@ -9,9 +9,9 @@
         },
     }
 
-Each consumer lists every type that its producers publish, with a handler or `ignore`. An event of
-an unlisted type or version is parked, not skipped: after the release that lists it, a retry applies
-the sequence in order, and no event is lost.
+Each consumer lists every type that its producers publish, with a handler or `ignore`. The reader
+parks an event of an unlisted type or version, and doesn't skip it. After a release that lists the
+type, a retry applies the parked sequence in order, and no event is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,16 +28,16 @@ from .errors import Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
 
-IGNORED_SECONDS = 0.05  # the pause after a batch of ignored events, so that the next one is larger
+IGNORED_SECONDS = 0.05  # pause after a batch of ignored events, so that the next batch is larger
 
 
 @dataclass(frozen=True, slots=True)
 class Batched:
-    """A handler of a run of consecutive events, in order.
+    """A handler that receives several consecutive events in one call, in order.
 
-    Its effect must be that of handling each event alone: a run that fails is applied again in runs
-    of one. If no reader waits for its effect, set `gather_seconds`: the pause before the next run,
-    in which more events gather.
+    The effect must be the same as that of one call for each event: if a call fails, the events are
+    applied again one by one. If no client waits for the effect, set `gather_seconds`: the reader
+    pauses for that time before it reads the next batch, so that the batch is larger.
     """
 
     handle: Callable[[Sequence[Envelope]], None]
@@ -49,10 +49,10 @@ class Batched:
 
 @dataclass(frozen=True, slots=True)
 class Superseding:
-    """The handler of a type that makes earlier events of the aggregate void, such as its erasure.
+    """The handler of a type that makes earlier events of the aggregate irrelevant, e.g. an erasure.
 
-    The event doesn't wait behind a parked sequence of its key. It is applied at once, and parked
-    events of the same aggregate are deleted. Other parked events of the key stay.
+    The reader applies the event even if a sequence of its key is parked, and deletes the parked
+    events of the same aggregate. Other parked events of the key stay parked.
     """
 
     handle: Handler
@@ -62,12 +62,12 @@ class Superseding:
 
 
 def ignore(envelope: Envelope) -> None:
-    """The handler of a type that the consumer doesn't need."""
+    """Do nothing: the handler of a type that the consumer doesn't need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A named table of handlers. Its positions and parked events are in the schema of `label`."""
+    """A named table of handlers. The service `label` stores its positions and parked events."""
 
     label: str
     name: str
@@ -75,12 +75,12 @@ class Consumer:
 
     @property
     def subscriber(self) -> str:
-        """Its name as a subscriber of its producers, and as the group of its processes."""
+        """The consumer's name as a subscriber of its producers, and as the group of its members."""
         return f"{self.label}.{self.name}"
 
     @property
     def producers(self) -> list[str]:
-        """The services whose streams it reads: the first segments of its types."""
+        """The services whose streams the consumer reads: the first segments of its event types."""
         return sorted({type_.partition(".")[0] for type_ in self.handlers})
 
     @property
@@ -92,7 +92,7 @@ class Consumer:
         self._handler_of(envelope)(envelope)
 
     def handle_all(self, envelopes: Iterable[Envelope]) -> None:
-        """Apply events in order, each run of one `Batched` handler in one call."""
+        """Apply events in order. Consecutive events of a `Batched` handler are applied together."""
         for handler, run in groupby(envelopes, key=self._handler_of):
             if isinstance(handler, Batched):
                 handler.handle(list(run))
@@ -105,7 +105,7 @@ class Consumer:
         return self.handlers.get(envelope.type) is ignore
 
     def gather_seconds(self, envelopes: Iterable[Envelope]) -> float:
-        """How long the reader may pause after these events: the shortest of their handlers'."""
+        """How long the reader may pause after these events: the shortest pause of any handler."""
         return min((self._gathers(envelope) for envelope in envelopes), default=0.0)
 
     def _gathers(self, envelope: Envelope) -> float:
@@ -115,13 +115,13 @@ class Consumer:
         return handler.gather_seconds if isinstance(handler, Batched) else 0.0
 
     def supersedes(self, envelope: Envelope) -> bool:
-        """Whether the event makes the earlier ones of its aggregate void."""
+        """Whether the event makes earlier events of its aggregate irrelevant."""
         return isinstance(self.handlers.get(envelope.type), Superseding)
 
     def _handler_of(self, envelope: Envelope) -> Handler:
         handler = self.handlers.get(envelope.type)
         if handler is None:
-            raise UnknownEventType(f"{self.name} has no handler for {envelope.type}")
+            raise UnknownEventType(f"{self.name} has no handler for {envelope.type}; add one")
         return handler
 
 
@@ -135,8 +135,8 @@ def every() -> Iterator[Consumer]:
 
 
 def named(name: str) -> Consumer:
-    """One consumer by name. Raises Unconfigured, with the names that exist."""
+    """The consumer with this name. Raises Unconfigured, with the names that exist."""
     known = {consumer.name: consumer for consumer in every()}
     if name not in known:
-        raise Unconfigured(f"no consumer {name!r}; there are: {', '.join(known) or 'none'}")
+        raise Unconfigured(f"no consumer {name!r}; consumers: {', '.join(known) or 'none'}")
     return known[name]

@@ -1,4 +1,4 @@
-"""The public form of an event: CloudEvents 1.0 in JSON, encoded once, when it is recorded."""
+"""The public form of an event: CloudEvents 1.0 in JSON. The recorder encodes each event once."""
 
 import math
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from uuid_utils.compat import uuid7
 
 from .errors import MalformedEnvelope
 
-MAX_BYTES = 1024  # of a name or key; a value in an index of PostgreSQL can have 2,700
+MAX_BYTES = 1024  # of a name or key; PostgreSQL can't index a value above 2,700 bytes
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """One public event. It never changes after it was recorded.
+    """One public event. An event never changes after it is recorded.
 
-    `type` is ``<service>.<aggregate>.<fact>.v<n>`` and `subject` the aggregate's id. `partitionkey`
-    is the id of the aggregate that was locked when the event was recorded, and `sequence` the
-    version of that aggregate; events with the same key stay in order. `data` has values that JSON
-    can represent; amounts, times and ids become strings.
+    `type` is ``<service>.<aggregate>.<fact>.v<n>`` and `subject` is the aggregate's id.
+    `partitionkey` is the id of the aggregate that was locked when the event was recorded, and
+    `sequence` is the version of that aggregate. Events with the same key stay in order. `data` has
+    values that JSON can represent; amounts, times and ids become strings.
     """
 
     type: str
@@ -45,14 +45,14 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @property
     def aggregate(self) -> str:
-        """The kind of the subject: the type's first two segments."""
+        """The kind of the aggregate: the type's first two segments."""
         return ".".join(self.type.split(".")[:2])
 
     def encode(self) -> str:
         """The event as CloudEvents JSON.
 
         Raises TypeError or ValueError for an event that `decode` would refuse, or for `data` that
-        JSON can't represent (a NaN, an arbitrary object), so that the writer fails and no consumer.
+        JSON can't represent (a NaN, an arbitrary object). So the writer fails, not the consumers.
         """
         event = _CloudEvent(
             specversion="1.0",
@@ -77,11 +77,11 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def decode(cls, text: str | bytes) -> "Envelope":
-        """Parse the text of `encode`. Unknown attributes are ignored. Raises MalformedEnvelope."""
+        """Parse the JSON of `encode`. Ignores unknown attributes. Raises MalformedEnvelope."""
         try:
             event = _DECODER.decode(text)
         except (ValueError, RecursionError) as exc:
-            raise MalformedEnvelope(f"the entry is no event: {exc}") from exc
+            raise MalformedEnvelope(f"the entry is not a valid event: {exc}") from exc
         _check(event)
         return cls(
             type=event.type,
@@ -97,7 +97,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 class _CloudEvent(Struct, kw_only=True, gc=False):
-    """The encoded form of an event. Decoding checks the types of its fields."""
+    """The encoded form of an event. The decoder checks the types of these fields."""
 
     specversion: Literal["1.0"]
     id: UUID
@@ -108,7 +108,7 @@ class _CloudEvent(Struct, kw_only=True, gc=False):
     datacontenttype: str = "application/json"
     partitionkey: str
     sequence: int
-    data: Mapping[str, Any] = {}  # msgspec creates a new one for each event
+    data: Mapping[str, Any] = {}  # msgspec creates a new dict for each event
     traceparent: str | UnsetType | None = UNSET
 
 
@@ -124,8 +124,8 @@ def _check(event: _CloudEvent) -> None:
 
 
 def _is_plain(*texts: str) -> bool:
-    """Whether `_check_text` certainly accepts all of these. One call, because each one costs the
-    writer time."""
+    """Whether all texts are printable ASCII, which `_check_text` accepts. One check of all texts
+    takes the writer less time than one check of each."""
     try:
         whole = "".join(texts)
     except TypeError:
@@ -135,7 +135,7 @@ def _is_plain(*texts: str) -> bool:
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise MalformedEnvelope(f"{name} is not a text, or is empty")
+        raise MalformedEnvelope(f"{name} is empty or not a string")
     encoded = value.encode(errors="replace")
     if "\0" in value or encoded.decode() != value:
         raise MalformedEnvelope(f"{name} has a character that PostgreSQL can't store")
@@ -145,7 +145,7 @@ def _check_text(name: str, value: object) -> None:
 
 def _refuse_nan(value: object) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"JSON has no {value}")
+        raise ValueError(f"JSON can't represent the number {value}")
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,4 +1,4 @@
-"""PostgreSQL's transaction ids, snapshots and lists of row ids as model fields."""
+"""Model fields for PostgreSQL's transaction ids, snapshots and lists of row ids."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class Xid8Field(models.Field):  # type: ignore[type-arg]
-    """A 64-bit transaction id. It never wraps around, and is assigned at a transaction's first
-    write."""
+    """A 64-bit transaction id. These ids never wrap around. PostgreSQL assigns an id when a
+    transaction first writes."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
         return "xid8"
@@ -17,7 +17,7 @@ class Xid8Field(models.Field):  # type: ignore[type-arg]
         return None if value is None else int(value)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        # PostgreSQL has no cast from integer to xid8, but one from text.
+        # PostgreSQL can't cast an integer to xid8, but it can cast text to xid8.
         return value if value is None or hasattr(value, "as_sql") else str(int(value))
 
 
@@ -29,7 +29,7 @@ class SnapshotField(models.Field):  # type: ignore[type-arg]
 
 
 class RowIdsField(models.Field):  # type: ignore[type-arg]
-    """A list of row ids. Django's ArrayField would need django.contrib.postgres installed."""
+    """A list of row ids. Django's ArrayField would require the app django.contrib.postgres."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
         return "bigint[]"

@@ -1,7 +1,7 @@
 """The outbox's state as Prometheus metrics.
 
-Each scrape queries the servers, as `status` does. No process counts anything, so every process
-returns the same values, also after a restart.
+Each scrape queries the database and the stream server, as `status` does. Processes keep no
+counters, so all processes return the same values, also after a restart.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,15 +14,15 @@ from .status import ConsumerReport, ServiceReport, SubscriberReport
 Value = float | None
 
 _OF_SERVICE: Final[tuple[tuple[str, str, Callable[[ServiceReport], Value]], ...]] = (
-    ("outbox_rows", "Rows in the outbox, sent or not.", lambda it: it["outbox"]["rows"]),
+    ("outbox_rows", "Rows in the outbox, published or not.", lambda it: it["outbox"]["rows"]),
     (
         "outbox_unpublished",
-        "Rows that the relay hasn't sent.",
+        "Rows that the relay hasn't published.",
         lambda it: it["outbox"]["unpublished"],
     ),
     (
         "outbox_oldest_unpublished_seconds",
-        "How long the oldest unsent row has waited; absent if none waits.",
+        "The age of the oldest row that isn't published; absent if there is no such row.",
         lambda it: it["outbox"]["oldest_unpublished_seconds"],
     ),
     ("outbox_last_tick", "The id of the newest tick.", lambda it: it["outbox"]["last_tick"]),
@@ -40,27 +40,27 @@ _OF_CONSUMER: Final[tuple[tuple[str, str, Callable[[ConsumerReport], Value]], ..
     ),
     (
         "outbox_consumer_lag_seconds",
-        "The age of the oldest entry that it hasn't applied; 0 if it has applied all.",
+        "The age of the oldest entry that the consumer hasn't applied; 0 if there is none.",
         lambda it: it["lag_seconds"],
     ),
-    ("outbox_parked_events", "Parked events.", lambda it: it["parked"]),
+    ("outbox_parked_events", "Events that the consumer has parked.", lambda it: it["parked"]),
 )
 _OF_SUBSCRIBER: Final[tuple[tuple[str, str, Callable[[SubscriberReport], Value]], ...]] = (
     (
         "outbox_subscriber_confirmed_tick",
-        "The last tick that it has applied in full.",
+        "The last tick that the subscriber has applied completely.",
         lambda it: it["confirmed"],
     ),
     (
         "outbox_subscriber_silent_seconds",
-        "Time since its last confirmation; retention waits for it.",
+        "Seconds since the subscriber's last confirmation. Retention waits for every subscriber.",
         lambda it: it["silent_seconds"],
     ),
 )
 
 
 def families(services: Mapping[str, ServiceReport]) -> Iterator[Metric]:
-    """The metrics of `status.report(...)["services"]`. Unknown values are left out."""
+    """The metrics of `status.report(...)["services"]`. A value of None has no sample."""
     for name, text, value_of in _OF_SERVICE:
         family = GaugeMetricFamily(name, text, labels=["service"])
         for service, report in services.items():

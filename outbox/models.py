@@ -1,4 +1,4 @@
-"""The outbox's tables as abstract models. Each service has concrete ones in its own schema.
+"""The outbox's tables as abstract models. Each service has concrete models in its own schema.
 
 In a service's models.py::
 
@@ -11,7 +11,7 @@ In a service's models.py::
     class Subscription(outbox.AbstractSubscription): ...
     class State(outbox.AbstractState): ...
 
-`outbox.tables` finds them by their base classes; they aren't registered anywhere.
+`outbox.tables` finds the concrete models by their base classes. They need no registration.
 """
 
 from django.db import models
@@ -29,10 +29,10 @@ class CurrentXactId(Func):
 
 
 class AbstractOutboxEvent(models.Model):
-    """An event, recorded in the transaction of the change that it announces.
+    """An event, inserted in the transaction of the change that the event announces.
 
-    Append-only: recording and publishing never update or delete a row. The ids of one aggregate
-    increase in the order of its commits, because the aggregate is written first (docs/outbox.md).
+    Append-only: recording and publishing never update or delete a row. The row ids of an aggregate
+    increase in commit order, because the aggregate is written before the event (docs/outbox.md).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -50,9 +50,9 @@ class AbstractOutboxEvent(models.Model):
 
 
 class AbstractTick(models.Model):
-    """A saved snapshot. Its batch is the rows that it sees and its predecessor doesn't.
+    """A saved snapshot. A tick's batch is the rows that it sees and the previous tick doesn't.
 
-    `prev` is unique, so two relays can't fork the chain. `id` is at least the clock in
+    `prev` is unique, so two relays can't fork the chain. `id` is at least the creation time in
     milliseconds (docs/adr/0001-ticks.md).
     """
 
@@ -72,8 +72,8 @@ class AbstractTick(models.Model):
 class AbstractPosition(models.Model):
     """How far a consumer has applied a partition: `entry` is the id of the last applied entry.
 
-    It moves in the transaction of the effects, and only from the entry that the batch was read
-    after. Each partition has one row, which sometimes gets a new id (see `consuming.inbox`).
+    A position moves in the transaction of the effects, and only if it hasn't changed since the
+    batch was read. A partition has one row, which sometimes gets a new id (see `consuming.inbox`).
     """
 
     consumer = models.CharField(max_length=63)
@@ -96,10 +96,10 @@ class AbstractPosition(models.Model):
 
 
 class AbstractParkedEvent(models.Model):
-    """An event that a consumer couldn't apply, or that waits behind one of the same key.
+    """An event that a consumer couldn't apply, or that waits behind a parked event of its key.
 
     The rows of one (consumer, producer, key) are a parked sequence, ordered by `id`. `error` is
-    empty on those that wait. `key` is empty if the entry isn't an event.
+    empty if the event only waits. `key` is empty if the entry isn't an event.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -136,8 +136,8 @@ class AbstractParkedEvent(models.Model):
 
 
 class AbstractSubscription(models.Model):
-    """A subscriber of this service's events, and the last tick that it has applied completely in
-    every partition. Later rows and entries aren't pruned."""
+    """A subscriber of this service's events, and the last tick that the subscriber has applied in
+    every partition. Retention keeps the rows and entries of later ticks."""
 
     name = models.CharField(max_length=127, primary_key=True)
     confirmed = models.BigIntegerField(null=True)
@@ -152,7 +152,7 @@ class AbstractSubscription(models.Model):
 
 
 class AbstractState(models.Model):
-    """A named value about this schema, such as its floor or its number of partitions."""
+    """A named value of this schema, such as the floor or the number of partitions."""
 
     name = models.CharField(max_length=63, primary_key=True)
     value = models.TextField()

@@ -1,11 +1,11 @@
-"""Polling with a pause and a time limit."""
+"""Polling at an interval, with a time limit."""
 
 import time
 from collections.abc import Iterator
 
 
 def paced(*, every_seconds: float, within_seconds: float) -> Iterator[None]:
-    """Yields at once, then at each interval, and a last time at the end of `within_seconds`."""
+    """Yield immediately, then at each interval, and a last time at the end of `within_seconds`."""
     deadline = time.monotonic() + within_seconds
     yield
     while (left := deadline - time.monotonic()) > 0:

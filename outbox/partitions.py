@@ -1,4 +1,4 @@
-"""The partition of a key. It never changes."""
+"""Computes the partition of a key. A key never changes its partition."""
 
 from django.conf import settings
 from xxhash import xxh3_64_intdigest
@@ -7,7 +7,7 @@ DEFAULT_PARTITIONS = 16
 
 
 def partition_count() -> int:
-    """The setting OUTBOX_PARTITIONS: how many streams each service publishes to."""
+    """The setting OUTBOX_PARTITIONS: the number of streams of each service."""
     return int(getattr(settings, "OUTBOX_PARTITIONS", DEFAULT_PARTITIONS))
 
 

@@ -1,7 +1,7 @@
-"""Statements that each session parses and plans once.
+"""SQL statements that PostgreSQL parses and plans once per session.
 
-Tuned, skip at a first reading. For the small statements of each round, parsing and planning took
-the server longer than running them (docs/adr/0016-small-batches-under-load.md;
+Tuned for speed; skip this file at a first reading. PostgreSQL took longer to parse and plan the
+small statements of each round than to run them (docs/adr/0016-small-batches-under-load.md;
 `./dev bench --only end_to_end`).
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-_numbers = count(1)  # a name is never used twice, even if its PREPARE failed halfway
+_numbers = count(1)  # no name is used twice, even after a PREPARE that failed
 
 
 class Prepared:
-    """Statements sent in one message, with parameters `%(name)s` of the given PostgreSQL types.
+    """Statements that are sent in one message. `types` has the type of each parameter `%(name)s`.
 
-    The first use in a session prepares them, and so does the first use after a reconnect. The
-    planner sees the types of the parameters, not their values. It can't be used through a pooler in
-    transaction mode, which changes the session between two transactions.
+    The first `execute` in a session prepares the statements, also after a reconnect. The planner
+    sees the types of the parameters, not their values. The connection can't use a pooler in
+    transaction mode, because such a pooler changes the session between two transactions.
     """
 
     def __init__(self, *statements: str, types: Mapping[str, str]) -> None:
@@ -29,8 +29,8 @@ class Prepared:
         self._ready: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
     def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
-        """Run the statements. The cursor then has the rows of the last one. A value that is a list
-        is sent as an array; it can't contain None."""
+        """Run the statements. The cursor then has the rows of the last statement. A list among the
+        values is sent as an array and can't contain None."""
         session = cursor.connection
         execution = self._ready.get(session)
         if execution is None:
@@ -55,8 +55,8 @@ class Prepared:
 
 
 def _array(values: Sequence[object]) -> str:
-    """PostgreSQL's text form of an array. To its parser this is one constant; in the driver's
-    ARRAY[…] each element is an expression."""
+    """The text form of an array. PostgreSQL parses this text as one constant. In the ARRAY[…] of
+    the driver, it would parse each element as an expression."""
     quoted = (str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 

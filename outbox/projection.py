@@ -23,8 +23,8 @@ from .errors import RebuildRefused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """One chunk of a replay: the changes to project, the number of stored events that they come
-    from, and the key of the last aggregate. No changes: the replay is complete."""
+    """One chunk of a replay: the changes to write, the number of stored events that were read, and
+    the key of the last aggregate. If `changes` is empty, the replay is complete."""
 
     changes: Sequence[Any]
     events: int
@@ -32,22 +32,22 @@ class Replayed:
 
 
 class Project(Protocol):
-    """Write changes, in order, to the models' tables with the suffix."""
+    """Write changes, in order, to the tables whose names end with `suffix`."""
 
     def __call__(self, changes: Sequence[Any], /, *, suffix: str) -> None: ...
 
 
 class Replay(Protocol):
-    """The next chunk of the stored events that `snapshot` sees, about `limit` of them: aggregates
-    in the order of their keys after `after`, each with its events in order. Changes that a later
-    one makes void may be left out."""
+    """Return the next chunk: about `limit` of the stored events that `snapshot` sees, as changes.
+    The chunk has the aggregates after the key `after`, in the order of their keys, each with its
+    events in order. It may omit a change that a later change overwrites."""
 
     def __call__(self, *, snapshot: str, after: str, limit: int) -> Replayed: ...
 
 
 class BackfillPage(Protocol):
-    """Have the owner announce its next aggregates after a key ('' to start). Returns the last key,
-    '' at the end, once the consumer has applied their events."""
+    """Have the owner announce the next aggregates after the key `after` ('' to start), and wait
+    until the consumer has applied their events. Returns the last key, or '' at the end."""
 
     def __call__(self, *, after: str) -> str: ...
 
@@ -56,9 +56,9 @@ class BackfillPage(Protocol):
 class Projection:
     """A consumer whose rows can be rebuilt from its service's stored events.
 
-    `handlers(suffix)` are its handlers, writing to its models' tables with that suffix. They call
-    `project` with changes made from events, and so does a rebuild. `count()` is the approximate
-    number of stored events, for the progress bar.
+    `handlers(suffix)` returns its handlers, which write to the tables with that suffix. The
+    handlers and a rebuild turn events into changes and call `project`. `count()` returns the
+    approximate number of stored events, for the progress bar.
     """
 
     models: tuple[str, ...]
@@ -70,9 +70,9 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A consumer whose rows copy another service's: only that service can announce them again.
+    """A consumer whose rows are copies of another service's rows. Only that service can send them.
 
-    `handlers(suffix)` as above; `count()` is the approximate number of rows.
+    `handlers(suffix)` is as in `Projection`. `count()` returns the approximate number of rows.
     """
 
     models: tuple[str, ...]
@@ -90,10 +90,10 @@ def every() -> Iterator[tuple[str, Projection | Copy]]:
 
 
 def named(name: str) -> tuple[Consumer, Projection | Copy]:
-    """A projection and its consumer. Raises RebuildRefused with the names that exist."""
+    """The consumer and the projection of this name. Raises RebuildRefused if there is none."""
     found = dict(every())
     if name in found:
         return consumers.named(name), found[name]
     if any(consumer.name == name for consumer in consumers.every()):
-        raise RebuildRefused(f"{name} is a consumer without rows that can be rebuilt")
-    raise RebuildRefused(f"no projection {name!r}; there are: {', '.join(found) or 'none'}")
+        raise RebuildRefused(f"{name} is a consumer but has no projection to rebuild")
+    raise RebuildRefused(f"no projection {name!r}; projections: {', '.join(found) or 'none'}")

@@ -1,7 +1,7 @@
 """Records an event in the transaction of the change that it announces.
 
-Tuned, skip at a first reading: `record` inserts the row in SQL, and `_on_commit` registers one hook
-per transaction. Through the ORM, half of an event's cost for its writer would be Python
+Tuned for speed; skip this file at a first reading. `record` inserts the row in SQL. `_on_commit`
+registers one hook per transaction. With the ORM, half of a writer's time per event would be Python
 (`./dev bench --only write_overhead`).
 """
 
@@ -19,17 +19,17 @@ from .models import AbstractOutboxEvent
 from .partitions import partition_count, partition_of
 
 # {label: xid} of the last transaction in this context (a request, a task) that recorded an event
-# and committed. A consistency token carries it, so that a read can wait for that transaction.
+# and committed. A consistency token contains this xid, so that a read can wait for the transaction.
 last_write: ContextVar[MappingProxyType[str, int]] = ContextVar(
     "outbox_last_write", default=MappingProxyType({})
 )
 
 
 def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
-    """Add the event to the caller's transaction; the relay is nudged after the commit.
+    """Insert the event in the caller's transaction. Its commit sends a nudge to the relay.
 
-    Call it *after* writing the aggregate or appending its event: only then do the row ids of one
-    aggregate follow the order of its commits. Returns the row's id.
+    First write the aggregate or append its stored event, *then* call `record`. Otherwise the row
+    ids of one aggregate may not follow the order of its commits. Returns the row's id.
 
     Raises RecordedOutsideTransaction outside `atomic()` on the alias that `into` is written to.
     """
@@ -37,7 +37,7 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
     connection = connections[alias]
     if not connection.in_atomic_block:
         raise RecordedOutsideTransaction(
-            f"{envelope.type} was recorded outside atomic(using={alias!r})"
+            f"{envelope.type} was recorded outside atomic(using={alias!r}); record it inside"
         )
     table = connection.ops.quote_name(into._meta.db_table)
     with connection.cursor() as cursor:
@@ -45,20 +45,20 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
             f"INSERT INTO {table} (partition, body) VALUES (%s, %s) RETURNING id, xid::text",  # noqa: S608
             row_of(envelope),
         )
-        [(row_id, xid)] = cursor  # cheaper than Django's fetchone
+        [(row_id, xid)] = cursor  # faster than Django's fetchone
     _on_commit(into._meta.app_label, connection, int(xid))
     return int(row_id)
 
 
 def row_of(envelope: Envelope) -> tuple[int, str]:
-    """The partition and the body of the event's row, for a statement of your own that writes the
-    change and the row in one round trip. Call `nudge_on_commit` after it."""
+    """The partition and the body of the event's row. Use them in your own SQL statement that writes
+    the change and the row in one round trip. Call `nudge_on_commit` after that statement."""
     partition = partition_of(envelope.partitionkey, partitions=partition_count())
     return partition, envelope.encode()
 
 
 def nudge_on_commit(xid: int, *, into: type[AbstractOutboxEvent], using: str | None = None) -> None:
-    """Nudge the relay once transaction `xid`, which wrote rows of `into`, commits.
+    """Nudge the relay after the commit of transaction `xid`, which wrote rows of `into`.
 
     `using` is the alias of that transaction; by default the router chooses it.
     """
@@ -67,13 +67,13 @@ def nudge_on_commit(xid: int, *, into: type[AbstractOutboxEvent], using: str | N
 
 
 def set_last_write(label: str, xid: int) -> None:
-    """Save the transaction that this context's response depends on: the one that has just
-    committed, or, for a repeated response, the transaction of the first one."""
+    """Save the transaction that the client's next reads must see: the transaction that has just
+    committed or, for a repeated request, the transaction of the first request."""
     last_write.set(MappingProxyType({**last_write.get(), label: xid}))
 
 
 def _on_commit(label: str, connection: BaseDatabaseWrapper, xid: int) -> None:
-    # Django's own list is checked, because it drops hooks of a savepoint that is rolled back.
+    # This checks Django's own list, because Django removes hooks when a savepoint is rolled back.
     hook, hooks = _AfterCommit(label, xid), connection.run_on_commit
     if not hooks or hooks[-1][1] != hook:
         transaction.on_commit(hook, using=connection.alias, robust=True)

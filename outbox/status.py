@@ -1,4 +1,4 @@
-"""The backlog of the outbox, the streams and each consumer, and its age."""
+"""Reports the backlog of the outbox and of each consumer, and the age of each backlog."""
 
 import time
 from datetime import UTC, datetime
@@ -53,13 +53,13 @@ class Report(TypedDict):
     services: dict[str, ServiceReport]
 
 
-# Counting a week of rows would exceed the statement timeout.
+# A count of the rows of one week would exceed the statement timeout.
 _ROWS = """
 SELECT CASE WHEN reltuples > %(counted)s THEN reltuples ELSE (SELECT count(*) FROM {event}) END
 FROM pg_class WHERE oid = %(event)s::regclass
 """
 
-# The rows that the previous tick doesn't see, except those of this tick that were sent.
+# The rows that the tick before the cursor's tick doesn't see, except the rows that were sent.
 _UNPUBLISHED = """
 SELECT count(*), min(id) FROM (
   SELECT id, xid FROM {event} WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
@@ -71,16 +71,16 @@ SELECT count(*), min(id) FROM (
 
 
 def report(streams: Streams) -> Report:
-    """The state of every installed service. If the stream server fails, its values are None, and
-    `streams.error` has the reason."""
+    """The state of every installed service. If the stream server fails, all values that depend on
+    it are None, and `streams.error` has the reason."""
     return {"services": {found.label: of_service(found, streams) for found in tables.every()}}
 
 
 def of_service(
     found: Tables, streams: Streams, *, count_at_most: int | None = None
 ) -> ServiceReport:
-    """The state of one service. A consumer's lag is counted completely, or up to about
-    `count_at_most` in each partition. Raises DatabaseError."""
+    """The state of one service. With `count_at_most`, the lag of a consumer is counted up to about
+    this number in each partition, else completely. Raises DatabaseError."""
     at, error = "", None
     try:
         at = streams.cursor(found.label).at
@@ -120,7 +120,7 @@ def _rows(found: Tables) -> int:
 
 
 def of_subscribers(found: Tables) -> dict[str, SubscriberReport]:
-    """The last confirmed tick of each subscriber, and the time since. Retention waits for all."""
+    """The last tick that each subscriber confirmed, and the seconds since that confirmation."""
     return {
         row.name: {"confirmed": row.confirmed, "silent_seconds": _seconds_since(row.confirmed_at)}
         for row in found.rows(found.subscription).order_by("name")

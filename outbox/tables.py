@@ -51,7 +51,7 @@ class Tables:
         return connections[self.alias]
 
     def rows(self, model: type[Model]) -> models.QuerySet[Model]:
-        """All rows of one of these models, in the service's database."""
+        """A queryset of all rows of `model`, in the service's database."""
         return model._default_manager.using(self.alias)
 
     def quoted(self, model: type[models.Model]) -> str:
@@ -60,7 +60,7 @@ class Tables:
 
 
 def models_of(config: AppConfig) -> dict[str, type[models.Model]]:
-    """The app's concrete outbox models, by the field of `Tables` that each one fills."""
+    """The app's concrete outbox models. The keys are the names of the fields of `Tables`."""
     return {
         name: model
         for name, base in BASES.items()
@@ -70,7 +70,7 @@ def models_of(config: AppConfig) -> dict[str, type[models.Model]]:
 
 
 def every() -> Iterator[Tables]:
-    """The tables of every installed service that has all of them (a check names the others)."""
+    """The tables of every service that has all of them. Check outbox.E001 reports the others."""
     for config in apps.get_app_configs():
         found = models_of(config)
         if len(found) == len(BASES):
@@ -82,6 +82,6 @@ def of(label: str) -> Tables:
     known = {tables.label: tables for tables in every()}
     if label not in known:
         raise Unconfigured(
-            f"no service {label!r} with outbox tables; there are: {', '.join(known) or 'none'}"
+            f"no service {label!r} with outbox tables; services: {', '.join(known) or 'none'}"
         )
     return known[label]

@@ -1,9 +1,9 @@
 """The Celery tasks of the relay and of retention.
 
-The relay's task lingers: it publishes at each nudge, and after LINGER_SECONDS queues itself again,
-so no event waits for a task to start. Beat sends one every second. If a relay runs already, the new
-task returns at once; if it runs in the same process, without a query. Run the worker with a threads
-pool, prefetch 1, and at least two more slots than services.
+The relay's task publishes at each nudge for LINGER_SECONDS and then queues itself again, so no
+event waits for a task to start. Beat also queues a task every second. If a relay already runs, the
+new task returns immediately. If that relay runs in the same process, this check needs no query. Run
+the worker with a threads pool, prefetch 1, and at least two more slots than services.
 """
 
 import logging
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 15.0
 RELAY_EVERY_SECONDS = 1.0
 PRUNE_EVERY_SECONDS = 10.0
-HANDOVER_SECONDS = 5  # a successor that hasn't started by then expires: beat has sent another
+HANDOVER_SECONDS = 5  # if the next task hasn't started by then, it expires; beat has queued another
 
 _stopping = threading.Event()
-_labels: set[str] = set()  # services whose relays can be waiting in this process
-# Until when a relay of this process counts as running. A hanging one excludes no other after that.
+_labels: set[str] = set()  # services whose relays may wait for a nudge in this process
+# Until when a relay of this process counts as running. After that, a new task starts another relay.
 _running_until: dict[str, float] = {}
 
 
 @shared_task(bind=True, name="outbox.relay", ignore_result=True, acks_late=False)
 def relay(self: "Task[..., None]", label: str) -> None:
-    """Publish the service's outbox for LINGER_SECONDS. Errors are logged; beat sends the next."""
+    """Publish the outbox for LINGER_SECONDS. Logs an error and ends; beat queues the next task."""
     if time.monotonic() < _running_until.get(label, 0.0):
         return
     _labels.add(label)
@@ -60,7 +60,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
 
 @shared_task(name="outbox.prune", ignore_result=True, acks_late=False)
 def prune(label: str) -> None:
-    """One round of retention. Errors are logged; beat sends the next."""
+    """Run one round of retention. Logs an error and ends; beat queues the next task."""
     try:
         retention.prune(tables.of(label), streams.connect())
     except (OutboxError, DatabaseError) as exc:
@@ -75,7 +75,7 @@ def _stop(**_: Any) -> None:
 
 
 def beat_schedule(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Beat's entries: the relay and a round of retention per service, on the service's queue."""
+    """Beat's entries. Each service gets its relay and retention tasks, on its own queue."""
     return {
         f"{task}-{label}": {
             "task": f"outbox.{task}",

@@ -1,4 +1,4 @@
-"""For the tests of a project that uses the outbox: a stream server in memory, and two helpers.
+"""Helpers for the tests of a project that uses the outbox: streams in memory, and two functions.
 
 `MemoryStreams` passes the same tests as `Streams` (tests/integration/outbox/test_streams.py).
 """
@@ -34,7 +34,7 @@ class _Service:
 
 
 class MemoryStreams:
-    """The streams of all services in this process's memory. Safe to share between threads."""
+    """Keeps the streams of all services in this process's memory. Threads can share an instance."""
 
     def __init__(self, *, partitions: int = 16) -> None:
         self.partitions = partitions
@@ -45,7 +45,7 @@ class MemoryStreams:
         self._services.clear()
 
     def check(self) -> None:
-        """Never raises."""
+        """Does nothing: streams in memory need no configuration."""
 
     def flush(self) -> None:
         """Delete all data, as FLUSHALL does."""
@@ -226,7 +226,7 @@ class MemoryStreams:
         if service.partitions not in (None, self.partitions):
             raise StreamsMisconfigured(
                 f"the streams have {service.partitions} partitions and OUTBOX_PARTITIONS is "
-                f"{self.partitions}"
+                f"{self.partitions}; set it to {service.partitions}"
             )
 
 
@@ -248,7 +248,7 @@ def _stream(label: str, partition: int) -> str:
 
 
 def published(model: type[AbstractOutboxEvent]) -> list[Envelope]:
-    """All events recorded in a service's outbox, decoded, in the order of their rows."""
+    """All events in a service's outbox, decoded, in the order of their row ids."""
     return [
         Envelope.decode(body)
         for body in model._default_manager.order_by("id").values_list("body", flat=True)
@@ -256,5 +256,5 @@ def published(model: type[AbstractOutboxEvent]) -> list[Envelope]:
 
 
 def deliver(envelope: Envelope, *, consumer: str) -> None:
-    """Apply one event to the consumer of that name, as its reader would, without a stream."""
+    """Apply one event with the handlers of this consumer. Uses neither a reader nor a stream."""
     consumers.named(consumer).handle(Envelope.decode(envelope.encode()))

@@ -1,1 +1,1 @@
-"""Where the data of each service is stored: databases, replicas and the cache ring."""
+"""Stores the data of each service: databases, replicas and the cache ring."""

@@ -1,4 +1,4 @@
-"""System checks: a deployment that would write rows to the wrong database doesn't start."""
+"""System checks: a deployment doesn't start if it would write rows to the wrong database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from .events import HAS_OUTBOX
 
 @register
 def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """The checks that need no database."""
+    """Check the settings, without a query."""
     errors: list[CheckMessage] = []
     first = next(iter(apps.get_app_configs()))
     if first.label != "placement":
@@ -33,7 +33,7 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
         errors.append(
             Error(
                 "psycopg 3 is installed, and Django prefers it to psycopg2.",
-                hint="Uninstall psycopg: replicas are probed by psycopg2's asynchronous sessions.",
+                hint="Uninstall psycopg: only psycopg2's asynchronous sessions can probe replicas.",
                 id="placement.E007",
             )
         )
@@ -70,7 +70,7 @@ def _service_errors(service: str) -> list[CheckMessage]:
 
 @register(Tags.database)
 def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """The checks that query the servers: the schema and the rights of each role."""
+    """Query the servers: check the schema and the rights of each role."""
     messages: list[CheckMessage] = []
     for service, alias in settings.PLACEMENT_HOMES.items():
         if alias in (databases or ()):
@@ -89,7 +89,7 @@ def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
     if schema != service:
         messages.append(
             Error(
-                f"{service}'s role has the current schema {schema!r}.",
+                f"The current schema of {service}'s role is {schema!r}, not {service!r}.",
                 hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL.",
                 id="placement.E006",
             )

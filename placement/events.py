@@ -1,4 +1,4 @@
-"""The adapter to the outbox. In a project without one, tokens contain LSNs only."""
+"""The adapter to the outbox. In a project without an outbox, tokens contain only LSNs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,20 +19,20 @@ else:
 
 
 def forget_last_writes() -> None:
-    """Called at the start of a request, because a thread's context outlives its requests."""
+    """Clear the last writes around each request: a thread's context outlives its requests."""
     last_write.set(MappingProxyType({}))
 
 
 def last_xid(service: str) -> int | None:
-    """The id of this context's last transaction that recorded an event of the service, if any."""
+    """The id of the last transaction in this context that recorded an event of the service."""
     return last_write.get().get(service)
 
 
 @contextmanager
 def outbox_status(command: BaseCommand) -> Iterator[tuple[Report, Callable[[], None]]]:
-    """The outbox's part of `manage.py status`: the report, and the function that prints it.
+    """Yield the outbox's part of `manage.py status`: the report, and a function that prints it.
 
-    Inside, errors of the outbox and of the database become a CommandError of one line.
+    Inside the block, errors of the outbox or the database become a CommandError of one line.
     """
     if not HAS_OUTBOX:
         yield {"services": {}}, lambda: None

@@ -1,7 +1,7 @@
-"""Roles, schemas and grants, for production, the stack and the tests.
+"""Creates roles, schemas and grants for production, the stack and the tests.
 
-Each service has one login role with its name, which owns the schema of the same name and has no
-right on any other schema. PUBLIC has no right on the database.
+Each service has one login role with the service's name. The role owns the schema of the same name
+and has no right on any other schema. PUBLIC has no right on the database.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ from psycopg2.extensions import encrypt_password, parse_dsn
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 IDLE_IN_TRANSACTION_SECONDS: Final = 60
-_LOCK: Final = 0x6D69746F736973  # "mitosis"; held in the administrator's database
+_LOCK: Final = 0x6D69746F736973  # "mitosis": an advisory lock in the administrator's database
 
 
 def dsn_for(admin_dsn: str, *, database: str, role: str | None = None, password: str = "") -> str:
-    """The address of `database` on the same server(s), for `role` or for the administrator."""
+    """Return the URL of `database` on the same servers, for `role` or for the administrator."""
     parts = parse_dsn(admin_dsn)
     parts.pop("dbname", None)
     own_user, own_password = parts.pop("user", ""), parts.pop("password", "")
@@ -41,8 +41,8 @@ def provision(
 ) -> None:
     """Prepare `database` for `services` ({name: password}). Idempotent.
 
-    A missing database is created, from `template` if given. TEMPLATE copies neither the database's
-    grants nor the roles' settings in it, so both are made again. Concurrent runs wait for each
+    A missing database is created, from `template` if given. The new database gets no grants and no
+    role settings from the template, so both are made again. Concurrent runs wait for each
     other. The administrator must be a superuser. Raises psycopg2.Error.
     """
     with _session(admin_dsn) as cursor:
@@ -66,10 +66,10 @@ def _make_role(cursor: Cursor, role: str, password: str) -> None:
         "ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
         role,
     )
-    # Encrypted here, so that no server log contains it.
+    # Encrypt the password here, so that no server log contains the plain password.
     secret = encrypt_password(password, role, cursor.connection, "scram-sha-256")
     _run(cursor, "ALTER ROLE {} PASSWORD {}", role, Literal(secret))
-    # Without "$user" and public, so that a name that the schema doesn't have is an error.
+    # Without "$user" and public in the path, a name outside the service's schema is an error.
     _run(cursor, "ALTER ROLE {0} SET search_path = {0}", role)
     limit = Literal(f"{IDLE_IN_TRANSACTION_SECONDS}s")
     _run(cursor, "ALTER ROLE {} SET idle_in_transaction_session_timeout = {}", role, limit)
@@ -86,7 +86,7 @@ def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
 
 
 def _run(cursor: Cursor, statement: str, *names: str | Composable) -> None:
-    """Names become quoted identifiers; a Composable is inserted unchanged."""
+    """Execute a statement. Names become quoted identifiers; a Composable is inserted unchanged."""
     parts = [name if isinstance(name, Composable) else Identifier(name) for name in names]
     cursor.execute(SQL(statement).format(*parts))
 

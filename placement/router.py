@@ -1,7 +1,7 @@
-"""The database router: each app on its primary, and reads of requests on replicas.
+"""The database router: each app uses its primary, and reads in requests can use replicas.
 
-No method returns None. Django would then use `instance._state.db`, which is the replica for a row
-that was read from one.
+No method returns None, because Django would then use `instance._state.db`: for a row that was read
+from a replica, this is the alias of the replica.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ __all__ = ["PlacementRouter", "primaries", "primary"]
 
 
 class PlacementRouter:
-    """Writes go to the primary of the model's app. So do reads inside a transaction, after a write
-    of the same service, without a `Reading`, and of contrib: a session or log-in of a moment ago
-    may be missing on a replica."""
+    """Writes use the primary of the model's app. These reads use it too: in a transaction, after a
+    write of the same service, without a `Reading`, and of contrib apps, because a replica may not
+    have a new session or log-in yet."""
 
     def db_for_read(self, model: type[Model], **_: Any) -> str:
         label = model._meta.app_label
@@ -38,7 +38,7 @@ class PlacementRouter:
         return primary(label)
 
     def allow_relation(self, one: Model, other: Model, **_: Any) -> bool:
-        """By primary, wherever each row was read."""
+        """Compare the primaries, because rows may come from replicas."""
         return primary(one._meta.app_label) == primary(other._meta.app_label)
 
     def allow_migrate(self, db: str, app_label: str, **_: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m stack …`: called by `./dev` (up, down, status, manage, clean, lint)."""
+"""`python -m stack …`: `./dev` runs it for up, down, status, manage, clean and lint."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from .shapes import MONOLITH
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit status. Every failure is one line on stderr."""
+    """Run one verb and return the exit status. A failure prints one line to stderr."""
     verb, *rest = arguments or ["--help"]
     try:
         if verb in _DJANGO_COMMANDS:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
-# Django parses their arguments, options included.
+# Django, not argparse, parses the arguments and options of these verbs.
 _DJANGO_COMMANDS = {"manage": commands.manage, "production": commands.production}
 
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev",
         allow_abbrev=False,
-        description="The embedded stack.",
+        description="Start, inspect and stop the embedded stack.",
         epilog="manage … runs manage.py in the stack's environment",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -49,15 +49,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_const",
         dest="shape",
         const="services",
-        help="two deployments instead of the monolith",
+        help="start two deployments instead of the monolith",
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
-    down = verbs.add_parser("down", help="stop the stack, wherever it was started")
+    down = verbs.add_parser("down", help="stop the stack, also from another terminal")
     down.set_defaults(run=_down)
-    status = verbs.add_parser("status", allow_abbrev=False, help="processes and addresses")
+    status = verbs.add_parser("status", allow_abbrev=False, help="print processes and addresses")
     status.set_defaults(run=_status)
-    status.add_argument("--json", action="store_true", help="one object, with all addresses")
+    status.add_argument("--json", action="store_true", help="print JSON, with all addresses")
     clean = verbs.add_parser("clean", help="stop the stack and delete its data")
     clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
     return parser

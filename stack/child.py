@@ -1,4 +1,4 @@
-"""One process of the application: start it, log its output, end it."""
+"""Starts one process of the application, logs its output, and ends it."""
 
 import ctypes
 import http.client
@@ -31,22 +31,22 @@ Ready = Callable[["Child"], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """A command, and the test of its readiness."""
+    """How to start a process, and the function that says whether the process is ready."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     directory: Path
     ready: Ready
-    stops_in_wave: int = 1  # lower waves are stopped, and waited for, first
+    stops_in_wave: int = 1  # processes of a wave stop after all lower waves have ended
 
 
 class Child:
-    """A running (or ended) process. Its stdout and stderr go to the log, line by line.
+    """A process that runs or has ended. Each line of its stdout and stderr goes to the log.
 
-    It runs in its own session, so Ctrl-C in the terminal reaches only the supervisor. On Linux it
-    dies when the supervisor is killed. Spawn it from the main thread: the kernel kills it when the
-    spawning *thread* ends.
+    The process has its own session, so Ctrl-C in the terminal reaches only the supervisor. On Linux
+    the kernel kills it when the *thread* that started it ends. So start it in the main thread,
+    which ends only with the supervisor.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Child:
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._output = output
         self._selector = selector
-        self._unfinished = b""  # a line without its end
+        self._unfinished = b""  # the start of a line whose end isn't read yet
         self._process = subprocess.Popen(
             spec.command,
             cwd=spec.directory,
@@ -67,7 +67,7 @@ class Child:
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
-            # One system call; it needs no lock that another thread may hold.
+            # This is safe: one system call, which needs no lock that another thread may hold.
             preexec_fn=_die_with_parent,  # noqa: PLW1509
         )
         self._pipe = cast(IO[bytes], self._process.stdout)
@@ -82,12 +82,12 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """As in `subprocess`: None while it runs, negative for a signal."""
+        """The exit status: None while the process runs, negative if a signal killed it."""
         return self._process.poll()
 
     @property
     def last_line(self) -> str:
-        """The last non-empty line of its output."""
+        """The last non-empty line of the process's output."""
         return next((line for line in reversed(self._last_lines) if line), "no output")
 
     @property
@@ -95,7 +95,7 @@ class Child:
         return self.status is None and self.spec.ready(self)
 
     def read_output(self) -> None:
-        """Log the output written so far. Never blocks."""
+        """Log the output that the process has written so far. Never blocks."""
         while chunk := self._read():
             *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
             for line in lines:
@@ -105,7 +105,7 @@ class Child:
                 self._unfinished = b""
 
     def terminate(self) -> None:
-        """Send SIGTERM to the process, which ends its own children."""
+        """Send SIGTERM to the process; the process then ends its own children."""
         if self.status is None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -115,7 +115,7 @@ class Child:
         self._process.wait()
 
     def close(self) -> None:
-        """Kill what is left of its session and log the last lines."""
+        """Kill the remaining processes of its session and log the last lines."""
         self.kill()
         self.read_output()
         if self._unfinished:
@@ -127,7 +127,7 @@ class Child:
     def _read(self) -> bytes:
         try:
             return self._pipe.read(_READ_BYTES) or b""
-        except ValueError:  # closed
+        except ValueError:  # the pipe is closed
             return b""
 
     def _log(self, line: bytes) -> None:
@@ -137,9 +137,9 @@ class Child:
 
 
 class HttpReady:
-    """Ready when a GET of `url` returns 200.
+    """A readiness test that passes when a GET of `url` returns 200.
 
-    Requests run in a thread, one at a time: the first response of a web server may take seconds.
+    Each request runs in a thread, because the first response of a web server may take seconds.
     """
 
     def __init__(self, url: str) -> None:
@@ -166,7 +166,7 @@ class HttpReady:
 
 
 def alive_for(seconds: float) -> Ready:
-    """Ready after `seconds` of life."""
+    """A readiness test that passes when the process has run for `seconds`."""
     return lambda child: child.age_seconds >= seconds
 
 

@@ -1,4 +1,4 @@
-"""The verbs of `./dev` that act on a data root: up, down, status, manage, clean."""
+"""The verbs of `./dev` for a data root, the folder of one stack: up, down, manage, clean."""
 
 import os
 import shutil
@@ -23,12 +23,12 @@ from .shapes import MONOLITH, SHAPES, deployment_of
 from .terminal import Output
 
 LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
-DOWN_SECONDS: Final = 60.0  # the processes' grace time, then PostgreSQL's checkpoint
+DOWN_SECONDS: Final = 60.0  # enough for the processes' grace time and PostgreSQL's checkpoint
 _POLL_SECONDS: Final = 0.05
 
 
 def up(root: Path, *, shape: str, detached: bool = False) -> None:
-    """Run the stack in this process until asked to stop; wait if another process runs it."""
+    """Run the stack until a signal stops it. If the stack already runs, wait until it is ready."""
     output = Output(log_file(root), only_notes=detached)
     session = Session(root=root, shape=shape, output=output, detached=detached)
     try:
@@ -40,7 +40,7 @@ def up(root: Path, *, shape: str, detached: bool = False) -> None:
 
 
 def up_detached(root: Path, *, shape: str) -> int:
-    """Start `up` in the background; return 0 when everything is ready, else its exit status."""
+    """Start `up` in the background. Return 0 when the stack is ready, else the exit status."""
     command = [PYTHON, "-m", "stack", "up", "--background"]
     if shape != MONOLITH:
         command.append("--services")
@@ -64,27 +64,27 @@ def up_detached(root: Path, *, shape: str) -> int:
 
 
 def wait_until_ready(root: Path, *, shape: str, holder: StackInUse) -> None:
-    """Wait until the stack that another process runs is ready, and print its status.
+    """Wait until the stack of another process is ready, and print the stack's status.
 
-    Raises StackError if it has another shape, ends, or doesn't get ready.
+    Raises StackError if that stack has another shape, ends, or isn't ready in time.
     """
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         run = read_run(root)
         if run is None or not run.is_alive:
             if not _is_locked(root):
-                raise StackError("the stack ended while starting; ./dev up starts it again")
+                raise StackError("the stack ended before it was ready; ./dev up starts it again")
         elif run.shape != shape:
             raise StackError(f"the stack is up as {run.shape}: ./dev down ends it, then try again")
         elif run.state == "ready":
             sys.stdout.write(f"{status_text(root)}\n")
             return
         time.sleep(_POLL_SECONDS)
-    raise StackError(f"{holder}, and it isn't ready after {READY_SECONDS:.0f} s")
+    raise StackError(f"{holder}, and the stack isn't ready after {READY_SECONDS:.0f} s")
 
 
 def down(root: Path) -> str:
-    """Stop the stack and what a killed supervisor left running; return a message."""
+    """Stop the stack and all processes that a killed supervisor left; return a message."""
     run = read_run(root)
     if not root.exists():
         return "nothing is running"
@@ -100,7 +100,7 @@ def down(root: Path) -> str:
 
 
 def manage(root: Path, arguments: list[str]) -> NoReturn:
-    """Become `manage.py` with the environment of SERVICE (all, if unset) on this stack."""
+    """Replace this process by `manage.py`, with this stack's variables for SERVICE (or all)."""
     service = requested_service() or "all"
     try:
         deployment = deployment_of(service)
@@ -116,7 +116,7 @@ def manage(root: Path, arguments: list[str]) -> NoReturn:
 
 
 def production(root: Path, arguments: list[str]) -> NoReturn:
-    """Become `manage.py` with production's settings, to check them."""
+    """Replace this process by `manage.py` with the production settings, to check them."""
     (monolith,) = SHAPES[MONOLITH]
     variables = known_stack(root).variables(monolith, SHAPES[MONOLITH])
     relaxed = {"DEBUG", "HTTPS", "LOG_FORMAT", "THROTTLE_ANON", "THROTTLE_USER"}
@@ -125,19 +125,19 @@ def production(root: Path, arguments: list[str]) -> NoReturn:
 
 
 def clean_checkout(root: Path) -> None:
-    """`clean`, and end the servers that crashed tests and benchmarks left below `.local`.
+    """Run `clean`, and end the servers that crashed tests and benchmarks left below `.local`.
 
-    Raises StackError while tests or a benchmark run: their servers are in use.
+    Raises StackError while tests or a benchmark run, because they use these servers.
     """
     for file in LOCAL.glob("*/**/*lock"):
         if not file.is_relative_to(root) and is_flocked(file):
-            raise StackError(f"tests or a benchmark use {file.parent}: let them end first")
+            raise StackError(f"tests or a benchmark use {file.parent}: wait until they end")
     clean(root)
     end_recorded(LOCAL)
 
 
 def clean(root: Path) -> None:
-    """Stop the stack and delete the files that it made in its root; other files stay."""
+    """Stop the stack and delete the files that it made in `root`; keep all other files."""
     down(root)
     home = home_of(root)
     for state in home.glob("*/state.json"):
@@ -160,7 +160,7 @@ def _become_manage(root: Path, arguments: list[str], variables: dict[str, str]) 
 
 
 def _holder(root: Path) -> int | None:
-    """The pid of the process that holds the root's lock; 0 if unknown, None if it is free."""
+    """The pid of the process that holds the root's lock; 0 if unknown, None if the lock is free."""
     lock = Servers(root).lock
     try:
         lock.acquire()

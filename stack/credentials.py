@@ -1,4 +1,4 @@
-"""Passwords and keys of one data root: generated once, in files readable by their owner only."""
+"""Passwords and keys of one data root, generated once, in files that only their owner can read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class Credentials:
 
     @property
     def signing_key_file(self) -> Path:
-        """An EC P-256 private key in PEM: accounts signs access tokens with it."""
+        """The file of an EC P-256 private key (PEM), with which accounts signs access tokens."""
         file = self.folder / "jwt.pem"
         if not file.exists():
             write_atomically(file, _private_key())
@@ -38,12 +38,12 @@ class Credentials:
 
     @property
     def peer_key(self) -> str:
-        """Signs requests between the services."""
+        """The key that signs requests between the services."""
         return kept_secret(self.folder / "peer-key", length_bytes=32)
 
     @property
     def metrics_key(self) -> str:
-        """Authenticates scrapers of /metrics."""
+        """The key that authenticates scrapers of /metrics."""
         return kept_secret(self.folder / "metrics-key", length_bytes=32)
 
     def secret_key(self, service: str) -> str:
@@ -52,7 +52,7 @@ class Credentials:
 
 
 def _private_key() -> str:
-    # Imported here because it is needed once per root.
+    # Imported here, because only the first start of a root needs it.
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 

@@ -1,7 +1,7 @@
 """The environment variables of every process that the stack starts.
 
-A process gets the variables of its own deployment only: an orders process has no address of
-accounts' data. `config.environ` reads them.
+A process gets only the variables of its own deployment: a process of orders has no address of
+accounts' data. `config.environ` reads the variables.
 """
 
 import os
@@ -22,7 +22,7 @@ DATABASE: Final = "mitosis"
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 PYTHON: Final = sys.executable
 
-# The caller's environment may override these; none of them names a server or a service.
+# The caller's environment may override these variables. None of them names a server or service.
 TUNING: Final = (
     "DEBUG",
     "LOG_FORMAT",
@@ -33,15 +33,15 @@ TUNING: Final = (
     "THROTTLE_ANON",
     "THROTTLE_USER",
 )
-# Variables of the operating system, passed on from the caller.
+# Variables of the operating system that a process gets from the caller's environment.
 _SYSTEM: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "USER")
-# By kind of process. Migrations and backfills have no limit.
+# By kind of process. Other processes, such as migrations and backfills, have no limit.
 STATEMENT_TIMEOUT_SECONDS: Final = {"web": 10, "worker": 30, "beat": 30, "consumer": 30}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Everything needed to write the environment of any process of one root."""
+    """The addresses, ports and secrets of one root, for the environments of its processes."""
 
     root: Path
     addresses: Addresses
@@ -52,11 +52,11 @@ class Stack:
         return f"http://{LOOPBACK}:{self.web_ports[deployment.web]}"
 
     def urls(self, deployments: tuple[Deployment, ...]) -> dict[str, str]:
-        """Each service's base address; in the monolith all are the same."""
+        """The base URL of each service; in the monolith, all services have the same URL."""
         return {name: self.url(d) for d in deployments for name in d.services}
 
     def primary(self, service: str) -> str:
-        """The DSN of the service's own role."""
+        """The DSN of the primary for the service's own role."""
         return self._dsn(service, self.addresses.pg_port)
 
     def replicas(self, service: str) -> list[str]:
@@ -73,7 +73,7 @@ class Stack:
 
     @property
     def broker_url(self) -> str:
-        """Another database of the streams' server, so that FLUSHDB empties only one."""
+        """Database 1 of the streams' server, so that FLUSHDB of the broker keeps the streams."""
         return self.addresses.streams_url.removesuffix("/0") + "/1"
 
     def variables(
@@ -118,9 +118,9 @@ def for_process(variables: Mapping[str, str], *, kind: str) -> dict[str, str]:
 
 
 def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, str]:
-    """The environment of `manage.py` in a terminal: the caller's, overridden by the stack's.
+    """The environment of `manage.py` in a terminal: the stack's variables override the caller's.
 
-    The other service's addresses are removed, and `programs` is on the PATH: dbshell needs psql.
+    It has no address of another service's data. `programs` is on the PATH for dbshell's psql.
     """
     foreign = {f"{s.upper()}_{end}" for s in SERVICES for end in ("DATABASE_URL", "REPLICA_URLS")}
     return {
@@ -137,12 +137,12 @@ def _from_caller(*names: str) -> dict[str, str]:
 
 
 def inherited(**more: str) -> dict[str, str]:
-    """The caller's environment, overridden by `more`."""
+    """The caller's environment, in which `more` overrides variables."""
     return {**os.environ, **more}
 
 
 def colours_allowed() -> bool:
-    """False if NO_COLOR is set (https://no-color.org)."""
+    """Whether output may have colours; NO_COLOR turns them off (https://no-color.org)."""
     return "NO_COLOR" not in os.environ
 
 

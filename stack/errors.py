@@ -1,15 +1,15 @@
-"""Errors of the stack. Every message is one line, fit for a terminal."""
+"""Errors of the stack. Every message is one line, for a terminal."""
 
 import errno
 from pathlib import Path
 
 
 class StackError(Exception):
-    """The stack can't do what was asked; the message names the cause and the remedy."""
+    """A command of the stack failed. The message names the cause and what to do."""
 
 
 class StackInUse(StackError):
-    """Another live process holds the lock of this data root."""
+    """Another running process holds the lock of this data root."""
 
     def __init__(self, root: Path, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
@@ -18,7 +18,7 @@ class StackInUse(StackError):
 
 
 class ServerFailed(StackError):
-    """A server ended, or didn't get ready, while it was being started."""
+    """A server ended during its start, or wasn't ready in time."""
 
     def __init__(self, name: str, reason: str, log: Path) -> None:
         super().__init__(f"{name} did not start: {reason} (log: {log})")
@@ -36,7 +36,7 @@ _REASONS = {
 
 
 def explained(error: OSError, root: Path) -> StackError:
-    """The error as one line, with the path and a remedy."""
+    """Convert the error to one line that names the path and says what to do."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
     where = error.filename or root
     return StackError(f"cannot use {where}: {reason}; set MITOSIS_STACK_ROOT to another folder")

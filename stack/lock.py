@@ -1,4 +1,4 @@
-"""One supervisor per data root: Valkey doesn't refuse a second server in its folder."""
+"""Allows one supervisor per data root, because Valkey allows two servers in one folder."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from .errors import StackInUse
 
 
 class RootLock:
-    """An flock on `<root>/lock`; the kernel releases it when its holder dies."""
+    """An flock on `<root>/lock`; the kernel releases it when the process that holds it ends."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -17,11 +17,11 @@ class RootLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this object holds it."""
+        """Whether this object holds the lock."""
         return self._file is not None
 
     def acquire(self) -> None:
-        """Idempotent. Raises StackInUse with the holder's pid."""
+        """Take the lock; idempotent. Raises StackInUse with the pid of the lock's holder."""
         if self._file is not None:
             return
         self.root.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The user that the servers run as, and the paths that this user can reach.
+"""The operating system user of the servers, and the paths that this user can access.
 
 PostgreSQL refuses to run as root, so root starts the servers as the owner of their data, or as
-`nobody`. That user must reach the data and the binaries, which it can't below /root.
+`nobody`. That user needs access to the data and the binaries, and has no access below /root.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from .files import kept_secret, write_atomically
 
-# Where root keeps the servers' data if `nobody` can't reach the data root.
+# If `nobody` has no access to the data root, root stores the servers' data in this folder.
 SHARED_HOME = Path("/var/lib/mitosis")
 
 
@@ -36,17 +36,17 @@ class ServerUser:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def chown(self, path: Path) -> Path:
-        """Make this user the owner of `path`, and return it."""
+        """Make this user the owner of `path`, and return `path`."""
         if self.is_other:
             os.chown(path, self.uid, self.gid)
         return path
 
     def can_reach(self, path: Path) -> bool:
-        """Whether this user may search, or execute, `path` and all its parents that exist."""
+        """Whether this user may execute (or search) `path` and its parents, if they exist."""
         path = path.absolute()
         while not path.exists():
             path = path.parent
-        # The path as written, and with symbolic links resolved.
+        # The path as written with its parents, and the parents after resolving symbolic links.
         parts = {path, *path.parents, *path.resolve().parents}
         return all(self._may_execute(part) for part in parts)
 
@@ -62,7 +62,7 @@ class ServerUser:
 
 
 def server_user(directory: Path) -> ServerUser:
-    """The current user; for root the directory's owner, or `nobody` if that is root too."""
+    """The current user. For root: the directory's owner, or `nobody` if root owns the directory."""
     if os.geteuid() != 0:
         return ServerUser(uid=os.geteuid(), gid=os.getegid())
     if directory.exists() and (found := directory.stat()).st_uid != 0:
@@ -72,7 +72,7 @@ def server_user(directory: Path) -> ServerUser:
 
 
 def home_of(root: Path) -> Path:
-    """The folder of the servers' data: the root itself if their user can reach it."""
+    """The folder of the servers' data: `root` itself if the servers' user can access it."""
     root = root.absolute()
     if server_user(root).can_reach(root):
         return root
@@ -83,10 +83,10 @@ _open_lock = threading.Lock()
 
 
 def open_home(root: Path) -> Path:
-    """Create the home of this root and return it.
+    """Create the home of this root, which is the folder of the servers' data, and return it.
 
-    A home outside the root contains a copy of the root's mark. If they differ, the home belongs to
-    an earlier root at the same path, and its data is deleted.
+    A home outside the root contains a copy of the root's random mark. If the marks differ, the home
+    belongs to an earlier root at the same path. This function then deletes the home's data.
     """
     with _open_lock:
         root.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,13 @@ from typing import Final
 from .files import read_json, write_json
 
 LOOPBACK: Final = "127.0.0.1"
-# Below the kernels' ranges for outgoing connections (Linux 32768+, macOS 49152+), so that a client
-# socket of another process rarely has a kept port at the next start.
+# Below the kernels' ranges for outgoing connections (Linux 32768+, macOS 49152+), so that other
+# processes' connections rarely use a server's port when the server starts again.
 _RANGE: Final = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on it now."""
+    """Whether a server can listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -26,9 +26,9 @@ def is_free(port: int) -> bool:
 
 
 def free_port(*, preferred: int | None = None) -> int:
-    """The preferred port if a server could listen on it now, else a random free one.
+    """Return the preferred port if it is free, else a random free port.
 
-    Another process may bind it first: callers verify who listens, and retry on failure.
+    Another process may bind the port first: callers check which process listens, and try again.
     """
     if preferred is not None and is_free(preferred):
         return preferred
@@ -39,7 +39,7 @@ def free_port(*, preferred: int | None = None) -> int:
 
 
 class KeptPorts:
-    """The ports of the web servers, by process name, kept in a file from run to run."""
+    """The ports of the web servers, by process name. A file keeps them from run to run."""
 
     _FIRST_CHOICE: Final = {"web": 8000, "accounts-web": 8001, "orders-web": 8002}
 
@@ -47,11 +47,11 @@ class KeptPorts:
         self._file = file
 
     def known(self, name: str) -> int:
-        """The port of the last run, or the one that a first run tries."""
+        """The port of the last run; before the first run, the default port."""
         return int(read_json(self._file).get(name) or self._FIRST_CHOICE[name])
 
     def claim(self, name: str) -> int:
-        """The last port if it is free, else another; either is kept."""
+        """Return the last run's port if it is free, else another port; write it to the file."""
         port = free_port(preferred=self.known(name))
         write_json(self._file, {**read_json(self._file), name: port})
         return port

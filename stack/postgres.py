@@ -1,4 +1,4 @@
-"""PostgreSQL: a primary and a hot standby."""
+"""Runs PostgreSQL: a primary and a hot standby."""
 
 import os
 import shutil
@@ -20,18 +20,18 @@ from .server import Server
 _ADMIN = "postgres"
 _REPLICATOR = "replicator"
 _CONNECT_SECONDS = 5
-# A message over loopback TCP costs a third more than one over a Unix socket. Linux has abstract
-# sockets, which need no file: a file's path would be too long in many checkouts. The port is part
+# A message over loopback TCP takes a third longer than over a Unix socket. Linux has abstract
+# sockets, which need no file; the path of a socket file would often be too long. The port is part
 # of the socket's name, so servers of several roots don't collide.
 HOST: Final = "@mitosis" if sys.platform == "linux" else LOOPBACK
-_VERSION = "18"  # part of the data folder's name: another major version can't read the data
+_VERSION = "18"  # part of the data folder's name, because another major version can't read the data
 
 
 class Postgres(Server):
     """A primary in `<home of root>/<name>`: local connections only, scram passwords, fsync on."""
 
     program: ClassVar[str] = "postgres"
-    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # SIGTERM would wait for the clients
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # SIGTERM waits for clients to disconnect
 
     def __init__(self, root: Path, name: str = "postgres") -> None:
         super().__init__(root, name)
@@ -42,12 +42,12 @@ class Postgres(Server):
 
     @property
     def dsn(self) -> str:
-        """For the superuser, database `postgres`."""
+        """The DSN of the superuser, for the database `postgres`."""
         return f"postgresql://{_ADMIN}:{self.password}@{quote(HOST)}:{self.port}/postgres"
 
     @property
     def password(self) -> str:
-        """Empty before the first start."""
+        """The superuser's password; empty before the first start."""
         file = self.directory / "password"
         return file.read_text().strip() if file.exists() else ""
 
@@ -61,13 +61,13 @@ class Postgres(Server):
 
     @property
     def _complete(self) -> Path:
-        """Marks a complete data folder; next to it, because a base backup would copy it."""
+        """Marks a complete data folder. It is outside, because a base backup would copy it."""
         return self.directory / f"pg{_VERSION}.complete"
 
     def _prepare(self) -> None:
         if self._complete.exists():
             return
-        shutil.rmtree(self.data, ignore_errors=True)  # left by an interrupted first start
+        shutil.rmtree(self.data, ignore_errors=True)  # of an interrupted first start
         self._create()
         self._complete.touch()
 
@@ -101,19 +101,19 @@ class Postgres(Server):
             "unix_socket_directories": HOST if HOST != LOOPBACK else "",
             "max_connections": 200,
             "shared_buffers": "128MB",
-            # A statement that finds only dirty buffers must write one, and wait for the WAL flush
-            # first. A busy background writer keeps clean buffers available.
+            # A statement that finds only dirty buffers must write a buffer, after a WAL flush. A
+            # background writer that writes often keeps clean buffers available.
             "bgwriter_delay": "20ms",
             "bgwriter_lru_maxpages": 400,
             "bgwriter_lru_multiplier": 4,
             "wal_buffers": "16MB",  # statements continue during a WAL flush
-            # Fewer checkpoints: the first change of a page after each one logs the whole page, and
-            # the default of 1 GB of WAL is reached soon.
+            # A larger limit means fewer checkpoints. After a checkpoint, the first change of a page
+            # logs the whole page, and the WAL soon reaches the default limit of 1 GB.
             "max_wal_size": "4GB",
             "wal_level": "replica",
             "max_wal_senders": 10,
             "max_replication_slots": 10,
-            # A standby that stays down must not fill the disk; it is copied again instead.
+            # A stopped standby's WAL must not fill the disk. `start` can copy the primary again.
             "max_slot_wal_keep_size": "1GB",
             "wal_retrieve_retry_interval": "500ms",
             "hot_standby": "on",
@@ -162,8 +162,8 @@ class Postgres(Server):
 class Standby(Postgres):
     """A hot standby of `primary`, which must be running when the standby is started.
 
-    It streams through a physical slot. `start` copies it again from a base backup if it can no
-    longer follow: its slot is lost, or the primary is another cluster.
+    It streams through a physical slot. `start` copies the primary again if the standby can no
+    longer follow, because its slot is lost or the primary is another cluster.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Standby(Postgres):
             PGPASSWORD=self._replicator_password,
         )
         write_atomically(self.directory / "origin", self._origin())
-        # pg_basebackup -R would write the current port where it overrides embedded.conf.
+        # Without -R, which would write the current port to a file that overrides embedded.conf.
         signal_file = self.data / "standby.signal"
         signal_file.touch()
         self.user.chown(signal_file)

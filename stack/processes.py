@@ -1,4 +1,4 @@
-"""Identify processes: the kernel may have given a recorded pid to another process."""
+"""Identifies processes, because the kernel may give the pid of an ended process to a new one."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ class Recorded:
 
 
 def identity(pid: int) -> str | None:
-    """A text unique to this process among all past and future ones; None if gone or a zombie."""
+    """A string that no other process ever has; None if the process has ended or is a zombie."""
     if not _has_proc():
         return _identity_from_ps(pid)
     fields = _stat(pid)
@@ -37,9 +37,9 @@ def identity(pid: int) -> str | None:
 
 
 def working_in(directory: Path, *, executable: str) -> list[int]:
-    """The pids with this working directory and this program name. Empty without /proc.
+    """The pids of the processes that run this program in this directory; empty without /proc.
 
-    Both must match: a shell may have the data directory as its working directory.
+    The directory isn't enough: a shell may have the data directory as its working directory.
     """
     if not _has_proc():
         return []
@@ -54,16 +54,16 @@ def working_in(directory: Path, *, executable: str) -> list[int]:
 
 
 def session_members(leader: Recorded) -> list[int]:
-    """The processes left in the session that `leader` opened; never those of another session.
+    """The remaining processes of the session that `leader` opened, never those of another session.
 
-    The kernel doesn't reuse a pid that still names a session. So after the leader's end, a session
-    with this id is the leader's, unless another process has it. Without /proc: only the leader.
+    The kernel doesn't reuse a pid while a session has it as its id. So after the leader's end, such
+    a session is the leader's, unless a new process has the pid. Without /proc: only the leader.
     """
     if leader.is_running and not _has_proc():
         return [leader.pid]
     if identity(leader.pid) not in (leader.identity, None):
         return []
-    if not leader.identity.startswith(f"{_boot()}:"):  # of an earlier boot, or unknown
+    if not leader.identity.startswith(f"{_boot()}:"):  # from an earlier boot, or unknown
         return []
     return [pid for pid in _all_pids() if _session_of(pid) == leader.pid]
 
@@ -78,7 +78,7 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def wait_gone(pids: Iterable[int], *, timeout_seconds: float) -> list[int]:
-    """Wait until the processes end; return the pids that are left at the deadline."""
+    """Wait until the processes end; return the pids that still run at the deadline."""
     deadline = time.monotonic() + timeout_seconds
     left = [pid for pid in pids if identity(pid)]
     while left and time.monotonic() < deadline:
@@ -94,7 +94,7 @@ def _has_proc() -> bool:
 
 @cache
 def _boot() -> str:
-    """The boot id, part of an identity because start times count from the boot."""
+    """The boot id. An identity contains it, because start times count from the boot."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -121,12 +121,12 @@ def _session_of(pid: int) -> int | None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields from `state` on, see proc_pid_stat(5); None if gone or a zombie."""
+    """The fields of proc_pid_stat(5), from `state` on; None for an ended process or a zombie."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    # The command's name may contain spaces and brackets: split after its closing bracket.
+    # The command's name may contain spaces and brackets, so split after the last bracket.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields
 

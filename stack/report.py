@@ -13,7 +13,7 @@ from .shapes import SERVICES, SHAPES, Deployment
 
 
 def known_stack(root: Path) -> Stack:
-    """The stack as its files describe it, running or not; ports are 0 before the first run."""
+    """Read the stack from its files, whether it runs or not. Servers that never ran have port 0."""
     servers = Servers(root)
     servers.arrange()
     ports = KeptPorts(root / "ports.json")
@@ -26,7 +26,7 @@ def known_stack(root: Path) -> Stack:
 
 
 def running(root: Path) -> Run:
-    """The run of this root. Raises StackError when the stack is down."""
+    """Return the current run of this root. Raises StackError when the stack is down."""
     run = read_run(root)
     if run is None or not run.is_alive:
         raise StackError("the stack is down; ./dev up starts it")
@@ -34,7 +34,7 @@ def running(root: Path) -> Run:
 
 
 def status(root: Path) -> dict[str, Any]:
-    """The object of `./dev status --json`. Raises StackError when the stack is down."""
+    """Return the object of `./dev status --json`. Raises StackError when the stack is down."""
     run = running(root)
     stack = known_stack(root)
     deployments = SHAPES[run.shape]
@@ -56,7 +56,7 @@ def status(root: Path) -> dict[str, Any]:
 
 
 def status_text(root: Path) -> str:
-    """`status` for a terminal."""
+    """Return the status as text for a terminal."""
     run = running(root)
     width = max((len(process.name) for process in run.processes), default=0)
     rows = [
@@ -69,7 +69,7 @@ def status_text(root: Path) -> str:
 
 
 def welcome(stack: Stack, deployments: tuple[Deployment, ...], log: Path) -> str:
-    """Addresses, the administrator's login and the log file, as text."""
+    """Return the addresses, the administrator's login and the log file as text."""
     urls = stack.urls(deployments)
     routes = [
         ("users", f"{urls['accounts']}/api/users/"),

@@ -1,4 +1,4 @@
-"""The state of a run, as the supervisor last recorded it: `<root>/run.json`."""
+"""The state of a run, which the supervisor writes to `<root>/run.json`."""
 
 import signal
 from dataclasses import asdict, dataclass
@@ -47,7 +47,7 @@ def write_run(root: Path, run: Run) -> None:
 
 
 def read_run(root: Path) -> Run | None:
-    """The last run, alive or not; None before the first, or if the file is damaged."""
+    """The last run, even if it has ended; None before the first run or if the file is invalid."""
     found = read_json(_file(root))
     try:
         return Run(
@@ -61,10 +61,10 @@ def read_run(root: Path) -> Run | None:
 
 
 def end_leftovers(root: Path) -> None:
-    """Kill the application processes that a killed supervisor left. The caller holds the lock.
+    """Kill the application processes that a killed supervisor left. The caller must hold the lock.
 
-    Processes are matched by identity, not only by pid. Servers are not killed here: their own
-    start or stop shuts them down cleanly.
+    This function compares identities, not only pids. It kills no servers: the methods `start` and
+    `stop` of a server shut it down cleanly.
     """
     run = read_run(root)
     for process in run.processes if run else ():
@@ -75,7 +75,7 @@ def end_leftovers(root: Path) -> None:
 
 
 def end_recorded(folder: Path) -> None:
-    """End every server whose state file lies below this folder."""
+    """End every server whose state file is below this folder."""
     states = [read_json(file) for file in folder.glob("**/state.json")]
     servers = [
         Recorded(pid=state["pid"], identity=state["identity"]) for state in states if "pid" in state

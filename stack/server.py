@@ -1,4 +1,4 @@
-"""One server process: start it, stop it, find it again after a crash of the supervisor."""
+"""Starts and stops one server process, and finds it again after a crash of the supervisor."""
 
 import os
 import signal
@@ -25,9 +25,9 @@ _LOG_LIMIT_BYTES = 10_000_000
 class Server(ABC):
     """A server with its own folder below the home of `root`.
 
-    Guarantees: `start` returns when *this* process (checked by pid, not only by port) is ready.
-    Data and port are kept from run to run; a port in use by another process is changed. Processes
-    that an earlier run left are ended first; no other process is signalled. Methods are idempotent.
+    `start` returns when the new process is ready; it checks the pid, not only the port. All
+    runs use the same data. The port changes only if another process uses it. A start first ends the
+    processes that an earlier run left, and no other processes. All methods are idempotent.
     """
 
     program: ClassVar[str]
@@ -41,11 +41,11 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Create the data, if it doesn't exist."""
+        """Create the server's data if it doesn't exist."""
 
     @abstractmethod
     def _configure(self, port: int) -> list[str]:
-        """Write the configuration for this start and return the command."""
+        """Write the configuration for this start and return the server's command."""
 
     @abstractmethod
     def _is_serving(self, pid: int, port: int) -> bool:
@@ -54,7 +54,7 @@ class Server(ABC):
     @property
     @abstractmethod
     def data(self) -> Path:
-        """The working directory of the running server; identifies its orphans."""
+        """The working directory of the server, by which `start` finds processes of earlier runs."""
 
     @property
     def directory(self) -> Path:
@@ -66,19 +66,19 @@ class Server(ABC):
 
     @property
     def port(self) -> int:
-        """The port of the last start; 0 before the first."""
+        """The port of the last start; 0 before the first start."""
         return int(read_json(self._state).get("port", 0))
 
     @property
     def pid(self) -> int | None:
-        """The pid of the running server, also of one that another process started, or None."""
+        """The pid of the running server, even if another process started the server; else None."""
         if self._process is not None:
             return self._process.pid if self._process.poll() is None else None
         recorded = self._recorded()
         return recorded.pid if recorded and recorded.is_running else None
 
     def start(self) -> None:
-        """Return when it is ready. Raises StackError."""
+        """Start the server; return when it is ready. Raises StackError."""
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return
@@ -92,7 +92,7 @@ class Server(ABC):
                 raise explained(error, self.root) from error
 
     def stop(self) -> None:
-        """Shut it down cleanly; also one that another run left."""
+        """Shut the server down cleanly, even if another run started it."""
         with self._lock:
             if (pid := self.pid) is not None:
                 processes.send([pid], self.stop_signal)
@@ -102,7 +102,7 @@ class Server(ABC):
             self._process = None
 
     def kill(self) -> None:
-        """Send SIGKILL, like a crash: nothing is flushed, and helper processes may be left."""
+        """Send SIGKILL, as in a crash: the server flushes nothing; helper processes may remain."""
         with self._lock:
             if (pid := self.pid) is not None:
                 processes.send([pid], signal.SIGKILL)
@@ -134,7 +134,7 @@ class Server(ABC):
             self.log.replace(self.log.with_suffix(".1"))
 
     def _launch(self) -> None:
-        # Another process may bind the port before the server does: try another port.
+        # If another process binds the port before the server does, try another port.
         for _ in range(3):
             port = ports.free_port(preferred=self.port or None)
             write_json(self._state, {"port": port})
@@ -148,7 +148,7 @@ class Server(ABC):
                     stderr=log,
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-                    start_new_session=True,  # Ctrl-C in the terminal is for the supervisor
+                    start_new_session=True,  # Ctrl-C must not reach the server
                     **self.user.popen_arguments(),
                 )
             pid = self._process.pid
@@ -179,7 +179,7 @@ class Server(ABC):
         return not processes.wait_gone([pid], timeout_seconds=timeout_seconds)
 
     def _end_leftovers(self) -> None:
-        """End what an earlier run left: the server and its orphaned helper processes."""
+        """End the processes that an earlier run left: the server and its helper processes."""
         if not self.directory.exists():
             return
         recorded = self._recorded()
@@ -193,11 +193,11 @@ class Server(ABC):
                 return
 
     def _reason(self, offset: int) -> str:
-        """The line of the log, from `offset` on, that best explains a failure."""
+        """The line of the log after `offset` that best explains a failure."""
         with self.log.open("rb") as log:
             log.seek(offset)
             lines = log.read().decode(errors="replace").splitlines()
-        # A full disk causes many other errors.
+        # A full disk causes many other errors, so it is reported first.
         full = [line for line in lines if "No space left" in line]
         errors = [line for line in lines if any(mark in line for mark in _ERROR_MARKS)]
         return (full or errors or lines[-1:] or ["no output"])[0].strip()

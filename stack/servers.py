@@ -38,7 +38,7 @@ __all__ = [
 class Addresses:
     """The addresses of a root's servers, with passwords."""
 
-    admin_dsn: str  # superuser, database `postgres`
+    admin_dsn: str  # of the superuser, for the database `postgres`
     pg_host: str
     pg_port: int
     replica_port: int | None  # None without a standby
@@ -47,10 +47,10 @@ class Addresses:
 
 
 class Servers:
-    """All servers of one root, started and stopped together.
+    """All servers of one root, which start and stop together.
 
-    Only one process at a time may run a root (StackInUse names the other). Servers that an earlier
-    run left are restarted. Every method is idempotent and raises StackError.
+    Only one process at a time may run the servers of a root; StackInUse names that process. `start`
+    restarts servers that an earlier run left. Every method is idempotent and raises StackError.
     """
 
     def __init__(self, root: Path) -> None:
@@ -66,18 +66,18 @@ class Servers:
         return Valkey(self.root, "streams", append_only=True, password=password)
 
     def arrange(self, *, standby: bool = True, ring: int = 3) -> None:
-        """Set the list of servers without starting them; `addresses` are those of the last run."""
+        """Set the list of servers but start none; `addresses` are the addresses of the last run."""
         self.standby = Standby(self.postgres) if standby else None
         self.ring = tuple(self._node(f"ring-{number}") for number in range(ring))
 
     def start(self, *, standby: bool = True, ring: int = 3) -> Addresses:
-        """Start them in parallel; return when all are ready. On failure, stop all of them."""
+        """Start the servers in parallel; return when all are ready. If one fails, stop all."""
         try:
             self.lock.acquire()
             self.arrange(standby=standby, ring=ring)
             _together([self._start_databases, *(s.start for s in (self.streams, *self.ring))])
         except BaseException as error:
-            with suppress(StackError, OSError):  # the first failure is the one reported
+            with suppress(StackError, OSError):  # report only the first error
                 if self.lock.is_held:
                     self.stop()
             if isinstance(error, OSError):
@@ -86,9 +86,9 @@ class Servers:
         return self.addresses
 
     def stop(self, *, release: bool = True) -> None:
-        """Shut them down cleanly, the standby before its primary; also those of an earlier run.
+        """Shut all servers down cleanly, even if an earlier run started them; the primary last.
 
-        Without `release` the root stays locked.
+        Without `release`, this process keeps the lock of the root.
         """
         if not self.root.exists():
             return
@@ -113,7 +113,7 @@ class Servers:
         )
 
     def all(self) -> tuple[Server, ...]:
-        """The servers of the last start or `arrange`, in the order of `./dev status`."""
+        """The servers that `start` or `arrange` set, in the order of `./dev status`."""
         standby = (self.standby,) if self.standby else ()
         return (self.postgres, *standby, self.streams, *self.ring)
 
@@ -134,7 +134,7 @@ class Servers:
 
 
 def _together(actions: Iterable[Callable[[], Any]]) -> None:
-    """Run the actions in parallel, wait for all, then raise the first failure."""
+    """Run the actions in parallel, wait for all of them, then raise the first failure."""
     with ThreadPoolExecutor(max_workers=16) as pool:
         running: list[Future[Any]] = [pool.submit(action) for action in actions]
     for action in running:

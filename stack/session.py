@@ -1,4 +1,4 @@
-"""One run of the stack, from `up` until it is stopped."""
+"""One run of the stack, from its start to its stop."""
 
 import os
 import time
@@ -25,11 +25,11 @@ from .supervisor import Supervisor
 from .terminal import Output
 from .watch import ServerWatch
 
-READY_SECONDS: Final = 90.0  # three times a cold start on a busy machine with two cores
+READY_SECONDS: Final = 90.0  # three times as long as a cold start on a busy machine with two cores
 
 
 class Session:
-    """Holds the lock of the root while it runs. `run` must be called in the main thread."""
+    """Runs the stack and holds the lock of its root. Call `run` in the main thread."""
 
     def __init__(self, *, root: Path, shape: str, output: Output, detached: bool) -> None:
         self.root = root
@@ -45,11 +45,11 @@ class Session:
         self._process = Recorded.of(os.getpid())
 
     def acquire_lock(self) -> None:
-        """Raises StackInUse."""
+        """Take the lock of the root. Raises StackInUse."""
         self.servers.lock.acquire()
 
     def run(self) -> None:
-        """Return when asked to stop, with nothing left running. Raises StackError."""
+        """Run the stack until a signal arrives, then end all processes. Raises StackError."""
         self.supervisor.handle_signals(hangup=not self.detached)
         self.supervisor.changed = self._record
         end_leftovers(self.root)
@@ -69,7 +69,7 @@ class Session:
             self.output.note("stopped; nothing is left running")
 
     def _run_until_moved(self) -> bool:
-        """Run until asked to stop (False), or until a server has a new port (True)."""
+        """Run until a signal arrives (return False) or a server has a new port (return True)."""
         stack = self._start_servers()
         if self._prepare(stack):
             self._start_processes(stack)
@@ -95,7 +95,7 @@ class Session:
         )
 
     def _prepare(self, stack: Stack) -> bool:
-        """Create roles, schemas, tables and staff accounts; False if asked to stop meanwhile."""
+        """Create roles, schemas, tables, staff accounts. Return False if a stop was requested."""
         try:
             provision(
                 stack.addresses.admin_dsn,
@@ -130,7 +130,7 @@ class Session:
         )
 
     def _variables(self, stack: Stack, deployment: Deployment) -> dict[str, str]:
-        """The deployment's variables, also written to the file that `config.environ` reads."""
+        """Return the deployment's variables, and write them for `config.environ` to a file."""
         variables = stack.variables(deployment, self.deployments)
         write_json(self.root / "env" / f"{deployment.service}.json", variables)
         return variables
@@ -151,7 +151,7 @@ class Session:
         return True
 
     def _fail_if_stuck(self) -> None:
-        """End a detached start that makes no progress: its caller sees no log."""
+        """End a detached start that fails repeatedly or takes too long. Raises StackError."""
         failing = self.supervisor.failing()
         if failing is not None:
             raise StackError(f"{failing.spec.name} keeps failing: {failing.last_line}")

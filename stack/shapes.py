@@ -1,4 +1,4 @@
-"""The two shapes of the application: one monolith, or a deployment per service."""
+"""The two shapes of the application: one monolith, or one deployment for each service."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ SERVICES: Final = ("accounts", "orders")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Processes that share one SERVICE: a web server, a worker, beat, a consumer."""
+    """The processes with one value of SERVICE: a web server, a worker, beat, a consumer."""
 
     service: str  # the value of SERVICE
     services: tuple[str, ...]
-    prefix: str = ""  # of process names
+    prefix: str = ""  # the start of its process names
 
     @property
     def web(self) -> str:

@@ -1,4 +1,4 @@
-"""Keeps processes running: one thread, one loop, ten ticks a second."""
+"""Keeps processes running, with one loop in one thread that checks them ten times per second."""
 
 import selectors
 import signal
@@ -15,12 +15,12 @@ TICK_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 8.0  # between SIGTERM and SIGKILL
 # The delay before a restart, by number of consecutive early exits.
 DELAYS_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-EARLY_EXIT_SECONDS: Final = 5.0  # an exit at a lower age is early
+EARLY_EXIT_SECONDS: Final = 5.0  # an exit sooner than this after the start is early
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervised:
-    """A process that must run: its current child, or the time of the next start."""
+    """A process that must always run: its current child, or the time of its next start."""
 
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
@@ -44,8 +44,8 @@ class Supervised:
 class Supervisor:
     """Starts processes, restarts those that exit, and stops them in waves.
 
-    Use it in the main thread. `changed` is called after every change of a state or pid. The first
-    stop signal shuts everything down cleanly, the second at once.
+    Use it in the main thread. It calls `changed` after every change of a state or pid. The first
+    stop signal shuts all processes down cleanly. The second stop signal kills them.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
 
     def handle_signals(self, *, hangup: bool) -> None:
-        """Count stop signals as requests; without `hangup` a closed terminal is ignored."""
+        """Count stop signals in `stop_requests`. Without `hangup`, ignore a closed terminal."""
         for number in _STOP_SIGNALS:
             signal.signal(number, self.request_stop)
         if not hangup:
@@ -82,14 +82,14 @@ class Supervisor:
                 raise StackError(f"{child.spec.name} failed: {child.last_line}")
 
     def start(self, specs: Sequence[ProcessSpec]) -> None:
-        """Start the processes; `tick` keeps them running."""
+        """Start the processes. After that, `tick` restarts a process that exits."""
         self.supervised = [Supervised(spec) for spec in specs]
         for one in self.supervised:
             self._start(one)
         self.changed()
 
     def tick(self) -> None:
-        """Log output, notice exits and readiness, start processes that are due."""
+        """Log output, update the states of the processes, and start those that are due."""
         self._read_output()
         before = self._snapshot()
         for one in self.supervised:
@@ -99,7 +99,7 @@ class Supervisor:
             self.changed()
 
     def states(self) -> list[tuple[str, int | None, str]]:
-        """(name, pid, state) of each process, without the servers."""
+        """Return (name, pid, state) of each process, without the servers."""
         return [(one.spec.name, one.pid, one.state) for one in self.supervised]
 
     @property
@@ -107,11 +107,11 @@ class Supervisor:
         return all(one.state == "running" for one in self.supervised)
 
     def failing(self) -> Supervised | None:
-        """A process with three or more consecutive early exits."""
+        """Return a process with three or more consecutive early exits, or None."""
         return next((one for one in self.supervised if one.early_exits >= 3), None)
 
     def stop(self) -> None:
-        """End all processes, wave by wave; each wave takes the grace time at most."""
+        """End all processes, one wave after the other; each wave takes at most GRACE_SECONDS."""
         for wave in sorted({one.spec.stops_in_wave for one in self.supervised}):
             self._end([one for one in self.supervised if one.spec.stops_in_wave == wave])
         self.supervised = []
@@ -142,7 +142,7 @@ class Supervisor:
             one.state = "running"
 
     def _restart(self, one: Supervised, child: Child) -> None:
-        """After an exit: start it again, now or after its delay."""
+        """Start a process again after its exit, now or after its delay."""
         child.close()
         one.last_line = child.last_line
         delay = one.delay_seconds()
@@ -164,7 +164,7 @@ class Supervisor:
             raise StackError(f"cannot start {spec.name}: {error.strerror}") from error
 
     def _read_output(self) -> None:
-        """Wait up to one tick for output, and log it."""
+        """Wait up to TICK_SECONDS for output, and log it."""
         if not self._selector.get_map():
             time.sleep(TICK_SECONDS)
             return

@@ -1,4 +1,4 @@
-"""One log of many processes: prefixed lines on the terminal and in a rotating file."""
+"""Logs many processes to the terminal and to a rotating file; each line names its process."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ _SUPERVISOR = "dev"  # the prefix of the supervisor's own lines
 
 
 class Output:
-    """Lines of all processes, in order of arrival."""
+    """Logs the lines of all processes in the order in which they arrive."""
 
     def __init__(
         self, file: Path, *, stream: TextIO | None = None, only_notes: bool = False, width: int = 15
@@ -46,11 +46,11 @@ class Output:
         self._write(_SUPERVISOR, text, colour=_RED)
 
     def show(self, text: str = "") -> None:
-        """Print to the terminal only: addresses and passwords must not reach the log file."""
+        """Print to the terminal only: the log file must not contain addresses and passwords."""
         self._print(text)
 
     def leave_terminal(self) -> None:
-        """Log to the file only, and redirect stdout and stderr, so that a reader sees their end."""
+        """Log only to the file from now on. Redirect stdout and stderr, so readers see EOF."""
         self._stream = None
         with self.file.with_name("supervisor.log").open("ab") as file:
             os.dup2(file.fileno(), 1)
@@ -74,7 +74,7 @@ class Output:
             self._stream.write(f"{text}\n")
             self._stream.flush()
         except (OSError, ValueError):
-            self._stream = None  # the terminal was closed; the file continues
+            self._stream = None  # the terminal is closed; log only to the file
 
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colourful else text

@@ -1,4 +1,4 @@
-"""A Valkey server: streams and broker (with an append-only file), or a cache node (without)."""
+"""A Valkey server: for streams and broker with an append-only file, for a cache node without."""
 
 import signal
 import socket
@@ -10,17 +10,17 @@ from .ports import LOOPBACK
 from .server import Server
 
 _ANSWER_SECONDS = 1.0
-# Streams are hardly ever overwritten, so a rewrite of the append-only file doesn't shrink it until
-# retention has trimmed entries, and the fork slows the server down. The default is 64mb, then each
-# time that the file has doubled.
+# Valkey rewrites the append-only file when it has this size. A rewrite forks, which slows the
+# server, and the file doesn't get smaller before retention trims streams. With the default, Valkey
+# would rewrite at 64mb, and again each time that the size has doubled.
 _REWRITTEN_FROM = "1gb"
 
 
 class Valkey(Server):
-    """One Valkey in `<home of root>/<name>`.
+    """One Valkey server with its files in `<home of root>/<name>`.
 
-    With `append_only`, a write is on disk within a second of its reply, and no key is evicted.
-    Without, nothing is on disk, and the least recently used keys are evicted at `max_memory_mb`.
+    With `append_only`, a write is on disk within a second of the reply; the server evicts no key.
+    Without it, the server writes no file and evicts least recently used keys at `max_memory_mb`.
     """
 
     program: ClassVar[str] = "valkey-server"
@@ -55,7 +55,7 @@ class Valkey(Server):
         self.user.chown(self.data)
 
     def _configure(self, port: int) -> list[str]:
-        # In a file, because every user of the machine can read a process's arguments.
+        # The password is in a file, because every user can read the arguments of a process.
         file = self.directory / "valkey.conf"
         write_atomically(file, "\n".join(self._settings(port)) + "\n")
         self.user.chown(file)
@@ -83,7 +83,7 @@ class Valkey(Server):
         return [*lines, f"maxmemory {self.max_memory_mb}mb", "maxmemory-policy allkeys-lru"]
 
     def _is_serving(self, pid: int, port: int) -> bool:
-        # INFO, not PING: another server on the port would reply to PING too.
+        # Sends INFO, not PING: another server on the port would reply to PING too.
         try:
             info = self._info(port)
         except OSError:
@@ -100,7 +100,7 @@ class Valkey(Server):
         return {key: value for key, _, value in pairs}
 
     def command(self, text: str, *, port: int | None = None) -> str:
-        """Send one inline command; return the reply, as RESP. Needs no client library."""
+        """Send one inline command and return the reply as RESP, without a client library."""
         address = (LOOPBACK, port or self.port)
         with socket.create_connection(address, timeout=_ANSWER_SECONDS) as connection:
             login = f"AUTH {self.password}\r\n" if self.password else ""

@@ -1,4 +1,4 @@
-"""Restarts servers that die, outside of the supervisor's loop."""
+"""Restarts dead servers without blocking the supervisor's loop."""
 
 import threading
 import time
@@ -24,8 +24,8 @@ class Restartable(Protocol):
 class ServerWatch:
     """Restarts dead servers. Crash recovery may take long, so each start runs in a thread.
 
-    `moved` names the first server that restarted on another port, because another process had
-    bound the old one: the environments of the running processes are then out of date.
+    `moved` names the first server that got another port at its restart, because another process
+    uses the old port. The environment of the running processes then has the wrong address.
     """
 
     def __init__(self, servers: Sequence[Restartable], *, output: Output) -> None:
@@ -46,7 +46,7 @@ class ServerWatch:
                 self._restart(server)
 
     def states(self) -> list[tuple[str, int | None, str]]:
-        """(name, pid, state) of each server."""
+        """Return (name, pid, state) of each server."""
         return [
             (server.name, None, "restarting")
             if server.name in self._starting or server.pid is None

@@ -1,4 +1,4 @@
-"""The caller of a request, and what it may see and change."""
+"""The caller of a request, and the users that the caller may see and change."""
 
 from typing import Protocol, cast
 from uuid import UUID
@@ -12,7 +12,7 @@ from ..domain.errors import UserNotFound
 
 
 class Caller(Protocol):
-    """The user that the project's authentication sets on a request. Staff with a session has no
+    """The user that the project's authentication sets on a request. Staff with a session have no
     id."""
 
     id: UUID | None
@@ -32,18 +32,18 @@ def require_visible(request: Request, user_id: UUID) -> None:
 
 
 def has_staff_authority(request: Request) -> bool:
-    """Whether the caller may write as staff: checked in the database, not only in the token.
+    """Whether the caller may write as staff. Checks the database, not only the token.
 
-    Otherwise a former member of staff could restore its own rights until its token expires.
+    Otherwise a former member of staff could restore the rights until the token expires.
     """
     who = caller(request)
     return who.is_staff and (who.id is None or queries.is_active_staff(who.id))
 
 
 def authorize_change(request: Request, user_id: UUID) -> bool:
-    """Whether the caller changes this user as staff, not as the user itself.
+    """Return True if the caller changes this user as staff, False if the caller is this user.
 
-    Raises UserNotFound if it is neither.
+    Raises UserNotFound for any other caller.
     """
     if has_staff_authority(request):
         return True

@@ -1,4 +1,4 @@
-"""Stricter fields than DRF's: a number isn't accepted as text, nor a missing value as false."""
+"""Stricter fields than DRF's: they don't accept a number as text or a missing value as false."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class AddressField(serializers.EmailField, TextField):
 
 
 class PasswordField(TextField):
-    """Write-only and not trimmed. The maximum length bounds the cost of hashing."""
+    """Write-only and not trimmed. The maximum length limits the time that hashing takes."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs |= {
@@ -47,7 +47,7 @@ class TimestampField(serializers.DateTimeField):
 
 @extend_schema_field(OpenApiTypes.BOOL)
 class YesNoField(serializers.ChoiceField):
-    """A boolean that an HTML form can omit; DRF's BooleanField reads a missing one as false."""
+    """A boolean that an HTML form can omit; DRF's BooleanField reads a missing value as false."""
 
     # DRF's message quotes the input, which may not be valid UTF-8.
     default_error_messages = {"invalid_choice": "Expected true or false."}

@@ -12,7 +12,7 @@ from .. import queries
 
 
 class UTCDateTimeField(fields.IsoDateTimeField):  # type: ignore[misc]
-    """Converts to UTC: Python accepts offsets of 16 hours and more, PostgreSQL doesn't."""
+    """Converts times to UTC: Python accepts offsets of 16 hours or more, PostgreSQL doesn't."""
 
     def to_python(self, value: Any) -> datetime | None:
         at: datetime | None = super().to_python(value)

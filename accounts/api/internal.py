@@ -1,7 +1,7 @@
-"""Routes by which other services compare and repair their copies of users. Not for users.
+"""Routes for other services, to compare and repair their copies of users. Users have no access.
 
-All are POST, since a request may list a thousand users. Only the two backfill routes write, and
-they may be repeated.
+All routes use POST: a request may list a thousand users. Only the two backfill routes write, and
+a request to them may be repeated.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from outbox.agreeing.checksums import BUCKETS, FIRST
 from .. import handlers, queries
 from .peers import IsPeer, PeerAuthentication
 
-MAX_ROWS = 200_000  # per page of buckets: a second of work
+MAX_ROWS = 200_000  # per page of buckets: about a second of work
 MAX_STAMPS = 5_000
 MAX_BACKFILL = 1_000
 
@@ -33,7 +33,7 @@ class PageSerializer(serializers.Serializer[Any]):
 
 
 class StampsSerializer(serializers.Serializer[Any]):
-    """Users by id, or all in some buckets of a page."""
+    """Selects users by id, or all users in some buckets of a page."""
 
     ids = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_STAMPS, default=None)
     after = serializers.UUIDField(default=FIRST)
@@ -78,7 +78,7 @@ class InternalView(APIView):
 
 
 class Page(InternalView):
-    """The next page of users after a key: its last key (null at the end) and its buckets."""
+    """Return the last key (null at the end) and the buckets of the page of users after a key."""
 
     serializer_class = PageSerializer
 
@@ -89,7 +89,7 @@ class Page(InternalView):
 
 
 class Stamps(InternalView):
-    """Version and checksum of each user, and a snapshot that sees all transactions behind them."""
+    """Return each user's version and checksum, and a snapshot that sees the users' transactions."""
 
     serializer_class = StampsSerializer
 
@@ -112,7 +112,7 @@ class Published(InternalView):
 
 
 class Backfill(InternalView):
-    """Announce the current state of these users; returns how many are known and unknown."""
+    """Announce the current state of these users; returns how many users are known and unknown."""
 
     serializer_class = BackfillSerializer
 

@@ -1,4 +1,4 @@
-"""Log-in: tokens for a password, tokens for a refresh token, and the key set."""
+"""Log-in: issues tokens for a password or a refresh token, and publishes the key set."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ JWKS_SECONDS = 300  # how long clients may cache the key set
 class TokenView(GenericAPIView[Any]):
     """Base of the two token views.
 
-    No authentication, because clients send an expired token here too. DRF would then answer a
+    The views need no authentication: clients also send expired tokens. DRF would then answer a
     wrong password with 403 instead of 401, so `get_authenticate_header` sets the challenge.
     """
 
@@ -51,8 +51,8 @@ class Login(TokenView):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         credentials = queries.credentials_of_email(serializer.validated_data["email"])
-        # An unknown address takes as long as a wrong password: checking an unusable hash costs
-        # one hashing too.
+        # An unknown address takes as long as a wrong password: the check of an unusable hash
+        # also computes one hash.
         encoded = credentials.password_hash if credentials else make_password(None)
         correct = check_password(serializer.validated_data["password"], encoded)
         if not correct or credentials is None or not credentials.is_active:

@@ -1,4 +1,4 @@
-"""Authentication on the routes between services: only services, no users.
+"""Authenticates services on the routes between services. Users have no access.
 
 Each request has its own token: a short-lived HS256 JWT, signed with the key that the services
 share, for this service, method, path and body (as in DPoP, RFC 9449). A leaked token is useless for
@@ -39,7 +39,7 @@ class Peer:
 
 
 class PeerAuthentication(BaseAuthentication):
-    """`Authorization: Peer <token>`; without it the request is anonymous."""
+    """Reads `Authorization: Peer <token>`; without this header the request is anonymous."""
 
     def authenticate(self, request: Request) -> tuple[Peer, str] | None:
         scheme, _, token = get_authorization_header(request).partition(b" ")

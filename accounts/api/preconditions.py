@@ -8,13 +8,13 @@ from rest_framework.request import Request
 from ..domain.state import UserState
 
 # Weak tags (W/) are accepted although If-Match compares strongly: a compressing proxy such as nginx
-# weakens the tag of a response, and the version in it is still exact.
+# weakens the tag of a response, but the version in the tag stays exact.
 VERSION_TAG = re.compile(r'(?:W/)?"([0-9]{1,10})"', re.ASCII)
-NO_VERSION = 0  # versions start at 1, so this one is always stale
+NO_VERSION = 0  # versions start at 1, so version 0 is always stale
 
 
 class VersionRequired(Exception):
-    """A change without a version could overwrite one that its sender has never seen."""
+    """A change without a version could overwrite a change that the client has never seen."""
 
     def __init__(self) -> None:
         super().__init__("Send If-Match with the ETag that you read, or version in the body.")
@@ -25,9 +25,9 @@ def etag(user: UserState) -> dict[str, str]:
 
 
 def expected_version(request: Request, in_body: int | None) -> int | None:
-    """The version in If-Match, else the one in the body; None for ``If-Match: *``.
+    """Return the version in If-Match, else the version in the body; None for ``If-Match: *``.
 
-    NO_VERSION for a tag that isn't a version. Raises VersionRequired if there is neither, and
+    NO_VERSION for a tag that isn't a version. Raises VersionRequired if both are missing, and
     ParseError for several tags.
     """
     header = request.headers.get("If-Match")

@@ -1,4 +1,4 @@
-"""The HTTP responses of accounts' errors (RFC 9457), read by the project's exception handler."""
+"""The HTTP responses to accounts' errors (RFC 9457). The project's exception handler reads them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The shapes of accounts' HTTP bodies."""
+"""The formats of accounts' HTTP bodies."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Signs the tokens that all services accept, and publishes the key that verifies them.
 
-ES256 with `kid`, the key's RFC 7638 thumbprint. Services accept an access token until it expires,
-without a request to accounts; a refresh token is checked against the user each time.
+The algorithm is ES256; `kid` is the key's RFC 7638 thumbprint. Services accept an access token
+until it expires, without a request to accounts. Each use of a refresh token reads the user again.
 """
 
 import base64
@@ -55,7 +55,7 @@ class RefreshClaims:
 
 
 def issue(credentials: Credentials) -> dict[str, str]:
-    """An access and a refresh token. The caller has authenticated the user."""
+    """Return an access token and a refresh token. The caller must have authenticated the user."""
     mark = {"pwd": _password_mark(credentials)}
     return {
         "access": _signed(credentials, typ="access", lifetime_seconds=ACCESS_SECONDS),
@@ -64,7 +64,7 @@ def issue(credentials: Credentials) -> dict[str, str]:
 
 
 def read_refresh(token: str) -> RefreshClaims:
-    """The verified claims. Raises RefreshRefused."""
+    """Return the verified claims. Raises RefreshRefused."""
     try:
         claims = jwt.decode(
             token,

@@ -40,7 +40,7 @@ IF_MATCH = OpenApiParameter(
 
 
 class UserList(ListAPIView[Any]):
-    """Register a user; list the users that the caller may see: all for staff, else its own."""
+    """Register a user; list the users that the caller may see: all for staff, else the caller."""
 
     permission_classes = (RegisterOrAuthenticated,)
     filter_backends = (DjangoFilterBackend, SearchFilter)
@@ -72,7 +72,7 @@ class UserList(ListAPIView[Any]):
 
 
 class UserDetail(GenericAPIView[Any]):
-    """One user: the caller's own, or any for staff."""
+    """One user: the caller, or any user for staff."""
 
     permission_classes = (IsAuthenticated,)
     serializer_class = UserSerializer

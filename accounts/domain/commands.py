@@ -42,7 +42,7 @@ class UpdateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeactivateUser:
-    """For staff. Credit that the user's orders hold stays reserved until they end."""
+    """For staff. Credit that the user's orders hold stays reserved until the orders end."""
 
     user_id: UUID
     expected_version: int | None = None
@@ -50,7 +50,7 @@ class DeactivateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetUser:
-    """Erase personal data, here and at all consumers of accounts' events. It can't be undone."""
+    """Erase a user's personal data here and in all consumers. The erasure can't be undone."""
 
     user_id: UUID
 

@@ -1,4 +1,4 @@
-"""The errors of accounts' commands. `extras` are members of the response besides the message."""
+"""The errors of accounts' commands. `extras` are additional members of the response."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -15,7 +15,7 @@ class AccountsError(Exception):
 
 
 class UserNotFound(AccountsError):
-    """Unknown, or hidden from the caller: the two must be indistinguishable."""
+    """The user is unknown, or hidden from the caller. The error is the same in both cases."""
 
     def __init__(self, user_id: UUID) -> None:
         super().__init__("There is no such user.")
@@ -26,7 +26,7 @@ class StaleVersion(AccountsError):
     """The user has changed since the caller read it."""
 
     def __init__(self, *, expected: int, found: int) -> None:
-        super().__init__(f"The user is at version {found}, not {expected}. Read it again.")
+        super().__init__(f"The user is at version {found}, not {expected}. Read the user again.")
         self.expected = expected
         self.found = found
 
@@ -51,7 +51,7 @@ class CreditLimitBelowReserved(AccountsError):
     """The limit can't be lower than the credit that open orders hold."""
 
     def __init__(self, *, limit: Decimal, reserved: Decimal) -> None:
-        super().__init__(f"The limit {limit:.2f} is below the {reserved:.2f} already reserved.")
+        super().__init__(f"The limit {limit:.2f} is below the reserved credit, {reserved:.2f}.")
         self.limit = limit
         self.reserved = reserved
 
@@ -61,7 +61,7 @@ class CreditLimitBelowReserved(AccountsError):
 
 
 class StaffOnly(AccountsError):
-    """Fields that only staff may set."""
+    """The caller isn't staff and tried to set `fields`, which only staff may set."""
 
     def __init__(self, *fields: str) -> None:
         super().__init__(f"Only staff may set {', '.join(fields)}.")
@@ -81,7 +81,7 @@ class UserInactive(AccountsError):
 
 
 class WeakPassword(AccountsError):
-    """Rejected by the password validators."""
+    """The password validators rejected the password."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         super().__init__(" ".join(messages))

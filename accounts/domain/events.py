@@ -23,7 +23,7 @@ class UserRegistered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUpdated:
-    """`changed` names the fields, also `password`, whose value is never part of an event."""
+    """`changed` names the changed fields, also `password`. No event contains the password."""
 
     user: UserState
     changed: tuple[str, ...]
@@ -38,7 +38,7 @@ class UserDeactivated:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserErased:
     """The user was forgotten or never existed: consumers must delete their copies. `version` is
-    the user's last one, 0 for an unknown user."""
+    the user's last version, 0 for an unknown user."""
 
     user_id: UUID
     version: int
@@ -61,7 +61,7 @@ class CreditReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditRefused:
-    """The user is unchanged and keeps its version. `user` is None if unknown."""
+    """The user is unchanged and keeps its version. `user` is None if the user is unknown."""
 
     user: UserState | None
     user_id: UUID

@@ -1,4 +1,4 @@
-"""The state of a user: input of the rules and content of the events."""
+"""The state of a user. The rules read it, and the events contain it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserState:
-    """A user at one version, without its password, so that nothing built from it can leak one.
+    """A user at one version, without the password, so that no event or response can leak it.
 
     Invariant: 0 <= credit_reserved <= credit_limit, both with two decimal places.
     """

@@ -1,4 +1,4 @@
-"""The rules of the aggregate: from a state and a command to an event or an error."""
+"""The rules for users: they turn a state and a command into an event or an error."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -35,9 +35,9 @@ def register(command: RegisterUser, *, now: datetime) -> UserRegistered:
 def revise(
     user: UserState, command: UpdateUser, *, now: datetime
 ) -> UserUpdated | UserDeactivated | None:
-    """The event of this change; None if nothing would change.
+    """Return the event of this change; None if nothing would change.
 
-    A field with its current value is no change, so a client may send back all that it read.
+    A field with its current value is no change, so a client may send all fields that it read.
     Raises StaleVersion, UserInactive, StaffOnly or CreditLimitBelowReserved.
     """
     if command.expected_version not in (None, user.version):
@@ -60,7 +60,7 @@ def revise(
 
 
 def refusal(user: UserState | None, *, amount: Decimal) -> RefusalReason | None:
-    """Why `amount` can't be reserved for this user; None if it can."""
+    """Return why `amount` can't be reserved for this user; None if the amount can be reserved."""
     if user is None:
         return RefusalReason.UNKNOWN_USER
     if not user.is_active:
@@ -71,7 +71,7 @@ def refusal(user: UserState | None, *, amount: Decimal) -> RefusalReason | None:
 
 
 def two_places(amount: Decimal) -> Decimal:
-    """As stored: 5 becomes 5.00, and -0 becomes 0.00."""
+    """Return the amount in its stored form: 5 becomes 5.00, and -0 becomes 0.00."""
     return amount.quantize(ZERO) + 0
 
 

@@ -1,6 +1,6 @@
-"""Django's settings for every shape, by subject; values come from `config.environ`.
+"""Django's settings for every shape, one module per subject, with values from `config.environ`.
 
-SERVICE decides which services are installed and where their data lives. There are no settings per
+SERVICE decides which services are installed and where their data is. There are no settings per
 deployment: every difference is an environment variable.
 """
 

@@ -9,7 +9,7 @@ SERVICES = _env.services
 DEBUG = _env.debug
 
 INSTALLED_APPS = [
-    "placement",  # first: its migrate and showmigrations override Django's
+    "placement",  # first, because its migrate and showmigrations override Django's
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -61,8 +61,8 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = _env.static_root or None
-# With STATIC_ROOT: collected, compressed, with hashed names, cacheable for ever. Without: served
-# from the packages, so that DEBUG=off needs no build step.
+# With STATIC_ROOT, collectstatic compresses the files and adds hashes to their names. Without it,
+# files are served from the packages, so that DEBUG=off needs no build step.
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 _STATIC_STORAGE = (
     "whitenoise.storage.CompressedManifestStaticFilesStorage"

@@ -1,7 +1,7 @@
 """Databases, their router, and the cache.
 
-`default` is the database of accounts in the monolith, else of the only service. In the monolith,
-the alias of orders is `orders`.
+In the monolith, the alias of accounts is `default` and the alias of orders is `orders`. In other
+shapes, `default` is the alias of the only service.
 """
 
 from typing import Any
@@ -17,13 +17,13 @@ _env = environment()
 PLACEMENT_HOMES = {
     service: service if position else "default" for position, service in enumerate(_env.services)
 }
-# Every service of the deployment as a whole, here or elsewhere: a token has a part for each.
+# All services, also those of other deployments: a consistency token has a part for each service.
 PLACEMENT_SERVICES = ALL_SERVICES
 PLACEMENT_PROBLEM_RENDERER = "config.problems.respond"
-PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # for `manage.py provision` alone
+PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # only `manage.py provision` uses it
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 
-# The aliases of the replicas of each service that has any.
+# For each service that has replicas, the aliases of the replicas.
 PLACEMENT_REPLICAS = {
     service: tuple(f"{PLACEMENT_HOMES[service]}-replica-{number}" for number in range(len(urls)))
     for service, urls in _env.replica_urls.items()
@@ -33,9 +33,9 @@ PLACEMENT_REPLICA_LAG_SECONDS = _env.replica_lag_seconds
 
 
 def _database(url: str) -> dict[str, Any]:
-    """Django's form of a libpq URL; several hosts and libpq's own options are passed through.
+    """Convert a libpq URL, which may have several hosts and libpq's own options, for Django.
 
-    Of several hosts, the one that accepts writes is used: after a failover, the promoted standby.
+    With several hosts, libpq connects to the host that accepts writes, also after a failover.
     """
     parts = parse_dsn(url)
     if "," in parts.get("host", ""):
@@ -62,13 +62,13 @@ def _database(url: str) -> dict[str, Any]:
 
 def _replica(url: str, *, of: str) -> dict[str, Any]:
     database = _database(url)
-    # Each request queries the replica's position first, which checks the connection too.
+    # Each request first queries the replica's position. That query also checks the connection.
     database["CONN_HEALTH_CHECKS"] = False
     database["TEST"] = {"MIRROR": of}
     options = database["OPTIONS"]
     options["connect_timeout"] = 2  # seconds; then the primary is used
-    options["tcp_user_timeout"] = 2000  # milliseconds, for a host that disappears without a reset
-    # A standby refuses writes, but not after its promotion.
+    options["tcp_user_timeout"] = 2000  # milliseconds, for a host that stops answering
+    # After a promotion the server would accept writes, so refuse them here too.
     options["options"] += " -c default_transaction_read_only=on"
     return database
 
@@ -81,8 +81,8 @@ for _service, _aliases in PLACEMENT_REPLICAS.items():
         DATABASES[_alias] = _replica(_url, of=PLACEMENT_HOMES[_service])
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Without a ring, each process caches in its own memory, which other processes can't invalidate, so
-# data that must not be stale isn't cached.
+# Without a ring, each process has a cache in its own memory. Other processes can't invalidate that
+# cache, so data that must not be stale isn't cached.
 _RING: dict[str, Any] = {
     "BACKEND": "placement.ring.cache.RingCache",
     "LOCATION": list(_env.cache_urls),

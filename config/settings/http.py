@@ -7,13 +7,13 @@ _env = environment()
 JWT_SIGNING_KEY = _env.jwt_signing_key  # PEM; empty unless accounts is installed
 JWKS_SOURCE = _env.jwks  # path or URL; empty: derived from JWT_SIGNING_KEY
 PEER_URLS = dict(_env.peer_urls)
-PEER_KEY = _env.peer_key  # signs requests between services; empty: they are refused
+PEER_KEY = _env.peer_key  # signs requests between services; if empty, these requests are refused
 METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 
 REST_FRAMEWORK = {
-    # The first class sets WWW-Authenticate, and so 401 instead of 403 without credentials.
+    # The first class sets WWW-Authenticate: a request without credentials gets 401, not 403.
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "config.identity.BearerAuthentication",
         "config.identity.StaffSessionAuthentication",
@@ -42,7 +42,7 @@ REST_FRAMEWORK = {
         "register": _env.throttle_anon,
         "token": _env.throttle_anon,
     },
-    # Without it, DRF throttles by X-Forwarded-For, which clients can forge.
+    # Without this setting, DRF throttles by X-Forwarded-For, which clients can forge.
     "NUM_PROXIES": _env.proxies,
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "COERCE_DECIMAL_TO_STRING": True,
@@ -51,13 +51,13 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Mitosis",
-    "DESCRIPTION": "Users and their credit, orders and their story.",
+    "DESCRIPTION": "Users and their credit, orders and their history.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/",
-    # Scripts and styles are served by this process, not by a third-party host.
+    # This process serves scripts and styles; a browser loads none from a third-party host.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

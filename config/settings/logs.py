@@ -14,7 +14,7 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _env.log_format}},
     "root": {"handlers": ["stderr"], "level": _env.log_level},
-    # Replaces Django's handlers: every record goes to the root logger.
+    # These entries replace Django's handlers: every record goes to the root logger.
     "loggers": {
         "django": {"handlers": [], "level": _env.log_level, "propagate": True},
         # Celery logs every task three times, and beat sends tasks every second.

@@ -9,8 +9,8 @@ ALLOWED_HOSTS = list(_env.allowed_hosts)
 CSRF_TRUSTED_ORIGINS = list(_env.csrf_trusted_origins)
 CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 
-# The same user model in every shape, for staff only: a user model that depended on the shape would
-# make a split irreversible.
+# All shapes have the same user model, for staff only. If the user model depended on the shape, a
+# split would be irreversible.
 AUTH_USER_MODEL = "auth.User"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "api-root"
@@ -22,16 +22,16 @@ SECURE_SSL_REDIRECT = _env.https
 SECURE_REDIRECT_EXEMPT = [r"^healthz/", r"^\.well-known/jwks\.json$", r"^internal/", r"^metrics$"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _env.https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _env.https
-# Browsers' preload lists cover every subdomain and take months to leave, so the domain's owner must
-# ask for it with HSTS_PRELOAD. security.W021 would warn of every deployment that doesn't.
+# A preload list of browsers covers every subdomain, and removal from it takes months. So preloading
+# needs HSTS_PRELOAD. Without HSTS_PRELOAD, Django would always warn with security.W021.
 SECURE_HSTS_PRELOAD = _env.https and _env.hsts_preload
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
-# Trusted only if there are proxies (PROXIES) to set it.
+# This header is trusted only if PROXIES says that a proxy sets it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _env.proxies else None
 X_FRAME_OPTIONS = "DENY"
 
-# Cookies ignore ports: with one name, two services on one host would log each other out.
+# Cookies ignore ports. With the same cookie name, services on one host would log each other out.
 SESSION_COOKIE_NAME = f"mitosis_{_env.service}_session"
 CSRF_COOKIE_NAME = f"mitosis_{_env.service}_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _env.https

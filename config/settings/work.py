@@ -1,4 +1,4 @@
-"""The outbox and Celery."""
+"""Settings of the outbox and of Celery."""
 
 from kombu import Queue
 
@@ -13,7 +13,7 @@ OUTBOX_RETENTION_SECONDS = _env.outbox_retention_seconds
 CELERY_BROKER_URL = _env.broker_url
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "socket_connect_timeout": 1,  # seconds: a dead broker is detected at once
+    "socket_connect_timeout": 1,  # seconds, so that a dead broker is detected quickly
     "socket_keepalive": True,
 }
 CELERY_TASK_PUBLISH_RETRY = False  # beat sends the task again a second later
@@ -28,14 +28,14 @@ CELERY_RESULT_SERIALIZER = "json"
 CELERY_EVENT_SERIALIZER = "json"
 CELERY_TASK_IGNORE_RESULT = True
 
-# One task per slot, acknowledged at its start: beat sends a periodic task that died again, and a
-# prefetched task would wait behind a relay.
+# A worker takes one task per thread and acknowledges it at the start. After a crash, beat sends a
+# periodic task again. A prefetched task would wait until a relay ends.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 
-CELERY_TIMEZONE = "UTC"  # Celery's default would log other times
+CELERY_TIMEZONE = "UTC"  # with Celery's default, logs would have other times
 CELERY_ENABLE_UTC = True
-# Celery's default scheduler keeps a shelve, which is pickle. The schedule is code (config.celery)
-# and has no state to keep.
+# Celery's default scheduler stores its state in a pickle file. Here the schedule is in the code
+# (config.celery) and has no state.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run once by the image's entrypoint, after initdb of the primary: lets the standby connect.
+# The image's entrypoint runs this once, after initdb of the primary, so the standby can connect.
 set -euo pipefail
 psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 \set password `cat /run/secrets/replicator-password`

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A hot standby: copies the primary if it has no data, then streams from it. To copy again a standby
-# that can no longer follow, remove its volume.
+# Runs a hot standby. Without data, it first copies the primary; then it streams from the primary.
+# If the standby can no longer follow, remove its volume: its next start copies the primary again.
 set -euo pipefail
 export PGHOST=postgres PGUSER=replicator
 PGPASSWORD=$(cat /run/secrets/replicator-password)
@@ -20,7 +20,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   psql --quiet --dbname postgres --output /dev/null --command \
     "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'standby'"
   rm -rf "$PGDATA" "$PGDATA.copy"
-  install -d -m 755 "$(dirname "$PGDATA")" # pg_basebackup would create it with mode 700
+  install -d -m 755 "$(dirname "$PGDATA")" # pg_basebackup would use mode 700
   pg_basebackup --pgdata "$PGDATA.copy" --wal-method stream --checkpoint fast \
     --create-slot --slot standby --write-recovery-conf
   mv "$PGDATA.copy" "$PGDATA"

@@ -36,13 +36,13 @@ class QuantityField(serializers.IntegerField):
         super().__init__(min_value=1, max_value=MAX_QUANTITY, **kwargs)
 
     def to_internal_value(self, data: Any) -> int:
-        if type(data) is not int:  # a bool is an int to isinstance
+        if type(data) is not int:  # isinstance(True, int) is true
             self.fail("invalid")
         return data
 
 
 class PriceField(serializers.DecimalField):
-    """A price as a string, or as a JSON number, which is read in its shortest form."""
+    """A price: a string or a JSON number. A number is read in its shortest decimal form."""
 
     default_error_messages = {"invalid": 'Expected an amount like "12.30", 0.01 to 9999999.99.'}
 

@@ -12,12 +12,12 @@ from ..domain.order import Status
 
 class AmountFilter(filters.NumberFilter):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
-        # A maximum, since PostgreSQL fails on numbers with a hundred thousand digits.
+        # A limit is needed: PostgreSQL fails on numbers with a hundred thousand digits.
         super().__init__(field_name="total", max_digits=14, decimal_places=2, **kwargs)
 
 
 class UTCDateTimeField(fields.IsoDateTimeField):  # type: ignore[misc]
-    """Converts to UTC: Python accepts offsets of 16 hours and more, PostgreSQL doesn't."""
+    """Converts times to UTC: Python accepts offsets of 16 hours or more, PostgreSQL doesn't."""
 
     def to_python(self, value: Any) -> datetime | None:
         at: datetime | None = super().to_python(value)

@@ -1,4 +1,4 @@
-"""The HTTP responses of orders' errors (RFC 9457), read by the project's exception handler."""
+"""The HTTP responses to orders' errors (RFC 9457). The project's exception handler reads them."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ PROBLEMS: dict[type[Exception], dict[str, Any]] = {
     errors.InvalidLines: problem(400, "invalid-lines", "The lines are not valid"),
     errors.OrderNotFound: problem(404, "order-not-found", "There is no such order"),
     errors.VersionNotFound: problem(404, "version-not-found", "There is no such version"),
-    # No fault of the client: this release can't read the stored events.
+    # Not the client's fault: this release can't read the stored events.
     UnreadableEvent: problem(500, "unreadable-history", "The order's history can't be read"),
     BrokenStream: problem(500, "broken-history", "The order's history has a gap"),
     errors.OrderExists: problem(409, "order-exists", "The order exists already"),

@@ -1,4 +1,4 @@
-"""The shapes of orders' HTTP bodies and query parameters."""
+"""The formats of orders' HTTP bodies and query parameters."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def fresh_key() -> str:
 class PlaceOrderSerializer(serializers.Serializer[Any]):
     """Staff may set the customer; other callers order for themselves.
 
-    `idempotency_key` is for HTML forms, which can't send the header: new with each rendering.
+    `idempotency_key` is for HTML forms, which can't send the header. Each rendering has a new key.
     """
 
     lines = LinesField(initial=example_lines, style={"base_template": "textarea.html", "rows": 6})
@@ -67,11 +67,11 @@ class SalesSerializer(serializers.Serializer[Any]):
 
 
 class CancelOrderSerializer(serializers.Serializer[Any]):
-    """No fields."""
+    """A request without fields."""
 
 
 class PastSerializer(serializers.Serializer[Any]):
-    """An earlier version or a time, not both."""
+    """Selects an earlier version or a time, not both."""
 
     version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
     at = serializers.DateTimeField(required=False)
@@ -86,10 +86,10 @@ class StepSerializer(serializers.Serializer[Any]):
     """One step in the history of an order."""
 
     at = serializers.DateTimeField(format=TIME_FORMAT)
-    service = serializers.CharField(help_text="The service that did it: orders or accounts.")
+    service = serializers.CharField(help_text="The service that did this step: orders or accounts.")
     what = serializers.CharField()
     id = serializers.CharField(
-        help_text="The event's version if it is of orders, else the public event's id."
+        help_text="The version of an event of orders, or the id of a public event of accounts."
     )
 
 

@@ -1,4 +1,4 @@
-"""Orders over HTTP: each view checks what the caller may do, and calls a handler or a query."""
+"""Orders over HTTP: each view checks the caller's rights, then calls a handler or a query."""
 
 import re
 from typing import Any
@@ -53,14 +53,14 @@ PROJECTION_HEADERS = [
         "Consistency-Token",
         OpenApiTypes.STR,
         OpenApiParameter.HEADER,
-        description="From the response of your last write. The list then includes this write, or "
+        description="The token from the response to your last write. The list has this write, or "
         "the status is 503 with Retry-After.",
     ),
     OpenApiParameter(
         "Prefer",
         OpenApiTypes.STR,
         OpenApiParameter.HEADER,
-        description="`stale-ok`: respond at once, even if your last write is not included.",
+        description="`stale-ok`: respond without waiting, even if your last write is not included.",
     ),
     OpenApiParameter(
         "Projection-Lag",
@@ -89,7 +89,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return queries.orders(of_user=caller.id)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
-        # By method, not by action: the browsable API renders the form of a POST during a GET.
+        # Chosen by method, not action: the browsable API renders the form of a POST during a GET.
         if self.request.method == "POST":
             return CancelOrderSerializer if self.detail else PlaceOrderSerializer
         return OrderSerializer
@@ -117,7 +117,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
 
     @extend_schema(parameters=[ORDER_ID, PastSerializer], responses=OrderSerializer)
     def retrieve(self, request: Request, order_id: UUID) -> Response:
-        """One order: its current state, or the one at `version` or `at`."""
+        """One order: its current state, or its state at `version` or `at`."""
         order = self._order(order_id)
         past = PastSerializer(data=request.query_params)
         past.is_valid(raise_exception=True)
@@ -154,7 +154,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return response
 
     def _order(self, order_id: UUID) -> Any:
-        """Raises OrderNotFound, also for orders of other customers unless the caller is staff."""
+        """Return the order. Raises OrderNotFound if it is unknown or the caller may not see it."""
         caller: Any = self.request.user
         order = queries.order(order_id)
         if not caller.is_staff and order.user_id != caller.id:
@@ -187,7 +187,7 @@ def _customer(request: Request, named: UUID | None) -> UUID:
 
 
 def _idempotency_key(request: Request, in_body: str | None) -> str:
-    """The key in the header, else the one in the body. Raises ValidationError."""
+    """Return the key in the header, else the key in the body. Raises ValidationError."""
     key = request.headers.get(KEY_HEADER, in_body)
     if key is None:
         raise ValidationError({KEY_HEADER: ["This header is required."]})

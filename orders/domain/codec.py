@@ -1,7 +1,7 @@
 """Encodes events for the event store, and decodes all schema versions that were ever stored.
 
 A stored event is a type name, a schema version and JSON. `encode` writes the newest version.
-Upcasters convert an older one step by step, JSON to JSON, before it is decoded;
+Upcasters convert an older version step by step, JSON to JSON, before `decode` reads it;
 tests/contracts/orders/stored keeps a golden file of each version.
 """
 
@@ -41,7 +41,7 @@ class BrokenStream(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """An event as stored. The order's id is the stream and not repeated here."""
+    """An event as stored, without the order's id: the id is the name of the stream."""
 
     type: str
     schema_version: int
@@ -49,7 +49,7 @@ class Encoded:
 
 
 def no_fields(_: Any) -> JSON:
-    """For events without fields besides the order's id and the time."""
+    """Read or write an event that has no fields except the order's id and the time."""
     return {}
 
 
@@ -99,7 +99,7 @@ CODECS: dict[str, Codec] = {
 
 
 def encode(event: Event) -> Encoded:
-    """`event` in the newest version of its type."""
+    """Encode `event` in the newest schema version of its type."""
     name = type(event).__name__
     codec = CODECS[name]
     return Encoded(
@@ -110,7 +110,7 @@ def encode(event: Event) -> Encoded:
 
 
 def decode(encoded: Encoded, *, order_id: UUID) -> Event:
-    """The stored event, from any schema version.
+    """Decode a stored event of any schema version.
 
     Raises UnreadableEvent for a type or a version without a codec.
     """

@@ -17,14 +17,14 @@ class PlaceOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmOrder:
-    """The customer's credit is reserved."""
+    """Confirm the order: the customer's credit is reserved."""
 
     order_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectOrder:
-    """The customer's credit was refused, and why."""
+    """Reject the order: accounts refused the credit, and `reason` says why."""
 
     order_id: UUID
     reason: str
@@ -39,7 +39,7 @@ class CancelOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireOrder:
-    """The order's deadline passed without a decision."""
+    """Expire the order: its deadline passed without a decision."""
 
     order_id: UUID
 

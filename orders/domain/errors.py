@@ -1,6 +1,6 @@
 """The errors of orders' commands.
 
-`extras` are members of the response besides the message (never `status`, which is the HTTP status
+`extras` are additional members of the response (never `status`, which is the HTTP status
 in RFC 9457).
 """
 
@@ -24,7 +24,7 @@ class InvalidLines(OrderError):
 
 
 class OrderNotFound(OrderError):
-    """Unknown, or hidden from the caller."""
+    """The order is unknown, or hidden from the caller."""
 
     def __init__(self, order_id: UUID) -> None:
         super().__init__(f"There is no order {order_id}.")
@@ -32,7 +32,7 @@ class OrderNotFound(OrderError):
 
 
 class VersionNotFound(OrderError):
-    """The order has no such version, or didn't exist at that time."""
+    """The order has no version with this number, or didn't exist at this time."""
 
     def __init__(self, order_id: UUID, *, asked: object) -> None:
         super().__init__(f"Order {order_id} had no version {asked}.")
@@ -56,21 +56,21 @@ class WrongStatus(OrderError):
 
 
 class OrderExists(WrongStatus):
-    """The order's id is taken."""
+    """Another order with this id exists."""
 
     message = "Order {order_id} exists already."
 
 
 class OrderEnded(WrongStatus):
-    """The order has ended and can't change any more."""
+    """The order has ended, so it can't change."""
 
     message = "Order {order_id} is {status}: it has ended."
 
 
 class ConcurrentAppend(OrderError):
-    """A concurrent append took the version.
+    """A concurrent append used the version first.
 
-    Transient: a retry reads the order again, and succeeds or gets a lasting error.
+    Transient: a retry reads the order again, and succeeds or fails with a permanent error.
     """
 
     transient = True
@@ -102,5 +102,5 @@ class IdempotencyKeyReused(OrderError):
     """The key was used before for another request."""
 
     def __init__(self, key: str) -> None:
-        super().__init__("This idempotency key was used for another request.")
+        super().__init__("This idempotency key was used for another request; use a new key.")
         self.key = key

@@ -1,4 +1,4 @@
-"""The domain events of orders. They are stored for ever."""
+"""The domain events of orders. The event store keeps them forever."""
 
 from dataclasses import dataclass
 from datetime import datetime

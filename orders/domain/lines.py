@@ -19,8 +19,8 @@ CENT = Decimal("0.01")
 class Line:
     """A quantity of one article at one price.
 
-    Not validated, so that old events stay readable when a limit changes; `check_lines` validates
-    new orders.
+    The class doesn't validate, so that old events stay readable when a limit changes. `check_lines`
+    validates new orders.
     """
 
     sku: str
@@ -38,14 +38,14 @@ def total_of(lines: Sequence[Line]) -> Decimal:
 
 
 def check_lines(lines: Sequence[Line]) -> None:
-    """Raises InvalidLines, which names the line, if a limit is exceeded."""
+    """Check the limits of an order. Raises InvalidLines; its message names the line."""
     if not 1 <= len(lines) <= MAX_LINES:
         raise InvalidLines(f"An order has 1 to {MAX_LINES} lines, not {len(lines)}.")
     for number, line in enumerate(lines, start=1):
         if problem := _problem_of(line):
             raise InvalidLines(f"Line {number}: {problem}", line=number)
     if (total := total_of(lines)) > MAX_TOTAL:
-        raise InvalidLines(f"The total, {total}, is above {MAX_TOTAL}.")
+        raise InvalidLines(f"The total {total} is above the maximum of {MAX_TOTAL}.")
 
 
 def _problem_of(line: Line) -> str:
@@ -56,7 +56,7 @@ def _problem_of(line: Line) -> str:
     if not line.unit_price.is_finite() or not MIN_UNIT_PRICE <= line.unit_price <= MAX_UNIT_PRICE:
         return f"unit_price must be {MIN_UNIT_PRICE} to {MAX_UNIT_PRICE}."
     if line.unit_price != line.unit_price.quantize(CENT):
-        return "unit_price must have at most two places."
+        return "unit_price must have at most two decimal places."
     return ""
 
 

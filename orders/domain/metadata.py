@@ -1,4 +1,4 @@
-"""The origin of an event, stored next to it."""
+"""The origin of an event. The event store keeps it with the event."""
 
 from dataclasses import asdict, dataclass
 

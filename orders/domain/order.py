@@ -1,4 +1,4 @@
-"""The order: its states, and the table of what each command does in each of them.
+"""The order: its states, and a table with the result of each command in each state.
 
 `decide` and `evolve` are pure functions: the first turns a command into events or an error, the
 second applies an event to the state (Chassaing, "Functional event sourcing: decider").
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 
 class Outcome(Enum):
-    """The outcome of a command that makes no event."""
+    """The outcome of a command that creates no event."""
 
     IGNORED = auto()  # a duplicate or late command of the saga: no error
     REFUSED = auto()  # the caller needs to know: an error
@@ -34,9 +34,9 @@ class Outcome(Enum):
 
 IGNORED, REFUSED = Outcome.IGNORED, Outcome.REFUSED
 
-# What each command does in each state; None is an order that isn't placed yet. Commands of the saga
+# The result of each command in each state; None: the order isn't placed yet. Commands of the saga
 # and the sweep may arrive twice or late: an ended order ignores them, because the event that ended
-# it made accounts release the credit.
+# the order made accounts release the credit.
 TRANSITIONS: dict[Status | None, dict[type[Command], type[Event] | Outcome]] = {
     None: {
         PlaceOrder: OrderPlaced,
@@ -83,7 +83,7 @@ LEADS_TO: dict[type[Event], Status] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order, folded from its events. `version` counts them from 1."""
+    """An order, folded from its events. `version` is the number of these events."""
 
     id: UUID
     user_id: UUID
@@ -100,9 +100,9 @@ class Order:
 
 
 def decide(order: Order | None, command: Command, *, at: datetime) -> tuple[Event, ...]:
-    """The events of `command` at that time: none if the table ignores it.
+    """Return the events of `command` at the time `at`; none if the table ignores the command.
 
-    Raises InvalidLines, OrderNotFound, OrderExists or OrderEnded if it is refused.
+    Raises InvalidLines, OrderNotFound, OrderExists or OrderEnded if the command is refused.
     """
     outcome = TRANSITIONS[order.status if order else None][type(command)]
     if isinstance(outcome, Outcome):
@@ -124,7 +124,7 @@ def _refusal(order: Order | None, command: Command) -> OrderError:
 
 
 def evolve(order: Order | None, event: Event) -> Order:
-    """`order` after `event`, at the next version. Events are facts and not validated."""
+    """Return `order` after `event`, at the next version. Events are facts and aren't validated."""
     if isinstance(event, OrderPlaced):
         return Order(
             id=event.order_id,
@@ -138,7 +138,7 @@ def evolve(order: Order | None, event: Event) -> Order:
         )
     if order is None:
         raise OrderNotFound(event.order_id)
-    # Without `replace`, which is slower: a rebuild folds millions of events.
+    # `dataclasses.replace` is slower, and a rebuild folds millions of events.
     return Order(
         id=order.id,
         user_id=order.user_id,
@@ -152,7 +152,7 @@ def evolve(order: Order | None, event: Event) -> Order:
 
 
 def fold(events: Iterable[Event]) -> Order | None:
-    """The order after `events`, which start at its first one; None if there are none."""
+    """Return the order after `events`, which start at its first event; None without events."""
     order: Order | None = None
     for event in events:
         order = evolve(order, event)

@@ -1,1 +1,1 @@
-"""Checks that two sides hold the same data: waits, coverage, checksums, backfill."""
+"""Checks that two services hold the same data: waits, common positions, checksums, backfill."""

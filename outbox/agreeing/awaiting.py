@@ -1,9 +1,9 @@
-"""Waits until a projection shows what one transaction recorded: read your own writes.
+"""Waits until a projection shows a client's own write, the events of one transaction.
 
 The producer's cursor contains the snapshot of the last tick that was published completely. Once
-that snapshot sees the transaction, its events are among the entries up to the cursor's tops, and a
-consumer whose positions have reached these tops has applied them. So no table of the producer is
-needed, and the positions are read from the server that the projection is read from.
+that snapshot sees the transaction, all its events are at or before the cursor's tops. A consumer
+whose positions have reached these tops has applied the events. So no table of the producer is
+needed. The positions are read from the server from which the projection is read.
 """
 
 import enum
@@ -20,7 +20,7 @@ from ..streams import Cursor, order
 WITHIN_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.002
 LONGEST_PAUSE_SECONDS = 0.02
-MAX_XIDS_AHEAD = 1 << 31  # of the published snapshot; a greater transaction id is foreign
+MAX_XIDS_AHEAD = 1 << 31  # of the published snapshot; a transaction id further ahead is foreign
 
 
 class Answer(enum.Enum):
@@ -28,13 +28,13 @@ class Answer(enum.Enum):
 
     REACHED = enum.auto()
     BEHIND = enum.auto()
-    FOREIGN = enum.auto()  # it belongs to another database or to an abandoned history
-    UNKNOWN = enum.auto()  # the stream server doesn't answer, and no known cursor sees it
+    FOREIGN = enum.auto()  # the transaction is of another database or an abandoned history
+    UNKNOWN = enum.auto()  # the stream server doesn't answer, and no known cursor sees the write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A transaction that recorded an event of `producer`, and the server it committed on."""
+    """A transaction that recorded an event of `producer`, and the server on which it committed."""
 
     producer: str
     system: int
@@ -42,12 +42,12 @@ class Recorded:
     xid: int
 
 
-# The last cursor that was read of each producer. It stays valid: positions never go back.
+# The last cursor that was read of each producer. The cursor stays valid: positions never go back.
 _cursors: dict[str, Cursor] = {}
 
 
 class ProjectionWait:
-    """The wait of a reader until one consumer has applied one transaction."""
+    """Waits until one consumer has applied one transaction."""
 
     def __init__(self, consumer: Consumer, recorded: Recorded) -> None:
         self._consumer = consumer
@@ -55,7 +55,7 @@ class ProjectionWait:
         self._tops: Mapping[int, str] | None = None
 
     def check(self, *, using: str) -> Answer:
-        """The answer now, by the positions in the database `using`."""
+        """Return the current answer, by the positions in the database `using`."""
         if self._tops is None:
             found = self._find_tops()
             if isinstance(found, Answer):
@@ -65,7 +65,7 @@ class ProjectionWait:
         return Answer.REACHED if not _behind(positions, self._tops) else Answer.BEHIND
 
     def wait(self, *, using: str) -> Answer:
-        """The first answer other than BEHIND, or BEHIND after WITHIN_SECONDS."""
+        """Return the first answer other than BEHIND, or BEHIND after WITHIN_SECONDS."""
         deadline = time.monotonic() + WITHIN_SECONDS
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -76,7 +76,7 @@ class ProjectionWait:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _find_tops(self) -> Mapping[int, str] | Answer:
-        """The tops of a cursor whose snapshot sees the transaction."""
+        """Return the tops of a cursor whose snapshot sees the transaction, otherwise an Answer."""
         known = _cursors.get(self._recorded.producer)
         if known and _compare(known, self._recorded) is Answer.REACHED:
             return known.tops
@@ -88,8 +88,8 @@ class ProjectionWait:
 
 
 def lag_seconds(consumer: Consumer, producer: str, *, using: str) -> float | None:
-    """The age of the oldest published event that the consumer hasn't applied, 0 without one.
-    None if the stream server doesn't answer."""
+    """The age of the oldest published event that the consumer hasn't applied: 0 if there is no
+    such event, None if the stream server doesn't answer."""
     cursor = _read_cursor(producer)
     if cursor is None:
         return None
@@ -103,7 +103,7 @@ def lag_seconds(consumer: Consumer, producer: str, *, using: str) -> float | Non
 
 
 def sees(snapshot: str, xid: int) -> bool:
-    """PostgreSQL's pg_visible_in_snapshot for a snapshot's text; '' sees nothing."""
+    """Like PostgreSQL's pg_visible_in_snapshot, for a snapshot's text; '' sees no transaction."""
     if not snapshot:
         return False
     oldest, end, running = snapshot.split(":")
@@ -115,12 +115,12 @@ def sees(snapshot: str, xid: int) -> bool:
 def _compare(cursor: Cursor, recorded: Recorded) -> Answer:
     """Compare a transaction with a cursor: REACHED if the transaction has been published."""
     if not cursor.origin or not cursor.snapshot:
-        return Answer.BEHIND  # the streams were lost and are sent again
+        return Answer.BEHIND  # the streams were lost, and the relay sends them again
     system, _, timeline = cursor.origin.partition(".")
     if int(system) % (1 << 64) != recorded.system or recorded.timeline < int(timeline):
         return Answer.FOREIGN
     if recorded.timeline > int(timeline):
-        return Answer.BEHIND  # that server was promoted, and hasn't published yet
+        return Answer.BEHIND  # the server was promoted, and its relay hasn't published yet
     if recorded.xid >= int(cursor.snapshot.split(":")[1]) + MAX_XIDS_AHEAD:
         return Answer.FOREIGN
     return Answer.REACHED if sees(cursor.snapshot, recorded.xid) else Answer.BEHIND

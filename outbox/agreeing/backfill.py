@@ -1,8 +1,8 @@
 """Backfill: an owner announces its current state again, for consumers that miss events.
 
-A service that supports it has `backfill(*, after: str, limit: int) -> str` in its handlers.py: it
-records the state of the next aggregates after a key and returns the last key, '' at the end.
-Progress is stored, so a backfill that was interrupted resumes where it stopped.
+A service with backfills defines `backfill(*, after: str, limit: int) -> str` in its handlers.py.
+The function announces the next `limit` aggregates after the key `after`, and returns the last key,
+or '' at the end. The progress is stored, so an interrupted backfill resumes where it stopped.
 """
 
 import time
@@ -19,18 +19,18 @@ from ..errors import Unconfigured
 from ..streams import WHOLE, Streams, order
 from ..tables import Tables
 
-PROGRESS = "backfill"  # the state row: the last key that was announced
+PROGRESS = "backfill"  # the name of the state row, which contains the last announced key
 BATCH = 100  # aggregates
 
 
 class Announce(Protocol):
-    """A service's `backfill`."""
+    """The type of a service's function `backfill`."""
 
     def __call__(self, *, after: str, limit: int) -> str: ...
 
 
 def backfill_of(label: str) -> Announce:
-    """The service's own `backfill`. Raises Unconfigured if it has none."""
+    """Return the service's function `backfill`. Raises Unconfigured if there is none."""
     handlers = f"{apps.get_app_config(label).name}.handlers"
     try:
         return import_module(handlers).backfill  # type: ignore[no-any-return]
@@ -39,9 +39,9 @@ def backfill_of(label: str) -> Announce:
 
 
 def backfill(tables: Tables, announce: Announce, *, per_second: float) -> Iterator[str]:
-    """Announce everything, at most `per_second` aggregates a second; yields each batch's last key.
+    """Announce all aggregates, at most `per_second` a second. Yields the last key of each batch.
 
-    Each batch and its progress commit together; the end deletes the progress.
+    Each batch commits together with its progress. The progress is deleted at the end.
     """
     states = tables.state._default_manager.using(tables.alias)
     kept = states.filter(name=PROGRESS).values_list("value", flat=True).first()
@@ -60,8 +60,8 @@ def backfill(tables: Tables, announce: Announce, *, per_second: float) -> Iterat
 
 
 def adopt(consumer: Consumer, streams: Streams) -> dict[str, int]:
-    """Move a consumer that is below the floor to the floor; returns the number of partitions moved
-    for each producer. A backfill by the owner then announces what the consumer missed."""
+    """Move a consumer's positions below the floor to the floor. Returns the number of moved
+    positions for each producer. A backfill by the owner then announces the missed state."""
     moved = {}
     for producer in consumer.producers:
         cursor = streams.cursor(producer)

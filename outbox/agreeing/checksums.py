@@ -1,11 +1,11 @@
-"""Checksums of rows, by which one service compares its copy of a table with the owner's.
+"""Checksums of rows: a service compares its copy of a table with the owner's table.
 
-A row's checksum is PostgreSQL's 64-bit hash of its columns, by the functions that assign rows to
-hash partitions, so their values stay the same across upgrades. (They don't protect from an
-attacker, and servers of different byte order compute different values.) A table is compared page by
-page; a page is a range of keys, and the hash of the key assigns its rows to buckets. If both sides
-have the same number of rows in a bucket and the same sum of their checksums, they hold the same
-rows in it. The idea is the Merkle tree's (Dynamo's anti-entropy), with two levels.
+A row's checksum is a 64-bit hash of the row's columns. PostgreSQL assigns rows to hash partitions
+by the same hash functions, so the values stay the same across upgrades. (A checksum doesn't protect
+from an attacker, and depends on the server's byte order.) A table is compared page by page. A page
+is a range of keys, and the hash of a row's key assigns the row to a bucket. If both sides have the
+same number of rows in a bucket and the same sum of checksums, the rows of the bucket are the same.
+This is a Merkle tree with two levels; Dynamo compares replicas with such trees.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ FIRST: Final = UUID(int=0)  # below every key of a table
 BUCKETS: Final = 256  # per page
 
 Stamp = tuple[int, str]  # a row's version and checksum
-Sums = dict[int, tuple[int, str]]  # bucket → number of its rows and sum of their checksums
+Sums = dict[int, tuple[int, str]]  # bucket → the number of rows and the sum of checksums
 
 IN_PAGE = "id > %(after)s AND (%(upto)s::uuid IS NULL OR id <= %(upto)s::uuid)"
 BUCKET = f"uuid_hash_extended(id, 0) & {BUCKETS - 1}"
@@ -29,7 +29,7 @@ BUCKET = f"uuid_hash_extended(id, 0) & {BUCKETS - 1}"
 class Checksums:
     """Reads the checksums of one table whose key is a UUID, on the primary.
 
-    `columns` are compared, in the same order on both sides; `version` must be one of them.
+    Both sides list the same `columns` in the same order; `version` must be one of them.
     `where` is an SQL condition that selects the rows to compare.
     """
 
@@ -38,7 +38,7 @@ class Checksums:
     where: str = "true"
 
     def end_of_page(self, *, after: UUID, rows: int) -> UUID | None:
-        """The last key of a page of at most `rows` rows; None if there are no more."""
+        """Return the last key of the next page of at most `rows` rows; None if no row is left."""
         found = self._fetch(
             f'SELECT max(id::text COLLATE "C") FROM (SELECT id FROM {self._table}'  # noqa: S608
             " WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS page",
@@ -47,7 +47,7 @@ class Checksums:
         return UUID(found[0][0]) if found[0][0] else None
 
     def sums(self, *, after: UUID, upto: UUID) -> Sums:
-        """The sums of the page above `after` up to `upto`; buckets without rows are absent."""
+        """Return the sums of the page above `after` up to `upto`, without empty buckets."""
         found = self._fetch(
             f"SELECT {BUCKET}, count(*), sum({self._checksum}) FROM {self._table}"  # noqa: S608
             f" WHERE {IN_PAGE} AND {self.where} GROUP BY 1",
@@ -58,7 +58,7 @@ class Checksums:
     def within(
         self, *, after: UUID, upto: UUID | None, buckets: Collection[int], limit: int
     ) -> dict[UUID, Stamp]:
-        """At most `limit` rows of these buckets of a page; without `upto`, to the table's end."""
+        """At most `limit` rows of these buckets. If `upto` is None, the page has no end."""
         return self._stamps(
             f"{IN_PAGE} AND {BUCKET} = ANY(%(buckets)s)",
             {
@@ -70,7 +70,7 @@ class Checksums:
         )
 
     def of(self, ids: Collection[UUID]) -> dict[UUID, Stamp]:
-        """The stamps of these rows; a row that doesn't exist has none."""
+        """Return the stamps of these rows. A row that doesn't exist is absent."""
         return self._stamps(
             "id = ANY(%(ids)s::uuid[])", {"ids": [str(id_) for id_ in ids], "limit": len(ids)}
         )

@@ -1,9 +1,9 @@
-"""Whether a consumer has applied all that a snapshot of the owner sees: a common position of two
-services, found while both continue.
+"""Finds a common position of two services while both continue: the consumer has applied all events
+that a snapshot of the owner sees.
 
-The owner reads rows and then the snapshot. Once a published tick sees each event
-of that snapshot, and the consumer's positions have reached the tops of that moment, the consumer
-has applied each event that the owner saw.
+The owner reads rows and then takes the snapshot. Once a published tick sees each event
+of that snapshot, and the consumer's positions have reached the tops of that cursor, the consumer
+has applied each event that the owner's snapshot sees.
 """
 
 from ..consumer import Consumer
@@ -14,8 +14,8 @@ from ..tables import Tables
 
 
 def snapshot_of(tables: Tables) -> str:
-    """The current snapshot. Take it after reading rows in READ COMMITTED, or in the same
-    REPEATABLE READ transaction: then it sees all transactions that the rows come from."""
+    """Return the current snapshot. Call this after reading rows in READ COMMITTED, or in the same
+    REPEATABLE READ transaction: then the snapshot sees all transactions that wrote the rows."""
     with tables.connection.cursor() as cursor:
         cursor.execute("SELECT pg_current_snapshot()::text")
         return str(cursor.fetchone()[0])
@@ -23,7 +23,7 @@ def snapshot_of(tables: Tables) -> str:
 
 def is_covered(tables: Tables, snapshot: str, *, by: str) -> bool:
     """Whether the published snapshot `by` ('' if nothing is published) sees every event that
-    `snapshot` sees. Reads one range of the index on xid."""
+    `snapshot` sees. The query reads one range of the index on xid."""
     event = tables.connection.ops.quote_name(tables.event._meta.db_table)
     with tables.connection.cursor() as cursor:
         cursor.execute(

@@ -1,1 +1,1 @@
-"""From the streams to the handlers: readers, positions, parked sequences, partition assignment."""
+"""Consumes streams: readers, positions, parked sequences and the assignment of partitions."""

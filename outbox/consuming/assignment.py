@@ -1,7 +1,7 @@
-"""Which live member reads which partition: rendezvous hashing with bounded load.
+"""Assigns each partition to a live member, by rendezvous hashing with bounded load.
 
-Every process computes the same result from the same members, without a coordinator. A member that
-joins or leaves moves its own partitions and few others. The ideas: Thaler and Ravishankar (highest
+Every process computes the same result from the same members, without a coordinator. When a member
+joins or leaves, few partitions of other members move. Sources: Thaler and Ravishankar (highest
 random weight, 1998); Mirrokni, Thorup and Zadimoghaddam (bounded loads, 2016).
 """
 
@@ -15,9 +15,9 @@ SLACK = 1.25  # the greatest load of a member, as a multiple of the average
 
 
 def assign(partitions: Collection[int], members: Collection[str], *, of: str) -> dict[int, str]:
-    """Each partition's member, for the partitions of the reader named `of`.
+    """Return the member of each partition, for the reader named `of`.
 
-    No member gets more than ceil(SLACK × partitions / members). Empty without members.
+    Each member gets at most ceil(SLACK × partitions / members). Without members, returns {}.
     """
     limit = ceil(SLACK * len(partitions) / len(members)) if members else 0
     loads: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A stream entry on its way to a handler."""
+"""A stream entry with its decoded envelope, for a handler."""
 
 from msgspec import Struct
 
@@ -8,7 +8,7 @@ from ..streams import Entry
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """An entry, decoded once. A malformed one has an error in place of the envelope, and no key."""
+    """A decoded entry. A malformed entry has an error instead of an envelope, and no key."""
 
     partition: int
     id: str
@@ -28,14 +28,14 @@ class Delivery(Struct, frozen=True, kw_only=True):
         return cls(partition=entry.partition, id=entry.id, body=body, envelope=envelope)
 
     def decoded(self) -> Envelope:
-        """The envelope. Raises MalformedEnvelope if there is none."""
+        """Return the envelope. Raises MalformedEnvelope if the entry is malformed."""
         if self.envelope is None:
-            raise self.error or AssertionError("neither envelope nor error")
+            raise self.error or AssertionError("the delivery has neither envelope nor error")
         return self.envelope
 
     @property
     def text(self) -> str:
-        """The body as text that PostgreSQL can store, also if it isn't UTF-8."""
+        """The body as text that PostgreSQL can store, even if the body isn't UTF-8."""
         return storable(self.body.decode("utf-8", "backslashreplace"))
 
     @property
@@ -44,5 +44,5 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 def storable(text: str) -> str:
-    """The text with NUL and lone surrogates escaped, which PostgreSQL can't store."""
+    """Escape the characters that PostgreSQL can't store: NUL and lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,19 +1,19 @@
-"""A consumer's positions, stored in its own schema, so that each effect happens once.
+"""A consumer's positions. They are in the consumer's schema, so each effect happens once.
 
-The statement of `move` is tuned; skip it at a first reading. It keeps consumers fast while another
-transaction is held open. With rows that kept their ids, such a transaction made the p50 of one
-minute of `./dev bench --only end_to_end` twice as high, and it was still rising
+The statement of `move` is tuned: consumers stay fast while another transaction is held open. Skip
+the statement at a first reading. When the rows kept their ids, such a transaction doubled the p50
+of `./dev bench --only end_to_end` over one minute, and the p50 still rose at the end
 (docs/adr/0003-positions-in-the-consumers-schema.md).
 
-A position moves in the transaction of the effects, and only from the entry that the batch was read
-after. So a frozen process that resumes, a second process with the same batch, or a retry of a
-commit that had succeeded changes nothing twice. The cost is one row per partition.
+A position moves in the transaction of the effects, and only from the entry after which the batch
+was read. So no effect happens twice if a frozen process resumes, if a second process has the same
+batch, or if a successful commit is tried again. One row per partition is enough for this.
 
-How it is tuned: PostgreSQL keeps the old versions of a row for as long as any transaction that
-started before them is open, and a look-up by a constant key reads all of them. So about every 64th
-move gives the row a new id, and a look-up reads the newest id first. The other moves change no key
-and write to no index. No constraint ensures one row per partition, since it would be checked
-against all old versions: `open` ensures it, under a lock.
+The tuning: while an older transaction is open, PostgreSQL keeps all old versions of a row, and a
+look-up by a constant key reads all of them. So about every 64th move sets a new id in the row, and
+a look-up reads the newest id first. The other moves change no key and write to no index. `open`
+ensures one row per partition, under a lock. A constraint would be slow, because PostgreSQL would
+check it against all old versions.
 """
 
 from collections.abc import Collection, Mapping
@@ -39,10 +39,10 @@ class Inbox:
         quote = tables.connection.ops.quote_name
         position = quote(tables.position._meta.db_table)
         parked = quote(tables.parked._meta.db_table)
-        # Joined by ctid, so that no plan reads the rows in another order. A row that another
-        # session has moved meanwhile has another ctid, and isn't updated.
-        # Two statements in one message: the second has a snapshot of its own, so it sees what the
-        # session that held the positions before has parked.
+        # The join by ctid prevents plans that read the rows in another order. If another session
+        # has moved a row meanwhile, the row has another ctid and isn't updated.
+        # One message contains two statements. The second statement has a new snapshot, so it sees
+        # the events that the previous holder of the positions has parked.
         self._move = Prepared(
             f"""
             WITH moved AS (
@@ -82,7 +82,7 @@ class Inbox:
         return rows.filter(consumer=self._consumer, producer=self._producer)
 
     def open(self, partitions: Collection[int]) -> dict[int, str]:
-        """Create the rows that are missing. Returns what `committed` does."""
+        """Create the missing rows. Returns the positions, as `committed` does."""
         model = self._tables.position
         with transaction.atomic(using=self._tables.alias):
             self._lock_all()
@@ -94,17 +94,17 @@ class Inbox:
         return self.committed()
 
     def committed(self) -> dict[int, str]:
-        """The positions, read under their locks: after any transaction that moves them has ended.
+        """Lock and read the positions. Each transaction that was moving them has then ended.
 
-        After an error, memory and a plain read can both be wrong, because a commit whose answer
-        was lost can still be in progress.
+        After an error, the positions in memory and a read without locks can both be wrong: a
+        commit whose answer was lost can still be in progress.
         """
         with transaction.atomic(using=self._tables.alias):
             rows = self._rows.select_for_update().order_by("partition")
             return dict(rows.values_list("partition", "entry"))
 
     def stored(self) -> dict[int, str]:
-        """The positions, read without waiting for a lock."""
+        """Read the positions without a lock."""
         alias = self._tables.alias
         return stored(self._tables, consumer=self._consumer, producer=self._producer, using=alias)
 
@@ -113,12 +113,12 @@ class Inbox:
         list(self._rows.select_for_update().filter(partition=partition))
 
     def move(self, moves: Mapping[int, tuple[str, str]]) -> set[str]:
-        """Within a transaction, lock each partition's position and move it from the expected entry
-        to the next. Raises Fenced if any position isn't at the expected entry.
+        """Within a transaction, lock each partition's position, and move the position from the
+        expected entry to the next. Raises Fenced if any position isn't at the expected entry.
 
-        Returns the keys with a parked sequence in these partitions, read under the locks.
+        Returns the keys that have parked sequences in these partitions, read under the locks.
         """
-        moves = dict(sorted(moves.items()))  # all lock them in this order: no deadlock
+        moves = dict(sorted(moves.items()))  # all transactions lock in this order: no deadlock
         partitions = list(moves)
         with self._tables.connection.cursor() as cursor:
             self._move.execute(
@@ -131,7 +131,7 @@ class Inbox:
                     "producer": self._producer,
                 },
             )
-            [(moved, parked)] = cursor  # cheaper than Django's fetchone
+            [(moved, parked)] = cursor  # faster than Django's fetchone
         if moved != len(partitions):
             raise Fenced(
                 f"a position of {self._consumer} in the partitions {partitions} of "
@@ -140,7 +140,7 @@ class Inbox:
         return set(parked)
 
     def _lock_all(self) -> None:
-        """Exclude every other `open` until the transaction ends. In READ COMMITTED, the next
+        """Prevent any other `open` until the transaction ends. In READ COMMITTED, the next
         statement sees the rows that the previous `open` created."""
         key = f"outbox.positions:{self._tables.label}:{self._consumer}:{self._producer}"
         with self._tables.connection.cursor() as cursor:
@@ -148,7 +148,7 @@ class Inbox:
 
 
 def stored(tables: Tables, *, consumer: str, producer: str, using: str) -> dict[int, str]:
-    """A consumer's positions in the database `using`, which may be a replica."""
+    """Read a consumer's positions from the database `using`, which may be a replica."""
     connection = connections[using]
     position = connection.ops.quote_name(tables.position._meta.db_table)
     with connection.cursor() as cursor:

@@ -1,8 +1,8 @@
-"""Which processes run a consumer: leases on the stream server.
+"""Leases on the stream server, which show the processes that run a consumer.
 
-A lease decides which process *should* read a partition; the position decides which one *may* apply
-it. So if processes disagree for a moment, or a lease expires or is lost, partitions move to other
-processes and no event is lost.
+A lease decides which process *should* read a partition. The position decides which process *may*
+apply the events. If processes disagree for a moment, or if a lease expires or is lost, partitions
+move to other processes, and no event is lost.
 """
 
 import logging
@@ -17,11 +17,11 @@ from .assignment import assign
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 0.25
-LEASE_SECONDS = 2.5  # how long the partitions of a killed process stay unread
+LEASE_SECONDS = 2.5  # other processes read the partitions of a killed process after this time
 
 
 class Membership:
-    """This process among all those that run one consumer."""
+    """This process, as a member of one consumer."""
 
     def __init__(self, group: str, streams: Streams, *, member: str | None = None) -> None:
         self.member = member or uuid4().hex
@@ -32,20 +32,20 @@ class Membership:
         self._assigned: dict[str, tuple[Collection[str], frozenset[int]]] = {}  # by reader
 
     def renew(self) -> None:
-        """Renew the lease and read the live members. If the server doesn't answer, the last list
-        stays valid: where two processes read the same partition, its position fences one."""
+        """Renew the lease and read the list of live members. If the server doesn't answer, the
+        last list stays valid: if two processes read a partition, its position fences one."""
         try:
             self._members = self._streams.heartbeat(
                 self._group, self.member, lease_seconds=LEASE_SECONDS
             )
             self._is_failing = False
         except OutboxError as exc:
-            if not self._is_failing:  # logged once: the readers log that they wait
-                log.info("lease of %s not renewed: %s", self._group, exc)
+            if not self._is_failing:  # logged once: the readers also log the failure
+                log.info("the lease of %s wasn't renewed: %s", self._group, exc)
             self._is_failing = True
 
     def partitions_of(self, reader: str) -> frozenset[int]:
-        """The partitions that this process should read for a reader; all of them if it is alone."""
+        """Return the partitions of `reader` in this process. A single member has all partitions."""
         members = tuple(self._members) or (self.member,)
         known = self._assigned.get(reader)
         if known is None or known[0] != members:
@@ -55,11 +55,11 @@ class Membership:
         return known[1]
 
     def run(self, stopping: threading.Event) -> None:
-        """Renew the lease until `stopping` is set, then release it, so that the other processes
-        take over without waiting for its end."""
+        """Renew the lease until `stopping` is set, then release the lease, so that the other
+        processes take over before it expires."""
         while not stopping.wait(HEARTBEAT_SECONDS):
             self.renew()
         try:
             self._streams.leave(self._group, self.member)
         except OutboxError as exc:
-            log.warning("lease of %s not released, it will expire: %s", self._group, exc)
+            log.warning("the lease of %s wasn't released and will expire: %s", self._group, exc)

@@ -1,7 +1,7 @@
-"""Parked sequences: an event that can't be applied, and every later one of its key.
+"""Parked sequences: an event that can't be applied, and all later events of its key.
 
-Other keys are not held up. A retry applies a whole sequence in order, one transaction for each
-event, and stops at the first that still fails; events that arrive meanwhile join the end.
+Events of other keys are still applied. A retry applies a sequence in order, with a transaction for
+each event, and stops at the first event that fails again. New events of the key join the end.
 """
 
 import traceback
@@ -22,7 +22,7 @@ from .inbox import Inbox
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """A parked sequence, as `parked list` shows it."""
+    """A parked sequence, with the fields that `manage.py outbox parked list` shows."""
 
     consumer: str
     producer: str
@@ -35,7 +35,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryResult:
-    """How many events a retry applied, and the error that stopped it, or ''."""
+    """The number of events that a retry applied, and the error that stopped the retry or ''."""
 
     applied: int
     error: str = ""
@@ -59,7 +59,7 @@ class Parking:
         return set(self.rows.values_list("partition", "entry"))
 
     def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
-        """Store the event: with its error, or without one if it waits behind another event."""
+        """Store the event with its error, or without an error if it waits for an earlier event."""
         self.rows.create(
             consumer=self._consumer,
             producer=self._producer,
@@ -75,13 +75,13 @@ class Parking:
 
     def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
         """Delete the parked events of the envelope's aggregate. Returns how many events of other
-        aggregates are left under its key. The caller holds the lock of the position."""
+        aggregates are still parked for the key. The caller holds the position's lock."""
         waiting = self.rows.filter(partition=partition, key=envelope.partitionkey)
         waiting.filter(type__startswith=f"{envelope.aggregate}.").delete()
         return waiting.count()
 
     def sequences(self) -> Iterator[Sequence]:
-        """The parked sequences, oldest first. A partition's entries without a key form one."""
+        """Yield the sequences, oldest first. A partition's keyless entries form one sequence."""
         groups = self.rows.values("partition", "key").annotate(
             events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
         )
@@ -117,22 +117,22 @@ class Parking:
                 )
                 if key:
                     return RetryResult(applied=applied, error=one_line(exc))
-                # Entries without a key are independent: the next one may succeed.
+                # Entries without a key are independent: the next entry may succeed.
                 failed.add(event.pk)
             else:
                 applied += 1
-        left = f"{len(failed)} without a key still fail" if failed else ""
+        left = f"{len(failed)} entries without a key failed again" if failed else ""
         return RetryResult(applied=applied, error=left)
 
 
 def of(consumer: Consumer) -> Iterator[Parking]:
-    """The parked events of a consumer, by producer."""
+    """Yield the parked events of a consumer, one Parking for each producer."""
     for producer in consumer.producers:
         yield Parking(consumer.tables, consumer=consumer.name, producer=producer)
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and text in one line."""
+    """Return the error's type and message in one line."""
     return storable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 

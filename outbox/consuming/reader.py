@@ -1,4 +1,4 @@
-"""Reads a producer's streams for one consumer and applies the events, once and in order."""
+"""Reads a producer's streams for one consumer, and applies each event once and in order."""
 
 import logging
 import random
@@ -23,20 +23,20 @@ log = logging.getLogger(__name__)
 
 BATCH_ENTRIES = 200  # per partition
 BLOCK_SECONDS = 0.5  # how long a read waits for entries, and so how long a stop can take
-# The minimum time from a batch to the next read: under load, the events that arrive meanwhile share
-# one transaction. An event that arrives alone isn't delayed.
+# The shortest time from a batch to the next read. Under load, one transaction then applies all
+# events that arrive in this time. An event that arrives alone isn't delayed.
 BATCH_INTERVAL_SECONDS = 0.002
-PENDING_SECONDS = 0.05  # how long positions after ignored events may stay unwritten
-TRIES = 3  # of an event whose handler raises, before it is parked
+PENDING_SECONDS = 0.05  # after this time, positions after ignored events are written
+TRIES = 3  # how often a handler may fail for an event before the event is parked
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
-CONFIRM_SECONDS = 5.0  # between two reports to the owner
-FROZEN_SECONDS = 5  # idle in a transaction; then the server ends the session
+CONFIRM_SECONDS = 5.0  # between two reports of applied ticks to the owner
+FROZEN_SECONDS = 5  # PostgreSQL ends a session that is idle in a transaction for this long
 
-# A process that freezes in a transaction holds its positions for FROZEN_SECONDS at most. Small
-# tables are read by index, where the newest version of a row comes first. The planner would scan
-# them: it doesn't count the old versions that an open transaction makes PostgreSQL keep. Prepared
-# statements keep their plan: by default, PostgreSQL plans them again for each set of arrays.
+# A process that freezes in a transaction locks its positions for FROZEN_SECONDS at most. Small
+# tables are read by index, where the newest version of a row comes first. Otherwise the planner
+# would scan the tables: it doesn't count the old row versions that PostgreSQL keeps for an open
+# transaction. A prepared statement keeps its plan; by default, PostgreSQL plans each execution.
 SESSION = f"""
 SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
 SET enable_seqscan = off;
@@ -46,14 +46,14 @@ SET plan_cache_mode = force_generic_plan
 
 ABORTED = 3  # libpq's PQTRANS_INERROR
 
-# SQLSTATEs of transient errors, and their classes: serialization failure and deadlock, lost
-# connection, server that starts or stops, insufficient resources, lock timeout. A statement timeout
-# isn't transient, since it would occur again.
+# SQLSTATEs or classes of transient errors: serialization failure, deadlock, lost connection,
+# server start or stop, insufficient resources, lock timeout. A statement timeout isn't transient,
+# because it would occur again.
 TRANSIENT_CODES = ("40001", "40P01", "08", "57P", "53", "55P03")
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether the same attempt can succeed later."""
+    """Whether the same operation can succeed later without a change."""
     while error is not None:
         if getattr(error, "transient", False) or is_cut_socket(error):
             return True
@@ -67,7 +67,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 class Reader:
-    """The loop of one consumer over the partitions that this process owns of one producer."""
+    """Applies one producer's events for one consumer, in the partitions of this process."""
 
     def __init__(
         self,
@@ -92,10 +92,10 @@ class Reader:
         self._positions: dict[int, str] = {}
         self._pending: dict[int, str] = {}  # positions after ignored events, not written yet
         self._last_owned: frozenset[int] = frozenset()
-        self._move_at = self._read_at = self._confirm_at = 0.0  # when each is due next
+        self._move_at = self._read_at = self._confirm_at = 0.0  # when each step is due next
 
     def run(self) -> None:
-        """Read and apply until `stopping` is set. After any error it tries again."""
+        """Read and apply events until `stopping` is set. After an error, the loop continues."""
         failures, logged = 0, ""
         while not self._stopping.is_set():
             try:
@@ -115,14 +115,14 @@ class Reader:
         if is_transient(error):
             log.warning("%s waits: %s", self.name, one_line(error))
         elif isinstance(error, OutboxError):
-            log.error("%s makes no progress until this is corrected: %s", self.name, error)
+            log.error("%s makes no progress until this error is corrected: %s", self.name, error)
         else:
             log.error("%s failed", self.name, exc_info=error)
 
     def step(self, *, block_seconds: float = 0.0) -> int:
-        """Read once and apply the entries. Returns their number.
+        """Read once and apply the entries. Returns the number of entries.
 
-        Raises BelowFloor if entries after its positions were pruned.
+        Raises BelowFloor if the producer has pruned entries after the consumer's positions.
         """
         owned = self._owned()
         if not self._positions:
@@ -137,7 +137,7 @@ class Reader:
         if batch:
             self._check_floor(batch.cursor, owned)
             self._process(batch.entries)
-            if not batch.entries:  # beyond the cursor: foreign entries, or not confirmed yet
+            if not batch.entries:  # foreign entries, or entries after the cursor's tops
                 self._stopping.wait(block_seconds)
         if self._pending and time.monotonic() >= self._move_at:
             self._apply([])
@@ -157,17 +157,17 @@ class Reader:
         )
 
     def confirm(self) -> None:
-        """Report to the owner the last complete tick that is applied in each partition.
+        """Report to the owner, for each partition, the last tick that is applied completely.
 
-        Where a position has reached the cursor's top, all complete ticks are applied, and the
-        position moves to the end of the last one.
+        If a position has reached the cursor's top, all complete ticks are applied, and the
+        position moves to the end of the last complete tick.
         """
         self._confirm_at = time.monotonic() + CONFIRM_SECONDS
         owned = self._owned()
         cursor = self._streams.cursor(self._producer)
         if self._pending:
             self._apply([])
-        # From the table: a failover may have lost the positions that memory holds.
+        # Read the table: a failover may have lost the positions that are in memory.
         self._set_positions(self._inbox.stored())
         self._check_floor(cursor, owned)
         end = f"{cursor.complete}-{WHOLE}"
@@ -211,13 +211,13 @@ class Reader:
                 )
 
     def _process(self, entries: list[Entry]) -> None:
-        # By tick and row, so that effects follow the order of commits across partitions too.
+        # Sorted by tick and row: effects follow the order of commits, also across partitions.
         entries.sort(key=lambda entry: order(entry.id))
         deliveries = [Delivery.of(entry) for entry in entries]
         gather_seconds = self._consumer.gather_seconds(d.envelope for d in deliveries if d.envelope)
         self._read_at = time.monotonic() + max(BATCH_INTERVAL_SECONDS, gather_seconds)
         if deliveries and all(map(self._is_ignored, deliveries)):
-            # Nothing is written for them: one later move covers many batches.
+            # No position is written now: a later move covers many ignored batches.
             if not self._pending:
                 self._move_at = time.monotonic() + PENDING_SECONDS
             self._pending |= {delivery.partition: delivery.id for delivery in deliveries}
@@ -225,7 +225,7 @@ class Reader:
             reached = {d.partition: self._positions[d.partition] for d in deliveries}
             try:
                 self._apply(deliveries)
-            except Exception as exc:  # noqa: BLE001 - any error is handled event by event
+            except Exception as exc:  # noqa: BLE001 - after any error, events are applied singly
                 log.info("%s applies a batch event by event: %s", self.name, one_line(exc))
                 self._reset()
                 self._apply_singly(deliveries, reached)
@@ -238,7 +238,7 @@ class Reader:
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
             if _is_aborted(self._tables.connection):
                 raise transaction.TransactionManagementError(
-                    "a handler caught an error that had aborted its transaction; let it propagate"
+                    "a handler caught an error that aborted its transaction; raise such errors"
                 )
         self._set_positions(self._positions | ends)
 
@@ -248,7 +248,7 @@ class Reader:
     def _unless_parked(
         self, deliveries: Iterable[Delivery], parked: set[str]
     ) -> Iterator[Envelope]:
-        """Yields the events to apply, and parks those of a key with a parked sequence."""
+        """Yield the events to apply. Park the events of keys that have a parked sequence."""
         for delivery in deliveries:
             if self._is_ignored(delivery):
                 continue
@@ -258,17 +258,17 @@ class Reader:
                 yield delivery.decoded()
 
     def _supersede(self, delivery: Delivery, parked: set[str]) -> bool:
-        """Delete the parked events that a superseding event replaces, so that it is applied at
-        once. False if the event isn't superseding."""
+        """Delete the parked events that a superseding event replaces. Returns True if the event
+        can be applied now, False if the event isn't superseding."""
         envelope = delivery.envelope
         if envelope is None or not self._consumer.supersedes(envelope):
             return False
         if not self._parking.drop_superseded(envelope, partition=delivery.partition):
-            parked.discard(delivery.key)  # no event of another aggregate is left
+            parked.discard(delivery.key)  # no event of this key is parked now
         return True
 
     def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
-        """Apply each event in its own transaction. One that fails TRIES times is parked; transient
+        """Apply each event in its own transaction. Park an event that fails TRIES times; transient
         errors don't count."""
         self._reload(reached)
         for delivery in deliveries:
@@ -292,12 +292,12 @@ class Reader:
             reached[delivery.partition] = delivery.id
 
     def _reload(self, reached: Mapping[int, str]) -> None:
-        """Read the positions again. Raises Fenced if a failover or a restore has moved one
-        back to before `reached`: the entries between must be read again."""
+        """Read the positions again. Raises Fenced if a failover or a restore has moved a position
+        back to before `reached`, because the entries in between must be read again."""
         self._open()
         for partition, entry in reached.items():
             if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):
-                raise Fenced(f"partition {partition} went back to {self._positions[partition]}")
+                raise Fenced(f"partition {partition} is back at {self._positions[partition]}")
 
     def _is_applied(self, delivery: Delivery) -> bool:
         return order(delivery.id) <= order(self._positions[delivery.partition])
@@ -312,7 +312,7 @@ class Reader:
         log.error("%s parked %s of key %s: %s", self.name, delivery.id, key, one_line(failed[-1]))
 
     def _reset(self) -> None:
-        """After an error, forget the positions: the next step reads them under their locks."""
+        """Clear the positions after an error. The next step reads them under their locks."""
         self._set_positions({})
         self._tables.connection.close_if_unusable_or_obsolete()
 
@@ -322,14 +322,14 @@ class Reader:
 
 
 def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction can only be rolled back. Django tracks that for `atomic` and for the
-    ORM; after plain SQL only the driver knows, and COMMIT would roll back without an error."""
+    """Whether the transaction is aborted. Django tracks errors in `atomic` and in the ORM. Only the
+    driver knows an error of plain SQL; COMMIT would then roll back without an error."""
     status = connection.connection.info.transaction_status if connection.connection else None
     return connection.needs_rollback or status == ABORTED
 
 
 def complete_tick(position: str) -> int:
-    """The last tick that is applied completely at this position."""
+    """Return the last tick that is applied completely at this position."""
     tick, row = order(position)
     return tick if row == WHOLE else max(tick - 1, 0)
 
@@ -341,7 +341,7 @@ def readers_of(
     stopping: threading.Event,
     memberships: Mapping[str, Membership],
 ) -> list[Reader]:
-    """One reader for each consumer and each of its producers."""
+    """Create one reader for each consumer and each of the consumer's producers."""
     return [
         Reader(
             consumer,

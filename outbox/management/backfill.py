@@ -10,17 +10,17 @@ from .subcommand import Subcommand, show_progress
 class Backfill(Subcommand):
     help = (
         "Publish a service's current state again, for consumers that miss events. An interrupted "
-        "backfill resumes where it stopped. With --adopt, which runs first and in the consumer's "
-        "deployment: move a consumer that is below the floor to the first entry that still exists."
+        "backfill resumes where it stopped. --adopt moves a consumer that is below the floor to "
+        "the first entry that still exists. Run --adopt first, in the deployment of the consumer."
     )
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("label", nargs="?", help="the service that publishes its state")
         parser.add_argument(
-            "--rate", type=_rate, default=500.0, metavar="N", help="aggregates a second (500)"
+            "--rate", type=_rate, default=500.0, metavar="N", help="aggregates per second (500)"
         )
-        parser.add_argument("--adopt", metavar="CONSUMER", help="a consumer of this deployment")
+        parser.add_argument("--adopt", metavar="CONSUMER", help="the consumer to move")
 
     def handle(self, *, label: str | None, adopt: str | None, rate: float, **_: Any) -> None:
         if not label and not adopt:
@@ -40,7 +40,7 @@ class Backfill(Subcommand):
             tables.of(label), backfill.backfill_of(label), per_second=rate
         ):
             announced += backfill.BATCH
-            show_progress(self.stdout, f"{label}: about {announced} announced, up to {last}")
+            show_progress(self.stdout, f"{label}: about {announced} aggregates, up to {last}")
         show_progress(self.stdout)
         self.stdout.write(f"{label} has announced its state")
 
@@ -51,5 +51,5 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate < float("inf"):
-        raise ArgumentTypeError(f"{text!r} isn't a rate; give a number above 0")
+        raise ArgumentTypeError(f"{text!r} isn't a rate; enter a number above 0")
     return rate

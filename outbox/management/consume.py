@@ -13,12 +13,12 @@ RETRY_SECONDS = 1.0
 
 
 class Consume(Subcommand):
-    help = "Apply the events of the streams to this deployment's consumers. Ctrl-C ends it."
+    help = "Run this deployment's consumers, which apply events from the streams. Stop with Ctrl-C."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--consumer", action="append", metavar="NAME", help="only this one; repeatable"
+            "--consumer", action="append", metavar="NAME", help="only this consumer; repeatable"
         )
 
     def handle(self, **options: Any) -> None:
@@ -43,7 +43,7 @@ class Consume(Subcommand):
             thread.join()
 
     def _wait_for(self, server: Streams, stopping: threading.Event) -> None:
-        """Return once the stream server answers. Raises StreamsMisconfigured."""
+        """Wait until the stream server answers. Raises StreamsMisconfigured."""
         shown = ""
         while not stopping.is_set():
             try:

@@ -11,7 +11,7 @@ from .subcommand import Subcommand, show_progress
 
 class Prune(Subcommand):
     help = (
-        "Delete confirmed rows and entries that are old enough: one round of retention, to its end."
+        "Run retention to its end: delete all rows and entries that are confirmed and old enough."
     )
 
     @classmethod
@@ -32,7 +32,7 @@ class Prune(Subcommand):
 
 
 class Restamp(Subcommand):
-    help = "After the restore of a dump: replace its transaction ids by ids of this server."
+    help = "After the restore of a dump: replace its transaction ids with those of this server."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
@@ -42,7 +42,7 @@ class Restamp(Subcommand):
         found = tables.of(label)
         with own_connection(found) as connection:
             if not try_lock(connection, found.label):
-                raise Unconfigured(f"a relay of {found.label} is running: stop it first")
+                raise Unconfigured(f"a relay of {found.label} is running; stop the relay first")
             waiting, dropped = recovery.restamp(found, streams.connect(), Ticks(found, connection))
         self.stdout.write(f"{waiting} rows wait to be published; {dropped} were sent and deleted")
 
@@ -53,7 +53,7 @@ class Unsubscribe(Subcommand):
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("label", help="the service that the subscriber reads")
-        parser.add_argument("subscriber", help="its name in `outbox status`")
+        parser.add_argument("subscriber", help="the subscriber's name in `outbox status`")
 
     def handle(self, *, label: str, subscriber: str, **_: Any) -> None:
         found = tables.of(label)
@@ -61,7 +61,7 @@ class Unsubscribe(Subcommand):
         if not rows.filter(name=subscriber).exists():
             known = ", ".join(rows.order_by("name").values_list("name", flat=True)) or "none"
             raise Unconfigured(
-                f"{found.label} has no subscriber {subscriber!r}; there are: {known}"
+                f"{found.label} has no subscriber {subscriber!r}; subscribers: {known}"
             )
         streams.connect().forget(found.label, subscriber)
         rows.filter(name=subscriber).delete()

@@ -14,14 +14,14 @@ from .subcommand import Subcommand
 
 
 class Parked(Subcommand):
-    help = "List parked sequences, or retry them in order after their cause was fixed."
+    help = "List parked sequences, or retry each in order after the cause of its error was fixed."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("action", nargs="?", choices=("list", "retry"), default="list")
         parser.add_argument("key", nargs="?", help="only the sequence of this key")
-        parser.add_argument("--consumer", metavar="NAME", help="only this consumer's")
-        parser.add_argument("--json", action="store_true", help="list as JSON, a line each")
+        parser.add_argument("--consumer", metavar="NAME", help="only this consumer")
+        parser.add_argument("--json", action="store_true", help="print each as a line of JSON")
 
     def handle(self, *, action: str, **options: Any) -> None:
         chosen = list(_chosen(options["consumer"], options["key"]))

@@ -12,7 +12,7 @@ from ..rebuilding.shadow import Differences
 from ..rebuilding.sources import rebuild_of
 from .subcommand import Subcommand, show_progress, stop_on_signals
 
-WIDTH = 24  # characters of the bar
+WIDTH = 24  # the width of the progress bar, in characters
 
 
 class Rebuild(Subcommand):
@@ -55,8 +55,8 @@ class Rebuild(Subcommand):
                 self._compare_and_swap(rebuild)
 
     def _fill(self, rebuild: ProjectionRebuild) -> None:
-        # Without this, each garbage collection scans all objects that Django has loaded: a fifth
-        # of the whole time.
+        # Without `freeze`, garbage collections scan all objects that Django has loaded, which takes
+        # a fifth of a rebuild's time.
         gc.freeze()
         started, progress, total = time.monotonic(), None, rebuild.expected()
         for progress in rebuild.fill():
@@ -75,7 +75,7 @@ class Rebuild(Subcommand):
 
     def _hold(self, rebuild: ProjectionRebuild) -> None:
         stopping = stop_on_signals()
-        self.stdout.write(f"{rebuild.name}: both versions follow; Ctrl-C ends it")
+        self.stdout.write(f"{rebuild.name}: both versions follow the events; stop with Ctrl-C")
         rebuild.follow_until(stopping)
 
     def _compare_and_drop(self, rebuild: ProjectionRebuild) -> None:
@@ -98,7 +98,7 @@ class Rebuild(Subcommand):
             self.stdout.write(described(found))
         rebuild.swap()
         self.stdout.write(
-            f"{rebuild.name} is rebuilt; the swap held it for {rebuild.locked_ms:.0f} ms"
+            f"{rebuild.name} is rebuilt; the swap locked it for {rebuild.locked_ms:.0f} ms"
         )
 
 

@@ -14,16 +14,16 @@ RETRY_SECONDS = 1.0
 
 
 class Relay(Subcommand):
-    help = "Publish a service's outbox in the foreground, like the Celery task. Ctrl-C ends it."
+    help = "Publish a service's outbox in the foreground, as the Celery task does. Ctrl-C stops it."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("label", nargs="?", help="the service; required if there are several")
         parser.add_argument(
-            "--once", action="store_true", help="publish the waiting events and end"
+            "--once", action="store_true", help="publish the waiting events and exit"
         )
         parser.add_argument(
-            "--shared", action="store_true", help="run even if the service has a running relay"
+            "--shared", action="store_true", help="run even if the service has another relay"
         )
 
     def handle(self, *, label: str | None, once: bool, shared: bool, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The base class of the subcommands of `manage.py outbox`. They report errors in one line."""
+"""The base class of the subcommands of `manage.py outbox`, which report errors in one line."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ from ..errors import OutboxError
 
 
 class Subcommand:
-    """A subcommand. `handle` receives the parsed options as keyword arguments."""
+    """One subcommand. `handle` receives the parsed options as keyword arguments."""
 
     help: str
 
@@ -30,8 +30,8 @@ class Subcommand:
 
 
 def show_progress(out: OutputWrapper, text: str = "") -> None:
-    """Replace the current line of a terminal, or end it if there is no text. Prints nothing if the
-    output isn't a terminal."""
+    """Replace the current line of a terminal with `text`, or end the line if `text` is empty.
+    Prints nothing if the output isn't a terminal."""
     if out.isatty():
         out.write(f"\r\x1b[K{text}" if text else "\n", ending="")
         out.flush()
@@ -39,7 +39,7 @@ def show_progress(out: OutputWrapper, text: str = "") -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors of the outbox and the database into a CommandError; a bug keeps its traceback."""
+    """Convert outbox and database errors to a CommandError. Other errors keep their traceback."""
     try:
         yield
     except (OutboxError, DatabaseError) as exc:
@@ -51,7 +51,7 @@ def in_one_line(error: Exception) -> str:
 
 
 def stop_on_signals() -> threading.Event:
-    """Returns an event that SIGINT and SIGTERM set from now on."""
+    """Install signal handlers. Returns an event that is set after SIGINT or SIGTERM."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

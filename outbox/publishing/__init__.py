@@ -1,1 +1,1 @@
-"""From the outbox table to the streams: ticks, the relay, retention, recovery and erasure."""
+"""Publishes outbox rows to the streams: ticks, the relay, retention, recovery and erasure."""

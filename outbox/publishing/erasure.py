@@ -1,7 +1,7 @@
 """Deletes one subject's older events from the outbox and the streams.
 
-The outbox never does this by itself. It is safe once every subscriber has confirmed a later row of
-the subject, because no consumer reads the older rows again. Ticks don't change. Entry ids and
+Your code calls `purge`; the outbox never does. The call is safe once every subscriber has confirmed
+a later row of the subject: no consumer reads older rows again. Ticks don't change. Entry ids and
 positions contain no counts, so the other entries keep their ids (docs/outbox.md, "Erasing a
 subject").
 """
@@ -20,8 +20,8 @@ RELAY = "the relay"
 
 
 def missing_confirmations(tables: Tables, streams: Streams, *, row: int) -> tuple[str, ...]:
-    """The subscribers that haven't confirmed an outbox row, by name; the relay, if it hasn't
-    published the row. Empty when all have, and for a row that was pruned."""
+    """The names of the subscribers that haven't confirmed this outbox row, or RELAY if the relay
+    hasn't published the row. Empty if all subscribers have confirmed it, or if it was pruned."""
     save_confirmations(tables, streams.confirmations(tables.label))
     if not tables.rows(tables.event).filter(pk=row).exists():
         return ()
@@ -38,8 +38,8 @@ def missing_confirmations(tables: Tables, streams: Streams, *, row: int) -> tupl
 def purge(tables: Tables, streams: Streams, *, subject: str, before: int) -> None:
     """Delete the rows of `subject` with an id below `before`, then their entries.
 
-    Rows are deleted first, so a relay that sends everything again doesn't send them. A relay that
-    had read them earlier can still add an entry, so the stream is read until none is found.
+    Rows are deleted first, so a relay that sends all rows again doesn't send them. A relay that
+    read the rows before can still add an entry, so `purge` reads the stream until it finds none.
     """
     partition = partition_of(subject, partitions=streams.partitions)
     _delete_rows(tables, partition, subject, before)
@@ -63,8 +63,8 @@ def _tick_of(tables: Tables, row: int) -> int | None:
 def _delete_rows(tables: Tables, partition: int, subject: str, before: int) -> None:
     event = tables.quoted(tables.event)
     with transaction.atomic(using=tables.alias), tables.connection.cursor() as cursor:
-        # Subjects have no index, so this reads the whole table, without a time limit. A body that
-        # doesn't contain the subject isn't parsed.
+        # Subjects have no index, so this statement reads the whole table, without a time limit. It
+        # parses only bodies that contain the subject.
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(
             f"DELETE FROM {event} WHERE partition = %(partition)s AND id < %(before)s "  # noqa: S608

@@ -1,8 +1,8 @@
-"""Recovery from a database that lost data, or that holds the data of another server.
+"""Recovery after the database lost data, or was restored from a dump of another server.
 
-After a failover to a standby that was behind, the streams can hold events of ticks, and even of
-rows, that the database lost. After the restore of a dump, rows and ticks contain the transaction
-ids of another server.
+After a failover to a standby that was behind, the streams can contain events whose ticks, or even
+rows, the database has lost. After the restore of a dump, rows and ticks contain transaction ids of
+another server.
 """
 
 import json
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 
 PHANTOMS = "phantoms"  # the state row that lists events whose rows are lost
 KEPT_PHANTOMS = 1000
-FIRST_XID = "3"  # PostgreSQL's first ordinary transaction id: seen by every snapshot
+FIRST_XID = "3"  # PostgreSQL's first ordinary transaction id: every snapshot sees it
 
 
 def resume(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> None:
-    """Continue after a failover that lost ticks; the last one that was published is `ahead`.
+    """Continue after a failover that lost ticks. `ahead` is the last tick that was published.
 
     The next tick skips surviving rows that were sent, so no consumer receives them twice. Events
-    whose rows are lost are logged and kept as `phantoms`: consumers applied them, but their owner
-    no longer has them, so their subjects have to be reconciled.
+    whose rows are lost are logged and saved as `phantoms`. Consumers applied these events, but the
+    owner no longer has them, so you have to reconcile their subjects.
     """
     last = ticks.last()
     sent = _events_of(streams.entries_after(tables.label, last))
@@ -45,7 +45,7 @@ def resume(tables: Tables, ticks: Ticks, streams: Streams, *, ahead: int) -> Non
             ", ".join(sorted({found.subject for found in phantoms})[:5]),
         )
         _save_phantoms(tables, phantoms)
-    # The tick comes last: once it exists, no relay runs this recovery again.
+    # The tick is created last: once it exists, no relay runs this recovery again.
     ticks.resume(above=ahead, skip=sorted(rows[event] for event in sent.keys() & rows.keys()))
 
 
@@ -73,17 +73,17 @@ def _save_phantoms(tables: Tables, phantoms: list[Envelope]) -> None:
 
 
 def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
-    """Make a restored schema publishable. Returns how many rows are unsent and how many were
-    deleted.
+    """Prepare a restored schema for the relay. Returns how many rows wait to be published and how
+    many were deleted.
 
-    Rows whose events are in the streams were sent and are deleted; so are rows below the floor,
-    which were sent and pruned after the dump was taken. The other rows get a transaction id of this
-    server. So do rows of other tables with the same transaction ids (an event store's), so that a
-    snapshot sees both or neither. If the streams are lost too, it isn't known which rows were sent,
-    and all are sent again.
+    Rows whose events are in the streams were sent, so they are deleted. Rows below the floor were
+    sent and pruned after the dump was taken, so they are deleted too. The other rows get a
+    transaction id of this server. Rows of other tables with the same transaction ids (such as an
+    event store) get it too, so that a snapshot sees both rows or neither. If the streams are lost,
+    nothing shows which rows were sent, so all rows are sent again.
 
-    The new tick is committed before the rows change: a transaction's own id can count as seen in
-    its own snapshot.
+    The new tick is committed before the rows change, because a snapshot can see the id of the
+    transaction that took it.
     """
     published = streams.cursor(tables.label)
     floor = tables.rows(tables.tick).filter(pk__lte=published.floor).order_by("-pk").first()
@@ -103,7 +103,7 @@ def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
         with tables.connection.cursor() as cursor:
             cursor.execute(f"UPDATE {tables.quoted(tables.event)} SET xid = pg_current_xact_id()")  # noqa: S608
         _restamp_other_tables(tables, set(waiting_xids))
-        # The snapshots of older ticks don't match the new ids: the chain starts with the new tick.
+        # Snapshots of older ticks don't match the new ids, so the chain starts with the new tick.
         tables.rows(tables.tick).filter(pk__lt=ticks.last()).delete()
         # The relay stores the new server's identifier at its next start.
         tables.rows(tables.state).filter(name="system").delete()
@@ -111,14 +111,14 @@ def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
 
 
 def _restamp_other_tables(tables: Tables, waiting_xids: set[str]) -> None:
-    """Rows with one of these transaction ids get the current one, the others the oldest."""
+    """In other tables, replace these xids by the current one, and all other xids by FIRST_XID."""
     for model in apps.get_app_config(tables.label).get_models():
         has_xid = any(isinstance(field, Xid8Field) for field in model._meta.get_fields())
         if not has_xid or model is tables.event:
             continue
         table = tables.quoted(model)
         with tables.connection.cursor() as cursor:
-            # On an append-only table this right is revoked, even from the owner.
+            # An append-only table has revoked this right even from its owner.
             cursor.execute(f"GRANT UPDATE (xid) ON {table} TO CURRENT_USER")
             cursor.execute(
                 f"UPDATE {table} SET xid = CASE WHEN xid = ANY(%s::text[]::xid8[]) "  # noqa: S608

@@ -1,8 +1,8 @@
 """The relay publishes committed events to the streams.
 
-Any number of relays can run at once, and be frozen or killed at any point: ticks, deterministic
-entry ids and the script's comparison publish each event once and in order. The advisory lock
-that excludes a second relay only saves work.
+Several relays can run at the same time, and each can be frozen or killed at any point. Ticks,
+deterministic entry ids and the script's comparison still publish each event once and in order.
+The advisory lock stops a second relay only to save work.
 """
 
 import enum
@@ -27,20 +27,20 @@ from .ticks import Row, Tick, Ticks, clock_ms
 log = logging.getLogger(__name__)
 
 NUDGE_WAIT_SECONDS = 1.0  # how long a lost nudge can delay an event
-PAUSE_SECONDS = 0.004  # between the starts of two drains
+PAUSE_SECONDS = 0.004  # the shortest time between the starts of two drains
 
 OTHER_PARTITIONS = (
-    "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: with another number a key "
-    "changes its partition and loses its order; set OUTBOX_PARTITIONS to {found}"
+    "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: keys would move to other "
+    "partitions, and events of one key would get out of order; set OUTBOX_PARTITIONS to {found}"
 )
 OTHER_SYSTEM = (
     "the database of {label} was restored on another server: its rows and ticks have transaction "
     "ids of the old server; run manage.py outbox restamp {label}"
 )
 
-# The timeouts end the session of a frozen relay, which releases its lock. The other settings keep
-# the two frequent statements on their indexes, even with poor statistics, and the sort of a long
-# backlog (ids and ctids of a million rows) in memory.
+# The timeouts end the session of a frozen relay, which releases its lock. The planner settings make
+# the two frequent statements use their indexes, even with poor statistics. With work_mem, a long
+# backlog (ids and ctids of a million rows) is sorted in memory.
 SESSION = """
 SET idle_session_timeout = '10s';
 SET idle_in_transaction_session_timeout = '10s';
@@ -60,12 +60,12 @@ class Outcome(enum.Enum):
     """Why `run` returned."""
 
     ALREADY_RUNNING = "another relay of this service is running"
-    LINGERED = "its time is up"
-    STOPPED = "it was asked to stop"
+    LINGERED = "the relay has run for its full time"
+    STOPPED = "the relay received a stop signal"
 
 
 class Chunk(Struct, frozen=True, gc=False):
-    """Rows of one tick that are published in one step; the step moves the cursor to `at`."""
+    """Some rows of one tick. `publish` adds them and moves the cursor to `at`, in one step."""
 
     at: str
     rows: int
@@ -75,7 +75,7 @@ class Chunk(Struct, frozen=True, gc=False):
 class Relay:
     """Publishes one service's outbox to its streams, over its own database connection.
 
-    `_at` is where it expects the cursor; `_start` is the tick and the row to continue after.
+    `_at` is the expected value of the cursor. `_start` is the tick and the row to continue after.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class Relay:
         self._start = self._find_start()
 
     def drain(self) -> int:
-        """Publish all rows that are committed by now. Returns the number of rows sent.
+        """Publish all rows that are committed now. Returns the number of rows sent.
 
-        Raises StreamsUnavailable or Django's database errors when a server fails. Nothing is lost:
-        the next drain continues.
+        Raises StreamsUnavailable or Django's database errors when a server fails. No row is lost:
+        the next drain sends the rest.
         """
         made = self._ticks.make()
         while True:
@@ -137,10 +137,10 @@ class Relay:
         return sent
 
     def _find_start(self) -> tuple[int, int]:
-        """Where in the chain of ticks to continue: the tick, and the row in it that was sent last.
+        """Where to continue in the chain of ticks: after which tick, and after which of its rows.
 
-        Without a cursor, or with one below the floor, all rows in the database are sent again. If
-        the cursor is ahead of the database, recovery runs first.
+        If there is no cursor, or the cursor is below the floor, all rows in the database are sent
+        again. If the cursor is ahead of the database, recovery runs first.
         """
         cursor = self._streams.cursor(self.label)
         self._at, self._floor = cursor.at, self._ticks.floor()
@@ -160,7 +160,7 @@ class Relay:
         if resumed is None:
             raise CursorUnknown(
                 f"the streams of {self.label} are at {self._at}, a tick that its database "
-                "doesn't have: they belong to another database; check both addresses"
+                "doesn't have: the streams belong to another database; check both addresses"
             )
         return resumed, WHOLE
 
@@ -170,7 +170,7 @@ class Relay:
             if len(chunk) < ticks.CHUNK_ROWS:
                 return self._publish(self._prepare(tick, chunk, expected=self._at))
             sent = 0
-            # A backlog: while the stream server adds one chunk, the next is fetched and packed.
+            # A backlog: while the stream server adds a chunk, the relay fetches and packs the next.
             with ThreadPoolExecutor(1, thread_name_prefix="sender") as sender:
                 prepared = self._prepare(tick, chunk, expected=self._at)
                 sending = sender.submit(self._publish, prepared)
@@ -181,7 +181,7 @@ class Relay:
                 return sent + sending.result()
 
     def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> Chunk:
-        """A chunk to publish when the cursor is at `expected`. The last chunk isn't full."""
+        """A chunk that moves the cursor from `expected`. Only a tick's last chunk isn't full."""
         complete = len(chunk) < ticks.CHUNK_ROWS
         at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
         rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
@@ -203,7 +203,7 @@ class Relay:
         return chunk.rows
 
     def _check_state(self, name: str, value: str, message: str) -> None:
-        """Create the state row `name` with this value; raise DatabaseDiffers if it has another."""
+        """Create the state row `name`. Raises DatabaseDiffers if its value isn't `value`."""
         state = self._tables.quoted(self._tables.state)
         with self._connection.cursor() as cursor:
             cursor.execute(
@@ -217,7 +217,7 @@ class Relay:
             raise differs(message.format(label=self.label, found=found, value=value))
 
     def _read_system(self) -> tuple[str, int]:
-        # Right after a promotion the timeline of pg_control_checkpoint is still the old one.
+        # Right after a promotion, pg_control_checkpoint still returns the old timeline.
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT system_identifier::text, "
@@ -247,9 +247,9 @@ def run(
     linger_seconds: float = float("inf"),
     exclusive: bool = True,
 ) -> Outcome:
-    """Drain at each nudge, and at least once a second, for `linger_seconds` or until `stopping`.
+    """Drain at each nudge, at least once a second, for `linger_seconds` or until `stopping` is set.
 
-    Returns at once if another relay of the service holds the lock, unless `exclusive` is false.
+    Returns immediately if another relay of the service has the lock and `exclusive` is true.
     Raises the errors of `Relay.drain`.
     """
     deadline = time.monotonic() + linger_seconds
@@ -258,10 +258,10 @@ def run(
         if exclusive and not try_lock(connection, tables.label):
             return Outcome.ALREADY_RUNNING
         relay = Relay(tables, streams, connection)
-        nudged_at = time.monotonic()  # the previous relay may have ended right after a nudge
+        nudged_at = time.monotonic()  # the previous relay may have received a nudge and ended
         while not stopping.is_set():
-            # Under load the pause gathers events into one batch. An event that comes alone usually
-            # finds no pause, so it isn't delayed.
+            # Under load, all events of a pause get into one batch. A single event usually arrives
+            # outside a pause, so the pause doesn't delay it.
             started = time.monotonic()
             sent = relay.drain()
             stopping.wait(max(0.0, started + PAUSE_SECONDS - time.monotonic()))
@@ -269,16 +269,16 @@ def run(
                 continue  # writers skip nudges in this interval (nudging.py)
             if time.monotonic() >= deadline:
                 return Outcome.LINGERED
-            # The nudge is removed before the next tick is made. A writer that sent none, because
-            # one was waiting, had committed before that, so the tick's snapshot sees its rows. If
-            # this drain sent rows, the next starts without a nudge.
+            # The relay removes the nudge before it makes the next tick. If a writer sent no nudge
+            # because one existed, that writer committed before the removal, so the tick sees its
+            # rows. If this drain sent rows, the next drain starts without a nudge.
             if not sent and streams.wait_nudge(tables.label, timeout_seconds=NUDGE_WAIT_SECONDS):
                 nudged_at = time.monotonic()
     return Outcome.STOPPED
 
 
 def try_lock(connection: BaseDatabaseWrapper, label: str) -> bool:
-    """Take the advisory lock of the service's relay; False if another session holds it."""
+    """Acquire the advisory lock of the service's relay. Returns False if another session has it."""
     # Advisory locks are per database, not per schema, so the key contains the service's name.
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,14 +1,14 @@
 """Retention deletes old rows, ticks and entries that all subscribers have confirmed.
 
-Tuned, skip at a first reading: `_batches` pauses after each batch, and `_delete_rows` continues
-where the last batch or round ended. Without pauses the longest deletion took 223 to 353 ms, nearly
-all of it waiting for the log's flush, and commits waited as long; a batch takes 3 ms on average.
-Without the start value the first statement of a round took 372 ms (`./dev bench --only retention`).
+Two parts are tuned for speed: `_batches` pauses after each batch, and `_delete_rows` continues
+where the last batch or round ended. Without pauses, the longest deletion took 223 to 353 ms: mostly
+the flush of the WAL, and commits waited as long. A batch takes 3 ms on average. Without
+the start value, the first statement of a round took 372 ms (`./dev bench --only retention`).
 
 The floor is a tick that every subscriber has confirmed, that was sent completely, and that is older
-than the retention. It is committed first. Then the rows of ticks up to it are deleted in short
-batches, then the ticks before it, then the entries. The floor tick stays, because the next tick's
-batch starts where it ends.
+than the retention. The new floor is committed first. Then the rows up to the floor are deleted in
+short batches, then the ticks before the floor, then the entries. The floor tick itself stays,
+because the next tick's batch is computed from its snapshot.
 """
 
 import time
@@ -23,8 +23,8 @@ from ..streams.client import Confirmation
 from ..tables import Tables
 from .ticks import clock_ms
 
-BATCH_ROWS = 1000  # deleting this many takes a few milliseconds
-# The pause after a batch, as a multiple of the batch's time. Without pauses, batches write log
+BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
+# The pause after a batch, as a multiple of the batch's time. Without pauses, batches write WAL
 # faster than many disks flush it, and every commit waits for that flush.
 PAUSE_FACTOR = 3
 DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
@@ -33,7 +33,7 @@ FLOOR = "floor"  # the name of the state row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The result of one round."""
+    """The floor after one round, and the numbers of deleted rows and ticks."""
 
     floor: int
     rows: int
@@ -42,7 +42,7 @@ class Pruned:
 
 def retention_seconds() -> float:
     """The setting OUTBOX_RETENTION_SECONDS. Set it to at least the age of the oldest backup that a
-    consumer may be restored from, because a consumer below the floor has to be backfilled."""
+    consumer may be restored from, because a consumer below the floor needs a backfill."""
     return float(getattr(settings, "OUTBOX_RETENTION_SECONDS", DEFAULT_RETENTION_SECONDS))
 
 
@@ -53,10 +53,10 @@ def prune(
     budget_seconds: float = 5.0,
     clock_ms: Callable[[], int] = clock_ms,
 ) -> Pruned:
-    """Save the subscribers' confirmations, raise the floor, and delete up to it.
+    """Save the subscribers' confirmations, raise the floor, and delete everything up to the floor.
 
-    Stops after `budget_seconds`, three quarters of them pauses if there is much to delete; the next
-    round continues. Without a subscriber, or with one that never confirmed, nothing is deleted.
+    Stops after `budget_seconds`, of which up to three quarters are pauses. The next round
+    continues. If there is no subscriber, or a subscriber never confirmed, nothing is deleted.
     Raises RuntimeError inside a transaction: the floor must be committed before any deletion.
     """
     save_confirmations(tables, streams.confirmations(tables.label))
@@ -66,7 +66,7 @@ def prune(
     if floor:
         deadline = time.monotonic() + budget_seconds
         rows, all_deleted = _delete_rows(tables, floor, deadline)
-        # The next round starts at the oldest remaining tick: all rows that it sees are deleted.
+        # The next round starts at the oldest tick, so all rows that this tick sees must be deleted.
         ticks = _delete_ticks(tables, floor, deadline) if all_deleted else 0
         streams.prune(tables.label, floor=floor)
     return Pruned(floor=floor, rows=rows, ticks=ticks)
@@ -110,16 +110,16 @@ def _raise_floor(tables: Tables, limit: int) -> int:
 
 
 def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool]:
-    """How many rows were deleted, and whether none is left up to the floor."""
+    """Returns how many rows were deleted, and whether all rows up to the floor are deleted."""
     ticks = tables.rows(tables.tick)
     tick, oldest = ticks.filter(pk=floor).first(), ticks.order_by("pk").first()
-    if tick is None or oldest is None:  # restamped since: that deleted these rows
+    if tick is None or oldest is None:  # `restamp` has deleted these rows since
         return 0, True
     event = tables.quoted(tables.event)
-    # A batch doesn't wait for its log to be flushed: if a crash undoes it, it is deleted again,
-    # because the ticks that see its rows are deleted later, and logged later.
-    # Each batch starts where the last one ended, in index order, and the first where the last round
-    # ended. Otherwise the scan would read all rows that were deleted since the last vacuum.
+    # A batch doesn't wait for the flush of its WAL. If a crash undoes a batch, its rows are deleted
+    # again: the ticks that see these rows are deleted later in the WAL, so they still exist.
+    # A batch starts where the last batch ended, in index order; a round where the last round ended.
+    # Otherwise the scan would read all rows that were deleted since the last vacuum.
     statement = (
         f"WITH gone AS (DELETE FROM {event} WHERE ctid = ANY(ARRAY("  # noqa: S608
         f"SELECT ctid FROM {event} WHERE xid >= %(from)s::text::xid8 "
@@ -129,7 +129,7 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
         "SELECT count(*), max(xid::text::numeric), set_config('synchronous_commit', 'off', true) "
         "FROM gone"
     )
-    deleted, start = 0, int(oldest.snapshot.partition(":")[0])  # its xmin: lower ids are deleted
+    deleted, start = 0, int(oldest.snapshot.partition(":")[0])  # rows below its xmin are deleted
     for _ in _batches(deadline):
         with tables.connection.cursor() as cursor:
             cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
@@ -154,7 +154,7 @@ def _delete_ticks(tables: Tables, floor: int, deadline: float) -> int:
 
 
 def _batches(deadline: float) -> Iterator[None]:
-    """Yields for each batch, with a pause after it, until the deadline."""
+    """Yield once for each batch, and pause after the batch, until the deadline."""
     while (started := time.monotonic()) < deadline:
         yield
         now = time.monotonic()

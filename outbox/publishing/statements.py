@@ -1,11 +1,11 @@
-"""The SQL of the ticks. `{tick}`, `{event}` and `{state}` stand for a service's tables.
+"""The SQL statements for ticks. `{tick}`, `{event}` and `{state}` are a service's table names.
 
-A batch is the rows that its tick's snapshot sees and the previous tick's doesn't:
+A batch is the rows that its tick's snapshot sees and the previous tick's snapshot doesn't:
 
 - rows of transactions that started after the previous snapshot (`xid >= xmax`), and
 - rows of transactions that were open in it (`pg_snapshot_xip`) and have committed since.
 
-Both halves are index scans on `xid`. docs/outbox.md, "Indexes and plans", says more.
+Both halves are index scans on `xid`. See docs/outbox.md, "Indexes and plans".
 """
 
 from typing import Final
@@ -29,8 +29,8 @@ BY_PREVIOUS: Final = READ + "WHERE t.prev = %s"
 
 # Ids and ctids are sorted without the bodies, so the first chunk of a long backlog arrives early. A
 # ctid is safe here: one snapshot sees one version of a row. Without statistics, or with statistics
-# of one long transaction, the planner would join the whole table or scan it by id. LATERAL …
-# OFFSET 0 and `id + 0` leave it only an index probe for each open xid.
+# of one long transaction, the planner would join the whole table or scan it by id. With LATERAL …
+# OFFSET 0 and `id + 0`, the planner has to use one index probe for each open xid.
 ROWS: Final = """
 SELECT e.id, e.partition, e.body
 FROM (
@@ -53,10 +53,10 @@ JOIN {event} e ON e.ctid = sorted.place ORDER BY sorted.id
 """
 OPEN_ROWS: Final = f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {ROWS}; FETCH %(chunk)s FROM batch"
 
-# Each EXISTS is one index probe; an OR inside one EXISTS costs a full scan. If the tick spans few
-# transactions, their rows are returned too: the statement sees the same rows as the tick. The
-# number (width) is checked first: sorting a long backlog is slow. A condition in ON is checked
-# after the sort; without OFFSET 0 the planner would turn this one into such a condition.
+# Each EXISTS is one index probe; one EXISTS with an OR would be a full scan. If the tick spans few
+# transactions, the statement also returns the tick's rows, because both have the same snapshot. The
+# number of transactions (width) is checked before the sort, because sorting a long backlog is slow.
+# Without OFFSET 0, the planner would move this check into ON, which runs after the sort.
 _ROWS_OF_MADE = ROWS % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
 MAKE: Final = f"""
 WITH last AS (
@@ -86,7 +86,7 @@ LEFT JOIN LATERAL (
 """  # noqa: S608 - constants alone
 MAKE_TYPES: Final = {"clock": "bigint", "few": "bigint", "chunk": "bigint"}
 
-# After a failover or a restore.
+# The statements for recovery after a failover or a restore.
 
 RESUMED_FROM: Final = "SELECT prev FROM {tick} WHERE id > %s ORDER BY id LIMIT 1"
 

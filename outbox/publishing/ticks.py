@@ -1,7 +1,7 @@
-"""Ticks: saved snapshots that cut the outbox into batches, as PgQ does.
+"""Ticks: saved snapshots that divide the outbox into batches, as in PgQ.
 
-An id is assigned at INSERT and a row becomes visible at COMMIT, so neither an id nor a transaction
-id can be a cursor. A tick is a saved `pg_current_snapshot()`. A batch is the rows that its tick
+A row gets its id at INSERT and becomes visible at COMMIT, so neither a row id nor a transaction id
+can be a cursor. A tick is a saved `pg_current_snapshot()`. A batch is the rows that its tick
 sees and the previous tick doesn't, ordered by row id. No row is skipped or reordered, and an open
 transaction delays only its own rows (docs/adr/0001-ticks.md).
 """
@@ -21,14 +21,14 @@ from . import statements as sql
 
 Row = tuple[int, int, str]  # row id, partition, event
 
-# Sees no transaction, so the first batch holds the rows from before the first relay. 3 is
-# PostgreSQL's first ordinary transaction id.
+# This snapshot sees no transaction, so the first batch has all rows from before the first relay.
+# 3 is PostgreSQL's first ordinary transaction id.
 GENESIS = "3:3:"
 
 # A larger chunk would block the stream server for more than a few milliseconds.
 CHUNK_ROWS = 1000
 
-# A tick with at most this many transactions is fetched with its rows: most likely one chunk.
+# If a tick has at most this many transactions, one query creates the tick and reads its rows.
 FEW_TRANSACTIONS = 500
 
 
@@ -41,7 +41,7 @@ class Tick:
     snapshot: str
     previous: str
     skip: frozenset[int] = frozenset()  # rows that were sent before their ticks were lost
-    preloaded: list[Row] | None = field(default=None, compare=False)  # all its rows, if few
+    preloaded: list[Row] | None = field(default=None, compare=False)  # its rows, if few
 
 
 def clock_ms() -> int:
@@ -49,7 +49,7 @@ def clock_ms() -> int:
 
 
 class Ticks:
-    """Creates and reads the ticks of one service, on a connection used for nothing else."""
+    """Creates and reads the ticks of one service, on a connection that nothing else uses."""
 
     def __init__(
         self,
@@ -69,12 +69,12 @@ class Ticks:
         self._rows_sql = self._with_names(sql.OPEN_ROWS)
 
     def make(self) -> Tick | None:
-        """Create a tick if any row waits for one, else return None. If its rows are few, they are
-        fetched with it.
+        """Create a tick if any row waits for one, else return None. If the tick has few rows, the
+        query also returns them.
 
-        It is one autocommit statement, so that id and snapshot increase together. `prev` is unique,
-        so of two concurrent makers one fails, and reads the other's tick later. The tick is durable
-        when this returns: the connection has synchronous_commit on.
+        The query is one autocommit statement, so that id and snapshot increase together. `prev` is
+        unique, so of two relays that create a tick, one fails and reads the other's tick later. The
+        tick is durable when `make` returns: the connection has synchronous_commit on.
         """
         with self._connection.cursor() as cursor:
             try:
@@ -93,7 +93,7 @@ class Ticks:
         return Tick(tick_id, prev, snapshot, previous, preloaded=rows if is_complete else None)
 
     def first(self) -> int:
-        """The oldest tick, created if there is none. Rows after it can be published again."""
+        """The id of the oldest tick; creates one if there is none. Later rows can be sent again."""
         [(oldest,)] = self._query(sql.FIRST)
         if oldest is None:
             with self._connection.cursor() as cursor:
@@ -106,32 +106,32 @@ class Ticks:
         return int(found[0][0]) if found else 0
 
     def last(self) -> int:
-        """The newest tick."""
+        """The id of the newest tick."""
         [(newest,)] = self._query(sql.LAST)
         return int(newest)
 
     def resumed_from(self, lost: int) -> int | None:
-        """The predecessor of the tick that replaced a lost one; None if none has replaced it."""
+        """The predecessor of the tick that replaced the tick `lost`, or None if there is none."""
         found = self._query(sql.RESUMED_FROM, lost)
         prev = found[0][0] if found else None
         return prev if prev is not None and prev < lost else None
 
     def resume(self, *, above: int, skip: Iterable[int] = ()) -> None:
-        """Create the next tick with an id above a lost one; `skip` lists rows that were sent."""
+        """Create the next tick, with an id above `above`. `skip` lists rows that were sent."""
         last = self.last()
         tick_id = max(last + 1, above + 1, self._clock_ms())
         with self._connection.cursor() as cursor, suppress(IntegrityError):
             cursor.execute(self._with_names(sql.RESUME), [tick_id, last, list(skip)])
 
     def unseen(self) -> list[tuple[int, str]]:
-        """The rows that the last tick doesn't see: id and event."""
+        """The rows that the last tick doesn't see, each with its id and its event."""
         return self._query(sql.UNSEEN, self.last())
 
     def seen_by(self, snapshot: str) -> set[int]:
         return {row for (row,) in self._query(sql.SEEN, snapshot)}
 
     def has_foreign_xids(self) -> bool:
-        """Whether rows or ticks hold transaction ids that this server hasn't issued yet."""
+        """Whether rows or ticks contain transaction ids that this server hasn't issued yet."""
         [(found,)] = self._query(sql.FOREIGN_XIDS)
         return bool(found)
 
@@ -139,7 +139,7 @@ class Ticks:
         return self._fetch(sql.BY_ID, tick_id)
 
     def after(self, tick_id: int) -> Tick | None:
-        """The tick that follows, if it exists."""
+        """The tick that follows the tick `tick_id`, or None."""
         return self._fetch(sql.BY_PREVIOUS, tick_id)
 
     def _fetch(self, statement: str, tick_id: int) -> Tick | None:
@@ -157,12 +157,12 @@ class Ticks:
 
     @contextmanager
     def rows(self, tick: Tick, *, after: int) -> Iterator[Iterator[list[Row]]]:
-        """The tick's rows with an id above `after`, in chunks of CHUNK_ROWS, in id order; the
-        last chunk is the one that isn't full.
+        """The tick's rows with an id above `after`, in the order of their ids, in chunks of
+        CHUNK_ROWS. Only the last chunk isn't full.
 
-        They were fetched with the tick, or come from one server-side cursor, under one snapshot
-        taken after the tick's commit. So each reader gets the same batch, and pruning can't remove
-        a part of it.
+        The rows were fetched with the tick, or come from one server-side cursor with one snapshot,
+        taken after the tick's commit. So every relay gets the same batch, and pruning can't remove
+        a part of the batch.
         """
         if tick.preloaded is not None and not after:
             yield iter([tick.preloaded])

@@ -1,1 +1,1 @@
-"""Rebuilds a projection next to the one in use, and swaps the two."""
+"""Rebuilds a projection next to the projection in use, and swaps the two."""

@@ -1,4 +1,4 @@
-"""A shadow follows the live consumer: it applies the same events, up to the same entries."""
+"""Makes a shadow follow the live consumer: the shadow applies the same events."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +17,14 @@ from ..streams import Cursor, Entry, Streams, order
 
 READ_ENTRIES = 500  # per partition and read
 BLOCK_SECONDS = 0.02  # how long a read waits for missing entries
-RESEND_SECONDS = 15.0  # for the relay to send lost entries again
+RESEND_SECONDS = 15.0  # how long the relay has to send lost entries again
 
 
 class Follower:
-    """Lets `shadow` follow the live consumer `name` in one producer's partitions.
+    """Applies to `shadow` one producer's events that the live consumer `name` has applied.
 
-    The shadow's positions are never after the live ones. An event that is parked for the live
-    consumer is parked for the shadow too, and applied once its retry there has succeeded.
+    The shadow's positions are never after the live positions. If the live consumer has parked an
+    event, the shadow parks it too. A successful retry for the live consumer applies it to both.
     """
 
     def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:
@@ -39,11 +39,11 @@ class Follower:
         self._parked_next = Parking(self._tables, consumer=shadow.name, producer=self._producer)
 
     def catch_up(self, *, hold: bool = False) -> None:
-        """Within a transaction, apply to the shadow all that the live consumer has applied. With
-        `hold`, the live positions stay locked until the transaction ends.
+        """Within a transaction, apply to the shadow all events that the live consumer has applied.
+        With `hold`, the live positions stay locked until the transaction ends.
 
-        Raises RebuildRefused at an event that only the shadow can't apply, and
-        StreamsUnavailable if entries that the live consumer has applied are missing.
+        Raises RebuildRefused if the shadow can't apply an event, and StreamsUnavailable if the
+        streams have lost entries that the live consumer has applied.
         """
         partitions = range(self._streams.partitions)
         targets = self._live.open(partitions) if hold else self._live.stored()
@@ -56,13 +56,13 @@ class Follower:
                 deadline = time.monotonic() + RESEND_SECONDS
             elif time.monotonic() > deadline:
                 raise StreamsUnavailable(
-                    f"the streams of {self._producer} have lost entries that were applied: check "
-                    "that its relay runs, which sends them again"
+                    f"the streams of {self._producer} have lost applied entries. Its relay sends "
+                    "lost entries again: check that the relay runs"
                 )
             reached |= moved
 
     def live_has_caught_up(self) -> bool:
-        """Whether the live consumer has applied all that the shadow has."""
+        """Whether the live consumer has applied all events that the shadow has applied."""
         tops, live = self._streams.cursor(self._producer).tops, self._live.stored()
         return all(
             order(live.get(partition, START))
@@ -75,8 +75,8 @@ class Follower:
         return min(complete_tick(entry) for entry in self._next.stored().values())
 
     def transfer_positions(self) -> None:
-        """In the transaction of `catch_up(hold=True)`, set the live positions to the shadow's. They
-        differ only if the live consumer was behind the shadow."""
+        """In the transaction of `catch_up(hold=True)`, copy the shadow's positions to the live
+        consumer. They differ only if the live consumer was behind the shadow."""
         rows = self._tables.position._default_manager.using(self._tables.alias)
         live = rows.filter(consumer=self._name, producer=self._producer)
         for partition, entry in self._next.stored().items():
@@ -84,7 +84,7 @@ class Follower:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Pause the live consumer: another session locks its positions."""
+        """Pause the live consumer: a separate session locks the consumer's positions."""
         connection = self._tables.connection.copy()
         position = connection.ops.quote_name(self._tables.position._meta.db_table)
         try:
@@ -99,7 +99,7 @@ class Follower:
             connection.close()
 
     def _advance(self, reached: Mapping[int, str], targets: Mapping[int, str]) -> dict[int, str]:
-        """Read once and apply the entries. Returns the new positions of partitions that moved."""
+        """Read once and apply the entries. Returns the positions that moved."""
         batch = self._streams.read(
             self._producer,
             {partition: reached[partition] for partition in targets},
@@ -130,7 +130,7 @@ class Follower:
         self._handle(envelopes)
 
     def _apply_retried(self) -> None:
-        """Apply the events that were parked for both, and no longer are for the live consumer."""
+        """Apply the shadow's parked events that are no longer parked for the live consumer."""
         parked = self._parked_live.entries()
         for row in self._parked_next.rows.order_by("id"):
             if (row.partition, row.entry) not in parked:
@@ -149,9 +149,9 @@ class Follower:
 
 
 def _has_nothing_between(cursor: Cursor, partition: int, last: str, target: str) -> bool:
-    """Whether the partition has no entry between `last` and `target`: its top has been read, and
-    all entries up to `target` have been published. While lost streams are sent again, the cursor's
-    `at` is before `target`."""
+    """Whether the partition has no entry between `last` and `target`: the partition's top is read,
+    and all entries up to `target` are published. While the relay sends lost streams again, the
+    cursor's `at` is before `target`."""
     return last == target or (
         order(cursor.at or START) >= order(target)
         and order(cursor.tops.get(partition, START)) <= order(last)

@@ -1,9 +1,9 @@
-"""Rebuilds a projection next to the one in use, and swaps them.
+"""Rebuilds a projection next to the projection in use, and swaps the two.
 
-The shadow is a consumer like any other, `order_view.next`, with its own positions. sources.py fills
-it; then it follows the streams. It is never ahead of the live projection, and at the swap exactly
-at its positions, so readers never go back in time. Of the service's code, only the projection's own
-functions are called. See docs/adr/0011-rebuilds.md.
+The shadow is a normal consumer with its own positions, such as `order_view.next`. sources.py fills
+the shadow, which then follows the streams. It is never ahead of the live projection. At the swap,
+both have the same positions, so readers never see older data. Of the service's code, a rebuild
+calls only the projection's functions. See docs/adr/0011-rebuilds.md.
 """
 
 import json
@@ -29,20 +29,20 @@ from .follower import Follower
 from .shadow import SUFFIX, Differences, Shadow, swap_statements
 
 NEXT = ".next"  # the suffix of a shadow's consumer name
-LIVE_SECONDS = 10.0  # for the live consumer to catch up with the shadow, before a comparison
-HOLD_SECONDS = 0.5  # between two rounds of a shadow that only follows
-SWAP_LOCK_MS = 25  # readers wait behind a waiting swap: after this it lets them pass
-SWAP_SECONDS = 120.0  # after which a swap gives up
+LIVE_SECONDS = 10.0  # how long a comparison waits for the live consumer to reach the shadow
+HOLD_SECONDS = 0.5  # between two rounds of `follow_until`
+SWAP_LOCK_MS = 25  # readers wait behind a waiting swap; after this time, the swap stops waiting
+SWAP_SECONDS = 120.0  # after this time, a swap fails
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a rebuild is: a state row, committed with the work that it describes."""
+    """The progress of a rebuild: a state row that is committed together with the work."""
 
-    shape: list[str]  # of the live tables at the start
-    tick: int = 0  # the stored events that its snapshot sees are replayed
+    shape: list[str]  # hashes of the live tables at the start
+    tick: int = 0  # the rebuild replays the stored events that this tick's snapshot sees
     snapshot: str = ""
     after: str = ""
     events: int = 0
@@ -50,11 +50,11 @@ class Progress:
 
 
 class Rebuild(ABC):
-    """One rebuild, inside `locked()`. It can be killed at any point; the next run continues."""
+    """A rebuild, to be used inside `locked()`. After a killed run, the next run continues."""
 
     def __init__(self, consumer: Consumer, projection: Projection | Copy, streams: Streams) -> None:
         if len(consumer.producers) != 1:
-            raise Unconfigured(f"{consumer.name} can't be rebuilt: it must read one producer")
+            raise Unconfigured(f"{consumer.name} can't be rebuilt: it must read only one producer")
         (self._producer,) = consumer.producers
         self.name = consumer.name
         self.locked_ms = 0.0  # how long the swap blocked readers
@@ -74,14 +74,14 @@ class Rebuild(ABC):
         ]
 
     def expected(self) -> int:
-        """The approximate number of `Progress.events` at the end."""
+        """The approximate value of `Progress.events` at the end."""
         return self._count()
 
     @contextmanager
     def locked(self) -> Iterator["Rebuild"]:
-        """Exclude other rebuilds of this projection. Raises RebuildRefused while one runs."""
+        """Prevent other rebuilds of this projection. Raises RebuildRefused if another one runs."""
         key = f"outbox.rebuild:{self._shadow.subscriber}"
-        # A lock of the session: it ends with the connection that does the work.
+        # A session lock ends together with the connection that does the work.
         if not self._query("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
             raise RebuildRefused(f"another rebuild of {self.name} is running")
         try:
@@ -96,8 +96,8 @@ class Rebuild(ABC):
     # -- the steps, in their order -------------------------------------------------------
 
     def fill(self) -> Iterator[Progress]:
-        """Fill the shadow from the start, or from where a killed run ended. Yields the progress at
-        the start and after each chunk."""
+        """Fill the shadow from the start, or continue a killed run. Yields the progress before the
+        first chunk and after each chunk."""
         progress = self._saved() or self._start()
         yield progress
         while not progress.replayed:
@@ -107,21 +107,21 @@ class Rebuild(ABC):
             shadow.index()
 
     def follow(self) -> None:
-        """Apply to the shadow what the live consumer has applied since."""
+        """Apply to the shadow all events that the live consumer has applied."""
         with transaction.atomic(using=self._tables.alias):
             self._follower.catch_up()
             self._subscription.update(confirmed=self._follower.last_complete_tick())
 
     def follow_until(self, stopping: threading.Event) -> None:
-        """Keep both versions up to date until `stopping` is set."""
+        """Keep the shadow up to date until `stopping` is set."""
         while not stopping.wait(HOLD_SECONDS):
             self.follow()
 
     def compare(self) -> list[Differences] | None:
-        """The rows that differ although both have applied the same events: they are damaged, or
-        this release writes them differently. None if the live consumer stays behind the shadow.
+        """Find the rows that differ although both tables contain the same events: a row is damaged,
+        or this release writes it differently. Returns None if the live consumer stays behind.
 
-        The live consumer is paused while the shadow catches up and a snapshot of both is taken.
+        The live consumer is paused until the shadow has caught up and a snapshot of both is taken.
         """
         deadline = time.monotonic() + LIVE_SECONDS
         while not self._follower.live_has_caught_up():
@@ -133,13 +133,13 @@ class Rebuild(ABC):
             pause.enter_context(self._follower.paused())
             self.follow()
             with self._repeatable_read():
-                self._query("SELECT 1")  # takes the snapshot
+                self._query("SELECT 1")  # the first query takes the snapshot
                 pause.close()
                 return [shadow.differences() for shadow in self._shadows]
 
     def swap(self) -> None:
-        """Replace the projection's tables and positions by the shadow's. Raises RebuildRefused if
-        the tables stay in use."""
+        """Replace the projection's tables and positions with the shadow's. Raises RebuildRefused if
+        the tables stay in use for SWAP_SECONDS."""
         deadline, pause = time.monotonic() + SWAP_SECONDS, FIRST_PAUSE_SECONDS
         while True:
             self.follow()
@@ -152,14 +152,14 @@ class Rebuild(ABC):
                 if time.monotonic() > deadline:
                     raise RebuildRefused(
                         f"the tables of {self.name} were in use for {SWAP_SECONDS:.0f} s: "
-                        f"{one_line(exc)}; run the rebuild again, it continues from here"
+                        f"{one_line(exc)}; run the rebuild again to continue at the swap"
                     ) from exc
             time.sleep(random.uniform(pause / 2, pause))  # noqa: S311
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         self._drop_tables()
 
     def drop(self) -> None:
-        """Discard the rebuild and all that it created."""
+        """Discard the rebuild: delete the shadow's tables and all other rows of the rebuild."""
         with transaction.atomic(using=self._tables.alias):
             self._delete_all_rows()
             self._drop_tables()
@@ -168,7 +168,7 @@ class Rebuild(ABC):
 
     @abstractmethod
     def summary(self, progress: Progress) -> str:
-        """What the shadow was filled from, for the operator."""
+        """Describe, for the operator, the source of the shadow's data."""
 
     @abstractmethod
     def _start(self) -> Progress:
@@ -180,10 +180,10 @@ class Rebuild(ABC):
 
     @abstractmethod
     def _fill_chunk(self, progress: Progress) -> Progress:
-        """Fill in the next chunk, and save the progress in the same transaction."""
+        """Write the next chunk to the shadow, and save the progress in the same transaction."""
 
     def _saved(self) -> Progress | None:
-        """The progress of an interrupted run, if it can be resumed."""
+        """Return the progress of an interrupted run, or None if no run can be resumed."""
         row = self._state.first()
         if row is None:
             return None
@@ -191,7 +191,7 @@ class Rebuild(ABC):
         return saved if saved.shape == self._shape() and self._can_resume(saved) else None
 
     def _set_positions(self, entries: Mapping[int, str]) -> None:
-        """Set the shadow's positions, by partition, and delete what is parked for it."""
+        """Set the shadow's position in each partition, and delete the shadow's parked events."""
         self._delete_consumer_rows()
         self._rows(self._tables.position).bulk_create(
             self._tables.position(
@@ -209,7 +209,7 @@ class Rebuild(ABC):
 
     def _swap_once(self) -> None:
         with transaction.atomic(using=self._tables.alias):
-            # Lock the live positions first: a consumer that waits for them holds no table lock.
+            # Lock the live positions first: a consumer waits for these without a table lock.
             self._follower.catch_up(hold=True)
             self._follower.transfer_positions()
             self._delete_all_rows()
@@ -221,7 +221,7 @@ class Rebuild(ABC):
         self.locked_ms = (time.perf_counter() - started) * 1000
 
     def _delete_all_rows(self) -> None:
-        """Within a transaction, delete all of the shadow but its tables."""
+        """Within a transaction, delete the shadow's rows in the outbox tables."""
         self._delete_consumer_rows()
         self._state.delete()
         self._subscription.delete()

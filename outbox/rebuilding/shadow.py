@@ -1,8 +1,8 @@
-"""A second table next to one in use, and the statements that swap the two.
+"""The shadow of a table in use, and the statements that swap the two tables.
 
-The shadow of `orders_orderview` is `orders_orderview_next`: the same columns, constraints and
-indexes, each name with the suffix. After the swap all names are those that Django's migrations
-expect. Anything that no migration made isn't transferred: grants to other roles, storage
+The shadow of `orders_orderview` is `orders_orderview_next`, with the same columns, constraints and
+indexes. Constraints and indexes have the suffix too. The swap restores the names that Django's
+migrations expect. A swap loses everything that no migration made: grants to other roles, storage
 parameters, and database views (these still read the old table).
 """
 
@@ -19,7 +19,7 @@ from ..errors import Unconfigured
 SUFFIX = "_next"
 OLD = "_old"
 LONGEST_NAME = 63  # bytes; PostgreSQL truncates longer names
-EXAMPLES = 10  # how many keys of differing rows are named
+EXAMPLES = 10  # how many keys of differing rows are reported
 
 _CONSTRAINTS = """
 SELECT conname, pg_get_constraintdef(oid), contype = 'f' FROM pg_constraint
@@ -40,7 +40,7 @@ SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """The number of rows that differ between the two tables, and the keys of some."""
+    """The number of rows that differ between the two tables, and the keys of some of these rows."""
 
     table: str
     rows: int
@@ -65,8 +65,8 @@ class Shadow:
         return hashlib.sha256(repr(definitions).encode()).hexdigest()
 
     def create(self) -> None:
-        """Drop an earlier shadow and create an empty one. It has no secondary indexes, so that it
-        fills several times faster, and no autovacuum, whose lock could delay the swap."""
+        """Drop an earlier shadow and create an empty shadow. Without secondary indexes, it fills
+        several times faster. Autovacuum is off, because its lock could delay the swap."""
         self.drop()
         copied = f"LIKE {self.live} INCLUDING ALL EXCLUDING INDEXES"
         statements = [f"CREATE TABLE {self.shadow} ({copied}) WITH (autovacuum_enabled = off)"]
@@ -76,11 +76,11 @@ class Shadow:
         self._run(statements)
 
     def drop(self) -> None:
-        """Drop the shadow, and the old table that a swap leaves."""
+        """Drop the shadow, and the old table that remains after a swap."""
         self._run(f"DROP TABLE IF EXISTS {table}" for table in (self.shadow, self._old))
 
     def index(self) -> None:
-        """Create the secondary indexes, except existing ones, and analyze. Not in a transaction."""
+        """Create the missing secondary indexes, and analyze the shadow. Not in a transaction."""
         for name, unique, definition in self._rows(_INDEXES, self._table):
             kind = "UNIQUE INDEX" if unique else "INDEX"
             index = f"{kind} IF NOT EXISTS {self._shadow_name(name)}"
@@ -89,12 +89,12 @@ class Shadow:
         self._run([f"VACUUM (ANALYZE) {self.shadow}"])
 
     def count(self) -> int:
-        """The number of rows."""
+        """The number of rows in the shadow."""
         ((rows,),) = self._rows(f"SELECT count(*) FROM {self.shadow}")  # noqa: S608
         return int(rows)
 
     def differences(self) -> Differences:
-        """Compare the tables' checksums; only if they differ, join the tables to find the rows."""
+        """Compare the tables' checksums. If they differ, join the tables to find the rows."""
         checksum = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} t"
         if self._rows(checksum.format(self.live)) == self._rows(checksum.format(self.shadow)):
             return Differences(table=self._table, rows=0, examples=())
@@ -126,7 +126,7 @@ class Shadow:
 
     def _shadow_name(self, name: str) -> str:
         if len((name + SUFFIX).encode()) > LONGEST_NAME:
-            raise Unconfigured(f"{name}{SUFFIX} is too long a name for PostgreSQL; shorten {name}")
+            raise Unconfigured(f"{name}{SUFFIX} is longer than PostgreSQL allows; shorten {name}")
         return self._quote(name + SUFFIX)
 
     def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
@@ -141,8 +141,8 @@ class Shadow:
 
 
 def swap_statements(shadows: Sequence[Shadow]) -> Iterator[str]:
-    """The statements that swap all shadows, for one round trip: they block readers. They wait for
-    the tables' lock for at most `lock_timeout`, and new readers wait behind them."""
+    """The statements that swap all shadows. They block readers, so send them in one round trip.
+    They wait for the tables' lock for at most `lock_timeout`; new readers wait behind them."""
     tables = ", ".join(f"{one.live}, {one.shadow}" for one in shadows)
     yield f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"
     for shadow in shadows:

@@ -1,4 +1,4 @@
-"""What a shadow is filled from: its service's stored events, or a backfill by their owner."""
+"""The sources of a shadow's data: the service's stored events, or a backfill by the owner."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,21 +22,21 @@ CHUNK_EVENTS = 5_000  # stored events per transaction
 
 
 def rebuild_of(name: str, streams: Streams) -> Rebuild:
-    """The rebuild of a projection. Raises RebuildRefused if there is no such projection."""
+    """Return the rebuild of a projection. Raises RebuildRefused if the projection is unknown."""
     consumer, found = projection.named(name)
     kind: type[Rebuild] = FromOwner if isinstance(found, Copy) else FromEvents
     return kind(consumer, found, streams)
 
 
 class FromEvents(Rebuild):
-    """Starts at the last tick t: what t's snapshot sees comes from the stored events, which hold
-    their transaction's id, and what t doesn't see comes from the streams. So it is exact under
-    load, makes no tick, and blocks nothing."""
+    """Fills the shadow from the event store and the streams. If the last tick's snapshot sees an
+    event's transaction, the event comes from the event store, otherwise from the streams. So the
+    result is exact under load. The rebuild makes no tick and blocks nothing."""
 
     def __init__(self, consumer: Consumer, projection: Projection, streams: Streams) -> None:
         super().__init__(consumer, projection, streams)
         self._projection = projection
-        self._ahead: tuple[str, Future[Replayed]] | None = None  # the next chunk, by its `after`
+        self._ahead: tuple[str, Future[Replayed]] | None = None  # `after` and the next chunk
 
     def fill(self) -> Iterator[Progress]:
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as self._reading:
@@ -50,12 +50,12 @@ class FromEvents(Rebuild):
         return f"{progress.events} stored events up to tick {progress.tick}"
 
     def _can_resume(self, saved: Progress) -> bool:
-        # A tick that is gone was deleted by a restamp: its snapshot was of another server.
+        # A missing tick was deleted by a restamp, because its snapshot was of another server.
         tick = self._rows(self._tables.tick).filter(pk=saved.tick).first()
         return saved.replayed or (tick is not None and tick.snapshot == saved.snapshot)
 
     def _start(self) -> Progress:
-        # Committed before the tick is chosen, so that no floor can rise above the tick.
+        # Commit the subscription before the tick is chosen: no floor can then rise above the tick.
         self._rows(self._tables.subscription).update_or_create(
             name=self._shadow.subscriber, defaults={"confirmed": 0, "confirmed_at": None}
         )
@@ -73,8 +73,8 @@ class FromEvents(Rebuild):
         return progress
 
     def _fill_chunk(self, progress: Progress) -> Progress:
-        # What the tick sees was committed before it and never changes. So each chunk may be a
-        # transaction of its own, and a resumed run sees the same as the interrupted one.
+        # The events that the tick sees were committed before it and never change. So each chunk can
+        # have its own transaction, and a resumed run sees the same events as the interrupted run.
         with self._repeatable_read():
             chunk = self._project_next(progress)
             progress = replace(
@@ -90,7 +90,7 @@ class FromEvents(Rebuild):
         try:
             chunk = self._next_chunk(progress)
             if chunk.changes:
-                # While these are written the next ones are read: what the tick sees never changes.
+                # Read the next chunk while this chunk is written: stored events never change.
                 ahead = self._reading.submit(self._replay, progress.snapshot, chunk.last)
                 self._ahead = chunk.last, ahead
                 self._projection.project(chunk.changes, suffix=SUFFIX)
@@ -113,9 +113,9 @@ class FromEvents(Rebuild):
 
 
 class FromOwner(Rebuild):
-    """Starts empty, at the positions of the projection in use, and follows it, while the
-    owner announces all its aggregates, one by one. Each is announced under its lock, so that the
-    announcement contains every earlier change."""
+    """Fills the shadow by a backfill. The shadow starts empty at the live consumer's positions, and
+    follows that consumer while the owner announces all aggregates, one by one. The owner locks each
+    aggregate for its announcement, so the announcement contains every earlier change."""
 
     def __init__(self, consumer: Consumer, projection: Copy, streams: Streams) -> None:
         super().__init__(consumer, projection, streams)
@@ -126,8 +126,8 @@ class FromOwner(Rebuild):
         return f"{progress.events} rows, announced by {self._producer}"
 
     def _can_resume(self, saved: Progress) -> bool:
-        # The shadow doesn't hold back the owner's retention: it is behind by one page at most, or
-        # by the time since a killed run.
+        # The shadow doesn't hold back the owner's retention: entries after the shadow's positions
+        # may have been deleted since a killed run.
         floor = (self._streams.cursor(self._producer).floor, WHOLE)
         rows: Any = self._rows(self._tables.position).filter(consumer=self._shadow.name)
         entries = list(rows.values_list("entry", flat=True))

@@ -1,4 +1,4 @@
-"""The only package that talks to the stream server (Redis or Valkey)."""
+"""The only package that connects to the stream server (Redis or Valkey)."""
 
 from .client import WHOLE, Batch, Cursor, Entry, Streams, connect, nudge, order
 

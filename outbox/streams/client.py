@@ -1,12 +1,12 @@
 """The client of the stream server: Redis or Valkey, with the commands of Redis 7.0.
 
-Its keys have one hash tag per service, so that a service's keys share a slot of a cluster::
+The part in braces is a key's hash tag. In a cluster, keys with the same tag are on one node::
 
     {accounts}:events:0 … :15   the streams; entry id = <tick>-<outbox row id>
     {accounts}:cursor           hash: at, p0 … p15, complete, snapshot, origin, floor, partitions
     {accounts}:nudge            list: an element wakes a waiting relay
     {accounts}:confirmed        hash: the last tick that each subscriber has applied
-    {accounts.credit}:members   sorted set: the live processes of a consumer, by end of lease
+    {accounts.credit}:members   sorted set: the live processes of a consumer, by the end of a lease
 """
 
 import logging
@@ -43,13 +43,13 @@ from .wire import Packed, Wire
 log = logging.getLogger(__name__)
 
 FIELD = b"event"
-WHOLE = 18446744073709551615  # instead of a row id (2^64 - 1): the tick was sent completely
+WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent completely
 QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
 OLDEST_VERSION = (7, 0)
 
-# Errors of a server that is full, fails over or moves its slots. redis-py has classes for some, and
-# removes the first word of their texts; the texts of the others start with it.
+# Errors of a server that is full, fails over or moves its slots. redis-py has classes for some of
+# them. The messages of the others start with one of the prefixes.
 TRANSIENT_ERRORS = (
     redis.OutOfMemoryError,
     redis.ReadOnlyError,
@@ -61,18 +61,18 @@ TRANSIENT_PREFIXES = ("MISCONF", "BUSY", "UNBLOCKED", "NOREPLICAS")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """How far a service has published. `at` is empty on a server without a cursor."""
+    """How far a service has published. `at` is empty if the stream server has no cursor."""
 
     at: str
     tops: Mapping[int, str]  # partition → id of the last entry that the relay added
     complete: int = 0  # the last tick that was sent completely
     snapshot: str = ""  # the snapshot of that tick
-    origin: str = ""  # system identifier and timeline of the database that created it
+    origin: str = ""  # system identifier and timeline of the database that created that tick
     floor: int = 0  # the tick up to which entries were pruned
 
 
 class Entry(Struct, frozen=True):
-    """One stream entry. `body` is the event's text, or None in a foreign entry without one."""
+    """One stream entry. `body` is the event's JSON, or None if a foreign entry has no event."""
 
     partition: int
     id: str
@@ -81,7 +81,7 @@ class Entry(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The entries of a read, and the cursor that confirms them."""
+    """The entries of one read, and the cursor that confirms these entries."""
 
     entries: list[Entry]
     cursor: Cursor
@@ -116,8 +116,8 @@ def order(entry_id: str) -> tuple[int, int]:
 class Streams:
     """The streams of all services on one server. Safe to share between threads.
 
-    Each method raises StreamsUnavailable if the server doesn't answer or can't take writes now, and
-    StreamsMisconfigured if it can't be used as it is configured.
+    Each method raises StreamsUnavailable if the server doesn't answer or accepts no writes now, and
+    StreamsMisconfigured if the server's setup is wrong.
     """
 
     def __init__(self, url: str, *, partitions: int) -> None:
@@ -148,7 +148,7 @@ class Streams:
             wire = self._idle_wires.pop()
         except IndexError:
             wire = Wire(self._client)
-        if wire.process != os.getpid():  # the parent of this fork still uses it
+        if wire.process != os.getpid():  # the parent process still uses this wire
             wire = Wire(self._client)
         try:
             yield wire
@@ -156,7 +156,7 @@ class Streams:
             self._idle_wires.append(wire)
 
     def check(self) -> None:
-        """Raise StreamsMisconfigured for a server that is too old or could evict entries."""
+        """Raise StreamsMisconfigured if the server is too old or could evict entries."""
         with _translate_errors():
             server: Any = self._client.info("server")
             policy: Any = self._client.config_get("maxmemory-policy")
@@ -165,8 +165,8 @@ class Streams:
             raise StreamsMisconfigured(f"the stream server is Redis {version}; use 7.0 or newer")
         if (found := policy.get("maxmemory-policy")) != "noeviction":
             raise StreamsMisconfigured(
-                f"the stream server's maxmemory-policy is {found}: it could evict events before "
-                "they are read; set it to noeviction"
+                f"the stream server's maxmemory-policy is {found}: the server could evict events "
+                "before they are read; set the policy to noeviction"
             )
 
     # -- for the relay -------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Streams:
         return self._fetch_cursor(self._client, label)
 
     def peek_cursor(self, label: str) -> Cursor:
-        """The cursor, with a short timeout: a dead server costs at most 0.1 s."""
+        """The cursor, with a short timeout: if the server is down, the call takes at most 0.1 s."""
         return self._fetch_cursor(self._quick_client, label)
 
     def _fetch_cursor(self, client: redis.Redis, label: str) -> Cursor:
@@ -198,7 +198,7 @@ class Streams:
         )
 
     def publish(self, label: str, **publication: Unpack[Publication]) -> None:
-        """`prepare`, then send."""
+        """Call `prepare`, then call the function that it returns."""
         self.prepare(label, **publication)()
 
     def prepare(
@@ -213,13 +213,13 @@ class Streams:
         origin: str = "",
         floor: int = 0,
     ) -> Callable[[], None]:
-        """A function that adds `rows` (row id, partition, event) and moves the cursor, atomically.
+        """Return a function that adds `rows` (row id, partition, event) and moves the cursor.
 
-        Rows that exist already are skipped. With an empty `expected`, the `floor` is
-        published too. The function raises CursorMoved if the cursor isn't at `expected`, and
-        StreamDamaged if a stream was lost or is blocked by a foreign entry.
+        The function does both atomically and skips rows that were added before. If `expected` is
+        empty, it also writes the `floor`. It raises CursorMoved if the cursor isn't at `expected`,
+        and StreamDamaged if a stream was lost or a foreign entry blocks it.
 
-        This only packs the message, which can be done while another one is sent.
+        `prepare` itself only packs the message, so it can run while another message is sent.
         """
         keys = [_cursor(label), *(_stream(label, n) for n in range(self.partitions))]
         values: list[Any] = [expected, at, self.partitions, snapshot, origin, tick, floor]
@@ -242,24 +242,24 @@ class Streams:
             raise _partitions_differ(details[0], self.partitions)
         if result == "WRONGTYPE":
             raise StreamsMisconfigured(
-                f"the key {details[0]} on the stream server has another type than the outbox's; "
-                "delete it, or use a server or database without it"
+                f"the key {details[0]} on the stream server isn't the outbox's: its type is wrong; "
+                "delete the key, or use another server or database"
             )
 
     def rewind(self, label: str, *, expected: str, drop: str | None = None) -> None:
-        """Reset the cursor if it is still at `expected`, and then delete the stream `drop` too."""
+        """If the cursor is still at `expected`, reset it, and delete the stream `drop` if given."""
         cursor = _cursor(label)
         with _translate_errors():
             self._rewind(keys=[cursor, drop or cursor], args=[expected, self.partitions])
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
-        """Wait for a nudge and remove it; False after the timeout."""
+        """Wait for a nudge and remove it. Returns False after the timeout."""
         with _translate_errors(), self._wire() as wire:
             (nudge,) = wire.ask(("BLPOP", _nudge(label), timeout_seconds))
         return nudge is not None
 
     def nudge(self, label: str) -> bool:
-        """Wake the relay, unless a nudge is waiting. Returns False if the server fails."""
+        """Add a nudge for the relay unless one exists. Returns False if the server fails."""
         try:
             with _translate_errors():
                 self._quick_client.eval(scripts.NUDGE, 1, _nudge(label))
@@ -272,7 +272,7 @@ class Streams:
         return NudgeConnection(self._quick_client)
 
     def is_reachable(self) -> bool:
-        """Whether the server answers now. Never raises; takes at most 0.1 s."""
+        """Whether the server answers now. Never raises an error. Takes at most 0.1 s."""
         try:
             with _translate_errors():
                 return bool(self._quick_client.ping())
@@ -284,11 +284,11 @@ class Streams:
     def read(
         self, label: str, after: Mapping[int, str], *, count: int, block_seconds: float
     ) -> Batch | None:
-        """Up to `count` entries of each partition after the given id, in order per partition.
+        """Return up to `count` entries of each partition after its given id, in order of ids.
 
-        Waits up to `block_seconds` for the first; None if none came. Returns only entries that the
-        cursor confirms: an entry beyond it is foreign, or is being added and comes with the next
-        read.
+        Waits up to `block_seconds` for the first entry, and returns None if there is still none.
+        Returns only entries that the cursor confirms. An entry beyond the cursor is foreign, or a
+        later read returns it.
         """
         keys = {_stream(label, partition).encode(): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
@@ -310,7 +310,7 @@ class Streams:
         return Batch(entries, cursor)
 
     def confirm(self, label: str, subscriber: str, ticks: Mapping[int, int]) -> None:
-        """Report to the owner the last tick that `subscriber` has applied in these partitions."""
+        """Save, for the producer, the last tick that `subscriber` applied in each partition."""
         fields: dict[Any, Any] = {f"{subscriber}:{p}": tick for p, tick in ticks.items()}
         fields[f"{subscriber}:at"] = time.time_ns() // 1_000_000
         with _translate_errors():
@@ -354,17 +354,17 @@ class Streams:
             self._client.hdel(_confirmed(label), *(f"{subscriber}:{part}" for part in parts))
 
     def prune(self, label: str, *, floor: int) -> None:
-        """Publish the floor, then delete entries of the ticks up to it."""
+        """Write the floor to the cursor, then delete the entries of all ticks up to the floor."""
         with _translate_errors():
             self._raise_floor(keys=[_cursor(label)], args=[floor])
             for partition in range(self.partitions):
-                # Approximate: only whole nodes of the stream are deleted, which is nearly free.
+                # Approximate: the server deletes only whole nodes of the stream, which is fast.
                 self._client.xtrim(
                     _stream(label, partition), minid=f"{floor + 1}-0", approximate=True
                 )
 
     def entries_after(self, label: str, tick: int) -> Iterator[Entry]:
-        """All entries of later ticks, up to the cursor, partition by partition."""
+        """All entries of the ticks after `tick`, up to the cursor, partition by partition."""
         for partition, top in self.cursor(label).tops.items():
             yield from self._range(label, partition, f"({tick}-{WHOLE}", top)
 
@@ -385,8 +385,8 @@ class Streams:
                 start = f"({id_.decode()}"
 
     def delete(self, label: str, partition: int, ids: Sequence[str]) -> int:
-        """Delete single entries. Returns how many existed. The stream keeps its last id, so no
-        entry can be added in their place."""
+        """Delete the entries with these ids. Returns how many existed. The stream keeps its last
+        id, so no entry with a lower id can be added again."""
         with _translate_errors():
             return int(self._client.xdel(_stream(label, partition), *ids)) if ids else 0
 
@@ -402,10 +402,10 @@ class Streams:
     def count_after(
         self, label: str, after: Mapping[int, str], *, at_most: int | None = None
     ) -> tuple[int, str]:
-        """The number of entries after these ids, and the oldest of them ('' for none).
+        """The number of entries after these ids, and the id of the oldest entry ('' for none).
 
-        Counts in steps of 1,000, so that a long backlog never blocks the server for long. With
-        `at_most`, counting in a partition stops after the step that reaches that number.
+        Counts in steps of 1,000, so that a long backlog doesn't block the server. With `at_most`,
+        the count of a partition stops after the step that reaches this number.
         """
         steps = [
             step
@@ -417,7 +417,7 @@ class Streams:
         )
 
     def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
-        """The id of the oldest entry after these ids; '' for none. With the timeout of
+        """The id of the oldest entry after these ids; '' for none. Has the same short timeout as
         `peek_cursor`."""
         with _translate_errors(), self._quick_client.pipeline(transaction=False) as pipe:
             for partition, position in after.items():
@@ -439,10 +439,10 @@ class Streams:
 
 
 class NudgeConnection:
-    """A connection on which the server sends no replies, so that sending is the only cost.
+    """A connection on which the server sends no replies, so that a nudge never waits for one.
 
-    If the server hangs, sending still returns at once until the buffers are full, after tens of
-    thousands of nudges. Then it waits for the client's timeout.
+    If the server hangs, `send` still returns immediately until the buffers are full, after tens of
+    thousands of nudges. Then `send` waits until the client's timeout.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -454,14 +454,14 @@ class NudgeConnection:
             self._connection.send_command("CLIENT", "REPLY", "OFF")
 
     def send(self, label: str) -> None:
-        """Wake the relay, unless a nudge is waiting. Raises StreamsUnavailable."""
+        """Add a nudge for the relay unless one exists. Raises StreamsUnavailable."""
         packed = self._packed.get(label)
         if packed is None:
             words = self._connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
             packed = self._packed[label] = b"".join(words)
         with _translate_errors():
-            if self._connection.can_read():  # the server sends nothing, so it has closed
-                raise redis.ConnectionError("it closed the nudge connection")
+            if self._connection.can_read():  # no reply comes here: the server closed it
+                raise redis.ConnectionError("the server closed the nudge connection")
             self._connection.send_packed_command([packed], check_health=False)
 
     def close(self) -> None:
@@ -473,7 +473,7 @@ def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.
         url,
         socket_connect_timeout=connect_seconds,
         socket_timeout=reply_seconds,
-        retry=Retry(NoBackoff(), 0),  # none: the caller knows whether a second try is safe
+        retry=Retry(NoBackoff(), 0),  # no retries: the caller knows whether one is safe
         health_check_interval=0,
         protocol=2,
     )
@@ -501,20 +501,20 @@ def _members(group: str) -> str:
 
 
 def _as_dict(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """A reply of alternating names and values as a dict."""
+    """Convert a reply of alternating names and values to a dict."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _partitions_differ(found: int | str, configured: int) -> StreamsMisconfigured:
     return StreamsMisconfigured(
-        f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: with another "
-        f"number a key changes its partition and loses its order; set it to {found}"
+        f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: keys would "
+        f"move to other partitions, and events of one key would get out of order; set it to {found}"
     )
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turn redis-py's errors into the outbox's."""
+    """Convert redis-py's errors to the outbox's exceptions."""
     try:
         yield
     except redis.AuthenticationError as exc:
@@ -546,5 +546,5 @@ nudger = Nudger(lambda: connect().open_nudge_connection())
 
 
 def nudge(label: str) -> None:
-    """Wake the service's relay if the stream server is reachable. Returns at once."""
+    """Send a nudge to the service's relay. Never waits for the stream server, and never raises."""
     nudger.nudge(label)

@@ -1,11 +1,11 @@
-"""Nudges without a reply: a writer never waits for the stream server.
+"""Sends nudges without a reply, so that a writer never waits for the stream server.
 
-Tuned, skip at a first reading. A thread and a reply for each nudge were a third of the outbox's
-cost for a writer, so the server sends no replies, and a thread only opens the connection. A nudge
-still costs its sender, the stream server and the kernel a good part of what the row costs the
-database, so under load most nudges are skipped. Forked processes share the end of that interval on
-a page of memory (`share`), and each opens its own connection (`_reset`). `./dev bench --only
-write_overhead` measures both; see docs/adr/0016-small-batches-under-load.md.
+Tuned for speed; skip this file at a first reading. With a thread and a reply for each nudge, nudges
+took a third of the time that the outbox adds to a write. So the server sends no replies, and a
+thread only opens the connection. Sending still takes processor time, so after a nudge, writers skip
+nudges for an interval. Forked processes share the end of the interval in a memory page (`share`),
+and each process opens its own connection (`_reset`). See docs/adr/0016-small-batches-under-load.md.
+`./dev bench --only write_overhead` measures the time of a nudge.
 """
 
 import atexit
@@ -20,20 +20,20 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-# A relay keeps checking for so long after a nudge, without another one.
+# After a nudge, a relay checks the outbox for this long without waiting for another nudge.
 CHECKING_SECONDS = 0.008
-# A process and its forks skip nudges for so long after one: the relay's last check sees commits up
-# to then. It is shorter, because the clocks of two machines can run at different rates.
+# After a nudge, a process and its forks skip nudges for this long: the relay's last check sees
+# their commits. The time is shorter than CHECKING_SECONDS, because two clocks can differ in speed.
 SKIP_SECONDS = 0.9 * CHECKING_SECONDS
 EXIT_TIMEOUT_SECONDS = 0.1  # how long an exiting process waits for a connection being opened
-RETRY_SECONDS = 1.0  # before the next try after a failed one; the relay checks as often without it
+RETRY_SECONDS = 1.0  # pause after a failed connection; without nudges, the relay checks as often
 
 
 class Connection(Protocol):
-    """Takes nudges and returns no replies."""
+    """Sends nudges and receives no replies."""
 
     def send(self, label: str) -> None:
-        """Pass the nudge to the kernel. Raises if the connection is broken or its buffer full."""
+        """Pass the nudge to the kernel. Raises if the connection is broken or a buffer is full."""
 
     def close(self) -> None: ...
 
@@ -41,11 +41,11 @@ class Connection(Protocol):
 class Nudger:
     """Sends each nudge on a connection that stays open.
 
-    Opening one can take a while, and a dead server refuses it. So a thread opens it, and then sends
-    the nudges that were asked for in the meantime. A nudge that is lost, with a broken connection
-    or a killed process, delays an event until the relay's next check, and loses nothing.
+    Opening a connection can take long, and fails if the server is down. So a thread opens it, and
+    then sends the nudges that were requested in the meantime. If a nudge is lost, with a broken
+    connection or a killed process, the event isn't lost: it waits until the relay's next check.
 
-    If a label was shared before a fork, a nudge of one process also counts for the other.
+    If `share` was called before a fork, parent and child skip nudges after a nudge of either.
     """
 
     _lock: threading.Lock
@@ -68,14 +68,14 @@ class Nudger:
         atexit.register(self.flush, timeout_seconds=EXIT_TIMEOUT_SECONDS)
 
     def share(self, label: str) -> None:
-        """From now on, forked processes and their parent skip nudges for each other's."""
+        """From now on, a nudge of this process or of a fork makes all of them skip nudges."""
         if label not in self._skip_until:
             self._skip_until[label] = c_double.from_buffer(mmap.mmap(-1, 8))
 
     def nudge(self, label: str) -> None:
-        """Returns at once. Never raises."""
+        """Send a nudge, or skip it shortly after another. Returns immediately and never raises."""
         skip_until = self._skip_until.get(label)
-        # Without the lock: for most commits under load nothing else happens.
+        # This check needs no lock. Under load, most commits need nothing else.
         if skip_until is not None and self._clock() < skip_until.value:
             return
         with self._lock:
@@ -93,7 +93,7 @@ class Nudger:
             opener.join(timeout_seconds)
 
     def close(self) -> None:
-        """Disconnect, and forget failures and nudges; the next nudge opens a connection."""
+        """Disconnect and end all pauses and intervals. The next nudge opens a new connection."""
         self.flush(timeout_seconds=RETRY_SECONDS)
         with self._lock:
             self._disconnect()
@@ -102,8 +102,8 @@ class Nudger:
                 skip_until.value = 0.0
 
     def _reset(self) -> None:
-        # A forked process has only the thread that forked it, perhaps a lock that another thread
-        # held, and its parent's connection.
+        # After a fork, the child has the parent's connection but not the parent's other threads.
+        # One of those threads may have held the lock.
         self._lock = threading.Lock()
         self._connection = None
         self._opener = None
@@ -114,7 +114,7 @@ class Nudger:
         connection: Connection | None = None
         try:
             connection = self._open_connection()
-        except Exception as exc:  # noqa: BLE001 - after any error the relay still checks by itself
+        except Exception as exc:  # noqa: BLE001 - the relay checks without nudges too
             log.warning("relays are not nudged for %s s: %s", RETRY_SECONDS, exc)
         with self._lock:
             self._opener, self._connection = None, connection
@@ -127,12 +127,12 @@ class Nudger:
             self._waiting.clear()
 
     def _send(self, connection: Connection, label: str) -> bool:
-        # Set before sending, so that the interval starts before the relay's, and other processes
-        # skip their nudges while this one waits for a processor.
+        # Set before sending, for two reasons: this interval must start before the relay's, and
+        # other processes should skip nudges while this process waits for a processor.
         self._skip_until[label].value = self._clock() + SKIP_SECONDS
         try:
             connection.send(label)
-        except Exception as exc:  # noqa: BLE001 - likewise
+        except Exception as exc:  # noqa: BLE001 - the relay checks without nudges
             log.info("the nudge connection is broken: %s", exc)
             self._skip_until[label].value = 0.0
             self._disconnect()

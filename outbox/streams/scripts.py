@@ -1,14 +1,14 @@
-"""The Lua that runs inside the stream server. Each script is one atomic step."""
+"""The Lua scripts that run on the stream server. Each script runs atomically."""
 
 from typing import Final
 
-# Refuse unless the cursor is where the relay left it, check every key before the first write, add
-# the entries, move the cursor. See docs/outbox.md, "The script".
+# Refuse if the cursor isn't at the expected value, check every key before the first write, add the
+# entries, and move the cursor. See docs/outbox.md, "The script".
 #
 # KEYS: cursor, stream of partition 0, 1, …
 # ARGV: expected at, next at, partitions, snapshot ('' unless a tick is complete), origin, tick,
-#       the database's floor, then all entries in MessagePack (partition, row id, event, …): one
-#       long argument costs the server a fraction of many short ones
+#       the database's floor, then all entries in MessagePack (partition, row id, event, …): the
+#       server handles one long argument in a fraction of the time of many short ones
 PUBLISH: Final = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'hash' then return {'WRONGTYPE', KEYS[1]} end
@@ -39,8 +39,8 @@ if ARGV[4] ~= '' then
   fields = {'at', ARGV[2], 'partitions', ARGV[3],
             'snapshot', ARGV[4], 'origin', ARGV[5], 'complete', ARGV[6]}
 end
--- On a server that lost all data, the floor is there before the first entry: a consumer below it
--- must not take the first entries that are sent again for the ones that follow its position.
+-- On a server that lost all data, the floor is written with the first entries. Without the floor, a
+-- consumer below it would assume that the first entries sent again directly follow its position.
 if ARGV[1] == '' and tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[7]) then
   fields[#fields + 1] = 'floor'
   fields[#fields + 1] = ARGV[7]
@@ -54,7 +54,7 @@ return {'OK'}
 """
 
 # Reset the cursor, so that the relay sends all rows above the floor again; entries that still exist
-# are refused. KEYS: cursor, a stream to drop (or the cursor again, for none).
+# are skipped. KEYS: cursor, a stream to delete (or the cursor again, for none).
 # ARGV: expected at, partitions
 REWIND: Final = """
 if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
@@ -67,7 +67,7 @@ return 1
 # Add a nudge unless one is waiting. KEYS: list
 NUDGE: Final = "if redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], '') end"
 
-# The floor never decreases. KEYS: cursor; ARGV: floor
+# Raise the floor; a lower value changes nothing. KEYS: cursor; ARGV: floor
 RAISE_FLOOR: Final = """
 if tonumber(redis.call('HGET', KEYS[1], 'floor') or '0') < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[1], 'floor', ARGV[1])
@@ -84,7 +84,7 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
-# The number of entries after an id, up to a limit, and the first and the last id of them.
+# Return the number of entries after an id, up to a limit, and their first and last ids.
 # KEYS: stream; ARGV: id, limit
 COUNT_AFTER: Final = """
 local found = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])

@@ -1,11 +1,11 @@
-"""Commits are flushed to disk, because a token contains the primary's flushed LSN."""
+"""Flushes commits to disk, because a token contains the primary's flushed LSN."""
 
 from typing import Any
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-# Only where it is off: another setting, such as `remote_apply`, is stronger and is kept.
+# Change only `off`: the other settings, such as `remote_apply`, are stronger and stay.
 FLUSH: str = (
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'"
@@ -13,7 +13,7 @@ FLUSH: str = (
 
 
 def flush_at_commit(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """A receiver of connection_created. With asynchronous commits the flushed LSN was before the
+    """A receiver of connection_created. With asynchronous commits, the flushed LSN was before the
     write in 2,000 of 2,000 tries."""
     if connection.alias in settings.PLACEMENT_HOMES.values() and connection.vendor == "postgresql":
         with connection.connection.cursor() as cursor:

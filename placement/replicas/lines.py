@@ -1,9 +1,9 @@
-"""The sockets of connections to replicas, so that reads from a frozen server can be ended.
+"""The sockets of connections to replicas: a shutdown ends the reads from a frozen server.
 
-A frozen server keeps its sockets open, so no TCP timeout ends a read from it, and libpq has no
-timeout for an answer. `shutdown` from another thread ends the read: libpq reports a closed
-connection, the reader gets an error, and reads from the primary. The shutdown uses a duplicate of
-libpq's descriptor, because the number of the original may belong to another connection by then.
+A frozen server keeps its sockets open, so no TCP timeout ends a read. For an answer, libpq has no
+timeout. `shutdown` from another thread ends the read: libpq reports a closed connection, and the
+request reads from the primary instead. The shutdown uses a duplicate of libpq's descriptor,
+because the original's number may belong to another connection by then.
 """
 
 import os
@@ -25,7 +25,7 @@ class ReplicaSockets:
         self._lock = threading.Lock()
 
     def add(self, alias: str, connection: object, descriptor: int) -> None:
-        """The socket is closed when `connection` is garbage-collected."""
+        """Keep a duplicate of the socket until `connection` is garbage-collected."""
         duplicate = socket.socket(fileno=os.dup(descriptor))
         with self._lock:
             self._sockets[alias].add(duplicate)
@@ -36,7 +36,7 @@ class ReplicaSockets:
         with self._lock:
             sockets = list(self._sockets[alias])
         for each in sockets:
-            with suppress(OSError):  # it is closed already
+            with suppress(OSError):  # the socket is closed already
                 each.shutdown(socket.SHUT_RDWR)
 
 
@@ -44,7 +44,7 @@ replica_sockets = ReplicaSockets()
 
 
 def add_socket(*, connection: BaseDatabaseWrapper, **_: object) -> None:
-    """A receiver of connection_created."""
+    """A receiver of connection_created: keep the sockets of connections to replicas."""
     if any(connection.alias in aliases for aliases in settings.PLACEMENT_REPLICAS.values()):
         opened = connection.connection
         replica_sockets.add(connection.alias, opened, opened.fileno())

@@ -1,4 +1,4 @@
-"""Reading your own writes over HTTP: requests send a token, and writes return a new one."""
+"""Reading your own writes over HTTP: a request sends a token, and a write returns a new token."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -27,11 +27,11 @@ NOT_FOUND: Final = 404
 
 
 class ConsistencyToken:
-    """Safe requests may read replicas; all others read the primary, where commands decide.
+    """Safe requests may read replicas. All other requests read the primary.
 
     A response to a write has the token in a header and, for browsers, in a cookie. A safe request
     runs again on the primary if its replica fails, or if the response is 404: the replica may not
-    have the row yet. A view that reads a projection waits for it first (views.py).
+    have the row yet. A view that reads a projection first waits for the projection (views.py).
     """
 
     sync_capable = True
@@ -71,17 +71,17 @@ class ConsistencyToken:
         if now is None or not now.replicas or not isinstance(exception, Error):
             return None
         if isinstance(exception.__cause__, QueryCanceled):
-            return None  # it would take as long on the primary
+            return None  # the query would take as long on the primary
         if _is_server_failure(exception):
             for alias in now.replicas:
                 if replica := watch.replica(alias):
-                    replica.eject(f"a request failed on it: {str(exception).strip()}")
+                    replica.eject(f"a query of a request failed: {str(exception).strip()}")
         now.from_replicas = False
         return _run_view_again(request)
 
 
 def _is_server_failure(exception: Error) -> bool:
-    """False for an invalid query, which any client may cause, and for a conflict with replay."""
+    """False for an invalid query, which any client can send, and for a conflict with replay."""
     if isinstance(exception, (OperationalError, InterfaceError)):
         return not isinstance(exception.__cause__, TransactionRollbackError)
     # After a lost Unix socket psycopg2 raises its base class, without an error code.
@@ -99,7 +99,7 @@ def _run_view_again(request: HttpRequest) -> HttpResponse | None:
 
 
 def reading_of(request: HttpRequest) -> Reading:
-    """The request's Reading; the tokens of header and cookie are joined."""
+    """The request's Reading, with the token of the header joined to the token of the cookie."""
     token, unreadable = Token(), False
     for text in (request.COOKIES.get(COOKIE), request.headers.get(HEADER)):
         try:

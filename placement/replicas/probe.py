@@ -1,4 +1,4 @@
-"""Queries with a deadline, after which the caller doesn't wait for a frozen server."""
+"""Queries with a deadline: after the deadline, a caller doesn't wait for a frozen server."""
 
 import select
 import time
@@ -15,14 +15,14 @@ _MILLISECONDS: Final = 1000
 
 
 class Unanswered(Exception):
-    """The deadline passed."""
+    """The server didn't answer before the deadline."""
 
 
 class Probe:
-    """One thread's own connection to the server of `alias`, separate from Django's.
+    """A thread's own connection to the server of `alias`, separate from Django's connections.
 
-    The connection is asynchronous: libpq's timeouts cover connecting only, and a frozen server
-    doesn't enforce statement_timeout.
+    The connection is asynchronous, because libpq's timeouts cover only connecting, and a frozen
+    server doesn't enforce statement_timeout.
     """
 
     def __init__(self, alias: str) -> None:
@@ -31,7 +31,7 @@ class Probe:
         self._first = 0  # index of the host to try first
 
     def ask(self, statement: str, *, within_seconds: float) -> Wal | None:
-        """None if it didn't answer in time; the next query then opens a new connection."""
+        """Return the answer, or None after the deadline; the next query then connects again."""
         deadline = time.monotonic() + within_seconds
         try:
             connection = self._connected(deadline)
@@ -61,7 +61,7 @@ class Probe:
 
 
 def _rotated(text: str, turns: int) -> str:
-    """libpq tries hosts in order, and has no timeout per host in an asynchronous connection."""
+    """Put another host first: an asynchronous connection has no timeout per host in libpq."""
     items = text.split(",")
     first = turns % len(items)
     return ",".join(items[first:] + items[:first])

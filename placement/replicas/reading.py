@@ -1,4 +1,4 @@
-"""Where a request reads: a replica that has reached its token, or the primary.
+"""Chooses where a request reads: a replica that has reached the request's token, or the primary.
 
 Outside a request (commands, consumers, tasks without a token) there is no `Reading`, and all reads
 use the primary.
@@ -23,25 +23,25 @@ from .watch import Replica, watch
 
 logger = logging.getLogger(__name__)
 
-WAIT_SECONDS: Final = 0.05  # for a replica to reach a token; then the primary is read
+WAIT_SECONDS: Final = 0.05  # how long a read waits for a replica; then it uses the primary
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.008
 
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """The state of one request or task. The first read of a service chooses its replica."""
+    """The state of one request or task. The first read of a service chooses a replica for it."""
 
     token: Token = field(default_factory=Token)
     unreadable: bool = False  # the request's token can't be parsed
     from_replicas: bool = True
     chosen: dict[str, str | None] = field(default_factory=dict)  # None: the primary
     written: set[str] = field(default_factory=set)
-    distrusted: set[str] = field(default_factory=set)  # services whose part is replaced
+    distrusted: set[str] = field(default_factory=set)  # services with an unusable part
     headers: dict[str, str] = field(default_factory=dict)  # for the response
 
     def replica_of(self, service: str) -> str | None:
-        """The replica's alias; None for the primary."""
+        """Return the alias of the replica to read, or None for the primary."""
         if not self.from_replicas or service in self.written:
             return None
         if service not in self.chosen:
@@ -54,8 +54,8 @@ class Reading:
         return tuple(filter(None, self.chosen.values()))
 
     def renewed_token(self) -> Token | None:
-        """The client's token with the current position of each service that was written to or whose
-        part is unusable; None if there is no such service. Call it after the commit."""
+        """The client's token, with new positions of the services that were written to or whose part
+        is unusable; None if there are no such services. Call this method after the commit."""
         token = self.token.without(self.distrusted)
         outdated = self.written | self.distrusted
         for service in outdated:
@@ -76,7 +76,7 @@ class Reading:
         for replica in group.candidates(lsn):
             seen = _query(replica)
             if seen is None or not seen.in_recovery or seen.system != group.origin.system:
-                replica.eject("a request found it down, or another server in its place")
+                replica.eject("a request found no server, or another server, at its address")
             elif seen.lsn >= lsn:
                 return replica.alias
             else:
@@ -89,11 +89,11 @@ class Reading:
 
 
 def _current_part(service: str) -> Part | None:
-    """The position of the service's primary; None if it doesn't answer."""
+    """The position of the service's primary; None if the primary doesn't answer."""
     try:
         wal = ask(primary(service), PRIMARY)
     except Error:
-        logger.warning("%s: no token for this write, the query failed", service, exc_info=True)
+        logger.warning("%s: this write gets no token: the query failed", service, exc_info=True)
         return None
     return Part(system=wal.system, timeline=wal.timeline, lsn=wal.lsn, xid=last_xid(service))
 
@@ -103,9 +103,9 @@ def _is_of(part: Part, origin: Wal) -> bool:
 
 
 def _query(replica: Replica) -> Wal | None:
-    """The replica's position; None if it can't be queried. A connection that a restart broke is
-    replaced. Later reads of the request use the same one, so the result holds for them. After
-    `disconnect` the replica isn't healthy, and isn't connected again."""
+    """Return the replica's position, or None if the query fails. A new connection replaces a
+    broken connection. Later reads of the request use the same connection, so they see this
+    position. After `disconnect` the replica isn't healthy, and no new connection is opened."""
     kept = connections[replica.alias].connection is not None
     try:
         return ask(replica.alias, REPLAYED)
@@ -115,7 +115,7 @@ def _query(replica: Replica) -> Wal | None:
 
 
 def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
-    """Wait for the most advanced replica, unless an earlier wait failed and it hasn't moved."""
+    """Wait for the most advanced replica, unless a wait failed and it hasn't moved since then."""
     lsn_seen, replica = max(behind, key=lambda pair: pair[0])
     if lsn_seen == replica.stalled_at:
         return None
@@ -127,7 +127,7 @@ def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
 
 
 def _wait(alias: str, lsn: int) -> Wal | None:
-    """The replica's position once it has reached `lsn` or after WAIT_SECONDS; None if it failed."""
+    """Wait until the replica has reached `lsn`, at most WAIT_SECONDS. Returns the position."""
     deadline = time.monotonic() + WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -164,5 +164,5 @@ def use(reading: Reading) -> Iterator[Reading]:
 
 
 def set_current(reading: Reading | None) -> None:
-    """For callers that can't use a `with` block: Celery's signals. None ends the Reading."""
+    """Set the Reading in Celery's signals, which can't use a `with` block. None removes it."""
     _current.set(reading)

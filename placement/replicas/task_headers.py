@@ -1,6 +1,6 @@
-"""Celery tasks carry the token, so that a task reads what the request that sent it wrote.
+"""Sends the token with each Celery task: the task reads the writes of the request that sent it.
 
-A task that no request sent, such as one of beat, reads the primary.
+A task without a token, such as a task of beat, reads the primary.
 """
 
 from typing import Any, Final

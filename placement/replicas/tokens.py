@@ -1,8 +1,8 @@
-"""The Consistency-Token: the position of a client's own writes, for which its reads can wait.
+"""The Consistency-Token: the positions of a client's own writes, which its reads must reach.
 
-It has the format's version and one part per service, separated by tildes: it is safe in a header,
-a cookie and a URL. A part is `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`. The
-token proves nothing and grants nothing; a forged one only makes its sender wait (ADR 0010).
+A token has the format's version and a part per service, separated by tildes. A URL or header needs
+no escapes for it. A part is `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`.
+A token grants no rights; a forged token only makes its sender wait (ADR 0010).
 """
 
 import re
@@ -29,7 +29,7 @@ class UnreadableToken(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A position in one service's history. `xid` is of the last write that recorded an event."""
+    """A position in one service's history; `xid` is of the last write that recorded an event."""
 
     system: int
     timeline: int
@@ -37,7 +37,7 @@ class Part:
     xid: int | None = None
 
     def joined(self, newer: "Part") -> "Part":
-        """The later positions; for parts of different histories, the part of the later history."""
+        """Return the later positions; for different histories, the part of the later history."""
         if self.system != newer.system or self.timeline < newer.timeline:
             return newer
         if self.timeline > newer.timeline:
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """At most one part per service. Without parts, a reader waits for nothing."""
+    """A token with at most one part per service. Without parts, reads don't wait."""
 
     parts: Mapping[str, Part] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -73,12 +73,12 @@ class Token:
 
 
 def parse(text: str, *, services: Collection[str]) -> Token:
-    """The token, without the parts of unknown services. Raises UnreadableToken."""
+    """Parse a token, without the parts of unknown services. Raises UnreadableToken."""
     if len(text) > MAX_LENGTH:
-        raise UnreadableToken(f"{len(text)} characters")
+        raise UnreadableToken(f"{len(text)} characters, more than {MAX_LENGTH}")
     version, *texts = text.split("~")
     if version != VERSION:
-        raise UnreadableToken("of another version")
+        raise UnreadableToken(f"the version isn't {VERSION}")
     parts: dict[str, Part] = {}
     for part in texts:
         service, value = _part(part)
@@ -91,7 +91,7 @@ def parse(text: str, *, services: Collection[str]) -> Token:
 
 def _part(text: str) -> tuple[str, Part]:
     if not (match := _PART.fullmatch(text)):
-        raise UnreadableToken("not a part")
+        raise UnreadableToken("a part has the wrong format")
     service, system, timeline, lsn, xid = match.groups()
     part = Part(
         system=int(system),

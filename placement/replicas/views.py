@@ -1,7 +1,7 @@
-"""A view that reads a projection waits until it has the client's own writes, or answers 503.
+"""A view waits until its projection has the client's own writes, or answers 503.
 
 A view's class declares the projection of its lists: `reads = "order_view"`. A route of one object
-doesn't wait: it can compare the row with the object's own history.
+doesn't wait, because its view can compare the row with the object's own history.
 """
 
 from collections.abc import Callable
@@ -40,9 +40,9 @@ def projection_of(view: Callable[..., Any]) -> str | None:
 
 
 def wait_for_projection(request: HttpRequest, projection: str, now: Reading) -> HttpResponse | None:
-    """None once the projection can be read, otherwise the response 503.
+    """Wait for the projection. Returns None if it can be read, otherwise the response 503.
 
-    Waits for WITHIN_SECONDS at most, and not at all with `Prefer: stale-ok`. A part of the token
+    The wait takes at most WITHIN_SECONDS; `Prefer: stale-ok` avoids the wait. A part of the token
     that isn't of this producer's history is replaced without a wait.
     """
     consumer = named(projection)
@@ -68,7 +68,7 @@ def _check(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> An
     )
     answer = awaited.check(using=router.db_for_read(consumer.tables.position))
     if answer is Answer.BEHIND and wait:
-        now.from_replicas = False  # it doesn't wait for a replica as well
+        now.from_replicas = False  # the request doesn't wait for a replica too
         answer = awaited.wait(using=primary(consumer.label))
     if (
         answer is Answer.BEHIND

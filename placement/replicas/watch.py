@@ -1,8 +1,8 @@
-"""Which replicas may be read from, checked by a thread in the background.
+"""A background thread that checks which replicas may be read.
 
-A replica is out while it doesn't answer, isn't a standby, has another system identifier or
-timeline than the primary, or lags by more than the limit; it is used again when it has caught up.
-The lag is measured by this process's clock: the time since the primary had the replica's position.
+A replica is out of use while it doesn't answer, isn't a standby, has another system identifier or
+timeline than the primary, or lags by more than the limit. It is used again after it has caught up.
+This process's clock measures the lag: the time since the primary had the replica's position.
 """
 
 import logging
@@ -25,22 +25,22 @@ from .wal import PRIMARY, REPLICA, Wal
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY_SECONDS: Final = 0.2
-ANSWER_WITHIN_SECONDS: Final = 0.5  # a frozen server delays the probes of the others by this
-DISCONNECT_AFTER: Final = 2  # unanswered probes in a row; a single one may be due to load
+ANSWER_WITHIN_SECONDS: Final = 0.5  # how long a frozen server delays the other probes
+DISCONNECT_AFTER: Final = 2  # unanswered probes in a row; load can delay one probe
 
 NOT_PROBED: Final = "it hasn't been probed yet"
 
 
 @dataclass(slots=True)
 class Replica:
-    """The state of one replica. Before its first probe it isn't read from."""
+    """The state of one replica. Requests don't read the replica before its first probe."""
 
     alias: str
     healthy: bool = False
     why: str = NOT_PROBED
     lsn: int = 0  # replayed, at the last probe
     lag_bytes: int | None = None
-    # The LSN after a wait that failed: no request waits again until it changes.
+    # The LSN after a failed wait: no request waits again until the replica's LSN changes.
     stalled_at: int | None = None
     unanswered: int = 0  # probes in a row
     _goal: tuple[int, float] | None = None  # a past position of the primary, and its time
@@ -54,7 +54,7 @@ class Replica:
         if seen is None or origin is None or (fault := _fault(origin, seen)):
             self._goal = self.lag_bytes = None
             if seen is None or origin is None:
-                fault = "it doesn't answer" if seen is None else "the primary isn't known yet"
+                fault = "it doesn't answer" if seen is None else "the primary hasn't answered yet"
             self.eject(fault)
             return
         self.lsn, self.lag_bytes = seen.lsn, max(0, origin.lsn - seen.lsn)
@@ -67,7 +67,7 @@ class Replica:
             return
         self._goal = (goal, since)
         if waited > budget_seconds:
-            self.eject(f"{self.lag_bytes} bytes and {waited:.1f} s behind")
+            self.eject(f"it is {self.lag_bytes} bytes and {waited:.1f} s behind")
 
     def eject(self, why: str) -> None:
         if self.healthy:
@@ -113,7 +113,7 @@ class Group:
                 replica_sockets.disconnect(replica.alias)
 
     def candidates(self, lsn: int) -> list[Replica]:
-        """The healthy replicas in random order; first those that had reached `lsn`."""
+        """The healthy replicas in random order; replicas that had reached `lsn` come first."""
         healthy = [replica for replica in self.replicas if replica.healthy]
         random.shuffle(healthy)
         return sorted(healthy, key=lambda replica: replica.lsn < lsn)
@@ -121,7 +121,7 @@ class Group:
 
 @dataclass(slots=True)
 class Probes:
-    """One thread's connections, separate from Django's."""
+    """The probe connections of one thread, separate from Django's connections."""
 
     _open: dict[str, Probe] = field(default_factory=dict)
 
@@ -135,8 +135,8 @@ class Probes:
 
 
 class Watch:
-    """A process's thread that probes its replicas. It starts at the first read that could use a
-    replica, so a forked worker has its own, and most commands have none."""
+    """The thread of a process that probes the replicas. It starts at the first read that can use a
+    replica, so each forked worker has its own thread, and most commands have none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -145,7 +145,7 @@ class Watch:
         self._stopping = threading.Event()
 
     def group(self, service: str) -> Group | None:
-        """None for a service without replicas."""
+        """Return the service's group, or None if the service has no replicas."""
         if service not in settings.PLACEMENT_REPLICAS:
             return None
         if self._thread is None or not self._thread.is_alive():
@@ -194,7 +194,7 @@ def group_of(service: str) -> Group:
 
 
 class ReplicaReport(TypedDict):
-    """`lag_bytes` is None for a replica that can't be used."""
+    """The state of one replica. `lag_bytes` is None if the replica can't be used."""
 
     name: str
     lag_bytes: int | None
@@ -202,7 +202,7 @@ class ReplicaReport(TypedDict):
 
 
 def replica_report(service: str) -> list[ReplicaReport]:
-    """The state of each replica, queried now. A replica is healthy if it reaches the primary's
+    """Return the current state of each replica. A replica is healthy if it reaches the primary's
     position at the start of the call within PLACEMENT_REPLICA_LAG_SECONDS."""
     group = group_of(service)
     if not group.replicas:

@@ -1,16 +1,16 @@
-"""Which node of the cache ring holds a key, and under which generation. No I/O happens here.
+"""Computes the node of the cache ring that holds a key, and the key's generation. Does no I/O.
 
 Benefit: 50,000 keys spread evenly over 2 to 8 nodes (max/mean below 1.05); a node that joins
-or leaves moves only its own keys. `./dev bench --only ring` measures a look-up, `--only
-ring_events` how long reads are slow while nodes leave and join. A reader may skip this module at a
-first reading: most other modules need only `View.place(key)`.
+or leaves moves only its own keys. `./dev bench --only ring` measures a look-up;
+`--only ring_events` measures how long reads are slow while nodes leave and join. A reader may skip
+this module at first: most other modules need only `View.place(key)`.
 
 Rendezvous hashing (Thaler and Ravishankar, 1998): each node gets a score for the key, and the node
-with the highest score among those that are up holds it.
+with the highest score among the nodes that are up holds the key.
 
 The generation of a key is the time of the last change among the nodes that score at least as high
-as its holder. It increases exactly when the key's holder changes. So a node that held the key
-before serves nothing from that time, and keys that don't move stay cached.
+as the key's holder. The generation increases exactly when the holder changes. So a node that held
+the key before never serves its old value, and keys that don't move stay cached.
 See docs/adr/0009-cache-ring.md.
 """
 
@@ -26,14 +26,14 @@ from xxhash import xxh3_64_intdigest
 State = Literal["up", "ejected", "probing", "left"]
 STATES: Final = ("up", "ejected", "probing", "left")
 
-PAST: Final = 8  # previous arrangements in a view: some processes may still use them
-FIRST_PROBE_MS: Final = 1_000  # after an ejection
+PAST: Final = 8  # how many previous arrangements a view keeps: some processes may still use them
+FIRST_PROBE_MS: Final = 1_000  # from an ejection to the first probe
 LONGEST_PAUSE_MS: Final = 30_000  # between the probes of an ejected node
 PROBE_MS: Final = 2_000  # a longer probe counts as abandoned
 
 
 class BadNodes(ValueError):
-    """An address in CACHE_URLS is unusable. `position` counts from 1; no password is shown."""
+    """An address in CACHE_URLS is unusable. `position` counts from 1. No password is shown."""
 
     def __init__(self, position: int, why: str, *, check: str) -> None:
         self.position = position
@@ -42,7 +42,7 @@ class BadNodes(ValueError):
 
 
 def node_name(url: str) -> str:
-    """The node's address without its password. Raises ValueError if it is invalid."""
+    """The node's address without the password. Raises ValueError for an invalid URL."""
     parts = urlsplit(url)
     if parts.scheme == "unix" and parts.path:
         return parts.path
@@ -52,11 +52,11 @@ def node_name(url: str) -> str:
     if not database.isdecimal():
         raise ValueError("has a database that isn't a number")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{parts.port or 6379}/{database}"  # .port raises ValueError if it is invalid
+    return f"{host}:{parts.port or 6379}/{database}"  # .port raises ValueError for an invalid port
 
 
 def name_nodes(urls: Iterable[str]) -> dict[str, str]:
-    """Name → URL. Raises BadNodes for an address that is invalid or used twice."""
+    """Map names to URLs. Raises BadNodes for an address that is invalid or used twice."""
     named: dict[str, str] = {}
     servers: dict[str, int] = {}
     for position, url in enumerate(urls, start=1):
@@ -76,10 +76,10 @@ class Member:
     """A node's state, the same for all processes."""
 
     state: State
-    since: int  # ms: when it last started or stopped holding keys
-    due: int = 0  # ms: ejected: when a probe may start; probing: when the probe counts as abandoned
-    probes: int = 0  # failed ones since the ejection
-    run: str = ""  # the server's run_id, which changes at each start; '' if it isn't known
+    since: int  # ms: when the node last started or stopped holding keys
+    due: int = 0  # ms: if ejected, when a probe may start; if probing, when the probe is abandoned
+    probes: int = 0  # failed probes since the ejection
+    run: str = ""  # the server's run_id, which changes at each start; '' if unknown
 
     @property
     def is_up(self) -> bool:
@@ -97,13 +97,13 @@ Placed = list[tuple[str, Place]]
 
 
 class Arrangement:
-    """Which node holds which keys. Nodes that have left are kept, for the generations."""
+    """Maps keys to nodes. It keeps nodes that have left, because generations depend on them."""
 
     def __init__(self, members: Mapping[str, tuple[bool, int]]) -> None:
         self.members = dict(members)
         self._names = sorted(self.members)
         self._seeds = [xxh3_64_intdigest(name.encode()) for name in self._names]
-        # Made once: most keys are on the node with their highest score, not on a stand-in.
+        # Built once: most keys are on the node with the highest score and need no stand-in.
         self._holders = [
             Place(name, since) if up else None
             for name in self._names
@@ -111,7 +111,7 @@ class Arrangement:
         ]
 
     def place(self, key: str) -> Place | None:
-        """The key's place, equal in each process with this arrangement; None if no node is up."""
+        """The key's place, the same in all processes with this arrangement. None: no node is up."""
         if not self._names:
             return None
         encoded = key.encode()
@@ -130,11 +130,11 @@ class Arrangement:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What all processes agree on. `epoch` (ms) increases with each change that moves keys."""
+    """The shared list of nodes. `epoch` (ms) increases with each change that moves keys."""
 
     epoch: int
     members: Mapping[str, Member]
-    past: tuple[Arrangement, ...] = ()  # the last ones, oldest first
+    past: tuple[Arrangement, ...] = ()  # the last arrangements, the oldest first
 
     @cached_property
     def arrangement(self) -> Arrangement:
@@ -144,8 +144,8 @@ class View:
         return self.arrangement.place(key)
 
     def places(self, key: str, *, settled: bool) -> list[Place]:
-        """Every place that some process may use for the key, the current one first. `settled`: no
-        process uses an older view; the caller measures that by its own clock."""
+        """Return every place that some process may use for the key, the current place first.
+        `settled`: no process uses an older view. The caller measures this with its own clock."""
         arrangements = [self.arrangement, *(() if settled else reversed(self.past))]
         return list(dict.fromkeys(filter(None, (each.place(key) for each in arrangements))))
 
@@ -170,7 +170,7 @@ class View:
 
 
 def decode(text: str) -> View:
-    """Raises ValueError if the text isn't a view."""
+    """Parse a stored view. Raises ValueError if the text isn't a view."""
     try:
         fields: dict[str, Any] = json.loads(text)
         return View(
@@ -187,36 +187,36 @@ def decode(text: str) -> View:
 
 def _member(state: State, since: int, due: int, probes: int, run: str) -> Member:
     if state not in STATES:
-        raise ValueError(f"{state!r} isn't a state of a node: {', '.join(STATES)}")
+        raise ValueError(f"unknown node state {state!r}: expected one of {', '.join(STATES)}")
     return Member(state=state, since=int(since), due=int(due), probes=int(probes), run=str(run))
 
 
-# Changes. Each returns the next view, or the same view if nothing changes.
+# These functions change a view. Each returns the next view, or the same one without a change.
 
 
 def create_view(names: Collection[str], *, now: int) -> View:
-    """The first view of a ring."""
+    """Return the first view of a ring, in which all nodes are up."""
     return View(epoch=now, members={name: Member(state="up", since=now) for name in names})
 
 
 def join(view: View, names: Collection[str], *, now: int) -> View:
-    """Nodes that are new or had left get their keys."""
+    """Add the nodes that are new or had left. They hold keys from now on."""
     new = [n for n in names if n not in view.members or view.members[n].state == "left"]
     return _next_epoch(view, {name: _with_state(view, name, "up") for name in new}, now=now)
 
 
 def leave(view: View, name: str, *, now: int) -> View:
-    """A node gives up its keys for good, and is never probed."""
+    """Remove a node permanently: it holds no keys and is never probed."""
     member = view.members.get(name)
     if member is None or member.state == "left":
         return view
-    if not member.is_up:  # its keys moved at the ejection
+    if not member.is_up:  # its keys moved when it was ejected
         return replace(view, members={**view.members, name: replace(member, state="left")})
     return _next_epoch(view, {name: _with_state(view, name, "left")}, now=now)
 
 
 def eject(view: View, name: str, *, now: int) -> View:
-    """A failing node gives up its keys until a probe succeeds."""
+    """Eject a failing node: it holds no keys until a probe succeeds."""
     if name not in view.members or not view.members[name].is_up:
         return view
     out = replace(_with_state(view, name, "ejected"), due=now + FIRST_PROBE_MS)
@@ -224,7 +224,7 @@ def eject(view: View, name: str, *, now: int) -> View:
 
 
 def start_probe(view: View, name: str, *, now: int) -> View:
-    """One process may probe the node; no process uses it until the probe ends (half-open)."""
+    """Let one process probe the node. No process uses the node until the probe ends (half-open)."""
     if name not in view.due(now=now):
         return view
     probing = replace(view.members[name], state="probing", due=now + PROBE_MS)
@@ -232,7 +232,7 @@ def start_probe(view: View, name: str, *, now: int) -> View:
 
 
 def end_probe(view: View, name: str, *, answered: bool, now: int) -> View:
-    """The node rejoins if it answered; otherwise the pause before the next probe grows."""
+    """Bring the node up if it answered; otherwise lengthen the pause before the next probe."""
     member = view.members.get(name)
     if member is None or member.state != "probing":
         return view
@@ -256,7 +256,7 @@ def record_run(view: View, name: str, run: str, *, now: int) -> View:
 
 
 def forget_all(view: View, *, now: int) -> View:
-    """Every key gets a new generation, so no stored value is found again."""
+    """Give every key a new generation, so that no stored value is found again."""
     return _next_epoch(view, view.members, now=now)
 
 
@@ -268,7 +268,7 @@ def _with_state(view: View, name: str, state: State) -> Member:
 def _next_epoch(view: View, changed: Mapping[str, Member], *, now: int) -> View:
     if not changed:
         return view
-    epoch = max(now, view.epoch + 1)  # no generation is reused when the clock goes back
+    epoch = max(now, view.epoch + 1)  # no generation is reused if the clock is set back
     members = {name: replace(member, since=epoch) for name, member in changed.items()}
     past = (*view.past, view.arrangement)[-PAST:]
     return View(epoch=epoch, members={**view.members, **members}, past=past)

@@ -1,4 +1,4 @@
-"""Django's cache API on a ring, independent of how the ring is configured."""
+"""Implements Django's cache API on a ring. `placement.ring.cache` configures the ring."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class RingBackend(BaseCache):
-    """Django's whole cache API, and `invalidate`, on `self.ring`."""
+    """Implements Django's whole cache API and `invalidate` on `self.ring`."""
 
     ring: Ring
     negative_ms: int
@@ -30,9 +30,9 @@ class RingBackend(BaseCache):
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
-        """The value. On a miss, stores and returns `default`, or its result if it is callable.
+        """Return the value. On a miss, store and return `default`, or its result if it is callable.
 
-        Of all concurrent readers of a key, in all processes, only one loads.
+        Of all concurrent readers of a key, in all processes, only one calls `default`.
         """
         key = self.make_and_validate_key(key, version)
         load = default if callable(default) else lambda: default
@@ -42,15 +42,15 @@ class RingBackend(BaseCache):
         return Reader(self.ring, key, load, life_ms=life_ms, negative_ms=self.negative_ms).read()
 
     def invalidate(self, key: Any, floor: int, version: int | None = None) -> bool:
-        """Let no process serve or store a version below `floor`.
+        """Ensure that no process serves or stores a version below `floor`.
 
-        False if that can't be guaranteed. Never raises because of the ring. A node that doesn't
+        False if the ring can't guarantee this. Raises no error of the ring. A node that doesn't
         confirm the invalidation is ejected, so that its data is never served.
         """
         return not self.invalidate_many({key: floor}, version)
 
     def invalidate_many(self, floors: Mapping[Any, int], version: int | None = None) -> list[Any]:
-        """The same for many keys; returns those for which it can't be guaranteed."""
+        """Invalidate many keys; returns the keys for which the ring can't guarantee it."""
         names = {self.make_and_validate_key(key, version): key for key in floors}
         for name in names:
             self.ring.gutter.delete(name)
@@ -129,7 +129,7 @@ class RingBackend(BaseCache):
     def set_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
-        """The keys that no node stored; only this process has them, for a minute at most."""
+        """Returns the keys that no node stored. This process keeps them for at most a minute."""
         names = {self.make_and_validate_key(key, version): key for key in data}
         failed = self._set({name: data[key] for name, key in names.items()}, timeout)
         return [names[name] for name in failed]
@@ -138,7 +138,7 @@ class RingBackend(BaseCache):
         self._delete([self.make_and_validate_key(key, version) for key in keys])
 
     def clear(self) -> None:
-        """Every key gets a new generation, for all processes within a second.
+        """Hide all values: every key gets a new generation, in all processes within a second.
 
         Raises RingUnavailable if the list of members can't be changed.
         """
@@ -147,8 +147,8 @@ class RingBackend(BaseCache):
         if not self.ring.members.change(lambda view, now: arrangement.forget_all(view, now=now)):
             raise RingUnavailable("nothing was cleared: the stream server doesn't answer")
 
-    # Django's own async methods handle one key after the other, or increment in two steps.
-    # A subclass that overrides a method must override its async version too.
+    # Django's own async methods handle keys one at a time, and increment in two steps.
+    # A subclass that overrides a method must also override the method's async version.
 
     aget_or_set: Any = sync_to_async(get_or_set)
     ainvalidate: Any = sync_to_async(invalidate)
@@ -162,7 +162,7 @@ class RingBackend(BaseCache):
     # -- helpers -----------------------------------------------------------------------------
 
     def _life_ms(self, timeout: Any) -> int | None:
-        """None: no expiry; 0: not stored."""
+        """Convert a timeout to ms. None: the value never expires; 0: the value isn't stored."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         if seconds is None:
             return None
@@ -209,7 +209,7 @@ class RingBackend(BaseCache):
         return {key: found[key] if key in found else self.ring.gutter.get(key) for key in keys}
 
     def _set(self, data: Mapping[str, Any], timeout: Any) -> list[str]:
-        """The keys that no node stored; they are put into the gutter."""
+        """Store the values. The gutter keeps those that no node stored; returns their keys."""
         life_ms = self._life_ms(timeout)
         stored = {key: self.ring.encoded(key, value) for key, value in data.items()}
         if life_ms == 0:
@@ -228,7 +228,7 @@ class RingBackend(BaseCache):
         return failed
 
     def _delete(self, keys: Iterable[str]) -> int:
-        """Delete the keys at every place that a process may use; returns how many there were."""
+        """Delete the keys at every place that a process may use; returns how many existed."""
         keys, deleted = list(keys), 0
         for key in keys:
             self.ring.seen.forget(key)
@@ -239,7 +239,7 @@ class RingBackend(BaseCache):
         return deleted
 
     def _grouped(self, keys: Iterable[str]) -> tuple[dict[str, Placed], list[str]]:
-        """The keys with their places, by node; and the keys that have no place."""
+        """Return the keys with their places, grouped by node, and the keys that have no place."""
         placed = self.ring.place_each(keys)
         without = [key for key, place in placed.items() if place is None]
         return _by_node((key, place) for key, place in placed.items() if place), without

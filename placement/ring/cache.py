@@ -1,9 +1,9 @@
 """Django's cache on a ring of Redis (or Valkey) nodes.
 
-It has Django's whole cache API, and `invalidate`. A value that is a pair `(version, value)` is
-versioned: `get_or_set` with a loader that returns such pairs never stores or serves a version older
-than one that this process has served, or below the floor of `invalidate(key, floor)`. No method
-raises because a node is down: a read misses, and a write goes to the process's gutter for a minute.
+The cache has Django's whole cache API, and `invalidate`. A pair `(version, value)` is a versioned
+value. If the loader returns such pairs, `get_or_set` never stores or serves an older version than
+this process has served, or a version below the floor of `invalidate(key, floor)`. No method
+fails because a node is down: a read misses, and the process's gutter keeps a write for a minute.
 See docs/adr/0009-cache-ring.md.
 """
 
@@ -18,7 +18,7 @@ NEGATIVE_SECONDS: Final = 10.0
 
 class RingCache(RingBackend):
     """LOCATION: the nodes' URLs. OPTIONS: STORE (the stream server's URL; required), RING (a name,
-    for rings that share a stream server), NEGATIVE_SECONDS (the life of a loaded None)."""
+    if several rings share a stream server), NEGATIVE_SECONDS (how long a loaded None is cached)."""
 
     def __init__(self, location: str | Iterable[str], params: Mapping[str, Any]) -> None:
         super().__init__(dict(params))

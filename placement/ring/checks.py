@@ -17,7 +17,7 @@ STORES: Final = ("OUTBOX_STREAMS_URL", "CELERY_BROKER_URL")
 
 @register
 def ring_is_usable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """The checks that need no server."""
+    """Check the ring's settings without a connection to a server."""
     rings = [config for config in settings.CACHES.values() if config["BACKEND"] == BACKEND]
     return [message for config in rings for message in _problems(config)]
 
@@ -26,7 +26,7 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
     location = config.get("LOCATION") or ()
     urls = location.split(",") if isinstance(location, str) else list(location)
     if not config.get("OPTIONS", {}).get("STORE"):
-        yield Error("The cache ring has no STORE, the stream server's URL.", id="ring.E004")
+        yield Error("The cache ring has no STORE: set the stream server's URL.", id="ring.E004")
     try:
         named = name_nodes(urls)
     except BadNodes as exc:
@@ -38,13 +38,13 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
         if setting := taken.get(_server(url)):
             yield Error(
                 f"Ring node {name} is the same server as {setting}.",
-                hint="A full cache evicts keys; streams and tasks must not be evicted.",
+                hint="Use another server: a full cache would evict streams and tasks.",
                 id="ring.E003",
             )
     if len({urlsplit(url).netloc.rpartition("@")[0] for url in urls}) > 1:
         yield CheckWarning(
             "The nodes of the cache ring have different passwords.",
-            hint="A process uses another node's password for a node that it doesn't list.",
+            hint="Use one password: a process also uses it for nodes that other processes added.",
             id="ring.W001",
         )
 

@@ -6,7 +6,7 @@ class RingError(Exception):
 
 
 class NodeFailed(RingError):
-    """A node didn't answer, or refused a command. `node` is its name."""
+    """A node didn't answer, or refused a command. `node` is the node's name."""
 
     def __init__(self, node: str, why: object) -> None:
         self.node = node
@@ -14,7 +14,7 @@ class NodeFailed(RingError):
 
 
 class ValueTooLarge(RingError, ValueError):
-    """The value exceeds the size limit; sizes in bytes."""
+    """A value exceeds the size limit. `size` and `limit` are in bytes."""
 
     def __init__(self, key: str, *, size: int, limit: int) -> None:
         self.key = key
@@ -24,4 +24,4 @@ class ValueTooLarge(RingError, ValueError):
 
 
 class RingUnavailable(RingError):
-    """The list of members couldn't be changed, so other processes still use the old one."""
+    """The list of members couldn't be changed, so other processes still use the old list."""

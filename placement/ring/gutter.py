@@ -1,10 +1,10 @@
-"""Values that a process couldn't store in the ring: kept in its own memory for a minute at most.
+"""Values that a process couldn't store in the ring: the process keeps them for at most a minute.
 
-Benefit: throttles still count, each process for itself, for up to a minute while the ring is
-down. While the gutter is empty it costs a `set_many` one check for each key (`./dev bench --only
+Benefit: while the ring is down, throttles still count for up to a minute, in each process
+separately. An empty gutter adds one check for each key to a `set_many` (`./dev bench --only
 ring` measures `set_many`). A reader may skip this module at a first reading.
 
-The name is from Facebook's memcache paper, whose gutter is a spare pool of servers.
+The name is from Facebook's memcache paper, where the gutter is a spare pool of servers.
 """
 
 import threading
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-LIFE_MS: Final = 60_000  # at most
+LIFE_MS: Final = 60_000  # the longest life of an entry
 ENTRIES: Final = 1_000
 
 
@@ -41,7 +41,7 @@ class Gutter:
             return True
 
     def change(self, key: str, how: Callable[[bytes], bytes]) -> bytes | None:
-        """Replace the entry atomically and return it; its deadline stays. None: no entry."""
+        """Replace the entry atomically and return it; keep the deadline. None: no entry."""
         with self._lock:
             if (stored := self.get(key)) is None:
                 return None

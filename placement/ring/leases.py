@@ -1,6 +1,6 @@
-"""Reads through the ring: one load per key and expiry, and never an older version than before.
+"""Reads through the ring: one load each time a key expires, and never an older version than before.
 
-On a miss, one reader acquires the key's lease and loads; the others wait for the value. An
+On a miss, one reader acquires the key's lease and loads the value; other readers wait for it. An
 invalidation revokes the lease, so an earlier load isn't stored. The leases are those of Nishtala et
 al., "Scaling Memcache at Facebook" (2013), 3.2.1; the early refresh of hot keys is XFetch, by
 Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention" (2015).
@@ -21,11 +21,11 @@ from .values import Entry, version_of
 
 log = logging.getLogger(__name__)
 
-LEASE_MS: Final = 3_000  # a slower load isn't stored, and another reader loads
-WAIT_SECONDS: Final = 4.0  # then a waiting reader loads without a lease
+LEASE_MS: Final = 3_000  # the value of a slower load isn't stored; another reader loads
+WAIT_SECONDS: Final = 4.0  # after this, a waiting reader loads without a lease
 PAUSE_SECONDS: Final = (0.002, 0.050)  # the first and the longest pause of a waiting reader
-MAX_LOADS: Final = 3  # if the ring refuses each; the last is served without being stored
-JITTER: Final = 0.1  # of a value's life, so that keys loaded together don't expire together
+MAX_LOADS: Final = 3  # if the ring refuses each value; the last value is served and not stored
+JITTER: Final = 0.1  # share of a value's life; keys that are loaded together don't expire together
 EAGERNESS: Final = 1.0  # of early refreshes (beta)
 
 Load = Callable[[], Any]
@@ -45,7 +45,7 @@ class Reader:
         self._loads_left = MAX_LOADS
 
     def read(self) -> Any:
-        """The ring's value, or that of `load`. Raises only what `load` raises, and NotCacheable."""
+        """The ring's value, or the result of `load`. Raises NotCacheable and `load`'s errors."""
         deadline = time.monotonic() + WAIT_SECONDS
         pause = PAUSE_SECONDS[0]
         while time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class Reader:
         return self._timed_load()[0]
 
     def _try_read(self, place: Place) -> tuple[bool, Any]:
-        """(True, value), or (False, …) if the reader has to try again."""
+        """Return (True, value), or (False, …) if the reader has to try again."""
         token, asked = self.ring.token(), time.monotonic()
         with self.ring.node(place.node) as node:
             stored, left_ms = node.get_or_lease(place, self.key, token=token, lease_ms=LEASE_MS)
@@ -97,13 +97,13 @@ class Reader:
         except Exception:
             if entry is None:
                 raise
-            log.warning("%s can't be refreshed early", self.key, exc_info=True)
-            return True, entry.value  # it hasn't expired yet
+            log.warning("%s: the early refresh failed", self.key, exc_info=True)
+            return True, entry.value  # the value hasn't expired yet
 
     def _fill(
         self, place: Place, token: str, *, why: Literal["miss", "refresh"]
     ) -> tuple[bool, Any]:
-        """Load under the lease and store the value; returns as `_try_read` does."""
+        """Load under the lease and store the value; returns the same as `_try_read`."""
         try:
             value, load_ms = self._timed_load()
             encoded = self.ring.encoded(self.key, value, load_ms=load_ms)
@@ -122,12 +122,12 @@ class Reader:
         if answer == 1:
             return True, value
         self.ring.count("refused")
-        # The loaded value may be older than a value that others have seen since.
+        # The loaded value may be older than a value that other processes have read since.
         again = answer == 2 or (encoded.version is not None and self._loads_left > 0)
         return not again, value
 
     def _timed_load(self) -> tuple[Any, int]:
-        """The loaded value, and how many ms loading took."""
+        """Load the value; returns the value and the duration in ms."""
         self._loads_left -= 1
         self.ring.count("loads")
         started = time.monotonic()
@@ -136,7 +136,7 @@ class Reader:
         return value, round((time.monotonic() - started) * 1000)
 
     def _release(self, place: Place, token: str) -> None:
-        with suppress(NodeFailed), self.ring.node(place.node) as node:  # the lease expires anyway
+        with suppress(NodeFailed), self.ring.node(place.node) as node:  # else the lease expires
             node.release(place, self.key, token=token)
 
     def _life_of(self, value: Any, version: int | None) -> int | None:
@@ -150,7 +150,7 @@ class Reader:
 
 def _should_refresh(entry: Entry, left_ms: int) -> bool:
     """Whether this reader reloads the value before it expires. The probability grows as the expiry
-    comes closer, and with the duration of a load."""
+    approaches, and with the duration of a load."""
     if left_ms < 0:
         return False
     chance = 1 - random.random()  # noqa: S311 - in (0, 1], not a secret

@@ -1,16 +1,16 @@
-"""The view of the ring's members that this process has, and whether it is confirmed.
+"""This process's view of the ring's members, and whether the view is confirmed.
 
-Benefit: all processes place keys by the same members at most 1 s after a change, without
-a thread, and with one query to the stream server per process every 0.2 s; three failures in a row
+Benefit: at most 1 s after a change, all processes place keys by the same members. This needs no
+thread, and one query to the stream server per process every 0.2 s. Three failures in a row
 eject a node for all processes.
 `./dev bench --only ring_events` measures how long reads are slow while nodes freeze, die and join.
 A reader may skip this module at a first reading, except to see how a node leaves the ring and comes
-back: `Membership.view()` is what the others need.
+back. The other modules need `Membership.view()`.
 
-The view is stored in the stream server. Calls that use the ring confirm it when it is old. A
-process that couldn't confirm its view for CONFIRMED_SECONDS has none, because other processes may
+The stream server stores the view. A call that uses the ring confirms the view if it is old. A
+process that couldn't confirm its view for CONFIRMED_SECONDS uses no view: other processes may
 have moved keys. A store that refuses connections is down for all processes: no process can move a
-key, and the last view stays valid. A store that doesn't answer confirms no view.
+key, so the last view stays valid. While the store doesn't answer, no view is confirmed.
 """
 
 import logging
@@ -28,11 +28,11 @@ from .arrangement import View
 log = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 0.2  # an older view is confirmed again
-CONFIRMED_SECONDS: Final = 1.0  # a view that wasn't confirmed for longer isn't used
-SETTLED_SECONDS: Final = 2.0  # after receiving a view; then no process uses an older one
-PAUSE_SECONDS: Final = 0.5  # without a query to a store that didn't answer
-FAILURES: Final = 3  # in a row, before a node is ejected
-TRIES: Final = 5  # of a change, when other processes change the view first
+CONFIRMED_SECONDS: Final = 1.0  # a view without confirmation for longer isn't used
+SETTLED_SECONDS: Final = 2.0  # this long after a view arrives, no process uses an older view
+PAUSE_SECONDS: Final = 0.5  # how long a store that didn't answer isn't asked again
+FAILURES: Final = 3  # this many failures in a row eject a node
+TRIES: Final = 5  # attempts at a change, if other processes change the view first
 
 Change = Callable[[View, int], View]  # (view, time in ms) → the next view
 
@@ -46,17 +46,17 @@ class StoreSilent(Exception):
 
 
 class Store(Protocol):
-    """One text that all processes share. The methods raise StoreDown or StoreSilent."""
+    """A string that all processes share. The methods raise StoreDown or StoreSilent."""
 
     def read(self) -> str | None: ...
 
     def swap(self, expected: str | None, text: str) -> bool:
-        """Replace `expected` by `text`; False if the store has another text."""
+        """Replace `expected` by `text`; False if the store has another value."""
         ...
 
 
 class Membership:
-    """Shared by the threads of a process. Never raises, and waits only for the store's timeout."""
+    """Thread-safe. The methods raise no errors and wait at most for the store's timeout."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class Membership:
         self._view: View | None = None
         self._confirmed = self._quiet_until = self._received = float("-inf")
         self._failures: Counter[str] = Counter()
-        self._to_eject: set[str] = set()  # failed while the store couldn't be changed
+        self._to_eject: set[str] = set()  # nodes that failed while the store couldn't be changed
 
     def view(self, *, since: float | None = None) -> View | None:
-        """The confirmed view; None if there is none.
+        """Return the confirmed view; None if no view is confirmed.
 
-        With `since` (monotonic seconds), a view that was confirmed after that moment.
+        With `since` (monotonic seconds), return only a view that was confirmed after that time.
         """
         age = self._monotonic() - self._confirmed
         if since is not None or age > ASK_SECONDS:
@@ -99,11 +99,11 @@ class Membership:
 
     @property
     def last_view(self) -> View | None:
-        """The last view received, valid or not."""
+        """The last view that this process received, confirmed or not."""
         return self._view
 
     def is_settled(self) -> bool:
-        """Whether no process uses an older view than this one."""
+        """Whether no process uses an older view than this process."""
         return self._monotonic() - self._received > SETTLED_SECONDS
 
     def may_use(self, node: str) -> bool:
@@ -111,12 +111,12 @@ class Membership:
         return node not in self._to_eject
 
     def accept_run(self, node: str, run: str) -> bool:
-        """Called with the run that a new connection to the node found. False: keys were placed for
+        """Called with the run that a new connection read from the node. False: keys were placed for
         another run, and the store couldn't be changed."""
         if self._is_known(node, run):
             return True
         with self._lock:
-            if self._is_known(node, run):  # another thread was faster
+            if self._is_known(node, run):  # another thread recorded the run first
                 return True
             known = self._view.members[node] if self._view else None
             changed = self.change(lambda v, now: arrangement.record_run(v, node, run, now=now))
@@ -130,7 +130,7 @@ class Membership:
         self._failures.pop(node, None)
 
     def record_failure(self, node: str, *, at_once: bool = False) -> None:
-        """FAILURES in a row eject the node; with `at_once` this one does."""
+        """Count a failure. FAILURES in a row eject the node; with `at_once`, one failure does."""
         with self._lock:
             self._failures[node] += 1
             if self._failures[node] >= FAILURES or at_once:
@@ -138,7 +138,7 @@ class Membership:
                 self._eject_failed()
 
     def change(self, change: Change) -> bool:
-        """Make a change for all processes; False if the store couldn't be changed."""
+        """Make a change for all processes. Returns False if the store couldn't be changed."""
         with self._lock:
             try:
                 for _ in range(TRIES):
@@ -176,7 +176,7 @@ class Membership:
             self._start_due_probes()
 
     def _adopt(self, text: str | None, *, asked_at: float) -> bool:
-        """Adopt the store's view, or write the view that it should have. False: another process
+        """Use the store's view, or replace it if it isn't up to date. False: another process
         changed the store first."""
         if text is None or text != self._text:
             stored = self._parsed(text)
@@ -197,7 +197,7 @@ class Membership:
                 return arrangement.create_view(self.names, now=now)
             return arrangement.join(stored, self.names, now=now)
         if stored is None or stored.epoch < known.epoch:
-            # The store lost changes that we know: no value from before may be found.
+            # The store lost changes that this process knows: no value stored before may be found.
             return arrangement.forget_all(known, now=now)
         return stored
 
@@ -236,7 +236,7 @@ class Membership:
                 view = arrangement.start_probe(view, node, now=now)
                 if not self._swap(view):  # another process changed the view first
                     return
-                # In a thread: a node that hangs must not delay the caller.
+                # Probe in a thread: a node that hangs must not delay the caller.
                 threading.Thread(target=self._run_probe, args=[node], daemon=True).start()
 
     def _run_probe(self, node: str) -> None:

@@ -1,4 +1,4 @@
-"""The ring's servers: the commands of its nodes, and the store of its members.
+"""The ring's servers: the commands to the ring's nodes, and the store of the ring's members.
 
 Keys on a node: `v:<generation>:<key>` is the value, `l:…` its lease, `f:…` its floor. The view of
 the members is `{<ring's name>}:view` in the stream server.
@@ -19,10 +19,10 @@ from .arrangement import Place, Placed
 from .membership import StoreDown, StoreSilent
 from .values import NotAValue, Stored
 
-NODE_TIMEOUT_SECONDS: Final = 0.15  # after three of these a node that hangs is ejected
+NODE_TIMEOUT_SECONDS: Final = 0.15  # three timeouts in a row eject a node
 STORE_TIMEOUT_SECONDS: Final = 0.05
-CONNECTIONS: Final = 10_000  # one per thread; at redis-py's limit of 100 a node would seem to fail
-FLOOR_MS: Final = 600_000  # longer than any lease, so that no earlier load is stored
+CONNECTIONS: Final = 10_000  # one per thread; at redis-py's limit of 100, a node would seem to fail
+FLOOR_MS: Final = 600_000  # longer than any lease, so that no value of an earlier load is stored
 
 
 def _client(url: str, *, timeout_seconds: float, **options: Any) -> redis.Redis:
@@ -66,10 +66,10 @@ class EpochStore:
 
 
 class Node:
-    """One node's commands. They raise redis.RedisError; `Ring.node` translates it."""
+    """One node's commands. They raise redis.RedisError; `Ring.node` translates the error."""
 
     def __init__(self, url: str, *, accept_run: Callable[[str], bool]) -> None:
-        """`accept_run` gets the server's run of each new connection; False refuses the run."""
+        """Each new connection calls `accept_run` with the server's run. False refuses the run."""
         self._accept_run = accept_run
         self.client = _client(
             url, timeout_seconds=NODE_TIMEOUT_SECONDS, redis_connect_func=self._on_connect
@@ -99,7 +99,7 @@ class Node:
         return stored  # type: ignore[no-any-return]
 
     def send_get_many(self, placed: Placed) -> "Pending":
-        """Its only answer is the list of stored values, None for a missing one."""
+        """Send MGET. The only answer is the list of stored values, None for a missing value."""
         return Pending(self.client, [("MGET", *(value_name(place, key) for key, place in placed))])
 
     def send_set_many(
@@ -116,7 +116,7 @@ class Node:
         return bool(self._put(keys=names(place, key), args=args))
 
     def delete_many(self, placed: Placed) -> int:
-        """The number of values deleted. Their leases are revoked, so no running load is stored."""
+        """The number of deleted values. Also revokes leases, so that no running load is stored."""
         with self.client.pipeline(transaction=False) as pipe:
             pipe.delete(*(names(place, key)[0] for key, place in placed))
             pipe.delete(*(names(place, key)[1] for key, place in placed))
@@ -136,7 +136,7 @@ class Node:
     def get_or_lease(
         self, place: Place, key: str, *, token: str, lease_ms: int
     ) -> tuple[bytes | None, int]:
-        """(value, remaining ms); on a miss (None, 1) with the lease, (None, 0) without."""
+        """(value, remaining ms). On a miss: (None, 1) with the lease, (None, 0) without it."""
         keys = names(place, key)[:2]
         stored, left_ms = self._get_or_lease(keys=keys, args=[token, lease_ms])
         return (None, int(left_ms == -3)) if left_ms < -2 else (stored, left_ms)
@@ -158,7 +158,7 @@ class Node:
         return int(self._fill(keys=names(place, key), args=args))
 
     def describe(self, place: Place, key: str) -> dict[str, Any]:
-        """What the node has for a key, as texts for `manage.py ring where`."""
+        """Return the node's data for a key, as `manage.py ring where` shows it."""
         value, lease, floor = names(place, key)
         with self.client.pipeline(transaction=False) as pipe:
             pipe.get(value)
@@ -175,7 +175,7 @@ class Node:
         return report | ({"floor": int(lowest)} if lowest else {})
 
     def invalidate(self, placed: Placed, floors: Mapping[str, int]) -> None:
-        """All keys in one atomic step."""
+        """Invalidate all keys in one atomic step."""
         keys = [name for key, place in placed for name in names(place, key)]
         self._invalidate(keys=keys, args=[FLOOR_MS, *(floors[key] for key, _ in placed)])
 
@@ -201,7 +201,7 @@ class Pending:
             raise
 
     def answers(self) -> list[Any]:
-        """One for each command. Raises the first redis.ResponseError, after all are read."""
+        """One answer for each command. Reads all, then raises the first redis.ResponseError."""
         answers, errors = [], []
         while self._unread:
             try:
@@ -214,7 +214,7 @@ class Pending:
         return answers
 
     def close(self) -> None:
-        """Release the connection; one with unread answers is closed first."""
+        """Release the connection; close it first if it has unread answers."""
         if self._unread:
             self._connection.disconnect()
         self._pool.release(self._connection)
@@ -239,7 +239,7 @@ def value_name(place: Place, key: str) -> str:
 
 
 def names(place: Place, key: str) -> list[str]:
-    """The names on the node: value, lease, floor."""
+    """Return the names of the key's value, lease and floor on the node."""
     return [f"{kind}:{place.generation}:{key}" for kind in "vlf"]
 
 

@@ -26,9 +26,9 @@ from .values import Entry, NotAValue, Stored
 log = logging.getLogger(__name__)
 
 SLOW_SECONDS: Final = 0.05  # less than NODE_TIMEOUT_SECONDS, after which a hung node may be ejected
-RECENT_SECONDS: Final = 1.0  # an ejected node that failed so recently gets no invalidations
+RECENT_SECONDS: Final = 1.0  # for this long after a failure, an ejected node gets no invalidations
 LARGEST_BYTES: Final = 1_000_000
-# Errors that concern the whole node; any other concerns one key.
+# Errors that concern the whole node; any other error concerns one key.
 _UNFIT: Final = ("LOADING", "READONLY", "MISCONF", "BUSY", "MASTERDOWN", "NOAUTH", "NOPERM")
 
 
@@ -52,7 +52,7 @@ class Ring:
         self.counts[event] += 1
 
     def token(self) -> str:
-        """Unique in all processes: a fork has another pid."""
+        """Return a token that is unique in all processes: a fork has another pid."""
         return f"{self._salt}{os.getpid()}-{next(self._tokens)}"
 
     def place(self, key: str) -> Place | None:
@@ -60,7 +60,7 @@ class Ring:
         return self.place_each([key])[key]
 
     def place_each(self, keys: Iterable[str]) -> dict[str, Place | None]:
-        """The same for many keys, from one view."""
+        """Return the places of many keys, from one view; None as in `place`."""
         if (view := self.members.view()) is None:
             return dict.fromkeys(keys)
         may_use = self.members.may_use
@@ -68,7 +68,7 @@ class Ring:
         return {key: place if place and may_use(place.node) else None for key, place in places}
 
     def places(self, keys: Iterable[str]) -> tuple[Placed, bool]:
-        """Every place that some process may use for the keys; True if the list is complete."""
+        """All places that some process may use for the keys; True if the list is complete."""
         confirmed = self.members.view(since=time.monotonic())
         view = confirmed or self.members.last_view
         if view is None:
@@ -78,14 +78,14 @@ class Ring:
             (key, place)
             for key in keys
             for place in view.places(key, settled=settled)
-            # Every writer would wait for the timeout of an ejected node that hangs.
+            # Otherwise every writer would wait for an ejected node that hangs.
             if view.members[place.node].is_up or not self._failed_recently(place.node)
         ]
         return placed, confirmed is not None
 
     def has_moved(self, place: Place, *, asked: float) -> bool:
         """Whether the node was ejected or restarted since the place was computed. Called after a
-        read that started at `asked` (monotonic seconds). After a slow read it confirms the view
+        read that started at `asked` (monotonic seconds). After a slow read, it confirms the view
         first: other processes may have ejected a node that hung and then answered."""
         now = time.monotonic()
         slow = now - asked > SLOW_SECONDS
@@ -93,13 +93,13 @@ class Ring:
         return view is None or view.members[place.node].since > place.generation
 
     def is_out(self, name: str) -> bool:
-        """Whether no process uses the node with its present data."""
+        """Whether no process uses the node with its current data."""
         view = self.members.last_view
         return self.members.may_use(name) and not (view and view.members[name].is_up)
 
     @contextmanager
     def node(self, name: str, *, at_once: bool = False) -> Iterator[Node]:
-        """The node, for one round trip. Raises NodeFailed; with `at_once` a failure ejects it."""
+        """The node, for one round trip. Raises NodeFailed; with `at_once`, also ejects the node."""
         with self._recording_failures(name, at_once=at_once):
             yield self._node(name)
         self.members.record_success(name)
@@ -107,8 +107,8 @@ class Ring:
     def ask_each(
         self, groups: Mapping[str, Placed], send: Callable[[Node, Placed], Pending]
     ) -> dict[str, list[Any]]:
-        """The answers of the nodes that answered. Every node is sent its part before the first
-        answer is awaited, so the nodes work at the same time."""
+        """The answers of the nodes that answered. Sends to every node before it reads the first
+        answer, so the nodes work at the same time."""
         answers: dict[str, list[Any]] = {}
         with ExitStack() as stack:
             sent: dict[str, Pending] = {}
@@ -134,21 +134,21 @@ class Ring:
             raise NodeFailed(name, exc) from exc
 
     def takes_writes(self, name: str) -> bool:
-        """The probe of an ejected node."""
+        """Probe an ejected node: return whether it accepts a write."""
         try:
             return bool(self._node(name).client.set("ring:probe", self.token(), px=1000))
         except redis.RedisError as exc:
-            log.info("ring node %s stays out: %s", name, exc)
+            log.info("ring node %s stays ejected: %s", name, exc)
             return False
 
     def key_count(self, name: str) -> int | None:
-        """None if the node doesn't answer."""
+        """Return the number of keys on the node; None if the node doesn't answer."""
         size: int | None = self._query(name, lambda client: client.dbsize())
         return size
 
     def hits_and_misses(self, name: str) -> tuple[int, int] | None:
-        """The node's own counts since its start, which include look-ups of leases and floors. None
-        if it doesn't answer."""
+        """The node's counts since its start; they include look-ups of leases and floors. None
+        if the node doesn't answer."""
         stats = self._query(name, lambda client: client.info("stats"))
         return stats and (int(stats["keyspace_hits"]), int(stats["keyspace_misses"]))
 
@@ -160,14 +160,14 @@ class Ring:
             return None
 
     def encoded(self, key: str, value: object, *, load_ms: int = 0) -> Stored:
-        """Raises NotCacheable or ValueTooLarge."""
+        """Return the stored form of `value`. Raises NotCacheable or ValueTooLarge."""
         stored = values.encode(value, load_ms=load_ms)
         if (size := len(stored.text)) > LARGEST_BYTES:
             raise ValueTooLarge(key, size=size, limit=LARGEST_BYTES)
         return stored
 
     def decoded(self, stored: bytes | None) -> Entry | None:
-        """None if it isn't a value of this release."""
+        """Return the decoded value; None if the bytes aren't a value of this release."""
         try:
             return None if stored is None else values.decode(stored)
         except NotAValue as exc:
@@ -182,7 +182,7 @@ class Ring:
         return node
 
     def _derived_url(self, name: str) -> str:
-        """The URL of a node that another process added: the nodes share their password."""
+        """Return the URL of a node that another process added: all nodes share one password."""
         known = urlsplit(next(iter(self.urls.values())))
         address, _, database = name.rpartition("/")
         login, at, _ = known.netloc.rpartition("@")

@@ -1,4 +1,4 @@
-"""The state of the cache ring, for operators, and how evenly keys are spread."""
+"""Reports the state of the cache ring, and how evenly the ring spreads keys."""
 
 import time
 from collections import Counter
@@ -13,13 +13,13 @@ from .process import Ring
 
 
 def default_ring() -> Ring | None:
-    """The ring of the default cache; None if that has another backend."""
+    """The ring of the default cache; None if the default cache has another backend."""
     backend = caches["default"]
     return backend.ring if isinstance(backend, RingCache) else None
 
 
 def is_bypassed() -> bool:
-    """Whether this process, and so probably every other, has no confirmed view."""
+    """Whether this process has no confirmed view. Other processes probably have none either."""
     ring = default_ring()
     return ring is not None and ring.members.view(since=time.monotonic()) is None
 
@@ -47,7 +47,7 @@ def node_reports(ring: Ring) -> list[NodeReport]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """How many of `keys` keys each node holds, and the share of them that a change would move."""
+    """The number of keys on each node, and the share of all `keys` that a change would move."""
 
     keys: int
     loads: dict[str, int]
@@ -60,7 +60,7 @@ class Balance:
 
 
 def balance(view: View, *, keys: int) -> Balance | None:
-    """None if no node is up."""
+    """Compute the balance for `keys` sample keys; None if no node is up."""
     up = {name: (True, 0) for name, member in view.members.items() if member.is_up}
     if not up:
         return None

@@ -6,7 +6,7 @@ its `floor` (the lowest version that may still be stored).
 
 from typing import Final
 
-# The version in the head of a stored value; nil if it has none (placement.ring.values).
+# The version in the head of a stored value; nil if the head has none (placement.ring.values).
 _VERSION: Final = """
 local function version(stored)
   return type(stored) == 'string' and tonumber(string.match(stored, '^r2 (%d+) ') or '')
@@ -58,10 +58,10 @@ if ARGV[4] ~= '' then words[#words + 1] = ARGV[4] end
 return redis.call(unpack(words)) and 1 or 0
 """
 
-# From now on no version below its floor is served or stored. A repetition changes nothing: it must
-# not revoke the lease of a reader that loads the newer version. DEL comes before SET because it
+# Ensure that no version below a floor is served or stored. A repeated call changes nothing: it must
+# not revoke the lease of a reader that loads the newer version. DEL comes before SET: DEL
 # succeeds even on a node without free memory.
-# KEYS: value, lease, floor of each. ARGV: the floors' life ms, then each one's floor
+# KEYS: each key's value, lease, floor. ARGV: the floors' life in ms, then each key's floor
 INVALIDATE: Final = (
     _VERSION
     + """

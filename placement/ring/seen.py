@@ -8,7 +8,7 @@ SEEN: Final = 10_000  # keys whose last served version a process remembers
 
 
 class Seen:
-    """Lets a process refuse any version older than one that it has served."""
+    """Remembers the served versions, so that a process can refuse older versions."""
 
     def __init__(self, *, limit: int = SEEN) -> None:
         self._limit = limit
@@ -16,7 +16,7 @@ class Seen:
         self._lock = threading.Lock()
 
     def newer_than(self, key: str, version: int | None) -> int | None:
-        """The recorded version, if it is newer than `version`; otherwise records `version`."""
+        """Return the recorded version if it is newer than `version`; otherwise record `version`."""
         if version is None:
             return None
         with self._lock:
@@ -26,7 +26,7 @@ class Seen:
         return None
 
     def record(self, key: str, version: int | None) -> None:
-        """Record the version that the source itself returned, even if a newer one was recorded."""
+        """Record the version that a load returned, even if the recorded version is newer."""
         if version is not None:
             with self._lock:
                 self._record(key, version)

@@ -1,8 +1,8 @@
-"""The stored form of a value: MessagePack. Reading a value never runs code from it.
+"""The stored form of a value: MessagePack. Reading a value never runs code from the value.
 
-An integer is stored as its digits, so that a node can count with it. Any other value is
+An integer is stored as its digits, so that a node can increment it. Any other value is
 `r2 <version or -> <milliseconds that loading took> <MessagePack>`. Everything else, such as a value
-of another release or a truncated one, is no value.
+of another release or a truncated value, is refused.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class NotCacheable(TypeError):
     def __init__(self, kind: type) -> None:
         self.kind = kind
         super().__init__(
-            f"the cache ring keeps plain data, not {kind.__module__}.{kind.__qualname__}: "
+            f"the cache ring stores plain data, not {kind.__module__}.{kind.__qualname__}: "
             "store its fields"
         )
 
@@ -58,7 +58,7 @@ class NotAValue(ValueError):
 
 
 class Entry(NamedTuple):
-    """A stored value and its head."""
+    """A stored value, its version and the duration of its load."""
 
     value: Any
     version: int | None = None  # of a value that is a pair (version, value)
@@ -73,14 +73,14 @@ class Stored(NamedTuple):
 
 
 def version_of(value: object) -> int | None:
-    """The version of a loader's answer `(version, value)`; None for anything else."""
+    """Return the version of a pair `(version, value)`; None for any other value."""
     if type(value) is tuple and len(value) == 2 and type(value[0]) is int:
         return value[0] if 0 <= value[0] <= LARGEST_VERSION else None
     return None
 
 
 def encode(value: object, *, load_ms: int = 0) -> Stored:
-    """Raises NotCacheable, naming the type that can't be stored."""
+    """Return the stored form. Raises NotCacheable, which names the type that can't be stored."""
     if type(value) is int:
         return Stored(str(value).encode())
     version = version_of(value)
@@ -93,7 +93,7 @@ def encode(value: object, *, load_ms: int = 0) -> Stored:
 
 
 def decode(stored: bytes) -> Entry:
-    """Raises NotAValue."""
+    """Parse stored bytes. Raises NotAValue."""
     try:
         if not stored.startswith(FORMAT + b" "):
             return Entry(int(stored))
@@ -101,18 +101,18 @@ def decode(stored: bytes) -> Entry:
         value = _DECODER.decode(packed)
         return Entry(value, None if version == b"-" else int(version), int(load_ms))
     except Exception as exc:
-        raise NotAValue(f"{len(stored)} bytes that are no value of this release") from exc
+        raise NotAValue(f"{len(stored)} bytes that aren't a value of this release") from exc
 
 
 def _plain(value: Any, native: frozenset[type]) -> Any:
-    """The value as MessagePack has it; `native` are the types that are passed on unchanged."""
+    """Convert the value to types of MessagePack. Types in `native` stay unchanged."""
     kind = type(value)
     if kind in native:
         return value
     if kind is list:
         return [_plain(item, native) for item in value]
     if kind is dict and str in native and {*map(type, value)} <= _TEXT:
-        # Most values are no deeper than this, and a call for each field is slower than the encoder.
+        # For speed: most values are flat, and a call for each field takes longer than the encoder.
         return {
             k: item if type(item) in native else _plain(item, native) for k, item in value.items()
         }

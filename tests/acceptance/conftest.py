@@ -1,4 +1,4 @@
-"""One running stack per shape and session; the tests of a shape run on one worker."""
+"""Starts one stack per shape and session. All tests of a shape run on one worker."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +14,9 @@ SHAPES = [
 ]
 
 
-# Run for the monolith without --long too; the other files only for the services.
+# These files run for both shapes without --long; the other files only for the services.
 IN_EVERY_SHAPE = {"test_placing_orders.py", "test_readme.py"}
-SECONDS = 180  # of one test; the first of a shape starts the stack
+SECONDS = 180  # limit for one test; the first test of a shape also starts the stack
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plugin deselects long tests
@@ -71,5 +71,5 @@ def staff(stack: RunningStack, shop: Shop) -> Customer:
 
 @pytest.fixture(scope="session")
 def visitor(shop: Shop) -> Customer:
-    """A shared customer for tests that only read: a registration costs two slow hashes."""
+    """A shared customer for tests that only read. A registration computes two slow hashes."""
     return shop.register(name="Visitor")

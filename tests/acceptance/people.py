@@ -12,8 +12,8 @@ import httpx
 from tests.support.waiting import eventually
 
 PASSWORD = "a-long-passphrase-42"
-CONFIRMED_WITHIN_SECONDS = 1.0  # promised to customers; checked by one test
-PATIENCE_SECONDS = 10.0  # of every other test
+CONFIRMED_WITHIN_SECONDS = 1.0  # the documented limit, which one test checks
+PATIENCE_SECONDS = 10.0  # the limit in every other test
 FINAL = {"CONFIRMED", "REJECTED", "CANCELLED", "EXPIRED"}
 PROBLEM = "application/problem+json"
 
@@ -26,7 +26,7 @@ class Shop:
     orders: httpx.Client
 
     def register(self, **fields: str) -> "Customer":
-        """A new customer, logged in."""
+        """Registers a new customer, logs in and returns the customer."""
         user_fields = {
             "name": "Ada",
             "email": f"{uuid4().hex}@example.com",
@@ -84,7 +84,7 @@ class Customer:
         return answered(self.shop.orders.get(path, headers=self.bearer), 200)
 
     def orders(self) -> list[dict[str, Any]]:
-        """Every order that this customer can list, from all pages."""
+        """Returns every order that this customer can list, from all pages."""
         found: list[dict[str, Any]] = []
         page: str | None = "/api/orders/"
         while page:
@@ -107,7 +107,7 @@ class Customer:
         *,
         within_seconds: float = PATIENCE_SECONDS,
     ) -> dict[str, Any]:
-        """Wait until the order has that status. Returns the order."""
+        """Waits until the order has this status, and returns the order."""
         seen: dict[str, Any] = {}
 
         def has_it() -> bool:
@@ -129,14 +129,14 @@ def shop_at(urls: dict[str, str]) -> Iterator[Shop]:
 
 
 def answered(response: httpx.Response, status: int) -> dict[str, Any]:
-    """The JSON of a response, which must have this status."""
+    """Returns the JSON of a response. Fails if the response has another status."""
     assert response.status_code == status, f"{response.request.url}: {response.text[:500]}"
     found: dict[str, Any] = response.json()
     return found
 
 
 def is_problem(response: httpx.Response, *statuses: int) -> dict[str, Any]:
-    """The RFC 9457 document of a response, which must have one of these statuses."""
+    """Returns a response's RFC 9457 document. Fails if its status is none of these."""
     where = f"{response.request.method} {response.request.url}"
     assert response.status_code in statuses, (
         f"{where}: {response.status_code} {response.text[:500]}"

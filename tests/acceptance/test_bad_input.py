@@ -1,4 +1,4 @@
-"""Invalid requests are answered with a problem document that explains them, never with a 500."""
+"""The services answer an invalid request with a problem document, never with a 500."""
 
 import json
 import re
@@ -160,13 +160,13 @@ def test_a_forged_token_is_refused_and_a_valid_one_accepted(
         assert answer.status_code == 401, forge.__name__
         is_problem(answer, 401)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer"), forge.__name__
-    # Each forgery differs from this token in one respect only.
+    # Each forged token differs from this valid token in one property only.
     valid_token = token(stack, visitor, valid)
     assert client(shop, path).get(path, headers=valid_token).status_code == 200
 
 
 def test_no_request_so_far_caused_a_server_error(stack: RunningStack, visitor: Customer) -> None:
-    """Runs before, between or after the other tests: no request was answered with a 5xx so far."""
+    """Can run before or after any other test. It checks the stack's log so far for 5xx answers."""
     log = stack.log.read_text(errors="replace")
     assert re.findall(r"(?m)^.* (?:GET|POST|PUT|DELETE) .* 5\d\d \d+ ms$", log) == []
     visitor.sees("CONFIRMED", visitor.place("1.00"))

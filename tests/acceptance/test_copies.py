@@ -1,4 +1,4 @@
-"""The copy of the customers is compared and repaired, and a customer is erased, in each shape."""
+"""`reconcile` repairs the copy of the customers, and `forget` erases a customer, in each shape."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def known(stack: RunningStack, ada: Customer) -> Customer:
-    """A customer that the view of orders shows."""
+    """Returns a customer whose row is already in `customer_view` of orders."""
     eventually(
         lambda: shown(stack, ada),
         within_seconds=30,

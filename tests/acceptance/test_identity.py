@@ -1,4 +1,4 @@
-"""Tokens for customers, sessions for staff, and public pages."""
+"""Checks customers' tokens, staff sessions and public pages."""
 
 import re
 
@@ -46,7 +46,7 @@ def test_a_staff_session_opens_the_back_office_and_the_api(
         log_in(browser, stack.status()["admin"])
         assert "Site administration" in browser.get("/admin/").text
         assert browser.get(own).status_code == 200
-        # A session without a CSRF token changes nothing.
+        # A request with a session but without a CSRF token changes nothing.
         is_problem(browser.post("/api/orders/" if service == "orders" else "/api/users/"), 403)
 
 
@@ -72,7 +72,7 @@ def test_the_api_documentation_is_public(shop: Shop, service: str) -> None:
     assert docs.status_code == 200
     scripts = re.findall(r'src="([^"]+)"', docs.text)
     assert scripts
-    for script in scripts:  # served by the service itself, with DEBUG off
+    for script in scripts:  # the service itself serves these files, with DEBUG off
         assert shop.of(service).get(script).status_code == 200, script
 
 

@@ -1,4 +1,4 @@
-"""A handler that fails for one user: its events are parked in order, all others are applied."""
+"""A handler fails for one user: this user's events are parked in order, all others applied."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any
 from tests.acceptance.people import Customer, soon
 from tests.support.stacks import RunningStack
 
-# A trigger simulates a bug in a handler, so that the processes run unchanged code.
+# A trigger simulates a bug in a handler. So the processes run unchanged code.
 BREAK = """
 CREATE FUNCTION broken_for_one() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'broken for one user'; END $$;
@@ -20,7 +20,7 @@ FIX = "DROP FUNCTION broken_for_one CASCADE"
 
 @contextmanager
 def broken(stack: RunningStack, service: str, **where: str) -> Iterator[Callable[[], Any]]:
-    """Make the handlers of one service fail for one user, until the yielded function is called."""
+    """Makes one service's handlers fail for one user until the test calls the yielded function."""
     with stack.database(service) as ask:
         ask(BREAK.format(**where))
         fixed: list[bool] = []
@@ -47,7 +47,7 @@ def test_failed_reservations_of_one_user_are_retried_after_a_fix(
         cancelled = ada.place("33.33")
         ada.cancel(cancelled)
         bob.sees("CONFIRMED", bob.place("77.77"))
-        # The placed events of five orders, and the cancellation of one of them.
+        # Six events: five placed orders, and the cancellation of one of these orders.
         soon(lambda: stack.parked() == {"credit": 6}, "six events are parked", within_seconds=40)
         bob.sees("CONFIRMED", bob.place("22.23"))
         assert bob.reserved() == Decimal("100.00")
@@ -58,7 +58,7 @@ def test_failed_reservations_of_one_user_are_retried_after_a_fix(
         output = stack.manage("outbox", "parked", service=service)
         assert output.count("broken for one user") == 5
         assert f"{cancelled['id']}  2 event(s)" in output
-        # Before the fix a retry fails and keeps every parked event.
+        # Before the fix a retry fails, and every parked event stays parked.
         stack.manage("outbox", "parked", "retry", service=service, fails=True)
         assert stack.parked() == {"credit": 6}
         fix()

@@ -1,4 +1,4 @@
-"""A customer's use of the shop, from registration to released credit."""
+"""A customer registers, places orders and cancels them; the credit is reserved and released."""
 
 from decimal import Decimal
 from uuid import uuid4
@@ -28,7 +28,7 @@ def test_an_order_beyond_the_limit_is_rejected_with_the_reason(ada: Customer) ->
     assert ada.reserved() == 0
 
 
-def test_the_whole_limit_can_be_spent_and_not_a_cent_more(ada: Customer) -> None:
+def test_a_customer_can_spend_the_whole_limit_and_no_more(ada: Customer) -> None:
     ada.sees("CONFIRMED", ada.place("999.99"))
     ada.sees("REJECTED", ada.place("0.02"))
     ada.sees("CONFIRMED", ada.place("0.01"))
@@ -45,11 +45,11 @@ def test_cancelling_releases_the_credit(ada: Customer) -> None:
     ada.sees("CONFIRMED", ada.place("700.00"))
 
 
-def test_an_order_cancelled_at_once_holds_no_credit(ada: Customer) -> None:
+def test_an_order_cancelled_immediately_holds_no_credit(ada: Customer) -> None:
     order = ada.place("1000.00")
     ada.cancel(order)
     ada.sees("CANCELLED", order)
-    # This order needs the whole limit, so nothing may still be reserved.
+    # This order needs the whole limit: it is confirmed only if no credit is still reserved.
     soon(lambda: ada.reserved() == 0, "nothing is reserved")
     ada.sees("CONFIRMED", ada.place("1000.00"))
 

@@ -19,12 +19,12 @@ PRODUCERS = ("accounts", "orders")
 
 
 def readers(producer: str) -> dict[str, Consumer]:
-    """The consumers of all services that read the streams of this producer, by name."""
+    """Returns all consumers that read this producer's streams, by name, from all services."""
     return {found.name: found for found in every() if producer in found.producers}
 
 
 def event(type_: str) -> bytes:
-    """An event that is valid except for its unknown type."""
+    """Returns an event that is valid except for its unknown type."""
     return json.dumps(
         {
             "specversion": "1.0",
@@ -59,7 +59,7 @@ def streams(stack: RunningStack) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def parking_emptied(stack: RunningStack) -> Iterator[None]:
-    """Empties the parked events afterwards: a retry cannot apply invalid entries."""
+    """Deletes the parked events after the test, because a retry can't apply invalid entries."""
     yield
     for service in ("accounts", "orders"):
         with stack.database(service) as ask:
@@ -76,12 +76,12 @@ def test_unknown_events_are_parked_and_every_order_is_still_decided(
     poisoned = [(kind, partition_of(ada.id, partitions=PARTITIONS)) for kind in poison("accounts")]
     for fields, partition in poisoned:
         streams.xadd(key("accounts", partition), fields)
-    # The next event of the partition moves the reader past them.
+    # The reader passes the invalid entries when it reads the partition's next event.
     placed = [(ada, ada.place("0.50")), (bob, bob.place("0.50"))]
     assert all_confirmed(placed)
     expected = dict.fromkeys(readers("accounts"), len(poisoned))
     with suppress(AssertionError):
-        soon(lambda: stack.parked() == expected, "all is parked", within_seconds=30)
+        soon(lambda: stack.parked() == expected, "all bad entries are parked", within_seconds=30)
     assert stack.parked() == expected
     per_service = [service["consumers"] for service in stack.flow().values()]
     parked = {name: found["parked"] for one in per_service for name, found in one.items()}
@@ -96,8 +96,8 @@ def test_unknown_events_are_parked_and_every_order_is_still_decided(
 def test_invalid_entries_in_every_stream_stop_no_consumer(
     stack: RunningStack, ada: Customer, streams: redis.Redis, parking_emptied: None
 ) -> None:
-    """An entry that no relay added is parked, or skipped once the owner has published beyond it.
-    It is never applied, and no event of the owner is parked."""
+    """A consumer parks a foreign entry, or skips it once the owner has published a later id.
+    A consumer never applies a foreign entry, and parks no event of the owner."""
     is_quiet(stack)
     added = {
         producer: {
@@ -142,14 +142,14 @@ def test_only_later_events_of_a_parked_key_are_parked_behind_it(
     behind = ada.place("2.00")
     other = bob.place("3.00")
     bob.sees("CONFIRMED", other)
-    # The event of the newer type, and after it the reservation for her order.
+    # Two parked events: the event of the newer type, and the reservation for her order after it.
     waiting = dict.fromkeys(readers("accounts"), 2)
     soon(lambda: stack.parked() == waiting, "her reservation waits", within_seconds=30)
     assert ada.look_at(behind)["status"] == "PENDING"
 
     services = {consumer.label for consumer in readers("accounts").values()}
     for service in services:
-        with stack.database(service) as ask:  # as the release that knows the newer type does
+        with stack.database(service) as ask:  # a release that knows the newer type deletes it too
             table = f"{service}_parkedevent"
             ask(f"DELETE FROM {table} WHERE type = 'accounts.user.updated.v2'")  # noqa: S608
     for deployment in {stack.deployment(service) for service in services}:
@@ -170,4 +170,4 @@ def is_quiet(stack: RunningStack) -> None:
             for service in stack.flow().values()
         )
 
-    soon(nothing_waits, "all is published and read", within_seconds=30)
+    soon(nothing_waits, "all events are published and read", within_seconds=30)

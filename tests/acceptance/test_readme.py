@@ -1,4 +1,4 @@
-"""The walk-through of the README works as shown, in each shape."""
+"""Runs the commands of the README's walk-through in each shape."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ SHOWN = ("CONFIRMED", "REJECTED", "CANCELLED")
 
 
 def commands(block: str) -> str:
-    """The typed commands: lines after `$ `, with continuations after `\\` or `> `."""
+    """Returns the commands: lines after `$ `, continued after `\\` or by lines after `> `."""
     typed: list[str] = []
     continues = False
     for line in block.splitlines():
@@ -31,7 +31,7 @@ def commands(block: str) -> str:
 
 
 def walk_through(text: str) -> str:
-    """The commands of every section that uses $ACCOUNTS or $ORDERS, as one script."""
+    """Returns one script with the commands of each section that uses $ACCOUNTS or $ORDERS."""
     blocks = [
         commands(block)
         for section in re.split(r"(?m)^## ", text)
@@ -43,7 +43,7 @@ def walk_through(text: str) -> str:
 
 def test_the_walk_through_of_the_readme_works(stack: RunningStack) -> None:
     if not README.exists():
-        pytest.skip("there is no README yet")
+        pytest.skip("README.md doesn't exist")
     script = walk_through(README.read_text(encoding="utf-8"))
     assert "curl" in script, "README.md has no console block that calls $ACCOUNTS or $ORDERS"
     urls = stack.status()["urls"]

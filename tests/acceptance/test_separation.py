@@ -70,7 +70,7 @@ def test_no_process_of_a_service_knows_the_others_database(
     names = {name for name in stack.pids() if name.startswith(f"{service}-")}
     assert names == {f"{service}-{kind}" for kind in ("web", "worker", "beat", "consumer")}
     found = everybody({name: stack.pids()[name] for name in names})
-    assert len(found) > len(names)  # includes the workers of the web server
+    assert len(found) > len(names)  # the web server's workers are included
     for process in found:
         environ = Path(f"/proc/{process.pid}/environ").read_bytes().decode()
         arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()

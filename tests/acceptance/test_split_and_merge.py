@@ -1,4 +1,4 @@
-"""monolith → services → monolith: one data root, the same orders at every step."""
+"""Runs monolith → services → monolith on one data root, with the same orders at every step."""
 
 import httpx
 import pytest
@@ -23,7 +23,7 @@ def test_a_monolith_is_split_and_merged_with_the_same_data() -> None:
             is_migrated(stack, shape)
             has_its_back_office(status)
             with shop_at(status["urls"]) as shop:
-                # The token of the first step is valid in all later ones.
+                # The token of the first step is valid in all later steps.
                 customer = customer or shop.register(name="Ada")
                 customer.shop = shop
                 assert [order["id"] for order in customer.orders()] == placed

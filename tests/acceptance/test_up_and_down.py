@@ -15,7 +15,7 @@ from stack.processes import Recorded, working_in
 from tests.acceptance.people import Customer, shop_at, soon
 from tests.support.stacks import CHECKOUT, RunningStack, everybody, own_stack, wait_gone
 
-FIRST_ORDER_SECONDS = 10  # right after a start, relays and consumers may still be starting
+FIRST_ORDER_SECONDS = 10  # relays and consumers may still be starting when `up` returns
 
 
 def ctrl_c(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
@@ -66,7 +66,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_has_the_data(
 
 @contextmanager
 def in_the_foreground(stack: RunningStack, shape: str) -> Iterator[subprocess.Popen[str]]:
-    """`./dev up` in the foreground; ready when the block starts."""
+    """Runs `./dev up` in the foreground. The stack is ready when the block starts."""
     with (stack.root / "terminal").open("w") as terminal:
         process = subprocess.Popen(
             [
@@ -106,7 +106,7 @@ def customer_with_an_order(stack: RunningStack) -> tuple[Customer, dict[str, str
 
 
 def servers_in(root: Path) -> list[int]:
-    """Pids of servers that still run in a folder of this root or of its home."""
+    """Returns the pids of servers that still run in a folder of this root or its home."""
     from stack.owner import home_of
 
     folders = [folder for folder in home_of(root).rglob("*") if folder.is_dir()]

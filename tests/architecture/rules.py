@@ -1,4 +1,4 @@
-"""Rules that an import contract can't express. Each yields the places that break it."""
+"""Rules that an import contract can't express. Each rule yields the places that break it."""
 
 import ast
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ READERS = {"config/environ.py", "stack/environment.py"}
 
 
 def transactions_without_alias(module: Module) -> Iterator[str]:
-    """In the monolith, `atomic()` without an alias doesn't cover orders, and `on_commit` without
-    one runs at once."""
+    """Yields calls without an alias. In the monolith, such an `atomic()` doesn't cover orders,
+    and such an `on_commit` runs its function immediately."""
     for call in calls(module, "atomic", "on_commit"):
         if not any(keyword.arg == "using" for keyword in call.keywords):
             yield module.at(call)
@@ -25,7 +25,7 @@ def transactions_without_alias(module: Module) -> Iterator[str]:
 
 
 def environment_reads(module: Module) -> Iterator[str]:
-    """Uses of `os.environ` other than a default for DJANGO_SETTINGS_MODULE."""
+    """Yields uses of `os.environ`, except a default for DJANGO_SETTINGS_MODULE."""
     if module.path in READERS:
         return
     harmless = {
@@ -56,7 +56,7 @@ def sleeps(module: Module) -> Iterator[str]:
 
 
 def empty_names(module: Module) -> Iterator[str]:
-    """Module names that don't say what the module holds."""
+    """Yields module names that don't describe the content of the module."""
     stem = module.path.rpartition("/")[2].removesuffix(".py")
     folders = set(module.path.split("/")[:-1])
     if stem in EMPTY_NAMES or folders & EMPTY_NAMES:
@@ -64,7 +64,7 @@ def empty_names(module: Module) -> Iterator[str]:
 
 
 def values_in_sql(module: Module) -> Iterator[str]:
-    """SQL text built in the call from anything but constants, table names and `quote_name`."""
+    """Yields SQL built in the call from parts other than constants, table names, `quote_name`."""
     for call in calls(module, "execute", "raw", "extra", "executemany", "RunSQL"):
         if call.args and _is_built(call.args[0]):
             yield module.at(call)
@@ -92,7 +92,7 @@ TABLE_NAMES = {"table", "state", "tick", "event", "position", "parked", "_table"
 
 
 def _is_a_name_in_sql(node: ast.AST) -> bool:
-    """A constant, a variable that holds a table's name, or a call that quotes a name."""
+    """Whether it is a constant, a variable for a table's name, or a call that quotes a name."""
     if isinstance(node, ast.Call):
         return dotted(node.func).rpartition(".")[2] in QUOTERS
     last = dotted(node).rpartition(".")[2]

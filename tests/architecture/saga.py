@@ -1,4 +1,4 @@
-"""Draws the diagram of docs/saga.md from the table that the code runs.
+"""Draws the diagram of docs/saga.md from the transition table in the code.
 
 Run it with `python -m tests.architecture.saga`.
 """
@@ -14,8 +14,8 @@ BEGIN, END = "```mermaid\n", "```\n"
 
 
 def diagram() -> str:
-    """The states of an order in Mermaid's notation, with an arrow for each command that makes an
-    event. A command that is ignored or refused has no arrow, since the state stays the same."""
+    """Returns an order's states in Mermaid's notation, with an arrow for each command that makes
+    an event. An ignored or refused command has no arrow, since the state stays the same."""
     lines = ["stateDiagram-v2"]
     for status, row in TRANSITIONS.items():
         for command, outcome in row.items():
@@ -32,7 +32,7 @@ def _is_end(status: Status) -> bool:
 
 
 def drawn(page: str) -> str:
-    """The diagram in the page."""
+    """Returns the diagram that docs/saga.md contains."""
     return page.partition(BEGIN)[2].partition(END)[0]
 
 

@@ -1,4 +1,4 @@
-"""For each import contract, imports that break it: (contract, importer, imported)."""
+"""Lists imports that break each import contract: (contract, importer, imported)."""
 
 Seed = tuple[str, str, str]
 
@@ -47,7 +47,7 @@ SEEDS: list[Seed] = [
     ("projections-know-no-mechanism", "orders.projections", "outbox.consumer"),
 ]
 
-# Modules in no layer, which break an exhaustive contract.
+# Modules that are in no layer. Each breaks an exhaustive contract.
 UNPLACED: list[tuple[str, str]] = [
     ("layers-of-accounts", "accounts.surprise"),
     ("layers-of-orders", "orders.surprise"),

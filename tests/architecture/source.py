@@ -1,4 +1,4 @@
-"""The project's own Python files, parsed, and queries on them."""
+"""Parses the project's own Python files and searches the parsed modules."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.support.surroundings import CHECKOUT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    path: str  # from the checkout, with slashes
+    path: str  # relative to the checkout, with slashes
     nodes: tuple[ast.AST, ...]
 
     def at(self, node: ast.AST) -> str:
@@ -28,7 +28,7 @@ def modules(package: str) -> Iterator[Module]:
 
 
 def dotted(node: ast.AST) -> str:
-    """`a.b.c` for a name or a chain of attributes; `.c` when the chain starts otherwise."""
+    """Returns `a.b.c` for a name or a chain of attributes, `.c` if no name starts the chain."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -37,14 +37,14 @@ def dotted(node: ast.AST) -> str:
 
 
 def calls(module: Module, *names: str) -> Iterator[ast.Call]:
-    """The calls whose last name is one of these: `atomic` also finds `transaction.atomic(…)`."""
+    """Yields calls whose last name is in `names`: `atomic` also finds `transaction.atomic(…)`."""
     for node in module.nodes:
         if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in names:
             yield node
 
 
 def imported(module: Module) -> Iterator[tuple[ast.AST, str]]:
-    """Every imported name in full, with its import statement."""
+    """Yields each import statement with each full name that it imports."""
     for node in module.nodes:
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)

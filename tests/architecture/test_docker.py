@@ -1,4 +1,4 @@
-"""The guarantees of the compose files, checked without a container engine."""
+"""Checks the guarantees of the compose files without a container engine."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ def document(name: str) -> Mapping[str, Any]:
 
 @cache
 def services(name: str) -> dict[str, Service]:
-    """The services of a compose file, with `include` and `extends` resolved as compose does."""
+    """Returns a compose file's services. Resolves `include` and `extends` as compose does."""
     found: dict[str, Service] = {}
     for included in document(name).get("include", ()):
         found |= services(included)
@@ -63,7 +63,7 @@ def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
 
 
 def test_nginx_routes_every_public_path() -> None:
-    """The paths that nginx passes on at the API's port."""
+    """Checks the paths that nginx forwards at the API's port."""
     api_port = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
     locations = re.findall(r"location ~ (\S+) \{", api_port)
     public = {
@@ -145,7 +145,7 @@ def test_git_and_the_image_exclude_the_secrets() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_process_is_given_the_secrets_that_it_reads(shape: str) -> None:
+def test_a_process_gets_the_secrets_that_it_reads(shape: str) -> None:
     for key, service in services(shape).items():
         texts = [*service.get("environment", {}).values(), *service.get("command", ())]
         read = {text[13:] for text in map(str, texts) if text.startswith("/run/secrets/")}
@@ -153,7 +153,7 @@ def test_a_process_is_given_the_secrets_that_it_reads(shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_secret_stands_in_a_compose_file(shape: str) -> None:
+def test_no_compose_file_contains_a_secret(shape: str) -> None:
     for key, service in services(shape).items():
         for name, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|DATABASE_URL|REPLICA|STREAMS|BROKER|CACHE", name):

@@ -1,4 +1,4 @@
-"""Files, headings, tests and invariants that the documents name exist."""
+"""Every file, heading, test and invariant that a document names exists."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from tests.sabotage import __main__ as sabotage
 from tests.sabotage import outbox
 from tests.sabotage.sabotage import Sabotage
 
-# One worker runs these tests, so that every test file is parsed once.
+# One worker runs these tests. So each test file is parsed only once.
 pytestmark = pytest.mark.xdist_group("documents")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def blocks_of(document: str, language: str) -> list[str]:
 
 
 def links() -> Iterator[tuple[str, str, str]]:
-    """(document, text, target) of every link within this repository."""
+    """Returns (document, text, target) of each link to a file of this repository."""
     for document in DOCUMENTS:
         for text, target in LINK.findall(prose_of(document)):
             if not target.startswith("https://"):
@@ -73,7 +73,7 @@ def every_test() -> frozenset[str]:
 
 @cache
 def anchors_of(path: Path) -> set[str]:
-    """The anchors that renderers make for the headings."""
+    """Returns the anchors that a Markdown renderer makes from the file's headings."""
     found = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
@@ -88,7 +88,7 @@ def test_every_link_has_a_target():
 
 
 def has_target(document: str, text: str, target: str) -> bool:
-    """Whether the file is in this repository and has the anchor and the test that are named."""
+    """Whether the linked file exists in this repository and has the named anchor and test."""
     name, _, anchor = target.partition("#")
     path = (CHECKOUT / document).parent / name if name else CHECKOUT / document
     if not path.exists() or not path.resolve().is_relative_to(CHECKOUT):
@@ -107,7 +107,7 @@ def test_every_named_test_exists():
     assert unknown == {}
 
 
-def test_decisions_are_numbered_without_a_gap_and_built_alike():
+def test_decisions_have_consecutive_numbers_and_the_same_sections():
     assert [path.name[:4] for path in ADRS] == [f"{n:04}" for n in range(1, len(ADRS) + 1)]
     for number, path in enumerate(ADRS, start=1):
         text = path.read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def test_decisions_are_numbered_without_a_gap_and_built_alike():
         assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS, path.name
 
 
-def test_every_invariant_names_a_test_and_is_attacked():
+def test_every_invariant_has_a_test_and_a_sabotage():
     rows = {int(number): row for number, row in INVARIANT.findall(OUTBOX)}
     assert list(rows) == list(range(1, len(rows) + 1))
     for number, row in rows.items():

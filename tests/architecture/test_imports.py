@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml hold, and each of them breaks when violated."""
+"""The code keeps each import contract of pyproject.toml. A forbidden import breaks it."""
 
 import copy
 import shutil
@@ -28,7 +28,7 @@ PACKAGES: list[str] = CONFIGURATION["session_options"]["root_packages"]
 CONTRACTS = {contract["id"]: contract for contract in CONFIGURATION["contracts_options"]}
 
 
-# One worker runs these tests, so that the graph is built once.
+# One worker runs these tests. So the import graph is built only once.
 pytestmark = pytest.mark.xdist_group("import-graph")
 
 
@@ -38,7 +38,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def holds(contract_id: str, graph: grimp.ImportGraph) -> bool:
-    """Whether the contract is kept. The check may change the graph."""
+    """Whether the import graph keeps the contract. The check may change the graph."""
     options: dict[str, Any] = CONTRACTS[contract_id]
     kind = KINDS[options["type"]]
     contract = kind(options["name"], CONFIGURATION["session_options"], options)
@@ -52,7 +52,7 @@ def test_every_contract_holds(graph: grimp.ImportGraph) -> None:
 def test_every_contract_breaks_when_violated(graph: grimp.ImportGraph) -> None:
     unnoticed = []
     for contract_id, importer, imported in SEEDS:
-        assert importer in graph.modules, f"{importer} has moved: add another violation"
+        assert importer in graph.modules, f"{importer} doesn't exist: update seeds.py"
         violated = copy.deepcopy(graph)
         violated.add_import(importer=importer, imported=imported)
         if holds(contract_id, violated):
@@ -70,7 +70,7 @@ def test_a_module_outside_every_layer_is_refused(graph: grimp.ImportGraph) -> No
 
 
 def test_the_edge_contract_lists_every_edge_module(graph: grimp.ImportGraph) -> None:
-    """`admin` may read the rows it shows, and commands may ask where a table lives."""
+    """`admin` may read the rows it shows, and commands may ask for a table's database."""
     listed = set(CONTRACTS["edges-call-handlers-and-queries"]["source_modules"])
     edges = {
         f"{service}.{edge}" for service in SHAPES["all"] for edge in ("api", "consumers", "tasks")
@@ -80,7 +80,7 @@ def test_the_edge_contract_lists_every_edge_module(graph: grimp.ImportGraph) -> 
 
 
 def test_the_command_refuses_a_copy_with_one_wrong_line(tmp_path: Path) -> None:
-    """From a file on disk to the exit status that stops CI."""
+    """Runs the real command on a changed copy. The command's exit status makes CI fail."""
     for package in PACKAGES:
         shutil.copytree(
             CHECKOUT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")

@@ -1,4 +1,4 @@
-"""Every route declares its permissions; only listed routes are open."""
+"""Every route declares its permissions. Only the listed routes need no authentication."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.permissions import AllowAny, BasePermission
 
-# Open to everybody, each for a reason.
+# Routes without authentication, each with the reason.
 OPEN = {
     "",  # redirects to the API's root
     "api/",  # lists the endpoints
@@ -48,10 +48,10 @@ def test_every_route_declares_who_may_use_it() -> None:
     for route in sorted(set(ROUTES) - OPEN):
         view = view_class(ROUTES[route])
 
-        assert view is not None, f"{route}: not a class, so it has no permissions"
-        assert permissions_of(ROUTES[route]), f"{route}: no permission classes"
+        assert view is not None, f"{route}: the view isn't a class, so it has no permissions"
+        assert permissions_of(ROUTES[route]), f"{route}: the view has no permission classes"
         assert AllowAny not in permissions_of(ROUTES[route]), route
-        assert view.authentication_classes, f"{route}: no authentication classes"
+        assert view.authentication_classes, f"{route}: the view has no authentication classes"
 
 
 def test_only_listed_routes_are_open() -> None:

@@ -1,4 +1,4 @@
-"""The diagram of the saga shows the table that the code runs."""
+"""The diagram in docs/saga.md equals the transition table in the code."""
 
 import pytest
 
@@ -8,5 +8,5 @@ pytestmark = pytest.mark.shape("orders")
 
 
 def test_the_diagram_in_the_docs_is_drawn_from_the_table() -> None:
-    """If it fails, `.venv/bin/python -m tests.architecture.saga` draws the diagram again."""
+    """If the test fails, run `.venv/bin/python -m tests.architecture.saga`."""
     assert drawn(PAGE.read_text(encoding="utf-8")) == diagram()

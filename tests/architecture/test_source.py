@@ -1,4 +1,4 @@
-"""Rules that an import contract can't express hold, and each rule finds its violations."""
+"""The code keeps the rules of rules.py, and each rule finds its violations."""
 
 from collections.abc import Callable, Iterator
 

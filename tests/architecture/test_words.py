@@ -1,4 +1,4 @@
-"""The lint rule for words finds each of them, in prose and in names."""
+"""The lint rule finds each forbidden word, in prose and in names."""
 
 import pytest
 
@@ -16,5 +16,5 @@ def test_a_word_is_found_in_prose_in_a_name_and_across_a_line_break(word: str) -
 @pytest.mark.parametrize(
     "text", ["recommend", "whence", "Toldo", "amended", "along one", "cargo on"]
 )
-def test_a_part_of_another_word_is_none(text: str) -> None:
+def test_a_part_of_another_word_is_not_reported(text: str) -> None:
     assert not list(hits(text))

@@ -1,6 +1,6 @@
 """Finds words that the project's prose doesn't use: `python -m tests.architecture.words`.
 
-The field's own term or a plain verb takes the place of each. Prints a line for each hit, and exits
+Authors use the field's own term or a plain verb instead. Prints a line for each hit, and exits
 with status 1 if there is any.
 """
 
@@ -20,7 +20,7 @@ UNWANTED: Final = (
     *("hence", "go on", "goes on", "going on", "went on", "gone on", "as it were", "hang up"),
     *("hangs up", "hung up", "carried away", "take away", "takes away", "taken away", "took away"),
 )
-# Also inside an identifier, where `_` stands for the space.
+# The pattern also matches inside an identifier, where `_` replaces the space.
 PATTERN: Final = re.compile(
     r"(?<![a-z])(" + "|".join(word.replace(" ", r"[\s_]") for word in UNWANTED) + r")(?![a-z])",
     re.IGNORECASE,
@@ -28,7 +28,7 @@ PATTERN: Final = re.compile(
 
 
 def hits(text: str) -> Iterator[tuple[int, str]]:
-    """The line number and the word of each hit."""
+    """Yields the line number and the word of each hit."""
     for found in PATTERN.finditer(text):
         yield text.count("\n", 0, found.start()) + 1, " ".join(found[1].split())
 

@@ -36,7 +36,7 @@ FAULTS: Final = (
 )
 
 Part = Callable[[Ground, Scale, Progress], Any]
-# In this order: the last part starts a standby, which would slow down the others.
+# The parts run in this order: the last part starts a standby, which would slow down the others.
 PARTS: Final[dict[str, Part]] = {
     "write_overhead": overhead.measure,
     "event_store": store.measure,
@@ -51,7 +51,7 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit status: 0 when everything was measured without a fault."""
+    """Returns the exit status: 0 if all parts were measured and none had a fault."""
     options = _parser().parse_args(arguments)
     results: dict[str, Any] = {}
     try:
@@ -78,13 +78,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _show(results: dict[str, Any]) -> None:
-    """Print the results of a run that failed, if it has any."""
+    """Prints the results of a failed run, if the run has results."""
     if results.keys() & PARTS.keys():
         sys.stdout.write(page.render(results))
 
 
 def run(scale: Scale, names: Sequence[str], *, root: Path, results: dict[str, Any]) -> None:
-    """Measure these parts into `results`, on servers below `root`, which are deleted at the end."""
+    """Measures these parts into `results`, and deletes the servers' data in `root` at the end."""
     progress = Progress(sys.stderr)
     ground = Ground(root)
     finished = False
@@ -108,9 +108,9 @@ def run(scale: Scale, names: Sequence[str], *, root: Path, results: dict[str, An
 
 
 def faults(results: dict[str, Any]) -> int:
-    """The number of events lost, duplicated or reordered, with and without an open transaction; of
-    failed or empty reads and wrong rows in a rebuild; of wrong rows in the retention part; and of
-    failed or older reads while nodes of the ring changed."""
+    """Returns the number of faults in all parts: events lost, duplicated or reordered, without and
+    with an open transaction; failed or empty reads and wrong rows in a rebuild; wrong rows in the
+    retention part; and failed or older reads while nodes of the ring changed."""
     found = results.get("end_to_end") or {}
     runs = [found, found.get("held_transaction") or {}]
     runs += [results.get(name) or {} for name in ("rebuild", "retention", "ring_events")]
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Measure outbox and ring on private servers, each figure next to its limit.",
     )
-    parser.set_defaults(scale="full")  # here, since two options set it and the first one's wins
+    parser.set_defaults(scale="full")  # here: argparse would use the first option's default
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(
         "--quick",

@@ -1,4 +1,4 @@
-"""Rows and entries of the small project, generated in SQL."""
+"""Generates the outbox rows and stream entries of the small project in SQL."""
 
 import time
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ ITEMS = 10_000
 CURSOR = f"{{{LABEL}}}:cursor"
 NUDGE = f"{{{LABEL}}}:nudge"
 
-# About as long as the events of accounts. Row n belongs to item n mod ITEMS, which determines its
-# partition, id and version.
+# A body is about as long as an event of accounts. Row n belongs to item n mod ITEMS, which sets the
+# partition, the id and the version.
 BODY = f"""
 '{{"specversion":"1.0","id":"' || gen_random_uuid() || '","source":"/ledger","type":'
 || '"ledger.item.changed.v1","subject":"' || item || '","time":"2026-01-01T00:00:00.000000Z",'
@@ -35,14 +35,14 @@ INSERT = f"INSERT INTO ledger_outboxevent (partition, body) {ROWS}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """Everything up to this tick and this row counts as sent."""
+    """The last tick and the last row that count as sent, with all rows before them."""
 
     tick: int
     row: int
 
 
 def empty(ground: Ground) -> None:
-    """Delete all rows, ticks, positions and entries, and turn autovacuum off."""
+    """Deletes all rows, ticks, positions and entries, and turns autovacuum off."""
     ground.query(
         "TRUNCATE ledger_outboxevent, ledger_tick, ledger_position, ledger_parkedevent,"
         " ledger_shown, ledger_handled",
@@ -56,7 +56,7 @@ def empty(ground: Ground) -> None:
 
 
 def record(ground: Ground, rows: int, *, rows_per_commit: int = 1000) -> None:
-    """Add rows to the outbox, in transactions of `rows_per_commit`."""
+    """Adds rows to the outbox, in transactions of `rows_per_commit` rows."""
     if not rows:
         return
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
@@ -68,7 +68,7 @@ def record(ground: Ground, rows: int, *, rows_per_commit: int = 1000) -> None:
 
 
 def close_tick(ground: Ground) -> Sent:
-    """Let all recorded rows count as sent: make a tick that sees them."""
+    """Makes a tick that sees all recorded rows. All these rows then count as sent."""
     tick = time.time_ns() // 1_000_000
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM ledger_tick")
@@ -84,7 +84,7 @@ def close_tick(ground: Ground) -> Sent:
 
 
 def rewind(ground: Ground, to: Sent) -> None:
-    """Undo everything sent after this tick, so that the same backlog waits again."""
+    """Deletes the ticks and entries after this tick, so that a relay sends the same rows again."""
     ground.query("DELETE FROM ledger_tick WHERE id > %s", to.tick, dsn=ground.project_dsn)
     ground.redis.flushdb()
     ground.redis.hset(
@@ -94,7 +94,7 @@ def rewind(ground: Ground, to: Sent) -> None:
 
 
 def entries(ground: Ground) -> int:
-    """The number of entries in the streams."""
+    """Returns the number of entries in the streams."""
     with ground.redis.pipeline(transaction=False) as pipe:
         for partition in range(PARTITIONS):
             pipe.xlen(stream(partition))
@@ -102,7 +102,7 @@ def entries(ground: Ground) -> int:
 
 
 def add_entries(ground: Ground, number: int) -> dict[int, str]:
-    """Add entries to the streams as a relay does; returns the last id of each partition."""
+    """Adds entries to the streams as a relay does. Returns the last id of each partition."""
     ends: dict[int, str] = {}
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         cursor.execute(ROWS, {"first": 0, "last": number - 1})
@@ -124,9 +124,9 @@ def stream(partition: int) -> str:
 
 
 def raw_per_second(ground: Ground, rows: int, *, after: Sent) -> float:
-    """The limit: the same entries by the same client, in pipelines of 1,000 XADDs.
+    """Returns the limit: entries a second that the same client adds in pipelines of 1,000 XADDs.
 
-    The time to read them from the database isn't counted.
+    The time to read the rows from the database isn't counted.
     """
     ground.redis.flushdb()
     ground.calm()

@@ -1,4 +1,4 @@
-"""Waiting: for a time, or for a condition."""
+"""Functions that wait for a time, or until a condition is true."""
 
 import threading
 import time
@@ -14,8 +14,8 @@ def pause(seconds: float) -> None:
 def wait_until(
     condition: Callable[[], bool], *, look_every_seconds: float, within_seconds: float, what: str
 ) -> None:
-    """Raises RuntimeError, naming `what`, if the condition isn't true in time. Each check slows the
-    measured processes a little: check as seldom as the precision allows."""
+    """Raises RuntimeError with `what` if the condition isn't true in time. Each check slows the
+    measured processes a little: choose the longest interval that is precise enough."""
     deadline = time.monotonic() + within_seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""How fast events are applied: one by one, in batches, and with a classic inbox."""
+"""Measures how fast a consumer applies events: single, in batches, and with a classic inbox."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 
 MEMBERS = f"{{{{{backlog.LABEL}.{{consumer}}}}}}:members"
-SETTLE_SECONDS = 1.0  # a few heartbeats, after which two processes know of each other
+SETTLE_SECONDS = 1.0  # a few heartbeats: then the two processes know each other
 LOOK_EVERY_SECONDS = 0.02
 LONG_SECONDS = 300.0
 POSITIONS = "SELECT partition, entry FROM ledger_position WHERE consumer = '{consumer}'"
@@ -25,7 +25,7 @@ HANDLED = "SELECT count(*) FROM ledger_handled"
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Events a second of each kind, by real `consume` processes from a backlog in the streams."""
+    """Returns events a second for each kind. Real `consume` processes read a waiting backlog."""
     ways: dict[str, Callable[[], float]] = {
         "classic": lambda: _classic(ground, scale.classic_events),
         "single": lambda: _consumed(ground, "single", scale.single_events),
@@ -71,8 +71,8 @@ def _raw(ground: Ground, events: int) -> float:
 
 
 def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1) -> float:
-    """Events a second from the moment that stopped processes resume until all positions are at the
-    end."""
+    """Returns events a second, from the time when stopped processes resume until all positions are
+    at the end."""
     backlog.empty(ground)
     environment = ground.need_project()
     running = [
@@ -99,7 +99,7 @@ def _consumed(ground: Ground, consumer: str, events: int, *, processes: int = 1)
 
 
 def _passed(positions: dict[int, str], ends: dict[int, str]) -> bool:
-    """Whether all positions are at the end. One may be past its entry, at the end of the tick."""
+    """Whether all positions are at the end. A position may be past its entry, at the tick's end."""
     return all(order(positions[partition]) >= order(end) for partition, end in ends.items())
 
 
@@ -123,7 +123,7 @@ def _time(
     *,
     until: Callable[[dict[int, str]], bool],
 ) -> float:
-    """Events a second: entries are added while the processes are stopped, then they resume."""
+    """Returns events a second: stops the processes, adds entries, and resumes the processes."""
     for process in processes:
         os.kill(process.pid, signal.SIGSTOP)
     ends = backlog.add_entries(ground, events)
@@ -137,7 +137,7 @@ def _time(
 
 @contextmanager
 def _asking(ground: Ground, statement: str) -> Iterator[Callable[[], list[tuple[Any, ...]]]]:
-    """Runs one statement repeatedly over one connection."""
+    """Yields a function that runs this statement over one connection."""
     with ground.session(ground.project_dsn) as connection, connection.cursor() as cursor:
         connection.autocommit = True
 

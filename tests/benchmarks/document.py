@@ -1,4 +1,4 @@
-"""The dated table of results at the top of docs/benchmarks.md."""
+"""Writes the dated table of results at the top of docs/benchmarks.md."""
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ Row = tuple[str, str, str, str]  # what, figure, limit, ratio
 
 
 def write(results: Mapping[str, Any], *, command: str, path: Path = DOCUMENT) -> None:
-    """Put these results between the marks of the document, in place of the older ones.
+    """Replaces the results between the marks of the document by these results.
 
     Raises ValueError if a mark is missing.
     """

@@ -1,7 +1,7 @@
-"""From the commit in accounts to the commit of its effect in orders, with everything running.
+"""Measures from a commit in accounts to the commit of its effect in orders, with all processes.
 
-Both times are the server's (`pg_xact_commit_timestamp`). In the measured processes only a trigger
-is added, which records each application of an event to the view.
+The server's clock supplies both times (`pg_xact_commit_timestamp`). The run adds only a trigger
+to the measured system; the trigger records each event that orders applies to the view.
 """
 
 import time
@@ -16,7 +16,7 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.support.waiting import eventually
 
-USERS = 2000  # so that no batch has two events of one user, of which the view shows only the later
+USERS = 2000  # enough that no batch has two events of one user: the view shows only the later event
 FAULTS = ("lost", "duplicated", "reordered")
 SHOWN = ("p50_ms", "p95_ms", "p99_ms", "cores_busy", "pace")
 READY_SECONDS = 120.0
@@ -55,7 +55,7 @@ FROM orders.bench_applied WHERE n > %s ORDER BY n
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Percentiles under a steady load, and by turns the same with an open transaction."""
+    """Returns percentiles under a steady load, by turns without and with an open transaction."""
     progress.begin("end_to_end", steps=2 + 2 * scale.load_rounds)
     progress.step("starting both deployments, a standby and the cache ring")
     accounts = ground.need_application()["accounts"]
@@ -84,7 +84,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
 
 
 def median_of(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median of each figure and each percentile over the rounds; the sum of each fault."""
+    """Returns the median of each figure and percentile over the rounds, and the sum of faults."""
     ranks = zip(*(each["percentiles_ms"] for each in rounds), strict=True)
     figures = rounds[0].keys() - {"percentiles_ms", *FAULTS}
     return {
@@ -142,7 +142,7 @@ def _top(ground: Ground, statement: str) -> int:
 
 
 def _drain(ground: Ground, note: int, *, number: int) -> None:
-    """Wait for the last effect, up to a limit; later effects count as lost."""
+    """Waits for the last effect until a deadline. Later effects count as lost."""
     deadline = time.monotonic() + DRAIN_SECONDS
     counting = f"SELECT count(*) FROM orders.bench_applied WHERE n > {note}"  # noqa: S608
     while _top(ground, counting) < number and time.monotonic() < deadline:

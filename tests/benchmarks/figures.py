@@ -1,4 +1,4 @@
-"""Arithmetic of measurements."""
+"""Computes figures from measured values."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: a value that was measured. Raises ValueError without any."""
+    """Returns the nearest-rank percentile, a measured value. Raises ValueError without values."""
     if not values:
         raise ValueError("no values")
     ordered = sorted(values)
@@ -17,8 +17,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def until_calm(values: Sequence[float], *, at_most: float) -> int | None:
-    """The number of values before the first two in a row that are at most `at_most` (or before the
-    last value, if only it is); None if there are none."""
+    """Returns the number of values before the first two neighbours that are both at most `at_most`.
+    The last value needs no neighbour. Returns None if no such values exist."""
     for index in range(len(values)):
         if max(values[index : index + 2]) <= at_most:
             return index
@@ -26,12 +26,12 @@ def until_calm(values: Sequence[float], *, at_most: float) -> int | None:
 
 
 def middle(values: Iterable[float]) -> float:
-    """The median, so that a single disturbed round has no effect."""
+    """Returns the median, so that one disturbed round has no effect."""
     return median(values)
 
 
 def ratio(value: float, limit: float) -> float:
-    """The value as a share of the limit; 0 without a limit."""
+    """Returns the value divided by the limit, or 0 if the limit is 0."""
     return round(value / limit, 3) if limit else 0.0
 
 
@@ -41,7 +41,7 @@ def milliseconds(seconds: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event as the owner committed it, and as the consumer must apply it."""
+    """The key and version of an event, for committed and for applied events."""
 
     key: str
     version: int
@@ -49,7 +49,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """The number of faults between two services; all zero if there are none."""
+    """The number of faults of each kind between two services."""
 
     lost: int
     duplicated: int
@@ -57,9 +57,9 @@ class Faults:
 
 
 def judge(recorded: Iterable[Recorded], applied: Iterable[Recorded]) -> Faults:
-    """Compare the committed events with the applied ones, which are in the order of application.
+    """Compares the committed events with the applied events. `applied` is in order of application.
 
-    An event is reordered if it was first applied after a later one of its key.
+    An event is reordered if a later event of its key was applied before its first application.
     """
     times: dict[Recorded, int] = defaultdict(int)
     newest: dict[str, int] = defaultdict(int)
@@ -77,7 +77,7 @@ def judge(recorded: Iterable[Recorded], applied: Iterable[Recorded]) -> Faults:
 
 
 def by_turns(rounds: int, **measures: Any) -> dict[str, list[float]]:
-    """Call each measure in every round, one after the other: A B A B, not A A B B."""
+    """Calls every measure once in each round: A B A B, not A A B B. Returns all values by name."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():

@@ -1,6 +1,6 @@
-"""The private servers of a run, and the processes that it starts on them.
+"""Starts the private servers of a run, and processes that use these servers.
 
-The developer's stack isn't touched: a run has its own data root and ports, erased before and after.
+A run doesn't change the developer's stack: it has its own data root, erased before and after.
 """
 
 import ctypes
@@ -38,8 +38,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Ground:
-    """Private servers with two databases: that of the application, and that of the small project in
-    which relay and consumers are measured alone."""
+    """Private servers with two databases: one for the application, and one for the small project in
+    which the run measures relay and consumers alone."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -52,14 +52,14 @@ class Ground:
     def start(self) -> None:
         commands.clean(self.root)
         self.servers.start(standby=False, ring=0)
-        # The end to end part uses the server's commit times.
+        # The end-to-end part reads the server's commit times.
         self.restart_postgres(track_commit_timestamp="on")
         self.query(f"CREATE DATABASE {PROJECT_DATABASE}")
         self.redis = redis.Redis.from_url(self.servers.addresses.streams_url)
         self.broker_url = self.servers.addresses.streams_url.removesuffix("/0") + "/1"
 
     def restart_postgres(self, **settings: str | None) -> None:
-        """Restart with these settings in addition to the existing ones; None resets one."""
+        """Restarts PostgreSQL with these additional settings. A value of None resets a setting."""
         for name, value in settings.items():
             change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
             self.query(f"ALTER SYSTEM {change}")
@@ -67,7 +67,7 @@ class Ground:
         self.servers.postgres.start()
 
     def stop(self, *, keep_logs: bool) -> None:
-        """Stop everything and delete the data, unless `keep_logs`."""
+        """Stops all processes and servers, and deletes the data root unless `keep_logs`."""
         self.end_processes()
         if self.redis is not None:
             self.redis.close()
@@ -83,12 +83,12 @@ class Ground:
 
     @property
     def application_dsn(self) -> str:
-        """The superuser's DSN for the application's database."""
+        """Returns the superuser's DSN for the application's database."""
         return dsn_for(self.servers.postgres.dsn, database=DATABASE)
 
     @property
     def orders_by_tcp(self) -> str:
-        """Orders' DSN by TCP, since psycopg 3 takes an abstract socket for a host name."""
+        """Returns the DSN of orders over TCP: psycopg 3 reads an abstract socket as a host name."""
         return self.stack.primary("orders").replace(quote(HOST), LOOPBACK)
 
     @property
@@ -102,7 +102,7 @@ class Ground:
         )
 
     def need_project(self) -> dict[str, str]:
-        """Create the small project's tables once; returns the environment of its processes."""
+        """Creates the small project's tables once. Returns the environment of its processes."""
         environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "DJANGO_SETTINGS_MODULE": f"{PROJECT}.settings",
@@ -118,7 +118,7 @@ class Ground:
         return environment
 
     def need_application(self) -> dict[str, dict[str, str]]:
-        """Create the services' schemas once; returns the variables of each deployment."""
+        """Creates the services' schemas once. Returns the variables of each deployment."""
         ports = KeptPorts(self.root / "ports.json")
         if "application" not in self._made:
             for deployment in SHAPE:
@@ -152,7 +152,7 @@ class Ground:
             self._finish(process)
 
     def query(self, statement: str, *values: Any, dsn: str = "") -> list[tuple[Any, ...]]:
-        """Run one statement as superuser in autocommit; returns its rows."""
+        """Runs one statement as superuser in autocommit mode. Returns the rows."""
         with self.session(dsn or self.servers.postgres.dsn) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -165,9 +165,9 @@ class Ground:
             yield connection
 
     def calm(self) -> None:
-        """Write dirty pages and rewrite the append-only file, to remove effects of earlier work."""
+        """Writes dirty pages and rewrites the append-only file: earlier work then has no effect."""
         self.query("CHECKPOINT")
-        self._wait_rewritten()  # the server may have started a rewrite itself
+        self._wait_rewritten()  # the server may already be rewriting the file
         self.redis.bgrewriteaof()
         self._wait_rewritten()
 
@@ -183,7 +183,7 @@ class Ground:
     def spawn(
         self, name: str, environment: Mapping[str, str], *arguments: str, piped: bool = False
     ) -> subprocess.Popen[Any]:
-        """Start Python with these arguments; it ends with this process. It writes to its log."""
+        """Starts Python with these arguments and a log file. The process ends with this process."""
         folder = self.root / "log"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{name}.log").open("ab") as log:
@@ -195,18 +195,18 @@ class Ground:
                 stdout=subprocess.PIPE if piped else log,
                 stderr=log,
                 text=piped,
-                start_new_session=True,  # Ctrl-C reaches only this process, which ends them
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends its children
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
             )
         self._processes.append(process)
         return process
 
     def run(self, name: str, environment: Mapping[str, str], *arguments: str) -> None:
-        """Start it and wait for its end. Raises RuntimeError when it fails."""
+        """Starts a process and waits for its end. Raises RuntimeError if the process fails."""
         self._finish(self.spawn(name, environment, *arguments))
 
     def ask(self, module: str, environment: Mapping[str, str], **question: Any) -> Any:
-        """Run a module of this package in a separate process: question and answer are JSON."""
+        """Runs a module of this package in a separate process. Question and answer are JSON."""
         process = self.spawn(
             module, environment, "-m", f"{__package__}.{module}", json.dumps(question), piped=True
         )
@@ -215,7 +215,7 @@ class Ground:
         return json.loads(text)
 
     def spawn_application(self) -> None:
-        """Start every process of both deployments, as `./dev up --services` does."""
+        """Starts every process of both deployments, as `./dev up --services` does."""
         stack = self.stack
         for deployment in SHAPE:
             for spec in processes_of(
@@ -226,7 +226,7 @@ class Ground:
                 self.spawn(spec.name, spec.environment, *spec.command[1:])
 
     def end(self, *processes: subprocess.Popen[Any]) -> None:
-        """Terminate the processes, and kill those that don't end in time."""
+        """Terminates the processes, and kills each process that doesn't end in time."""
         for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -247,7 +247,7 @@ class Ground:
         status = process.wait()
         self._processes.remove(process)
         if status:
-            raise RuntimeError(f"{process.args} failed; see its log")
+            raise RuntimeError(f"{process.args} failed; see the process's log")
 
 
 def _die_with_parent() -> None:

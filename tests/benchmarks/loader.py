@@ -1,9 +1,9 @@
-"""Runs in a separate process with the environment of accounts: changes users at a steady rate,
-whether or not the consumers keep up (an open loop).
+"""Changes users at a steady rate, in a separate process with the environment of accounts,
+also while the consumers are slower (an open loop).
 
-Each change is a transaction of one statement, the row and its event, prepared before the
-measurement starts. This is the cheapest possible writer: the measured latency starts at its commit,
-and the measured processes share the cores with it. `write_overhead` measures a handler's cost.
+Each change is a transaction of one statement for the row and its event, prepared before the
+measurement starts. No writer needs less CPU. The measured latency starts at the commit,
+and the writer shares the cores with the measured processes. `write_overhead` measures a handler.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from tests.benchmarks.clock import pause
 from tests.benchmarks.machine import busy_seconds
 
-THREADS = 4  # each has its own users
+THREADS = 4  # each thread has its own users
 PREPARE = """
 PREPARE change (text, int, timestamptz, uuid, int, smallint, text) AS
 WITH changed AS (
@@ -55,7 +55,7 @@ def main(question: dict[str, Any]) -> dict[str, float]:
 
 
 def _write(slots: range, changes: list[list[Any]], interval: float, began: float) -> list[float]:
-    """Write each slot's change; returns the seconds that each one was late."""
+    """Writes each slot's change. Returns for each change how many seconds late it was."""
     from django.db import connection
 
     from outbox.streams import nudge
@@ -76,7 +76,7 @@ def _write(slots: range, changes: list[list[Any]], interval: float, began: float
 
 
 def _changes(slots: range, thread: int) -> list[list[Any]]:
-    """The parameters of `CHANGE` in each slot, for the thread's own users in turn."""
+    """Returns the parameters of `CHANGE` for each slot, for the thread's own users in turn."""
     users, changes = list(_users(thread)), []
     for turn, slot in enumerate(slots):
         user = turn % len(users)
@@ -94,7 +94,7 @@ def _users(thread: int) -> Iterator[Any]:
 
 
 def _changed(user: Any, name: str) -> tuple[Any, list[Any]]:
-    """The user's next version, and the parameters of `CHANGE` that store it."""
+    """Returns the user's next version, and the parameters of `CHANGE` that store this version."""
     from dataclasses import replace
 
     from django.utils import timezone

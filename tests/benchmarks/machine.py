@@ -1,4 +1,4 @@
-"""The machine of a measurement, and the durability settings of the servers."""
+"""Describes the machine of a measurement, and the durability settings of the servers."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from tests.benchmarks.clock import pause
 from tests.benchmarks.ground import Ground
 
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
-PROBE_ADDITIONS = 50_000  # two or three milliseconds
+PROBE_ADDITIONS = 50_000  # takes two or three milliseconds
 PROBE_EVERY_SECONDS = 0.25
 REQUIRED = {
     "fsync": "on",
@@ -25,7 +25,7 @@ REQUIRED = {
 
 
 class NotDurable(Exception):
-    """A server's durability is lower than the figures require."""
+    """A server's durability settings are weaker than the figures require."""
 
 
 def describe(ground: Ground) -> dict[str, Any]:
@@ -44,12 +44,12 @@ def describe(ground: Ground) -> dict[str, Any]:
 
 
 def load_average() -> float:
-    """Of the last minute, with all processes of this machine."""
+    """Returns the load average of the last minute, over all processes of this machine."""
     return round(os.getloadavg()[0], 2)
 
 
 def busy_seconds() -> float:
-    """The busy seconds of all processors since the machine started; 0 where unknown."""
+    """Returns the busy seconds of all processors since the machine started, or 0 if unknown."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
@@ -58,15 +58,15 @@ def busy_seconds() -> float:
 
 
 def others_busy(seconds: float) -> float:
-    """The number of processors that are busy while we do nothing."""
+    """Returns how many processors other processes keep busy while this process waits."""
     before = busy_seconds()
     pause(seconds)
     return round((busy_seconds() - before) / seconds, 2)
 
 
 def pace() -> float:
-    """Additions that Python does per microsecond of processor time. On a shared machine it changes
-    within seconds with the load of other virtual machines, which nothing else here shows."""
+    """Returns Python's additions per microsecond of processor time. On a shared machine this number
+    changes within seconds with the load of other virtual machines. No other figure shows this."""
     started, number = time.thread_time(), 0
     for _ in range(PROBE_ADDITIONS):
         number += 1
@@ -75,7 +75,7 @@ def pace() -> float:
 
 @contextmanager
 def pace_watched() -> Iterator[list[float]]:
-    """Samples the pace until the end of the block, using about 1% of a processor."""
+    """Yields a list that gets samples of the pace until the block ends. Uses about 1% CPU."""
     found, ended = [pace()], threading.Event()
 
     def watch() -> None:
@@ -92,7 +92,7 @@ def pace_watched() -> Iterator[list[float]]:
 
 
 def durability(ground: Ground) -> dict[str, str]:
-    """The settings as the servers report them. Raises NotDurable."""
+    """Returns the settings that the servers report. Raises NotDurable for a weaker setting."""
     found = {name: str(ground.query(f"SHOW {name}")[0][0]) for name in SETTINGS}
     config: Any = ground.redis.config_get("append*")
     found |= {name: str(config[name]) for name in ("appendonly", "appendfsync")}

@@ -1,5 +1,5 @@
-"""Runs in a separate process with the environment of orders: places or reads orders at a steady
-rate until its input ends, then prints its results."""
+"""Places or reads orders at a steady rate, in a separate process with the environment of orders,
+until its standard input ends. Then the process prints its results."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
 def at_pace(
     work: Callable[[], str], ended: threading.Event, *, per_second: int, name: str
 ) -> dict[str, Any]:
-    """The number of calls by result, and the longest and the p99 time of a call."""
+    """Returns the number of calls by result, and a call's longest and p99 time."""
     results: dict[str, int] = {}
     took: list[float] = []
     due = time.perf_counter()
@@ -70,7 +70,7 @@ def place_one() -> Callable[[], str]:
 
 
 def read_one() -> Callable[[], str]:
-    """Reads a user's newest orders as the API lists them. Every user of the history has orders."""
+    """Reads a user's newest orders as the API does. Every user in the history has orders."""
     import random
     from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""The results on one page of text: each figure next to its limit."""
+"""Formats the results as one page of text, with each figure next to its limit."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

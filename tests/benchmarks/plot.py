@@ -1,4 +1,4 @@
-"""The results as one SVG: bars next to their limits, and latencies by percentile."""
+"""Draws the results as one SVG: bars next to their limits, and latencies by percentile."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ OURS, LIMIT, HELD, INK, FAINT = "#2563eb", "#cbd5e1", "#d97706", "#1f2937", "#6b
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """The SVG document; parts that were not measured are left out."""
+    """Returns the SVG document, without the parts that were not measured."""
     body: list[str] = []
     top = 20
     for name, draw in PANELS.items():
@@ -78,7 +78,7 @@ def _short(number: int) -> str:
 
 
 def _end_to_end(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
-    """Latency by percentile."""
+    """Draws the latency by percentile."""
     height = 150
     curves = [(found["percentiles_ms"], OURS, "")]
     if held := found.get("held_transaction"):
@@ -150,7 +150,7 @@ def _ring(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
 
 
 def _retention(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
-    """The retained data over time: counts in the upper chart, megabytes in the lower."""
+    """Draws retained data over time: counts in the upper chart, megabytes in the lower chart."""
     samples = found["samples"]
     title = (
         f"{found['events']:,} events at {found['offered_per_second']:,}/s,"

@@ -1,4 +1,4 @@
-"""Progress: one bar on a terminal, redrawn; otherwise a line for each part."""
+"""Shows progress: on a terminal one bar, redrawn at each step; otherwise a line for each part."""
 
 import time
 from typing import TextIO
@@ -7,7 +7,7 @@ WIDTH = 24
 
 
 class Progress:
-    """Shows the progress of each part on `stream`, which results don't use."""
+    """Shows the progress of each part on `stream`. Results go to another stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,5 +1,5 @@
-"""A rebuild of the order view from the event store while orders are placed and read, and again on a
-quiet system, with a comparison of the two."""
+"""Measures a rebuild of the order view while orders are placed and read, and again on a quiet
+system. Then compares the rows of the two rebuilds."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from tests.benchmarks.scale import Scale
 from tests.support.waiting import eventually
 
 USERS = 5_000
-PER_COMMIT = 20_000  # orders of the history
+PER_COMMIT = 20_000  # of the orders in the history
 SETTLED_SECONDS = 120.0
 
-# Orders as the handlers store them, one per second: all are placed, nine of ten confirmed, and one
-# of ten cancelled after that. So an order has two events on average.
+# The same events as the handlers store, an order per second: all are placed, nine of ten confirmed,
+# and one of ten is cancelled after that. So an order has two events on average.
 HISTORY = f"""
 WITH placed AS (
     SELECT n, (lpad(to_hex(1700000000000 + n * 1000), 12, '0') || '7000a000'
@@ -51,7 +51,7 @@ OTHER_VIEWS = "TRUNCATE orders.orders_orderview, orders.orders_sales, orders.ord
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Seconds of a rebuild under load and on a quiet system, and the results of readers."""
+    """Returns the seconds of a rebuild under load and on a quiet system, and readers' results."""
     progress.begin("rebuild", steps=5)
     environment = ground.need_application()["orders"]
     progress.step(f"storing {scale.rebuild_events:,} events")
@@ -101,7 +101,7 @@ def _store(ground: Ground, events: int) -> None:
 
 
 def _place_one(ground: Ground, environment: dict[str, str]) -> None:
-    """Place one order, so that there is a tick which sees the whole history."""
+    """Places one order, so that a tick sees the whole history."""
     ground.ask("onlookers", environment, do="write", per_second=1)
     eventually(
         lambda: ground.query("SELECT 1 FROM orders.orders_orderview", dsn=ground.application_dsn),
@@ -131,7 +131,7 @@ def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
 def _start_onlookers(
     ground: Ground, environment: dict[str, str], scale: Scale
 ) -> list[subprocess.Popen[Any]]:
-    """Start one process that places orders and one that reads them, until their input ends."""
+    """Starts a process that places orders and a process that reads orders, until the input ends."""
     paces = {"write": scale.rebuild_writes, "read": scale.rebuild_reads}
     return [
         ground.spawn(
@@ -154,7 +154,7 @@ def _reports(ground: Ground, onlookers: list[subprocess.Popen[Any]]) -> dict[str
 
 
 def _settle(ground: Ground) -> None:
-    """Return when the view shows every stored order."""
+    """Returns when the view has every stored order."""
     counts = (
         "SELECT (SELECT count(DISTINCT stream) FROM orders.orders_storedevent)"
         " = (SELECT count(*) FROM orders.orders_orderview)"
@@ -167,7 +167,7 @@ def _settle(ground: Ground) -> None:
 
 
 def _differing(ground: Ground, environment: dict[str, str]) -> int:
-    """The number of rows that differ from a rebuild from zero."""
+    """Returns the number of rows that differ between the view and a new rebuild."""
     process = ground.spawn(
         "rebuild-again",
         environment,

@@ -1,4 +1,4 @@
-"""How fast the relay's Celery task publishes a backlog, against raw pipelined XADDs."""
+"""Measures how fast the relay's Celery task publishes a backlog. The limit is pipelined XADDs."""
 
 import time
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ END_RELAYS = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'a
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> list[dict[str, Any]]:
-    """One figure for each backlog, then for each number of retained rows, without and with an open
-    transaction that wrote to the outbox."""
+    """Returns a figure for each backlog, then for each number of retained rows without and with a
+    transaction that wrote to the outbox and stays open."""
     cases = [(rows, 0, False) for rows in scale.backlogs]
     cases += [
         (scale.growth_backlog, rows, held) for rows in scale.retained for held in (False, True)
@@ -81,7 +81,7 @@ def _write_and_hold(holder: Any) -> None:
 
 
 class Task:
-    """The relay's task, run by a waiting worker process."""
+    """Sends the relay's task to a waiting worker process and measures the task."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -90,7 +90,7 @@ class Task:
         self._celery.conf.task_ignore_result = True
 
     def events_per_second(self, rows: int, *, after: backlog.Sent) -> float:
-        """From the task's start until the cursor shows that everything is sent."""
+        """Returns events a second from the task's start until the cursor confirms all rows."""
         ground = self._ground
         backlog.rewind(ground, after)
         ground.calm()
@@ -104,14 +104,14 @@ class Task:
         return rows / (ended - started)
 
     def stop(self) -> None:
-        """End the lingering task: terminate its session, and nudge it so that it notices."""
+        """Ends the lingering task: terminates its session, and sends a nudge to wake the task."""
         self._ground.query(END_RELAYS, dsn=self._ground.project_dsn)
         self._ground.redis.rpush(backlog.NUDGE, "go")
         eventually(lambda: self._broker.get(ENDED), within_seconds=30, what="relay ended")
         self._ground.redis.delete(backlog.NUDGE)
 
     def _wait_complete(self, before: int) -> float:
-        """The time at which the cursor is past the tick and complete."""
+        """Waits until the cursor is past this tick and complete. Returns the time of that."""
         seen = 0.0
 
         def complete() -> bool:
@@ -135,7 +135,7 @@ class Task:
 
 @contextmanager
 def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task]:
-    """A worker that has run the task once, and whose tasks queue no successor."""
+    """Yields the task of a worker that has run it once. Its tasks queue no successor."""
     lingering = {"BENCH_LINGER_SECONDS": str(LONG_SECONDS)}
     with worker(ground, environment | lingering), closing(Task(ground)) as task:
         sent = backlog.close_tick(ground)
@@ -146,7 +146,7 @@ def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task
 
 @contextmanager
 def worker(ground: Ground, environment: dict[str, str]) -> Iterator[None]:
-    """A Celery worker with the same options as the stack's."""
+    """Runs a Celery worker with the same options as the stack's worker."""
     process = ground.spawn(
         "worker",
         environment,

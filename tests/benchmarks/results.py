@@ -1,4 +1,4 @@
-"""The guaranteed fields of the JSON object; a run may add more."""
+"""Lists the guaranteed fields of the JSON results. A run may add more fields."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -52,7 +52,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def missing(results: Mapping[str, Any]) -> list[str]:
-    """The fields of a complete run that are not in these results."""
+    """Returns the guaranteed fields that these results don't have."""
     return [
         f"{part}.{field}"
         for part, fields in FIELDS.items()

@@ -1,4 +1,4 @@
-"""A steady load with pruning: whether rows, ticks, entries and bytes stay bounded."""
+"""Checks under a steady load that pruning keeps rows, ticks, entries and bytes bounded."""
 
 import os
 import threading
@@ -48,8 +48,8 @@ GROWING = ("rows", "ticks", "entries", "table_mb", "index_mb", "streams_mb")
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Samples of the retained data while events are written at a steady rate; the duration of the
-    DELETE statements; and whether the consumer shows each item's last event."""
+    """Returns samples of the retained data under a steady rate of writes, the duration of the
+    DELETE statements, and how many items don't show their last event."""
     per_second, events = scale.retention_per_second, scale.retention_events
     steps = round(events / per_second / scale.retention_look_seconds)
     progress.begin("retention", steps=steps)
@@ -72,7 +72,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
                 pause(scale.retention_look_seconds)
                 progress.step(f"{at.written:,} of {events:,} events")
                 samples.append(_sample(ground, at))
-            if at.written == events:  # otherwise the writer failed, and the block raises its error
+            if at.written == events:  # otherwise the block raises the writer's error
                 wait_until(
                     lambda: _wrong(ground, events) == 0,
                     look_every_seconds=0.5,
@@ -101,7 +101,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
 
 
 def _growth(values: list[float]) -> float:
-    """The highest value of the last third, divided by the highest before it: about 1 if bounded."""
+    """Returns the last third's highest value, divided by the highest before: about 1 if bounded."""
     cut = max(1, len(values) * 2 // 3)
     return ratio(max(values[cut:] or values), max(values[:cut]))
 
@@ -112,13 +112,13 @@ class _At:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.written = 0
-        self.longest_commit_seconds = 0.0  # of a session that deletes nothing
+        self.longest_commit_seconds = 0.0  # in a session that deletes no rows
         self.is_writing = True
 
 
 @contextmanager
 def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
-    """Commits rows at a steady rate, whether or not the consumer keeps up; nudges each commit."""
+    """Commits rows at a steady rate, also while the consumer is behind, with a nudge per commit."""
     at, stopping = _At(), threading.Event()
     step = max(1, per_second // COMMITS_PER_SECOND)
 
@@ -149,8 +149,8 @@ def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
 
 @contextmanager
 def _flushing(ground: Ground) -> Iterator[list[float]]:
-    """Measures the seconds that the disk takes to flush a page of a file that PostgreSQL doesn't
-    use: the limit for every statement that waits for the disk."""
+    """Yields the seconds that the disk needs to flush a page of a file that PostgreSQL doesn't
+    use. No statement that waits for the disk can be faster."""
     file, took, stopping = ground.root / "flushed", [0.0], threading.Event()
 
     def flush() -> None:
@@ -168,7 +168,7 @@ def _flushing(ground: Ground) -> Iterator[list[float]]:
 
 @contextmanager
 def _beat(ground: Ground, prune_seconds: float) -> Iterator[None]:
-    """Sends tasks as beat does: a relay each second, and a round of retention periodically."""
+    """Sends tasks as beat does: a relay task each second, and a pruning task periodically."""
     stopping = threading.Event()
     celery = Celery(broker=ground.broker_url)
     celery.conf.task_ignore_result = True
@@ -190,7 +190,7 @@ def _beat(ground: Ground, prune_seconds: float) -> Iterator[None]:
 
 
 def _reset(ground: Ground) -> None:
-    """Delete the floor and the subscribers, and turn autovacuum on again."""
+    """Deletes all rows, the floor and the subscribers, and turns autovacuum on again."""
     backlog.empty(ground)
     ground.query("TRUNCATE ledger_subscription, ledger_state", dsn=ground.project_dsn)
     for table in ("outboxevent", "shown"):
@@ -223,7 +223,7 @@ def _wrong(ground: Ground, events: int) -> int:
 
 @contextmanager
 def _statements_counted(ground: Ground) -> Iterator[None]:
-    """PostgreSQL measures each statement; it is restarted to turn this on and off."""
+    """Restarts PostgreSQL with pg_stat_statements, and again without it at the end of the block."""
     ground.restart_postgres(shared_preload_libraries=STATEMENTS)
     ground.need_project()
     ground.query(f"CREATE EXTENSION IF NOT EXISTS {STATEMENTS}", dsn=ground.project_dsn)

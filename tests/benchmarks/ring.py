@@ -1,4 +1,4 @@
-"""The cache ring: the cost of finding a key's node, and the speed of reading and writing keys."""
+"""Measures how fast the cache ring finds a key's node, and how fast it reads and writes keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,8 @@ LOOKUPS = (3, 8, 32)  # nodes
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Look-ups against uhashring; many keys against Django's RedisCache on one node, and against
-    uhashring with redis-py's MGET on the same nodes. By turns, in one process."""
+    """Compares look-ups with uhashring, and many keys with Django's RedisCache on one node and with
+    uhashring and redis-py's MGET on the same nodes. One process measures all by turns."""
     progress.begin("ring", steps=2)
     environment = ground.need_application()["accounts"]
     ground.servers.start(standby=False, ring=NODES + 1)

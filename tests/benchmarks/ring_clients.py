@@ -1,7 +1,7 @@
-"""One process that uses the ring and the clients it is compared with; its argument is JSON.
+"""Runs the ring and the clients for comparison in one process. The argument is JSON.
 
-Run by `tests.benchmarks.ring`. Every client gets the same keys and values. RedisCache pickles them,
-the hand-written client writes JSON.
+`tests.benchmarks.ring` starts it. All clients get the same keys and values. RedisCache stores
+pickles, and the hand-written client stores JSON.
 """
 
 import json
@@ -28,7 +28,7 @@ KEY = "accounts:user:01990000-0000-7000-8000-{:012d}"
 
 
 def user(number: int) -> dict[str, Any]:
-    """A user as accounts caches it, in size and shape."""
+    """Returns a user with the fields and the size of a user that accounts caches."""
     return {
         "schema": 1,
         "id": KEY.format(number)[14:],
@@ -42,7 +42,7 @@ def user(number: int) -> dict[str, Any]:
 
 
 class Hashed:
-    """A hand-written client: uhashring finds the node, redis-py asks each node for its keys."""
+    """A hand-written client: uhashring finds each key's node, redis-py reads the keys of a node."""
 
     def __init__(self, urls: list[str]) -> None:
         self._clients = {url: redis.Redis.from_url(url) for url in urls}
@@ -74,7 +74,7 @@ class Hashed:
 
 
 def rate(work: Callable[[], int], seconds: float) -> float:
-    """The sum of the results of `work` per second."""
+    """Calls `work` for `seconds`. Returns the sum of its results per second."""
     done, started = 0, time.perf_counter()
     while (took := time.perf_counter() - started) < seconds:
         done += work()

@@ -1,5 +1,5 @@
-"""Nodes of the cache ring freeze, die, return empty and join while users are read: how slow reads
-become, and for how long."""
+"""Freezes, kills, restarts and adds nodes of the cache ring while users are read. Measures how
+slow the reads become, and for how long."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from tests.benchmarks.scale import Scale
 NODES = 3
 PROCESSES, READERS = 2, 4  # READERS is the number of reading threads of each process
 USERS = 100
-READS_PER_SECOND, WRITES_PER_SECOND = 100, 10  # of each thread
-WINDOW_SECONDS = 0.2  # each window has a p99
+READS_PER_SECOND, WRITES_PER_SECOND = 100, 10  # per thread
+WINDOW_SECONDS = 0.2  # a p99 is computed for each window
 VIEW = "{ring}:view"
 CHANGED_SECONDS = 60.0
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """The p99 of reads on a calm ring and after each event."""
+    """Returns the p99 of reads on an undisturbed ring and after each event."""
     progress.begin("ring_events", steps=6)
     environment = ground.need_application()["accounts"]
     ground.servers.start(standby=False, ring=NODES + 1)
@@ -93,7 +93,7 @@ def _report(reader: subprocess.Popen[Any]) -> dict[str, Any]:
 def _make_events(
     ground: Ground, all_nodes: dict[str, str], scale: Scale, progress: Progress
 ) -> dict[str, tuple[float, float]]:
-    """The start of each event (monotonic seconds), and the seconds until the next one."""
+    """Causes each event. Returns its start (monotonic seconds) and the seconds until the next."""
     one, other, _, added = ground.servers.ring
     events: dict[str, tuple[float, float]] = {}
 
@@ -109,17 +109,17 @@ def _make_events(
         _wait_until(ground, one.port, up=False)
     finally:
         os.kill(one.pid, signal.SIGCONT)
-    progress.step("it is thawed")
+    progress.step("the frozen node continues")
     _wait_until(ground, one.port, up=True)
-    note("it is taken back")
+    note("the node is in use again")
     progress.step("a node is killed")
     other.kill()
     note("a node is killed")
     _wait_until(ground, other.port, up=False)
-    progress.step("it is started again")
+    progress.step("the killed node is started again")
     other.start()
     _wait_until(ground, other.port, up=True)
-    note("it is taken back, empty")
+    note("the empty node is in use again")
     progress.step("a node is added")
     ground.run("ring-joiner", all_nodes, "manage.py", "ring", "nodes")
     _wait_until(ground, added.port, up=True)
@@ -167,7 +167,7 @@ def _judged(
 
 
 def _windows(reads: list[tuple[float, float]], start: float, seconds: float) -> list[float]:
-    """The p99 (ms) of the reads that started in each window; 0 for a window without reads."""
+    """Returns the p99 (ms) of the reads that started in each window, or 0 without reads."""
     number = max(round(seconds / WINDOW_SECONDS), 1)
     took: list[list[float]] = [[] for _ in range(number)]
     for at, ms in reads:

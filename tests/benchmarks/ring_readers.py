@@ -1,6 +1,6 @@
-"""Runs in a separate process with the environment of accounts: threads that read users through the
-cache ring, each at a steady rate, and one that changes users, until its input ends. It prints
-`ready` when every user has been read, and its results at the end."""
+"""Runs threads in a separate process with the environment of accounts. They read users through
+the cache ring at a steady rate, and one thread changes users, until the input ends. Prints
+`ready` when every user has been read, and the results at the end."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main(question: dict[str, Any]) -> dict[str, Any]:
-    """`reads`: the start (monotonic seconds of this machine) and the duration (ms) of each."""
+    """Returns the results. `reads` has each read's start (monotonic seconds) and duration (ms)."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
 
@@ -41,7 +41,7 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def repeat(work: Callable[[], None], ended: threading.Event, pace: float) -> None:
-    """Call `work` every `pace` seconds. After a delay the missed calls are not made up for."""
+    """Calls `work` every `pace` seconds. Calls that are missed during a delay are dropped."""
     from django.db import connections
 
     due = time.monotonic()
@@ -52,7 +52,7 @@ def repeat(work: Callable[[], None], ended: threading.Event, pace: float) -> Non
 
 
 class Noted:
-    """The results of the reads of this process."""
+    """Reads and changes users, and counts the results of the reads of this process."""
 
     def __init__(self, users: list[str]) -> None:
         from uuid import UUID

@@ -8,40 +8,40 @@ from typing import Final
 class Scale:
     name: str
     when_named: frozenset[str]  # parts that are measured only when named
-    rival: bool  # whether the event store is compared with a library, which has to be installed
-    rounds: int  # of each figure and its limit, by turns; the result is the median
+    rival: bool  # whether to install a library and compare the event store with it
+    rounds: int  # per figure and limit, by turns; the result is the median of the rounds
     backlogs: tuple[int, ...]  # rows that wait for the relay
     retained: tuple[int, ...]  # rows that were sent before and are still in the table
-    growth_backlog: int  # rows that wait after those
+    growth_backlog: int  # rows that wait after the retained rows
     single_events: int  # events for each kind of consumer
     batch_events: int
     classic_events: int
     clients: tuple[int, ...]  # concurrent writers
-    slice_seconds: float  # of writing with the outbox row, then without, and so on
-    slices: int  # of each
+    slice_seconds: float  # seconds with the outbox row, then as long without the row, and so on
+    slices: int  # of each kind
     store_writers: int
     store_seconds: float
     ring_keys: int
-    ring_seconds: float  # for each client of the cache ring, by turns
-    event_seconds: float  # for which the ring is observed, calm and after each event
+    ring_seconds: float  # seconds for each client of the cache ring, by turns
+    event_seconds: float  # seconds to observe the ring, undisturbed and after each event
     rebuild_events: int  # stored events
     rebuild_writes: int  # orders placed each second during the rebuild
     rebuild_reads: int  # reads of a user's orders, each second
-    retention_events: int  # written while older ones are pruned
+    retention_events: int  # written while older events are pruned
     retention_per_second: int
     retention_seconds: float
     retention_look_seconds: float
-    prune_seconds: float  # from one round of retention to the next
-    offered_per_second: int  # end to end
+    prune_seconds: float  # from one pruning task to the next
+    offered_per_second: int  # events a second of the end-to-end part
     warm_seconds: float
     load_seconds: float
     load_rounds: int  # the result is the median
-    look_seconds: float  # for which other processes are observed before each part
+    look_seconds: float  # seconds to observe other processes before each part
 
 
 FULL: Final = Scale(
     name="full",
-    when_named=frozenset({"retention"}),  # takes as long as nearly all the others
+    when_named=frozenset({"retention"}),  # takes nearly as long as all other parts together
     rival=True,
     rounds=5,
     backlogs=(10_000, 100_000, 1_000_000),
@@ -51,7 +51,7 @@ FULL: Final = Scale(
     batch_events=100_000,
     classic_events=4_000,
     clients=(1, 8, 32),
-    slice_seconds=0.4,  # short, since the pace of the machine changes within seconds
+    slice_seconds=0.4,  # short, since the machine's speed changes within seconds
     slices=25,
     store_writers=8,
     store_seconds=3.0,
@@ -105,7 +105,7 @@ QUICK: Final = Scale(
     load_rounds=1,
     look_seconds=0.2,
 )
-# For the tests of this package; its figures mean nothing.
+# For the tests of this package. The figures of this scale have no meaning.
 TINY: Final = Scale(
     name="tiny",
     when_named=frozenset(),

@@ -1,5 +1,5 @@
-"""The event store of orders: appends by several writers, and a replay of all events; the same with
-the `eventsourcing` library."""
+"""Measures the event store of orders: appends by several writers, and a replay of all events. Also
+measures the `eventsourcing` library in the same way."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from tests.benchmarks.scale import Scale
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Appends a second against plain INSERTs of the same rows; replay against a plain fetch."""
+    """Returns appends and replayed events a second. Limits: plain INSERTs and a plain fetch."""
     progress.begin("event_store", steps=1 + scale.rounds + scale.rival)
     environment = ground.need_application()["orders"]
-    environment["ORDERS_DATABASE_URL"] = ground.orders_by_tcp  # as the library
+    environment["ORDERS_DATABASE_URL"] = ground.orders_by_tcp  # as in the library's program
     empty_orders(ground)
     ground.calm()
     progress.step(f"appending, {scale.store_writers} at once")

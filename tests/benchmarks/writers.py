@@ -1,5 +1,5 @@
-"""Runs in a separate process with the environment of orders: transactions by forked clients, by
-turns with and without the measured part, and a replay of the event store."""
+"""Runs transactions in forked clients of a process with the environment of orders, by turns
+with and without the measured part. Also measures a replay of the event store."""
 
 import gc
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-Work = Callable[[bool], None]  # one transaction; with the outbox row, or without
+Work = Callable[[bool], None]  # runs one transaction; the argument: with the outbox row, or without
 
 
 def main(question: dict[str, Any]) -> Any:
@@ -40,7 +40,7 @@ def main(question: dict[str, Any]) -> Any:
 def by_clients(
     make: Callable[[], Work], *, clients: int, slices: int, seconds: float
 ) -> dict[str, list[int]]:
-    """The number of transactions of all clients in each slice of `seconds`, by turns."""
+    """Returns the number of transactions of all clients in each slice of `seconds`, by turns."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(clients)
     counts = context.Array("l", 2 * slices, lock=False)
@@ -62,7 +62,7 @@ def _client(
     make: Callable[[], Work], barrier: Any, counts: Any, lock: Any, slices: int, seconds: float
 ) -> None:
     work = make()
-    for recording in (True, False):  # warm up: connection, statements, caches
+    for recording in (True, False):  # warms up the connection, the statements and the caches
         for _ in range(5):
             work(recording)
     for number in range(2 * slices):
@@ -77,8 +77,8 @@ def _client(
 
 
 def place_order() -> Work:
-    """The real handler. Without recording, no envelope is built, no row written, and no relay
-    nudged."""
+    """Runs the real handler. Without recording, it builds no envelope, writes no outbox row and
+    sends no nudge."""
     from uuid_utils.compat import uuid7
 
     from orders import event_store, handlers
@@ -110,7 +110,7 @@ def place_order() -> Work:
 
 
 def one_insert() -> Work:
-    """A transaction that only inserts one row with the ORM."""
+    """Inserts one row with the ORM, in a transaction."""
     from django.db import transaction
     from django.utils import timezone
     from uuid_utils.compat import uuid7
@@ -128,7 +128,7 @@ def one_insert() -> Work:
 
 
 def one_message() -> Work:
-    """A transaction of one INSERT in SQL, with the outbox row in the same message."""
+    """Inserts one row in SQL, with the outbox row in the same message, in a transaction."""
     from django.db import connection, transaction
     from django.utils import timezone
     from uuid_utils.compat import uuid7
@@ -169,7 +169,7 @@ def _event_of(row: Any) -> Any:
 
 
 def append() -> Work:
-    """Appends the first event of a new order, in its own transaction. The limit is a plain INSERT
+    """Appends the first event of a new order in its own transaction. The limit is a plain INSERT
     of the same row on the same connection."""
     from django.db import connection, transaction
     from django.utils import timezone
@@ -205,7 +205,7 @@ def append() -> Work:
 
 
 def replay() -> dict[str, float]:
-    """Events a second: folded into orders as a rebuild does, and only fetched."""
+    """Returns events a second: folded into orders as in a rebuild, and only fetched."""
     from django.db import connection
 
     from orders.models import StoredEvent
@@ -239,8 +239,8 @@ def replay() -> dict[str, float]:
 
 
 def load(number: int) -> dict[str, float]:
-    """Orders read a second: folded from the longest possible history, and as a snapshot would be
-    read, one row by its key and a query for later events."""
+    """Returns orders read a second: folded from the longest possible history, and as from a
+    snapshot, with one row read by its key and a query for later events."""
     from django.utils import timezone
     from uuid_utils.compat import uuid7
 

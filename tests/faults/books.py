@@ -1,4 +1,4 @@
-"""The data of both services after a run, and all checks of its consistency."""
+"""Reads the data of both services after a run, and checks that the data is consistent."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from tests.faults.buyers import Purchase, Report
 from tests.support.stacks import RunningStack
 
 Row = tuple[Any, ...]
-# Valid states of the reservation for each final status. A cancelled order may have been refused.
+# Valid reservation states per final order status. A cancelled order may have been refused before.
 RESERVATIONS = {
     Status.CONFIRMED: {"RESERVED"},
     Status.REJECTED: {"REFUSED"},
@@ -26,16 +26,16 @@ RESERVATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Books:
-    """Everything that was written, read with each service's own role."""
+    """All rows that a run wrote, read with each service's own role."""
 
-    orders: Mapping[UUID, Order]  # folded from the event store
+    orders: Mapping[UUID, Order]  # each order as folded from the event store
     histories: Mapping[UUID, list[str]]  # the types of each order's events
     views: Mapping[UUID, Row]
     keys: Mapping[str, UUID]  # Idempotency-Key → order
     announced: int  # public events of orders
-    customers: Mapping[UUID, Row]  # in orders
-    users: Mapping[UUID, Row]  # in accounts
-    versions: Mapping[UUID, int]  # of each user in the history
+    customers: Mapping[UUID, Row]  # rows of orders
+    users: Mapping[UUID, Row]  # rows of accounts
+    versions: Mapping[UUID, int]  # the number of versions of each user in the history
     reservations: Mapping[UUID, tuple[str, Decimal | None]]
     parked: int
 
@@ -81,11 +81,11 @@ class Books:
 
     @property
     def statuses(self) -> dict[str, int]:
-        """The number of orders by status."""
+        """Returns the number of orders by status."""
         return dict(Counter(order.status.value for order in self.orders.values()))
 
     def discrepancies(self, plan: list[Purchase], report: Report) -> list[str]:
-        """Every lost, duplicated, pending or wrongly billed order; empty if there is none."""
+        """Returns a line for every lost, duplicated, pending or wrongly billed order."""
         return [
             *self._against_the_report(plan, report),
             *self._in_the_store(),
@@ -96,14 +96,14 @@ class Books:
 
     def _against_the_report(self, plan: list[Purchase], report: Report) -> Iterator[str]:
         if self.keys != report.orders:
-            yield f"{len(self.keys)} keys are kept, {len(report.orders)} were acknowledged"
+            yield f"{len(self.keys)} keys are stored, but {len(report.orders)} were acknowledged"
         if (planned := {purchase.key for purchase in plan}) != self.keys.keys():
-            yield f"{len(planned)} orders were planned, {len(self.keys)} are kept"
+            yield f"{len(planned)} orders were planned, but {len(self.keys)} keys are stored"
         if set(self.keys.values()) != self.orders.keys():
-            yield f"{len(self.keys)} keys and {len(self.orders)} orders"
+            yield f"{len(self.keys)} keys are stored, but {len(self.orders)} orders"
         for order in report.cancelled:
             if self.orders[order].status is not Status.CANCELLED:
-                yield f"{order} was cancelled and is {self.orders[order].status}"
+                yield f"{order} was cancelled, but its status is {self.orders[order].status}"
         yield from self._against_the_plan(plan)
 
     def _against_the_plan(self, plan: list[Purchase]) -> Iterator[str]:
@@ -112,17 +112,17 @@ class Books:
             if order and order.total != purchase.price:
                 yield f"{order.id} costs {order.total} instead of {purchase.price}"
             if order and purchase.is_beyond_any_limit and order.status is Status.CONFIRMED:
-                yield f"{order.id} of {order.total} was confirmed"
+                yield f"{order.id} of {order.total} was confirmed above the limit"
 
     def _in_the_store(self) -> Iterator[str]:
         for order in self.orders.values():
             if order.status is Status.PENDING:
-                yield f"{order.id} is pending for ever"
+                yield f"{order.id} is still pending"
             kinds = self.histories[order.id]
             if len(kinds) != len(set(kinds)):
-                yield f"{order.id} has an event twice: {kinds}"
+                yield f"{order.id} has the same event twice: {kinds}"
         if (stored := sum(map(len, self.histories.values()))) != self.announced:
-            yield f"{stored} events are stored and {self.announced} were announced"
+            yield f"{stored} events are stored, but {self.announced} were announced"
 
     def _in_the_views(self) -> Iterator[str]:
         folded = {order.id: _shown(order) for order in self.orders.values()}
@@ -131,19 +131,19 @@ class Books:
 
     def _in_the_ledger(self) -> Iterator[str]:
         if self.reservations.keys() != self.orders.keys():
-            yield f"{len(self.reservations)} reservations and {len(self.orders)} orders"
+            yield f"{len(self.reservations)} reservations, but {len(self.orders)} orders"
         for order in self.orders.values():
             reservation, amount = self.reservations.get(order.id, ("none", None))
             if reservation not in RESERVATIONS.get(order.status, set()):
-                yield f"{order.id} is {order.status} and its reservation {reservation}"
+                yield f"{order.id} is {order.status}, but its reservation is {reservation}"
             if order.status is Status.CONFIRMED and amount != order.total:
-                yield f"{order.id} of {order.total} holds {amount}"
+                yield f"{order.id} of {order.total} reserves {amount}"
         for user, row in self.users.items():
             limit, reserved, version = row[3], row[4], row[6]
             if reserved != (held := self._held_by(user)) or reserved > limit:
-                yield f"{user} has {reserved} of {limit} reserved, for orders of {held}"
+                yield f"{user} has {reserved} of {limit} reserved, but orders of {held}"
             if self.versions.get(user) != version:
-                yield f"{user} is at version {version} with {self.versions.get(user)} in history"
+                yield f"{user} has version {version}, but {self.versions.get(user)} in history"
 
     def _held_by(self, user: UUID) -> Decimal:
         return sum(

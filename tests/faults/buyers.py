@@ -1,4 +1,4 @@
-"""Customers who place and cancel orders over HTTP and try again when a connection breaks."""
+"""Customers who place and cancel orders over HTTP and repeat a request if a connection breaks."""
 
 import random
 import threading
@@ -13,15 +13,15 @@ from uuid import UUID
 import httpx
 
 PASSWORD = "a-long-passphrase-42"
-LIMIT = Decimal("1000.00")  # of a new customer
-GIVE_UP_SECONDS = 60.0  # for one request; a killed web server is back within seconds
+LIMIT = Decimal("1000.00")  # the credit limit of a new customer
+GIVE_UP_SECONDS = 60.0  # for one request; a killed web server runs again within seconds
 PAUSE_SECONDS = 0.05
-CANCEL_LATER = 25  # purchases of the same thread between an order and its cancellation
+CANCEL_LATER = 25  # the thread's purchases between an order and the order's cancellation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
-    """One order to place under one Idempotency-Key, and whether to cancel it."""
+    """One order to place under one Idempotency-Key, and when to cancel the order, if at all."""
 
     buyer: int
     key: str
@@ -34,8 +34,8 @@ class Purchase:
 
 
 def planned(*, orders: int, buyers: int, chance: random.Random) -> list[Purchase]:
-    """A plan of purchases: about a tenth are cancelled and a tenth are beyond the limit. A fifth of
-    the buyers run out of credit, so that the confirmed orders depend on the order of events too."""
+    """Returns planned purchases: a tenth are cancelled, and a tenth exceed the limit. A fifth of
+    the buyers use up their credit: the order of events decides which orders are confirmed."""
     return [
         Purchase(
             buyer=(buyer := chance.randrange(buyers)),
@@ -57,16 +57,16 @@ def _price(chance: random.Random, *, runs_out: bool, orders_each: int) -> Decima
 
 @dataclass
 class Report:
-    """The orders and cancellations that were acknowledged, and the failed requests."""
+    """The acknowledged orders and cancellations, and the failed requests."""
 
-    orders: dict[str, UUID] = field(default_factory=dict)  # by key
+    orders: dict[str, UUID] = field(default_factory=dict)  # by idempotency key
     cancelled: set[UUID] = field(default_factory=set)
     broken_connections: int = 0
     complaints: list[str] = field(default_factory=list)
 
 
 class Buyers:
-    """Threads that place the planned orders while they aren't held."""
+    """Threads that place the planned orders, and that a test can pause with `hold()`."""
 
     def __init__(self, urls: dict[str, str], plan: Sequence[Purchase], *, buyers: int) -> None:
         self._urls = urls
@@ -82,7 +82,7 @@ class Buyers:
 
     @contextmanager
     def working(self, *, threads: int) -> Iterator[None]:
-        """Starts the threads, held. They stop at the end of the block, also with orders left."""
+        """Starts the threads paused. They stop at the end of the block, even if orders are left."""
         self._threads = [
             threading.Thread(target=self._work, name=f"buyer-{number}") for number in range(threads)
         ]
@@ -102,7 +102,7 @@ class Buyers:
             self._state.notify_all()
 
     def hold(self) -> None:
-        """Hold the threads; returns once no request is running."""
+        """Pauses the threads. Returns when no request is running."""
         with self._state:
             self._released = False
             self._state.wait_for(lambda: not self._busy, timeout=GIVE_UP_SECONDS)
@@ -113,7 +113,7 @@ class Buyers:
 
     @property
     def left(self) -> int:
-        """The number of orders that no thread has started to place."""
+        """Returns the number of orders that no thread has started to place."""
         return len(self._plan)
 
     @property
@@ -121,8 +121,8 @@ class Buyers:
         return not self._plan and all(not thread.is_alive() for thread in self._threads)
 
     def latencies(self, *, seconds: float, writes: int) -> list[float]:
-        """Place orders one after the other for `seconds`, at most `writes`, evenly spread; returns
-        the seconds that each took."""
+        """Places at most `writes` orders for `seconds`, one by one and evenly spread. Returns
+        the seconds that each order took."""
         measured: list[float] = []
         started = time.monotonic()
         with self._client() as client:
@@ -165,7 +165,7 @@ class Buyers:
     def _buy(self, client: httpx.Client, to_cancel: deque[tuple[Purchase, UUID]]) -> None:
         try:
             purchase = self._plan.popleft()
-        except IndexError:  # another thread took the last one
+        except IndexError:  # another thread took the last purchase
             return
         order = self._place(client, purchase)
         if order and purchase.cancel == "at once":
@@ -206,7 +206,7 @@ class Buyers:
     def _ask_until_answered(
         self, ask: Callable[[], httpx.Response], *, again_on: str
     ) -> httpx.Response | None:
-        """The answer of the first request that gets one; None when none does in time."""
+        """Repeats a request until an answer arrives. Returns None if none arrives in time."""
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             try:

@@ -1,4 +1,4 @@
-"""A member of the staff who changes credit limits while buyers buy."""
+"""A member of the staff who changes credit limits while buyers place orders."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.1
 
 
 class Clerk:
-    """Sets limits of random customers, none above the limit of a new customer."""
+    """Sets the credit limits of random customers. No limit is above that of a new customer."""
 
     def __init__(self, url: str, admin: dict[str, str], *, chance: random.Random) -> None:
         self._url = url
@@ -40,7 +40,7 @@ class Clerk:
     def _work(self, stopping: threading.Event) -> None:
         with httpx.Client(base_url=self._url, timeout=20) as client:
             while not stopping.wait(PAUSE_SECONDS):
-                with suppress(httpx.TransportError):  # the web process was killed
+                with suppress(httpx.TransportError):  # the web process was killed meanwhile
                     self._set_limit(client)
 
     def _set_limit(self, client: httpx.Client) -> None:

@@ -8,7 +8,7 @@ from tests.faults.project import Project
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """The example project on its own servers, migrated; its processes end with the test."""
+    """The migrated example project on its own servers. Its processes end with the test."""
     project = Project(tmp_path)
     try:
         project.start()

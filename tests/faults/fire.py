@@ -1,4 +1,4 @@
-"""Kills the processes of a stack and stops its stream server while buyers buy."""
+"""Kills the processes of a stack and stops its stream server while buyers place orders."""
 
 import random
 import signal
@@ -15,7 +15,7 @@ from tests.faults.buyers import Buyers
 from tests.support.stacks import RunningStack
 from tests.support.waiting import eventually
 
-PATIENCE_SECONDS = 200  # on a busy machine; idle, the whole test takes half of it
+PATIENCE_SECONDS = 200  # for a busy machine; on an idle machine the whole test takes half as long
 KINDS = ("web", "worker", "beat", "consumer")
 
 
@@ -48,7 +48,7 @@ class Fire:
 
     @contextmanager
     def streams_frozen(self) -> Iterator[None]:
-        """The server accepts connections and doesn't answer, which delays a caller the longest."""
+        """Freezes the server: it accepts connections but never answers, the longest delay."""
         pid = self._stack.pids()["streams"]
         kill(pid, signal.SIGSTOP)
         try:
@@ -58,7 +58,7 @@ class Fire:
 
     @contextmanager
     def streams_down(self) -> Iterator[None]:
-        """The server is killed, and the supervisor can't start it: its data is inaccessible."""
+        """Kills the server and locks its data folder, so that the supervisor can't restart it."""
         data = home_of(self._stack.root) / "streams" / "data"
         data.chmod(0o000)
         try:
@@ -84,7 +84,7 @@ class Fire:
         eventually(condition, within_seconds=PATIENCE_SECONDS, what=f"{what}; {self._stack}")
 
     def everything_runs(self) -> bool:
-        """Whether all processes run, the killed ones under new pids."""
+        """Whether all processes run, and each killed process runs under a new pid."""
         run = read_run(self._stack.root)
         assert run
         now = {process.name: process for process in run.processes}
@@ -94,7 +94,7 @@ class Fire:
 
 
 def burn(buyers: Buyers, fire: Fire, *, orders: int, kills: int) -> None:
-    """Let buyers place `orders`, and kill `kills` processes meanwhile."""
+    """Lets buyers place `orders` orders, and kills `kills` processes during that time."""
     goal, step = buyers.acknowledged, orders / (kills + 1)
     buyers.go()
     for _ in range(kills):

@@ -1,8 +1,8 @@
 """Duplicates, delays and reorders the messages of both outboxes.
 
-It works in the database, between the recorder and the relay, so that all processes are the real
-ones and a killed process loses no message. A trigger on the outbox copies each event and removes
-half of them before they are visible; a thread puts the copies back in random order. Changes of a
+It works in the database, between the recorder and the relay. So all processes run unchanged,
+and a killed process loses no message. A trigger on the outbox copies each event, and removes
+half of the events before they are visible. A thread adds the copies in random order. Changes of a
 user are only duplicated, since `customer_view` relies on the order of a key.
 """
 
@@ -15,7 +15,7 @@ from tests.support.meanwhile import meanwhile
 from tests.support.stacks import RunningStack
 
 PAUSE_SECONDS = 0.02
-LATE_SECONDS = 3.0  # the delay of most messages, at most
+LATE_SECONDS = 3.0  # the longest delay of most messages
 SWITCH = """
 CREATE TABLE {0}_letter (id bigint GENERATED ALWAYS AS IDENTITY, partition smallint, body text,
                          due timestamptz);
@@ -55,7 +55,7 @@ SERVICES = ("accounts", "orders")
 
 
 class Post:
-    """The held messages of both services' outboxes."""
+    """The copied messages of both services' outboxes, which are put back later."""
 
     def __init__(self, stack: RunningStack, *, very_late_seconds: float) -> None:
         self._stack = stack
@@ -65,7 +65,7 @@ class Post:
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
-        """Puts messages back when they are due, until the end of the block."""
+        """Puts each message back when it is due, until the end of the block."""
         stopping = threading.Event()
         works = (partial(self._deliver, service, stopping) for service in SERVICES)
         with meanwhile(*works, end=stopping.set):
@@ -73,7 +73,7 @@ class Post:
 
     @property
     def delivered(self) -> int:
-        """The number of events that were put back into an outbox."""
+        """Returns the number of messages that were put back into an outbox."""
         return sum(
             self._count(service, "SELECT sum(copies) FROM {0}_delivered") for service in SERVICES
         )

@@ -1,4 +1,4 @@
-"""Runs the example project as real processes on private servers, and checks its history."""
+"""Runs the example project as real processes on private servers, and checks the history."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The committed events compared with the applied ones and their order."""
+    """The result of comparing the applied events and their order with the committed events."""
 
     committed: int
     lost: int
@@ -34,7 +34,7 @@ class Verdict:
 
 
 class Project:
-    """The shop, its servers and its processes."""
+    """The shop of the example project, with its servers and processes."""
 
     settings = "tests.support.stranger.settings"
     python_path = REPOSITORY
@@ -93,14 +93,14 @@ class Project:
         return int(self.ask(f"SELECT count(*) FROM shop_{table}")[0][0])  # noqa: S608
 
     def settle(self, *, within_seconds: float = 60) -> None:
-        """Wait until nothing is unpublished and the consumer has read to the end."""
-        eventually(self._is_quiet, within_seconds=within_seconds, what="all published and read")
+        """Waits until all events are published and the consumer has read all entries."""
+        eventually(self._is_quiet, within_seconds=within_seconds, what="all events are read")
 
     def _is_quiet(self) -> bool:
-        # By the relay's and the consumer's own state: a mechanism that loses events settles too,
-        # and the verdict shows the loss.
+        # This reads the relay's and the consumer's own state. That settles even if events are lost;
+        # the verdict shows the loss.
         cursor = self.redis.hgetall("{shop}:cursor")
-        # In one statement, since a tick made between two statements would look like a quiet moment.
+        # One statement, since a tick made between two statements would hide unpublished rows.
         ((last, waiting),) = self.ask(
             "SELECT max(id), (SELECT count(*) FROM shop_outboxevent WHERE NOT "
             "pg_visible_in_snapshot(xid, (SELECT snapshot FROM shop_tick "
@@ -116,7 +116,7 @@ class Project:
         )
 
     def verdict(self) -> Verdict:
-        """Counts events lost, applied twice or out of order: a key's versions must be 1, 2, 3, …"""
+        """Counts events lost, applied twice or out of order. A key's versions must be 1, 2, 3, …"""
         committed = {
             event
             for (event,) in self.ask("SELECT (body::json ->> 'id')::text FROM shop_outboxevent")

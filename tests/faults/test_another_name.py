@@ -1,4 +1,4 @@
-"""The folder `outbox`, copied under another name into a project of its own, works as it is."""
+"""The folder `outbox` works unchanged after it is copied into another project and renamed."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
 
 
 class RenamedProject(Project):
-    """The shop beside `events_box`, outside the checkout: no `outbox` can be imported."""
+    """The shop next to `events_box`, outside the checkout, where `outbox` can't be imported."""
 
     settings = "settings"
 
@@ -53,7 +53,7 @@ def test_the_shop_publishes_and_consumes_with_the_outbox_under_another_name(
     project.settle()
     verdict = project.verdict()
     assert verdict.faultless, verdict
-    assert verdict.committed >= EVENTS - 3  # in three equal shares
+    assert verdict.committed >= EVENTS - 3  # three writers commit equal shares
     project.end(relay)
     project.end(consumer)
 
@@ -61,7 +61,7 @@ def test_the_shop_publishes_and_consumes_with_the_outbox_under_another_name(
     project.finish(project.spawn("outbox", "prune", "shop"))
     project.finish(project.spawn("outbox", "status", "--json"))
     report = json.loads((tmp_path / "processes.log").read_text().splitlines()[-1])
-    assert report.keys() == {"services"}, "a project without placement has no ring"
+    assert report.keys() == {"services"}, "a project without placement must not import the ring"
     assert "replicas" not in report["services"]["shop"]
 
 

@@ -1,4 +1,4 @@
-"""Consumer processes start and stop under load: which partitions move, and how long they pause."""
+"""Starts and stops consumers under load. Measures which partitions move, and the pauses."""
 
 import signal
 import threading
@@ -17,21 +17,21 @@ from tests.faults.project import Project
 from tests.support.waiting import eventually
 
 PARTITIONS = 16
-ITEMS = 200  # so that the partitions have about equal numbers
+ITEMS = 200  # enough that the partitions have about equal numbers of items
 SEED = 20261123
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 COMMITS_PAUSE_SECONDS = 0.02
-CALM_EFFECTS = 4  # in every partition after a change, until the change counts as complete
-# The longest pause of a partition whose reader stopped cleanly, when no other test runs. Otherwise
+CALM_EFFECTS = 4  # a change is complete after this many effects in every partition
+# The limit for a partition's pause after its reader stopped cleanly, without other tests. Otherwise
 # the limit is the lease.
 CLEAN_PAUSE_SECONDS = 1.0
-KILLED_PAUSE_SECONDS = 5.0  # of one whose reader was killed: the lease has to expire
+KILLED_PAUSE_SECONDS = 5.0  # after its reader was killed: the lease must expire first
 FROZEN_PAUSE_SECONDS = 10.0  # a reader frozen inside a transaction holds positions for longer
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One applied event: the process, and the seconds since the event was recorded."""
+    """One applied event: the process that applied it, and the seconds since it was recorded."""
 
     process: str
     waited_seconds: float
@@ -39,7 +39,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One join or leave: the partitions that moved, and the longest wait of an event in each."""
+    """One join or leave: the moved partitions, and each partition's longest wait of an event."""
 
     moved: set[int]
     pauses: list[float]
@@ -50,7 +50,7 @@ class Change:
 
 
 class Crew:
-    """Consumer processes of one service, observed by their effects."""
+    """Consumer processes of one service, observed through the events that they apply."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -67,8 +67,8 @@ class Crew:
 
     @contextmanager
     def change(self, *, to: int) -> Iterator[list[Change]]:
-        """Yields a list that gets the block's change once `to` processes are alive and all
-        partitions flow again."""
+        """Yields a list. After the block, waits until `to` processes run and all partitions are
+        read again, and appends the block's change to the list."""
         before = self._readers()
         since = self._now()
         found: list[Change] = []
@@ -85,7 +85,7 @@ class Crew:
         return found
 
     def _calm(self) -> None:
-        """Return once events of every partition are applied."""
+        """Waits until the consumers apply events of every partition."""
         since = self._now()
         never = threading.Event()
 
@@ -94,10 +94,10 @@ class Crew:
             effects = self._effects(since)
             return all(len(effects[partition]) >= CALM_EFFECTS for partition in range(PARTITIONS))
 
-        eventually(flow, within_seconds=60, what="every partition flows")
+        eventually(flow, within_seconds=60, what="events of every partition are applied")
 
     def _effects(self, since: datetime = LONG_AGO) -> dict[int, list[Effect]]:
-        """The effects of events recorded since then, by partition and in order."""
+        """Returns the effects of events recorded since this time, by partition and in order."""
         effects: dict[int, list[Effect]] = {p: [] for p in range(PARTITIONS)}
         rows = self._project.postgres.query(
             "SELECT key, process, extract(epoch FROM at - recorded)::float "
@@ -113,7 +113,7 @@ class Crew:
 
 
 def bound(members: int) -> int:
-    """The most partitions that may move, as in tests/unit/outbox/test_assignment.py."""
+    """Returns how many partitions may move, as in tests/unit/outbox/test_assignment.py."""
     return 2 * ceil(SLACK * PARTITIONS / members)
 
 

@@ -13,8 +13,8 @@ from tests.faults.matrix.stage import Stage, open_stage
 
 SEED = 20261123
 
-# One worker plays them all, so that they share servers; in one shape, since the example project is
-# the same in each.
+# One worker runs all cells, so that they share servers. One shape is enough: the example project
+# is the same in each shape.
 pytestmark = [
     pytest.mark.xdist_group("fault-matrix"),
     pytest.mark.timeout(180),

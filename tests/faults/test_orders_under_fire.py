@@ -1,4 +1,4 @@
-"""Thousands of orders while every process is killed and the stream server fails and loses data."""
+"""Places orders while every process is killed and the stream server stops and loses its data."""
 
 import random
 import statistics
@@ -15,11 +15,11 @@ from tests.support.stacks import RunningStack, own_stack
 SEED = 20261124
 BUYERS = 10
 THREADS = 4
-FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # of the stream server, one after the other
-WRITES = 100  # at most, in each of these
+FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # how long the stream server is frozen and dead
+WRITES = 100  # the highest number of measured writes, before and during each outage
 ADDED_SECONDS = 0.05  # the latency that an outage may add to a write
-ALONE_ORDERS = 5000  # measured from this size on, where the run has the machine for itself
-# A wrong sum, a missing reservation, a wrong status, a missing customer.
+ALONE_ORDERS = 5000  # latency is checked from this size: then no other test runs
+# Damage: a wrong sum, a missing reservation, a wrong status, a missing customer.
 FALSIFICATIONS = {
     "accounts": (
         (
@@ -43,7 +43,7 @@ FALSIFICATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """Latencies of single writes in seconds: before, and without a stream server."""
+    """Latencies of single writes in seconds: before an outage, and with a frozen or dead server."""
 
     before: list[float]
     frozen: list[float]
@@ -51,7 +51,7 @@ class Outage:
 
     @property
     def added_seconds(self) -> float:
-        """By the worse of the two medians."""
+        """Returns the latency that the outage adds, from the worse of the two medians."""
         worse = max(statistics.median(self.frozen), statistics.median(self.dead))
         return worse - statistics.median(self.before)
 
@@ -65,7 +65,7 @@ class Outage:
 
 
 def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
-    """Ten seconds without a stream server, while one buyer continues."""
+    """Measures one buyer's latencies before and during ten seconds without a stream server."""
     buyers.hold()
     fire.wait(fire.everything_runs, "all killed processes run again")
     before = buyers.latencies(seconds=FROZEN_SECONDS, writes=WRITES)
@@ -104,7 +104,7 @@ def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
             burn(buyers, fire, orders=buyers.left, kills=fire.kills_left)
             fire.wait(lambda: buyers.are_done, "every buyer gets every answer")
         fire.wait(fire.everything_runs, "all killed processes run again")
-        fire.wait(lambda: has_settled(stack), "everything is published and read")
+        fire.wait(lambda: has_settled(stack), "all events are published and read")
         report, seconds = buyers.report, time.monotonic() - started
         print(  # noqa: T201
             f"seed {SEED}, {shape}: {orders} orders in {seconds:.0f} s, {len(fire.killed)} kills, "
@@ -121,7 +121,7 @@ def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
 
 
 def falsify(stack: RunningStack) -> None:
-    """Damage the data, to show that the books find it."""
+    """Damages the data, to check that `Books` finds the damage."""
     for service, statements in FALSIFICATIONS.items():
         with stack.database(service) as ask:
             for statement in statements:

@@ -1,4 +1,4 @@
-"""Publishing while relays are killed and frozen and the stream server loses everything."""
+"""Publishes events while relays are killed and frozen and the stream server loses all data."""
 
 import random
 import signal
@@ -13,11 +13,11 @@ SEED = 20261123
 EVENTS = 6_500
 KILLS, FREEZES, FLUSHES = 10, 16, 16
 ROWS_BETWEEN_FAULTS = 90
-CHUNK_ROWS = 50  # a transaction of 120 rows has several chunks, and faults happen between them
+CHUNK_ROWS = 50  # a transaction of 120 rows has several chunks, and faults happen between chunks
 
 
 class Schedule:
-    """Two relays under a fixed number of faults, paced by the writers' commits."""
+    """Causes a fixed number of faults for two relays, each after a number of commits."""
 
     def __init__(self, project: Project, *relay_options: str) -> None:
         self._project = project
@@ -95,6 +95,6 @@ def test_two_relays_lose_repeat_and_reorder_nothing_across_crashes(project: Proj
 
 @pytest.mark.long
 @pytest.mark.timeout(360)
-def test_without_the_scripts_compare_the_same_schedule_breaks(project: Project) -> None:
+def test_without_the_scripts_comparison_the_schedule_fails(project: Project) -> None:
     run_schedule(project, "--without-compare")
     assert not project.verdict().faultless

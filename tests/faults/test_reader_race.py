@@ -1,4 +1,4 @@
-"""Many writers on few aggregates, next to an open transaction that wrote to the outbox."""
+"""Many writers change few aggregates while a transaction that wrote to the outbox stays open."""
 
 from contextlib import closing
 

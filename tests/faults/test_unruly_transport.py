@@ -1,4 +1,4 @@
-"""Thousands of orders while every message is duplicated, late or reordered, credit limits change
+"""Places orders while messages are duplicated, late and reordered, credit limits change
 and processes are killed."""
 
 import random
@@ -20,7 +20,7 @@ BUYERS = 10
 THREADS = 4
 DEADLINE_SECONDS = 20
 VERY_LATE_SECONDS = 40.0  # some messages arrive long after the deadline
-# An order ends within 5 s of its deadline; restarting a killed worker takes longer.
+# An order normally ends within 5 s of its deadline. The restart of a killed worker takes longer.
 ENDED_SECONDS = 5.0 + 30.0
 BALANCES = """
 SELECT user_id::text, version, event, (data ->> 'credit_reserved')::numeric,
@@ -65,7 +65,7 @@ def test_credit_is_never_overdrawn_by_late_duplicate_or_reordered_messages(
                 burn(buyers, fire, orders=orders, kills=fire.kills_left)
                 fire.wait(lambda: buyers.are_done, "every buyer gets every answer")
             fire.wait(fire.everything_runs, "all killed processes run again")
-            fire.wait(lambda: post.is_empty and has_settled(stack), "everything is read")
+            fire.wait(lambda: post.is_empty and has_settled(stack), "all events are read")
         report, seconds = buyers.report, time.monotonic() - started
         late = latest_end(stack) - DEADLINE_SECONDS
         books = Books.of(stack)
@@ -81,27 +81,27 @@ def test_credit_is_never_overdrawn_by_late_duplicate_or_reordered_messages(
 
 
 def latest_end(stack: RunningStack) -> float:
-    """The longest time that an order was pending, in seconds."""
+    """Returns the longest time in seconds that an order was pending."""
     with stack.database("orders") as ask:
         return float(ask(LATEST)[0][0])
 
 
 def assert_never_overdrawn(stack: RunningStack) -> None:
-    """The constraint is there, and the history shows no moment above the limit."""
+    """Checks that the constraint exists and that no version in the history exceeds the limit."""
     with stack.database("accounts") as ask:
         assert ask(LIMIT_CONSTRAINT) == [(True,)]
         history = ask(BALANCES)
     assert overdrawn(history) == []
     user_id, version, _, _, limit, _ = history[-1]
     false = (user_id, version + 1, "CreditReserved", limit + 1, limit, limit + 1)
-    assert overdrawn([*history, false])  # the check itself finds an overdraft
+    assert overdrawn([*history, false])  # a check of the check: it finds an overdraft
 
 
 SIGNS = {"CreditReserved": 1, "CreditReleased": -1}
 
 
 def overdrawn(history: list[Any]) -> list[str]:
-    """Versions that reserve more than the limit, or another sum than their events."""
+    """Returns a line for each version whose reserved credit is above the limit or a wrong sum."""
     found: list[str] = []
     balances: dict[str, Decimal] = {}
     versions: dict[str, int] = {}

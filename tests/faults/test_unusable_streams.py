@@ -1,5 +1,5 @@
-"""Unusable stream servers: `relay` and `consume` print one clear line each, nothing is lost, and
-work resumes once the cause is gone."""
+"""With an unusable stream server, `relay` and `consume` print one line each, no event is lost, and
+work continues after the cause is fixed."""
 
 import socket
 import subprocess
@@ -18,7 +18,7 @@ EVENTS = 40
 COMMANDS = (("outbox", "relay", "shop"), ("outbox", "consume"))
 OLD = "6.2.14"
 
-# In one shape, since the example project is the same in each.
+# One shape is enough, since the example project is the same in each shape.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
 
 
@@ -41,7 +41,7 @@ class LoggedProcess:
         return self.file.read_text(encoding="utf-8").splitlines()
 
     def logs(self, text: str) -> None:
-        """Wait for the text; its line must be the only one."""
+        """Waits for the text. The line with the text must be the only line."""
         eventually(lambda: self.lines, within_seconds=30, what=f"{self.file.name} logs {text}")
         (line,) = self.lines
         assert text in line
@@ -53,7 +53,7 @@ class LoggedProcess:
 
 @pytest.fixture
 def start(project: Project, tmp_path: Path) -> Iterator:
-    """Starts relay and consume, which end with the test."""
+    """Starts `relay` and `consume`, and ends both processes after the test."""
     started: list[LoggedProcess] = []
 
     def start_both(**environment: str) -> list[LoggedProcess]:
@@ -83,11 +83,11 @@ def load(project: Project) -> None:
 def assert_all_applied(project: Project) -> None:
     project.settle()
     verdict = project.verdict()
-    assert verdict.committed >= EVENTS - 3  # three writers take equal shares
+    assert verdict.committed >= EVENTS - 3  # three writers commit equal shares
     assert verdict.faultless, verdict
 
 
-def test_a_server_that_does_not_answer_at_start_is_waited_for(project: Project, start) -> None:
+def test_processes_wait_for_a_server_that_does_not_answer(project: Project, start) -> None:
     project.valkey.stop()
     load(project)
     for one in start():
@@ -136,7 +136,7 @@ def test_another_number_of_partitions_publishes_and_applies_nothing(
 
 
 @pytest.mark.long
-def test_a_full_server_is_waited_for(project: Project, start) -> None:
+def test_processes_wait_for_a_full_server(project: Project, start) -> None:
     project.redis.config_set("maxmemory", 1)
     load(project)
     relay, consume = start()
@@ -147,7 +147,7 @@ def test_a_full_server_is_waited_for(project: Project, start) -> None:
     assert_all_applied(project)
 
 
-def test_a_server_whose_disk_is_read_only_is_waited_for(project: Project, start) -> None:
+def test_processes_wait_for_a_server_with_a_read_only_disk(project: Project, start) -> None:
     with read_only(project):
         load(project)
         relay, consume = start()
@@ -159,7 +159,7 @@ def test_a_server_whose_disk_is_read_only_is_waited_for(project: Project, start)
 
 @contextmanager
 def read_only(project: Project) -> Iterator[None]:
-    """Makes snapshots fail: the server then refuses writes with MISCONF."""
+    """Makes snapshots fail. The server then refuses writes with MISCONF."""
     data = project.valkey.data
     project.redis.config_set("save", "3600 1")
     data.chmod(0o500)
@@ -185,7 +185,7 @@ def saves(project: Project, outcome: str) -> None:
 
 @contextmanager
 def old_server() -> Iterator[str]:
-    """Answers INFO as an old server does, and every other command with OK."""
+    """A server that answers INFO as an old server does, and every other command with OK."""
     listener = socket.create_server(("127.0.0.1", 0))
     info = f"# Server\r\nredis_version:{OLD}\r\n"
     answer = f"${len(info)}\r\n{info}\r\n".encode()

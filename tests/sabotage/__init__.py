@@ -1,1 +1,1 @@
-"""Removes each safeguard in turn and checks that a test fails."""
+"""Removes one safeguard at a time and checks that a test fails."""

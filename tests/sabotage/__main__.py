@@ -1,8 +1,8 @@
-"""Removes each safeguard in turn, in a copy of the checkout, and checks that its test fails.
+"""Removes one safeguard at a time from a copy of the checkout, and checks that its test fails.
 
-Run it by hand (`./dev sabotage [WORD …]`); it takes a few minutes. A WORD chooses the sabotages
-that have it in their promise, file or test. The exit status is 0 only if every named test passes
-on the untouched copy and fails on the damaged one.
+Run it by hand (`./dev sabotage [WORD …]`); a run takes a few minutes. A WORD selects the sabotages
+with this word in their promise, file or test. The exit status is 0 only if every selected test
+passes on the unchanged copy and fails on the copy without the safeguard.
 """
 
 import os
@@ -24,18 +24,18 @@ from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
-AT_ONCE: Final = 2  # each in its own copy, with its own servers
+AT_ONCE: Final = 2  # sabotages that run in parallel, each in its own copy
 DEADLINE_SECONDS: Final = 120  # of one run of pytest
 EVERY: Final = (*outbox.SABOTAGES, *ring.SABOTAGES, *replicas.SABOTAGES)
 
 
 class Blunt(Exception):
-    """A sabotage that proves nothing: its text doesn't occur exactly once, or none was chosen."""
+    """A sabotage proves nothing: its text doesn't occur exactly once, or no sabotage was chosen."""
 
 
 def main(words: Sequence[str]) -> int:
     chosen = [one for one in EVERY if all(word in _described(one) for word in words)]
-    if not chosen:  # pytest without a test's name would run them all
+    if not chosen:  # pytest without a test's name would run all tests
         raise Blunt(f"no sabotage has these words: {' '.join(words)}")
     survivors = 0
     with ExitStack() as copies, ThreadPoolExecutor(AT_ONCE) as players:
@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> int:
         for _ in range(AT_ONCE):
             trees.put(tree := copies.enter_context(_copied()))
         if missing := _failed(tree, sorted({one.test for one in chosen}), wanted=False):
-            _say(f"these fail without any sabotage, so they prove nothing:\n{missing}")
+            _say(f"these tests fail without any sabotage, so they prove nothing:\n{missing}")
             return 2
         played = players.map(partial(_played, trees), chosen)
         for number, (one, (noticed, seconds)) in enumerate(zip(chosen, played, strict=True), 1):
@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def damaged(text: str, sabotage: Sabotage) -> str:
-    """The file's text with the sabotage applied. Raises Blunt unless `old` occurs exactly once."""
+    """Return the file's text after the sabotage. Raises Blunt unless `old` occurs exactly once."""
     if (found := text.count(sabotage.old)) != 1:
         raise Blunt(
             f"{sabotage.file}: {sabotage.promise!r} replaces a text that occurs {found} times"
@@ -74,7 +74,7 @@ def _described(one: Sabotage) -> str:
 
 
 def _played(trees: Queue[Path], one: Sabotage) -> tuple[bool, float]:
-    """Whether it was noticed, and the seconds that took, in a copy of its own."""
+    """Run one sabotage in a free copy. Return whether its test failed, and the seconds it took."""
     tree, began = trees.get(), time.monotonic()
     try:
         return _is_noticed(tree, one), time.monotonic() - began
@@ -93,15 +93,15 @@ def _is_noticed(tree: Path, one: Sabotage) -> bool:
 
 
 def _failed(tree: Path, tests: Sequence[str], *, wanted: bool) -> str:
-    """Pytest's lines about the failed tests. An error in a fixture or at import doesn't count as a
-    failure where failures are wanted."""
+    """Return pytest's lines about the failed tests. If failures are wanted, an error in a fixture
+    or at import doesn't count as a failure."""
     done = subprocess.run(
         [
             *(str(tree / ".venv" / "bin" / "python"), "-m", "pytest", "-n", "0", "-q", "-rfE"),
             *("--tb", "no", "-o", "timeout_method=signal", *tests),
         ],
         cwd=tree,
-        # Two sabotages of one length within a second would share their bytecode.
+        # Two sabotages of the same length within a second would have the same bytecode file.
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -118,7 +118,7 @@ def _failed(tree: Path, tests: Sequence[str], *, wanted: bool) -> str:
 @contextmanager
 def _copied() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mitosis-sabotage-") as folder:
-        # The servers of a run as root run as another user, who must be able to enter.
+        # If root runs the tests, the servers have another user, who needs access to the folder.
         Path(folder).chmod(0o755)
         tree = Path(folder, "checkout")
         shutil.copytree(CHECKOUT, tree, ignore=LEFT_OUT, symlinks=True)

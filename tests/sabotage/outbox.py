@@ -9,25 +9,25 @@ OUTBOX: Final = "tests/integration/outbox"
 SABOTAGES: Final = (
     Sabotage(
         invariant=25,
-        promise="a shadow follows the streams from the end of its tick",
+        promise="a shadow reads the streams from the end of its tick",
         file="outbox/rebuilding/sources.py",
         old='f"{tick.pk}-{WHOLE}"',
         new='f"{tick.pk + 86_400_000}-{WHOLE}"',
         test="tests/integration/orders/test_rebuild.py"
-        "::test_two_versions_follow_side_by_side_until_they_are_swapped",
+        "::test_both_versions_of_a_projection_apply_events_until_the_swap",
     ),
     Sabotage(
         invariant=25,
-        promise="retention waits for a rebuild",
+        promise="retention deletes nothing that a running rebuild needs",
         file="outbox/rebuilding/sources.py",
         old="self._subscription.update(confirmed=tick.pk)",
         new="self._subscription.delete()",
         test="tests/integration/orders/test_rebuild.py"
-        "::test_retention_is_held_at_the_tick_until_the_swap",
+        "::test_retention_keeps_the_tick_until_the_swap",
     ),
     Sabotage(
         invariant=25,
-        promise="a shadow that misses pruned entries starts over",
+        promise="a shadow that missed pruned entries starts again from the beginning",
         file="outbox/rebuilding/sources.py",
         old="order(entry) >= floor for entry in entries",
         new="entry for entry in entries",
@@ -36,7 +36,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=25,
-        promise="a parked event that is retried reaches the shadow too",
+        promise="a retry applies a parked event to the shadow too",
         file="outbox/rebuilding/follower.py",
         old="        self._apply_retried()\n        reached",
         new="        reached",
@@ -45,25 +45,25 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=26,
-        promise="a projection has applied an event once its positions have passed it",
+        promise="a projection has applied an event only when its positions are past the event",
         file="outbox/agreeing/awaiting.py",
         old="return Answer.REACHED if not _behind(positions, self._tops) else Answer.BEHIND",
         new="return Answer.REACHED",
         test="tests/integration/orders/test_own_writes.py"
-        "::test_a_list_that_stays_behind_is_503_with_retry_after",
+        "::test_a_list_that_stays_behind_gets_503_with_retry_after",
     ),
     Sabotage(
         invariant=26,
-        promise="a transaction is published once the snapshot sees it",
+        promise="a transaction is published only when the cursor's snapshot sees it",
         file="outbox/agreeing/awaiting.py",
         old="return Answer.REACHED if sees(cursor.snapshot, recorded.xid) else Answer.BEHIND",
         new="return Answer.REACHED",
         test="tests/unit/outbox/test_awaiting.py"
-        "::test_only_a_write_of_the_same_history_is_waited_for",
+        "::test_readers_wait_only_for_a_write_of_the_same_history",
     ),
     Sabotage(
         invariant=29,
-        promise="ignored events move the position a moment later",
+        promise="ignored events move the position after a short delay",
         file="outbox/consuming/reader.py",
         old="if self._pending and time.monotonic() >= self._move_at:",
         new="if False:",
@@ -71,11 +71,11 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=29,
-        promise="a position moves past ignored events with the next applied one",
+        promise="a position moves past ignored events with the next applied event",
         file="outbox/consuming/reader.py",
         old="ends = self._pending | {",
         new="ends = {",
-        test=f"{OUTBOX}/test_reader.py::test_ignored_events_are_passed_with_the_next_applied_one",
+        test=f"{OUTBOX}/test_reader.py::test_an_applied_event_moves_positions_past_ignored_events",
     ),
     Sabotage(
         invariant=29,
@@ -111,7 +111,7 @@ SABOTAGES: Final = (
         old="    IF held IS NULL THEN",
         new="    IF true THEN",
         test="tests/integration/orders/test_event_store.py"
-        "::test_of_concurrent_appends_exactly_one_wins",
+        "::test_only_one_concurrent_append_succeeds",
     ),
     Sabotage(
         invariant=2,
@@ -152,11 +152,11 @@ SABOTAGES: Final = (
         file="accounts/migrations/0001_initial.py",
         old='("prev", models.BigIntegerField(null=True, unique=True))',
         new='("prev", models.BigIntegerField(null=True))',
-        test=f"{OUTBOX}/test_ticks.py::test_two_ticks_never_follow_the_same_one",
+        test=f"{OUTBOX}/test_ticks.py::test_two_ticks_never_follow_the_same_tick",
     ),
     Sabotage(
         invariant=4,
-        promise="tick ids rise even when the clock goes back",
+        promise="tick ids increase even when the clock goes back",
         file="outbox/publishing/statements.py",
         old="greatest(last.id + 1, %(clock)s)",
         new="%(clock)s",
@@ -172,7 +172,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=6,
-        promise="an entry's id consists of its tick and its row",
+        promise="an entry's id consists of its tick's id and its row's id",
         file="outbox/streams/scripts.py",
         old="local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]",
         new="local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. i",
@@ -188,7 +188,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=6,
-        promise="an entry that exists already is no error",
+        promise="an attempt to add an existing entry is no error",
         file="outbox/streams/scripts.py",
         old="if not string.find(added.err, 'equal or smaller', 1, true) then return added end",
         new="return added",
@@ -196,7 +196,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=7,
-        promise="the script compares the cursor before it writes",
+        promise="the relay's script compares the cursor before it writes",
         file="outbox/streams/scripts.py",
         old="if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} end",
         new="",
@@ -204,7 +204,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=8,
-        promise="a lost stream is detected and sent again",
+        promise="a lost stream is detected, and its entries are sent again",
         file="outbox/streams/scripts.py",
         old="return {'LOST', KEYS[i]} end",
         new="end",
@@ -212,7 +212,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=8,
-        promise="a foreign entry is not mistaken for one of the relay's",
+        promise="a foreign entry doesn't count as an entry of the relay",
         file="outbox/streams/scripts.py",
         old="if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end",
         new="",
@@ -220,7 +220,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=9,
-        promise="a server that may evict keys is refused",
+        promise="a stream server that may evict keys is refused",
         file="outbox/streams/client.py",
         old='if (found := policy.get("maxmemory-policy")) != "noeviction":',
         new='if (found := policy.get("maxmemory-policy")) is None:',
@@ -252,7 +252,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=11,
-        promise="effects and positions are one transaction",
+        promise="effects and positions commit in one transaction",
         file="outbox/consuming/reader.py",
         old="with transaction.atomic(using=self._tables.alias):\n"
         "            parked = self._inbox.move({p: (self._positions[p], end) "
@@ -273,16 +273,16 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=12,
-        promise="a position moves only from the value that the batch was read after",
+        promise="a position moves only if it is still where the batch began",
         file="outbox/consuming/inbox.py",
         old="WHERE held.ctid = newest.place AND held.entry = move.expected",
         new="WHERE held.ctid = newest.place",
         test=f"{OUTBOX}/test_reader.py"
-        "::test_a_zombie_that_read_before_another_applied_changes_nothing",
+        "::test_a_reader_with_outdated_positions_applies_no_event_again",
     ),
     Sabotage(
         invariant=12,
-        promise="positions are locked in one order",
+        promise="a move locks positions in the order of partitions",
         file="outbox/consuming/inbox.py",
         old="dict(sorted(moves.items()))",
         new="dict(moves.items())",
@@ -299,11 +299,11 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=30,
-        promise="the index entry of a position doesn't collect row versions",
+        promise="no index entry of a position refers to many row versions",
         file="outbox/consuming/inbox.py",
         old="& {MOVES_PER_ID - 1} WHEN 0 ",
         new="& {MOVES_PER_ID - 1} WHEN -1 ",
-        test=f"{OUTBOX}/test_sessions.py::test_few_row_versions_share_a_positions_id",
+        test=f"{OUTBOX}/test_sessions.py::test_few_row_versions_have_the_same_id",
     ),
     Sabotage(
         invariant=30,
@@ -315,7 +315,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=12,
-        promise="after an error, positions are read under their lock",
+        promise="after an error, a reader locks its positions before it reads them",
         file="outbox/consuming/inbox.py",
         old='rows = self._rows.select_for_update().order_by("partition")',
         new='rows = self._rows.order_by("partition")',
@@ -323,7 +323,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=13,
-        promise="effects follow the order of commits across partitions",
+        promise="the effects of all partitions are in the order of the commits",
         file="outbox/consuming/reader.py",
         old="entries.sort(key=lambda entry: order(entry.id))",
         new="entries.sort(key=lambda entry: entry.partition)",
@@ -332,12 +332,12 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=14,
-        promise="later events of a parked key are parked behind it",
+        promise="later events of a key are parked after its parked event",
         file="outbox/consuming/reader.py",
         old="if delivery.key in parked and not self._supersede(delivery, parked):",
         new="if False:",
         test=f"{OUTBOX}/test_reader.py"
-        "::test_a_failing_event_parks_its_key_in_order_and_others_flow",
+        "::test_a_failing_event_parks_only_its_key_and_keeps_its_order",
     ),
     Sabotage(
         invariant=14,
@@ -349,9 +349,9 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=15,
-        promise="a type that a consumer doesn't list is parked",
+        promise="an event is parked if the consumer doesn't list its type",
         file="outbox/consumer.py",
-        old='raise UnknownEventType(f"{self.name} has no handler for {envelope.type}")',
+        old='raise UnknownEventType(f"{self.name} has no handler for {envelope.type}; add one")',
         new="return",
         test=f"{OUTBOX}/test_reader.py::test_an_unknown_type_or_version_is_parked",
     ),
@@ -366,7 +366,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=16,
-        promise="a failed batch is applied again event by event",
+        promise="a failed batch is applied again, one event at a time",
         file="outbox/consuming/reader.py",
         old="self._reset()\n                self._apply_singly(deliveries, reached)",
         new="self._reset()\n                raise",
@@ -375,12 +375,12 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="no nudge is sent to a dead stream server for a while",
+        promise="for some time, no nudge is sent to a dead stream server",
         file="outbox/streams/nudging.py",
         old="self._retry_at = self._clock() + RETRY_SECONDS",
         new="pass",
         test="tests/unit/outbox/test_nudging.py"
-        "::test_a_dead_server_fails_no_nudge_and_is_not_asked_for_a_while",
+        "::test_a_dead_server_fails_no_nudge_and_is_retried_after_a_pause",
     ),
     Sabotage(
         invariant=17,
@@ -397,11 +397,11 @@ SABOTAGES: Final = (
         file="outbox/streams/client.py",
         old="if self._connection.can_read():",
         new="if False:",
-        test=f"{OUTBOX}/test_streams.py::test_a_line_closed_by_the_server_raises_at_the_next_nudge",
+        test=f"{OUTBOX}/test_streams.py::test_a_closed_nudge_connection_raises_at_the_next_nudge",
     ),
     Sabotage(
         invariant=17,
-        promise="a nudged relay keeps checking, for the nudges that are skipped",
+        promise="a nudged relay also checks without nudges, because some are skipped",
         file="outbox/publishing/relay.py",
         old="if started < nudged_at + CHECKING_SECONDS:",
         new="if False:",
@@ -409,11 +409,11 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=17,
-        promise="a failed nudge doesn't make others skip theirs",
+        promise="after a failed nudge, no other nudge is skipped",
         file="outbox/streams/nudging.py",
         old="self._skip_until[label].value = 0.0\n            self._disconnect()",
         new="self._disconnect()",
-        test="tests/unit/outbox/test_nudging.py::test_a_failed_nudge_spares_no_later_one",
+        test="tests/unit/outbox/test_nudging.py::test_after_a_failed_nudge_the_next_one_is_sent",
     ),
     Sabotage(
         invariant=17,
@@ -425,7 +425,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=18,
-        promise="the statement of every nudge uses its index",
+        promise="the statement that makes a tick uses its index",
         file="outbox/publishing/relay.py",
         old="SET enable_seqscan = off;\n",
         new="",
@@ -433,15 +433,15 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=18,
-        promise="the tick of a long backlog costs no more than any other",
+        promise="with a long backlog, making a tick takes no longer",
         file="outbox/publishing/statements.py",
         old="<= %(few)s OFFSET 0\n",
         new="<= %(few)s\n",
-        test=f"{OUTBOX}/test_ticks.py::test_a_long_backlog_is_not_read_to_make_its_tick",
+        test=f"{OUTBOX}/test_ticks.py::test_a_tick_is_made_without_a_read_of_a_long_backlog",
     ),
     Sabotage(
         invariant=19,
-        promise="the slowest subscriber decides what is pruned",
+        promise="rows are pruned only after the slowest subscriber has confirmed them",
         file="outbox/publishing/retention.py",
         old="limit = min(limit, *(tick for tick in confirmed if tick is not None))",
         new="limit = min(limit, max(tick for tick in confirmed if tick is not None))",
@@ -449,7 +449,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="rows younger than the retention stay",
+        promise="rows younger than the retention are not deleted",
         file="outbox/publishing/retention.py",
         old="newest = clock_ms() - round(retention_seconds() * 1000)",
         new="newest = clock_ms()",
@@ -457,7 +457,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="ticks stay until the rows that they see are deleted",
+        promise="a tick is not deleted before the rows that it sees",
         file="outbox/publishing/retention.py",
         old="if all_deleted else 0",
         new="",
@@ -465,7 +465,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=19,
-        promise="the floor is committed on its own, before any deletion",
+        promise="the floor is committed in a separate transaction, before any deletion",
         file="outbox/publishing/retention.py",
         old="with transaction.atomic(using=alias, durable=True):",
         new="with transaction.atomic(using=alias):",
@@ -492,7 +492,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=20,
-        promise="a consumer below the floor stops",
+        promise="a consumer whose position is below the floor stops",
         file="outbox/consuming/reader.py",
         old="if not cursor.floor or all(",
         new="if True or all(",
@@ -510,7 +510,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=21,
-        promise="after a failover, events that were sent are not sent again",
+        promise="after a failover, events that were already sent are not sent again",
         file="outbox/publishing/relay.py",
         old="rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk",
         new="rows = chunk",
@@ -522,7 +522,7 @@ SABOTAGES: Final = (
         file="outbox/publishing/ticks.py",
         old="tick_id = max(last + 1, above + 1, self._clock_ms())",
         new="tick_id = max(last + 1, self._clock_ms())",
-        test=f"{OUTBOX}/test_recovery.py::test_new_ticks_are_above_those_that_were_lost",
+        test=f"{OUTBOX}/test_recovery.py::test_new_tick_ids_are_above_the_lost_tick_ids",
     ),
     Sabotage(
         invariant=22,
@@ -544,7 +544,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=24,
-        promise="a position that went back is detected before later events are applied",
+        promise="a position that moved back is detected before later events are applied",
         file="outbox/consuming/reader.py",
         old="if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):",
         new="if False:",
@@ -566,6 +566,6 @@ SABOTAGES: Final = (
         old="if upto is None or upto < tick",
         new="if False",
         test="tests/integration/together/test_forgetting.py"
-        "::test_older_events_stay_until_every_subscriber_is_past_them",
+        "::test_older_events_stay_until_every_subscriber_has_applied_them",
     ),
 )

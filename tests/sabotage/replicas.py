@@ -29,7 +29,7 @@ SABOTAGES: Final = (
         test=f"{PLACEMENT}/test_orm.py::test_after_a_write_the_request_reads_the_primary",
     ),
     Sabotage(
-        promise="with a token of another timeline the primary is read",
+        promise="a request with a token of another timeline reads the primary",
         file=READING,
         old="if self.unreadable or (part and not _is_of(part, group.origin)):",
         new="if self.unreadable:",
@@ -72,7 +72,7 @@ SABOTAGES: Final = (
         old="        if waited > budget_seconds:",
         new="        if False:",
         test=f"{PLACEMENT}/test_replicas.py"
-        "::test_a_replica_beyond_the_lag_budget_is_out_until_it_catches_up",
+        "::test_a_replica_with_too_much_lag_is_unused_until_it_catches_up",
     ),
     Sabotage(
         promise="a replica on another timeline is not used",
@@ -90,7 +90,7 @@ SABOTAGES: Final = (
         "::test_a_read_is_repeated_on_the_primary_when_its_replica_dies",
     ),
     Sabotage(
-        promise="a row that a replica doesn't have is searched on the primary",
+        promise="a row that a replica doesn't have is read from the primary",
         file=MIDDLEWARE,
         old="if response.status_code == NOT_FOUND and now.replicas:",
         new="if False:",
@@ -105,18 +105,18 @@ SABOTAGES: Final = (
         test=f"{PLACEMENT}/test_replicas.py::test_an_invalid_query_takes_no_replica_out_of_use",
     ),
     Sabotage(
-        promise="a task carries the token of its request",
+        promise="a task has the token of the request that sent it",
         file=TASKS,
         old="headers.setdefault(KEY, str(now.renewed_token() or now.token))",
         new='headers.setdefault(KEY, "")',
         test=f"{PLACEMENT}/test_tasks.py::test_a_task_reads_the_writes_of_the_request_that_sent_it",
     ),
     Sabotage(
-        promise="a commit named by a token is on disk",
+        promise="a commit that a token names is on disk",
         file=MIDDLEWARE,
         old='connection_created.connect(flush_at_commit, dispatch_uid="placement.durability")',
         new="pass",
         test=f"{PLACEMENT}/test_tokens.py"
-        "::test_a_write_is_flushed_to_disk_even_if_its_role_turns_that_off",
+        "::test_a_write_is_flushed_to_disk_even_if_its_role_disables_the_flush",
     ),
 )

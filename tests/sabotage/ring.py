@@ -14,7 +14,7 @@ SCRIPTS: Final = "placement/ring/scripts.py"
 
 SABOTAGES: Final = (
     Sabotage(
-        promise="a node that stands in again serves nothing of an earlier time",
+        promise="a node that gets a key back serves no value from before",
         file="placement/ring/arrangement.py",
         old="            generation = max(generation, since)\n",
         new="            generation = since\n",
@@ -28,28 +28,28 @@ SABOTAGES: Final = (
         test=f"{PURE}::test_a_key_never_returns_to_a_former_place",
     ),
     Sabotage(
-        promise="a load that lost its lease is not stored",
+        promise="a value is not stored if its lease was lost during the load",
         file=SCRIPTS,
         old="if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n",
         new="",
         test=f"{LEASES}::test_a_key_deleted_during_its_load_is_not_stored",
     ),
     Sabotage(
-        promise="a load below the floor is not stored",
+        promise="a value below the floor is not stored",
         file=SCRIPTS,
         old="if (floor and new < floor) or (held and new < held) then return -1 end",
         new="",
         test=f"{LEASES}::test_a_value_from_a_lagging_source_is_served_and_not_stored",
     ),
     Sabotage(
-        promise="on a miss, one reader loads and the others wait",
+        promise="on a miss, one reader loads the value and the others wait",
         file=SCRIPTS,
         old="if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'', -3} end",
         new="redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\nif true then return {'', -3} end",
         test=f"{LEASES}::test_two_hundred_readers_of_one_expired_key_load_it_once",
     ),
     Sabotage(
-        promise="a node that missed an invalidation is ejected at once",
+        promise="a node that missed an invalidation is ejected immediately",
         file="placement/ring/backend.py",
         old="with self.ring.node(server, at_once=True) as node:\n"
         "                    node.invalidate(",
@@ -64,7 +64,7 @@ SABOTAGES: Final = (
         test=f"{MEMBERS}::test_an_invalidation_reaches_processes_with_an_older_view",
     ),
     Sabotage(
-        promise="a process serves nothing older than it has served",
+        promise="a process never serves an older version than before",
         file="placement/ring/seen.py",
         old="(known := self._versions.get(key, version)) > version",
         new="(known := version) > version",
@@ -78,21 +78,21 @@ SABOTAGES: Final = (
         test=f"{MEMBERS}::test_the_ring_is_bypassed_while_the_store_hangs",
     ),
     Sabotage(
-        promise="a node that restarts with its old data serves none of it",
+        promise="a node that restarts with old data serves none of that data",
         file="placement/ring/membership.py",
         old="return changed or known is None or not known.run",
         new="return changed or True",
         test=f"{RESTARTS}::test_a_node_restarted_while_the_store_is_down_serves_no_old_data",
     ),
     Sabotage(
-        promise="a thread with a place from before the restart reads nothing there",
+        promise="a thread that chose a node before its restart reads nothing from it",
         file="placement/ring/process.py",
         old="return view is None or view.members[place.node].since > place.generation",
         new="return view is None",
         test=f"{RESTARTS}::test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data",
     ),
     Sabotage(
-        promise="a node's late answer is used only under a confirmed view",
+        promise="a node's late answer is used only if the view is confirmed",
         file="placement/ring/process.py",
         old="slow = now - asked > SLOW_SECONDS",
         new="slow = False",
@@ -115,7 +115,7 @@ SABOTAGES: Final = (
         "::test_a_rolled_back_change_is_never_seen",
     ),
     Sabotage(
-        promise="the event invalidates the key again",
+        promise="the event invalidates the cached key too",
         file="accounts/consumers.py",
         old='"accounts.user.updated.v1": _refresh',
         new='"accounts.user.updated.v1": ignore',

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sabotage:
-    """In `file`, the text `old` (which occurs once) becomes `new`; then `test` must fail.
+    """Replaces the text `old`, which occurs once in `file`, by `new`. Then `test` must fail.
 
-    `invariant` is its number in docs/outbox.md; the promises of ring and replicas have none.
+    `invariant` is the promise's number in docs/outbox.md; those of ring and replicas have none.
     """
 
     invariant: int | None = None

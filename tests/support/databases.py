@@ -1,7 +1,7 @@
-"""Databases for tests: provisioned as in production, migrated once, copied for each worker.
+"""Creates test databases: provisioned as in production, migrated once, copied for each worker.
 
-Django's own test databases don't fit: they need CREATEDB, have no schemas, and the monolith's two
-aliases (same server, same name) would count as one.
+Django's own test databases need CREATEDB and have no schemas. Django would also treat the two
+aliases of the monolith (same server, same name) as one database.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ _LOCK: Final = 0x74656D706C617465  # "template"
 
 
 def name_for(worker: str) -> str:
-    """A name with the worker and the pid, so that a crashed run's databases can be dropped."""
+    """A name with the worker and the pid, by which a later run finds databases of a crashed run."""
     return f"test_{settings.SERVICE}_{worker}_{os.getpid()}"
 
 
 def create(admin_dsn: str, *, name: str, password: str) -> None:
-    """Make the database `name` for this shape, migrated, from the cached template."""
+    """Create the database `name` for this shape, as a copy of the migrated template."""
     services = dict.fromkeys(settings.SERVICES, password)
     with _locked(admin_dsn) as cursor:
         _drop_abandoned(cursor)
@@ -48,7 +48,7 @@ def drop(admin_dsn: str, *, name: str) -> None:
 
 
 def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
-    """Point every alias of this process at the database, in every thread."""
+    """Make every alias of this process use the database, in every thread."""
     parts = parse_dsn(admin_dsn)
     close_connections()
     for alias in connections:
@@ -75,7 +75,7 @@ def close_connections() -> None:
 
 
 def urls(admin_dsn: str, *, name: str, password: str, services: Any) -> dict[str, str]:
-    """The environment variables that point a process at this database."""
+    """The environment variables with which a process uses this database."""
     return {
         f"{service.upper()}_DATABASE_URL": dsn_for(
             admin_dsn, database=name, role=service, password=password
@@ -85,7 +85,7 @@ def urls(admin_dsn: str, *, name: str, password: str, services: Any) -> dict[str
 
 
 def _make_template(cursor: Any, admin_dsn: str, template: str, services: dict[str, str]) -> None:
-    # Built under another name, so that a template with its final name is complete.
+    # The template has another name while it is built: the final name means that it is complete.
     unfinished = f"{template}_x"
     cursor.execute(f'DROP DATABASE IF EXISTS "{unfinished}" WITH (FORCE)')
     provision(admin_dsn, database=unfinished, services=services)

@@ -1,6 +1,6 @@
 """The pytest plugin of this project: marks by path, servers, databases and API clients.
 
-The folder of a test decides what it gets:
+The folder of a test decides whether the test runs and which databases it gets:
 - tests/*/accounts and tests/*/orders are collected only where that service is installed;
 - integration and contract tests get the databases of every service in this shape;
 - other tests use `pytest.mark.django_db`, with `transaction=True` where commits matter.
@@ -32,7 +32,7 @@ UNIT_SECONDS = 30  # a unit test takes milliseconds; a busy machine may need mor
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long tests too")
     parser.addoption(
-        "--full", action="store_true", help="all tests, at the sizes of the documented guarantees"
+        "--full", action="store_true", help="run all tests, at the sizes that the documents state"
     )
 
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Models of a service that isn't installed can't be imported."""
+    """Ignore the tests of a service that isn't installed: its models can't be imported."""
     service = _service_of(collection_path)
     return True if service and service not in surroundings.SERVICES else None
 
@@ -55,15 +55,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _give_databases(item)
         if _tier_of(item.path) == "unit":
             _keep_small(item)
-    # The slowest tests start first, so that no worker has to wait for them at the end.
+    # The slowest tests start first, so that no worker waits for a slow test at the end.
     items.sort(key=lambda item: _tier_of(item.path) not in SLOW)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse to run if one worker doesn't run a whole group: each would start the servers."""
+    """Refuse to run if several workers would share a group: each would start its servers."""
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
-        raise pytest.UsageError("this pytest-xdist doesn't support the groups of this pytest")
+        raise pytest.UsageError("this pytest-xdist ignores xdist_group: use the locked version")
 
 
 def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,9 +89,9 @@ def _service_of(path: Path) -> str:
 
 
 def _keep_small(item: pytest.Item) -> None:
-    """Refuse servers to unit tests, and limit their time."""
+    """Refuse a unit test that uses servers, and limit its time."""
     if servers := {"postgres", "valkey"} & set(getattr(item, "fixturenames", ())):
-        raise pytest.UsageError(f"{item.nodeid} is a unit test and uses {servers}")
+        raise pytest.UsageError(f"{item.nodeid} is a unit test and must not use {servers}")
     if not item.get_closest_marker("timeout"):
         item.add_marker(pytest.mark.timeout(UNIT_SECONDS, method="signal"))
 
@@ -119,7 +119,7 @@ def _give_databases(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator["Postgres"]:
-    """The test PostgreSQL, shared by every worker and run of this checkout."""
+    """The PostgreSQL server that all workers and test runs of this checkout share."""
     from tests.support.servers import shared_postgres
 
     with shared_postgres(surroundings.ROOT) as server:
@@ -138,7 +138,7 @@ def django_db_setup(
     postgres: "Postgres",
     worker: str,
 ) -> Iterator[None]:
-    """This worker's own database, at every alias of the shape."""
+    """Create this worker's own database and use it for every alias of the shape."""
     from tests.support import databases
 
     name = databases.name_for(worker)
@@ -152,7 +152,7 @@ def django_db_setup(
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator["Valkey"]:
-    """This worker's own Valkey."""
+    """This worker's own Valkey server."""
     from tests.support.servers import own_valkey
 
     with own_valkey(surroundings.ROOT) as server:
@@ -161,7 +161,7 @@ def valkey() -> Iterator["Valkey"]:
 
 @pytest.fixture
 def streams(valkey: "Valkey", settings: Any) -> Any:
-    """`outbox.streams.Streams` on an empty server; the settings point at it too."""
+    """`outbox.streams.Streams` on an empty server, whose address is also in the settings."""
     from outbox import streams as module
     from outbox.streams.client import nudger
 
@@ -169,15 +169,15 @@ def streams(valkey: "Valkey", settings: Any) -> Any:
     module.connect.cache_clear()
     valkey.flush()
     yield module.connect()
-    nudger.close()  # first, so that it opens no connection after the next line
+    nudger.close()  # first, because it must open no connection after the next line
     module.connect().close()
     module.connect.cache_clear()
 
 
 @pytest.fixture
 def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache ring with long timeouts: many threads of one process delay each other and a machine
-    may stall, though nodes and store are fine."""
+    """Sets long timeouts for the cache ring: threads may delay each other and a machine may stall
+    although the nodes and the store work."""
     from placement.ring import nodes as ring_nodes
 
     for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
@@ -186,8 +186,8 @@ def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests with hundreds of threads, which delay each other for seconds on a busy machine. By
-    default a reader then bypasses the ring; here it waits."""
+    """For tests with hundreds of threads, which delay each other for seconds on a busy machine. A
+    reader then waits; by default it would bypass the ring."""
     from placement.ring import leases as ring_leases
     from placement.ring import membership as ring_membership
 
@@ -200,7 +200,7 @@ def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def environment(
     django_db_setup: None, postgres: "Postgres", worker: str
 ) -> Callable[..., dict[str, str]]:
-    """Makes the environment of another process on the test's database."""
+    """Return a function that makes another process's environment with the test's database."""
     from tests.support import databases
 
     return _environments(postgres, databases.name_for(worker))
@@ -208,7 +208,7 @@ def environment(
 
 @pytest.fixture
 def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., dict[str, str]]]:
-    """Like `environment`, on a separate database that is provisioned and not migrated."""
+    """Like `environment`, but for a separate database, which is provisioned and not migrated."""
     from placement.provision import provision
     from tests.support import databases
 
@@ -245,7 +245,7 @@ def api() -> "APIClient":
 
 @pytest.fixture
 def as_user() -> Callable[..., "APIClient"]:
-    """Clients with a real, signed access token."""
+    """Return a function that makes clients with a real, signed access token."""
     from rest_framework.test import APIClient
 
     def make(user_id: UUID | str, *, staff: bool = False) -> APIClient:
@@ -257,7 +257,7 @@ def as_user() -> Callable[..., "APIClient"]:
 
 
 def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> str:
-    """A token as accounts signs it, also where accounts isn't installed."""
+    """Sign an access token like accounts, even if accounts isn't installed."""
     import jwt
 
     from config.keys import public_set
@@ -280,7 +280,7 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    """Throttles, cached reads and nudges of a test must not affect the next one."""
+    """Throttles, cached reads and nudges of a test must not affect the next test."""
     from django.core.cache import cache
 
     from outbox.streams.client import nudger

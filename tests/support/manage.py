@@ -16,7 +16,7 @@ class Outcome:
 
 
 def manage(environment: Mapping[str, str], *arguments: str, warnings: str = "error") -> Outcome:
-    """Run it to its end, for a minute at most; by default warnings are errors."""
+    """Run `manage.py` to its end, for at most a minute. By default, warnings are errors."""
     done = subprocess.run(
         [sys.executable, "-W", warnings, "manage.py", *arguments],
         cwd=CHECKOUT,
@@ -31,14 +31,14 @@ def manage(environment: Mapping[str, str], *arguments: str, warnings: str = "err
 
 
 def managed(environment: Mapping[str, str], *arguments: str) -> str:
-    """Run it, assert that it succeeds, and return its output."""
+    """Run `manage.py`, assert that it succeeds, and return its output."""
     outcome = manage(environment, *arguments)
     assert outcome.status == 0, f"manage.py {' '.join(arguments)}:\n{outcome.output}"
     return outcome.output
 
 
 def main() -> None:
-    """`python -m tests.support.manage SHAPE …`: manage.py, production settings, no servers."""
+    """Run `python -m tests.support.manage SHAPE …`: production settings, but no servers."""
     shape, *arguments = sys.argv[1:]
     prepare()
     known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

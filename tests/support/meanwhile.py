@@ -1,4 +1,4 @@
-"""Work in threads during a test or a measurement."""
+"""Runs functions in threads during a test or a measurement."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ ENDED_SECONDS = 60.0
 
 @contextmanager
 def meanwhile(*works: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-    """Run each of `works` in a thread during the block. At its end `end` is called, and the threads
-    have to return.
+    """Run each function of `works` in a thread during the block. After the block, call `end`; then
+    all threads must return.
 
-    Raises the first exception of a thread, unless the block raises; AssertionError when a thread
-    doesn't return.
+    Raises the first exception of a thread, unless the block raises. Raises AssertionError if a
+    thread doesn't return.
     """
     raised: list[Exception] = []
 

@@ -1,6 +1,6 @@
-"""Real servers for tests, started when first needed and stopped when the last run ends.
+"""Real servers for tests. A server starts when a test first needs it and stops after all tests.
 
-Several runs may share a checkout at once: they share PostgreSQL; each worker has its own Valkey.
+Test runs of one checkout may overlap: they share PostgreSQL, and each worker has its own Valkey.
 """
 
 import fcntl
@@ -11,13 +11,13 @@ from typing import IO
 
 from stack.servers import Postgres, Standby, Valkey
 
-# Servers that we started and other runs still use. Kept, since collecting one as garbage warns.
+# Servers that other runs still use. Without this list, Python would warn when it frees them.
 _LEFT_RUNNING: list[Postgres] = []
 
 
 @contextmanager
 def shared_postgres(root: Path) -> Iterator[Postgres]:
-    """The checkout's PostgreSQL; its last user stops it."""
+    """The PostgreSQL server of this checkout; the last test run stops it."""
     server = Postgres(root)
     root.mkdir(parents=True, exist_ok=True)
     with (root / "users.lock").open("a") as users:
@@ -37,7 +37,7 @@ def shared_postgres(root: Path) -> Iterator[Postgres]:
 
 
 def _prefer_speed(server: Postgres) -> None:
-    # Its data need not survive a crash of the machine.
+    # Test data need not survive a crash of the machine.
     for setting in ("fsync", "full_page_writes"):
         server.query(f"ALTER SYSTEM SET {setting} = off")
     server.query("SELECT pg_reload_conf()")
@@ -53,7 +53,7 @@ def _is_last(users: IO[str]) -> bool:
 
 @contextmanager
 def own_valkey(root: Path) -> Iterator[Valkey]:
-    """This worker's own Valkey; one that a crashed run left is taken over."""
+    """This worker's own Valkey; `start` also ends a Valkey that a crashed run left."""
     with _free_slot(root) as slot:
         server = Valkey(slot, "streams", append_only=True, password="for-tests")
         server.start()
@@ -65,14 +65,14 @@ def own_valkey(root: Path) -> Iterator[Valkey]:
 
 @contextmanager
 def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
-    """This worker's own pair, whose standby may be paused, killed and promoted."""
+    """This worker's own primary and standby. A test may pause, kill and promote the standby."""
     with _free_slot(root) as slot:
         primary = Postgres(slot)
         standby = Standby(primary)
         try:
             primary.start()
             _prefer_speed(primary)
-            # An aborted run may have left it promoted: take another base backup.
+            # An aborted run may have promoted the standby: copy the primary again.
             standby.stop()
             standby._complete.unlink(missing_ok=True)
             standby.start()
@@ -91,7 +91,7 @@ def _free_slot(root: Path) -> Iterator[Path]:
             if _is_last(file):
                 yield folder
                 return
-    raise RuntimeError("no free slot: too many test runs at once")
+    raise RuntimeError("all 64 slots are in use: end other test runs first")
 
 
 @contextmanager

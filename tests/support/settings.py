@@ -1,4 +1,4 @@
-"""The project's own settings with the environment of tests. Mypy's plugin reads them too."""
+"""The project's settings with the environment of tests. Mypy's plugin reads this module too."""
 
 from tests.support import surroundings
 

@@ -1,7 +1,7 @@
-"""A complete stack for one test, driven by `./dev` and HTTP.
+"""A complete stack for one test, which uses the stack through `./dev` and HTTP.
 
-Several runs may share a checkout at once: each stack uses a free slot below `.local/test`, and ends
-the processes that a crashed run left there.
+Test runs of one checkout may overlap: each stack uses a free slot below `.local/test`, and first
+ends the processes that a crashed run left there.
 """
 
 import fcntl
@@ -35,11 +35,11 @@ class Failed(AssertionError):
 
 
 class RunningStack:
-    """`./dev` with its own data root."""
+    """Runs `./dev` with its own data root."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # Without the variables of the tests, which a person's shell doesn't have.
+        # Without the variables of the tests, because a user's shell doesn't have them.
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "MITOSIS_STACK_ROOT": str(root),
@@ -53,7 +53,7 @@ class RunningStack:
         return self.root / "log" / "dev.log"
 
     def dev(self, *arguments: str, service: str = "", fails: bool = False) -> str:
-        """Run `./dev …` to its end and return what it printed. Raises Failed."""
+        """Run `./dev …` to its end and return its output. Raises Failed."""
         chosen = {"SERVICE": service} if service else {}
         done = subprocess.run(
             [sys.executable, str(CHECKOUT / "dev"), *arguments],
@@ -80,7 +80,7 @@ class RunningStack:
         self.dev("down")
 
     def erase(self, *, keep_log: bool = False) -> None:
-        """End all processes there, including those of an earlier run, and delete the data."""
+        """End all processes of this root, also of an earlier run, and delete the data."""
         self.dev("down")
         home = home_of(self.root)
         for folder in (home, self.root):
@@ -92,14 +92,14 @@ class RunningStack:
             home.rmdir()
 
     def prefer_free_ports(self) -> None:
-        """Without this, two stacks that start at once both choose the default port, 8000."""
+        """Choose free ports; by default, two stacks that start together would both choose 8000."""
         ports: set[int] = set()
         while len(ports) < len(WEB):
             ports.add(free_port())
         (self.root / "ports.json").write_text(json.dumps(dict(zip(WEB, ports, strict=True))))
 
     def status(self) -> dict[str, Any]:
-        """The object of `./dev status --json`, read without starting a process."""
+        """Return the object of `./dev status --json` without starting a process."""
         return report.status(self.root)
 
     def pids(self) -> dict[str, int]:
@@ -115,7 +115,7 @@ class RunningStack:
         return "" if self.status()["shape"] == "monolith" else service
 
     def flow(self) -> dict[str, Any]:
-        """The services of `manage.py status --json` of all deployments."""
+        """Return `services` of `manage.py status --json`, merged for all deployments."""
         deployments = {self.deployment(service) for service in SERVICES}
         found: dict[str, Any] = {}
         for service in deployments:
@@ -123,7 +123,7 @@ class RunningStack:
         return found
 
     def parked(self) -> dict[str, int]:
-        """The number of parked events by consumer; consumers without any are left out."""
+        """The number of parked events by consumer; consumers without parked events are absent."""
         found: dict[str, int] = {}
         for service in SERVICES:
             with self.database(service) as ask:
@@ -133,7 +133,7 @@ class RunningStack:
 
     @contextmanager
     def database(self, service: str, *, replica: bool = False) -> Iterator[Callable[..., Any]]:
-        """Runs statements as the service's role in autocommit; they return the rows, if any."""
+        """Yield a function that runs a statement as the service's role and returns the rows."""
         databases = self.status()["databases"][service]
         dsn = databases["replicas"][0] if replica else databases["primary"]
         with closing(psycopg2.connect(dsn)) as connection:
@@ -149,7 +149,7 @@ class RunningStack:
 
 @contextmanager
 def own_stack(shape: str = "") -> Iterator[RunningStack]:
-    """A stack in its own data root, erased at the end. It is up if a shape is named."""
+    """A stack in its own data root, which is erased at the end. With a shape, the stack is up."""
     with _free_root() as root:
         stack = RunningStack(root)
         stack.erase()
@@ -159,11 +159,11 @@ def own_stack(shape: str = "") -> Iterator[RunningStack]:
                 stack.up(shape)
             yield stack
         finally:
-            stack.erase(keep_log=True)  # for failed tests, until the slot's next use
+            stack.erase(keep_log=True)  # the log helps with failed tests
 
 
 def is_live(url: str) -> bool:
-    """Whether the site answers."""
+    """Whether the web server at `url` responds."""
     try:
         return httpx.get(f"{url}/healthz/live").status_code == 200
     except httpx.TransportError:
@@ -171,7 +171,7 @@ def is_live(url: str) -> bool:
 
 
 def everybody(pids: Mapping[str, int]) -> list[Recorded]:
-    """These processes and all that they have started, with their start times."""
+    """Return these processes and all processes of their sessions, with their identities."""
     leaders = [Recorded.of(pid) for pid in pids.values()]
     return [Recorded.of(pid) for leader in leaders for pid in session_members(leader)]
 
@@ -196,4 +196,4 @@ def _free_root() -> Iterator[Path]:
                 continue
             yield folder
             return
-    raise RuntimeError("no free slot: too many test runs at once")
+    raise RuntimeError("all 64 slots are in use: end other test runs first")

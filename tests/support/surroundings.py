@@ -1,7 +1,7 @@
 """The environment variables that tests run with.
 
-The servers' addresses are unreachable here. The fixtures of `tests.support.embedded` replace them
-when a test first needs a server, so unit tests start none.
+No server listens at these addresses. The fixtures of `tests.support.embedded` replace an address
+when a test first needs the server, so unit tests start no server.
 """
 
 import json
@@ -53,7 +53,7 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Replace this process's variables, so that tests don't see those of a developer."""
+    """Replace this process's variables, so that tests don't use the developer's variables."""
     if not SIGNING_KEY.exists() or not JWKS.exists():
         _make_keys()
     known = {name for shape in SHAPES for name in variables(shape)}

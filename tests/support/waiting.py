@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, in place of sleeping."""
+"""Waits for a condition, with a deadline, instead of sleeping."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ LOOK_EVERY_SECONDS = 0.005
 def eventually(condition: Callable[[], Any], *, within_seconds: float, what: str) -> Any:
     """Check every 5 ms until the condition is true, and return its value.
 
-    Raises AssertionError, naming `what`, when it isn't true in time.
+    Raises AssertionError with the text `what` if the condition isn't true in time.
     """
     never = threading.Event()
     deadline = time.monotonic() + within_seconds

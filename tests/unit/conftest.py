@@ -1,4 +1,4 @@
-"""Properties are about what holds, not about how fast a busy machine finds out."""
+"""Turns off Hypothesis's time limits, since a busy machine may run the examples slowly."""
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -15,8 +15,8 @@ POLL_SECONDS = 0.2
 
 class Command(BaseCommand):
     help = (
-        "Erase a user's personal data: here at once, in each consumer when it reads the event, "
-        "and then from older events in the outbox and the streams. It can't be undone."
+        "Erase a user's personal data: first here, then in each consumer that reads the event, "
+        "and then from older events in the outbox and the streams. The erasure can't be undone."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,10 +38,10 @@ class Command(BaseCommand):
         self.stdout.write(f"{user_id}: erased here, and announced")
         if waiting := self._finish(user_id, wait):
             raise CommandError(
-                f"older events of {user_id} are still there; they wait for "
-                f"{', '.join(waiting.waits_for)}. The worker deletes them later, or run this again"
+                f"older events of {user_id} aren't deleted yet; they wait for "
+                f"{', '.join(waiting.waits_for)}. Wait for the worker, or run this command again"
             )
-        self.stdout.write(f"{user_id}: older events are gone from the outbox and the streams")
+        self.stdout.write(f"{user_id}: older events are deleted from the outbox and the streams")
 
     def _finish(self, user_id: UUID, within_seconds: float) -> Pending | None:
         reported: tuple[str, ...] = ()

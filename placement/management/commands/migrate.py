@@ -9,10 +9,10 @@ from ...router import primaries, primary
 
 
 class Command(migrate.Command):
-    """Django's migrate, app by app, each on its primary.
+    """Migrates each app on the app's primary. Otherwise it is Django's migrate.
 
-    Django's own command records the migrations of all apps in every database, even where it creates
-    no tables. After a split, a service would have records of tables that don't exist.
+    Django's own command records the migrations of all apps in every database, even of apps without
+    tables there. After a split, a database would have records of tables that don't exist.
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -20,7 +20,7 @@ class Command(migrate.Command):
         parser.set_defaults(database=None)
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        # Without this the checks would get the database None.
+        # Without this method, the checks would get the database None.
         chosen = options["database"]
         databases = [chosen] if chosen else list(primaries())
         kwargs: Any = super().get_check_kwargs(options)
@@ -40,7 +40,7 @@ class Command(migrate.Command):
 
 
 def _set_time_limits(alias: str) -> None:
-    """No limit for statements, but 10 s for locks: other sessions queue behind a waiting one."""
+    """Set no statement limit, but 10 s for locks: other sessions queue behind a waiting session."""
     connection = connections[alias]
     connection.settings_dict["OPTIONS"]["options"] = "-c statement_timeout=0 -c lock_timeout=10s"
     if not connection.in_atomic_block:

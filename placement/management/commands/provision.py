@@ -30,4 +30,4 @@ class Command(BaseCommand):
                 )
             except psycopg2.Error as exc:
                 raise CommandError(f"{service}: {str(exc).strip()}") from exc
-            self.stdout.write(f"{service}: role and schema ready in {home['NAME']}")
+            self.stdout.write(f"{service}: the role and the schema are ready in {home['NAME']}")

@@ -15,16 +15,16 @@ LARGEST_SAMPLE = 1_000_000
 
 
 class Command(BaseCommand):
-    help = "Show the cache ring: the node of a key, all nodes, how evenly keys are spread."
+    help = "Show the nodes of the cache ring, the node of a key, and the balance of the keys."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         commands = parser.add_subparsers(dest="command", required=True)
-        where = commands.add_parser("where", help="the node of a key, and what it stores")
-        where.add_argument("key", metavar="KEY", help="as the program names it")
-        commands.add_parser("nodes", help="the members, the same for all processes")
-        even = commands.add_parser("balance", help="how evenly keys are spread")
+        where = commands.add_parser("where", help="show the node of a key, and the stored entry")
+        where.add_argument("key", metavar="KEY", help="the key, as in the program")
+        commands.add_parser("nodes", help="show the nodes, the same for all processes")
+        even = commands.add_parser("balance", help="show the number of keys on each node")
         even.add_argument("--keys", type=int, default=50_000, metavar="N")
-        drop = commands.add_parser("drop", help="remove a node for good")
+        drop = commands.add_parser("drop", help="remove a node from the ring")
         drop.add_argument("node", metavar="NODE")
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
     def _where(self, ring: Ring, view: View, *, key: str, **_: Any) -> None:
         place = view.place(name := cache.make_key(key))
         if place is None:
-            raise CommandError("no node is up: nothing is cached")
+            raise CommandError("no node is up, so nothing is cached: start the Redis servers")
         self.stdout.write(f"{name}\n  node        {place.node}\n  generation  {place.generation}")
         try:
             with ring.node(place.node) as node:
@@ -64,14 +64,14 @@ class Command(BaseCommand):
             raise CommandError(f"--keys is a number from 1 to {LARGEST_SAMPLE}, not {keys}")
         balance = report.balance(view, keys=keys)
         if balance is None:
-            raise CommandError("no node is up: there is nothing to balance")
+            raise CommandError("no node is up: start the Redis servers")
         width = max(map(len, balance.loads))
         most = max(balance.loads.values())
         for name, load in balance.loads.items():
             bar = "█" * round(BAR_WIDTH * load / most)
             self.stdout.write(f"{name:<{width}}  {bar:<{BAR_WIDTH}}  {load}")
         mean = keys / len(balance.loads)
-        self.stdout.write(f"{keys} keys, {mean:.0f} a node, max/mean {balance.max_to_mean:.3f}")
+        self.stdout.write(f"{keys} keys, {mean:.0f} per node, max/mean {balance.max_to_mean:.3f}")
         for name, share in balance.moved_by_leave.items():
             self.stdout.write(f"  if {name} left, {share:6.1%} would move")
         self.stdout.write(
@@ -84,4 +84,4 @@ class Command(BaseCommand):
             raise CommandError(f"no node {node}; there are: {', '.join(view.members)}")
         if not ring.members.change(lambda view, now: arrangement.leave(view, node, now=now)):
             raise CommandError("the stream server, which keeps the members, doesn't answer")
-        self.stdout.write(f"{node} is removed; a process that starts with it in CACHE_URLS adds it")
+        self.stdout.write(f"{node} is removed; a new process that has it in CACHE_URLS adds it")

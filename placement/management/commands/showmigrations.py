@@ -8,7 +8,7 @@ from ...router import primary
 
 
 class Command(showmigrations.Command):
-    """Django's showmigrations, each app from its primary."""
+    """Shows each app's migrations on the app's primary. Otherwise it is Django's showmigrations."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

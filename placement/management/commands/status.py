@@ -14,7 +14,7 @@ class Command(BaseCommand):
     help = "Show the whole deployment: outbox, streams, consumers, parked events, replicas, ring."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with outbox_status(self) as (report, show_outbox):
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             line = f"  {replica['name']:<20} {state}"
             self.stdout.write(line if replica["healthy"] else self.style.ERROR(line))
         if not any(replica["healthy"] for replica in replicas):
-            line = f"  no replica of {service} works: everything is read from the primary"
+            line = f"  no replica of {service} works: all reads use the primary"
             self.stdout.write(self.style.ERROR(line))
 
     def _show_ring(self, nodes: list[NodeReport]) -> None:
@@ -53,8 +53,8 @@ class Command(BaseCommand):
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
         if is_bypassed():
-            line = "  the cache ring is bypassed: the stream server doesn't return its members"
+            line = "  the cache ring is bypassed: the stream server doesn't return its nodes"
             self.stdout.write(self.style.ERROR(line))
         if all(node["state"] != "up" for node in nodes):
-            line = "  no node of the cache ring works: everything is read from the databases"
+            line = "  no node of the cache ring works: all reads use the databases"
             self.stdout.write(self.style.ERROR(line))

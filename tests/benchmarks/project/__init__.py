@@ -1,5 +1,5 @@
-"""A small project that uses the outbox, in which relay and consumers are measured alone."""
+"""A small project with the outbox. The benchmarks measure relay and consumers alone in it."""
 
-# The keys of the start and the end of the worker's last task, in seconds since the epoch.
+# The Redis keys for the start and end of the worker's last task, in seconds since the epoch.
 STARTED = "bench:started"
 ENDED = "bench:ended"

@@ -17,7 +17,7 @@ app.autodiscover_tasks()
 
 @worker_ready.connect
 def linger(**_: Any) -> None:
-    """Where single tasks are timed, a task must not queue its successor."""
+    """Sets the relay's lingering time: a task that is timed alone must not queue a successor."""
     from outbox import tasks
 
     tasks.LINGER_SECONDS = float(os.environ.get("BENCH_LINGER_SECONDS", tasks.LINGER_SECONDS))

@@ -4,7 +4,7 @@ from psycopg2.extensions import parse_dsn
 
 _database = parse_dsn(os.environ["BENCH_DATABASE_URL"])
 
-SECRET_KEY = "a benchmark has nothing to hide"
+SECRET_KEY = "a benchmark has no secrets"
 USE_TZ = True
 INSTALLED_APPS = ["outbox", "tests.benchmarks.project.ledger"]
 DATABASES = {
@@ -22,7 +22,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 OUTBOX_STREAMS_URL = os.environ["BENCH_STREAMS_URL"]
 OUTBOX_RETENTION_SECONDS = float(os.environ.get("BENCH_RETENTION_SECONDS", "604800"))
 
-# As in config.settings.work.
+# The same values as in config.settings.work.
 CELERY_BROKER_URL = os.environ["BENCH_BROKER_URL"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True

@@ -1,6 +1,6 @@
-"""The `eventsourcing` library with its PostgreSQL recorder, to compare our event store with.
+"""Measures the `eventsourcing` library with its PostgreSQL recorder, for comparison with ours.
 
-It runs in its own virtual environment, installed from its own lock file when first needed.
+The library runs in its own virtual environment, installed from its own lock file at first use.
 """
 
 import json
@@ -23,8 +23,8 @@ TABLES: Final = "orders.rival_events"
 
 
 def measure(ground: Ground, scale: Scale) -> dict[str, float]:
-    """Appends a second, with as many writers and for the same time as ours, and events replayed a
-    second.
+    """Returns appends a second, with as many writers and as long as for ours, and events replayed
+    a second.
 
     Raises RuntimeError when the library can't be installed or fails.
     """
@@ -59,7 +59,7 @@ def _ask(python: Path, environment: dict[str, str], scale: Scale) -> dict[str, f
         try:
             output, error = process.communicate(timeout=seconds * 10 + 180)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # its writers too
+            os.killpg(process.pid, signal.SIGKILL)  # also ends the program's writers
             raise
     if process.returncode:
         lines = [line for line in error.splitlines() if "Error" in line] or error.splitlines()
@@ -68,7 +68,7 @@ def _ask(python: Path, environment: dict[str, str], scale: Scale) -> dict[str, f
 
 
 def _installed() -> Path:
-    """Its Python, with exactly the packages of the lock file."""
+    """Returns the environment's Python, with exactly the packages of the lock file."""
     python, stamp = HOME / "bin" / "python", HOME / "installed"
     if not stamp.exists() or stamp.read_text() != LOCK.read_text():
         for arguments in (

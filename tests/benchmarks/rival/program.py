@@ -1,4 +1,4 @@
-"""Runs in the library's environment: appends by several writers, then a replay of all events.
+"""Appends events with several writers, then replays all events, in the library's environment.
 
 Each append does the same as `orders.event_store.append` for a new order: one aggregate with one
 event, in its own transaction.
@@ -27,7 +27,7 @@ class Order(Aggregate):
 
 
 class Rival(Application):
-    """Its table is named after the class: rival_events."""
+    """The library names the table after this class: rival_events."""
 
 
 def append(barrier: Any, counts: Any, number: int, seconds: float) -> None:
@@ -60,8 +60,8 @@ def replay() -> float:
 
 def main(writers: int, seconds: float) -> dict[str, float]:
     Rival().close()  # creates the tables
-    os.environ["CREATE_TABLE"] = "n"  # not by the writers, which would conflict
-    # Not forked: the library has threads, which don't run in a forked process.
+    os.environ["CREATE_TABLE"] = "n"  # concurrent writers would conflict as they create tables
+    # Spawned, not forked: the library's threads don't run in a forked process.
     context = multiprocessing.get_context("spawn")
     barrier, counts = context.Barrier(writers, timeout=120), context.Array("l", writers)
     children = [

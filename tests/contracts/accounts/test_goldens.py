@@ -1,6 +1,6 @@
-"""The public events of accounts, and its parsing of the events of orders, against golden JSON.
+"""Compares the events that accounts publishes, and those of orders that it reads, with goldens.
 
-A golden never changes: consumers depend on it. A new shape gets a new version and its own golden.
+A golden never changes: consumers depend on it. A new format gets a new version and a new golden.
 `write_missing` writes the golden of a new type.
 """
 

@@ -1,7 +1,7 @@
-"""The public and stored events of orders, and its parsing of accounts' events, against golden JSON.
+"""Compares public and stored events of orders, and those of accounts that it reads, with goldens.
 
-A golden never changes: consumers depend on the public ones, and databases hold stored ones. A new
-shape gets a new version and its own golden. `write_missing` writes the golden of a new type.
+A golden never changes: consumers read public events, and databases contain stored events. A new
+format gets a new version and a new golden. `write_missing` writes the golden of a new type.
 """
 
 import json
@@ -65,7 +65,7 @@ EVENTS: list[Event] = [
     OrderExpired(order_id=ORDER_ID, at=LATER),
 ]
 
-# How each type of accounts is parsed; one parser per consumer that does not ignore the type.
+# The parsers of each event type of accounts: one per consumer that doesn't ignore the type.
 READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
     "accounts.user.registered.v1": [CustomerChanged.parse],
     "accounts.user.updated.v1": [CustomerChanged.parse],
@@ -78,7 +78,7 @@ READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
 
 
 def published(event: Event) -> dict[str, Any]:
-    """The public event when `event` follows the placing, or is the placing."""
+    """Returns the public form of `event`, which is an order's placing or follows it."""
     order = evolve(None if event is PLACED else fold([PLACED]), event)
     return dict(json.loads(structs.replace(announce(event, order), id=EVENT_ID).encode()))
 
@@ -146,7 +146,7 @@ def test_every_version_of_every_stored_type_has_a_golden() -> None:
     assert {path.stem for path in STORED.glob("*.json")} == versions
 
 
-# Every field that an event of an order may have. None is personal, so erasure leaves them alone.
+# All fields that an event of an order may have. None is personal: erasure changes no event.
 ORDER_FIELDS = {
     "id", "user_id", "status", "lines", "sku", "quantity", "unit_price", "total", "reason",
     "version", "placed_at", "updated_at", "at",

@@ -1,4 +1,4 @@
 from tests.support.surroundings import SERVICES
 
-# Models of a service that isn't installed can't even be imported.
+# Python can't import the models of a service that isn't installed.
 collect_ignore_glob = [] if len(SERVICES) > 1 else ["test_*.py"]

@@ -1,7 +1,7 @@
 """accounts and orders compute the same checksum for a user and its copy.
 
-The two services may not import each other. If their columns differed in number, order or type,
-every row would differ.
+The two services may not import each other. If the columns differed in number, order or type,
+the checksums of every row would differ.
 """
 
 from accounts import queries as owner
@@ -12,7 +12,7 @@ TEXTS = {"CharField", "TextField"}  # PostgreSQL hashes varchar as text
 
 
 def kinds(checksums: Checksums) -> list[tuple[str, str, object]]:
-    """Each column's name, and its type as far as a hash can tell."""
+    """Returns each column's name, and its type as the hash function sees it."""
     fields = [checksums.model._meta.get_field(name) for name in checksums.columns]
     types = [field.get_internal_type() for field in fields]
     return [

@@ -1,4 +1,4 @@
-"""accounts accepts the tokens that orders signs, each for its own route and body only."""
+"""accounts accepts a token that orders signs, only for the route and body that were signed."""
 
 import re
 from inspect import getsource

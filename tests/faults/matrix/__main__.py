@@ -13,7 +13,7 @@ from tests.faults.matrix.play import Result, play
 from tests.faults.matrix.stage import Stage, open_stage
 
 LONGEST_RUN_SECONDS = 45 * 60.0
-TRIES = 3  # of a removal, until it is noticed: another safeguard may hide the loss by chance
+TRIES = 3  # attempts per removed safeguard: by chance, another safeguard may hide the loss
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
         results.append(result)
         report.say(report.line(result, number=number, of=len(cells)))
         if time.monotonic() - started > LONGEST_RUN_SECONDS:
-            report.say(f"stopped: the time limit is reached with {len(cells) - number} cells left")
+            report.say(f"stopped at the time limit: {len(cells) - number} cells were not run")
             break
     seconds = time.monotonic() - started
     report.say("", *report.matrix(results), "")
@@ -45,7 +45,7 @@ def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
 
 
 def _prove(stage: Stage, *, seed: int) -> int:
-    """Run each safeguard's cells with it and without it."""
+    """Runs each safeguard's cells with the safeguard and without the safeguard."""
     unnoticed = 0
     for name, cells in NOTICED_BY.items():
         for cell in chosen(list(cells), quick=False):
@@ -56,7 +56,7 @@ def _prove(stage: Stage, *, seed: int) -> int:
                 if not whole.green or not damaged.green:
                     break
             unnoticed += not whole.green or damaged.green
-    report.say(f"{unnoticed} removals went unnoticed" if unnoticed else "every removal was noticed")
+    report.say(f"{unnoticed} removals were missed" if unnoticed else "every removal was noticed")
     return 1 if unnoticed else 0
 
 
@@ -64,7 +64,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev faults", description="Run each crash point with each fault."
     )
-    parser.add_argument("--quick", action="store_true", help="a fast subset")
+    parser.add_argument("--quick", action="store_true", help="run only a fast subset")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), metavar="N")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="CELL", help="POINT/FAULT, POINT or FAULT"
@@ -76,12 +76,12 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     known = {*POINTS, *FAULTS, *(cell.name for cell in CELLS)}
     if unknown := set(options.only) - known:
-        parser.error(f"no such cell: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown cell, point or fault: {', '.join(sorted(unknown))}")
     return options
 
 
 if __name__ == "__main__":
-    # So that an interrupted run stops its servers.
+    # SIGTERM ends the run with an exception, so that the run stops its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main(sys.argv[1:]))

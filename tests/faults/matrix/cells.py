@@ -1,4 +1,4 @@
-"""The crash points, the faults, and which pairs of them are run."""
+"""Lists the crash points, the faults, and the pairs of a point and a fault that are run."""
 
 import enum
 from collections.abc import Iterator
@@ -24,19 +24,19 @@ class Point:
 
 
 POINTS = {
-    "after-row": Point(role=Role.WRITER, place="the row is inserted, its transaction open"),
-    "after-commit": Point(role=Role.WRITER, place="committed, the relay not nudged"),
-    "after-tick": Point(role=Role.RELAY, place="the tick is committed, none of its events sent"),
+    "after-row": Point(role=Role.WRITER, place="the row is inserted, its transaction is open"),
+    "after-commit": Point(role=Role.WRITER, place="the row is committed, the relay isn't nudged"),
+    "after-tick": Point(role=Role.RELAY, place="the tick is committed, its events aren't sent"),
     "between-chunks": Point(role=Role.RELAY, place="one chunk of a tick is sent, the next isn't"),
-    "after-entries": Point(role=Role.RELAY, place="entries added, the relay's memory not updated"),
-    "after-read": Point(role=Role.CONSUMER, place="a batch is read, its transaction not started"),
-    "before-handler": Point(role=Role.CONSUMER, place="positions moved, no effect yet"),
+    "after-entries": Point(role=Role.RELAY, place="entries are added, memory isn't updated"),
+    "after-read": Point(role=Role.CONSUMER, place="a batch is read, its transaction isn't started"),
+    "before-handler": Point(role=Role.CONSUMER, place="positions are moved, the handler isn't run"),
     "mid-handler": Point(role=Role.CONSUMER, place="between two writes of a handler"),
-    "before-positions": Point(role=Role.CONSUMER, place="all effects written, not committed"),
-    "after-positions": Point(role=Role.CONSUMER, place="committed, the memory not updated"),
-    "parking": Point(role=Role.CONSUMER, place="an event is parked, not committed"),
-    "retry": Point(role=Role.RETRIER, place="a parked event is applied, not committed"),
-    "after-floor": Point(role=Role.PRUNER, place="the floor is committed, nothing deleted"),
+    "before-positions": Point(role=Role.CONSUMER, place="all effects are written, not committed"),
+    "after-positions": Point(role=Role.CONSUMER, place="committed, the memory isn't updated"),
+    "parking": Point(role=Role.CONSUMER, place="an event is parked, but not committed"),
+    "retry": Point(role=Role.RETRIER, place="a parked event is applied, but not committed"),
+    "after-floor": Point(role=Role.PRUNER, place="the floor is committed, nothing is deleted"),
     "between-batches": Point(role=Role.PRUNER, place="some rows are deleted, others aren't"),
     "before-xtrim": Point(role=Role.PRUNER, place="rows and ticks are deleted, entries aren't"),
 }
@@ -45,19 +45,19 @@ FAULTS = {
     "exit": "the process ends at the point by os._exit, twice",
     "kill-both": "kill -9 of the relay, the consumer and the process at the point, twice",
     "kill-other": "kill -9 of the relay while a consumer is at the point, or the reverse",
-    "frozen": "SIGSTOP longer than every lease, another process takes over, SIGCONT",
+    "frozen": "SIGSTOP for longer than every lease, while another process takes over, then SIGCONT",
     "reply-lost": "a proxy forwards the request, drops the answer and closes the connection",
     "cut": "every connection to the stream server is closed",
     "flushall": "the stream server loses everything",
-    "aof-tail": "the stream server is killed with kill -9 and its file loses its end",
-    "pg-stop": "PostgreSQL is stopped at once (SIGQUIT) and started again",
+    "aof-tail": "the stream server is killed with kill -9, and the end of its file is cut off",
+    "pg-stop": "PostgreSQL is stopped immediately (SIGQUIT) and started again",
     "terminated": "every session of the database is terminated",
-    "held": "a transaction that wrote to the outbox first stays open",
+    "held": "a transaction that wrote to the outbox before the others stays open",
     "clock": "the relay's clock jumps a day ahead, then to an hour behind the true time",
 }
 
-# A fault of the stream server hardly matters inside a transaction that doesn't use it, and a fault
-# of the database hardly where no transaction is open. One of each is run nevertheless.
+# A fault of the stream server has hardly an effect in a transaction that doesn't use the server. A
+# fault of the database has hardly an effect without an open transaction. One of each is run anyway.
 TABLE = {
     "after-row": "exit kill-both flushall pg-stop terminated held",
     "after-commit": "exit kill-both reply-lost cut flushall aof-tail pg-stop terminated",
@@ -80,13 +80,13 @@ TABLE = {
     "before-xtrim": "exit kill-both frozen cut flushall aof-tail",
 }
 
-# (points, faults, the reason to leave out the pairs that TABLE doesn't have); "" is all points.
+# (points, faults, the reason to leave out the pairs that TABLE doesn't have). "" means all points.
 LEFT_OUT = (
-    ("", "clock", "only the relay orders anything by a clock"),
+    ("", "clock", "only the relay orders events by a clock"),
     ("", "held", "an open transaction affects only recording and ticks"),
     ("after-row after-commit", "frozen", "a frozen writer is an open transaction: see held"),
     ("after-row", "reply-lost cut aof-tail", "the writer uses the stream server after its commit"),
-    ("after-entries", "reply-lost", "the point is the same as a lost reply of the script"),
+    ("after-entries", "reply-lost", "the point has the same effect as a lost reply of the script"),
     (
         "before-handler",
         "kill-both frozen cut flushall aof-tail",
@@ -95,21 +95,25 @@ LEFT_OUT = (
     (
         "after-read before-handler mid-handler",
         "reply-lost",
-        "the next reply is that of the next read: see before-positions",
+        "the next reply belongs to the next read: see before-positions",
     ),
-    ("mid-handler before-positions", "cut aof-tail", "run once for this transaction"),
-    ("parking retry", "reply-lost cut aof-tail", "like mid-handler: no use of the stream server"),
+    (
+        "mid-handler before-positions",
+        "cut aof-tail",
+        "each is run at another point of this transaction",
+    ),
+    ("parking retry", "reply-lost cut aof-tail", "like mid-handler: doesn't use the stream server"),
     (
         "after-floor between-batches before-xtrim",
         "reply-lost cut aof-tail pg-stop terminated kill-both",
-        "each step of a pruner is idempotent: each fault is run at one of them",
+        "each step of a pruner is idempotent, so each fault is run at only one step",
     ),
     (
         "retry",
         "kill-both",
         "a retry uses neither the relay nor the consumer: see exit",
     ),
-    ("", "kill-other", "covered by kill-both, or the other process takes no part"),
+    ("", "kill-other", "covered by kill-both, or the other process isn't involved"),
 )
 
 QUICK = (
@@ -131,7 +135,7 @@ QUICK = (
     "after-floor/flushall",
 )
 
-# The safeguards, which safeguards.py removes, and the cells that must notice: green with the
+# The safeguards that safeguards.py removes, each with the cells that must notice: green with the
 # safeguard, red without it.
 NOTICED_BY = {
     "deterministic-id": ("between-chunks/flushall",),
@@ -163,7 +167,7 @@ CELLS = tuple(Cell(point, fault) for point, faults in TABLE.items() for fault in
 
 
 def chosen(words: list[str], *, quick: bool) -> list[Cell]:
-    """The cells that the words name: cells, points or faults. Without words, all cells."""
+    """Returns the cells that have one of the words as name, point or fault. Without words, all."""
     cells = [cell for cell in CELLS if cell.name in QUICK] if quick else list(CELLS)
     if not words:
         return cells
@@ -171,7 +175,7 @@ def chosen(words: list[str], *, quick: bool) -> list[Cell]:
 
 
 def unexplained() -> Iterator[str]:
-    """The pairs that are neither run nor left out for a reason."""
+    """Yields the pairs that are not run and that LEFT_OUT gives no reason for."""
     for point in POINTS:
         for fault in FAULTS:
             if fault not in TABLE[point].split() and not why_left_out(point, fault):

@@ -1,5 +1,5 @@
-"""A process of a cell: a Django command with a crash point, forked from a server that has already
-imported the slow modules."""
+"""Runs a process of a cell: a Django command with a crash point, forked from a server that has
+already imported the slow modules."""
 
 import ctypes
 import multiprocessing
@@ -39,7 +39,7 @@ class Order:
 
 
 def start(order: Order) -> ForkServerProcess:
-    """Start the process. The fork server starts with the first one and ends with this process."""
+    """Starts the process. The first call starts the fork server, which ends with this process."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(PRELOADED)
     process = forks.Process(target=execute, args=(order,), name=" ".join(order.command))

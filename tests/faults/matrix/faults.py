@@ -1,4 +1,4 @@
-"""The faults of processes and servers while a process is at its crash point."""
+"""Causes the faults of processes and servers while a process is at its crash point."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def _frozen(scene: Scene, arrival: Arrival) -> Iterator[None]:
     yield
     scene.thaw(arrival.pid)
     if role is Role.RELAY:
-        # The substitute holds the lock, which the thawed relay needs to reach its point again.
+        # The substitute holds the lock. The resumed relay needs the lock to reach its point.
         scene.taken_over()
         for substitute in substitutes:
             scene.kill_one(role, substitute)
@@ -76,7 +76,7 @@ STRIKES: dict[str, Strike] = {
 
 @contextmanager
 def held_open(scene: Scene) -> Iterator[Callable[[], None]]:
-    """A transaction that recorded before any other; yields the function that commits it."""
+    """Opens a transaction that records an event first. Yields the function that commits it."""
     if scene.cell.fault != "held":
         yield lambda: None
         return

@@ -1,7 +1,7 @@
 """Holds a process at its crash point.
 
 The process connects, sends its pid and blocks. The harness causes the fault, and then lets the
-process continue or die there by os._exit. Neither side waits without a limit.
+process continue or end there with os._exit. Both sides wait only for a limited time.
 """
 
 import os
@@ -23,7 +23,7 @@ class Arrival:
     connection: socket.socket
 
     def resume(self, *, clock_ms: int = 0) -> None:
-        """Let the process continue; it doesn't stop at the point again."""
+        """Lets the process continue. The process doesn't stop at the point again."""
         self._say(f"go {clock_ms}")
 
     def die(self) -> None:
@@ -33,13 +33,13 @@ class Arrival:
         try:
             self.connection.sendall(f"{text}\n".encode())
         except OSError:
-            return  # it was killed at the point
+            return  # the process was killed at the point
         finally:
             self.connection.close()
 
 
 class Gate:
-    """The side of the harness."""
+    """The harness's end of the connection: accepts a process at its crash point."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((LOOPBACK, 0))
@@ -59,7 +59,7 @@ class Gate:
 
 
 class Reach:
-    """The side of the process: called at each visit of the point, it stops at one of them."""
+    """The process's end: called at each visit of the point, stops the process at visit `hit`."""
 
     def __init__(self, port: int, *, hit: int) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""The history of a cell, and its verdict."""
+"""Reads the history of a cell from the servers, and counts the violations in the history."""
 
 import json
 from collections import Counter
@@ -26,14 +26,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Everything that one run committed, applied, published and left."""
+    """All events that one run committed, applied and published, and the final tables."""
 
     committed: list[Fact]  # in the order of each key's versions
     applied: list[Fact]  # in the order of effects
     kept: set[str]  # events whose outbox rows weren't pruned
     streamed: set[str]  # events that a new subscriber would read
     items: dict[str, tuple[int, int]]  # version and balance in the owner's tables
-    view: dict[str, tuple[int, int]]  # and in the consumer's
+    view: dict[str, tuple[int, int]]  # version and balance in the consumer's table
     parked: int
 
     @classmethod
@@ -61,7 +61,7 @@ class History:
         )
 
     def rebuilt(self) -> dict[str, tuple[int, int]]:
-        """The view as a rebuild from all committed events makes it."""
+        """Returns the view as a rebuild from all committed events makes the view."""
         books: dict[str, tuple[int, int]] = {}
         for fact in self.committed:
             _, balance = books.get(fact.key, (0, 0))
@@ -79,7 +79,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The number of violations by kind. All zero is green."""
+    """The number of violations by kind. A cell is green if all numbers are zero."""
 
     committed: int
     lost: int = 0  # committed, never applied
@@ -87,8 +87,8 @@ class Verdict:
     reordered: int = 0  # applied in another order than its key's versions
     unseen: int = 0  # kept in the outbox, not in the streams
     invented: int = 0  # applied, never committed
-    unbalanced: int = 0  # money that appeared or vanished, in the owner's tables or in the view
-    differing: int = 0  # rows of the view that a rebuild makes different
+    unbalanced: int = 0  # the sums of the balances in the owner's tables and in the view
+    differing: int = 0  # rows of the view that differ from a rebuild
     parked: int = 0  # still parked after the cause was fixed
 
     @property
@@ -123,8 +123,8 @@ def judged(history: History) -> Verdict:
 
 
 def is_settled(stage: Stage) -> bool:
-    """Whether relay and consumer are at the end by their own state. A mechanism that loses events
-    settles too; the verdict shows the loss."""
+    """Whether relay and consumer are at the end according to their own state. This is true even
+    after a loss of events; the verdict shows the loss."""
     cursor = _cursor(stage)
     ((last, waiting),) = stage.ask(
         "SELECT max(id), (SELECT count(*) FROM shop_outboxevent WHERE NOT pg_visible_in_snapshot("
@@ -134,7 +134,7 @@ def is_settled(stage: Stage) -> bool:
 
 
 def is_read(stage: Stage) -> bool:
-    """Whether the consumer has passed everything published so far."""
+    """Whether the consumer has passed all entries published so far."""
     positions = dict(stage.ask("SELECT partition, entry FROM shop_position"))
     return all(
         order(positions.get(int(name[1:]), "0-0")) >= order(top)

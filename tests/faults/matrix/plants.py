@@ -1,5 +1,5 @@
-"""Wrappers around outbox's functions for the fault matrix: crash points, shorter leases, a shifted
-clock. They are installed only when a process of a cell starts.
+"""Wraps outbox's functions for the fault matrix: crash points, shorter leases and a shifted
+clock. The wrappers are installed only when a process of a cell starts.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ PRUNED_ROWS = 40
 
 
 def shorten_limits() -> None:
-    """Small chunks and batches, so that faults happen between them, and short leases."""
+    """Sets short leases, and small chunks and batches, so that faults happen between batches."""
     ticks.CHUNK_ROWS = CHUNK_ROWS
     retention.BATCH_ROWS = PRUNED_ROWS
     reader.Reader.__init__.__kwdefaults__["batch_entries"] = BATCH_ENTRIES
@@ -40,7 +40,7 @@ def shorten_limits() -> None:
 
 
 def shift_clock(reach: Reach, by_ms: int) -> None:
-    """Shift the relay's clock."""
+    """Shifts the relay's clock."""
     relay.Relay = partial(
         relay.Relay, clock_ms=lambda: ticks.clock_ms() + (reach.clock_ms or by_ms)
     )

@@ -1,4 +1,4 @@
-"""Runs one cell: a load, a process at its crash point, the fault, twice; then the verdict."""
+"""Runs one cell: under load, causes the fault twice at the crash point, then judges the history."""
 
 import shutil
 import time
@@ -11,10 +11,10 @@ from tests.faults.matrix.history import History, Verdict, judged
 from tests.faults.matrix.scene import Scene, Unfinished
 from tests.faults.matrix.stage import ROOT, Stage
 
-# After the first fault the process dies. After the last it survives if the fault allows it, since a
-# successor, which starts from the servers' state, would hide errors in its memory.
+# After the first fault the process dies. After the last, it survives if the fault allows that: a
+# successor starts from the servers' state and would hide errors in the first process's memory.
 STRUCK_TIMES = 2
-ROUNDS = 20  # of retries
+ROUNDS = 20  # the highest number of retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Result:
     cell: Cell
     seconds: float
     committed: int = 0
-    broken: str = ""  # the violations in one line; empty is green
+    broken: str = ""  # the violations in one line; empty if the cell is green
     kept: Path | None = None
 
     @property
@@ -33,7 +33,7 @@ class Result:
 
 
 def play(stage: Stage, cell: Cell, *, seed: int, without: str = "") -> Result:
-    """Run the cell. Its failures don't raise; the seed, history and logs of a red cell are kept."""
+    """Runs the cell. A red cell raises no error; its seed, history and logs are kept."""
     started = time.monotonic()
     folder = ROOT / "histories" / f"{cell.point}-{cell.fault}-{seed}{without and f'-{without}'}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -87,8 +87,8 @@ def _strike(scene: Scene, *, last: bool) -> None:
     arrival = scene.arrival()
     dies = not last or fault in DEADLY
     if role is Role.RELAY and fault == "flushall" and not last:
-        # The first time after everything was read, so that events sent again under other ids show
-        # as duplicates; the second time at any position of the consumer.
+        # The first flush comes after all reads, so that events sent again under other ids
+        # become duplicates. The second flush comes at any position of the consumer.
         scene.read()
     with STRIKES[fault](scene, arrival):
         if dies:
@@ -106,11 +106,11 @@ def _strike(scene: Scene, *, last: bool) -> None:
 
 
 def _retry_too_early(scene: Scene) -> None:
-    """Before the cause is fixed, a retry must fail, and apply nothing behind a failing event."""
+    """Checks that a retry before the fix fails, and applies no event behind a failing event."""
     scene.written()
     scene.settle()
     if scene.run_to_its_end(Role.RETRIER) != 1:
-        raise Unfinished("a retry succeeded though its events still fail")
+        raise Unfinished("a retry succeeded although the events still fail")
     _fix_cause(scene)
 
 
@@ -119,7 +119,7 @@ def _fix_cause(scene: Scene) -> None:
 
 
 def _clean_up(scene: Scene) -> None:
-    """Retry the parked events and prune, as an operator does."""
+    """Retries the parked events and prunes, as an operator does."""
     if scene.cell.point in ("parking", "retry"):
         _fix_cause(scene)
         for _ in range(ROUNDS):

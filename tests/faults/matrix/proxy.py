@@ -1,4 +1,4 @@
-"""A TCP proxy in front of the stream server that can cut connections or drop only answers."""
+"""A TCP proxy in front of the stream server, which can close connections or drop an answer."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ CONNECT_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Pair:
-    """The two ends of one connection."""
+    """The two sockets of one proxied connection."""
 
     client: socket.socket
     server: socket.socket
@@ -41,12 +41,12 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """End every connection."""
+        """Closes every connection."""
         for pair in self._pairs[:]:
             pair.cut()
 
     def drop_answers(self) -> None:
-        """Drop the next answer on each open connection, then close the connection."""
+        """Drops the next answer on each open connection, then closes the connection."""
         for pair in self._pairs[:]:
             pair.drops_answers = True
 

@@ -1,4 +1,4 @@
-"""The output of a run, and the page docs/faults.md."""
+"""Formats the output of a run, and writes the page docs/faults.md."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -31,13 +31,13 @@ def line(result: Result, *, number: int, of: int) -> str:
 
 def proof(name: str, whole: Result, damaged: Result) -> str:
     if not whole.green:
-        return f"{name:<20} {whole.cell.name:<26} red with it, so it proves nothing: {whole.broken}"
+        return f"{name:<20} {whole.cell.name:<26} red with the safeguard too: {whole.broken}"
     outcome = f"red: {damaged.broken}" if damaged.broken else "GREEN, unnoticed"
     return f"{name:<20} {whole.cell.name:<26} green with it, without it {outcome}"
 
 
 def matrix(results: Sequence[Result]) -> list[str]:
-    """A row for each point, a column for each fault; a dot is a cell that was not run."""
+    """Return a row for each point with a column for each fault; a dot is a cell that wasn't run."""
     found = {result.cell: result for result in results}
     width = max(map(len, POINTS)) + 2
     heads = [f"{'':<{width}}{''.join(f'{fault:<12}' for fault in FAULTS)}"]
@@ -74,7 +74,7 @@ def _document(results: Sequence[Result], *, seed: int, seconds: float) -> Iterab
     for point in POINTS:
         words = (_word(found.get(Cell(point, fault))) for fault in FAULTS)
         yield f"| {point} | {' | '.join(word or '·' for word in words)} |"
-    yield f"\n`--quick` runs {len(QUICK)} of them: {', '.join(f'`{name}`' for name in QUICK)}."
+    yield f"\n`--quick` runs {len(QUICK)} cells: {', '.join(f'`{name}`' for name in QUICK)}."
     yield "\n## Crash points\n\n| point | process | place |\n|---|---|---|"
     for name, point in POINTS.items():
         yield f"| {name} | {point.role} | {point.place} |"
@@ -99,14 +99,14 @@ def _document(results: Sequence[Result], *, seed: int, seconds: float) -> Iterab
 INTRODUCTION = """\
 # The fault matrix
 
-This page is written by `./dev faults`, which runs every cell: the example project as real processes
-on real servers, with some hundreds of events that transfer money between accounts. One process
-reaches a named crash point, a fault happens while it is there, and the process dies by `os._exit`.
-Its successor reaches the same point and meets the same fault; it survives if the fault allows it.
-Then all processes must finish, and the recorded history is checked. No event is lost, applied
-twice, out of its key's order, invented, or missing from the streams. No money appears or is lost,
-neither in the owner's tables nor in the view. The view equals a rebuild from all committed events.
-No event is still parked.
+`./dev faults` runs every cell of this table and writes this page. A cell is a run of the example
+project: real processes on real servers, with some hundreds of events that transfer money between
+accounts. One process reaches a named crash point, a fault happens there, and the process ends by
+`os._exit`. Its successor reaches the same point and meets the same fault, but continues if the
+fault doesn't end it. Then all processes must finish, and the command checks the recorded history.
+No event is lost, applied twice, out of its key's order, invented, or missing from the streams. No
+money appears or is lost, in the owner's tables or in the view. The view equals a rebuild from all
+committed events. No event is still parked.
 
 ```console
 $ ./dev faults --quick
@@ -114,18 +114,18 @@ $ ./dev faults --seed 7 --only between-chunks/flushall
 $ ./dev faults --prove
 ```
 
-The seed determines the load and the moment within a crash point, but not how the processes
-interleave. The seed, history and logs of a red cell are kept, and the run prints the folder. Leases
-are shorter than in production, and chunks and batches smaller, so that faults happen between them.
-PostgreSQL runs without fsync, since its processes die here and not the machine.
+The seed determines the load and when a fault happens at its crash point, but not how the processes
+interleave. The seed, history and logs of a red cell are kept, and the run prints their folder.
+Leases, chunks and batches are smaller than in production, so that faults happen between them.
+PostgreSQL runs without fsync, because only its processes are killed and not the machine.
 """
 
 SAFEGUARDS = """
 ## Without a safeguard
 
-`./dev faults --prove` removes one safeguard in every process of a run, and runs the cells that must
-notice, with it and without it. It tries up to three times, since another safeguard may hide the
-loss by chance. `--without NAME` runs any cells without the safeguard.
+`./dev faults --prove` runs the cells that must fail without a safeguard, first with it and then
+without it in every process. It tries up to three times, because another safeguard may hide the
+error by chance. `--without NAME` runs any cells without the safeguard NAME.
 
 | safeguard | red without it |
 |---|---|"""

@@ -1,7 +1,7 @@
 """Removes one safeguard at a time in every process of a cell.
 
-`tests/sabotage` removes safeguards from the source and runs single tests; here the recorded history
-of real processes has to show the loss.
+`tests/sabotage` removes safeguards from the source and runs single tests. Here the recorded history
+of real processes must show the loss.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +45,7 @@ def _move_from_wherever_it_is() -> None:
 
 
 def _cut_by_row_id() -> None:
-    """A batch has all ids above those of the batch before, instead of the rows its tick sees."""
+    """Makes a batch of all rows with ids above the last batch, not of the rows its tick sees."""
     make, rows = ticks.Ticks.make, ticks.Ticks.rows
 
     def noting_the_top(self: ticks.Ticks) -> ticks.Tick | None:
@@ -70,7 +70,7 @@ def _cut_by_row_id() -> None:
         with rows(self, tick, after=after) as chunks:
             yield chunks
 
-    ticks.FEW_TRANSACTIONS = -1  # so that every batch uses the statement above
+    ticks.FEW_TRANSACTIONS = -1  # then every batch uses the statement above
     ticks.Ticks.make = noting_the_top
     ticks.Ticks.rows = up_to_the_top
 
@@ -86,7 +86,7 @@ def _let_later_events_pass() -> None:
 
 
 class _Falsy(str):
-    """A key that is false: a retry continues after a failed event without a key."""
+    """A key that is false in a condition: a retry continues after a failed event without a key."""
 
     __slots__ = ()
 

@@ -17,13 +17,13 @@ from tests.faults.matrix.stage import Stage
 from tests.support.waiting import eventually
 
 EVENTS = 260
-MORE_EVENTS = 60  # as long as the point wasn't reached
+MORE_EVENTS = 60  # repeated while the point isn't reached
 ITEMS = 8
-SIZES = ("2", "2", "4", "60")  # the last is several chunks and several batches
+SIZES = ("2", "2", "4", "60")  # the last size makes several chunks and several batches
 ARRIVES_WITHIN_SECONDS = 40.0
 SETTLES_WITHIN_SECONDS = 40.0
 ENDS_WITHIN_SECONDS = 10.0
-LOOK_EVERY_SECONDS = 0.02  # seldom, since each query slows down the processes of the cell
+LOOK_EVERY_SECONDS = 0.02  # not more often, since each query slows down the cell's processes
 HITS = 4  # the process stops at the point at one of its first four visits
 POISONED = 0.1
 
@@ -92,14 +92,14 @@ class Scene:
         self.say(f"{role} {process.pid} is killed")
 
     def is_running(self, role: Role) -> bool:
-        """Whether any process of the role is running. Forgets those that ended by themselves."""
+        """Whether any process of the role is running. Removes ended processes from the list."""
         for process in self._running[role][:]:
             if process.is_alive():
                 continue
             self._running[role].remove(process)
             self.say(f"{role} {process.pid} ended with {process.exitcode}")
             if role in (Role.RELAY, Role.CONSUMER) and process.exitcode != DIED:
-                raise Unfinished(f"the {role} ended by itself with {process.exitcode}")
+                raise Unfinished(f"the {role} ended unexpectedly with {process.exitcode}")
         return bool(self._running[role])
 
     def end(self) -> None:
@@ -127,7 +127,7 @@ class Scene:
     # Waiting.
 
     def arrival(self) -> Arrival:
-        """Wait for the planted process to reach its point. Processes that end before are started
+        """Waits until the process reaches its crash point. A process that ends before is started
         again."""
         deadline = time.monotonic() + ARRIVES_WITHIN_SECONDS
         role = self.cell.role
@@ -143,7 +143,7 @@ class Scene:
         return found
 
     def gone(self, pid: int) -> None:
-        """Wait until a process has died at its point."""
+        """Waits until a process has died at its point."""
         for processes in self._running.values():
             for process in processes[:]:
                 if process.pid == pid:
@@ -154,18 +154,18 @@ class Scene:
                         raise Unfinished(f"{process.name} died with {process.exitcode}")
 
     def written(self) -> None:
-        """Wait for the writers' end."""
+        """Waits until the writers have ended."""
         self._until(lambda: not self.is_running(Role.WRITER), what="the writers end")
 
     def taken_over(self) -> None:
-        """Wait until other processes have taken over the work of a frozen one."""
+        """Waits until other processes have taken over the work of a frozen process."""
         (goal,) = self.stage.ask("SELECT count(*) FROM shop_journal")[0]
         if self.cell.role in (Role.RETRIER, Role.PRUNER):
             counted, goal = "shop_journal", goal + MORE_EVENTS // 2
         else:
             counted = "(SELECT id FROM shop_applied UNION ALL SELECT id FROM shop_parkedevent) done"
-        self._until(lambda: self._has_reached(counted, goal), what="others take over")
-        self.say("others have taken over")
+        self._until(lambda: self._has_reached(counted, goal), what="other processes take over")
+        self.say("other processes have taken over")
 
     def _has_reached(self, counted: str, goal: int) -> bool:
         if not self.is_running(Role.WRITER):
@@ -173,7 +173,7 @@ class Scene:
         return bool(self.stage.ask(f"SELECT count(*) FROM {counted}")[0][0] >= goal)  # noqa: S608
 
     def write_more(self) -> None:
-        """Give more work to the survivors, so that stale state in their memory shows."""
+        """Gives more work to the surviving processes, to show stale state in their memory."""
         self._until(self._all_are_members, what="every consumer's lease is renewed")
         self.start(Role.WRITER, events=MORE_EVENTS)
         self.written()
@@ -183,12 +183,12 @@ class Scene:
         return bool(self.stage.redis.zcard("{shop.ledger}:members") == alive)
 
     def read(self) -> None:
-        """Wait until the consumer has read everything published so far."""
+        """Waits until the consumer has read all entries published so far."""
         self._until(lambda: is_read(self.stage), what="all published events are read")
 
     def settle(self) -> None:
-        """Wait until everything is published and read to the end."""
-        self._until(lambda: is_settled(self.stage), what="everything is published and read")
+        """Waits until all events are published and read."""
+        self._until(lambda: is_settled(self.stage), what="all events are published and read")
         self.say("settled")
 
     def _until(self, condition, *, what: str) -> None:
@@ -210,5 +210,5 @@ class Scene:
         self.say(f"{pid} is frozen")
 
     def thaw(self, pid: int) -> None:
-        self.say(f"{pid} thaws")
+        self.say(f"{pid} continues")
         os.kill(pid, signal.SIGCONT)

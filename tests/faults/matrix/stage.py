@@ -1,4 +1,4 @@
-"""The servers that all cells share, and a fresh database for each of them."""
+"""The servers that all cells share, and a new database for each cell."""
 
 import fcntl
 import os
@@ -22,9 +22,9 @@ from tests.support.waiting import eventually
 ROOT = CHECKOUT / ".local" / "faults"
 TEMPLATE = "shop"
 PASSWORD = "faults"
-# Small nodes, since trimming drops only whole nodes.
+# Small stream nodes, since XTRIM drops only whole nodes.
 NODE_ENTRIES = 4
-LONGEST_TAIL = 0.3  # of the append-only file
+LONGEST_TAIL = 0.3  # the largest share of the append-only file that is cut off
 
 
 class Stage:
@@ -39,7 +39,7 @@ class Stage:
 
     def start(self) -> None:
         self.postgres.start()
-        # A killed server loses nothing without fsync, since the machine stays up.
+        # Without fsync, a killed server loses no data, since the machine keeps running.
         self.postgres.query("ALTER SYSTEM SET fsync = off")
         self.postgres.query("SELECT pg_reload_conf()")
         self.valkey.start()
@@ -89,10 +89,10 @@ class Stage:
 
     @contextmanager
     def fresh(self, name: str) -> Iterator[None]:
-        """An empty database and an empty stream server."""
+        """Provides an empty database and an empty stream server."""
         self.redis.flushall()
         self.redis.config_set("stream-node-max-entries", NODE_ENTRIES)
-        self._log_start = self._log_file.stat().st_size  # earlier bytes belong to other cells
+        self._log_start = self._log_file.stat().st_size  # the earlier bytes belong to other cells
         self._create(name, f"TEMPLATE {TEMPLATE}")
         self.database = name
         try:
@@ -102,10 +102,10 @@ class Stage:
             self._drop(name)
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement; reconnects once if a fault has closed the connection."""
+        """Runs a statement. Reconnects once if a fault has closed the connection."""
         try:
             return self._execute(statement)
-        except psycopg2.Error:  # a closed socket may raise any of them
+        except psycopg2.Error:  # a closed socket may raise any of these errors
             self._disconnect()
             return self._execute(statement)
 
@@ -138,7 +138,7 @@ class Stage:
         )
 
     def lose_streams_tail(self, chance: random.Random) -> None:
-        """Lose the last writes, as when the machine loses power."""
+        """Removes the last writes from the stream server, as after a power failure."""
         self.valkey.kill()
         size = self._log_file.stat().st_size
         lost = chance.randint(1, max(1, int((size - self._log_start) * LONGEST_TAIL)))
@@ -158,7 +158,7 @@ class Stage:
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """A stage that no other run uses. Servers that a crashed run left are taken over."""
+    """Provides a stage that no other run uses. Reuses the servers that a crashed run left."""
     for number in range(8):
         folder = ROOT / f"slot-{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,4 +174,4 @@ def open_stage() -> Iterator[Stage]:
             finally:
                 stage.stop()
             return
-    raise RuntimeError(f"too many runs at once; see {ROOT}")
+    raise RuntimeError(f"too many runs use {ROOT}; wait until a run ends")

@@ -1,4 +1,4 @@
-"""Runs handlers in threads with their own connections, and controls which commits first."""
+"""Runs handlers in threads, each with its own connection, and controls which commits first."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ DEADLINE_SECONDS = 10.0
 
 
 def together(*actions: Callable[[], T]) -> list[T | Exception]:
-    """Run each action in a thread, all released at one barrier. Returns results or exceptions."""
+    """Run each action in a thread; all start together. Returns the results or exceptions."""
     barrier = threading.Barrier(len(actions), timeout=DEADLINE_SECONDS)
 
     def run(action: Callable[[], T]) -> T | Exception:
@@ -39,8 +39,8 @@ def outcome(action: Callable[[], T]) -> T | Exception:
 
 
 def in_turn(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Start `second` while `first` is done but not committed, and commit `first` once `second`
-    waits for one of its locks. Returns both results; fails if `second` never waits."""
+    """Run `first` without its commit, start `second`, and commit `first` when `second` waits
+    for a lock of `first`. Returns both results; fails if `second` never waits."""
     done, may_commit = threading.Event(), threading.Event()
 
     def run() -> T:

@@ -21,7 +21,7 @@ from accounts.models import OutboxEvent, Reservation, User
 from outbox.testing import published
 from tests.integration.accounts.conftest import PASSWORD, Register
 
-# A refusal rolls back the handler's transaction, so the test must not wrap it in its own.
+# A refused command rolls back its transaction, so no test may run in a transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/accounts/user/"
@@ -54,7 +54,7 @@ def types() -> list[str]:
     return [event.type.removeprefix("accounts.") for event in published(OutboxEvent)]
 
 
-def test_adding_a_user_registers_it(admin_client: Client) -> None:
+def test_the_add_form_registers_a_user(admin_client: Client) -> None:
     response = admin_client.post(f"{LIST}add/", NEW)
     assert response.status_code == 302, response.content
     user = User.objects.get()
@@ -65,7 +65,7 @@ def test_adding_a_user_registers_it(admin_client: Client) -> None:
     assert b"Added" in log.content
 
 
-def test_changing_a_user_updates_it(ada: UserState, admin_client: Client) -> None:
+def test_the_change_form_updates_the_user(ada: UserState, admin_client: Client) -> None:
     form = form_of(ada, name="Ada L.", new_password="another good one")
     assert admin_client.post(page_of(ada), form).status_code == 302
     user = User.objects.get()
@@ -79,7 +79,7 @@ def test_an_empty_password_field_keeps_the_password(ada: UserState, admin_client
     assert check_password(PASSWORD, User.objects.get().password)
 
 
-def test_unticking_active_deactivates_the_user(ada: UserState, admin_client: Client) -> None:
+def test_clearing_the_active_box_deactivates_the_user(ada: UserState, admin_client: Client) -> None:
     form = form_of(ada)
     del form["is_active"]
     admin_client.post(page_of(ada), form)
@@ -117,7 +117,7 @@ def test_a_form_without_its_version_saves_nothing(ada: UserState, admin_client: 
 def test_a_version_conflict_at_save_is_shown_as_a_message(
     ada: UserState, admin_client: Client
 ) -> None:
-    # The form's version is current at validation and stale at save.
+    # The form has the current version when it is validated and a stale one when it is saved.
     real = accounts_admin.update_user
 
     def overtaken(command: UpdateUser) -> UserState:
@@ -128,14 +128,14 @@ def test_a_version_conflict_at_save_is_shown_as_a_message(
         response = admin_client.post(page_of(ada), form_of(ada, name="Mine"), follow=True)
     assert response.status_code == 200
     assert b"The user is at version 2, not 1." in response.content
-    # The admin's transaction is rolled back, including the other change.
+    # The admin rolls back its transaction, which includes the other change.
     assert User.objects.get().state() == ada
 
 
 REFUSED = [
     ("email", "GRACE@example.com", b"Another user has this e-mail address."),
     ("new_password", "1234", b"too short"),
-    ("credit_limit", "9.99", b"The limit 9.99 is below the 10.00 already reserved."),
+    ("credit_limit", "9.99", b"The limit 9.99 is below the reserved credit, 10.00."),
     ("credit_limit", "-1", b"greater than or equal to 0"),
     ("credit_limit", "NaN", b"Enter a number."),
     ("credit_limit", "1e99", b"Ensure that there are no more than"),

@@ -1,4 +1,4 @@
-"""Malformed input is answered with a problem that names the field, never with a 500."""
+"""The API answers malformed input with a problem that names the field, never with a 500."""
 
 import json
 from typing import Any
@@ -29,16 +29,16 @@ def assert_named(response: Any, field: str, value: Any = None) -> None:
 
 
 @pytest.mark.parametrize("field", MALFORMED)
-def test_a_missing_or_malformed_text_field_is_named(api: APIClient, field: str) -> None:
+def test_an_error_names_a_missing_or_malformed_text(api: APIClient, field: str) -> None:
     without = {name: value for name, value in NEW.items() if name != field}
     assert_named(api.post("/api/users/", without), field)
     for value in (*NOT_TEXT, *MALFORMED[field]):
-        raw = json.dumps(NEW | {field: value})  # ASCII: a lone surrogate has no UTF-8
+        raw = json.dumps(NEW | {field: value})  # ASCII, since UTF-8 has no lone surrogates
         assert_named(api.post("/api/users/", raw, content_type="application/json"), field, value)
     assert User.objects.count() == 0
 
 
-def test_a_malformed_credit_limit_is_named(ada: UserState, staff_api: APIClient) -> None:
+def test_an_error_names_a_malformed_credit_limit(ada: UserState, staff_api: APIClient) -> None:
     for amount in BAD_AMOUNTS:
         new = NEW | {"email": "x@example.com", "credit_limit": amount}
         assert_named(staff_api.post("/api/users/", new), "credit_limit", amount)
@@ -62,7 +62,7 @@ def test_a_valid_credit_limit_is_stored_with_two_places(
         assert staff_api.get(of(ada)).json()["credit_limit"] == stored
 
 
-def test_a_malformed_version_is_named(ada: UserState, ada_api: APIClient) -> None:
+def test_an_error_names_a_malformed_version(ada: UserState, ada_api: APIClient) -> None:
     for value in (0, -1, "x", 1.5, [], {}, "1" * 1001, "\0"):
         assert_named(ada_api.patch(of(ada), {"name": "x", "version": value}), "version", value)
 
@@ -71,7 +71,7 @@ def test_a_version_too_large_for_its_column_is_stale(ada: UserState, ada_api: AP
     problem(ada_api.patch(of(ada), {"version": 10**900}), 412, "stale-version")
 
 
-def test_a_malformed_boolean_is_named(ada: UserState, staff_api: APIClient) -> None:
+def test_an_error_names_a_malformed_boolean(ada: UserState, staff_api: APIClient) -> None:
     for value in NOT_BOOLEANS:
         raw = json.dumps({"is_active": value, "version": 1})
         response = staff_api.patch(of(ada), raw, content_type="application/json")
@@ -104,7 +104,7 @@ def test_a_malformed_id_is_not_found(staff_api: APIClient) -> None:
             assert response["Content-Type"] == "application/problem+json", user_id
 
 
-def test_a_malformed_filter_is_named(staff_api: APIClient) -> None:
+def test_an_error_names_a_malformed_filter(staff_api: APIClient) -> None:
     for field, value in [
         ("is_active", "maybe"),
         ("created_after", "yesterday"),

@@ -43,7 +43,7 @@ def test_a_placed_order_reserves_its_total(ada: UserState) -> None:
 @pytest.mark.parametrize("ending", ["cancelled", "expired"])
 def test_the_end_of_an_order_releases_its_credit(ada: UserState, ending: str) -> None:
     consume("placed", ada.id)
-    # The reservation's amount is released, not the amount in the later event.
+    # The handler releases the amount of the reservation, not the amount in the event.
     consume(ending, ada.id, total="99.00")
     assert User.objects.get().credit_reserved == 0
     assert published(OutboxEvent)[-1].type == "accounts.credit.released.v1"
@@ -65,12 +65,12 @@ def test_confirmed_and_rejected_orders_change_nothing(ada: UserState) -> None:
         assert User.objects.get().state() == before
 
 
-def test_an_unknown_user_is_refused_and_not_parked() -> None:
+def test_an_order_of_an_unknown_user_is_refused_and_not_parked() -> None:
     consume("placed", uuid4())
     assert published(OutboxEvent)[-1].data["reason"] == "unknown_user"
 
 
-def test_a_malformed_order_names_its_field_and_reserves_nothing(ada: UserState) -> None:
+def test_a_malformed_order_reserves_nothing(ada: UserState) -> None:
     with pytest.raises(MalformedOrder, match="total"):
         consume("placed", ada.id, total="a lot")
     assert not Reservation.objects.exists()

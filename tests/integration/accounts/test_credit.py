@@ -1,4 +1,4 @@
-"""Reserving and releasing credit: each takes effect once, in any order of arrival."""
+"""Each reserve and each release of credit takes effect once, in any order of arrival."""
 
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -56,7 +56,7 @@ def test_a_reservation_raises_the_version_and_is_announced(ada: UserState) -> No
     assert Reservation.objects.get().status == "RESERVED"
 
 
-def test_the_whole_limit_can_be_reserved_and_not_a_cent_more(ada: UserState) -> None:
+def test_an_order_can_reserve_the_whole_limit_and_no_more(ada: UserState) -> None:
     assert isinstance(reserve(ada.id, "1000.00", UUID(int=1)), CreditReserved)
     refused = reserve(ada.id, "0.01", UUID(int=2))
     assert isinstance(refused, CreditRefused)
@@ -175,16 +175,16 @@ def test_the_smallest_amounts_are_reserved(ada: UserState) -> None:
         assert isinstance(reserve(ada.id, amount, UUID(int=number)), CreditReserved)
 
 
-def test_each_step_of_an_order_costs_few_queries(
+def test_each_step_of_an_order_runs_few_queries(
     ada: UserState, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(4):  # reservation, user, history, event
         reserve(ada.id, "10.00")
     with django_assert_num_queries(2):
         reserve(ada.id, "10.00")
-    with django_assert_num_queries(6):  # tombstone refused, reservation read and written, …
+    with django_assert_num_queries(6):  # try a tombstone, read and write the reservation, …
         release()
-    with django_assert_num_queries(5):  # reservation, user tried, locked, reservation, event
+    with django_assert_num_queries(5):  # reservation, try user, lock user, reservation, event
         reserve(ada.id, "5000.00", UUID(int=5))
 
 

@@ -1,4 +1,4 @@
-"""The internal routes: for services only, with a token signed for each single request."""
+"""The internal routes answer only services, which sign a new token for each request."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def test_a_token_with_a_wrong_key_or_claim_is_refused() -> None:
         {"aud": "orders"},
         {"aud": None},
         {"exp": 1},
-        {"iat": 1},  # valid for longer than a token may be
+        {"iat": 1},  # longer than a token may be valid
         {"exp": None},
         {"htm": "GET"},
         {"htu": "/internal/users/backfill/"},

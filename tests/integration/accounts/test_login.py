@@ -1,4 +1,4 @@
-"""Tokens: who gets them, their claims, and when a refresh token ends."""
+"""Tokens: which users get a token, its claims, and when a refresh token ends."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ def refresh(api: APIClient, token: str) -> Any:
     return api.post("/api/token/refresh/", {"refresh": token})
 
 
-def test_a_log_in_returns_tokens_that_the_api_accepts_and_caches_do_not_store(
+def test_a_log_in_returns_valid_tokens_that_no_cache_may_store(
     ada: UserState, api: APIClient
 ) -> None:
     response = api.post("/api/token/", {"email": ada.email, "password": PASSWORD})
@@ -74,7 +74,7 @@ def test_the_email_may_be_in_any_letter_case(ada: UserState, api: APIClient) -> 
     assert response.status_code == 200
 
 
-def test_unknown_email_wrong_password_and_inactive_user_are_refused_alike(
+def test_a_refused_log_in_gets_the_same_answer_for_every_reason(
     ada: UserState, api: APIClient
 ) -> None:
     answers = [
@@ -86,7 +86,7 @@ def test_unknown_email_wrong_password_and_inactive_user_are_refused_alike(
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_an_unknown_email_costs_one_hash_like_a_known_one(ada: UserState, api: APIClient) -> None:
+def test_a_log_in_computes_one_hash_for_any_email(ada: UserState, api: APIClient) -> None:
     from django.contrib.auth.hashers import MD5PasswordHasher
 
     for email in ("no@example.com", "ada@example.com"):

@@ -1,4 +1,4 @@
-"""Permissions: the whole matrix, and foreign users look like unknown ones."""
+"""Permissions: the whole matrix; a foreign user and an unknown user look the same."""
 
 from collections.abc import Callable
 from typing import Any
@@ -158,7 +158,7 @@ def test_registration_and_log_in_have_their_own_rate_limits(
     assert [api.post("/api/token/", login).status_code for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.django_db(transaction=True)  # a refusal rolls back the handler's
+@pytest.mark.django_db(transaction=True)  # a refusal rolls back a transaction
 @pytest.mark.parametrize(
     ("change", "attempt", "slug"),
     [

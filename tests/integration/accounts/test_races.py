@@ -1,4 +1,4 @@
-"""Two real connections at a time: the limit holds, and each change takes effect once."""
+"""With two concurrent connections, the limit holds and each change takes effect once."""
 
 from decimal import Decimal
 from typing import Any
@@ -53,7 +53,7 @@ def kinds(results: list[Any]) -> list[str]:
     return sorted(type(result).__name__ for result in results)
 
 
-def test_of_two_orders_for_the_last_credit_one_is_reserved(ada: UserState) -> None:
+def test_only_one_of_two_orders_reserves_the_last_credit(ada: UserState) -> None:
     for round_ in range(10):
         results = together(
             lambda: reserve(ada, "600.00", 2 * round_ + 1),  # noqa: B023
@@ -65,7 +65,7 @@ def test_of_two_orders_for_the_last_credit_one_is_reserved(ada: UserState) -> No
         release(winner.order_id.int)
 
 
-def test_an_order_waits_for_another_and_sees_its_reservation(ada: UserState) -> None:
+def test_a_second_order_waits_for_and_sees_the_first_reservation(ada: UserState) -> None:
     first, second = in_turn(lambda: reserve(ada, "600.00", 1), lambda: reserve(ada, "600.00", 2))
     assert isinstance(first, CreditReserved)
     assert isinstance(second, CreditRefused)
@@ -102,7 +102,7 @@ def test_concurrent_releases_of_one_order_take_effect_once(ada: UserState) -> No
     assert User.objects.get().credit_reserved == 0
 
 
-def test_credit_released_during_a_refusal_is_reserved(
+def test_a_reserve_uses_credit_that_is_released_while_it_runs(
     ada: UserState,
 ) -> None:
     reserve(ada, "1000.00", 1)
@@ -138,14 +138,14 @@ def test_a_lower_limit_waits_for_an_open_reserve_and_is_refused(ada: UserState) 
     assert isinstance(error, CreditLimitBelowReserved)
 
 
-def test_of_two_changes_based_on_one_version_the_second_is_stale(ada: UserState) -> None:
+def test_the_second_of_two_changes_to_one_version_is_stale(ada: UserState) -> None:
     _, error = in_turn(lambda: rename(ada, "one"), lambda: outcome(lambda: rename(ada, "two")))
     assert isinstance(error, StaleVersion)
     assert (error.expected, error.found) == (1, 2)
     assert User.objects.get().name == "one"
 
 
-def test_of_two_registrations_of_one_email_the_second_is_refused() -> None:
+def test_the_second_of_two_registrations_of_one_email_is_refused() -> None:
     def join(email: str) -> UserState:
         return register_user(RegisterUser(name="x", email=email, password=PASSWORD))
 

@@ -28,7 +28,7 @@ def seed(**options: Any) -> str:
     return out.getvalue()
 
 
-def test_it_registers_staff_once(password_file: Path) -> None:
+def test_the_command_registers_staff_once(password_file: Path) -> None:
     assert seed(password_file=password_file) == "admin@example.com: staff, registered\n"
     user = User.objects.get()
     assert (user.is_staff, user.is_active, user.version) == (True, True, 1)
@@ -43,7 +43,7 @@ def test_the_password_can_be_read_from_standard_input(monkeypatch: Any) -> None:
     assert check_password(PASSWORD, User.objects.get().password)
 
 
-def test_an_existing_user_becomes_staff_with_the_new_password_only(
+def test_an_existing_user_becomes_staff_and_gets_the_new_password(
     register: Register, password_file: Path
 ) -> None:
     user = register(email="ADMIN@example.com", password="the squatter's own")
@@ -69,6 +69,6 @@ def test_a_failure_is_reported_in_one_line(tmp_path: Path, text: str | None, mes
     assert not User.objects.exists()
 
 
-def test_an_invalid_email_is_named(password_file: Path) -> None:
+def test_an_error_names_an_invalid_email(password_file: Path) -> None:
     with pytest.raises(CommandError, match="--email malformed"):
         call_command("seed_staff", email="malformed", password_file=password_file)

@@ -1,4 +1,4 @@
-"""Users through the cache ring: cached reads, never older than a version already seen."""
+"""Users in the cache ring: a read is never older than a version that was read before."""
 
 import json
 import signal
@@ -47,7 +47,7 @@ def store(_nodes: Any) -> Valkey:
 
 @pytest.fixture
 def nodes(_nodes: Any, settings: Any) -> Iterator[Any]:
-    """The nodes of the ring that the application uses in this test, running and empty."""
+    """The running, empty nodes of the ring that the application uses in this test."""
     store, ring = _nodes
     for server in (store, *ring):
         server.start()
@@ -123,9 +123,9 @@ def test_the_event_invalidates_the_cache_if_the_writer_did_not(
 ) -> None:
     queries.user(ada.id)
     with monkeypatch.context() as patch:
-        patch.setattr(cached, "invalidate", lambda *_: False)  # as if killed after its commit
+        patch.setattr(cached, "invalidate", lambda *_: False)  # as if the writer died
         changed = rename(ada, "Ada King")
-    assert queries.user(ada.id) == ada, "cached until the event arrives"
+    assert queries.user(ada.id) == ada, "the old value is cached until the event arrives"
 
     for event in published(OutboxEvent) * 2:
         deliver(event, consumer="user_cache")
@@ -136,7 +136,7 @@ def test_the_event_invalidates_the_cache_if_the_writer_did_not(
 def test_a_failed_invalidation_is_a_transient_error_that_names_the_user(
     nodes: Any, ada: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caches["default"], "invalidate_many", list)  # every key failed
+    monkeypatch.setattr(caches["default"], "invalidate_many", list)  # every key fails
 
     with pytest.raises(cached.InvalidationFailed, match=str(ada.id)) as caught:
         deliver(published(OutboxEvent)[-1], consumer="user_cache")
@@ -180,7 +180,7 @@ def test_two_hundred_concurrent_reads_of_one_user_load_it_once(nodes: Any, ada: 
 
 
 def test_reads_never_go_back_to_an_older_version_during_writes(nodes: Any, ada: UserState) -> None:
-    """A read that starts after any thread saw a version returns that version or a later one."""
+    """After any thread has read a version, no later read returns an older version."""
     over = threading.Event()
     seen = [ada.version]
     reads: list[int] = []
@@ -210,7 +210,7 @@ def test_reads_never_go_back_to_an_older_version_during_writes(nodes: Any, ada: 
     assert queries.user(ada.id) == latest
 
 
-def test_with_all_nodes_down_the_site_works_and_status_reports_it(
+def test_the_site_works_and_status_warns_with_all_nodes_down(
     nodes: Any, ada: UserState, ada_api: APIClient, streams: Any
 ) -> None:
     path = f"/api/users/{ada.id}/"
@@ -237,7 +237,7 @@ def test_with_all_nodes_down_the_site_works_and_status_reports_it(
     assert "no node of the cache ring works" in text.getvalue()
 
 
-def test_with_a_hanging_store_status_reports_that_the_ring_is_bypassed(
+def test_status_reports_a_bypassed_ring_while_the_store_hangs(
     store: Valkey, nodes: Any, ada: UserState, streams: Any
 ) -> None:
     processes.send([store.pid], signal.SIGSTOP)
@@ -247,7 +247,7 @@ def test_with_a_hanging_store_status_reports_that_the_ring_is_bypassed(
         call_command("status", stdout=text)
     finally:
         processes.send([store.pid], signal.SIGCONT)
-    assert "ring is bypassed: the stream server doesn't return its members" in text.getvalue()
+    assert "ring is bypassed: the stream server doesn't return its nodes" in text.getvalue()
 
 
 @pytest.mark.usefixtures("patient_ring")

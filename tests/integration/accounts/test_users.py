@@ -1,4 +1,4 @@
-"""Registering and changing users: row, history and event are written together or not at all."""
+"""A change of a user writes the row, history and event together, or writes nothing."""
 
 from decimal import Decimal
 from typing import Any
@@ -25,7 +25,7 @@ from accounts.published import representation
 from outbox.testing import published
 from tests.integration.accounts.conftest import PASSWORD, Register
 
-# A refusal rolls back the handler's transaction, so the test must not wrap it in its own.
+# A refused command rolls back its transaction, so no test may run in a transaction.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -152,7 +152,7 @@ def test_a_failure_after_the_write_leaves_neither_row_nor_event(
 
 
 def test_the_row_is_written_before_the_event_is_recorded(ada: UserState) -> None:
-    # Only then do the ids of one user's events rise in the order of its commits.
+    # This order makes the ids of one user's events rise in the order of the commits.
     seen = []
 
     def look(envelope: Any, *, into: Any) -> int:

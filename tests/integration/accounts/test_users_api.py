@@ -1,4 +1,4 @@
-"""Users over HTTP: the answer of each valid request, and its number of queries."""
+"""Users over HTTP: the answer to each valid request, and the number of queries."""
 
 import re
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def test_a_limit_below_the_reserved_credit_is_a_conflict(
     assert (body["credit_limit"], body["credit_reserved"]) == ("99.99", "100.00")
 
 
-def test_a_new_password_takes_effect_at_once(
+def test_a_new_password_takes_effect_immediately(
     ada: UserState, ada_api: APIClient, api: APIClient
 ) -> None:
     ada_api.patch(of(ada), {"password": "another good one", "version": 1})
@@ -180,7 +180,7 @@ def test_a_list_can_be_filtered(ada: UserState, register: Register, staff_api: A
         assert [row["name"] for row in rows] == found, query
 
 
-def test_each_request_costs_few_queries(
+def test_each_request_runs_few_queries(
     ada: UserState,
     register: Register,
     ada_api: APIClient,
@@ -190,8 +190,8 @@ def test_each_request_costs_few_queries(
 ) -> None:
     for _ in range(5):
         register()
-    # BEGIN and COMMIT aren't counted. A write: the row (a change locks it first), its history,
-    # its event, and the transaction's position for the consistency token.
+    # BEGIN and COMMIT don't count. A write queries the row (a change also locks it), the history,
+    # the event, and the position of the transaction for the consistency token.
     requests: list[tuple[int, Callable[[], Any]]] = [
         (1, lambda: ada_api.get(of(ada))),
         (1, lambda: ada_api.get(of(ada) + "history/")),
@@ -240,5 +240,5 @@ def test_the_forms_of_browsable_pages_register_and_edit(
         )
         assert response.status_code == status
     user = User.objects.get(pk=ada.id)
-    # A checkbox that the form omits does not mean False.
+    # The server must not read a missing checkbox as False.
     assert (user.name, user.is_active, user.credit_limit) == ("Ada L.", True, Decimal("5.00"))

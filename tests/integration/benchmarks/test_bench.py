@@ -1,4 +1,4 @@
-"""A run of the benchmarks at a size too small to measure speed."""
+"""A run of the benchmarks with a load that is too small to measure speed."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.surroundings import CHECKOUT
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
-def test_a_run_writes_a_page_json_and_a_plot_and_stops_its_servers(tmp_path: Path) -> None:
+def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> None:
     result, drawn, root = tmp_path / "result.json", tmp_path / "drawn.svg", tmp_path / "root"
     arguments = [
         "--scale",

@@ -1,4 +1,4 @@
-"""How libpq addresses become Django settings, in a separate process."""
+"""A separate process converts libpq addresses into Django settings."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Staff with a session: the admin, the browsable API and its CSRF protection."""
+"""Staff with a session use the admin and the browsable API with its CSRF protection."""
 
 import pytest
 from django.conf import LazySettings
@@ -74,7 +74,7 @@ def test_staff_can_log_in_through_the_browsable_api(staff: User) -> None:
     assert client.get("/whoami/").json()["name"] == "ada"
 
 
-def test_cookies_carry_the_name_of_the_service(
+def test_cookie_names_contain_the_name_of_the_service(
     client: Client, staff: User, settings: LazySettings
 ) -> None:
     client.force_login(staff)

@@ -1,4 +1,4 @@
-"""Django's deployment checks and the OpenAPI schema, in every shape."""
+"""Django's deployment checks and the OpenAPI schema report no warning in any shape."""
 
 from collections.abc import Callable
 

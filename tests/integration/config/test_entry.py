@@ -20,7 +20,7 @@ BODIES = {
 
 
 def status_of(**environ: Any) -> int:
-    """The status of the response, through the complete WSGI entry point."""
+    """Send a request through the complete WSGI entry point. Returns the status."""
     setup_testing_defaults(environ)
     seen: list[str] = []
     body = application(environ | {"HTTP_HOST": "localhost"}, lambda status, *_: seen.append(status))
@@ -28,10 +28,10 @@ def status_of(**environ: Any) -> int:
     return int(seen[0].split()[0])
 
 
-@pytest.mark.shape("accounts")  # its /api/token/ reads the body of any client
+@pytest.mark.shape("accounts")  # /api/token/ reads the body without a token
 @pytest.mark.django_db
 @pytest.mark.parametrize("charset", CHARSETS)
-def test_no_charset_breaks_a_request(charset: str) -> None:
+def test_no_charset_causes_a_server_error(charset: str) -> None:
     named = f"text/plain; charset={charset}"
     assert status_of(PATH_INFO="/api/", QUERY_STRING="a=%ff", CONTENT_TYPE=named) == 200
     for content_type, body in BODIES.items():

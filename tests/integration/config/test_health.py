@@ -10,19 +10,19 @@ from placement.router import primaries
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Databases that an earlier test found migrated are checked again."""
+    """Clear the results of earlier tests, so that each database is checked again."""
     monkeypatch.setattr(health, "_migrated", set())
 
 
 def test_liveness_queries_no_database(client: Client) -> None:
-    """Without the database mark, a query would fail this test."""
+    """This test has no database mark, so a query would fail."""
     response = client.get("/healthz/live")
 
     assert (response.status_code, response.json()) == (200, {"status": "live"})
 
 
 @pytest.mark.django_db
-def test_it_is_ready_when_every_database_is_migrated(
+def test_the_site_is_ready_when_every_database_is_migrated(
     client: Client, streams: Any, forgetful: None
 ) -> None:
     response = client.get("/healthz/ready")
@@ -37,7 +37,7 @@ def test_it_is_ready_when_every_database_is_migrated(
 
 
 @pytest.mark.django_db
-def test_it_is_ready_without_the_stream_server(client: Client) -> None:
+def test_the_site_is_ready_without_the_stream_server(client: Client) -> None:
     response = client.get("/healthz/ready")
 
     assert response.status_code == 200
@@ -46,7 +46,7 @@ def test_it_is_ready_without_the_stream_server(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("alias", primaries())
-def test_a_missing_migration_makes_it_unready(client: Client, alias: str, forgetful: None) -> None:
+def test_a_missing_migration_means_not_ready(client: Client, alias: str, forgetful: None) -> None:
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "DELETE FROM django_migrations"
@@ -60,11 +60,11 @@ def test_a_missing_migration_makes_it_unready(client: Client, alias: str, forget
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_dead_database_makes_it_unready_and_its_return_ready(client: Client) -> None:
+def test_the_site_is_not_ready_until_a_dead_database_returns(client: Client) -> None:
     alias = primaries()[-1]
     connections[alias].close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # no server listens there
+        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # a port without a server
         response = client.get("/healthz/ready")
         assert response.status_code == 503
         assert response.json()["databases"][alias] == "no answer"

@@ -1,4 +1,4 @@
-"""The body of the /metrics response, and who may read it."""
+"""The body of the /metrics response, and the callers that may read it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def scraped(client: Client) -> Samples:
-    """Every sample by its name and labels."""
+    """Returns every sample by its name and labels."""
     answer = client.get("/metrics", headers={"Authorization": f"Bearer {settings.METRICS_KEY}"})
     assert answer.status_code == 200, answer.content
     assert answer["Content-Type"].startswith("text/plain; version=")
@@ -79,12 +79,12 @@ def test_stream_metrics_are_missing_without_the_stream_server(client: Client) ->
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_a_database_the_other_services_are_reported(client: Client, streams: Any) -> None:
+def test_metrics_report_the_services_of_working_databases(client: Client, streams: Any) -> None:
     lost = settings.SERVICES[-1]
     alias = primary(lost)
     connections[alias].close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # no server listens there
+        patch.setitem(connections[alias].settings_dict, "PORT", "9")  # a port without a server
         samples = scraped(client)
 
     for found in tables.every():

@@ -1,4 +1,4 @@
-"""One database under each shape in turn: it can be split and joined again."""
+"""Services on one database are split into deployments and then joined again."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +14,7 @@ Environments = Callable[..., dict[str, str]]
 pytestmark = [pytest.mark.timeout(180), pytest.mark.shape("accounts", "orders")]
 
 
-# One process runs all four commands, since most of the time is spent on its start.
+# One process runs all four commands, since the start takes most of its time.
 CLEANLY = """
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
@@ -37,7 +37,7 @@ def execute(address: str, statement: str) -> None:
 
 
 def migrate_cleanly(environment: dict[str, str]) -> None:
-    """Migrate, then check that every migration is applied and none is missing."""
+    """Migrate, then check that every migration is applied and no migration is missing."""
     shown = managed(environment, "shell", "--no-imports", "-c", CLEANLY)
     assert "[X]" in shown
     assert "[ ]" not in shown
@@ -99,7 +99,7 @@ def test_migrate_check_fails_on_missing_migrations(
 
 @pytest.mark.long
 def test_back_office_users_are_kept_when_services_are_joined(blank_database: Environments) -> None:
-    """The user model is the same in every shape: staff of accounts is staff of the monolith."""
+    """All shapes have the same user model, so staff of accounts are staff of the monolith."""
     migrate_cleanly(blank_database("accounts"))
     managed(
         blank_database("accounts", DJANGO_SUPERUSER_PASSWORD="a-Long-one-7"),

@@ -31,7 +31,7 @@ Place: TypeAlias = Callable[..., Order]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # A refusal rolls back the handler's transaction, so no test may wrap it in its own.
+    # A refused command rolls back its transaction, so no test may run in a transaction.
     for item in items:
         if "integration/orders" in item.path.as_posix():
             item.add_marker(pytest.mark.django_db(transaction=True), append=False)
@@ -64,7 +64,7 @@ def staff_api(as_user: Callable[..., APIClient]) -> APIClient:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Handlers read a clock that starts at noon UTC and advances one second per reading."""
+    """Give handlers a clock that starts at noon UTC and advances one second per reading."""
     seconds = count()
     ticking = SimpleNamespace(now=lambda: NOON + timedelta(seconds=next(seconds)))
     monkeypatch.setattr("orders.handlers.timezone", ticking)
@@ -87,12 +87,12 @@ def project() -> None:
 
 
 def announced() -> list[str]:
-    """The public events so far: "placed", "confirmed" …"""
+    """The facts of all public events so far: "placed", "confirmed" …"""
     return [envelope.type.split(".")[2] for envelope in published(OutboxEvent)]
 
 
 class Threads:
-    """Runs functions in threads with their own database connections, closed afterwards."""
+    """Runs functions in threads, and closes the database connections of each thread."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=16)
@@ -107,7 +107,7 @@ class Threads:
         return self._pool.submit(run)
 
     def together(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Start all at one barrier. Returns results or exceptions, in the same order."""
+        """Start all functions together. Returns results or exceptions, in the same order."""
         barrier = threading.Barrier(len(functions), timeout=10)
 
         def run(function: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Publishes the events of orders and reads them into its projections."""
+"""Publishes the events of orders and applies them to the projections of orders."""
 
 import threading
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def shown() -> dict[str, list[tuple[Any, ...]]]:
 
 
 def true_orders() -> dict[Any, dict[str, Any]]:
-    """Every order, folded from its own stream."""
+    """Every order, computed from the events in its stream."""
     streams = StoredEvent.objects.values_list("stream", flat=True).distinct()
     return {stream: represent(fold(event_store.load(stream))) for stream in streams}
 

@@ -26,7 +26,7 @@ LINES = [
     {"sku": "tea", "quantity": 2, "unit_price": "4.50"},
     {"sku": "pot", "quantity": 1, "unit_price": "31.00"},
 ]
-# A UUIDv7 holds its time: this one is of 2025-01-02T12:00:00Z.
+# A UUIDv7 contains a time: this UUID has the time 2025-01-02T12:00:00Z.
 DECIDED_AT_NOON = "019426e3-0600-7000-8000-000000000001"
 FIELDS = [
     "id", "user_id", "status", "lines", "total", "reason", "version", "placed_at", "updated_at",
@@ -73,7 +73,7 @@ def test_a_new_order_is_found_before_and_after_the_view_shows_it(ada_api: APICli
     assert OrderView.objects.exists()
     detail = ada_api.get(response["Location"])
     assert detail.json() == response.json()
-    ada_api.cookies.clear()  # without its token the list does not wait for a consumer
+    ada_api.cookies.clear()  # without a token, the list doesn't wait for a consumer
     assert ada_api.get("/api/orders/").json()["results"] == [detail.json()]
 
 
@@ -103,14 +103,14 @@ class TestIdempotency:
         assert again["Location"] == first["Location"]
         assert announced() == ["placed"]
 
-    def test_another_body_under_the_same_key_is_422(self, ada_api: APIClient) -> None:
+    def test_another_body_under_the_same_key_gets_422(self, ada_api: APIClient) -> None:
         post(ada_api, key="k")
         problem(post(ada_api, {"lines": LINES[:1]}, key="k"), 422, "idempotency-key-reused")
 
     def test_two_callers_can_use_the_same_key(self, ada_api: APIClient, bob_api: APIClient) -> None:
         assert post(ada_api, key="k").json()["id"] != post(bob_api, key="k").json()["id"]
 
-    def test_a_request_in_flight_is_409_with_retry_after(
+    def test_a_duplicate_of_a_running_request_gets_409_with_retry_after(
         self, ada_api: APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(handlers, "_lock_key", lambda *_, **__: False)
@@ -121,7 +121,7 @@ class TestIdempotency:
     def test_a_key_can_have_255_characters(self, ada_api: APIClient) -> None:
         assert post(ada_api, key="~" * 255).status_code == 201
 
-    def test_a_missing_long_or_unprintable_key_is_400(self, ada_api: APIClient) -> None:
+    def test_a_missing_long_or_unprintable_key_gets_400(self, ada_api: APIClient) -> None:
         for key in ("k" * 256, "a\tb", "a\x7fb", "ä", "a\x00"):
             errors = problem(post(ada_api, key=key), 400, "validation")["errors"]
             assert list(errors) == ["Idempotency-Key"], key
@@ -160,7 +160,7 @@ BAD_BODIES = [
 ]  # fmt: skip
 
 
-def test_a_malformed_body_is_400(ada_api: APIClient) -> None:
+def test_a_malformed_body_gets_400(ada_api: APIClient) -> None:
     for body in BAD_BODIES:
         response = post(ada_api, body)
         assert response.status_code == 400, (body, response.content)
@@ -182,7 +182,7 @@ INVALID_JSON = [
 ]
 
 
-def test_invalid_json_is_400(ada_api: APIClient) -> None:
+def test_invalid_json_gets_400(ada_api: APIClient) -> None:
     for text in INVALID_JSON:
         response = ada_api.post(
             "/api/orders/",
@@ -205,7 +205,7 @@ def test_unusual_but_valid_input_is_accepted(ada_api: APIClient) -> None:
 
 
 class TestPermissions:
-    def test_a_request_without_a_token_is_401(self, api: APIClient, place: Place) -> None:
+    def test_a_request_without_a_token_gets_401(self, api: APIClient, place: Place) -> None:
         url = f"/api/orders/{place().id}/"
         for method, path in [
             ("get", "/api/orders/"),
@@ -274,7 +274,7 @@ class TestCancel:
         assert (response.json()["status"], response.json()["version"]) == ("CANCELLED", 2)
         assert announced() == ["placed", "cancelled"]
 
-    def test_cancelling_an_ended_order_is_409_with_status_and_version(
+    def test_a_cancel_of_an_ended_order_gets_409_with_status_and_version(
         self, place: Place, ada_api: APIClient
     ) -> None:
         order = place()
@@ -283,7 +283,7 @@ class TestCancel:
             document = problem(ada_api.post(f"/api/orders/{order.id}/cancel/"), 409, "order-ended")
             assert (document["current_status"], document["current_version"]) == ("REJECTED", 2)
 
-    def test_a_concurrent_change_is_409_with_the_version(
+    def test_a_concurrent_change_gets_409_with_the_version(
         self, place: Place, ada_api: APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         order = place()
@@ -295,7 +295,7 @@ class TestCancel:
         document = problem(ada_api.post(f"/api/orders/{order.id}/cancel/"), 409, "order-changed")
         assert document["current_version"] == 2
 
-    def test_a_get_is_405(self, place: Place, ada_api: APIClient) -> None:
+    def test_a_get_request_gets_405(self, place: Place, ada_api: APIClient) -> None:
         problem(ada_api.get(f"/api/orders/{place().id}/cancel/"), 405, "method-not-allowed")
 
 
@@ -307,7 +307,7 @@ def test_events_list_the_whole_history(place: Place, ada_api: APIClient) -> None
     assert (placed["version"], placed["type"], placed["schema_version"]) == (1, "OrderPlaced", 1)
     assert placed["data"]["lines"] == represent(order)["lines"]
     assert (placed["causation"], confirmed["causation"]) == (None, "an event")
-    assert "grace" not in str(confirmed)  # customers don't learn which staff member it was
+    assert "grace" not in str(confirmed)  # customers don't see the name of the staff member
     assert placed["recorded_at"].endswith("Z")
     assert (confirmed["version"], confirmed["type"]) == (2, "OrderConfirmed")
 
@@ -368,7 +368,7 @@ def test_an_event_without_a_codec_is_named_with_its_version(
     ],
     ids=["hole", "no upcaster"],
 )
-def test_a_damaged_history_has_its_own_problem_for_reads_and_commands(
+def test_a_damaged_history_gets_its_own_problem_type(
     place: Place, ada_api: APIClient, version: int, schema_version: int, slug: str, detail: str
 ) -> None:
     order = place()
@@ -379,7 +379,7 @@ def test_a_damaged_history_has_its_own_problem_for_reads_and_commands(
 
 
 def damage(order_id: UUID, *, version: int, schema_version: int) -> None:
-    """Store a confirmation that the application would not store."""
+    """Store a confirmation that the application itself never stores."""
     StoredEvent.objects.create(
         stream=order_id,
         version=version,
@@ -391,7 +391,7 @@ def damage(order_id: UUID, *, version: int, schema_version: int) -> None:
 
 
 class TestList:
-    def test_it_is_paginated_newest_first(self, place: Place, ada_api: APIClient) -> None:
+    def test_the_list_is_paginated_newest_first(self, place: Place, ada_api: APIClient) -> None:
         placed = [str(place().id) for _ in range(5)]
         project()
         url, seen = "/api/orders/?page_size=2", []
@@ -401,7 +401,7 @@ class TestList:
             url = page["next"]
         assert seen == placed[::-1]
 
-    def test_it_can_be_filtered(self, clock: None, place: Place, ada_api: APIClient) -> None:
+    def test_the_list_can_be_filtered(self, clock: None, place: Place, ada_api: APIClient) -> None:
         small, large = place(lines=BASKET[:1]), place()
         handlers.confirm_order(ConfirmOrder(order_id=large.id))
         project()
@@ -417,7 +417,7 @@ class TestList:
         ]:
             assert ids(ada_api, **filters) == [str(order.id) for order in found], filters
 
-    def test_a_malformed_filter_is_400(self, ada_api: APIClient) -> None:
+    def test_a_malformed_filter_gets_400(self, ada_api: APIClient) -> None:
         for query in (
             "status=EATEN", "status=%00", "user_id=1", "user_id=%00",
             "total_min=NaN", "total_min=1e999999", "total_max=x", "total_min=1.005",
@@ -432,12 +432,12 @@ class TestList:
         project()
         assert ids(ada_api, placed_after="2024-01-01T00:00:00+23:59") == [str(order.id)]
 
-    def test_a_malformed_cursor_is_no_server_error(self, ada_api: APIClient) -> None:
+    def test_a_malformed_cursor_causes_no_server_error(self, ada_api: APIClient) -> None:
         for cursor in ("x", "cD1hYmM=", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OQ=="):
             assert ada_api.get(f"/api/orders/?cursor={cursor}").status_code in (200, 400, 404)
 
 
-def test_a_malformed_id_is_404(ada_api: APIClient) -> None:
+def test_a_malformed_id_gets_404(ada_api: APIClient) -> None:
     problem(ada_api.get("/api/orders/nonsense/"), 404, "not-found")
 
 
@@ -448,7 +448,7 @@ def test_options_describe_the_api(place: Place, ada_api: APIClient) -> None:
 
 
 class TestQueries:
-    """Queries per request to the database of orders, without transaction commands."""
+    """The number of queries of each request, without commands such as BEGIN."""
 
     def count(self, call: Callable[[], Any]) -> int:
         with CaptureQueriesContext(connections[router.db_for_write(StoredEvent)]) as captured:
@@ -456,9 +456,9 @@ class TestQueries:
         commands = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
         return len([query for query in captured if not query["sql"].startswith(commands)])
 
-    def test_reads(self, place: Place, ada_api: APIClient) -> None:
+    def test_each_read_runs_few_queries(self, place: Place, ada_api: APIClient) -> None:
         url = f"/api/orders/{place().id}/"
-        assert self.count(lambda: ada_api.get(url)) == 2  # not in the view yet: read from the store
+        assert self.count(lambda: ada_api.get(url)) == 2  # the order isn't in the view yet
         for _ in range(20):
             place()
         project()
@@ -466,15 +466,15 @@ class TestQueries:
         assert self.count(lambda: ada_api.get("/api/orders/")) == 1
         assert self.count(lambda: ada_api.get(f"{url}events/")) == 2
 
-    def test_writes(self, ada_api: APIClient) -> None:
-        # Lock and look up the key; clear the deadline, load, append and record; set the deadline;
-        # store the answer; the position for the token. A repeated request: lock and look up the
-        # key; the transaction of the order; the position for the token.
+    def test_each_write_runs_few_queries(self, ada_api: APIClient) -> None:
+        # First request: lock and read the key; clear the deadline; load, append and record; set
+        # the deadline; store the answer; read the position. Repeated request: lock and read the
+        # key; read the transaction of the order; read the position.
         assert self.count(lambda: post(ada_api, key="k")) == 8
         assert self.count(lambda: post(ada_api, key="k")) == 4
         url = f"/api/orders/{StoredEvent.objects.get().stream}/"
         project()
-        # The owner; clear the deadline, load, append and record; the position for the token.
+        # Read the owner; clear the deadline; load, append and record; read the position.
         assert self.count(lambda: ada_api.post(f"{url}cancel/")) == 5
         assert OutboxEvent.objects.count() == 2
 
@@ -507,7 +507,7 @@ class TestSales:
         skus = [page["results"][0]["sku"] for page in (first, second)]
         assert (skus, second["next"]) == (["tea", "pot"], None)
 
-    def test_only_staff_read_sales_and_a_malformed_day_is_400(
+    def test_only_staff_read_sales_and_a_malformed_day_gets_400(
         self, staff_api: APIClient, ada_api: APIClient, api: APIClient
     ) -> None:
         problem(staff_api.get("/api/sales/?day=yesterday"), 400, "validation")

@@ -1,4 +1,4 @@
-"""The sweep: every overdue order expires, and one that fails does not hold up the rest."""
+"""The sweep expires every overdue order, even if the expiry of another order fails."""
 
 from datetime import timedelta
 from typing import Any

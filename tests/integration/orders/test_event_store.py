@@ -1,4 +1,4 @@
-"""The event store: appends at the expected version only, and never changes a stored event."""
+"""The event store appends only at the expected version and never changes a stored event."""
 
 import threading
 from datetime import timedelta
@@ -41,7 +41,7 @@ def append(stream: UUID, expected_version: int, *events: Event, **metadata: str)
 
 
 def announced() -> list[str]:
-    """The outbox rows in order of id, which is the order of publishing."""
+    """The bodies of the outbox rows by id: the relay publishes them in this order."""
     return list(OutboxEvent.objects.order_by("id").values_list("body", flat=True))
 
 
@@ -67,7 +67,7 @@ def test_a_stream_can_be_loaded_up_to_a_time(stream: UUID) -> None:
         assert len(list(event_store.load(stream, until=at))) == number
 
 
-def test_a_missing_version_is_an_error_that_names_it(stream: UUID) -> None:
+def test_an_error_names_the_missing_version(stream: UUID) -> None:
     append(stream, 0, placed(stream), OrderConfirmed(order_id=stream, at=NOON))
     append(stream, 2, OrderCancelled(order_id=stream, at=NOON))
     with connections[ALIAS].cursor() as cursor:
@@ -119,7 +119,7 @@ def test_a_refused_append_leaves_the_transaction_usable(stream: UUID) -> None:
     assert versions(stream) == [1, 2]
 
 
-def test_of_concurrent_appends_exactly_one_wins(stream: UUID, threads: Threads) -> None:
+def test_only_one_concurrent_append_succeeds(stream: UUID, threads: Threads) -> None:
     append(stream, 0, placed(stream))
     cancelled = OrderCancelled(order_id=stream, at=NOON)
     results = threads.together(*[lambda: append(stream, 1, cancelled)] * 12)
@@ -158,7 +158,7 @@ def test_a_refused_append_of_several_events_stores_none(stream: UUID, threads: T
     assert announced() == ["OrderPlaced", "OrderConfirmed"]
 
 
-def test_an_append_succeeds_when_its_rival_rolls_back(stream: UUID, threads: Threads) -> None:
+def test_an_append_succeeds_if_another_rolls_back(stream: UUID, threads: Threads) -> None:
     appended = threading.Event()
     roll_back = threading.Event()
 
@@ -172,7 +172,7 @@ def test_an_append_succeeds_when_its_rival_rolls_back(stream: UUID, threads: Thr
     rival = threads.start(append_and_roll_back)
     assert appended.wait(timeout=10)
     appending = threads.start(append, stream, 0, placed(stream))
-    eventually(waits_for_a_lock, within_seconds=10, what="the append waits for its rival")
+    eventually(waits_for_a_lock, within_seconds=10, what="the append waits for the other")
     roll_back.set()
     rival.result(timeout=10)
     appending.result(timeout=10)

@@ -1,4 +1,4 @@
-"""Staff with a session: the pages of the admin and the forms of the browsable API."""
+"""Staff with a session use the pages of the admin and the forms of the browsable API."""
 
 import json
 import re
@@ -26,7 +26,7 @@ ADD = f"{CHANGELIST}add/"
 
 @pytest.fixture
 def office() -> Client:
-    """Logged in as a superuser of the back office."""
+    """A client that is logged in as a superuser of the back office."""
     client = Client()
     client.force_login(User.objects.create_superuser("grace@example.org"))
     return client
@@ -34,7 +34,7 @@ def office() -> Client:
 
 @pytest.fixture
 def reader() -> Client:
-    """Logged in as staff with view permissions only."""
+    """A client that is logged in as staff with view permissions only."""
     staff = User.objects.create_user("hopper", is_staff=True)
     staff.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client()
@@ -123,7 +123,7 @@ class TestAdminCancelling:
         assert OutboxEvent.objects.count() == StoredEvent.objects.count() == 4
         assert LogEntry.objects.count() == 2
 
-    def test_an_ended_order_does_not_hold_up_the_rest(self, office: Client, place: Place) -> None:
+    def test_the_action_skips_ended_orders(self, office: Client, place: Place) -> None:
         ended, pending = place(), place()
         project()
         handlers.cancel_order(CancelOrder(order_id=ended.id))
@@ -201,7 +201,7 @@ class TestBrowsableApi:
         for _ in range(2):
             assert self.send(office, "/api/orders/", form).status_code == 201
         assert announced() == ["placed"]
-        office.cookies.pop(COOKIE)  # without its token the list does not wait for the relay
+        office.cookies.pop(COOKIE)  # without a token, the list doesn't wait for the relay
         assert hidden_key(self.page(office, "/api/orders/")) != form["idempotency_key"]
 
     def test_staff_without_an_account_must_name_the_customer(self, office: Client) -> None:
@@ -210,7 +210,7 @@ class TestBrowsableApi:
         assert response.status_code == 400
         assert "Name the customer" in response.content.decode()
 
-    def test_malformed_lines_are_400(self, office: Client) -> None:
+    def test_malformed_lines_get_400(self, office: Client) -> None:
         for lines in ("", "nonsense", "[]", "[" * 100_000):
             form = {"lines": lines, "user_id": str(ADA), "idempotency_key": "k"}
             assert self.send(office, "/api/orders/", form).status_code == 400, lines[:80]

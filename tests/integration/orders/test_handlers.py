@@ -1,4 +1,4 @@
-"""Handlers: a command stores its event, outbox row and deadline together, or nothing."""
+"""A handler stores an event, its outbox row and the deadline together, or stores nothing."""
 
 from datetime import timedelta
 from itertools import product
@@ -95,7 +95,7 @@ def test_a_command_for_an_unknown_order_is_an_error() -> None:
     assert not OutboxEvent.objects.exists()
 
 
-def test_an_order_id_is_placed_once(place: Place) -> None:
+def test_a_second_order_with_the_same_id_is_refused(place: Place) -> None:
     order = place()
     with pytest.raises(OrderExists):
         handlers.place_order(PlaceOrder(order_id=order.id, user_id=ADA, lines=LINES))

@@ -1,4 +1,4 @@
-"""Placing once per key: repeated requests, concurrent duplicates and reused keys."""
+"""Requests with one idempotency key place one order, also when they run concurrently."""
 
 import threading
 from datetime import timedelta
@@ -40,7 +40,7 @@ def test_a_repeated_request_gets_the_same_answer_and_places_nothing() -> None:
     assert_one_order()
 
 
-def test_the_answer_stays_the_order_as_it_was_placed() -> None:
+def test_a_repeated_request_still_returns_the_order_as_placed() -> None:
     first = once()
     handlers.cancel_order(CancelOrder(order_id=first.order_id))
     assert once().body == first.body
@@ -84,7 +84,7 @@ def test_the_answer_commits_with_the_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert not OutboxEvent.objects.exists()
 
 
-def test_a_duplicate_of_a_request_in_flight_is_refused_at_once(
+def test_a_duplicate_of_a_running_request_is_refused_immediately(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placing, proceed = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Lists reflect your own writes or answer 503; with `Prefer: stale-ok` they answer at once."""
+"""A list shows the client's own writes or returns 503; with `Prefer: stale-ok` it never waits."""
 
 import threading
 import time
@@ -37,13 +37,13 @@ def _no_known_cursors() -> Iterator[None]:
 
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait that suffices on a busy machine."""
+    """Set a wait that is long enough on a busy machine."""
     monkeypatch.setattr("outbox.agreeing.awaiting.WITHIN_SECONDS", 30.0)
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short wait, for tests in which the projection stays behind."""
+    """Set a short wait, for tests in which the projection stays behind."""
     monkeypatch.setattr("outbox.agreeing.awaiting.WITHIN_SECONDS", 0.03)
 
 
@@ -81,7 +81,7 @@ def test_a_list_waits_for_the_placed_order(
             assert listed(ada_api.get(LIST))[0] == placed.json()["id"]
 
 
-def test_a_list_that_stays_behind_is_503_with_retry_after(
+def test_a_list_that_stays_behind_gets_503_with_retry_after(
     ada_api: APIClient, streams: Streams, short: None
 ) -> None:
     placed = place(ada_api)
@@ -103,7 +103,7 @@ def test_a_read_without_a_token_does_not_wait(
     assert listed(ada_api.get(LIST)) == listed(bob_api.get(LIST)) == []
 
 
-def test_stale_ok_answers_at_once_with_the_lag(
+def test_stale_ok_returns_the_lag_without_waiting(
     ada_api: APIClient, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place(ada_api)
@@ -122,7 +122,7 @@ def test_stale_ok_answers_at_once_with_the_lag(
     assert "Projection-Lag" not in ada_api.get(LIST)
 
 
-def test_a_token_that_can_never_be_reached_is_served_at_once_and_replaced(
+def test_an_unreachable_token_is_replaced_without_waiting(
     ada_api: APIClient, streams: Streams, short: None
 ) -> None:
     placed = place(ada_api)
@@ -142,7 +142,7 @@ def test_a_token_that_can_never_be_reached_is_served_at_once_and_replaced(
     assert listed(without_transaction) == [placed.json()["id"]]
 
 
-def test_a_forged_later_timeline_is_503_each_time(
+def test_a_forged_later_timeline_always_gets_503(
     ada_api: APIClient, streams: Streams, short: None
 ) -> None:
     placed = place(ada_api)
@@ -165,7 +165,7 @@ def test_the_token_part_of_another_service_is_not_awaited(
     assert listed(answer) == [placed.json()["id"]]
 
 
-def test_a_malformed_or_huge_token_is_served_at_once_and_replaced(
+def test_a_malformed_or_huge_token_is_replaced_without_waiting(
     ada_api: APIClient, streams: Streams
 ) -> None:
     assert read_with(ada_api, "").status_code == 200
@@ -176,7 +176,7 @@ def test_a_malformed_or_huge_token_is_served_at_once_and_replaced(
         assert part_of(answer).xid is None, text[:20]
 
 
-def test_with_the_stream_server_down_known_cursors_still_count(
+def test_known_cursors_count_while_the_stream_server_is_down(
     ada_api: APIClient, streams: Streams, settings: Any
 ) -> None:
     placed = place(ada_api)
@@ -211,13 +211,13 @@ def test_the_list_of_sales_waits_too(staff_api: APIClient, streams: Streams, sho
 
 
 class TestAnotherService:
-    """Transactions of accounts, known by its cursor only: orders may not read its tables."""
+    """Orders can't read tables of accounts, so it finds a transaction through the cursor."""
 
     XID = 15
 
     @pytest.fixture
     def publish_event(self, streams: Streams) -> Callable[[Envelope], None]:
-        """Publishes an event of accounts as its relay does, in a tick that sees XID."""
+        """Publishes an event as the relay of accounts does, in a tick that sees the xid XID."""
 
         def publish_one(envelope: Envelope) -> None:
             streams.publish(
@@ -245,7 +245,7 @@ class TestAnotherService:
         self, streams: Streams, publish_event: Callable[[Envelope], None], name: str
     ) -> None:
         assert self.look(name) is Answer.BEHIND
-        publish_event(user("registered", 1))  # the saga ignores it; its position moves too
+        publish_event(user("registered", 1))  # the saga ignores the event; the position moves too
         assert self.look(name) is Answer.BEHIND
         self.read(streams, name)
         assert self.look(name) is Answer.REACHED

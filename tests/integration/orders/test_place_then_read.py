@@ -27,8 +27,8 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(1800)
 
 PAIRS, LONG_PAIRS, FULL_PAIRS = 200, 1_000, 10_000
-ENOUGH_SECONDS = 40.0  # then a busy machine stops early, except with --full
-RELAYED = 200  # orders for which only the time to the streams is measured
+ENOUGH_SECONDS = 40.0  # the test ends after this time, except with --full
+RELAYED = 200  # the number of orders that measure only the time to the streams
 
 
 @contextmanager
@@ -65,11 +65,11 @@ def site(
 
 @dataclass
 class Buyer:
-    """A customer that places an order and lists its orders, with the token in the header."""
+    """A customer that places orders and lists them, with the token in the header."""
 
     http: httpx.Client
     misses: list[str] = field(default_factory=list)
-    late: int = 0  # answers of 503
+    late: int = 0  # the number of 503 answers
     read_ms: list[float] = field(default_factory=list)
     relay_ms: list[float] = field(default_factory=list)
 

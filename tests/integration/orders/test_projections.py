@@ -1,4 +1,4 @@
-"""The read models show the latest version under duplicate, late or reordered events."""
+"""Projections show the latest version after duplicate, late or reordered events."""
 
 import random
 from dataclasses import replace
@@ -79,7 +79,7 @@ def test_the_latest_version_is_shown_in_any_order_of_events(place: Place) -> Non
     history = published(OutboxEvent)
     for shuffled in permutations(history):
         OrderView.objects.all().delete()
-        for envelope in (*shuffled, shuffled[0]):  # one of them twice
+        for envelope in (*shuffled, shuffled[0]):  # the first event twice
             deliver(envelope, consumer="order_view")
         row = OrderView.objects.get()
         assert (row.status, row.version) == ("CANCELLED", 3)
@@ -156,7 +156,7 @@ def test_a_refusal_leaves_the_customer_unchanged(place: Place) -> None:
 
 
 def sold() -> dict[str, tuple[int, int, str]]:
-    """{SKU: (orders, quantity, revenue)} of the only day."""
+    """The sales of the only day, as {SKU: (orders, quantity, revenue)}."""
     rows = Sales.objects.values_list("sku", "orders", "quantity", "revenue")
     return {sku: (orders, quantity, str(revenue)) for sku, orders, quantity, revenue in rows}
 
@@ -206,7 +206,7 @@ def test_a_sale_counts_once_under_duplicate_and_reordered_events(clock: None, pl
         Sales.objects.all().delete()
         CountedOrder.objects.all().delete()
         events = dice.sample(history * 2, 2 * len(history))
-        while events:  # in runs of random length, as a reader passes them
+        while events:  # in groups of random length, as in a reader
             length = dice.randint(1, 5)
             named("sales").handle_all(events[:length])
             del events[:length]

@@ -31,7 +31,7 @@ def commands(order_id: UUID) -> dict[str, Any]:
 
 
 def assert_one_valid_history(order_id: UUID) -> None:
-    """Versions without a gap, announced in that order, and no deadline left."""
+    """Check that versions have no gap, are announced in order, and leave no deadline."""
     rows = list(event_store.stored(order_id))
     assert [row.version for row in rows] == list(range(1, len(rows) + 1))
     announced = [
@@ -53,7 +53,7 @@ RACES = [
 
 
 @pytest.mark.parametrize("rivals", RACES)
-def test_racing_commands_make_one_history(
+def test_concurrent_commands_make_one_history(
     place: Place, threads: Threads, settings: Any, rivals: tuple[str, ...]
 ) -> None:
     settings.ORDERS_DEADLINE_SECONDS = -60

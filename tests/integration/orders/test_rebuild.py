@@ -1,4 +1,4 @@
-"""A rebuild from the stored events equals the live projection, under reads and writes."""
+"""A rebuild from the stored events equals the live projection, during reads and writes."""
 
 import random
 import subprocess
@@ -44,7 +44,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(autouse=True)
 def _no_shadows() -> Iterator[None]:
-    """Drops the tables of shadows: the flush between tests does not know them."""
+    """Drop the tables of shadows, since the flush between tests leaves them."""
     yield
     for model in (OrderView, Sales, CountedOrder):
         for suffix in ("_next", "_old"):
@@ -84,7 +84,7 @@ def test_a_rebuild_reproduces_the_projection(place: Place, streams: Streams, nam
     assert shown() == before
 
 
-def test_a_rebuild_under_reads_and_writes_equals_one_at_rest(
+def test_a_rebuild_is_exact_during_reads_and_writes(
     place: Place, streams: Streams, threads: Threads
 ) -> None:
     some_history(place)
@@ -99,7 +99,7 @@ def test_a_rebuild_under_reads_and_writes_equals_one_at_rest(
         finally:
             ending.set()
         assert all(writer.result(30) for writer in writers)
-        # At every swap reads saw all rows; a failed read would be raised here.
+        # At every swap, the reads saw all rows; `result` raises the error of a failed read.
         assert looking.result(30) == {10}
         wait_until_applied(streams)
     live = shown()
@@ -109,7 +109,7 @@ def test_a_rebuild_under_reads_and_writes_equals_one_at_rest(
 
 
 def keep_writing(place: Place, ending: threading.Event, seed: int) -> int:
-    """Place orders and change most of them at once. Returns how many were placed."""
+    """Place orders and change most of them immediately. Returns the number of orders."""
     dice, written = random.Random(seed), 0  # noqa: S311
     while not ending.is_set():
         order = place()
@@ -200,7 +200,7 @@ def test_a_killed_rebuild_resumes_and_is_correct(
 
 
 def eventually_rebuilt(name: str) -> str:
-    """Rebuild once the session of the killed process has ended and released its lock."""
+    """Rebuild as soon as the session of the killed process has released its lock."""
 
     def once() -> str:
         try:
@@ -249,8 +249,8 @@ def test_a_rebuild_makes_no_tick_records_nothing_and_calls_no_handler(
     assert counts() == before
 
 
-def test_a_chunk_is_read_by_the_index_without_statistics() -> None:
-    """Otherwise each chunk would sort all remaining events."""
+def test_a_chunk_query_uses_the_index_without_statistics() -> None:
+    """Without the index, each chunk would sort all remaining events."""
     execute(
         "INSERT INTO orders_storedevent (stream, version, type, schema_version, data, metadata)"
         " SELECT gen_random_uuid(), 1, 'OrderPlaced', 1, '{}', '{}' FROM generate_series(1, 20000)"
@@ -298,7 +298,7 @@ def rebuild_of(name: str) -> Rebuild:
     return sources.rebuild_of(name, connect())
 
 
-def test_retention_is_held_at_the_tick_until_the_swap(place: Place, streams: Streams) -> None:
+def test_retention_keeps_the_tick_until_the_swap(place: Place, streams: Streams) -> None:
     some_history(place)
     settle(streams)
     one = rebuild_of("sales")
@@ -308,7 +308,7 @@ def test_retention_is_held_at_the_tick_until_the_swap(place: Place, streams: Str
         settle(streams)
 
     def floor() -> int:
-        # Far in the future, so that every entry is past the retention.
+        # The time is far in the future, so that every entry is older than the retention.
         return retention.prune(tables.of("orders"), streams, clock_ms=lambda: 1 << 50).floor
 
     assert floor() == tick
@@ -318,7 +318,7 @@ def test_retention_is_held_at_the_tick_until_the_swap(place: Place, streams: Str
     assert floor() > tick
 
 
-def test_two_versions_follow_side_by_side_until_they_are_swapped(
+def test_both_versions_of_a_projection_apply_events_until_the_swap(
     place: Place, streams: Streams
 ) -> None:
     some_history(place)
@@ -334,7 +334,7 @@ def test_two_versions_follow_side_by_side_until_they_are_swapped(
         sorted(Position.objects.filter(consumer=name).values_list("partition", "entry"))
         for name in ("order_view", "order_view.next")
     )
-    # In a partition without later events the shadow is at the end of its tick.
+    # In a partition without later events, the position is the end of the shadow's tick.
     ends = [entry for _, entry in following if not entry.endswith(str(WHOLE))]
     assert set(ends) <= {entry for _, entry in live}
     handlers.confirm_order(ConfirmOrder(order_id=order.id))
@@ -367,7 +367,7 @@ def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
     assert not ParkedEvent.objects.exists()
 
 
-def test_after_the_swap_every_name_is_what_migrations_expect(
+def test_a_swap_restores_all_the_names_that_migrations_expect(
     place: Place, streams: Streams
 ) -> None:
     some_history(place)
@@ -394,7 +394,7 @@ def test_after_the_swap_every_name_is_what_migrations_expect(
     for name in (*NAMES, *NAMES):
         rebuild(name)
     assert names() == before
-    # As a later migration does.
+    # A later migration changes the index in this way.
     index = OrderView._meta.indexes[0]
     with connections[router.db_for_write(OrderView)].schema_editor() as editor:
         editor.remove_index(OrderView, index)
@@ -402,7 +402,7 @@ def test_after_the_swap_every_name_is_what_migrations_expect(
     assert names() == before
 
 
-def test_a_swap_gives_up_while_the_table_stays_in_use(
+def test_a_swap_fails_while_the_table_stays_in_use(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some_history(place)
@@ -425,7 +425,7 @@ def test_a_swap_gives_up_while_the_table_stays_in_use(
     assert shown() == before
 
 
-def test_a_rebuild_keeps_its_tick_until_the_shape_of_the_table_changes(
+def test_a_rebuild_keeps_its_tick_until_the_columns_of_the_table_change(
     place: Place, streams: Streams
 ) -> None:
     some_history(place)
@@ -445,8 +445,8 @@ def test_a_rebuild_keeps_its_tick_until_the_shape_of_the_table_changes(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nonsense", "no projection 'nonsense'; there are: order_view, sales, customer_view"),
-        ("saga", "saga is a consumer without rows that can be rebuilt"),
+        ("nonsense", "no projection 'nonsense'; projections: order_view, sales, customer_view"),
+        ("saga", "saga is a consumer but has no projection to rebuild"),
     ],
 )
 def test_a_name_without_a_projection_is_refused_in_one_line(
@@ -458,7 +458,7 @@ def test_a_name_without_a_projection_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_of_two_rebuilds_the_second_is_refused(
+def test_the_second_of_two_rebuilds_is_refused(
     place: Place, streams: Streams, threads: Threads
 ) -> None:
     some_history(place)
@@ -518,7 +518,7 @@ def test_a_stream_with_a_missing_version_fails_a_rebuild_in_one_line(
     assert shown() == before
 
 
-def test_a_held_rebuild_follows_until_it_is_stopped(
+def test_a_held_rebuild_applies_events_until_it_is_stopped(
     place: Place, streams: Streams, environment: Callable[..., dict[str, str]]
 ) -> None:
     some_history(place)

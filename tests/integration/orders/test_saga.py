@@ -1,4 +1,4 @@
-"""The half of the saga in orders: an order is confirmed or rejected by a decision of accounts."""
+"""The saga in orders: a decision of accounts confirms or rejects an order."""
 
 from typing import Any
 from uuid import UUID

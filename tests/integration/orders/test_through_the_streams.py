@@ -72,14 +72,14 @@ def test_a_decision_about_a_damaged_history_is_parked_alone(
 
 
 def error_of_decision(place: Place, streams: Streams, *, about: UUID) -> str:
-    """Deliver three decisions, the second about this order. Returns the error it is parked with."""
+    """Deliver three decisions, the second about this order. Returns the parked event's error."""
     known, other = place().id, place().id
     decisions = [
         decision("reserved", known),
         decision("reserved", about),
         decision("refused", other, reason="insufficient_credit"),
     ]
-    # One partition, but another key for each decision, so that none waits behind another.
+    # All decisions are in one partition, but each has its own key: no decision waits.
     rows = []
     for row, envelope in enumerate(decisions, start=1):
         text = envelope.encode().replace('"partitionkey":"', f'"partitionkey":"{row}-')

@@ -17,13 +17,13 @@ from outbox.tables import Tables
 
 @pytest.fixture
 def shop(transactional_db: None) -> Tables:
-    """The outbox tables of one installed service; any service will do."""
+    """The outbox tables of one installed service; the tests work with any service."""
     return next(iter(tables.every()))
 
 
 @pytest.fixture
 def record(shop: Tables) -> Callable[..., Envelope]:
-    """Commits an event of a key, as a service does."""
+    """Returns a function that commits an event of a key, as a service does."""
 
     def commit(key: str = "a", sequence: int = 1, **changed: Any) -> Envelope:
         envelope = event(shop, key, sequence, **changed)
@@ -54,7 +54,7 @@ def relay(shop: Tables, streams: Streams) -> Iterator[Relay]:
 
 @pytest.fixture
 def reader_of(shop: Tables, streams: Streams) -> Callable[..., Reader]:
-    """A reader that applies the shop's events with one handler."""
+    """Returns a function that makes a reader of the shop's events with one handler."""
 
     def make(handler: Handler, **options: Any) -> Reader:
         return Reader(
@@ -69,7 +69,7 @@ def reader_of(shop: Tables, streams: Streams) -> Callable[..., Reader]:
 
 
 def consumer_of(shop: Tables, handler: Handler) -> Consumer:
-    """It handles `changed` events and ignores `noted` ones."""
+    """Returns a consumer that handles `changed` events and ignores `noted` events."""
     return Consumer(
         label=shop.label,
         name="probe",

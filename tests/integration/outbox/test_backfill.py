@@ -1,4 +1,4 @@
-"""A backfill brings a consumer without the pruned events up to date."""
+"""A backfill gives a consumer the state that it missed with the pruned events."""
 
 import threading
 from io import StringIO

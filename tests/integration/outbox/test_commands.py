@@ -24,7 +24,7 @@ def run(*arguments: str, **options: Any) -> str:
 
 @pytest.fixture
 def refusing(shop, streams, monkeypatch) -> Any:
-    """The only consumer; its handler fails until `fixed` is set."""
+    """The only consumer has a handler that fails until `fixed` is set."""
 
     class Refusing:
         fixed = False
@@ -59,7 +59,7 @@ def test_relay_once_fails_next_to_a_running_relay_unless_shared(shop, streams, r
     assert streams.entries(shop.label) == 1
 
 
-def test_an_unknown_service_or_consumer_is_named(shop, streams):
+def test_an_error_names_an_unknown_service_or_consumer(shop, streams):
     with pytest.raises(CommandError, match=f"no service 'unknown'.*{shop.label}"):
         run("outbox", "relay", "unknown")
     with pytest.raises(CommandError, match="no consumer 'unknown'"):

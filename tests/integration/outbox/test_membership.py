@@ -17,7 +17,7 @@ EVERY = set(range(16))
 
 @pytest.fixture
 def start(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[int]]:
-    """Starts a process whose lease stays; returns the partitions that it reads at first."""
+    """Starts a process that keeps its lease; returns the partitions of its first read."""
     owned: list[frozenset[int]] = []
     handlers = {event(shop).type: consuming.ignore}
     both = [Consumer(label=shop.label, name=name, handlers=handlers) for name in ("one", "two")]

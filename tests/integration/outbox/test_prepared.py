@@ -1,4 +1,4 @@
-"""Statements that each session plans once, also after errors and reconnects."""
+"""Each session prepares a statement once, also after an error or a reconnect."""
 
 import pytest
 from django.db import DatabaseError, connections, transaction
@@ -67,7 +67,7 @@ def test_a_failed_prepare_is_tried_again(connection, shop):
     assert answer(connection, inserted, n=2) == 2
 
 
-def test_a_statement_follows_a_swapped_table(connection):
+def test_a_statement_uses_the_new_table_after_a_swap(connection):
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE shown (n int)")
         cursor.execute("CREATE TEMPORARY TABLE shown_next (n int, more text)")

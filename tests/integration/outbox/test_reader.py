@@ -1,4 +1,4 @@
-"""Effects and positions commit together, once and in order; a failing event is parked."""
+"""A reader commits effects with positions, once and in order, and parks a failing event."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ from tests.integration.outbox.conftest import consumer_of, event
 
 
 class Probe:
-    """A handler whose effects are rows, in order; it raises the error that `fail` returns."""
+    """A handler that writes a row for each event, or raises the error that `fail` returns."""
 
     def __init__(self, shop: Any, name: str = "probe") -> None:
         self._effects = shop.state._default_manager.using(shop.alias)
@@ -71,7 +71,7 @@ PARTITION = partition_of("a", partitions=16)
 
 
 def standby_of(shop: Any) -> Callable[[], None]:
-    """Makes a standby that gets no later commit; call the result to promote it."""
+    """Simulates a standby without later commits; call the returned function to promote it."""
     held = positions(shop)
     effects = shop.state._default_manager.filter(name__startswith="probe ")
     kept = list(effects.values_list("name", flat=True))
@@ -86,7 +86,7 @@ def standby_of(shop: Any) -> Callable[[], None]:
 
 
 def run_until(sequence: int, reader: Reader, probe: Probe) -> None:
-    """Run the reader as a process does until it has applied the event with this sequence."""
+    """Run the loop of the reader until it has applied the event with this sequence."""
     fail = probe.fail
 
     def stop_at(envelope: Any) -> Exception | None:
@@ -100,7 +100,7 @@ def run_until(sequence: int, reader: Reader, probe: Probe) -> None:
 
 
 def parked(shop: Any) -> list[tuple[str, int, bool]]:
-    """(key, place among the parked events, whether it has an error)"""
+    """For each parked event: (key, place among the parked events, whether it has an error)."""
     rows = shop.parked._default_manager.order_by("id")
     return [(row.key, number, bool(row.error)) for number, row in enumerate(rows, start=1)]
 
@@ -125,7 +125,7 @@ def test_a_batch_that_fails_leaves_neither_effects_nor_positions(
 ):
     publish(relay, record, ("a", 1))
     probe.fail = lambda _: OperationalError("the server went away")
-    reader._stopping.set()  # so that it stops trying at once
+    reader._stopping.set()  # so that the reader makes no further try
     reader.step()
     assert positions(shop)[PARTITION] == "0-0"
     reader._stopping.clear()
@@ -134,12 +134,12 @@ def test_a_batch_that_fails_leaves_neither_effects_nor_positions(
     assert probe.applied == [("a", 1)]
 
 
-def test_a_zombie_that_read_before_another_applied_changes_nothing(
+def test_a_reader_with_outdated_positions_applies_no_event_again(
     relay, record, reader_of, probe, monkeypatch
 ):
     zombie, other = reader_of(probe), reader_of(probe)
     monkeypatch.setattr(zombie, "_pause", lambda _: None)
-    zombie.step()  # reads the current positions
+    zombie.step()  # the reader reads the current positions
     publish(relay, record, ("a", 1))
     other.step()
     zombie.step()
@@ -163,7 +163,7 @@ def test_ignored_events_move_the_positions_after_a_delay(shop, relay, record, re
     assert positions(shop)[PARTITION] == reader._streams.cursor(shop.label).tops[PARTITION]
 
 
-def test_ignored_events_are_passed_with_the_next_applied_one(
+def test_an_applied_event_moves_positions_past_ignored_events(
     shop, relay, record, reader, probe, monkeypatch
 ):
     monkeypatch.setattr(reading, "PENDING_SECONDS", 3600)
@@ -192,7 +192,7 @@ def test_an_ignored_event_is_not_parked_behind_one_that_fails(shop, relay, recor
     ][::2]
 
 
-def test_a_zombie_that_passed_ignored_events_moves_nothing_back(
+def test_a_reader_with_outdated_positions_moves_no_position_back(
     shop, relay, record, reader_of, probe, monkeypatch
 ):
     monkeypatch.setattr(reading, "PENDING_SECONDS", 3600)
@@ -211,7 +211,7 @@ def test_a_zombie_that_passed_ignored_events_moves_nothing_back(
     assert probe.applied == [("a", 2)]
 
 
-def test_a_position_moves_only_from_where_it_is(shop):
+def test_a_position_moves_only_from_its_stored_value(shop):
     inbox = Inbox(shop, consumer="probe", producer=shop.label)
     inbox.open([0, 1])
     with transaction.atomic(using=shop.alias):
@@ -221,7 +221,7 @@ def test_a_position_moves_only_from_where_it_is(shop):
     assert inbox.stored() == {0: "5-1", 1: "5-2"}
 
 
-def test_a_failing_event_parks_its_key_in_order_and_others_flow(shop, relay, record, reader, probe):
+def test_a_failing_event_parks_only_its_key_and_keeps_its_order(shop, relay, record, reader, probe):
     probe.fail = lambda envelope: ValueError("no") if envelope.partitionkey == "a" else None
     publish(relay, record, ("a", 1), ("b", 1), ("a", 2))
     reader.step()
@@ -255,8 +255,8 @@ def test_a_superseding_event_drops_only_its_aggregates_parked_events(
         record(key, 5)
     relay.drain()
     reader.step()
-    # Nothing of a is parked any more. b keeps the event of another aggregate, and the last event
-    # is parked behind it.
+    # No event of key a is parked now. Key b keeps the event of another aggregate, and the last
+    # event of b is parked behind that event.
     assert sorted(probe.applied) == [("a", 4), ("a", 5), ("b", 4)]
     assert parked(shop) == [("b", 1, False), ("b", 2, False)]
 
@@ -335,7 +335,7 @@ def test_an_unknown_type_or_version_is_parked(shop, relay, record, reader):
     assert all(type_ in errors[key] for key, type_ in types.items())
 
 
-def test_a_malformed_entry_is_parked_alone_and_others_flow(
+def test_a_malformed_entry_is_parked_and_others_are_applied(
     shop, relay, record, reader, probe, valkey
 ):
     publish(relay, record, ("a", 1))
@@ -352,7 +352,7 @@ def test_a_malformed_entry_is_parked_alone_and_others_flow(
     assert len(parked(shop)) >= len(malformed)
 
 
-def test_a_retry_applies_a_parked_sequence_in_order_and_empties_it(
+def test_a_retry_applies_a_parked_sequence_in_order_and_deletes_it(
     shop, relay, record, reader, probe
 ):
     probe.fail = lambda envelope: ValueError("no") if envelope.partitionkey == "a" else None
@@ -501,7 +501,7 @@ def test_an_event_whose_handler_hides_a_database_error_is_parked(
 NUL, LONE_SURROGATE = "\0", "\ud800"
 
 
-def test_an_unstorable_text_is_parked_and_others_flow(
+def test_an_unstorable_text_is_parked_and_others_are_applied(
     shop, streams, relay, record, reader_of, probe, monkeypatch
 ):
     def handle(envelope: Any) -> None:
@@ -538,7 +538,7 @@ def test_an_unstorable_error_message_is_parked_with_its_event(
 
 
 def _limited(attempt: int) -> None:
-    assert attempt <= TRIES, "tried without end"
+    assert attempt <= TRIES, "the reader retries without an end"
 
 
 def test_a_reader_waits_after_an_entry_beyond_the_cursor(

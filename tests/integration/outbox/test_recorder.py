@@ -14,7 +14,7 @@ def test_an_event_needs_a_transaction(shop):
         recorder.record(event(shop), into=shop.event)
 
 
-def test_an_event_of_an_aborted_transaction_is_gone(shop):
+def test_an_event_of_an_aborted_transaction_is_not_stored(shop):
     with suppress(ZeroDivisionError), transaction.atomic(using=shop.alias):
         recorder.record(event(shop), into=shop.event)
         raise ZeroDivisionError
@@ -26,7 +26,7 @@ def test_an_event_is_stored_as_recorded(shop, record):
     assert published(shop.event) == [recorded]
 
 
-def test_one_transaction_nudges_once(shop, streams):
+def test_one_transaction_sends_one_nudge(shop, streams):
     with transaction.atomic(using=shop.alias):
         for sequence in range(1, 4):
             recorder.record(event(shop, "a", sequence), into=shop.event)
@@ -45,7 +45,7 @@ def test_a_rolled_back_savepoint_keeps_the_nudge(shop, streams):
     assert streams.wait_nudge(shop.label, timeout_seconds=1)
 
 
-def test_the_last_write_of_a_request_is_its_transaction_id(shop, record):
+def test_a_request_keeps_the_transaction_id_of_its_last_write(shop, record):
     record("a", 1)
     row = shop.event._default_manager.get()
     assert recorder.last_write.get()[shop.label] == row.xid

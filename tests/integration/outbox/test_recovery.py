@@ -1,4 +1,4 @@
-"""Databases that are behind their streams, or were restored on another server."""
+"""Recovery of databases that are behind their streams or were restored on another server."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ def reader(shop, streams) -> Reader:
 
 
 def fail_over(shop: Any, *, lost_rows: int, lost_ticks: int) -> None:
-    """Leave the database as a standby that did not receive the last commits."""
+    """Remove rows and ticks, as on a standby that did not receive the last commits."""
     ticks = shop.tick._default_manager.order_by("-pk").values_list("pk", flat=True)[:lost_ticks]
     shop.tick._default_manager.filter(pk__in=list(ticks)).delete()
     rows = shop.event._default_manager.order_by("-pk").values_list("pk", flat=True)[:lost_rows]
@@ -111,7 +111,7 @@ def test_a_relay_resumes_after_a_crash_before_the_recovery_ticks_entries(
     assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 7)]
 
 
-def test_new_ticks_are_above_those_that_were_lost(shop, streams, record):
+def test_new_tick_ids_are_above_the_lost_tick_ids(shop, streams, record):
     with own_connection(shop) as connection:
         ahead = Relay(shop, streams, connection, clock_ms=lambda: 1 << 42)
         record("a", 1)
@@ -126,7 +126,7 @@ def test_new_ticks_are_above_those_that_were_lost(shop, streams, record):
 
 
 def restored_elsewhere(shop: Any) -> None:
-    """Leave the schema as a dump does on a newer server: xids far ahead, another system id."""
+    """Change the schema as a restore on another server does: higher xids, another system id."""
     event, tick = shop.event._meta.db_table, shop.tick._meta.db_table
     ahead = 1_000_000_000
     with connections[shop.alias].cursor() as cursor:
@@ -147,7 +147,7 @@ def test_a_restored_dump_is_refused_until_it_is_restamped(
         before = Relay(shop, streams, connection)
         record("a", 1)
         before.drain()
-    record("a", 2)  # committed and not sent when the dump was taken
+    record("a", 2)  # committed but not sent when the dump is made
     restored_elsewhere(shop)
     record("a", 3)
     with own_connection(shop) as connection, pytest.raises(RestoredDatabase, match="restamp"):
@@ -199,7 +199,7 @@ def test_a_restamped_outbox_is_pruned_as_before(shop, streams, record, reader):
         record("a", 2)
     restored_elsewhere(shop)
     restamp(shop)
-    prune(shop, streams)  # the floor's tick is gone, and nothing has been sent since
+    prune(shop, streams)  # deletes the tick of the floor; the relay sends no later tick
     assert shop.event._default_manager.count() == 1
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()

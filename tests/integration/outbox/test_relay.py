@@ -1,4 +1,4 @@
-"""The relay in one process, with the stream server damaged at exact moments."""
+"""The relay in one process, while the tests damage the stream server at exact moments."""
 
 import threading
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_committed_events_are_published_once(shop, streams, relay, record):
 
 
 def test_an_entry_id_is_its_tick_and_its_row_id(shop, streams, relay, record):
-    for value in (1, 2, 3):  # several, since the first row's id may equal other numbers
+    for value in (1, 2, 3):  # three rows, since the first row's id may equal another number
         record("a", value)
     relay.drain()
     tick = shop.tick._default_manager.order_by("-pk")[0].pk
@@ -61,7 +61,7 @@ def test_an_entry_id_is_its_tick_and_its_row_id(shop, streams, relay, record):
     assert ids == [f"{tick}-{row}" for row in rows]
 
 
-def test_the_cursor_carries_the_snapshot_and_the_origin_of_a_complete_tick(
+def test_the_cursor_contains_the_snapshot_and_the_origin_of_a_complete_tick(
     shop, streams, relay, record
 ):
     record("a", 1)
@@ -72,7 +72,7 @@ def test_the_cursor_carries_the_snapshot_and_the_origin_of_a_complete_tick(
 
 
 def damaging_after(streams: Streams, chunk: int, damage: Callable[[], Any]) -> Callable[..., Any]:
-    """`streams.prepare` that calls `damage` once, after the given chunk is published."""
+    """Returns a `streams.prepare` that calls `damage` once, after it has published the chunk."""
     prepare, calls = streams.prepare, iter(range(1, 1_000_000))
 
     def prepared(*args: Any, **options: Any) -> Callable[[], None]:
@@ -107,7 +107,7 @@ def test_the_script_is_loaded_again_when_the_server_lost_it(
     assert all_arrived(streams, shop)
 
 
-def test_without_the_compare_a_flush_between_two_chunks_loses_events(
+def test_without_the_comparison_a_flush_between_two_chunks_loses_events(
     shop, valkey, server, monkeypatch
 ):
     from outbox.streams import scripts
@@ -165,7 +165,7 @@ def test_a_lost_cursor_repeats_no_event(shop, streams, relay, server):
     assert all_arrived(streams, shop)
 
 
-def test_a_stalled_relay_repeats_nothing_that_another_sent(shop, streams, relay, record):
+def test_a_stalled_relay_repeats_no_event_of_another_relay(shop, streams, relay, record):
     record("a", 1)
     relay.drain()
     with own_connection(shop) as connection:
@@ -192,13 +192,13 @@ def test_a_changed_number_of_partitions_is_refused(shop, streams, relay, valkey)
         Relay(shop, other, connection)
 
 
-def test_a_second_relay_of_a_service_returns_at_once(shop, streams):
+def test_a_second_relay_of_a_service_returns_immediately(shop, streams):
     with own_connection(shop) as connection:
         assert relaying.try_lock(connection, shop.label)
         assert run(shop, streams, stopping=threading.Event()) is Outcome.ALREADY_RUNNING
 
 
-def test_relays_of_two_services_run_at_once(shop, streams):
+def test_relays_of_two_services_run_at_the_same_time(shop, streams):
     with own_connection(shop) as connection:
         assert relaying.try_lock(connection, "another service")
         assert run(shop, streams, stopping=threading.Event(), linger_seconds=0) is Outcome.LINGERED
@@ -226,9 +226,9 @@ def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
 @pytest.mark.parametrize("drains", [1, 3])
 @pytest.mark.parametrize("after", ["its start", "a nudge"])
 def test_a_commit_after_a_drain_is_found_without_a_nudge(shop, streams, monkeypatch, after, drains):
-    """After a nudge the relay polls for a while, since writers nudge only once in that time."""
+    """After a nudge the relay polls for a time, in which writers send no second nudge."""
     monkeypatch.setattr(relaying, "NUDGE_WAIT_SECONDS", 30.0)  # so that only polling finds it
-    # Longer than the test takes, or over at once: no pause of the machine ends the polling.
+    # The time is longer than the test, or 0, so that a slow machine doesn't end the polling.
     seconds = 60.0 if after == "its start" else 0.0
     monkeypatch.setattr(relaying, "CHECKING_SECONDS", seconds)
     monkeypatch.setattr(recorder.streams, "nudge", lambda _label: None)

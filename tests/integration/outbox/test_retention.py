@@ -65,7 +65,7 @@ def test_old_events_confirmed_by_all_are_pruned(shop, streams, relay, record, re
     done = prune()
     assert done.floor == streams.cursor(shop.label).complete == streams.cursor(shop.label).floor
     assert (rows(shop), done.rows, in_streams(streams, shop.label)) == (0, 5, [])
-    assert shop.tick._default_manager.count() == 1  # the next batch starts from it
+    assert shop.tick._default_manager.count() == 1  # the next batch starts from this tick
     send(relay, record, 1)
     assert reader.step() == 1
 
@@ -101,7 +101,7 @@ def test_a_subscriber_with_a_missing_partition_has_confirmed_nothing(
     assert of_subscribers(shop)["new.one"]["confirmed"] is None
 
 
-def test_confirmations_outlive_the_stream_server(
+def test_confirmations_survive_the_loss_of_the_stream_server(
     shop, streams, valkey, relay, record, reader, prune
 ):
     send(relay, record, 2)
@@ -129,7 +129,7 @@ def test_a_partition_with_unread_entries_is_not_confirmed(
 ):
     reader.step()
     send(relay, record, 4)
-    reader.confirm()  # before it read them
+    reader.confirm()  # before the reader reads the entries
     assert prune().rows == 0
     reader.step()
     reader.confirm()
@@ -171,8 +171,8 @@ def test_more_rows_than_one_batch_are_pruned(shop, relay, record, reader, prune,
     assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (10, 0, 1)
 
 
-def test_a_round_starts_where_the_last_one_ended(shop, relay, record, reader, prune):
-    """Otherwise it would scan all rows deleted since the last vacuum."""
+def test_a_round_starts_at_the_end_of_the_last_round(shop, relay, record, reader, prune):
+    """A round from the first row would scan all rows that were deleted since the last vacuum."""
     starts = []
     for _ in range(2):
         send(relay, record, 2)
@@ -185,8 +185,8 @@ def test_a_round_starts_where_the_last_one_ended(shop, relay, record, reader, pr
     assert starts[1] > max(starts[0], 3)
 
 
-def test_a_pause_follows_each_batch_in_proportion(shop, relay, record, reader, prune, monkeypatch):
-    """Batches without a pause fill the WAL, and every commit waits for its flush."""
+def test_each_batch_has_a_proportional_pause(shop, relay, record, reader, prune, monkeypatch):
+    """Batches without a pause fill the WAL, and every commit waits for a WAL flush."""
     monkeypatch.setattr(retention, "BATCH_ROWS", 4)
     send(relay, record, 10)
     reader.step()
@@ -197,7 +197,7 @@ def test_a_pause_follows_each_batch_in_proportion(shop, relay, record, reader, p
         assert prune().rows == 10
     expected = [retention.PAUSE_FACTOR * each for each in (0.1, 0.3)]  # none after the last batch
     assert rests[:2] == pytest.approx(expected)
-    assert not any(rests[2:])  # of the ticks: the clock does not advance any more
+    assert not any(rests[2:])  # no pause for ticks: the clock doesn't advance
 
 
 def test_batches_do_not_wait_for_a_wal_flush(shop, relay, record, reader, prune, monkeypatch):
@@ -205,7 +205,7 @@ def test_batches_do_not_wait_for_a_wal_flush(shop, relay, record, reader, prune,
     monkeypatch.setattr(retention, "BATCH_ROWS", 1)
     for sequence in range(batches):
         record(f"key-{sequence}", 1)
-    relay.drain()  # into one tick, since deleting ticks does flush
+    relay.drain()  # into one tick, since each deletion of ticks flushes
     reader.step()
     reader.confirm()
     before = _log_flushes(shop)
@@ -222,7 +222,7 @@ def test_pruning_inside_a_transaction_is_refused(shop, streams):
 
 
 def _log_flushes(shop) -> int:
-    """How often this session has written the WAL itself, which a flush requires."""
+    """The number of WAL writes of this session; each flush writes the WAL."""
     with shop.connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(
@@ -232,7 +232,7 @@ def _log_flushes(shop) -> int:
 
 
 def _clocked(patching: pytest.MonkeyPatch, times: Iterator[float]) -> list[float]:
-    """Have `retention` read these times; returns the list of its pauses, which take no time."""
+    """Make `retention` read these times and skip its pauses; returns the list of pauses."""
     rests: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: next(times), sleep=rests.append)
     patching.setattr(retention, "time", clock)
@@ -245,11 +245,11 @@ def test_the_next_round_prunes_the_rest(shop, relay, record, reader, prune, monk
     reader.step()
     reader.confirm()
     with monkeypatch.context() as hurried:
-        times = iter([0.0, 0.0, 4.9, 5.0])  # for the deadline, around one batch, and at its end
+        times = iter([0.0, 0.0, 4.9, 5.0])  # deadline; start and end of one batch; end of the round
         rests = _clocked(hurried, times)
         done = prune()
     assert (done.rows, done.ticks, rows(shop)) == (3, 0, 7)
-    assert rests == [pytest.approx(0.1)]  # it ends at the deadline
+    assert rests == [pytest.approx(0.1)]  # the pause ends at the deadline
     done = prune()
     assert (done.rows, rows(shop), shop.tick._default_manager.count()) == (7, 0, 1)
 
@@ -277,7 +277,7 @@ def test_a_consumer_below_the_floor_stops_and_names_backfill(
     reader.step()
     reader.confirm()
     prune()
-    shop.position._default_manager.update(entry="0-0")  # restored from an old backup
+    shop.position._default_manager.update(entry="0-0")  # as after the restore of an old backup
     send(relay, record, 1)
     if flushed:
         valkey.flush()
@@ -292,7 +292,7 @@ def test_a_consumer_below_the_floor_stops_and_names_backfill(
 
 @pytest.fixture
 def prune_half(shop, streams):
-    """A round that ends once the floor is committed: rows and ticks below it are left."""
+    """A round that ends after it commits the floor: the rows and ticks below the floor stay."""
 
     def half() -> None:
         retention.prune(
@@ -305,7 +305,7 @@ def prune_half(shop, streams):
     return half
 
 
-def test_a_resending_relay_is_not_left_on_a_pruned_tick(
+def test_a_relay_that_resends_does_not_stay_on_a_pruned_tick(
     shop, streams, valkey, relay, record, reader, prune, prune_half, monkeypatch
 ):
     send(relay, record, 5)

@@ -33,7 +33,7 @@ def opened(shop: Any) -> Inbox:
 
 
 def test_committed_positions_wait_for_a_running_move(shop, opened, elsewhere):
-    # A commit whose reply was lost may still be running: a plain read would return 0-0.
+    # A commit can still run after its reply is lost: a read without a lock would return 0-0.
     with elsewhere.cursor() as cursor:
         cursor.execute(f"UPDATE {shop.position._meta.db_table} SET entry = '5-1'")  # noqa: S608
     found: list[dict[int, str]] = []
@@ -47,7 +47,7 @@ def test_committed_positions_wait_for_a_running_move(shop, opened, elsewhere):
 
 
 def test_a_move_locks_the_positions_in_the_order_of_partitions(shop, elsewhere):
-    # Every other session locks them so: a rebuild that pauses the consumer, for instance.
+    # Every other session uses this order, for example a rebuild that pauses the consumer.
     inbox = Inbox(shop, consumer="probe", producer=shop.label)
     inbox.open([0, 1])
     table = shop.position._meta.db_table
@@ -100,7 +100,7 @@ def test_an_open_transaction_makes_no_move_slower(shop, opened, elsewhere):
     moving = opened._move._ready[connection.connection].partition("; ")[0]
 
     def blocks_of_move(number: int) -> int:
-        """Move the position; returns the buffers read."""
+        """Move the position; returns the number of buffers that the move reads."""
         moved = {"partitions": [0], "expected": [f"0-{number}"], "next": [f"0-{number + 1}"]}
         names = {"consumer": "probe", "producer": shop.label}
         with connection.cursor() as cursor:
@@ -108,7 +108,7 @@ def test_an_open_transaction_makes_no_move_slower(shop, opened, elsewhere):
             [([found],)] = cursor.fetchall()
         return int(found["Plan"]["Shared Hit Blocks"])
 
-    for first in (1, 1201):  # the second round reuses the space that the first one frees
+    for first in (1, 1201):  # the second round reuses the space that the first round frees
         with connection.cursor() as cursor:
             cursor.execute(f"VACUUM (ANALYZE) {shop.position._meta.db_table}")
         with elsewhere.cursor() as cursor:  # from now on no row version may be removed
@@ -124,7 +124,7 @@ def test_a_move_is_planned_once(shop, opened):
     connection.close()  # a new session, without plans
     with connection.cursor() as cursor:
         cursor.execute(SESSION)
-    for number in range(8):  # by default PostgreSQL plans the first five executions again
+    for number in range(8):  # by default, PostgreSQL makes a plan for each of the first five
         with transaction.atomic(using=shop.alias):
             opened.move({0: (f"0-{number}", f"0-{number + 1}")})
     with connection.cursor() as cursor:
@@ -132,8 +132,8 @@ def test_a_move_is_planned_once(shop, opened):
         assert cursor.fetchall() == [(0, 8), (0, 8)]
 
 
-def test_few_row_versions_share_a_positions_id(shop, opened):
-    # A unique key that stays the same is checked against every version of its row.
+def test_few_row_versions_have_the_same_id(shop, opened):
+    # PostgreSQL checks a unique key that stays the same against every version of its row.
     ids = []
     for number in range(10 * MOVES_PER_ID):
         with transaction.atomic(using=shop.alias):

@@ -1,4 +1,4 @@
-"""One test suite for the real streams and the in-memory ones."""
+"""The same tests for the real streams and for the in-memory streams."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_the_largest_row_id_and_any_text_arrive_unchanged(place):
     ]
 
 
-def test_count_bounds_each_partition(place):
+def test_count_limits_the_entries_of_each_partition(place):
     streams, _ = place
     rows = [(n, n % 2, str(n)) for n in range(1, 9)]
     streams.publish("shop", expected="", at="5-8", tick=5, rows=rows)
@@ -225,7 +225,7 @@ def test_a_waiting_reader_gets_entries_published_meanwhile(place):
     found: list[Entry] = []
 
     def wait() -> None:
-        # The server may wake a reader between an entry and its cursor; the next read has both.
+        # The server may wake a reader before it writes the cursor; the next read gets the entry.
         eventually(
             lambda: found.extend(read(streams, block_seconds=1)) or found,
             within_seconds=10,
@@ -365,7 +365,7 @@ def test_a_full_server_accepts_nothing_and_loses_nothing(streams: Streams, valke
     ],
     ids=lambda answer: answer.split()[0],
 )
-def test_a_transient_answer_is_waited_out(
+def test_a_transient_answer_means_that_streams_are_unavailable(
     streams: Streams, valkey: Any, monkeypatch: pytest.MonkeyPatch, answer: str
 ):
     with redis.Redis.from_url(valkey.url) as client:
@@ -413,7 +413,7 @@ def test_a_wrong_password_is_reported(valkey: Any):
         streams.check()
 
 
-def test_a_dead_server_fails_no_nudge(unused_url: str):
+def test_a_nudge_to_a_dead_server_raises_no_error(unused_url: str):
     streams = Streams(unused_url, partitions=16)
     assert not streams.nudge("shop")
     with pytest.raises(StreamsUnavailable):
@@ -422,7 +422,7 @@ def test_a_dead_server_fails_no_nudge(unused_url: str):
         streams.cursor("shop")
 
 
-def test_a_line_wakes_a_waiting_relay_and_queues_one_nudge(streams: Streams):
+def test_a_nudge_connection_wakes_a_relay_and_queues_one_nudge(streams: Streams):
     with closing(streams.open_nudge_connection()) as line:
         for _ in range(1000):
             line.send("shop")
@@ -432,7 +432,7 @@ def test_a_line_wakes_a_waiting_relay_and_queues_one_nudge(streams: Streams):
         assert streams.wait_nudge("shop", timeout_seconds=10)
 
 
-def test_a_line_closed_by_the_server_raises_at_the_next_nudge(streams: Streams, valkey: Any):
+def test_a_closed_nudge_connection_raises_at_the_next_nudge(streams: Streams, valkey: Any):
     with (
         closing(streams.open_nudge_connection()) as line,
         redis.Redis.from_url(valkey.url) as client,

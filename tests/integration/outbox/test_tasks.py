@@ -1,4 +1,4 @@
-"""The relay's Celery task; beat starts it more often than needed."""
+"""The Celery task of the relay, which beat starts more often than needed."""
 
 import threading
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> list[relaying.Outcome]:
-    """The result of each `relay.run`, which asks the database."""
+    """Collects the result of each call of `relay.run`, which queries the database."""
     ended: list[relaying.Outcome] = []
     run = relaying.run
 
@@ -40,7 +40,7 @@ def test_a_second_relay_task_of_a_process_returns_without_a_query(shop, streams,
         eventually(lambda: streams.cursor(shop.label).at, within_seconds=10, what="the event sent")
         tasks.relay(shop.label)
         assert results == []
-        tasks._running_until[shop.label] = 0.0  # as if it had hung for longer than it may linger
+        tasks._running_until[shop.label] = 0.0  # as if the running task were hanging
         tasks.relay(shop.label)
         assert results == [relaying.Outcome.ALREADY_RUNNING]
     finally:
@@ -50,7 +50,7 @@ def test_a_second_relay_task_of_a_process_returns_without_a_query(shop, streams,
 
 
 def test_a_failed_relay_task_does_not_block_the_next(shop, streams, results, record, caplog):
-    streams.publish(shop.label, expected="", at="777-1", tick=777)  # of another database
+    streams.publish(shop.label, expected="", at="777-1", tick=777)  # the cursor of another database
     record()
     for _ in range(2):
         tasks.relay(shop.label)

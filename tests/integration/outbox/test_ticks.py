@@ -1,4 +1,4 @@
-"""Interleavings of transactions that would break a cursor by row id or by xid."""
+"""Orders of concurrent transactions in which a cursor by row id or by xid would skip rows."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,7 +21,7 @@ def ticks(shop) -> Iterator[Ticks]:
 
 
 def batches(ticks: Ticks) -> list[list[int]]:
-    """The row ids of every tick, in the order of the chain."""
+    """The row ids of every tick, in the order of the ticks."""
     found, tick_id = [], ticks.first()
     while tick := ticks.after(tick_id):
         with ticks.rows(tick, after=0) as chunks:
@@ -75,8 +75,8 @@ def test_an_open_transaction_holds_back_only_its_own_rows(shop, ticks, elsewhere
 def test_an_aggregate_keeps_its_order_when_its_first_writer_has_the_later_xid(
     shop, ticks, elsewhere
 ):
-    # The other transaction gets its xid first and writes the aggregate last. In the order of xids
-    # its event would be published first.
+    # The other transaction gets its xid first and writes the aggregate last. In the order of xids,
+    # the relay would publish the event of the other transaction first.
     with elsewhere.cursor() as cursor:
         cursor.execute("SELECT pg_current_xact_id()")
     first = insert(connections[shop.alias], shop)
@@ -107,20 +107,20 @@ def test_savepoints_do_not_change_a_batch(shop, ticks):
     assert batches(ticks) == [[kept, inner]]
 
 
-def test_two_relays_make_ticks_without_a_fork(shop, record, ticks, elsewhere):
+def test_two_relays_make_one_chain_of_ticks(shop, record, ticks, elsewhere):
     record("a", 1)
     table = shop.tick._meta.db_table
     with elsewhere.cursor() as cursor:
         cursor.execute(f"INSERT INTO {table} SELECT 5, 0, pg_current_snapshot()")
         elsewhere.commit()
-    assert ticks.make() is None  # the other tick sees the row already
+    assert ticks.make() is None  # the other tick already sees the row
     record("a", 2)
     made = ticks.make()
     assert made is not None
     assert ticks.after(5) == made
 
 
-def test_two_ticks_never_follow_the_same_one(shop, ticks, elsewhere):
+def test_two_ticks_never_follow_the_same_tick(shop, ticks, elsewhere):
     from django.db import IntegrityError
 
     table = shop.tick._meta.db_table
@@ -162,7 +162,7 @@ def making(ticks: Ticks) -> str:
 
 
 def test_the_tick_statement_uses_the_index(shop, ticks):
-    # A relay runs it on every nudge: reading the whole table would cost more with every event.
+    # A relay runs this statement on every nudge, so the statement must not read the whole table.
     ticks.make()
     with ticks._connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN {making(ticks)}", PARAMETERS)
@@ -204,7 +204,7 @@ def test_a_small_batch_reads_only_its_own_rows(shop, ticks, elsewhere, analyzed)
         assert max(rows_touched(found[0]["Plan"])) < 1000
 
 
-def test_a_long_backlog_is_not_read_to_make_its_tick(shop, ticks):
+def test_a_tick_is_made_without_a_read_of_a_long_backlog(shop, ticks):
     insert(connections[shop.alias], shop)
     ticks.make()
     transactions = 200
@@ -214,7 +214,7 @@ def test_a_long_backlog_is_not_read_to_make_its_tick(shop, ticks):
                 f"INSERT INTO {shop.event._meta.db_table} (partition, body) "  # noqa: S608
                 "VALUES (0, 'waits')"
             )
-    # The transactions of tests that run at the same time count too, so both limits are far away.
+    # Transactions of concurrent tests count too, so both limits are far from the number.
     for few, are_read in ((1_000_000, True), (transactions // 2, False)):
         with ticks._connection.cursor() as cursor:
             cursor.execute("BEGIN")
@@ -227,7 +227,7 @@ def test_a_long_backlog_is_not_read_to_make_its_tick(shop, ticks):
 
 
 def rows_touched(plan: dict[str, Any]) -> Iterator[float]:
-    """For each node of a plan, the rows that it returned and those that it dropped."""
+    """For each node of a plan, the number of rows that the node returned or dropped."""
     dropped = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
     yield (plan["Actual Rows"] + dropped) * plan["Actual Loops"]
     for part in plan.get("Plans", ()):

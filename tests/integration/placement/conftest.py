@@ -21,7 +21,7 @@ collect_ignore_glob = [] if "accounts" in surroundings.SERVICES else ["test_*.py
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # One worker runs all of them, so that the two servers are started once.
+    # One worker runs all these tests, so that the two servers are started only once.
     for item in items:
         if "integration/placement" in item.path.as_posix():
             item.add_marker(pytest.mark.xdist_group("replicas"))
@@ -45,9 +45,9 @@ def replicated(django_db_setup: None, django_db_blocker: Any, worker: str) -> It
 
 @pytest.fixture
 def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicated]:
-    """Replicas for one test. They have caught up; `in_use` waits until they are read from.
+    """Replicas for one test. They have caught up; `in_use` waits until the service uses one.
 
-    After the test the standby is as before; its rows stay. `django_db` can't be used here: it
+    After the test the standby is as before; its rows stay. Tests can't use `django_db`: it
     allows no alias that was added after the start, and would flush other servers.
     """
     replicated.standby.start()
@@ -61,14 +61,14 @@ def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicat
 
 @pytest.fixture
 def patient(standby: Replicated) -> Iterator[None]:
-    """The replica stays in use however long its replay is paused."""
+    """The replica stays in use, even while its replay is paused for a long time."""
     with override_settings(PLACEMENT_REPLICA_LAG_SECONDS=3600):
         yield
 
 
 @pytest.fixture
 def ada(standby: Replicated, as_user: Callable[..., APIClient]) -> Customer:
-    """A registered user whose row the replica has; the replica is in use."""
+    """A registered user; the replica is in use and has the row of this user."""
     found = Customer(APIClient(), as_user)
     standby.catch_up()
     standby.in_use()

@@ -35,5 +35,5 @@ class Customer:
         return str(answer.json()["results"][0]["name"])
 
     def forget(self) -> None:
-        """Drop the token, so that later reads are those of any client."""
+        """Drop the token, so that later reads send no token."""
         self.api.cookies.clear()

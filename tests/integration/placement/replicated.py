@@ -1,4 +1,4 @@
-"""A primary and its standby, and what a test can do to them."""
+"""A primary and its standby, with the faults that a test can cause."""
 
 import copy
 import signal
@@ -21,7 +21,7 @@ WITHIN_SECONDS = 15.0
 
 
 class Replicated:
-    """The aliases of this process point at `primary`, the replica aliases at `standby`."""
+    """In this process, service aliases point to `primary` and replica aliases to `standby`."""
 
     def __init__(self, primary: Postgres, standby: Standby, *, database: str) -> None:
         self.primary = primary
@@ -42,7 +42,7 @@ class Replicated:
         self.standby.query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")
 
     def catch_up(self, standby: Standby | None = None) -> None:
-        """Wait until the standby (the first by default) has what the primary has flushed."""
+        """Wait until the standby (the first by default) has replayed the primary's flushed WAL."""
         ((flushed,),) = self.primary.query("SELECT pg_current_wal_flush_lsn()::text")
         eventually(
             lambda: (standby or self.standby).query(
@@ -57,7 +57,7 @@ class Replicated:
         self.wait_until(why="", service=service)
 
     def wait_until(self, *, why: str, service: str = "accounts") -> None:
-        """Wait until the replica is out for this reason, or in use if `why` is empty."""
+        """Wait until the replica is out of use for this reason, or is in use if `why` is empty."""
         eventually(
             lambda: (
                 self.replica(service).healthy is not bool(why) and why in self.replica(service).why

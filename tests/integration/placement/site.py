@@ -20,13 +20,13 @@ from tests.support.waiting import eventually
 
 @contextmanager
 def web_process(environment: Mapping[str, str]) -> Iterator[str]:
-    """The application under gunicorn, as in production but with one process; yields its URL."""
+    """Run the application under gunicorn, as in production but with one process; yields the URL."""
     port = free_port(preferred=None)
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
             *("--bind", f"{LOOPBACK}:{port}", "--worker-class", "gthread", "--threads", "4"),
-            # A request fails if the server closes its idle connection at the same moment.
+            # A request fails if the server closes the idle connection at the same moment.
             *("--log-level", "warning", "--keep-alive", "300"),
         ],
         cwd=CHECKOUT,
@@ -43,19 +43,19 @@ def web_process(environment: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass
 class Outcome:
-    """The observations of the clients in a run, and the faults of the standby meanwhile."""
+    """The observations of the clients in a run, and the faults of the standby in this run."""
 
     pairs: int = 0
     stale: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     kills: int = 0
     pauses: int = 0
-    served_share: float = 0.0  # of the reads with a token, by a replica in sync
-    token_ms: float = 0.0  # added to the p50 of a read
+    served_share: float = 0.0  # the share of reads with a token that a replica served
+    token_ms: float = 0.0  # the time that a token adds to the p50
 
 
 class Client:
-    """A user who renames itself and reads the list; sends its token in the header only."""
+    """A user that changes its name and reads the list; the token is only in the header."""
 
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(base_url=url, timeout=20)
@@ -66,7 +66,7 @@ class Client:
         self.path = f"/api/users/{self.id}/"
 
     def log_in(self) -> None:
-        """Renew the access token: a run of thousands of pairs takes longer than one is valid."""
+        """Renew the access token, which expires before a run of thousands of pairs ends."""
         self.http.headers["Authorization"] = f"Bearer {access_token(self.id)}"
 
     def pair(self, name: str, outcome: Outcome) -> None:

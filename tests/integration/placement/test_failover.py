@@ -1,4 +1,4 @@
-"""Servers that are not, or no longer, a standby of the primary."""
+"""Servers that are not, or are no longer, a standby of the primary."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -45,7 +45,7 @@ def test_a_server_of_another_cluster_is_not_used_as_a_replica(
 def test_a_request_detects_a_standby_of_another_cluster(
     ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the watch does, which here has the identity of another primary."""
+    """Only the request can detect the standby, since the watch has another primary's identity."""
     known = watch.group("accounts")
     assert known is not None
     assert known.origin is not None
@@ -65,7 +65,7 @@ def test_a_standby_promoted_while_its_primary_runs_is_not_used(
         standby.standby.query("SELECT pg_promote()")
         ada.rename("1")
         standby.replica().healthy = True
-        assert ada.listed() == "1", "the request detects it before the watch does"
+        assert ada.listed() == "1", "the request detects the promotion before the watch does"
         standby.wait_until(why="no longer a standby")
     finally:
         standby.recreate()
@@ -112,7 +112,7 @@ def test_a_promoted_standby_takes_over_if_the_address_names_both_hosts(
 def test_a_site_started_after_a_promotion_accepts_earlier_tokens(
     replicated: Replicated, environment: Callable[..., dict[str, str]]
 ) -> None:
-    """Over HTTP, with the same address before and after: no answer is an error or older."""
+    """Over HTTP, with the same address before and after: no answer is an error or outdated."""
     at = {"name": replicated.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
     hosts = [f"{quote(HOST)}:{server.port}" for server in (replicated.primary, replicated.standby)]
     one = databases.urls(replicated.primary.dsn, **at)

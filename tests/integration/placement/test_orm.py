@@ -109,7 +109,7 @@ def test_a_row_read_from_the_replica_is_deleted_on_the_primary(
 
 
 def test_a_validator_reads_the_primary_in_a_request_that_may_write(behind: Customer) -> None:
-    """The replica does not have the name yet."""
+    """The replica does not have the new name yet."""
     request = HttpRequest()
     request.method = "POST"
     taken = User.objects.using(PRIMARY).get(pk=behind.id)

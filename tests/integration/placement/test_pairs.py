@@ -31,8 +31,8 @@ NEARLY_ALL = 0.95  # in the best of three rounds: a busy machine may delay the s
 @dataclass(frozen=True, kw_only=True)
 class Size:
     pairs: int
-    enough_seconds: float  # then the run ends, also with fewer pairs
-    calm: int  # reads that measure the cost of a token
+    enough_seconds: float  # after this time the run ends, even with fewer pairs
+    calm: int  # reads that measure the time for a token
 
 
 SHORT = Size(pairs=300, enough_seconds=12.0, calm=50)
@@ -128,7 +128,7 @@ def test_a_client_with_a_token_never_reads_older_data_than_it_wrote(
         while time.monotonic() < enough:
             with lock:
                 number = next(numbers)
-            if number > size.pairs and outcome.kills:  # one kill, even on a fast machine
+            if number > size.pairs and outcome.kills:  # at least one kill, even on a fast machine
                 return
             client.pair(str(number), outcome)
 
@@ -151,7 +151,7 @@ def test_a_client_with_a_token_never_reads_older_data_than_it_wrote(
 
 
 def served_share(client: Client, servers: Replicated, outcome: Outcome, size: Size) -> float:
-    """The share of reads right after a write that the standby served, from its statement log."""
+    """The share of reads right after a write that are in the statement log of the standby."""
     servers.catch_up()
     with logged_statements(servers.standby) as queries:
         for number in range(size.calm):
@@ -178,11 +178,11 @@ def logged_statements(server: Postgres) -> Iterator[Callable[[], list[str]]]:
 
 
 def token_ms(client: Client, servers: Replicated, size: Size) -> float:
-    """The milliseconds that a token which the replica has reached adds to the p50."""
+    """The milliseconds that a token adds to the p50, if the replica has reached the token."""
     servers.catch_up()
     client.log_in()
     took: dict[str, list[float]] = {client.token: [], "": []}
-    # In random order, since the threads of the server take turns too.
+    # The order is random, since the threads of the server also take turns.
     for token in random.sample(list(took) * size.calm, 2 * size.calm):
         start = time.perf_counter()
         assert client.read(token).status_code == 200

@@ -95,7 +95,7 @@ def test_provisioning_again_changes_nothing(run: Run, postgres: Postgres, name: 
         run("orders", "SELECT * FROM accounts.thing")
 
 
-def test_a_copy_of_a_template_is_closed_to_other_roles_too(
+def test_other_roles_cannot_read_a_copy_of_a_template(
     run: Run, postgres: Postgres, name: str
 ) -> None:
     copy = f"{name}_copy"

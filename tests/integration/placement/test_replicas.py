@@ -1,4 +1,4 @@
-"""Reads from a real standby: which go there, which never do, and what happens when it fails."""
+"""Reads with a real standby: which reads use the standby, and which reads use the primary."""
 
 import subprocess
 import sys
@@ -39,11 +39,11 @@ def test_a_list_is_read_from_the_replica_alone(ada: Customer) -> None:
     with queries(REPLICA) as there, queries(PRIMARY) as here:
         assert ada.listed() == "0"
 
-    assert len(there) == 2  # its replay position, and the list
+    assert len(there) == 2  # the replay position and the list
     assert len(here) == 0
 
 
-def test_a_token_costs_no_query_if_the_replica_has_reached_it(
+def test_a_token_adds_no_query_if_the_replica_has_reached_it(
     ada: Customer, standby: Replicated
 ) -> None:
     ada.rename("1")
@@ -79,7 +79,7 @@ def test_a_client_reads_its_own_write_from_the_primary_while_replay_is_paused(
     assert len(here) == 0
 
 
-def test_no_read_fails_when_a_standby_dies_and_it_is_used_after_a_restart(
+def test_no_read_fails_when_a_standby_dies_and_then_restarts(
     ada: Customer, standby: Replicated
 ) -> None:
     assert ada.listed() == "0"
@@ -119,7 +119,7 @@ def test_a_read_is_repeated_on_the_primary_when_its_replica_dies(
 def test_a_read_on_a_frozen_replica_is_aborted_and_run_on_the_primary(
     ada: Customer, standby: Replicated
 ) -> None:
-    """libpq itself has no timeout for this: without the abort the request never returns."""
+    """libpq has no timeout for a read: without the abort, the request would never return."""
     assert ada.listed() == "0"
     with standby.frozen():
         with queries(PRIMARY) as here:
@@ -182,11 +182,11 @@ def test_a_row_missing_on_the_replica_is_searched_on_the_primary(
 
     with queries(REPLICA) as there:
         assert bob.api.get(f"/shown/{bob.id}/").content == b"0"
-    assert len(there) == 2, "the replica is asked first"
+    assert len(there) == 2, "the request queries the replica first"
     assert bob.api.get(f"/shown/{uuid7()}/").status_code == 404
 
 
-def test_a_replica_beyond_the_lag_budget_is_out_until_it_catches_up(
+def test_a_replica_with_too_much_lag_is_unused_until_it_catches_up(
     ada: Customer, standby: Replicated
 ) -> None:
     standby.pause()
@@ -198,7 +198,7 @@ def test_a_replica_beyond_the_lag_budget_is_out_until_it_catches_up(
     assert measured("placement_replica_healthy") == 0
     assert measured("placement_replica_lag_bytes") > 0
     ada.forget()
-    assert ada.listed() == "1", "no request reads from it, with or without a token"
+    assert ada.listed() == "1", "no request reads from the replica, with or without a token"
 
     standby.resume()
     standby.in_use()
@@ -218,7 +218,7 @@ def measured(name: str) -> float:
 
 
 def test_contrib_never_reads_a_replica(ada: Customer, standby: Replicated, patient: None) -> None:
-    # Not with admin_client: its test runs in a transaction, which always reads the primary.
+    # The test can't use admin_client, whose transaction would always read the primary.
     get_user_model().objects.create_superuser("root", password=PASSWORD)
     standby.pause()
     form = {"username": "root", "password": PASSWORD, "next": "/admin/"}
@@ -227,7 +227,7 @@ def test_contrib_never_reads_a_replica(ada: Customer, standby: Replicated, patie
     ada.api.cookies.pop("consistency_token")
 
     assert ada.api.get("/admin/").status_code == 200
-    assert standby.replica().healthy, "reads could have used it"
+    assert standby.replica().healthy, "the reads could use the replica"
     get_user_model().objects.all().delete()
 
 
@@ -264,7 +264,7 @@ def test_an_unusable_token_is_served_by_the_primary_and_replaced(
 def test_a_replica_in_sync_serves_nearly_all_reads_with_a_token(
     ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the best of five rounds: a busy machine may delay the standby."""
+    """The best of five rounds counts, since a busy machine may delay the standby."""
     served: list[bool] = []
     choose = Reading._choose
 

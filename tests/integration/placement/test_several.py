@@ -1,4 +1,4 @@
-"""Two standbys of one primary: which server answers a read."""
+"""Two standbys of one primary: the choice of the server that answers a read."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -51,7 +51,7 @@ def ada(both: Replicated, other: Standby, as_user: Callable[..., APIClient]) -> 
 
 
 def in_use(*aliases: str) -> None:
-    """Wait until exactly these are in use."""
+    """Wait until exactly these replicas are in use."""
 
     def healthy() -> set[str]:
         group = watch.group("accounts")
@@ -64,7 +64,7 @@ def in_use(*aliases: str) -> None:
 
 
 def served(ada: Customer, *, times: int, name: str) -> set[str]:
-    """The aliases that answered this many lists; each must show the name."""
+    """Read the list this many times and check the name. Returns the aliases that answered."""
     found = set()
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -84,7 +84,7 @@ def served(ada: Customer, *, times: int, name: str) -> set[str]:
 def test_a_token_is_served_by_the_replica_that_has_reached_it(
     ada: Customer, both: Replicated, other: Standby, settings: Any
 ) -> None:
-    """Even if the watch hasn't yet seen any replica reach the token."""
+    """The watch hasn't yet seen that a replica has reached the token."""
     settings.PLACEMENT_REPLICA_LAG_SECONDS = 3600
     both.pause()
     for name in map(str, range(1, 11)):
@@ -109,7 +109,7 @@ def test_replicas_share_the_reads_and_the_primary_serves_when_both_die(
 
     out = StringIO()
     call_command("status", stdout=out, stderr=StringIO())
-    assert "no replica of accounts works: everything is read from the primary" in out.getvalue()
+    assert "no replica of accounts works: all reads use the primary" in out.getvalue()
 
     both.standby.start()
     other.start()

@@ -20,7 +20,7 @@ REPLICA = "default-replica-0"
 
 @pytest.fixture
 def names() -> list[Any]:
-    """The (name, alias) that each task read."""
+    """A pair for each task: the name that the task read, and the alias of the server."""
     return []
 
 
@@ -54,7 +54,7 @@ def test_a_task_reads_the_writes_of_the_request_that_sent_it(
     with reading.use(Reading(token=token)):
         app.read_and_wait(ada.id)
     app.read_and_wait(ada.id)  # sent outside a request
-    with reading.use(Reading()):  # its write has no token yet
+    with reading.use(Reading()):  # the write has no token yet
         User.objects.filter(pk=ada.id).update(name="2")
         app.read_and_wait(ada.id)
     standby.resume()

@@ -83,14 +83,14 @@ def test_a_repeated_order_returns_its_first_xid_and_the_current_position(
 
 @pytest.fixture
 def role_setting(standby: Replicated) -> Iterator[None]:
-    """The role of accounts may change `synchronous_commit`; it is reset after the test."""
+    """The role of accounts may change `synchronous_commit`; the test resets the setting."""
     yield
     standby.primary.query("ALTER ROLE accounts RESET synchronous_commit")
     connections["default"].close()
 
 
 @pytest.mark.parametrize("value", ["off", "remote_write"])
-def test_a_write_is_flushed_to_disk_even_if_its_role_turns_that_off(
+def test_a_write_is_flushed_to_disk_even_if_its_role_disables_the_flush(
     ada: Customer, standby: Replicated, role_setting: None, value: str
 ) -> None:
     standby.primary.query(f"ALTER ROLE accounts SET synchronous_commit = {value}")
@@ -103,7 +103,7 @@ def test_a_write_is_flushed_to_disk_even_if_its_role_turns_that_off(
 
 
 def test_a_client_reads_the_order_that_it_placed_and_cancelled(ada: Customer) -> None:
-    """From the replica of orders; events that the view doesn't show yet come from the store."""
+    """Reads use the replica of orders; the event store has the events that the view misses."""
     placed = ada.api.post("/api/orders/", ORDER, headers={"Idempotency-Key": "k"}).json()
     url = f"/api/orders/{placed['id']}/"
 
@@ -114,7 +114,7 @@ def test_a_client_reads_the_order_that_it_placed_and_cancelled(ada: Customer) ->
 
 def test_flush_at_commit_ignores_a_replica(standby: Replicated) -> None:
     replica = connections["default-replica-0"]
-    flush_at_commit(connection=replica)  # is not even connected
+    flush_at_commit(connection=replica)  # opens no connection
     assert replica.connection is None
     assert User.objects.using("default").filter(pk=UUID(int=0)).count() == 0
 

@@ -145,7 +145,7 @@ def test_incr_and_decr_refuse_a_missing_key_and_a_text(cache: BaseCache) -> None
         cache.incr("text")
 
 
-def test_many_keys_at_once(cache: BaseCache) -> None:
+def test_one_call_handles_many_keys(cache: BaseCache) -> None:
     values: dict[Any, Any] = {f"key-{number}": number for number in range(100)}
 
     assert cache.set_many(values) == []

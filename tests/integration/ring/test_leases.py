@@ -1,4 +1,4 @@
-"""Leases: one load for all readers of a key, and no value older than a known version."""
+"""Leases: the readers of a key share one load, and no value is older than a known version."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ KEY = "accounts:user:1"
 
 
 def refuse() -> Any:
-    raise AssertionError("this must not be loaded")
+    raise AssertionError("the cache must not call this loader")
 
 
 def returning(value: Any) -> Callable[[], Any]:
@@ -32,7 +32,7 @@ def returning(value: Any) -> Callable[[], Any]:
 
 @contextmanager
 def loading(cache: RingCache, value: Any, key: str = KEY) -> Iterator[Callable[[], Any]]:
-    """A reader that waits within its load; the yielded function ends it and returns its result."""
+    """A reader that waits in its load; the yielded function ends the load and returns a result."""
     started, resume = threading.Event(), threading.Event()
 
     def load() -> Any:
@@ -68,7 +68,7 @@ def test_two_hundred_readers_of_one_expired_key_load_it_once(servers: Servers) -
 
     def load() -> tuple[int, str]:
         loads.append(1)
-        threading.Event().wait(0.2)  # so that the others arrive during the load
+        threading.Event().wait(0.2)  # so that the other readers arrive during the load
         return 2, "new"
 
     def read(number: int) -> Any:
@@ -82,7 +82,7 @@ def test_two_hundred_readers_of_one_expired_key_load_it_once(servers: Servers) -
     assert found == [(2, "new")] * READERS
 
 
-def test_a_stale_fill_that_races_an_invalidation_is_refused(cache: RingCache) -> None:
+def test_a_stale_load_during_an_invalidation_is_not_stored(cache: RingCache) -> None:
     with loading(cache, (1, "old")) as end:
         assert cache.invalidate(KEY, 2)
 
@@ -113,7 +113,7 @@ def test_set_and_add_refuse_a_version_below_the_floor(cache: RingCache) -> None:
 
 
 @pytest.mark.parametrize(("loaded", "newer"), [((1, "old"), (2, "new")), ("old", "new")])
-def test_a_late_fill_never_replaces_a_newer_value(
+def test_a_late_load_never_replaces_a_newer_value(
     cache: RingCache, loaded: Any, newer: Any
 ) -> None:
     with loading(cache, loaded) as end:
@@ -170,7 +170,7 @@ def test_the_lease_of_a_dead_reader_expires(servers: Servers) -> None:
     assert cache.get(KEY) == (1, "next")
 
 
-def test_a_reader_that_waited_too_long_loads_by_itself(
+def test_a_reader_that_waits_too_long_loads_the_value(
     cache: RingCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 0.05)
@@ -185,13 +185,13 @@ def test_a_missing_row_is_cached_for_a_shorter_time(servers: Servers) -> None:
     assert cache.get_or_set(KEY, returning((0, None)), 600) == (0, None)
     assert cache.get_or_set(KEY, refuse, 600) == (0, None)
     assert 0 < life_ms(cache, KEY) <= 30_000
-    assert cache.invalidate(KEY, 1), "as a registration does"
+    assert cache.invalidate(KEY, 1), "the node confirms the invalidation"
     assert cache.get_or_set(KEY, returning((1, "there")), 600) == (1, "there")
     assert life_ms(cache, KEY) > 30_000
 
 
 def life_ms(cache: RingCache, key: str) -> int:
-    """The time that the node still keeps the value."""
+    """The remaining time for which the node keeps the value."""
     made = cache.make_key(key)
     place = cache.ring.place(made)
     assert place is not None
@@ -212,15 +212,15 @@ def test_keys_that_are_loaded_together_do_not_expire_together(cache: RingCache) 
         lives.add(life_ms(cache, f"key-{number}"))
 
     assert len(lives) > 10
-    shortest_ms = 1_000_000 * (1 - ring_leases.JITTER) - 30_000  # a busy machine may read it late
+    shortest_ms = 1_000_000 * (1 - ring_leases.JITTER) - 30_000  # a busy machine may read late
     assert shortest_ms <= min(lives) <= max(lives) <= 1_000_000
 
 
-def test_a_hot_key_is_reloaded_before_it_expires_by_one_reader(
+def test_one_reader_reloads_a_hot_key_before_it_expires(
     cache: RingCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.get_or_set(KEY, returning((1, "first")), 60)
-    assert cache.get_or_set(KEY, refuse, 60) == (1, "first"), "not so early"
+    assert cache.get_or_set(KEY, refuse, 60) == (1, "first"), "no reload so early"
     monkeypatch.setattr(ring_leases, "EAGERNESS", 1e12)
 
     with loading(cache, (2, "second")) as end:
@@ -240,7 +240,7 @@ def test_a_failed_early_load_serves_the_cached_value(
 
 
 def test_a_process_never_serves_an_older_version_than_before(cache: RingCache) -> None:
-    """Even if a node has an old value again."""
+    """The node has an old value again, and the process must load a new value."""
     cache.get_or_set(KEY, returning((2, "new")))
     place = cache.ring.place(cache.make_key(KEY))
     assert place is not None

@@ -79,7 +79,7 @@ def test_set_many_returns_the_keys_that_a_full_node_refuses(
 
 
 def test_unread_answers_never_reach_another_call(servers: Servers, cache: RingCache) -> None:
-    """The connection with unread answers is closed."""
+    """The cache closes a connection that has unread answers."""
     server = servers.nodes[0]
     (key,) = keys_at(cache, server, number=1)
     cache.set(key, "value")

@@ -1,4 +1,4 @@
-"""Nodes hang, die, return empty and join: no old value is served and all processes agree."""
+"""Nodes hang, die, return empty and join: caches serve no old value, and processes agree."""
 
 import json
 import random
@@ -90,7 +90,7 @@ def test_neither_a_returned_node_nor_its_stand_in_serves_old_values(servers: Ser
         cache.set_many(dict.fromkeys(keys, f"before {turn}"), timeout=None)
         servers.freeze(node)
         use_until_ejected(cache, node, keys)
-        assert cache.get_many(keys) == {}, "no value from the earlier turn of the stand-in"
+        assert cache.get_many(keys) == {}, "the stand-in has no value from an earlier turn"
         cache.set_many(dict.fromkeys(keys, f"meanwhile {turn}"), timeout=None)
         assert set(cache.get_many(keys).values()) == {f"meanwhile {turn}"}
         servers.thaw()
@@ -134,7 +134,7 @@ def test_a_killed_node_that_returns_empty_is_used_again(servers: Servers) -> Non
 
 
 def test_a_node_added_by_one_process_is_used_by_all(servers: Servers) -> None:
-    """As when a longer CACHE_URLS is deployed process by process."""
+    """A deployment gives one process after the other a longer CACHE_URLS."""
     old = servers.cache()
     values = {f"key-{number}": number for number in range(600)}
     old.set_many(values)
@@ -147,11 +147,11 @@ def test_a_node_added_by_one_process_is_used_by_all(servers: Servers) -> None:
         what="the new node in the view of the old process",
     )
     kept = new.get_many(values)
-    assert 1 - 1.35 / (NODES + 1) < len(kept) / len(values) < 1, "only its share was lost"
+    assert 1 - 1.35 / (NODES + 1) < len(kept) / len(values) < 1, "only the new node's keys are lost"
     assert old.get_many(values) == kept
     key = next(key for key in values if key not in kept)
     new.set(key, "there")
-    assert old.get(key) == "there", "although the node is not in its CACHE_URLS"
+    assert old.get(key) == "there", "the process uses a node that its CACHE_URLS doesn't name"
 
 
 AGREE = """
@@ -194,11 +194,11 @@ def test_an_invalidation_that_a_node_does_not_confirm_ejects_it(servers: Servers
     before = reader.ring.place(reader.make_key(key))
     servers.freeze(node)
 
-    assert writer.invalidate(key, 2), "certain, since the node is ejected"
+    assert writer.invalidate(key, 2), "the invalidation is certain, since the node is ejected"
 
     servers.thaw()
-    # Waiting for "up" isn't enough: for up to a second the reader may still have the view from
-    # before the ejection, and read the old value.
+    # The state "up" isn't enough: for up to a second the reader may still have the view from
+    # before the ejection and could read the old value.
     eventually(
         lambda: reader.ring.place(reader.make_key(key)) not in (None, before),
         within_seconds=10,
@@ -213,7 +213,7 @@ def test_an_invalidation_reaches_processes_with_an_older_view(servers: Servers) 
     key = keys_at(writer, servers.nodes[0])[0]
     assert reader.get_or_set(key, lambda: (1, "old")) == (1, "old")
     name = place_of(writer, key)
-    # The writer ejects a node that is alive; the reader doesn't know that yet.
+    # The writer ejects a node that is alive; the reader doesn't have the new view yet.
     assert writer.ring.members.change(lambda view, now: ring.eject(view, name, now=now))
     assert writer.invalidate(key, 2)
 
@@ -244,7 +244,7 @@ def test_a_late_answer_of_a_hung_node_is_discarded_after_its_ejection(
 def test_no_call_waits_for_an_ejected_node(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its long timeout, a call that still used the node would hang."""
+    """The cache has a long timeout, so a call to the ejected node would hang."""
     node, impatient = servers.nodes[0], servers.cache()
     keys = keys_at(impatient, node)
     with monkeypatch.context() as patch:
@@ -286,9 +286,9 @@ def test_the_ring_works_without_failed_nodes_while_the_store_is_down(servers: Se
     assert cache.get_many([*keys, *others]) == dict.fromkeys(others, "value")
     for _ in range(20):
         cache.get(keys[0])
-    assert cache.ring.counts["failures"] == failures, "a failed node is not asked"
+    assert cache.ring.counts["failures"] == failures, "the cache must not query a failed node"
     servers.thaw()
-    assert cache.get_many(keys) == {}, "it is not used again either"
+    assert cache.get_many(keys) == {}, "the cache must not use the failed node again"
 
     servers.store.start()
     wait_for(cache, servers.nodes[0], "up")
@@ -345,7 +345,7 @@ def test_values_kept_by_the_process_are_invalidated_and_counted_too(servers: Ser
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: cache.incr("attempts"), range(40)))
     assert cache.get("attempts") == 41
-    assert expiry_in_process(cache, "attempts") == expiry, "counting does not extend the life"
+    assert expiry_in_process(cache, "attempts") == expiry, "counting keeps the time of expiry"
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda _: cache.add("lock", 1), range(40))) == 1
 
@@ -357,7 +357,7 @@ def expiry_in_process(cache: RingCache, key: str) -> float:
 
 @dataclass
 class History:
-    """Committed and served versions; `wrong` has each read older than an earlier one of its key."""
+    """Committed and served versions; `wrong` has reads older than an earlier read of their key."""
 
     committed: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
@@ -457,7 +457,7 @@ def test_no_older_value_is_served_after_a_newer_one_while_nodes_fail_and_join(
 
 
 def confirmed_view(cache: RingCache) -> str:
-    """The view of the process, confirmed now; without one, a text that equals no other."""
+    """The confirmed view of the process; without a view, a string that only this cache has."""
     view = cache.ring.members.view(since=time.monotonic())
     return view.encode() if view else f"no view in {id(cache)}"
 
@@ -491,7 +491,7 @@ def test_each_read_is_as_new_as_the_invalidations_that_have_arrived(
             changed, floor = late.pop()
             if writer.invalidate(changed, floor):
                 arrived[changed] = max(arrived[changed], floor)
-            else:  # not confirmed on a busy machine: try again later
+            else:  # a busy machine may not confirm it: try again later
                 late.append((changed, floor))
         version, _ = reader.get_or_set(key, lambda key=key: (committed[key], "value"))
         assert arrived[key] <= version <= committed[key]

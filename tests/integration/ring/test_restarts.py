@@ -1,4 +1,4 @@
-"""Nodes that save their data on disk and restart with it before a request finds them down."""
+"""Nodes that save data on disk and restart with the data before a request detects the restart."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +85,7 @@ def test_a_node_restarted_while_the_store_is_down_serves_no_old_data(
 def test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data(
     kept: tuple[RingCache, Valkey, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread of the process detects the restart between placing and reading."""
+    """Another thread detects the restart after this thread places the key and before it reads."""
     cache, node, key = kept
     placed, resume = threading.Event(), threading.Event()
     get = Node.get
@@ -111,7 +111,7 @@ def test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data(
         assert reader.result(20) is None
 
 
-def test_a_new_connection_to_the_same_run_changes_no_place(
+def test_a_new_connection_to_a_running_node_changes_no_place(
     servers: Servers,
 ) -> None:
     first, key = servers.cache(), "key"

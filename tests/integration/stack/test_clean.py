@@ -1,4 +1,4 @@
-"""Cleaning a data root or a checkout: which servers it stops, and when it is refused."""
+"""The cleaning of a data root or a checkout: which servers it stops, and when it fails."""
 
 import fcntl
 from collections.abc import Iterator
@@ -43,10 +43,10 @@ def test_cleaning_a_checkout_stops_its_servers_but_not_while_tests_run(
 ) -> None:
     with (local / "test" / "users.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        with pytest.raises(StackError, match="let them end first"):
+        with pytest.raises(StackError, match="wait until they end"):
             commands.clean_checkout(local / "stack")
     assert tests_server.pid is not None
 
     commands.clean_checkout(local / "stack")
-    # Its first thread is gone; the others may need a moment before it can be reaped.
+    # The first thread of the server has ended; the other threads may still run for a moment.
     eventually(lambda: tests_server.pid is None, within_seconds=5, what="the end of the server")

@@ -168,7 +168,7 @@ def test_servers_of_a_dead_supervisor_are_stopped_and_started_again(root: Path) 
         assert_remembered(servers)
 
 
-def test_a_pid_that_another_process_has_now_is_not_signalled(root: Path) -> None:
+def test_a_pid_that_another_process_now_has_gets_no_signal(root: Path) -> None:
     server = Valkey(root, "streams", append_only=True)
     server.start()
     server.stop()
@@ -184,7 +184,7 @@ def test_a_pid_that_another_process_has_now_is_not_signalled(root: Path) -> None
         other.kill()
 
 
-MEASURED_WITH = {  # the figures of retention; the composed server has the same settings
+MEASURED_WITH = {  # for the retention figures; docker/servers.yml has the same settings
     "bgwriter_delay": "20ms",
     "bgwriter_lru_maxpages": "400",
     "bgwriter_lru_multiplier": "4",
@@ -201,7 +201,7 @@ def test_servers_run_with_the_documented_settings(root: Path) -> None:
             assert servers.postgres.query(f"SHOW {setting}") == [(value,)]
         assert "everysec" in servers.streams.command("CONFIG GET appendfsync")
         assert "noeviction" in servers.streams.command("CONFIG GET maxmemory-policy")
-        # A low minimum would rewrite the growing file again and again.
+        # With a low minimum, the server would rewrite the growing file too often.
         assert str(2**30) in servers.streams.command("CONFIG GET auto-aof-rewrite-min-size")
     composed = (CHECKOUT / "docker" / "servers.yml").read_text()
     for setting, value in MEASURED_WITH.items():

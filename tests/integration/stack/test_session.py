@@ -124,7 +124,7 @@ def test_down_cleans_up_after_a_killed_supervisor(run: Callable[..., Started], r
     found = ready(root, up)
     up.kill()
     end_of(up)
-    assert alive(found)  # the servers outlive it
+    assert alive(found)  # the servers survive the supervisor
 
     down, printed, _ = end_of(run("down"))
 

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 
 class FakeServer:
-    """Dead until it is started; each start takes the next of its ports."""
+    """A server that is dead until its start; each start takes the next port."""
 
     name = "postgres"
 

@@ -67,9 +67,9 @@ def _closing(work: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`reconcile.catch_up` gives up at its second check of the consumer, however slow the relay is.
+    """`reconcile.catch_up` fails at its second check of the consumer, even if the relay is slow.
 
-    Its time limit would count the relay's time too, and name the relay on a busy machine.
+    A time limit would include the relay's time: on a busy machine, the error would name the relay.
     """
     from orders import reconcile
 

@@ -129,9 +129,9 @@ def test_nothing_of_a_forgotten_user_is_left_anywhere(
         )
         assert queries.user(user).name == NAME  # now the ring holds the user
         park(user)
-        assert NAME.lower() in found_in(postgres, valkey, ring)  # the scan finds it
+        assert NAME.lower() in found_in(postgres, valkey, ring)  # the scan finds the name
         output = forget(EMAIL.upper())
-    assert "older events are gone" in output
+    assert "older events are deleted" in output
     assert not scanned(found_in(postgres, valkey, ring))
     assert not scanned(caplog.text.lower())
     server_log = postgres.log.read_bytes()[logged_before:]
@@ -201,7 +201,7 @@ def publish(streams: Streams) -> None:
         Relay(tables.of("accounts"), streams, connection).drain()
 
 
-def test_older_events_stay_until_every_subscriber_is_past_them(
+def test_older_events_stay_until_every_subscriber_has_applied_them(
     user: UUID, streams: Streams, flow: Flow
 ) -> None:
     with pytest.raises(CommandError, match="they wait for the relay"):
@@ -276,7 +276,7 @@ def test_history_is_append_only_again_after_an_erasure(user: UUID) -> None:
         assert cursor.fetchone() == (False, False)
 
 
-def test_an_erasure_passes_parked_events_in_every_consumer_of_users() -> None:
+def test_an_erasure_supersedes_events_in_every_consumer_of_users() -> None:
     readers = [each for each in every() if "accounts.user.registered.v1" in each.handlers]
     golden = CHECKOUT / "tests/contracts/accounts/accounts.user.erased.v1.json"
     erased = Envelope.decode(golden.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def _few_at_once(
     monkeypatch.setattr(reconcile, "BACKFILL_ROWS", 5)
     yield
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        for suffix in ("_next", "_old"):  # the flush between tests does not know them
+        for suffix in ("_next", "_old"):  # the flush between tests leaves them
             cursor.execute(f"DROP TABLE IF EXISTS orders_customerview{suffix}")
 
 
@@ -150,7 +150,7 @@ def test_a_rebuild_that_misses_pruned_entries_starts_over(
         register("later")
         caught_up()
     Reader(consumer.named(NAME), "accounts", streams, stopping=threading.Event()).step()
-    # Far in the future, so that every entry is past the retention.
+    # The time is far in the future, so that every entry is older than the retention.
     floor = retention.prune(tables.of("accounts"), streams, clock_ms=lambda: 1 << 50).floor
     assert floor > 0
     with flow.running(NAME):

@@ -1,4 +1,4 @@
-"""customer_view is compared with its owner over HTTP and repaired, while both change."""
+"""`reconcile` compares customer_view with its owner over HTTP and repairs it during changes."""
 
 import sys
 import threading
@@ -182,7 +182,7 @@ def test_a_row_ahead_of_its_owner_is_repaired(ada: UUID, flow: Flow) -> None:
     assert CustomerView.objects.get(pk=ada).name == "Ada"
 
 
-def test_an_event_in_transit_is_no_difference(
+def test_an_event_in_transit_is_not_a_difference(
     ada: UUID, flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     applied = coverage.has_applied
@@ -191,7 +191,7 @@ def test_an_event_in_transit_is_no_difference(
 
         def check(*about: Any) -> bool:
             checks.append(applied(*about))
-            if len(checks) == 1:  # the row was found behind: start the consumer now
+            if len(checks) == 1:  # the row is behind: start the consumer now
                 running.enter_context(flow.running("customer_view", labels=()))
             return checks[-1]
 
@@ -236,7 +236,7 @@ def test_an_unreachable_owner_fails_in_one_line(settings: Any) -> None:
     assert len(output.splitlines()) == 1
 
 
-def test_a_wrong_key_is_reported_at_once(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_fails_immediately(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orders.peer._headers", lambda *_: {"Authorization": "Peer abc"})
     assert "accounts answers 401" in run_reconcile(status=1)
 

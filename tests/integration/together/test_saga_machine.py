@@ -59,7 +59,7 @@ class Saga(RuleBasedStateMachine):
         self.messages: list[tuple[str, Envelope]] = []
         self.seen = {AccountsEvent: _last(AccountsEvent), OrdersEvent: _last(OrdersEvent)}
 
-    # -- actions of people and clocks ----------------------------------------------------------
+    # -- actions of users and deadlines---------------------------------------------------------
 
     @rule(cents=CENTS)
     def place(self, cents: int) -> None:
@@ -103,14 +103,14 @@ class Saga(RuleBasedStateMachine):
             UpdateUser(user_id=self.user_id, expected_version=None, by_staff=True, **fields)
         )
 
-    # -- actions of the network ----------------------------------------------------------------
+    # -- deliveries of messages ----------------------------------------------------------------
 
     @rule(data=st.data())
     def deliver_one(self, data: Any) -> None:
         self.collect()
         if self.messages:
             consumer, envelope = data.draw(st.sampled_from(self.messages))
-            deliver(envelope, consumer=consumer)  # kept: it may be delivered again
+            deliver(envelope, consumer=consumer)  # the message stays: it may be delivered again
 
     def collect(self) -> None:
         for model, consumer in ((AccountsEvent, "saga"), (OrdersEvent, "credit")):

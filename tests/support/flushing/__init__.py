@@ -1,1 +1,1 @@
-"""An app for tests only: a `flush` whose cost depends on the written tables, not on all tables."""
+"""An app for tests only, whose command `flush` truncates only the tables that have rows."""

@@ -4,7 +4,7 @@ from psycopg2.extensions import parse_dsn
 
 _database = parse_dsn(os.environ["STRANGER_DATABASE_URL"])
 
-SECRET_KEY = "a test has nothing to hide"
+SECRET_KEY = "for tests only"
 USE_TZ = True
 INSTALLED_APPS = ["outbox", "tests.support.stranger.shop"]
 DATABASES = {

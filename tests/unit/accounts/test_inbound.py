@@ -1,4 +1,4 @@
-"""How accounts parses the events of orders."""
+"""Checks how accounts parses the events of orders."""
 
 from decimal import Decimal
 from typing import Any
@@ -28,7 +28,7 @@ def test_a_missing_or_malformed_field_is_named(field: str) -> None:
     with pytest.raises(MalformedOrder, match=field):
         OrderPlaced.parse({name: value for name, value in PLACED.items() if name != field})
     for value in (None, 7, True, [], {}, "", "x", "\0"):
-        with pytest.raises(MalformedOrder, match=f"orders sent {field} = ") as caught:
+        with pytest.raises(MalformedOrder, match=f"orders sent an invalid {field}: ") as caught:
             OrderPlaced.parse(PLACED | {field: value})
         assert (caught.value.field, caught.value.value) == (field, value)
 

@@ -1,4 +1,4 @@
-"""The expected version: from If-Match, or else from the body."""
+"""A request's expected version comes from If-Match or, without that header, from the body."""
 
 import pytest
 from rest_framework.exceptions import ParseError

@@ -1,4 +1,4 @@
-"""The rules of a user, without a database."""
+"""Checks the rules of a user without a database."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Invented results of a run."""
+"""Example results of a benchmark run, with invented figures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The table of results in docs/benchmarks.md is replaced, and names its date and machine."""
+"""New results replace the table in docs/benchmarks.md, with the run's date and machine."""
 
 import datetime as dt
 from pathlib import Path

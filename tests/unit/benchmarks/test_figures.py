@@ -79,7 +79,7 @@ def test_an_event_after_a_later_one_of_its_key_is_reordered():
     assert found == Faults(lost=0, duplicated=0, reordered=1)
 
 
-def test_measurements_take_turns():
+def test_measurements_run_by_turns():
     calls = []
 
     found = by_turns(2, a=lambda: calls.append("a") or 1.0, b=lambda: calls.append("b") or 2.0)

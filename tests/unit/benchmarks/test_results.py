@@ -1,4 +1,4 @@
-"""The page, the plot, the fields and the progress bar of a run."""
+"""Checks the page, the plot, the JSON fields and the progress bar of a benchmark run."""
 
 import io
 from xml.etree import ElementTree as ET

@@ -1,4 +1,4 @@
-"""Views that fail in every way, for the tests of error responses."""
+"""Views that raise each kind of error, for the tests of error responses."""
 
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
@@ -25,7 +25,7 @@ class Stale(Exception):
 
 
 class StaleToo(Stale):
-    """A subclass that is declared only through its parent."""
+    """An error class that isn't declared, but whose parent class is declared."""
 
 
 class Body(serializers.Serializer[dict[str, object]]):

@@ -17,7 +17,7 @@ def test_a_dsn_keeps_the_server_and_replaces_the_rest() -> None:
 
 
 def test_a_dsn_keeps_a_socket_an_ipv6_address_or_several_hosts() -> None:
-    """The socket may be a Unix socket or an abstract one of Linux."""
+    """The socket may be a Unix socket file or an abstract socket of Linux."""
     for host in ("@mitosis", "/var/run/postgresql", "::1"):
         parts = parse_dsn(dsn_for(f"host='{host}' port=5433 user=postgres", database="mitosis"))
         assert (parts["host"], parts["port"], parts["user"]) == (host, "5433", "postgres")

@@ -69,7 +69,7 @@ def test_a_service_without_accounts_needs_the_address_of_its_keys() -> None:
     del source["JWKS"]
 
     assert problems_of(source) == [
-        "JWKS is not set; expected a path to, or the URL of, accounts' /.well-known/jwks.json"
+        "JWKS is not set; expected the path or the URL of accounts' /.well-known/jwks.json"
     ]
 
 

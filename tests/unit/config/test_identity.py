@@ -28,7 +28,7 @@ def test_a_token_identifies_its_subject() -> None:
 
 
 @pytest.mark.parametrize("claim", ["true", 1, None, False])
-def test_only_a_literal_true_makes_staff(claim: object) -> None:
+def test_only_a_literal_true_makes_a_user_staff(claim: object) -> None:
     assert caller_of(access_token(USER, staff=True).encode()).is_staff
     assert not caller_of(access_token(USER, staff=claim).encode()).is_staff  # type: ignore[arg-type]
 
@@ -40,7 +40,7 @@ def test_only_a_literal_true_makes_staff(claim: object) -> None:
         {"iss": "orders"},
         {"sub": "not a uuid"},
         {"exp": datetime.now(UTC) - timedelta(seconds=1)},
-        {"iat": datetime.now(UTC) + timedelta(days=1)},  # longer than any run of the tests
+        {"iat": datetime.now(UTC) + timedelta(days=1)},  # expires after any test run has ended
         {"exp": "tomorrow"},
     ],
 )
@@ -71,7 +71,7 @@ def unsigned() -> str:
 
 
 def signed_with_the_public_key_as_a_secret() -> str:
-    """The attack known as algorithm confusion."""
+    """Forges a token by algorithm confusion: HS256 with the public key as the secret."""
     body = access_token(USER).split(".")[1]
     header = _base64(json.dumps({"alg": "HS256", "typ": "JWT", "kid": KID}).encode())
     secret = json.dumps(public_set(PEM)["keys"][0]).encode()

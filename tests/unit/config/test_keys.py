@@ -18,7 +18,7 @@ KID = PUBLISHED["keys"][0]["kid"]
 
 
 class Source:
-    """A key set that counts its reads and can be broken."""
+    """A key set that counts how often it is read, and that a test can make fail."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document

@@ -14,7 +14,7 @@ from config.pagination import CreatedCursorPagination
         (SimpleNamespace(ordering=["-placed_at", "-id"]), ("-placed_at", "-id")),
     ],
 )
-def test_a_list_starts_with_the_newest_row_unless_its_view_orders_it(
+def test_a_list_starts_with_the_newest_row_unless_its_view_sorts(
     view: Any, expected: tuple[str, ...]
 ) -> None:
     unused: Any = None

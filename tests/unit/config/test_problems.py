@@ -1,4 +1,4 @@
-"""Every error is rendered as problem+json (RFC 9457), in and outside the API."""
+"""Every error response is problem+json (RFC 9457), inside and outside the API."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Example orders, lines and commands, and hypothesis strategies for them."""
+"""Example orders, lines and commands, and hypothesis strategies that generate these."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -42,7 +42,7 @@ COMMANDS_TO: dict[Status | None, list[type[Command]]] = {
 
 
 def order_in(status: Status | None) -> Order | None:
-    """An order brought to `status` by real commands, one minute apart."""
+    """Returns an order that reached `status` through real commands, one minute apart."""
     order = None
     for minute, kind in enumerate(COMMANDS_TO[status]):
         for event in decide(order, COMMANDS[kind], at=NOON + timedelta(minutes=minute)):

@@ -1,4 +1,4 @@
-"""Stored events survive a round trip, and old versions are upcast."""
+"""An encoded event decodes unchanged, and events of old schema versions are upcast."""
 
 import json
 from dataclasses import replace

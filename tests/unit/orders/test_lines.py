@@ -1,4 +1,4 @@
-"""The limits of the lines of an order."""
+"""Checks the limits of an order's lines."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Amounts and times as text."""
+"""Checks how amounts and times are written as text and read from text."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -29,7 +29,7 @@ def test_a_time_is_written_in_utc_with_microseconds() -> None:
 
 def test_a_fraction_of_a_cent_is_refused() -> None:
     assert write_amount(Decimal("12.3")) == "12.30"
-    with pytest.raises(ValueError, match="two places"):
+    with pytest.raises(ValueError, match="two decimal places"):
         write_amount(Decimal("0.005"))
 
 

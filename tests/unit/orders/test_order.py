@@ -1,4 +1,4 @@
-"""decide and evolve: the whole transition table, and the properties of every history."""
+"""Checks `decide` and `evolve`: the whole transition table, and properties of every history."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -114,7 +114,7 @@ def test_lines_beyond_the_limits_are_not_placed() -> None:
 
 
 def test_no_history_is_longer_than_three_events() -> None:
-    """Therefore no snapshots are needed: docs/adr/0015-no-snapshots-of-orders.md."""
+    """Short histories need no snapshots: see docs/adr/0015-no-snapshots-of-orders.md."""
 
     def longest(status: Status | None) -> int:
         events = [made for made in TRANSITIONS[status].values() if isinstance(made, type)]
@@ -143,7 +143,7 @@ def test_every_history_folds_to_the_decided_order(history_of_commands: list[Comm
             history.append(event)
     assert fold(history) == order
     assert fold(decode(encode(event), order_id=ORDER_ID) for event in history) == order
-    assert len(history) <= 3  # placed, confirmed, cancelled: every order ends
+    assert len(history) <= 3  # three commands are always enough to end an order
     if order:
         assert order.version == len(history)
         assert order.placed_at == history[0].at

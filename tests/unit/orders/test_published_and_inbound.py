@@ -1,4 +1,4 @@
-"""The public events of orders, and how orders parses them and those of accounts."""
+"""Checks the public events of orders, and how orders parses its own and accounts' events."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -116,7 +116,7 @@ def test_an_unknown_field_is_ignored() -> None:
 def test_a_customer_with_a_missing_or_malformed_field_is_refused(field: str) -> None:
     without = {name: value for name, value in USER.items() if name != field}
     values: list[Any] = [None, 1.5, []]
-    if field not in ("name", "email"):  # these accept any text
+    if field not in ("name", "email"):  # these fields accept any text
         values.append("\ud83d")
     for data in (without, *({**USER, field: value} for value in values)):
         with pytest.raises(Malformed, match=field) as malformed:

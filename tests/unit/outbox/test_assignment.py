@@ -31,8 +31,8 @@ def moved(before: list[str], after: list[str], reader: str) -> int:
 
 
 def test_a_join_or_a_leave_moves_little_more_than_one_members_share():
-    # The member's own partitions must move, at most ceil(SLACK * P / N). The bound on loads
-    # rarely makes others move too, and never more than as many again.
+    # The member's own partitions must move: at most ceil(SLACK * P / N). The limit on a member's
+    # load rarely moves other partitions too: never more than this number again.
     for number in range(2, 9):
         share = ceil(SLACK * 16 / number)
         moves = [moved(MEMBERS[:number], MEMBERS[: number - 1], reader) for reader in READERS]
@@ -40,7 +40,7 @@ def test_a_join_or_a_leave_moves_little_more_than_one_members_share():
         assert sum(moves) / len(moves) <= 1.25 * share, f"{number} members"
 
 
-def test_members_that_stay_keep_what_they_have_as_others_come():
+def test_members_keep_their_partitions_when_others_join():
     for fewer, more in pairwise(MEMBERS[:number] for number in range(1, 9)):
         kept = 16 - sum(moved(fewer, more, reader) for reader in READERS) / len(READERS)
         assert kept >= 16 * (1 - SLACK * 1.25 / len(more)) - 1

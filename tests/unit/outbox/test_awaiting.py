@@ -1,4 +1,4 @@
-"""What a snapshot sees, and how a token's write compares with a cursor."""
+"""Checks which transactions a snapshot sees, and how a token's write compares with a cursor."""
 
 import pytest
 
@@ -34,13 +34,13 @@ def test_a_snapshot_sees_committed_transactions(snapshot: str, xid: int, seen: b
         ("7.2", SNAPSHOT, {"xid": 20}, Answer.BEHIND),
         ("7.2", SNAPSHOT, {"xid": 20 + MAX_XIDS_AHEAD}, Answer.FOREIGN),
         ("7.2", SNAPSHOT, {"system": 8}, Answer.FOREIGN),
-        ("7.2", SNAPSHOT, {"timeline": 1}, Answer.FOREIGN),  # an abandoned timeline
-        ("7.2", SNAPSHOT, {"timeline": 3}, Answer.BEHIND),  # a promoted server, not yet published
-        ("", "", {}, Answer.BEHIND),  # the cursor was lost, and is being sent again
-        (f"{7 - (1 << 64)}.2", SNAPSHOT, {}, Answer.REACHED),  # SQL has no unsigned integers
+        ("7.2", SNAPSHOT, {"timeline": 1}, Answer.FOREIGN),  # the write is on an abandoned timeline
+        ("7.2", SNAPSHOT, {"timeline": 3}, Answer.BEHIND),  # a promoted server, before it publishes
+        ("", "", {}, Answer.BEHIND),  # the cursor was lost, and the relay sends the events again
+        (f"{7 - (1 << 64)}.2", SNAPSHOT, {}, Answer.REACHED),  # PostgreSQL returns a signed integer
     ],
 )
-def test_only_a_write_of_the_same_history_is_waited_for(
+def test_readers_wait_only_for_a_write_of_the_same_history(
     origin: str, snapshot: str, changed: dict[str, int], answer: Answer
 ) -> None:
     recorded = Recorded(**{"producer": "orders", "system": 7, "timeline": 2, "xid": 19, **changed})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How a consumer treats its event types, without servers."""
+"""Checks without servers how a consumer handles its event types."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ def test_the_most_urgent_event_limits_the_gathering_time(
     assert CONSUMER.gather_seconds(of(*facts)) == seconds
 
 
-def test_only_the_plain_ignore_is_ignored() -> None:
+def test_only_a_type_declared_as_ignore_is_ignored() -> None:
     assert [CONSUMER.ignores(envelope) for envelope in of("noted", "erased", "changed")] == [
         True,
         False,

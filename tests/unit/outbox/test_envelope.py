@@ -30,7 +30,7 @@ def an_envelope(**changed: object) -> Envelope:
     return Envelope(**facts | changed)  # type: ignore[arg-type]
 
 
-# Without limits of time: a busy machine may be slow to make the examples.
+# Without time limits: a busy machine may generate the examples slowly.
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(subject=TEXT, key=TEXT, sequence=st.integers(), data=st.dictionaries(st.text(), JSON))
 def test_an_encoded_event_is_decoded_unchanged(subject, key, sequence, data):
@@ -38,7 +38,7 @@ def test_an_encoded_event_is_decoded_unchanged(subject, key, sequence, data):
     assert Envelope.decode(envelope.encode()) == envelope
 
 
-def test_it_is_a_cloud_event():
+def test_an_encoded_event_is_a_cloud_event():
     envelope = an_envelope(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert json.loads(envelope.encode()) == {
         "specversion": "1.0",
@@ -55,7 +55,7 @@ def test_it_is_a_cloud_event():
     }
 
 
-def test_ids_follow_time():
+def test_ids_are_in_order_of_time():
     assert an_envelope().id < an_envelope().id
 
 
@@ -109,7 +109,7 @@ def test_unknown_attributes_are_ignored():
         ({"id": "not-a-uuid"}, r"\$\.id"),
         ({"id": 7}, r"\$\.id"),
         ({"time": "yesterday"}, r"\$\.time"),
-        ({"time": "2026-11-23T06:30:00"}, r"\$\.time"),  # without an offset
+        ({"time": "2026-11-23T06:30:00"}, r"\$\.time"),  # the time has no offset
         ({"type": ""}, "type"),
         ({"subject": None}, "subject"),
         ({"partitionkey": 5}, "partitionkey"),
@@ -134,6 +134,6 @@ def test_a_missing_attribute_is_named():
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"not json", b"[]", b"7", b"[" * 100_000])
-def test_a_text_that_is_no_event_is_refused(text):
+def test_text_that_is_not_an_event_is_refused(text):
     with pytest.raises(MalformedEnvelope):
         Envelope.decode(text)

@@ -1,4 +1,4 @@
-"""Nudges: sending one never blocks the writer."""
+"""Sending a nudge never blocks the writer."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from outbox.streams.nudging import CHECKING_SECONDS, RETRY_SECONDS, SKIP_SECONDS
 
 
 class RecordedLine:
-    """A line that records each nudge and the thread that sent it."""
+    """A connection that records each nudge and the thread that sent the nudge."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
@@ -48,14 +48,14 @@ def test_a_relay_that_still_polls_is_not_nudged_again() -> None:
         now[0] = 100.0 + passed
         nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop"]
-    nudger.nudge("bank")  # for another relay
+    nudger.nudge("bank")  # a nudge for another relay
     now[0] = 100.0 + SKIP_SECONDS
     nudger.nudge("shop")
     assert [label for label, _ in line.sent] == ["shop", "bank", "shop"]
     assert SKIP_SECONDS < CHECKING_SECONDS
 
 
-def test_a_failed_nudge_spares_no_later_one() -> None:
+def test_after_a_failed_nudge_the_next_one_is_sent() -> None:
     lines = [RecordedLine(), RecordedLine()]
     begin: Callable[[], Connection] = iter(lines).__next__
     nudger = Nudger(begin, clock=lambda: 100.0)
@@ -84,7 +84,7 @@ def test_nudging_does_not_wait_for_the_line_and_each_label_is_sent_once() -> Non
     assert in_time == [True]
 
 
-def test_a_dead_server_fails_no_nudge_and_is_not_asked_for_a_while(
+def test_a_dead_server_fails_no_nudge_and_is_retried_after_a_pause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     attempts: list[float] = []
@@ -124,7 +124,7 @@ def test_a_cut_line_is_reopened_and_the_nudge_is_sent() -> None:
     assert lines[1].sent == [("bank", "nudger")]
 
 
-def test_flush_without_a_nudge_returns_at_once() -> None:
+def test_flush_without_a_nudge_does_not_wait() -> None:
     nudger = Nudger(RecordedLine)
     nudger.flush(timeout_seconds=0)
     nudger.close()
@@ -160,7 +160,7 @@ def test_a_forked_process_opens_its_own_line() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_forked_processes_share_the_spared_nudges() -> None:
+def test_forked_processes_share_which_nudges_to_skip() -> None:
     line, now = RecordedLine(), [100.0]
     nudger = Nudger(lambda: line, clock=lambda: now[0])
     nudger.share("shop")
@@ -179,7 +179,7 @@ def test_forked_processes_share_the_spared_nudges() -> None:
     assert [label for label, _ in line.sent] == ["own", "shop"]
 
 
-def test_services_are_shared_before_a_server_forks(
+def test_the_nudger_shares_every_service_before_a_server_forks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shared: list[str] = []

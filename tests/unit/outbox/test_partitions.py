@@ -4,7 +4,7 @@ from outbox.partitions import partition_of
 
 
 def test_a_key_keeps_its_partition_in_every_release():
-    # Literals on purpose: with another hash a key's next event could overtake its earlier ones.
+    # Literal numbers: with another hash, a key's next event could overtake earlier events.
     keys = ["", "item-1", "0190c0de-0000-7000-8000-000000000000", "Grüße"]
     assert [partition_of(key, partitions=16) for key in keys] == [2, 2, 2, 8]
 

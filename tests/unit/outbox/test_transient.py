@@ -36,7 +36,7 @@ TRANSIENT = {
     "a position that another process moved": Fenced(),
     "a reset connection": ConnectionResetError(),
     "a transient cause": raised(ValueError(), OperationalError()),
-    # psycopg2 raises a bare DatabaseError without a code when the server closed the socket.
+    # psycopg2 raises a DatabaseError without a code after the server has closed the socket.
     "a cut socket": raised(DatabaseError(), psycopg2.DatabaseError("closed unexpectedly")),
 }
 PERMANENT = {

@@ -8,7 +8,7 @@ def ids() -> list[str | None]:
     return [message.id for message in checks.placement_is_coherent(None)]
 
 
-def test_this_deployment_is_coherent() -> None:
+def test_the_checks_find_no_problem_in_this_deployment() -> None:
     assert ids() == []
 
 

@@ -1,4 +1,4 @@
-"""How a replica is judged: by its history, its position and the clock of this process."""
+"""A replica is used or not, depending on its history, its position and this process's clock."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def flushed(lsn: int) -> Wal:
 
 
 class Watched:
-    """A replica with a clock that the test sets."""
+    """A replica and a clock that the test sets."""
 
     def __init__(self) -> None:
         self.replica = Replica("default-replica-0")
@@ -70,7 +70,7 @@ def test_a_lagging_replica_is_out_only_after_the_lag_budget(watched: Watched) ->
 
 
 def test_a_replica_with_a_constant_lag_above_the_budget_stays_out(watched: Watched) -> None:
-    """Three seconds behind, probed every half second."""
+    """The replica is three seconds behind, and is probed every half second."""
     healths = [
         watched.after(0.5, flushed(1000 + step * 100), replayed(1000 + step * 100 - 600))
         for step in range(1, 60)

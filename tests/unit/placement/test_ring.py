@@ -1,4 +1,4 @@
-"""The place of each key, and which keys a change of members moves. Needs no server."""
+"""Checks the place of each key, and which keys a change of members moves, without a server."""
 
 from collections import Counter
 
@@ -65,7 +65,7 @@ CHANGES = ("eject", "join", "leave", "probe", "forget_all")
 def test_a_key_never_returns_to_a_former_place(
     steps: list[tuple[str, int, int]],
 ) -> None:
-    """Even if clocks jump: data that a node kept from an earlier time has another generation."""
+    """Data that a node kept from an earlier time has another generation, even if clocks jump."""
     names = named(5)
     view = ring.create_view(names[:3], now=1000)
     now = 1000
@@ -79,7 +79,7 @@ def test_a_key_never_returns_to_a_former_place(
             if was != is_now:
                 former.add((key, was))
             if change != "forget_all" and was and is_now and was.node == is_now.node:
-                assert was == is_now, "a key that stays on its node is kept"
+                assert was == is_now, "a key that stays on its node keeps its generation"
         assert ring.decode(after.encode()).encode() == after.encode()
         view = after
 
@@ -109,7 +109,7 @@ def test_one_process_probes_a_node_with_growing_pauses() -> None:
         due = view.members[name].due
         assert ring.start_probe(view, name, now=due - 1) is view
         probing = ring.start_probe(view, name, now=due)
-        assert ring.start_probe(probing, name, now=due) is probing, "another process probes it"
+        assert ring.start_probe(probing, name, now=due) is probing, "another process is probing"
         assert probing.epoch == view.epoch, "a probe moves no key"
         view = ring.end_probe(probing, name, answered=False, now=due)
         pauses.append(view.members[name].due - due)
@@ -151,7 +151,7 @@ def test_a_key_has_no_place_if_no_node_is_up() -> None:
     "text",
     ["", "[]", "{}", "null", '{"epoch": 1}', '{"epoch":1,"nodes":{"a":["?",1,1,1]},"past":[]}'],
 )
-def test_a_text_that_is_not_a_view_is_refused(text: str) -> None:
+def test_text_that_is_not_a_view_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of any kind
         ring.decode(text)
 

@@ -1,4 +1,4 @@
-"""An unusable ring is refused at start and reported by `check`."""
+"""A process refuses to start with an unusable ring, and `manage.py check` reports the ring."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""When a process trusts its view of the ring, and what it does without the store."""
+"""Checks when a process uses its view of the ring, and how it works while the store is down."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ NAMES = ["a:1/0", "b:1/0", "c:1/0"]
 
 
 class MemoryStore:
-    """A store in memory, with the clock of all processes that use it."""
+    """A store in memory. All processes that use the store share one clock."""
 
     def __init__(self) -> None:
         self.text: str | None = None
@@ -101,7 +101,7 @@ def test_consecutive_failures_eject_a_node_for_all_processes(store: MemoryStore)
     assert up(other.view()) == NAMES[1:]
 
 
-def test_one_failure_ejects_a_node_if_it_matters_at_once(store: MemoryStore) -> None:
+def test_one_failure_ejects_a_node_if_the_caller_asks_for_that(store: MemoryStore) -> None:
     one = store.process()
     one.view()
 
@@ -133,11 +133,11 @@ def test_a_writer_gets_a_view_that_was_confirmed_after_it_asked(store: MemorySto
 
 
 def test_a_view_is_settled_when_no_process_can_use_an_older_one(store: MemoryStore) -> None:
-    """By the clock of this process: the clocks of others may be wrong."""
+    """The process uses only its own clock, since the clocks of other processes may be wrong."""
     one, other = store.process(), store.process()
     other.view()
     one.view()
-    assert not one.is_settled(), "it may be new to another process"
+    assert not one.is_settled(), "the view may be new to another process"
     store.seconds += SETTLED_SECONDS + 0.01
     one.view()
     assert one.is_settled()
@@ -182,7 +182,7 @@ def test_a_silent_store_is_asked_again_only_after_a_pause(store: MemoryStore) ->
     assert up(one.view()) == NAMES
 
 
-def test_the_last_view_holds_without_its_failed_nodes_while_the_store_is_down(
+def test_while_the_store_is_down_the_last_view_is_used_without_failed_nodes(
     store: MemoryStore,
 ) -> None:
     one = store.process()
@@ -196,11 +196,11 @@ def test_the_last_view_holds_without_its_failed_nodes_while_the_store_is_down(
         one.record_failure("a:1/0")
     assert not one.may_use("a:1/0")
     assert one.may_use("b:1/0")
-    assert up(one.view()) == NAMES, "nothing is moved"
+    assert up(one.view()) == NAMES, "no key moves"
     one.record_success("a:1/0")
     store.seconds += 3600
     one.view()
-    assert not one.may_use("a:1/0"), "it is not used again either"
+    assert not one.may_use("a:1/0"), "a success doesn't return the node while the store is down"
     assert store.text == before
 
     store.failure = None

@@ -1,4 +1,4 @@
-"""The ring stores plain data only, and never runs code from a stored value."""
+"""The ring stores only plain data, and never runs code from a stored value."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -53,19 +53,19 @@ def test_garbage_is_refused_or_decoded_as_plain_data(junk: bytes) -> None:
         b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x04list\x94.",  # a pickle
         b'r1 - 0 "older"',
         b'r3 - 0 "newer"',
-        b"r2 - 0 \x92\x01",  # half a list
+        b"r2 - 0 \x92\x01",  # a list that ends too early
         b"r2 - 0",
         b"r2 - 0 \x01\x02",
         b"r2 x 0 \x01",
-        b"r2 - 0 \xc7\x01\x63\x01",  # an unknown extension
-        b"r2 - 0 \xc7\x05\x04\xa4much",  # a Decimal
-        b"r2 - 0 \xc7\x02\x01\x91\x90",  # a set of a list
-        b"r2 - 0 \xc7\x01\x0b\x01",  # an extension whose content has the wrong type
+        b"r2 - 0 \xc7\x01\x63\x01",  # an extension with an unknown code
+        b"r2 - 0 \xc7\x05\x04\xa4much",  # a malformed Decimal
+        b"r2 - 0 \xc7\x02\x01\x91\x90",  # a set that contains a list
+        b"r2 - 0 \xc7\x01\x0b\x01",  # an extension with content of the wrong type
         b"r2 - 0 \xc7\x11\x09\xb0" + b"0" * 16,
         b"r2 - 0 " + b"\x91" * 100_000,
     ],
 )
-def test_a_text_of_another_release_is_refused(stored: bytes) -> None:
+def test_a_value_of_another_release_is_refused(stored: bytes) -> None:
     with pytest.raises(NotAValue):
         ring_values.decode(stored)
 

@@ -57,7 +57,7 @@ REPLICATED = override_settings(
 
 
 class Row:
-    """A model of `accounts`, with the attributes that a router reads."""
+    """A model of `accounts` that has only the attributes that a router reads."""
 
     class _meta:  # noqa: N801 - Django's name
         app_label = "accounts"
@@ -102,7 +102,7 @@ def test_contrib_reads_no_replica_in_a_request() -> None:
         assert router.db_for_read(Session) == "default"
 
 
-def test_no_reading_is_left_after_a_request() -> None:
+def test_after_a_request_no_reading_is_current() -> None:
     with use(Reading()):
         pass
     assert current() is None

@@ -1,4 +1,4 @@
-"""`manage.py status` for the whole deployment."""
+"""Checks `manage.py status` for the whole deployment."""
 
 import pytest
 

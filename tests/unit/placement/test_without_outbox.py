@@ -1,11 +1,11 @@
-"""placement can be copied without the outbox: tokens then contain LSNs only."""
+"""placement works without the outbox. Consistency tokens then contain only LSNs."""
 
 import subprocess
 import sys
 
 from tests.support.surroundings import CHECKOUT
 
-# An import hook hides the package, as in a project that doesn't have it.
+# An import hook hides `outbox`, as in a project without this package.
 SCRIPT = """
 import sys
 from importlib import import_module

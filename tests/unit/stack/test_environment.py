@@ -1,4 +1,4 @@
-"""The environment of each process of the stack: what it contains and what it must not."""
+"""Checks which variables each process of the stack gets, and which it must not get."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which folders the user of the servers can enter, and where root keeps their data."""
+"""Checks which folders the servers' user can enter, and where root stores the servers' data."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ OTHER_USER = ServerUser(uid=54_321, gid=54_321)
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter, unlike the folders of pytest."""
+    """A folder that every user may enter. Other users can't enter pytest's folders."""
     folder = Path(tempfile.mkdtemp(prefix="mitosis-open-"))
     folder.chmod(0o755)
     yield folder

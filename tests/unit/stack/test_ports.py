@@ -9,7 +9,7 @@ from stack.ports import LOOPBACK, KeptPorts, free_port, is_free
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port with a listener."""
+    """Yields a port that a listener uses."""
     with socket.create_server((LOOPBACK, 0)) as listener:
         yield listener.getsockname()[1]
 

@@ -17,7 +17,7 @@ def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_a_process_is_known_by_more_than_its_pid(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_process_is_identified_by_more_than_its_pid(sleeper: subprocess.Popen[bytes]) -> None:
     ours = Recorded.of(sleeper.pid)
     earlier = Recorded(pid=sleeper.pid, identity="of the process that had this pid before")
 
@@ -31,7 +31,7 @@ def test_a_dead_process_is_not_running(sleeper: subprocess.Popen[bytes]) -> None
 
     sleeper.kill()
 
-    assert processes.wait_gone([sleeper.pid], timeout_seconds=2.0) == []  # it is a zombie now
+    assert processes.wait_gone([sleeper.pid], timeout_seconds=2.0) == []  # the process is a zombie
     assert not ours.is_running
     sleeper.wait()
     assert not ours.is_running
@@ -51,7 +51,7 @@ def test_a_program_is_found_by_folder_and_name_together(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_session_is_found_after_its_leader_has_gone() -> None:
+def test_a_session_is_found_after_its_leader_has_ended() -> None:
     script = "sleep 60 & echo $!; read line"
     with subprocess.Popen(
         ["/bin/sh", "-c", script],

@@ -1,4 +1,4 @@
-"""`status`, read from the run file of the supervisor."""
+"""Checks `./dev status`, which reads the supervisor's run file."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_status_is_the_documented_object(
 ) -> None:
     monkeypatch.setattr(
         Server, "port", 20000
-    )  # of every server; a node without a port isn't listed
+    )  # the URL of every server; a cache node without a port isn't listed
     written(root, shape="services", supervisor=ourselves)
 
     found = status(root)

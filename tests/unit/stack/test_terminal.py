@@ -44,7 +44,7 @@ def test_lines_start_with_the_name_of_their_process(make: Make) -> None:
     assert stream.getvalue() == "web    | hello\ndev    | ready\n"
 
 
-def test_a_terminal_gets_a_colour_per_process_and_the_file_none(make: Make, log: Path) -> None:
+def test_only_a_terminal_gets_a_colour_per_process(make: Make, log: Path) -> None:
     stream = Terminal()
     output = make(stream)
 

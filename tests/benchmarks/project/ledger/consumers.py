@@ -1,5 +1,5 @@
-"""One projection, four implementations: a statement per event, a statement per batch, and Django's
-update_or_create, with our positions here and with an inbox row in `consume_classic`."""
+"""One projection in four forms: one statement per event, one statement per batch, and Django's
+update_or_create, here with our positions, and in `consume_classic` with an inbox row."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -45,7 +45,7 @@ def show(envelope: Envelope) -> None:
 
 
 def show_all(envelopes: Sequence[Envelope]) -> None:
-    """Shows the latest event of each item, since one statement can't change a row twice."""
+    """Applies only each item's latest event, since one statement can't change a row twice."""
     latest = {envelope.subject: row(envelope) for envelope in envelopes}
     with connection.cursor() as cursor:
         execute_values(cursor, SHOW, latest.values(), page_size=1000)

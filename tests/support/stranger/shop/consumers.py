@@ -18,7 +18,7 @@ def apply(envelope: Envelope) -> None:
 
 
 def move(envelope: Envelope) -> None:
-    """Not idempotent on purpose: an event applied twice shows in the balance."""
+    """Apply a move. It isn't idempotent, so an event applied twice makes the balance wrong."""
     if envelope.data.get("poison") and not Fixed.objects.exists():
         raise Poisoned(envelope.subject)
     apply(envelope)

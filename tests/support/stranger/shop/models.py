@@ -1,7 +1,7 @@
 """An aggregate, the outbox's tables, and a ledger of the applied events.
 
-Items also hold money, which moves between them and whose sum is zero: on the owner's side (Item,
-Journal) and on the consumer's (Applied, Balance).
+Items also have a balance. Money moves between items, so the sum of all balances is zero: for the
+owner (Item, Journal) and for the consumer (Applied, Balance).
 """
 
 from django.db import models
@@ -17,7 +17,7 @@ class Item(models.Model):  # noqa: DJ008
 
 
 class Journal(models.Model):  # noqa: DJ008
-    """Every committed event; the outbox's own rows are pruned."""
+    """A row for every committed event, because retention deletes the outbox's own rows."""
 
     event = models.UUIDField()
     key = models.TextField()
@@ -26,14 +26,14 @@ class Journal(models.Model):  # noqa: DJ008
 
 
 class Unrelated(models.Model):  # noqa: DJ008
-    """Written before the item, to assign a transaction id early."""
+    """A row that is written before the item, so that the transaction gets its id early."""
 
     note = models.TextField()
 
 
 class Applied(models.Model):  # noqa: DJ008
-    """One effect. Ids are in the order of the effects; `process` names the process, which may open
-    another session after an error."""
+    """One effect. Ids are in the order of the effects. `process` names the process that applied it;
+    a process may open another session after an error."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.UUIDField()
@@ -47,7 +47,7 @@ class Applied(models.Model):  # noqa: DJ008
 
 
 class Balance(models.Model):  # noqa: DJ008
-    """A view: each item's money, summed up from its events."""
+    """A projection: the balance of each item, which is the sum of its events' amounts."""
 
     key = models.TextField(primary_key=True)
     version = models.PositiveIntegerField()
@@ -55,7 +55,7 @@ class Balance(models.Model):  # noqa: DJ008
 
 
 class Fixed(models.Model):  # noqa: DJ008
-    """With a row in it, the consumer can apply poisoned events."""
+    """If this table has a row, the consumer can apply poisoned events."""
 
 
 class OutboxEvent(outbox.AbstractOutboxEvent): ...

@@ -5,13 +5,13 @@ from typing import Any
 from django.core.management.commands import flush
 from django.db import connections
 
-# Filled by `migrate` and changed by no test. Django's own command empties and fills them again,
+# `migrate` fills these tables, and no test changes them. Django's `flush` would fill them again,
 # which takes longer than most tests.
 KEPT = ("django_migrations", "django_content_type", "auth_permission")
 
 
 class Command(flush.Command):
-    """Skips tables without a page: TRUNCATE creates new files for each table and index."""
+    """Skips tables of size 0, because TRUNCATE creates new files for each table and index."""
 
     def handle(self, **options: Any) -> None:
         with connections[options["database"]].cursor() as cursor:

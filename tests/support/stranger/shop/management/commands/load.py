@@ -20,7 +20,7 @@ class Aborted(Exception):
 
 
 class Command(BaseCommand):
-    help = "Change items from several threads until a number of events or of seconds is reached."
+    help = "Change items in several threads, up to a number of events and of seconds."
 
     def add_arguments(self, parser):
         parser.add_argument("--writers", type=int, default=3)
@@ -28,9 +28,9 @@ class Command(BaseCommand):
         parser.add_argument("--events", type=int, required=True)
         parser.add_argument("--seconds", type=float, required=True)
         parser.add_argument("--seed", type=int, required=True)
-        parser.add_argument("--sizes", type=int, nargs="+", default=[1], help="events a commit")
-        parser.add_argument("--aborts", type=float, default=0.0, help="share of transactions")
-        parser.add_argument("--elsewhere", type=float, default=0.0, help="share that write first")
+        parser.add_argument("--sizes", type=int, nargs="+", default=[1], help="events per commit")
+        parser.add_argument("--aborts", type=float, default=0.0, help="share that abort")
+        parser.add_argument("--elsewhere", type=float, default=0.0, help="share that write earlier")
         parser.add_argument("--transfers", action="store_true", help="move money between items")
         parser.add_argument("--pause", type=float, default=0.0, help="seconds between commits")
         parser.add_argument("--poison", type=float, default=0.0, help="share of moves that fail")
@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
 
 def write(chance: random.Random, events: int, deadline: float, options: dict) -> None:
-    """Reconnects when a connection is lost; its last commit may have succeeded or not."""
+    """Write up to the limits. After a lost connection, reconnect; the last commit is uncertain."""
     written = 0
     never = threading.Event()
     while written < events and time.monotonic() < deadline:
@@ -68,7 +68,7 @@ def write(chance: random.Random, events: int, deadline: float, options: dict) ->
 
 
 def write_once(chance: random.Random, options: dict) -> int:
-    """Run one transaction; returns the number of events that it committed."""
+    """Run one transaction; return the number of events that it committed."""
     size = chance.choice(options["sizes"])
     try:
         with transaction.atomic(using="default"):
@@ -88,7 +88,7 @@ def write_once(chance: random.Random, options: dict) -> int:
 
 
 def transfer(chance: random.Random, size: int, options: dict) -> int:
-    # In the order of their keys, so that two transfers can't deadlock.
+    # A transfer changes items in the order of their keys, so two transfers can't deadlock.
     giver, taker = sorted(chance.sample(range(1, options["items"] + 1), 2))
     moves = max(size // 2, 1)
     for _ in range(moves):

@@ -8,8 +8,8 @@ COMPARE = "if (held[1] or '') ~= ARGV[1] then return {'CURSOR', held[1] or ''} e
 
 
 class Command(BaseCommand):
-    """The relay with small chunks, so that faults fall between them; on demand without the
-    script's compare, to show what the compare prevents."""
+    """The relay with small chunks, so that faults happen between two chunks. An option removes the
+    script's comparison of the cursor, to show which faults the comparison prevents."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         Relay.add_arguments(parser)
