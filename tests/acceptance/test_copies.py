@@ -39,7 +39,7 @@ def test_a_forgotten_customer_is_gone_from_both_services(
     stack: RunningStack, known: Customer
 ) -> None:
     output = stack.manage("forget", known.email, service=stack.deployment("accounts"))
-    assert "older events are gone" in output
+    assert "older events are deleted" in output
     assert not shown(stack, known)
     with pytest.raises(Failed, match="there is no user"):
         stack.manage("forget", known.email, service=stack.deployment("accounts"))
