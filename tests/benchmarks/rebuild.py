@@ -44,7 +44,7 @@ SELECT stream, version, type, 1, data || jsonb_build_object('at',
        to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')), '{{}}'
   FROM facts ORDER BY n, version
 """  # noqa: S608 - constants
-SWAP = re.compile(r"held it for ([0-9]+) ms")
+SWAP = re.compile(r"locked it for ([0-9]+) ms")
 DIFFER = re.compile(r"([0-9]+) rows of")
 EVENTS = re.compile(r"([0-9]+) stored events")
 OTHER_VIEWS = "TRUNCATE orders.orders_orderview, orders.orders_sales, orders.orders_countedorder"
