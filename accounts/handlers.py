@@ -210,7 +210,7 @@ def _refuse(
 
 
 def _announce(event: UserChange | CreditChange) -> None:
-    """Add the new version to the history and record the event. The caller writes the user row."""
+    """Add the new version to the history and record the event. Write the user's row first."""
     user = event.user
     more: dict[str, Any] = {"is_staff": user.is_staff}
     if isinstance(event, CreditChange):

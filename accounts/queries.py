@@ -17,7 +17,7 @@ from .domain.errors import UserNotFound
 from .domain.state import UserState
 from .models import User, UserHistory
 
-# The columns that other services may copy; `orders.reconcile` lists the same columns.
+# The columns that other services may copy; `orders.reconcile` lists them in the same order.
 CHECKSUMS: Final = Checksums(
     model=User,
     columns=(

@@ -1,7 +1,7 @@
 """Replays the event store for rebuilds: returns orders as of a snapshot.
 
 Each stored event has one public event. A replay doesn't build this public event: it folds stored
-events into orders, and `OrderChanged.of` builds the object that the projections would parse.
+events into orders, and `OrderChanged.of` builds the result of parsing that event.
 """
 
 import json

@@ -98,7 +98,7 @@ def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list
 
 @register(Tags.database)
 def partitions_are_kept(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E004: OUTBOX_PARTITIONS must have the value that it had when the service first published."""
+    """E004: OUTBOX_PARTITIONS must have the value that it had when the relay first started."""
     messages: list[CheckMessage] = []
     for found in _tables_in(databases):
         with found.connection.cursor() as cursor:

@@ -124,7 +124,7 @@ def _check(event: _CloudEvent) -> None:
 
 
 def _is_plain(*texts: str) -> bool:
-    """Whether all texts are printable ASCII, which `_check_text` accepts. One check of all texts
+    """Whether all are short, printable ASCII, which `_check_text` accepts. One check of all texts
     takes the writer less time than one check of each."""
     try:
         whole = "".join(texts)

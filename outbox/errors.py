@@ -42,7 +42,7 @@ class StreamsMisconfigured(OutboxError):
 
 
 class CursorMoved(OutboxError):
-    """The cursor isn't at the value that this relay wrote: another relay moved the cursor, or the
+    """The cursor isn't at this relay's last known value: another relay moved the cursor, or the
     stream server lost data. The relay reads the cursor again."""
 
     def __init__(self, found: str) -> None:

@@ -70,7 +70,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A consumer whose rows are copies of another service's rows. Only that service can send them.
+    """A consumer with copies of another service's rows. Only that service can announce them again.
 
     `handlers(suffix)` is as in `Projection`. `count()` returns the approximate number of rows.
     """

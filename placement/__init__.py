@@ -1,1 +1,1 @@
-"""Stores the data of each service: databases, replicas and the cache ring."""
+"""Places the data of each service: in databases, on replicas and in the cache ring."""

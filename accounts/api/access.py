@@ -34,7 +34,7 @@ def require_visible(request: Request, user_id: UUID) -> None:
 def has_staff_authority(request: Request) -> bool:
     """Whether the caller may write as staff. Checks the database, not only the token.
 
-    Otherwise a former member of staff could restore the rights until the token expires.
+    Otherwise a former member of staff could restore their own rights until the token expires.
     """
     who = caller(request)
     return who.is_staff and (who.id is None or queries.is_active_staff(who.id))

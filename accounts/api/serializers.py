@@ -9,7 +9,7 @@ from .fields import AddressField, AmountField, PasswordField, TextField, Timesta
 
 
 class UserSerializer(serializers.Serializer[Any]):
-    """A user in a response, or its changes in a request. `version` is the version that a change is
+    """A user in a response, or a user's changes in a request. `version` is the one that a change is
     based on, for clients that can't send If-Match (a hidden field in the browsable API's form)."""
 
     id = serializers.UUIDField(read_only=True)

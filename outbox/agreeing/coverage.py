@@ -1,8 +1,8 @@
-"""Finds a common position of two services while both continue: the consumer has applied all events
+"""Finds a common position of two services while both run: the consumer has applied all events
 that a snapshot of the owner sees.
 
 The owner reads rows and then takes the snapshot. Once a published tick sees each event
-of that snapshot, and the consumer's positions have reached the tops of that cursor, the consumer
+of that snapshot, and the consumer's positions have reached the tops at that tick, the consumer
 has applied each event that the owner's snapshot sees.
 """
 

@@ -36,7 +36,7 @@ FROZEN_SECONDS = 5  # PostgreSQL ends a session that is idle in a transaction fo
 # A process that freezes in a transaction locks its positions for FROZEN_SECONDS at most. Small
 # tables are read by index, where the newest version of a row comes first. Otherwise the planner
 # would scan the tables: it doesn't count the old row versions that PostgreSQL keeps for an open
-# transaction. A prepared statement keeps its plan; by default, PostgreSQL plans each execution.
+# transaction. Prepared statements keep one plan; the default is a plan for each set of arrays.
 SESSION = f"""
 SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
 SET enable_seqscan = off;
@@ -137,7 +137,7 @@ class Reader:
         if batch:
             self._check_floor(batch.cursor, owned)
             self._process(batch.entries)
-            if not batch.entries:  # foreign entries, or entries after the cursor's tops
+            if not batch.entries:  # all are foreign, or not confirmed yet
                 self._stopping.wait(block_seconds)
         if self._pending and time.monotonic() >= self._move_at:
             self._apply([])

@@ -83,7 +83,7 @@ LEFT JOIN LATERAL (
   SELECT * FROM ({_ROWS_OF_MADE} LIMIT %(chunk)s) AS all_of_it
   WHERE few.width <= %(few)s OFFSET 0
 ) AS row ON true
-"""  # noqa: S608 - constants alone
+"""  # noqa: S608 - only constants
 MAKE_TYPES: Final = {"clock": "bigint", "few": "bigint", "chunk": "bigint"}
 
 # The statements for recovery after a failover or a restore.

@@ -17,14 +17,14 @@ from ..streams import Cursor, Entry, Streams, order
 
 READ_ENTRIES = 500  # per partition and read
 BLOCK_SECONDS = 0.02  # how long a read waits for missing entries
-RESEND_SECONDS = 15.0  # how long the relay has to send lost entries again
+RESEND_SECONDS = 15.0  # how long to wait until the relay has sent lost entries again
 
 
 class Follower:
     """Applies to `shadow` one producer's events that the live consumer `name` has applied.
 
     The shadow's positions are never after the live positions. If the live consumer has parked an
-    event, the shadow parks it too. A successful retry for the live consumer applies it to both.
+    event, the shadow parks it too, and applies it after a successful retry of the live consumer.
     """
 
     def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:
@@ -42,7 +42,7 @@ class Follower:
         """Within a transaction, apply to the shadow all events that the live consumer has applied.
         With `hold`, the live positions stay locked until the transaction ends.
 
-        Raises RebuildRefused if the shadow can't apply an event, and StreamsUnavailable if the
+        Raises RebuildRefused if only the shadow can't apply an event, and StreamsUnavailable if the
         streams have lost entries that the live consumer has applied.
         """
         partitions = range(self._streams.partitions)

@@ -127,7 +127,7 @@ def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
 
 
 def _wait(alias: str, lsn: int) -> Wal | None:
-    """Wait until the replica has reached `lsn`, at most WAIT_SECONDS. Returns the position."""
+    """Wait at most WAIT_SECONDS for `lsn`. Returns the replica's position; None if it failed."""
     deadline = time.monotonic() + WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS
     while True:

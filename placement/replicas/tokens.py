@@ -1,7 +1,7 @@
 """The Consistency-Token: the positions of a client's own writes, which its reads must reach.
 
-A token has the format's version and a part per service, separated by tildes. A URL or header needs
-no escapes for it. A part is `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`.
+A token has the format's version and a part per service, separated by tildes. It's safe in headers,
+cookies and URLs. A part is `accounts.<system identifier>.<timeline>.<flushed LSN>[.<xid>]`.
 A token grants no rights; a forged token only makes its sender wait (ADR 0010).
 """
 

@@ -47,7 +47,7 @@ def node_name(url: str) -> str:
     if parts.scheme == "unix" and parts.path:
         return parts.path
     if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ValueError("has no address such as redis://:password@host:6379/0")
+        raise ValueError("needs an address such as redis://:password@host:6379/0")
     database = parts.path.strip("/") or "0"
     if not database.isdecimal():
         raise ValueError("has a database that isn't a number")

@@ -99,7 +99,7 @@ class Ring:
 
     @contextmanager
     def node(self, name: str, *, at_once: bool = False) -> Iterator[Node]:
-        """The node, for one round trip. Raises NodeFailed; with `at_once`, also ejects the node."""
+        """The node, for one round trip. Raises NodeFailed; with `at_once`, a failure ejects it."""
         with self._recording_failures(name, at_once=at_once):
             yield self._node(name)
         self.members.record_success(name)

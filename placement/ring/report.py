@@ -47,7 +47,7 @@ def node_reports(ring: Ring) -> list[NodeReport]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """The number of keys on each node, and the share of all `keys` that a change would move."""
+    """How many of `keys` sample keys each node holds, and the share that a change would move."""
 
     keys: int
     loads: dict[str, int]

@@ -22,7 +22,7 @@ class Command(BaseCommand):
         where = commands.add_parser("where", help="show the node of a key, and the stored entry")
         where.add_argument("key", metavar="KEY", help="the key, as in the program")
         commands.add_parser("nodes", help="show the nodes, the same for all processes")
-        even = commands.add_parser("balance", help="show the number of keys on each node")
+        even = commands.add_parser("balance", help="show how many of N sample keys each node gets")
         even.add_argument("--keys", type=int, default=50_000, metavar="N")
         drop = commands.add_parser("drop", help="remove a node from the ring")
         drop.add_argument("node", metavar="NODE")

@@ -53,7 +53,7 @@ class Command(BaseCommand):
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
         if is_bypassed():
-            line = "  the cache ring is bypassed: the stream server doesn't return its nodes"
+            line = "  the cache ring is bypassed: the stream server doesn't return the ring's nodes"
             self.stdout.write(self.style.ERROR(line))
         if all(node["state"] != "up" for node in nodes):
             line = "  no node of the cache ring works: all reads use the databases"
