@@ -59,7 +59,7 @@ def start(project: Project, tmp_path: Path) -> Iterator:
     def start_both(**environment: str) -> list[LoggedProcess]:
         pair = [
             LoggedProcess(
-                project, tmp_path / f"{len(started)}-{command[0]}", *command, **environment
+                project, tmp_path / f"{len(started)}-{command[1]}", *command, **environment
             )
             for command in COMMANDS
         ]
