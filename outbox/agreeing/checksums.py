@@ -1,7 +1,7 @@
 """Checksums of rows: a service compares its copy of a table with the owner's table.
 
-A row's checksum is a 64-bit hash of the row's columns. PostgreSQL assigns rows to hash partitions
-by the same hash functions, so the values stay the same across upgrades. (A checksum doesn't protect
+A row's checksum is a 64-bit hash of the row's columns. The hash functions are those of PostgreSQL's
+hash partitions, so an upgrade doesn't change the values. (A checksum doesn't protect
 from an attacker, and depends on the server's byte order.) A table is compared page by page. A page
 is a range of keys, and the hash of a row's key assigns the row to a bucket. If both sides have the
 same number of rows in a bucket and the same sum of checksums, the rows of the bucket are the same.

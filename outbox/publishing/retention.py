@@ -129,7 +129,7 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
         "SELECT count(*), max(xid::text::numeric), set_config('synchronous_commit', 'off', true) "
         "FROM gone"
     )
-    deleted, start = 0, int(oldest.snapshot.partition(":")[0])  # rows below its xmin are deleted
+    deleted, start = 0, int(oldest.snapshot.partition(":")[0])  # no rows are left below this xmin
     for _ in _batches(deadline):
         with tables.connection.cursor() as cursor:
             cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
