@@ -100,7 +100,7 @@ LEFT_OUT = (
     (
         "mid-handler before-positions",
         "cut aof-tail",
-        "each is run at another point of this transaction",
+        "each of these faults is run at another point of this transaction",
     ),
     ("parking retry", "reply-lost cut aof-tail", "like mid-handler: doesn't use the stream server"),
     (

@@ -123,9 +123,9 @@ PostgreSQL runs without fsync, because only its processes are killed and not the
 SAFEGUARDS = """
 ## Without a safeguard
 
-`./dev faults --prove` runs the cells that must fail without a safeguard, first with it and then
-without it in every process. It tries up to three times, because another safeguard may hide the
-error by chance. `--without NAME` runs any cells without the safeguard NAME.
+`./dev faults --prove` runs the cells that must fail without a safeguard, first with the safeguard
+and then without it in every process. It tries each cell up to three times, because another
+safeguard may hide the error by chance. `--without NAME` runs any cells without the safeguard NAME.
 
 | safeguard | red without it |
 |---|---|"""
