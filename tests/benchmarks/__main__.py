@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Measure outbox and ring on private servers, each figure next to its limit.",
     )
-    parser.set_defaults(scale="full")  # here: argparse would use the first option's default
+    parser.set_defaults(scale="full")  # set here: argparse would use the first option's default
     scales = parser.add_mutually_exclusive_group()
     scales.add_argument(
         "--quick",
@@ -133,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         help="only outbox and event store, about a minute",
     )
     scales.add_argument("--scale", choices=SCALES, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also as one JSON object")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="also as a plot")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write one JSON object")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw a plot")
     parser.add_argument("--write", action="store_true", help="also into docs/benchmarks.md")
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}"

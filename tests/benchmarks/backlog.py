@@ -13,8 +13,8 @@ ITEMS = 10_000
 CURSOR = f"{{{LABEL}}}:cursor"
 NUDGE = f"{{{LABEL}}}:nudge"
 
-# A body is about as long as an event of accounts. Row n belongs to item n mod ITEMS, which sets the
-# partition, the id and the version.
+# A body is about as long as an event of accounts. Row n belongs to item n mod ITEMS. The item sets
+# the partition and the id, and n sets the version.
 BODY = f"""
 '{{"specversion":"1.0","id":"' || gen_random_uuid() || '","source":"/ledger","type":'
 || '"ledger.item.changed.v1","subject":"' || item || '","time":"2026-01-01T00:00:00.000000Z",'
@@ -35,7 +35,7 @@ INSERT = f"INSERT INTO ledger_outboxevent (partition, body) {ROWS}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """The last tick and the last row that count as sent, with all rows before them."""
+    """The last tick and the last row that count as sent. All rows before count as sent too."""
 
     tick: int
     row: int

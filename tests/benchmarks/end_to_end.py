@@ -1,7 +1,8 @@
-"""Measures from a commit in accounts to the commit of its effect in orders, with all processes.
+"""Measures the time from a commit in accounts to the commit of its effect in orders.
 
-The server's clock supplies both times (`pg_xact_commit_timestamp`). The run adds only a trigger
-to the measured system; the trigger records each event that orders applies to the view.
+All processes of both deployments run. The server's clock supplies both times
+(`pg_xact_commit_timestamp`). The run adds only a trigger to the measured system; the trigger
+records each event that orders applies to the view.
 """
 
 import time
@@ -16,7 +17,7 @@ from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
 from tests.support.waiting import eventually
 
-USERS = 2000  # enough that no batch has two events of one user: the view shows only the later event
+USERS = 2000  # of two events of one user in a batch, the view would show only the later one
 FAULTS = ("lost", "duplicated", "reordered")
 SHOWN = ("p50_ms", "p95_ms", "p99_ms", "cores_busy", "pace")
 READY_SECONDS = 120.0

@@ -165,7 +165,7 @@ class Ground:
             yield connection
 
     def calm(self) -> None:
-        """Writes dirty pages and rewrites the append-only file: earlier work then has no effect."""
+        """Writes dirty pages and rewrites the append-only file. Earlier work then has no effect."""
         self.query("CHECKPOINT")
         self._wait_rewritten()  # the server may already be rewriting the file
         self.redis.bgrewriteaof()
@@ -183,7 +183,7 @@ class Ground:
     def spawn(
         self, name: str, environment: Mapping[str, str], *arguments: str, piped: bool = False
     ) -> subprocess.Popen[Any]:
-        """Starts Python with these arguments and a log file. The process ends with this process."""
+        """Starts Python with these arguments and a log file. Python ends when this process ends."""
         folder = self.root / "log"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{name}.log").open("ab") as log:

@@ -1,5 +1,5 @@
 """Places or reads orders at a steady rate, in a separate process with the environment of orders,
-until its standard input ends. Then the process prints its results."""
+until standard input ends. Then the process prints the results."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
 def at_pace(
     work: Callable[[], str], ended: threading.Event, *, per_second: int, name: str
 ) -> dict[str, Any]:
-    """Returns the number of calls by result, and a call's longest and p99 time."""
+    """Returns the number of calls by result, and the longest and p99 duration of a call."""
     results: dict[str, int] = {}
     took: list[float] = []
     due = time.perf_counter()

@@ -20,7 +20,7 @@ MESSAGES = {"one_insert_sql": ";\n", "one_message_sql": " \\; "}  # between two 
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
-    """Returns milliseconds per transaction, by kind and clients. The first is the summary."""
+    """Returns milliseconds per transaction, by kind and clients. The first run is the summary."""
     kinds = ("place_order", "one_insert", "one_message", *MESSAGES)
     progress.begin("write_overhead", steps=len(kinds) * len(scale.clients))
     environment = ground.need_application()["orders"]

@@ -98,7 +98,7 @@ def _write_overhead(found: Mapping[str, Any]) -> Iterator[str]:
         )
         if "limit_ms" in one:
             yield _line(
-                "  with another plain row in its place",
+                "  a plain row instead of the outbox row",
                 f"{one['limit_ms']:.2f}",
                 f"{one['bare_ms']:.2f}",
                 f"{one['limit_ratio']:.2f}",
@@ -219,7 +219,7 @@ def _retention(found: Mapping[str, Any]) -> Iterator[str]:
         f"  the disk's longest flush of one page took {found['longest_flush_ms']:.0f} ms, and"
         f" the writer's longest commit {found['longest_commit_ms']:.0f} ms"
     )
-    yield "  growth: the highest value of the last third, divided by the highest before it"
+    yield "  growth: the highest value of the last third, divided by the highest value before"
 
 
 KEPT = {

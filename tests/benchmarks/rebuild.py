@@ -14,7 +14,7 @@ from tests.benchmarks.scale import Scale
 from tests.support.waiting import eventually
 
 USERS = 5_000
-PER_COMMIT = 20_000  # of the orders in the history
+PER_COMMIT = 20_000  # orders of the history
 SETTLED_SECONDS = 120.0
 
 # The same events as the handlers store, an order per second: all are placed, nine of ten confirmed,
@@ -131,7 +131,7 @@ def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
 def _start_onlookers(
     ground: Ground, environment: dict[str, str], scale: Scale
 ) -> list[subprocess.Popen[Any]]:
-    """Starts a process that places orders and a process that reads orders, until the input ends."""
+    """Starts a process that places orders and one that reads orders, until their input ends."""
     paces = {"write": scale.rebuild_writes, "read": scale.rebuild_reads}
     return [
         ground.spawn(

@@ -23,8 +23,8 @@ END_RELAYS = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'a
 
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> list[dict[str, Any]]:
-    """Returns a figure for each backlog, then for each number of retained rows without and with a
-    transaction that wrote to the outbox and stays open."""
+    """Returns a figure for each backlog, then two figures for each number of retained rows: without
+    and with an open transaction that wrote to the outbox."""
     cases = [(rows, 0, False) for rows in scale.backlogs]
     cases += [
         (scale.growth_backlog, rows, held) for rows in scale.retained for held in (False, True)
@@ -111,7 +111,7 @@ class Task:
         self._ground.redis.delete(backlog.NUDGE)
 
     def _wait_complete(self, before: int) -> float:
-        """Waits until the cursor is past this tick and complete. Returns the time of that."""
+        """Waits until a later tick is sent completely. Returns the time of the last check."""
         seen = 0.0
 
         def complete() -> bool:
@@ -135,7 +135,7 @@ class Task:
 
 @contextmanager
 def running_worker(ground: Ground, environment: dict[str, str]) -> Iterator[Task]:
-    """Yields the task of a worker that has run it once. Its tasks queue no successor."""
+    """Yields the task of a worker that has run the task once. The task queues no successor."""
     lingering = {"BENCH_LINGER_SECONDS": str(LONG_SECONDS)}
     with worker(ground, environment | lingering), closing(Task(ground)) as task:
         sent = backlog.close_tick(ground)

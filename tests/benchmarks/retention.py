@@ -101,7 +101,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
 
 
 def _growth(values: list[float]) -> float:
-    """Returns the last third's highest value, divided by the highest before: about 1 if bounded."""
+    """Returns the highest value of the last third divided by the highest earlier value."""
     cut = max(1, len(values) * 2 // 3)
     return ratio(max(values[cut:] or values), max(values[:cut]))
 
@@ -118,7 +118,7 @@ class _At:
 
 @contextmanager
 def _writing(ground: Ground, events: int, per_second: int) -> Iterator[_At]:
-    """Commits rows at a steady rate, also while the consumer is behind, with a nudge per commit."""
+    """Commits rows at a steady rate, even if the consumer is behind. Nudges after each commit."""
     at, stopping = _At(), threading.Event()
     step = max(1, per_second // COMMITS_PER_SECOND)
 

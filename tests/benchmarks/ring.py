@@ -14,7 +14,7 @@ LOOKUPS = (3, 8, 32)  # nodes
 
 def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     """Compares look-ups with uhashring, and many keys with Django's RedisCache on one node and with
-    uhashring and redis-py's MGET on the same nodes. One process measures all by turns."""
+    uhashring and redis-py's MGET on the same nodes. One process measures all clients by turns."""
     progress.begin("ring", steps=2)
     environment = ground.need_application()["accounts"]
     ground.servers.start(standby=False, ring=NODES + 1)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-Work = Callable[[bool], None]  # runs one transaction; the argument: with the outbox row, or without
+Work = Callable[[bool], None]  # runs one transaction, with the outbox row if the argument is true
 
 
 def main(question: dict[str, Any]) -> Any:
@@ -239,8 +239,8 @@ def replay() -> dict[str, float]:
 
 
 def load(number: int) -> dict[str, float]:
-    """Returns orders read a second: folded from the longest possible history, and as from a
-    snapshot, with one row read by its key and a query for later events."""
+    """Returns orders read a second: folded from the longest possible history, and with the two
+    queries of a snapshot (one row by its key, and the later events)."""
     from django.utils import timezone
     from uuid_utils.compat import uuid7
 

@@ -1,4 +1,4 @@
-"""Measures the `eventsourcing` library with its PostgreSQL recorder, for comparison with ours.
+"""Measures the `eventsourcing` library with its PostgreSQL recorder, to compare it with orders.
 
 The library runs in its own virtual environment, installed from its own lock file at first use.
 """
@@ -23,10 +23,10 @@ TABLES: Final = "orders.rival_events"
 
 
 def measure(ground: Ground, scale: Scale) -> dict[str, float]:
-    """Returns appends a second, with as many writers and as long as for ours, and events replayed
-    a second.
+    """Returns appends a second and replayed events a second.
 
-    Raises RuntimeError when the library can't be installed or fails.
+    The number of writers and the duration are those of the measurement of our event store. Raises
+    RuntimeError when the library can't be installed or fails.
     """
     python = _installed()
     parts = parse_dsn(ground.orders_by_tcp)

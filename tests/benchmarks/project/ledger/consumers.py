@@ -1,5 +1,5 @@
-"""One projection in four forms: one statement per event, one statement per batch, and Django's
-update_or_create, here with our positions, and in `consume_classic` with an inbox row."""
+"""One projection in four forms: one statement per event, one statement per batch, and two with
+Django's update_or_create: here with our positions, in `consume_classic` with an inbox row."""
 
 from collections.abc import Sequence
 from decimal import Decimal

