@@ -15,7 +15,8 @@ from tests.faults.buyers import Purchase, Report
 from tests.support.stacks import RunningStack
 
 Row = tuple[Any, ...]
-# Valid reservation states per final order status. A cancelled order may have been refused before.
+# Valid reservation states per final order status. Credit for a cancelled order may have been
+# refused before.
 RESERVATIONS = {
     Status.CONFIRMED: {"RESERVED"},
     Status.REJECTED: {"REFUSED"},
@@ -33,8 +34,8 @@ class Books:
     views: Mapping[UUID, Row]
     keys: Mapping[str, UUID]  # Idempotency-Key → order
     announced: int  # public events of orders
-    customers: Mapping[UUID, Row]  # rows of orders
-    users: Mapping[UUID, Row]  # rows of accounts
+    customers: Mapping[UUID, Row]  # rows of customer_view in orders
+    users: Mapping[UUID, Row]  # rows of users in accounts
     versions: Mapping[UUID, int]  # the number of versions of each user in the history
     reservations: Mapping[UUID, tuple[str, Decimal | None]]
     parked: int
@@ -141,7 +142,7 @@ class Books:
         for user, row in self.users.items():
             limit, reserved, version = row[3], row[4], row[6]
             if reserved != (held := self._held_by(user)) or reserved > limit:
-                yield f"{user} has {reserved} of {limit} reserved, but orders of {held}"
+                yield f"{user} has {reserved} of {limit} reserved, but its orders hold {held}"
             if self.versions.get(user) != version:
                 yield f"{user} has version {version}, but {self.versions.get(user)} in history"
 

@@ -14,7 +14,7 @@ PAUSE_SECONDS = 0.1
 
 
 class Clerk:
-    """Sets the credit limits of random customers. No limit is above that of a new customer."""
+    """Sets the credit limits of random customers. No limit exceeds a new customer's limit."""
 
     def __init__(self, url: str, admin: dict[str, str], *, chance: random.Random) -> None:
         self._url = url

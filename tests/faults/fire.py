@@ -48,7 +48,7 @@ class Fire:
 
     @contextmanager
     def streams_frozen(self) -> Iterator[None]:
-        """Freezes the server: it accepts connections but never answers, the longest delay."""
+        """Freezes the server. It accepts connections but never answers: the longest delay."""
         pid = self._stack.pids()["streams"]
         kill(pid, signal.SIGSTOP)
         try:

@@ -97,8 +97,8 @@ class Project:
         eventually(self._is_quiet, within_seconds=within_seconds, what="all events are read")
 
     def _is_quiet(self) -> bool:
-        # This reads the relay's and the consumer's own state. That settles even if events are lost;
-        # the verdict shows the loss.
+        # This reads the relay's and the consumer's own state, which settles even if events are
+        # lost. The verdict shows the loss.
         cursor = self.redis.hgetall("{shop}:cursor")
         # One statement, since a tick made between two statements would hide unpublished rows.
         ((last, waiting),) = self.ask(

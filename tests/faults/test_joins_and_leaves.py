@@ -22,8 +22,8 @@ SEED = 20261123
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 COMMITS_PAUSE_SECONDS = 0.02
 CALM_EFFECTS = 4  # a change is complete after this many effects in every partition
-# The limit for a partition's pause after its reader stopped cleanly, without other tests. Otherwise
-# the limit is the lease.
+# The longest pause of a partition after its reader stopped cleanly, if no other tests run. If other
+# tests run, the limit is the lease.
 CLEAN_PAUSE_SECONDS = 1.0
 KILLED_PAUSE_SECONDS = 5.0  # after its reader was killed: the lease must expire first
 FROZEN_PAUSE_SECONDS = 10.0  # a reader frozen inside a transaction holds positions for longer
@@ -39,7 +39,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One join or leave: the moved partitions, and each partition's longest wait of an event."""
+    """One join or leave: the moved partitions, and the longest wait of an event per partition."""
 
     moved: set[int]
     pauses: list[float]

@@ -18,7 +18,7 @@ THREADS = 4
 FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # how long the stream server is frozen and dead
 WRITES = 100  # the highest number of measured writes, before and during each outage
 ADDED_SECONDS = 0.05  # the latency that an outage may add to a write
-ALONE_ORDERS = 5000  # latency is checked from this size: then no other test runs
+ALONE_ORDERS = 5000  # from this number, no other test runs, so latency is checked
 # Damage: a wrong sum, a missing reservation, a wrong status, a missing customer.
 FALSIFICATIONS = {
     "accounts": (

@@ -101,7 +101,7 @@ SIGNS = {"CreditReserved": 1, "CreditReleased": -1}
 
 
 def overdrawn(history: list[Any]) -> list[str]:
-    """Returns a line for each version whose reserved credit is above the limit or a wrong sum."""
+    """Returns a line for each version whose reserved credit exceeds the limit or is a wrong sum."""
     found: list[str] = []
     balances: dict[str, Decimal] = {}
     versions: dict[str, int] = {}

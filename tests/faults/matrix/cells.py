@@ -56,8 +56,9 @@ FAULTS = {
     "clock": "the relay's clock jumps a day ahead, then to an hour behind the true time",
 }
 
-# A fault of the stream server has hardly an effect in a transaction that doesn't use the server. A
-# fault of the database has hardly an effect without an open transaction. One of each is run anyway.
+# A fault of the stream server has hardly any effect in a transaction that doesn't use this server.
+# A fault of the database has hardly any effect without an open transaction. One such fault of each
+# server is run anyway.
 TABLE = {
     "after-row": "exit kill-both flushall pg-stop terminated held",
     "after-commit": "exit kill-both reply-lost cut flushall aof-tail pg-stop terminated",
@@ -167,7 +168,7 @@ CELLS = tuple(Cell(point, fault) for point, faults in TABLE.items() for fault in
 
 
 def chosen(words: list[str], *, quick: bool) -> list[Cell]:
-    """Returns the cells that have one of the words as name, point or fault. Without words, all."""
+    """Returns the cells whose name, point or fault is one of the words; without words, all."""
     cells = [cell for cell in CELLS if cell.name in QUICK] if quick else list(CELLS)
     if not words:
         return cells

@@ -76,7 +76,7 @@ STRIKES: dict[str, Strike] = {
 
 @contextmanager
 def held_open(scene: Scene) -> Iterator[Callable[[], None]]:
-    """Opens a transaction that records an event first. Yields the function that commits it."""
+    """Opens a transaction that records an event. Yields the transaction's commit function."""
     if scene.cell.fault != "held":
         yield lambda: None
         return

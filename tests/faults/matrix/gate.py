@@ -59,7 +59,7 @@ class Gate:
 
 
 class Reach:
-    """The process's end: called at each visit of the point, stops the process at visit `hit`."""
+    """The process's end: called at each visit of the point, holds the process at visit `hit`."""
 
     def __init__(self, port: int, *, hit: int) -> None:
         self._port = port

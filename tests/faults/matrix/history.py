@@ -61,7 +61,7 @@ class History:
         )
 
     def rebuilt(self) -> dict[str, tuple[int, int]]:
-        """Returns the view as a rebuild from all committed events makes the view."""
+        """Returns the view that a rebuild from all committed events produces."""
         books: dict[str, tuple[int, int]] = {}
         for fact in self.committed:
             _, balance = books.get(fact.key, (0, 0))

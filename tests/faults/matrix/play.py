@@ -11,8 +11,8 @@ from tests.faults.matrix.history import History, Verdict, judged
 from tests.faults.matrix.scene import Scene, Unfinished
 from tests.faults.matrix.stage import ROOT, Stage
 
-# After the first fault the process dies. After the last, it survives if the fault allows that: a
-# successor starts from the servers' state and would hide errors in the first process's memory.
+# After the first fault the process dies. After the last fault the process survives if the fault
+# allows it: a successor would start from the servers' state and hide errors in the memory.
 STRUCK_TIMES = 2
 ROUNDS = 20  # the highest number of retries
 

@@ -86,7 +86,7 @@ def _let_later_events_pass() -> None:
 
 
 class _Falsy(str):
-    """A key that is false in a condition: a retry continues after a failed event without a key."""
+    """A key that counts as empty: after an event without a key fails, a retry continues."""
 
     __slots__ = ()
 

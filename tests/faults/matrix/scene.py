@@ -127,8 +127,7 @@ class Scene:
     # Waiting.
 
     def arrival(self) -> Arrival:
-        """Waits until the process reaches its crash point. A process that ends before is started
-        again."""
+        """Waits until the process reaches its crash point. Restarts a process that ends earlier."""
         deadline = time.monotonic() + ARRIVES_WITHIN_SECONDS
         role = self.cell.role
         while not (found := self.gate.arrival(within_seconds=0.05)):
