@@ -101,7 +101,7 @@ def _failed(tree: Path, tests: Sequence[str], *, wanted: bool) -> str:
             *("--tb", "no", "-o", "timeout_method=signal", *tests),
         ],
         cwd=tree,
-        # Two sabotages of the same length within a second would have the same bytecode file.
+        # Two changes of a file within a second, of the same length, would share one bytecode file.
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse to run if several workers would share a group: each would start its servers."""
+    """Refuse to run if workers would share a group: each worker would start the group's servers."""
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
         raise pytest.UsageError("this pytest-xdist ignores xdist_group: use the locked version")
@@ -187,7 +187,7 @@ def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests with hundreds of threads, which delay each other for seconds on a busy machine. A
-    reader then waits; by default it would bypass the ring."""
+    reader then waits; by default the reader would bypass the ring."""
     from placement.ring import leases as ring_leases
     from placement.ring import membership as ring_membership
 

@@ -149,7 +149,7 @@ class RunningStack:
 
 @contextmanager
 def own_stack(shape: str = "") -> Iterator[RunningStack]:
-    """A stack in its own data root, which is erased at the end. With a shape, the stack is up."""
+    """A stack in its own data root, which is erased at the end. If a shape is given, it is up."""
     with _free_root() as root:
         stack = RunningStack(root)
         stack.erase()

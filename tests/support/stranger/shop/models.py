@@ -32,8 +32,8 @@ class Unrelated(models.Model):  # noqa: DJ008
 
 
 class Applied(models.Model):  # noqa: DJ008
-    """One effect. Ids are in the order of the effects. `process` names the process that applied it;
-    a process may open another session after an error."""
+    """One effect. Ids are in the order of the effects. `process` names the process, which may open
+    another session after an error."""
 
     id = models.BigAutoField(primary_key=True)
     event = models.UUIDField()

@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, required=True)
         parser.add_argument("--sizes", type=int, nargs="+", default=[1], help="events per commit")
         parser.add_argument("--aborts", type=float, default=0.0, help="share that abort")
-        parser.add_argument("--elsewhere", type=float, default=0.0, help="share that write earlier")
+        parser.add_argument("--elsewhere", type=float, default=0.0, help="share that add Unrelated")
         parser.add_argument("--transfers", action="store_true", help="move money between items")
         parser.add_argument("--pause", type=float, default=0.0, help="seconds between commits")
         parser.add_argument("--poison", type=float, default=0.0, help="share of moves that fail")
@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
 
 def write(chance: random.Random, events: int, deadline: float, options: dict) -> None:
-    """Write up to the limits. After a lost connection, reconnect; the last commit is uncertain."""
+    """Write until a limit is reached. If the connection breaks, the last commit is uncertain."""
     written = 0
     never = threading.Event()
     while written < events and time.monotonic() < deadline:
