@@ -14,7 +14,7 @@ SHAPES = [
 ]
 
 
-# These files run for both shapes without --long; the other files only for the services.
+# Without --long, these files run in both shapes, and the others only in two deployments.
 IN_EVERY_SHAPE = {"test_placing_orders.py", "test_readme.py"}
 SECONDS = 180  # limit for one test; the first test of a shape also starts the stack
 

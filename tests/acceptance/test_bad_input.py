@@ -42,7 +42,8 @@ def test_a_malformed_body_or_wrong_content_type_is_refused(
         if path == "/api/orders/":
             headers |= visitor.bearer
         if content == BODIES["huge"]:
-            # The server refuses it before it has read all of it, and may then close the connection.
+            # The server refuses this body early, before it has read all, and may close the
+            # connection.
             headers |= {"Connection": "close"}
         return client(shop, path).post(path, content=content, headers=headers)
 

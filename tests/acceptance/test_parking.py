@@ -1,4 +1,4 @@
-"""A handler fails for one user: this user's events are parked in order, all others applied."""
+"""A handler fails for one user: this user's events are parked in order, all others are applied."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -142,14 +142,14 @@ def test_only_later_events_of_a_parked_key_are_parked_behind_it(
     behind = ada.place("2.00")
     other = bob.place("3.00")
     bob.sees("CONFIRMED", other)
-    # Two parked events: the event of the newer type, and the reservation for her order after it.
+    # Two parked events: the event of the newer type, and then the event of her order's reservation.
     waiting = dict.fromkeys(readers("accounts"), 2)
     soon(lambda: stack.parked() == waiting, "her reservation waits", within_seconds=30)
     assert ada.look_at(behind)["status"] == "PENDING"
 
     services = {consumer.label for consumer in readers("accounts").values()}
     for service in services:
-        with stack.database(service) as ask:  # a release that knows the newer type deletes it too
+        with stack.database(service) as ask:  # simulates a release that knows the newer type
             table = f"{service}_parkedevent"
             ask(f"DELETE FROM {table} WHERE type = 'accounts.user.updated.v2'")  # noqa: S608
     for deployment in {stack.deployment(service) for service in services}:
