@@ -64,7 +64,7 @@ def empty_names(module: Module) -> Iterator[str]:
 
 
 def values_in_sql(module: Module) -> Iterator[str]:
-    """Yields SQL built in the call from parts other than constants, table names, `quote_name`."""
+    """Yields calls that build SQL from parts other than constants, table names, `quote_name`."""
     for call in calls(module, "execute", "raw", "extra", "executemany", "RunSQL"):
         if call.args and _is_built(call.args[0]):
             yield module.at(call)
@@ -92,7 +92,7 @@ TABLE_NAMES = {"table", "state", "tick", "event", "position", "parked", "_table"
 
 
 def _is_a_name_in_sql(node: ast.AST) -> bool:
-    """Whether it is a constant, a variable for a table's name, or a call that quotes a name."""
+    """Whether the node is a constant, a variable for a table's name, or a call that quotes."""
     if isinstance(node, ast.Call):
         return dotted(node.func).rpartition(".")[2] in QUOTERS
     last = dotted(node).rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""The code keeps each import contract of pyproject.toml. A forbidden import breaks it."""
+"""The code keeps each import contract of pyproject.toml. A forbidden import breaks a contract."""
 
 import copy
 import shutil
