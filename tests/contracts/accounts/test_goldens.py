@@ -1,4 +1,4 @@
-"""Compares the events that accounts publishes, and those of orders that it reads, with goldens.
+"""Compares goldens with the events that accounts publishes and the events that accounts reads.
 
 A golden never changes: consumers depend on it. A new format gets a new version and a new golden.
 `write_missing` writes the golden of a new type.

@@ -1,4 +1,4 @@
-"""Compares public and stored events of orders, and those of accounts that it reads, with goldens.
+"""Compares goldens with the events that orders publishes, stores and reads.
 
 A golden never changes: consumers read public events, and databases contain stored events. A new
 format gets a new version and a new golden. `write_missing` writes the golden of a new type.
@@ -78,7 +78,7 @@ READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
 
 
 def published(event: Event) -> dict[str, Any]:
-    """Returns the public form of `event`, which is an order's placing or follows it."""
+    """Returns the public form of `event`, which places an order or follows the placing."""
     order = evolve(None if event is PLACED else fold([PLACED]), event)
     return dict(json.loads(structs.replace(announce(event, order), id=EVENT_ID).encode()))
 
@@ -146,7 +146,7 @@ def test_every_version_of_every_stored_type_has_a_golden() -> None:
     assert {path.stem for path in STORED.glob("*.json")} == versions
 
 
-# All fields that an event of an order may have. None is personal: erasure changes no event.
+# All fields that an event of an order may have. No field is personal: erasure changes no event.
 ORDER_FIELDS = {
     "id", "user_id", "status", "lines", "sku", "quantity", "unit_price", "total", "reason",
     "version", "placed_at", "updated_at", "at",
