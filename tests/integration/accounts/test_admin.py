@@ -117,7 +117,7 @@ def test_a_form_without_its_version_saves_nothing(ada: UserState, admin_client: 
 def test_a_version_conflict_at_save_is_shown_as_a_message(
     ada: UserState, admin_client: Client
 ) -> None:
-    # The form has the current version when it is validated and a stale one when it is saved.
+    # The form has the current version at its validation, but a stale version when it is saved.
     real = accounts_admin.update_user
 
     def overtaken(command: UpdateUser) -> UserState:

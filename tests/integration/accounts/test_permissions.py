@@ -1,4 +1,4 @@
-"""Permissions: the whole matrix; a foreign user and an unknown user look the same."""
+"""Permissions: the whole matrix, and equal answers for a foreign user and an unknown user."""
 
 from collections.abc import Callable
 from typing import Any

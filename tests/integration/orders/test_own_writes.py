@@ -245,7 +245,7 @@ class TestAnotherService:
         self, streams: Streams, publish_event: Callable[[Envelope], None], name: str
     ) -> None:
         assert self.look(name) is Answer.BEHIND
-        publish_event(user("registered", 1))  # the saga ignores the event; the position moves too
+        publish_event(user("registered", 1))  # the saga ignores it, but moves its position
         assert self.look(name) is Answer.BEHIND
         self.read(streams, name)
         assert self.look(name) is Answer.REACHED

@@ -31,7 +31,7 @@ def commands(order_id: UUID) -> dict[str, Any]:
 
 
 def assert_one_valid_history(order_id: UUID) -> None:
-    """Check that versions have no gap, are announced in order, and leave no deadline."""
+    """Check that versions have no gap and are announced in order, and that no deadline is left."""
     rows = list(event_store.stored(order_id))
     assert [row.version for row in rows] == list(range(1, len(rows) + 1))
     announced = [

@@ -79,7 +79,7 @@ def error_of_decision(place: Place, streams: Streams, *, about: UUID) -> str:
         decision("reserved", about),
         decision("refused", other, reason="insufficient_credit"),
     ]
-    # All decisions are in one partition, but each has its own key: no decision waits.
+    # All decisions are in one partition, but each has its own key, so none waits for another.
     rows = []
     for row, envelope in enumerate(decisions, start=1):
         text = envelope.encode().replace('"partitionkey":"', f'"partitionkey":"{row}-')

@@ -72,7 +72,7 @@ def test_a_statement_uses_the_new_table_after_a_swap(connection):
         cursor.execute("CREATE TEMPORARY TABLE shown (n int)")
         cursor.execute("CREATE TEMPORARY TABLE shown_next (n int, more text)")
     insert = Prepared("INSERT INTO shown (n) VALUES (%(n)s) RETURNING n", types={"n": "int"})
-    for n in range(7):  # from the sixth time on, PostgreSQL may use a generic plan
+    for n in range(7):  # from the sixth run on, PostgreSQL may use a generic plan
         answer(connection, insert, n=n)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE shown RENAME TO shown_before")

@@ -71,7 +71,7 @@ PARTITION = partition_of("a", partitions=16)
 
 
 def standby_of(shop: Any) -> Callable[[], None]:
-    """Simulates a standby without later commits; call the returned function to promote it."""
+    """Simulates a standby that gets no later commits; call the result to promote the standby."""
     held = positions(shop)
     effects = shop.state._default_manager.filter(name__startswith="probe ")
     kept = list(effects.values_list("name", flat=True))

@@ -227,7 +227,7 @@ def test_a_nudge_wakes_the_relay_and_a_stop_ends_it(shop, streams, record):
 @pytest.mark.parametrize("after", ["its start", "a nudge"])
 def test_a_commit_after_a_drain_is_found_without_a_nudge(shop, streams, monkeypatch, after, drains):
     """After a nudge the relay polls for a time, in which writers send no second nudge."""
-    monkeypatch.setattr(relaying, "NUDGE_WAIT_SECONDS", 30.0)  # so that only polling finds it
+    monkeypatch.setattr(relaying, "NUDGE_WAIT_SECONDS", 30.0)  # only polling finds the row
     # The time is longer than the test, or 0, so that a slow machine doesn't end the polling.
     seconds = 60.0 if after == "its start" else 0.0
     monkeypatch.setattr(relaying, "CHECKING_SECONDS", seconds)

@@ -124,7 +124,7 @@ def test_a_move_is_planned_once(shop, opened):
     connection.close()  # a new session, without plans
     with connection.cursor() as cursor:
         cursor.execute(SESSION)
-    for number in range(8):  # by default, PostgreSQL makes a plan for each of the first five
+    for number in range(8):  # by default, PostgreSQL makes a plan for each of the first five runs
         with transaction.atomic(using=shop.alias):
             opened.move({0: (f"0-{number}", f"0-{number + 1}")})
     with connection.cursor() as cursor:
@@ -133,7 +133,7 @@ def test_a_move_is_planned_once(shop, opened):
 
 
 def test_few_row_versions_have_the_same_id(shop, opened):
-    # PostgreSQL checks a unique key that stays the same against every version of its row.
+    # If a unique key stays the same, PostgreSQL checks the key against every version of the row.
     ids = []
     for number in range(10 * MOVES_PER_ID):
         with transaction.atomic(using=shop.alias):

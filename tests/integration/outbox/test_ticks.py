@@ -1,4 +1,4 @@
-"""Orders of concurrent transactions in which a cursor by row id or by xid would skip rows."""
+"""Interleaved transactions whose rows a cursor by row id or by xid would skip."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -214,7 +214,7 @@ def test_a_tick_is_made_without_a_read_of_a_long_backlog(shop, ticks):
                 f"INSERT INTO {shop.event._meta.db_table} (partition, body) "  # noqa: S608
                 "VALUES (0, 'waits')"
             )
-    # Transactions of concurrent tests count too, so both limits are far from the number.
+    # Transactions of concurrent tests count too, so both limits are far from `transactions`.
     for few, are_read in ((1_000_000, True), (transactions // 2, False)):
         with ticks._connection.cursor() as cursor:
             cursor.execute("BEGIN")

@@ -491,7 +491,7 @@ def test_each_read_is_as_new_as_the_invalidations_that_have_arrived(
             changed, floor = late.pop()
             if writer.invalidate(changed, floor):
                 arrived[changed] = max(arrived[changed], floor)
-            else:  # a busy machine may not confirm it: try again later
+            else:  # not confirmed, on a busy machine: try again later
                 late.append((changed, floor))
         version, _ = reader.get_or_set(key, lambda key=key: (committed[key], "value"))
         assert arrived[key] <= version <= committed[key]

@@ -21,7 +21,7 @@ def local(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tests_server(local: Path) -> Iterator[Valkey]:
-    """A server outside the stack, as tests and benchmarks start them."""
+    """A server outside the stack, like the servers of tests and benchmarks."""
     folder = local / "test"
     folder.mkdir()
     server = Valkey(folder, "streams", append_only=False, password="for-tests")
