@@ -31,8 +31,8 @@ def moved(before: list[str], after: list[str], reader: str) -> int:
 
 
 def test_a_join_or_a_leave_moves_little_more_than_one_members_share():
-    # The member's own partitions must move: at most ceil(SLACK * P / N). The limit on a member's
-    # load rarely moves other partitions too: never more than this number again.
+    # The partitions of the member that joins or leaves must move: at most ceil(SLACK * P / N).
+    # Because each member's load is limited, other partitions can move too: at most the same number.
     for number in range(2, 9):
         share = ceil(SLACK * 16 / number)
         moves = [moved(MEMBERS[:number], MEMBERS[: number - 1], reader) for reader in READERS]

@@ -50,7 +50,7 @@ def test_a_replica_that_starts_behind_is_used_once_it_has_caught_up() -> None:
     watched = Watched()
     assert not watched.after(0, flushed(1000), replayed(10))
     assert not watched.after(5, flushed(1000), replayed(999))
-    assert not watched.after(0.2, flushed(2000), replayed(1000)), "it needed five seconds"
+    assert not watched.after(0.2, flushed(2000), replayed(1000)), "the replica needed five seconds"
     assert watched.after(0.2, flushed(2000), replayed(2000))
 
 

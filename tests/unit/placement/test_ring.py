@@ -195,7 +195,7 @@ def test_a_restarted_node_gets_a_new_generation_and_no_other_key_moves() -> None
     name = named(3)[0]
     known = ring.record_run(view, name, "first run", now=1001)
     assert known.arrangement.members == view.arrangement.members, (
-        "the first run that is reported moves no key"
+        "the first run_id that is reported moves no key"
     )
     assert ring.record_run(known, name, "first run", now=1002) is known
     before = {key: known.place(key) for key in FEW}
