@@ -85,7 +85,8 @@ TABLE = {
 LEFT_OUT = (
     ("", "clock", "only the relay orders events by a clock"),
     ("", "held", "an open transaction affects only recording and ticks"),
-    ("after-row after-commit", "frozen", "a frozen writer is an open transaction: see held"),
+    ("after-row", "frozen", "a frozen writer is an open transaction: see held"),
+    ("after-commit", "frozen", "a frozen writer sends no nudge, like a killed one"),
     ("after-row", "reply-lost cut aof-tail", "the writer uses the stream server after its commit"),
     ("after-entries", "reply-lost", "the point has the same effect as a lost reply of the script"),
     (
