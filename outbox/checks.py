@@ -88,7 +88,7 @@ def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list
         if row and row[0] != 1:
             messages.append(
                 Error(
-                    f"Sessions reserve {row[0]} ids of {table} at a time.",
+                    f"Each session reserves {row[0]} ids of {table} at a time.",
                     hint=f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 1;",
                     id="outbox.E003",
                 )

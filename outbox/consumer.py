@@ -10,8 +10,8 @@
     }
 
 Each consumer lists every type that its producers publish, with a handler or `ignore`. The reader
-parks an event of an unlisted type or version, and doesn't skip it. After a release that lists the
-type, a retry applies the parked sequence in order, and no event is lost.
+doesn't skip an event of an unlisted type or version: it parks the event. After a release that lists
+the type, a retry applies the parked sequence in order, and no event is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,9 +35,9 @@ IGNORED_SECONDS = 0.05  # pause after a batch of ignored events, so that the nex
 class Batched:
     """A handler that receives several consecutive events in one call, in order.
 
-    The effect must be the same as that of one call for each event: if a call fails, the events are
-    applied again one by one. If no client waits for the effect, set `gather_seconds`: the reader
-    pauses for that time before it reads the next batch, so that the batch is larger.
+    The effect must be the same as that of one call for each event, because the events are applied
+    again one by one if a call fails. If no client waits for the effect, set `gather_seconds`: the
+    reader pauses for that time before it reads the next batch, so that the batch is larger.
     """
 
     handle: Callable[[Sequence[Envelope]], None]
@@ -67,7 +67,7 @@ def ignore(envelope: Envelope) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """A named table of handlers. The service `label` stores its positions and parked events."""
+    """A named table of handlers. Its positions and parked events are in the schema of `label`."""
 
     label: str
     name: str
@@ -105,7 +105,7 @@ class Consumer:
         return self.handlers.get(envelope.type) is ignore
 
     def gather_seconds(self, envelopes: Iterable[Envelope]) -> float:
-        """How long the reader may pause after these events: the shortest pause of any handler."""
+        """How long the reader may pause after these events: their handlers' shortest pause."""
         return min((self._gathers(envelope) for envelope in envelopes), default=0.0)
 
     def _gathers(self, envelope: Envelope) -> float:

@@ -124,8 +124,8 @@ def _check(event: _CloudEvent) -> None:
 
 
 def _is_plain(*texts: str) -> bool:
-    """Whether all are short, printable ASCII, which `_check_text` accepts. One check of all texts
-    takes the writer less time than one check of each."""
+    """Whether the texts are short, printable ASCII, so that `_check_text` accepts all of them. One
+    check of the joined texts takes the writer less time than a check of each text."""
     try:
         whole = "".join(texts)
     except TypeError:

@@ -51,8 +51,8 @@ class CursorMoved(OutboxError):
 
 
 class StreamDamaged(OutboxError):
-    """A stream that the cursor confirms was deleted, or a foreign entry blocks the stream. The
-    relay sends the rows again."""
+    """A stream with confirmed entries was deleted, or a foreign entry blocks a stream. The relay
+    sends the rows again."""
 
     def __init__(self, key: str, *, foreign: bool) -> None:
         super().__init__(f"the stream {key} {'has a foreign entry' if foreign else 'was lost'}")

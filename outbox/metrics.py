@@ -60,7 +60,7 @@ _OF_SUBSCRIBER: Final[tuple[tuple[str, str, Callable[[SubscriberReport], Value]]
 
 
 def families(services: Mapping[str, ServiceReport]) -> Iterator[Metric]:
-    """The metrics of `status.report(...)["services"]`. A value of None has no sample."""
+    """The metrics of `status.report(...)["services"]`. For a value of None there is no sample."""
     for name, text, value_of in _OF_SERVICE:
         family = GaugeMetricFamily(name, text, labels=["service"])
         for service, report in services.items():

@@ -70,7 +70,7 @@ def models_of(config: AppConfig) -> dict[str, type[models.Model]]:
 
 
 def every() -> Iterator[Tables]:
-    """The tables of every service that has all of them. Check outbox.E001 reports the others."""
+    """The tables of every service that has all of them. outbox.E001 reports incomplete services."""
     for config in apps.get_app_configs():
         found = models_of(config)
         if len(found) == len(BASES):

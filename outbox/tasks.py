@@ -30,7 +30,7 @@ HANDOVER_SECONDS = 5  # if the next task hasn't started by then, it expires; bea
 
 _stopping = threading.Event()
 _labels: set[str] = set()  # services whose relays may wait for a nudge in this process
-# Until when a relay of this process counts as running. Then a new task may start another relay.
+# Until this time, a relay of this process counts as running. Later, a new task may start a relay.
 _running_until: dict[str, float] = {}
 
 

@@ -1,9 +1,9 @@
-"""Waits until a projection shows a client's own write, the events of one transaction.
+"""Waits until a projection shows the events of a transaction, so that a client reads its own write.
 
 The producer's cursor contains the snapshot of the last tick that was published completely. Once
-that snapshot sees the transaction, all its events are at or before the cursor's tops. A consumer
-whose positions have reached these tops has applied the events. So no table of the producer is
-needed. The positions are read from the server from which the projection is read.
+that snapshot sees the transaction, all events of the transaction are at or before the cursor's
+tops. A consumer whose positions have reached these tops has applied the events. So the wait doesn't
+read the producer's tables. It reads the positions from the same server as the projection.
 """
 
 import enum
@@ -20,7 +20,7 @@ from ..streams import Cursor, order
 WITHIN_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.002
 LONGEST_PAUSE_SECONDS = 0.02
-MAX_XIDS_AHEAD = 1 << 31  # of the published snapshot; a transaction id further ahead is foreign
+MAX_XIDS_AHEAD = 1 << 31  # a transaction id further ahead of the published snapshot is foreign
 
 
 class Answer(enum.Enum):
@@ -28,7 +28,7 @@ class Answer(enum.Enum):
 
     REACHED = enum.auto()
     BEHIND = enum.auto()
-    FOREIGN = enum.auto()  # the transaction is of another database or an abandoned history
+    FOREIGN = enum.auto()  # the transaction is from another database or from an abandoned timeline
     UNKNOWN = enum.auto()  # the stream server doesn't answer, and no known cursor sees the write
 
 
@@ -42,7 +42,7 @@ class Recorded:
     xid: int
 
 
-# The last cursor that was read of each producer. The cursor stays valid: positions never go back.
+# Each producer's cursor, as last read. An old cursor stays valid, because positions never go back.
 _cursors: dict[str, Cursor] = {}
 
 
@@ -55,7 +55,7 @@ class ProjectionWait:
         self._tops: Mapping[int, str] | None = None
 
     def check(self, *, using: str) -> Answer:
-        """Return the current answer, by the positions in the database `using`."""
+        """Return the answer that follows from the current positions in the database `using`."""
         if self._tops is None:
             found = self._find_tops()
             if isinstance(found, Answer):

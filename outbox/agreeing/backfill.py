@@ -1,4 +1,4 @@
-"""Backfill: an owner announces its current state again, for consumers that miss events.
+"""Backfill: an owner announces its current state again, for consumers that missed events.
 
 A service with backfills defines `backfill(*, after: str, limit: int) -> str` in its handlers.py.
 The function announces the next `limit` aggregates after the key `after`, and returns the last key,
@@ -60,8 +60,8 @@ def backfill(tables: Tables, announce: Announce, *, per_second: float) -> Iterat
 
 
 def adopt(consumer: Consumer, streams: Streams) -> dict[str, int]:
-    """Move a consumer's positions below the floor to the floor. Returns the number of moved
-    positions for each producer. A backfill by the owner then announces the missed state."""
+    """Move each position of a consumer that is below the floor up to the floor. Returns how many
+    positions moved, for each producer. A backfill by the owner then announces the missed state."""
     moved = {}
     for producer in consumer.producers:
         cursor = streams.cursor(producer)

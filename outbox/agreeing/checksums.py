@@ -27,7 +27,7 @@ BUCKET = f"uuid_hash_extended(id, 0) & {BUCKETS - 1}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checksums:
-    """Reads the checksums of one table whose key is a UUID, on the primary.
+    """Reads, on the primary, the checksums of one table whose key is a UUID.
 
     Both sides list the same `columns` in the same order; `version` must be one of them.
     `where` is an SQL condition that selects the rows to compare.

@@ -1,5 +1,5 @@
-"""Finds a common position of two services while both run: the consumer has applied all events
-that a snapshot of the owner sees.
+"""Finds a common position of two services while both run. At a common position, the consumer has
+applied all events that a snapshot of the owner sees.
 
 The owner reads rows and then takes the snapshot. Once a published tick sees each event
 of that snapshot, and the consumer's positions have reached the tops at that tick, the consumer
@@ -14,8 +14,8 @@ from ..tables import Tables
 
 
 def snapshot_of(tables: Tables) -> str:
-    """Return the current snapshot. Call this after reading rows in READ COMMITTED, or in the same
-    REPEATABLE READ transaction: then the snapshot sees all transactions that wrote the rows."""
+    """Return the current snapshot. In READ COMMITTED, call this after you read rows; in REPEATABLE
+    READ, in the same transaction. Then the snapshot sees all transactions that wrote the rows."""
     with tables.connection.cursor() as cursor:
         cursor.execute("SELECT pg_current_snapshot()::text")
         return str(cursor.fetchone()[0])

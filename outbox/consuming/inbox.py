@@ -94,7 +94,7 @@ class Inbox:
         return self.committed()
 
     def committed(self) -> dict[int, str]:
-        """Lock and read the positions. Each transaction that was moving them has then ended.
+        """Read the positions under locks, after each transaction that is moving them has ended.
 
         After an error, the positions in memory and a read without locks can both be wrong: a
         commit whose answer was lost can still be in progress.

@@ -32,8 +32,8 @@ class Membership:
         self._assigned: dict[str, tuple[Collection[str], frozenset[int]]] = {}  # by reader
 
     def renew(self) -> None:
-        """Renew the lease and read the list of live members. If the server doesn't answer, the
-        last list stays valid: if two processes read a partition, its position fences one."""
+        """Renew the lease and read the list of live members. If the server doesn't answer, the last
+        list stays valid: if two processes read a partition, its position fences one of the two."""
         try:
             self._members = self._streams.heartbeat(
                 self._group, self.member, lease_seconds=LEASE_SECONDS

@@ -1,7 +1,7 @@
 """Parked sequences: an event that can't be applied, and all later events of its key.
 
 Events of other keys are still applied. A retry applies a sequence in order, with a transaction for
-each event, and stops at the first event that fails again. New events of the key join the end.
+each event, and stops at the first event that fails again. New events of the key are appended.
 """
 
 import traceback
@@ -35,7 +35,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryResult:
-    """The number of events that a retry applied, and the error that stopped the retry or ''."""
+    """The number of events that a retry applied, and the error that stopped it ('' for none)."""
 
     applied: int
     error: str = ""
@@ -81,7 +81,7 @@ class Parking:
         return waiting.count()
 
     def sequences(self) -> Iterator[Sequence]:
-        """Yield the sequences, oldest first. A partition's keyless entries form one sequence."""
+        """Yield the sequences, oldest first. Entries without a key: one sequence per partition."""
         groups = self.rows.values("partition", "key").annotate(
             events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
         )

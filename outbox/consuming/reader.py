@@ -26,7 +26,7 @@ BLOCK_SECONDS = 0.5  # how long a read waits for entries, and so how long a stop
 # The shortest time from a batch to the next read. Under load, one transaction then applies all
 # events that arrive in this time. An event that arrives alone isn't delayed.
 BATCH_INTERVAL_SECONDS = 0.002
-PENDING_SECONDS = 0.05  # after this time, positions after ignored events are written
+PENDING_SECONDS = 0.05  # how long a position can stay unwritten if only ignored events arrive
 TRIES = 3  # how often a handler may fail for an event before the event is parked
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
@@ -122,7 +122,7 @@ class Reader:
     def step(self, *, block_seconds: float = 0.0) -> int:
         """Read once and apply the entries. Returns the number of entries.
 
-        Raises BelowFloor if the producer has pruned entries after the consumer's positions.
+        Raises BelowFloor if the producer has pruned entries that the consumer hasn't applied.
         """
         owned = self._owned()
         if not self._positions:
@@ -137,7 +137,7 @@ class Reader:
         if batch:
             self._check_floor(batch.cursor, owned)
             self._process(batch.entries)
-            if not batch.entries:  # all are foreign, or not confirmed yet
+            if not batch.entries:  # all entries are foreign or not confirmed yet
                 self._stopping.wait(block_seconds)
         if self._pending and time.monotonic() >= self._move_at:
             self._apply([])
@@ -207,7 +207,7 @@ class Reader:
             if order(self._positions[partition]) < end:
                 raise BelowFloor(
                     f"{self.name} is at {self._positions[partition]} in partition {partition}; "
-                    f"all up to {cursor.floor} was pruned; run manage.py outbox backfill --adopt"
+                    f"everything up to tick {cursor.floor} was pruned; run outbox backfill --adopt"
                 )
 
     def _process(self, entries: list[Entry]) -> None:
@@ -323,7 +323,7 @@ class Reader:
 
 def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
     """Whether the transaction is aborted. Django tracks errors in `atomic` and in the ORM. Only the
-    driver knows an error of plain SQL; COMMIT would then roll back without an error."""
+    driver tracks errors of plain SQL: after one, COMMIT rolls back and raises no error."""
     status = connection.connection.info.transaction_status if connection.connection else None
     return connection.needs_rollback or status == ABORTED
 

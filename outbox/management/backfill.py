@@ -9,7 +9,7 @@ from .subcommand import Subcommand, show_progress
 
 class Backfill(Subcommand):
     help = (
-        "Publish a service's current state again, for consumers that miss events. An interrupted "
+        "Publish a service's current state again, for consumers that missed events. An interrupted "
         "backfill resumes where it stopped. --adopt moves a consumer that is below the floor to "
         "the first entry that still exists. Run --adopt first, in the deployment of the consumer."
     )

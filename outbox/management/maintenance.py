@@ -44,7 +44,7 @@ class Restamp(Subcommand):
             if not try_lock(connection, found.label):
                 raise Unconfigured(f"a relay of {found.label} is running; stop the relay first")
             waiting, dropped = recovery.restamp(found, streams.connect(), Ticks(found, connection))
-        self.stdout.write(f"{waiting} rows wait to be published; {dropped} were sent and deleted")
+        self.stdout.write(f"{waiting} rows wait to be published; {dropped} sent rows were deleted")
 
 
 class Unsubscribe(Subcommand):

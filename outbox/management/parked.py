@@ -21,7 +21,7 @@ class Parked(Subcommand):
         parser.add_argument("action", nargs="?", choices=("list", "retry"), default="list")
         parser.add_argument("key", nargs="?", help="only the sequence of this key")
         parser.add_argument("--consumer", metavar="NAME", help="only this consumer")
-        parser.add_argument("--json", action="store_true", help="print each as a line of JSON")
+        parser.add_argument("--json", action="store_true", help="print sequences as lines of JSON")
 
     def handle(self, *, action: str, **options: Any) -> None:
         chosen = list(_chosen(options["consumer"], options["key"]))

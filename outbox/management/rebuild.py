@@ -17,8 +17,8 @@ WIDTH = 24  # the width of the progress bar, in characters
 
 class Rebuild(Subcommand):
     help = (
-        "Rebuild a projection next to the one in use, from the stored events or from a backfill of "
-        "their owner, and swap the two. A rebuild that was stopped continues at the next run."
+        "Rebuild a projection in new tables, from stored events or by a backfill from the owner. "
+        "Then swap the new and the old tables. A stopped rebuild continues at the next run."
     )
 
     @classmethod

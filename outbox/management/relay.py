@@ -14,7 +14,7 @@ RETRY_SECONDS = 1.0
 
 
 class Relay(Subcommand):
-    help = "Publish a service's outbox in the foreground, as the Celery task does. Ctrl-C stops it."
+    help = "Do the work of the relay's Celery task in the foreground. Stop with Ctrl-C."
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:

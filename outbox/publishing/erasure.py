@@ -38,8 +38,8 @@ def missing_confirmations(tables: Tables, streams: Streams, *, row: int) -> tupl
 def purge(tables: Tables, streams: Streams, *, subject: str, before: int) -> None:
     """Delete the rows of `subject` with an id below `before`, then their entries.
 
-    Rows are deleted first, so a relay that sends all rows again doesn't send them. A relay that
-    read the rows before can still add an entry, so `purge` reads the stream until it finds none.
+    Rows are deleted first, so a relay that sends all rows again doesn't send them. A relay that had
+    read the rows can still add entries, so `purge` reads the stream until it finds no such entry.
     """
     partition = partition_of(subject, partitions=streams.partitions)
     _delete_rows(tables, partition, subject, before)

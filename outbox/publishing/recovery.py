@@ -78,12 +78,12 @@ def restamp(tables: Tables, streams: Streams, ticks: Ticks) -> tuple[int, int]:
 
     Rows whose events are in the streams were sent, so they are deleted. Rows below the floor were
     sent and pruned after the dump was taken, so they are deleted too. The other rows get a
-    transaction id of this server. Rows of other tables with the same transaction ids (such as an
-    event store) get it too, so that a snapshot sees both rows or neither. If the streams are lost,
-    nothing shows which rows were sent, so all rows are sent again.
+    transaction id of this server. Rows of other tables (such as an event store) with the same old
+    ids get this id too, so that a snapshot sees all rows of a transaction or none. If the streams
+    are lost, nothing shows which rows were sent, so all rows are sent again.
 
-    The new tick is committed before the rows change, because a snapshot can see the id of the
-    transaction that took it.
+    The new tick is committed before the rows change: the snapshot of a transaction can see the
+    transaction's own id, and the relay never sends rows that the first tick sees.
     """
     published = streams.cursor(tables.label)
     floor = tables.rows(tables.tick).filter(pk__lte=published.floor).order_by("-pk").first()
@@ -118,7 +118,7 @@ def _restamp_other_tables(tables: Tables, waiting_xids: set[str]) -> None:
             continue
         table = tables.quoted(model)
         with tables.connection.cursor() as cursor:
-            # An append-only table has revoked this right even from its owner.
+            # On an append-only table, even the owner doesn't have this right.
             cursor.execute(f"GRANT UPDATE (xid) ON {table} TO CURRENT_USER")
             cursor.execute(
                 f"UPDATE {table} SET xid = CASE WHEN xid = ANY(%s::text[]::xid8[]) "  # noqa: S608

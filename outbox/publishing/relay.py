@@ -1,8 +1,8 @@
 """The relay publishes committed events to the streams.
 
-Several relays can run at the same time, and each can be frozen or killed at any point. Ticks,
-deterministic entry ids and the script's comparison still publish each event once and in order.
-The advisory lock stops a second relay only to save work.
+Several relays can run at the same time, and each can be frozen or killed at any point. Even then,
+each event is published once and in order, because of ticks, deterministic entry ids, and the script
+that compares the cursor. The advisory lock stops a second relay only to save work.
 """
 
 import enum
@@ -75,7 +75,7 @@ class Chunk(Struct, frozen=True, gc=False):
 class Relay:
     """Publishes one service's outbox to its streams, over its own database connection.
 
-    `_at` is the expected value of the cursor. `_start` is the tick and the row to continue after.
+    `_at` is the expected cursor. `_start` is the tick and the row after which the relay continues.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Relay:
                 return sent + sending.result()
 
     def _prepare(self, tick: Tick, chunk: list[Row], *, expected: str) -> Chunk:
-        """A chunk that moves the cursor from `expected`. Only a tick's last chunk isn't full."""
+        """A chunk that moves the cursor from `expected`. A chunk that isn't full ends its tick."""
         complete = len(chunk) < ticks.CHUNK_ROWS
         at = f"{tick.id}-{WHOLE if complete else chunk[-1][0]}"
         rows = [row for row in chunk if row[0] not in tick.skip] if tick.skip else chunk
@@ -203,7 +203,7 @@ class Relay:
         return chunk.rows
 
     def _check_state(self, name: str, value: str, message: str) -> None:
-        """Create the state row `name`. Raises DatabaseDiffers if its value isn't `value`."""
+        """Create the state row `name` if missing. Raises DatabaseDiffers for another value."""
         state = self._tables.quoted(self._tables.state)
         with self._connection.cursor() as cursor:
             cursor.execute(

@@ -1,14 +1,14 @@
 """Retention deletes old rows, ticks and entries that all subscribers have confirmed.
 
 Two parts are tuned for speed: `_batches` pauses after each batch, and `_delete_rows` continues
-where the last batch or round ended. Without pauses, the longest deletion took 223 to 353 ms: mostly
-the flush of the WAL, and commits waited as long. A batch takes 3 ms on average. Without
+where the last batch or round ended. Without pauses, the longest deletion took 223 to 353 ms, mostly
+for the flush of the WAL, and commits waited equally long. A batch takes 3 ms on average. Without
 the start value, the first statement of a round took 372 ms (`./dev bench --only retention`).
 
 The floor is a tick that every subscriber has confirmed, that was sent completely, and that is older
 than the retention. The new floor is committed first. Then the rows up to the floor are deleted in
 short batches, then the ticks before the floor, then the entries. The floor tick itself stays,
-because the next tick's batch is computed from its snapshot.
+because the batch of the next tick is computed from the floor tick's snapshot.
 """
 
 import time
@@ -113,13 +113,13 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
     """Returns how many rows were deleted, and whether all rows up to the floor are deleted."""
     ticks = tables.rows(tables.tick)
     tick, oldest = ticks.filter(pk=floor).first(), ticks.order_by("pk").first()
-    if tick is None or oldest is None:  # `restamp` has deleted these rows since
+    if tick is None or oldest is None:  # `restamp` has deleted the ticks
         return 0, True
     event = tables.quoted(tables.event)
     # A batch doesn't wait for the flush of its WAL. If a crash undoes a batch, its rows are deleted
-    # again: the ticks that see these rows are deleted later in the WAL, so they still exist.
-    # A batch starts where the last batch ended, in index order; a round where the last round ended.
-    # Otherwise the scan would read all rows that were deleted since the last vacuum.
+    # again: the ticks that see these rows still exist, as their deletion comes later in the WAL.
+    # In index order, a batch starts where the last batch ended, and a round where the last round
+    # ended. Otherwise the scan would read all rows that were deleted since the last vacuum.
     statement = (
         f"WITH gone AS (DELETE FROM {event} WHERE ctid = ANY(ARRAY("  # noqa: S608
         f"SELECT ctid FROM {event} WHERE xid >= %(from)s::text::xid8 "

@@ -54,8 +54,8 @@ JOIN {event} e ON e.ctid = sorted.place ORDER BY sorted.id
 OPEN_ROWS: Final = f"BEGIN; DECLARE batch NO SCROLL CURSOR FOR {ROWS}; FETCH %(chunk)s FROM batch"
 
 # Each EXISTS is one index probe; one EXISTS with an OR would be a full scan. If the tick spans few
-# transactions, the statement also returns the tick's rows, because both have the same snapshot. The
-# number of transactions (width) is checked before the sort, because sorting a long backlog is slow.
+# transactions, the statement also returns the tick's rows, which it reads with the tick's snapshot.
+# The number of transactions (width) is checked before the sort: sorting a long backlog is slow.
 # Without OFFSET 0, the planner would move this check into ON, which runs after the sort.
 _ROWS_OF_MADE = ROWS % {"previous": "last.snapshot", "snapshot": "made.snapshot", "after": 0}
 MAKE: Final = f"""

@@ -73,8 +73,8 @@ class Ticks:
         query also returns them.
 
         The query is one autocommit statement, so that id and snapshot increase together. `prev` is
-        unique, so of two relays that create a tick, one fails and reads the other's tick later. The
-        tick is durable when `make` returns: the connection has synchronous_commit on.
+        unique: of two relays that create a tick, one fails and later reads the other relay's tick.
+        The tick is durable when `make` returns, because the connection has synchronous_commit on.
         """
         with self._connection.cursor() as cursor:
             try:
@@ -93,7 +93,7 @@ class Ticks:
         return Tick(tick_id, prev, snapshot, previous, preloaded=rows if is_complete else None)
 
     def first(self) -> int:
-        """The id of the oldest tick; creates one if there is none. Later rows can be sent again."""
+        """The id of the oldest tick, created if missing. Rows after this tick can be sent again."""
         [(oldest,)] = self._query(sql.FIRST)
         if oldest is None:
             with self._connection.cursor() as cursor:
@@ -158,7 +158,7 @@ class Ticks:
     @contextmanager
     def rows(self, tick: Tick, *, after: int) -> Iterator[Iterator[list[Row]]]:
         """The tick's rows with an id above `after`, in the order of their ids, in chunks of
-        CHUNK_ROWS. Only the last chunk isn't full.
+        CHUNK_ROWS. The last chunk has fewer rows, possibly none.
 
         The rows were fetched with the tick, or come from one server-side cursor with one snapshot,
         taken after the tick's commit. So every relay gets the same batch, and pruning can't remove

@@ -23,8 +23,8 @@ RESEND_SECONDS = 15.0  # how long to wait until the relay has sent lost entries 
 class Follower:
     """Applies to `shadow` one producer's events that the live consumer `name` has applied.
 
-    The shadow's positions are never after the live positions. If the live consumer has parked an
-    event, the shadow parks it too, and applies it after a successful retry of the live consumer.
+    It never moves the shadow past the live positions. If the live consumer has parked an event, the
+    shadow parks the event too, and applies it after a successful retry of the live consumer.
     """
 
     def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:
@@ -149,9 +149,9 @@ class Follower:
 
 
 def _has_nothing_between(cursor: Cursor, partition: int, last: str, target: str) -> bool:
-    """Whether the partition has no entry between `last` and `target`: the partition's top is read,
-    and all entries up to `target` are published. While the relay sends lost streams again, the
-    cursor's `at` is before `target`."""
+    """Whether the partition has no entry between `last` and `target`: `last` has reached the
+    partition's top, and all entries up to `target` are published. While the relay sends lost
+    streams again, the cursor's `at` is before `target`."""
     return last == target or (
         order(cursor.at or START) >= order(target)
         and order(cursor.tops.get(partition, START)) <= order(last)

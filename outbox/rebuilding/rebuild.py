@@ -1,9 +1,9 @@
 """Rebuilds a projection next to the projection in use, and swaps the two.
 
 The shadow is a normal consumer with its own positions, such as `order_view.next`. sources.py fills
-the shadow, which then follows the streams. It is never ahead of the live projection. At the swap,
-both have the same positions, so readers never see older data. Of the service's code, a rebuild
-calls only the projection's functions. See docs/adr/0011-rebuilds.md.
+the shadow, which then follows the streams, but only up to the positions of the live projection. At
+the swap, both have the same positions, so readers never see older data. Of the service's code, a
+rebuild calls only the projection's functions. See docs/adr/0011-rebuilds.md.
 """
 
 import json
@@ -41,7 +41,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 class Progress:
     """The progress of a rebuild: a state row that is committed together with the work."""
 
-    shape: list[str]  # hashes of the live tables at the start
+    shape: list[str]  # hashes of the live tables' definitions at the start
     tick: int = 0  # the rebuild replays the stored events that this tick's snapshot sees
     snapshot: str = ""
     after: str = ""
@@ -118,8 +118,8 @@ class Rebuild(ABC):
             self.follow()
 
     def compare(self) -> list[Differences] | None:
-        """Find the rows that differ although both tables contain the same events: a row is damaged,
-        or this release writes it differently. Returns None if the live consumer stays behind.
+        """Find the rows that differ although both tables contain the same events: rows that are
+        damaged, or that this release writes differently. None if the live consumer stays behind.
 
         The live consumer is paused until the shadow has caught up and a snapshot of both is taken.
         """
@@ -159,7 +159,7 @@ class Rebuild(ABC):
         self._drop_tables()
 
     def drop(self) -> None:
-        """Discard the rebuild: delete the shadow's tables and all other rows of the rebuild."""
+        """Discard the rebuild: delete the shadow's tables, and its rows in the outbox tables."""
         with transaction.atomic(using=self._tables.alias):
             self._delete_all_rows()
             self._drop_tables()
@@ -209,7 +209,7 @@ class Rebuild(ABC):
 
     def _swap_once(self) -> None:
         with transaction.atomic(using=self._tables.alias):
-            # Lock the live positions first: a consumer waits for these without a table lock.
+            # Lock the live positions first: a consumer that waits for them has locked no table yet.
             self._follower.catch_up(hold=True)
             self._follower.transfer_positions()
             self._delete_all_rows()

@@ -80,7 +80,7 @@ class Shadow:
         self._run(f"DROP TABLE IF EXISTS {table}" for table in (self.shadow, self._old))
 
     def index(self) -> None:
-        """Create the missing secondary indexes, and analyze the shadow. Not in a transaction."""
+        """Create missing indexes and analyze the shadow. Must not run in a transaction."""
         for name, unique, definition in self._rows(_INDEXES, self._table):
             kind = "UNIQUE INDEX" if unique else "INDEX"
             index = f"{kind} IF NOT EXISTS {self._shadow_name(name)}"

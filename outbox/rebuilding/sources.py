@@ -55,7 +55,7 @@ class FromEvents(Rebuild):
         return saved.replayed or (tick is not None and tick.snapshot == saved.snapshot)
 
     def _start(self) -> Progress:
-        # Commit the subscription before the tick is chosen: no floor can then rise above the tick.
+        # Commit the subscription before the tick is chosen: then the floor can't pass the tick.
         self._rows(self._tables.subscription).update_or_create(
             name=self._shadow.subscriber, defaults={"confirmed": 0, "confirmed_at": None}
         )
@@ -126,8 +126,8 @@ class FromOwner(Rebuild):
         return f"{progress.events} rows, announced by {self._producer}"
 
     def _can_resume(self, saved: Progress) -> bool:
-        # The shadow doesn't hold back the owner's retention: entries after the shadow's positions
-        # may have been deleted since a killed run.
+        # The shadow doesn't hold back the owner's retention, so entries after the shadow's
+        # positions may have been deleted since a killed run.
         floor = (self._streams.cursor(self._producer).floor, WHOLE)
         rows: Any = self._rows(self._tables.position).filter(consumer=self._shadow.name)
         entries = list(rows.values_list("entry", flat=True))

@@ -6,7 +6,7 @@ The part in braces is a key's hash tag. In a cluster, keys with the same tag are
     {accounts}:cursor           hash: at, p0 … p15, complete, snapshot, origin, floor, partitions
     {accounts}:nudge            list: an element wakes a waiting relay
     {accounts}:confirmed        hash: the last tick that each subscriber has applied
-    {accounts.credit}:members   sorted set: the live processes of a consumer, by the end of a lease
+    {accounts.credit}:members   sorted set: a consumer's live processes, by the end of their leases
 """
 
 import logging
@@ -287,8 +287,8 @@ class Streams:
         """Return up to `count` entries of each partition after its given id, in order of ids.
 
         Waits up to `block_seconds` for the first entry, and returns None if there is still none.
-        Returns only entries that the cursor confirms. An entry beyond the cursor is foreign, or a
-        later read returns it.
+        Returns only entries that the cursor confirms. An entry beyond the cursor is foreign, or
+        isn't confirmed yet; then a later read returns it.
         """
         keys = {_stream(label, partition).encode(): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
@@ -460,7 +460,7 @@ class NudgeConnection:
             words = self._connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
             packed = self._packed[label] = b"".join(words)
         with _translate_errors():
-            if self._connection.can_read():  # no reply comes here: the server closed it
+            if self._connection.can_read():  # not a reply, because replies are off
                 raise redis.ConnectionError("the server closed the nudge connection")
             self._connection.send_packed_command([packed], check_health=False)
 
@@ -473,7 +473,7 @@ def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.
         url,
         socket_connect_timeout=connect_seconds,
         socket_timeout=reply_seconds,
-        retry=Retry(NoBackoff(), 0),  # no retries: the caller knows whether one is safe
+        retry=Retry(NoBackoff(), 0),  # only the caller knows whether a retry is safe
         health_check_interval=0,
         protocol=2,
     )
@@ -508,7 +508,7 @@ def _as_dict(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 def _partitions_differ(found: int | str, configured: int) -> StreamsMisconfigured:
     return StreamsMisconfigured(
         f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: keys would "
-        f"move to other partitions, and events of one key would get out of order; set it to {found}"
+        f"change partitions, and events would get out of order; set OUTBOX_PARTITIONS to {found}"
     )
 
 

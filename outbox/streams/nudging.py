@@ -26,7 +26,7 @@ CHECKING_SECONDS = 0.008
 # their commits. The time is shorter than CHECKING_SECONDS, because two clocks can differ in speed.
 SKIP_SECONDS = 0.9 * CHECKING_SECONDS
 EXIT_TIMEOUT_SECONDS = 0.1  # how long an exiting process waits for a connection being opened
-RETRY_SECONDS = 1.0  # pause after a failed connection; without nudges, the relay checks as often
+RETRY_SECONDS = 1.0  # pause after a failed connection; the relay itself checks at this interval
 
 
 class Connection(Protocol):
@@ -45,7 +45,7 @@ class Nudger:
     then sends the nudges that were requested in the meantime. If a nudge is lost, with a broken
     connection or a killed process, the event isn't lost: it waits until the relay's next check.
 
-    If `share` was called before a fork, parent and child skip nudges after a nudge of either.
+    If `share` was called before a fork, parent and child skip nudges after either has sent one.
     """
 
     _lock: threading.Lock
@@ -73,7 +73,7 @@ class Nudger:
             self._skip_until[label] = c_double.from_buffer(mmap.mmap(-1, 8))
 
     def nudge(self, label: str) -> None:
-        """Send a nudge, or skip it shortly after another. Returns immediately and never raises."""
+        """Send a nudge unless one was sent just before. Returns immediately and never raises."""
         skip_until = self._skip_until.get(label)
         # This check needs no lock. Under load, most commits need nothing else.
         if skip_until is not None and self._clock() < skip_until.value:
@@ -88,7 +88,7 @@ class Nudger:
                 self._opener.start()
 
     def flush(self, *, timeout_seconds: float) -> None:
-        """Wait until no connection is being opened, or for the timeout."""
+        """Wait until no connection is being opened, or until the timeout."""
         if (opener := self._opener) is not None:
             opener.join(timeout_seconds)
 

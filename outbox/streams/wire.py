@@ -1,6 +1,6 @@
 """A low-level connection to the stream server, for commands sent hundreds of times a second.
 
-Tuned for speed; skip this file at a first reading. `Wire` doesn't use redis-py's pool, retries and
+Tuned for speed; skip this file at a first reading. `Wire` doesn't use redis-py's pool, retries or
 events, so that a command takes a third of the time
 (`./dev bench --only end_to_end`).
 """
@@ -60,7 +60,7 @@ class Wire:
 
     def _is_broken(self) -> bool:
         try:
-            return bool(self._connection.can_read())  # an idle connection is readable if closed
+            return bool(self._connection.can_read())  # an idle connection is readable once closed
         except (redis.RedisError, OSError):
             return True
 

@@ -156,7 +156,7 @@ def test_a_restored_dump_is_refused_until_it_is_restamped(
     if flushed:
         valkey.flush()
     sent = 0 if flushed else 1
-    assert restamp(shop).startswith(f"{3 - sent} rows wait to be published; {sent} were sent")
+    assert restamp(shop).startswith(f"{3 - sent} rows wait to be published; {sent} sent rows")
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
     record("a", 4)
@@ -238,7 +238,7 @@ def test_a_restamp_resends_nothing_that_was_pruned_since_the_dump(shop, streams,
         reader.step()
     restore()
     restored_elsewhere(shop)
-    assert restamp(shop).startswith("0 rows wait to be published; 3 were sent and deleted")
+    assert restamp(shop).startswith("0 rows wait to be published; 3 sent rows were deleted")
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
     reader.step()
