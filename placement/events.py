@@ -19,7 +19,7 @@ else:
 
 
 def forget_last_writes() -> None:
-    """Clear the last writes around each request: a thread's context outlives its requests."""
+    """Clear the last writes before and after a request: a thread's context outlives a request."""
     last_write.set(MappingProxyType({}))
 
 

@@ -17,9 +17,9 @@ __all__ = ["PlacementRouter", "primaries", "primary"]
 
 
 class PlacementRouter:
-    """Writes use the primary of the model's app. These reads use it too: in a transaction, after a
-    write of the same service, without a `Reading`, and of contrib apps, because a replica may not
-    have a new session or log-in yet."""
+    """Writes use the primary of the model's app. So do reads in a transaction, reads after a write
+    of the same service, reads without a `Reading`, and reads of contrib apps. (A replica may not
+    have a new session or log-in yet.)"""
 
     def db_for_read(self, model: type[Model], **_: Any) -> str:
         label = model._meta.app_label

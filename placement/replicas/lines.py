@@ -1,9 +1,9 @@
 """The sockets of connections to replicas: a shutdown ends the reads from a frozen server.
 
-A frozen server keeps its sockets open, so no TCP timeout ends a read. For an answer, libpq has no
-timeout. `shutdown` from another thread ends the read: libpq reports a closed connection, and the
-request reads from the primary instead. The shutdown uses a duplicate of libpq's descriptor,
-because the original's number may belong to another connection by then.
+A frozen server keeps its sockets open, so no TCP timeout ends a read, and libpq doesn't limit how
+long it waits for an answer. `shutdown` from another thread ends the read: libpq reports a closed
+connection, and the request reads from the primary instead. The shutdown uses a duplicate of libpq's
+descriptor, because the number of the original may belong to another connection by then.
 """
 
 import os

@@ -81,7 +81,7 @@ class ConsistencyToken:
 
 
 def _is_server_failure(exception: Error) -> bool:
-    """False for an invalid query, which any client can cause, and for a conflict with replay."""
+    """False for an invalid query, which any client can cause, and for conflicts with WAL replay."""
     if isinstance(exception, (OperationalError, InterfaceError)):
         return not isinstance(exception.__cause__, TransactionRollbackError)
     # After a lost Unix socket psycopg2 raises its base class, without an error code.

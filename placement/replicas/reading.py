@@ -37,7 +37,7 @@ class Reading:
     from_replicas: bool = True
     chosen: dict[str, str | None] = field(default_factory=dict)  # None: the primary
     written: set[str] = field(default_factory=set)
-    distrusted: set[str] = field(default_factory=set)  # services with an unusable part
+    distrusted: set[str] = field(default_factory=set)  # services whose part can't be used
     headers: dict[str, str] = field(default_factory=dict)  # for the response
 
     def replica_of(self, service: str) -> str | None:
@@ -115,7 +115,7 @@ def _query(replica: Replica) -> Wal | None:
 
 
 def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
-    """Wait for the most advanced replica, unless a wait failed and it hasn't moved since then."""
+    """Wait for the most advanced replica, unless it hasn't moved since a wait for it failed."""
     lsn_seen, replica = max(behind, key=lambda pair: pair[0])
     if lsn_seen == replica.stalled_at:
         return None
@@ -127,7 +127,7 @@ def _first_to_reach(lsn: int, behind: list[tuple[int, Replica]]) -> str | None:
 
 
 def _wait(alias: str, lsn: int) -> Wal | None:
-    """Wait at most WAIT_SECONDS for `lsn`. Returns the replica's position; None if it failed."""
+    """Wait at most WAIT_SECONDS for `lsn`. Returns the replica's position; None after an error."""
     deadline = time.monotonic() + WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS
     while True:

@@ -29,7 +29,7 @@ class UnreadableToken(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A position in one service's history; `xid` is of the last write that recorded an event."""
+    """A position in a service's history. `xid` belongs to the last write that recorded an event."""
 
     system: int
     timeline: int

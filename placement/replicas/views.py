@@ -68,7 +68,7 @@ def _check(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> An
     )
     answer = awaited.check(using=router.db_for_read(consumer.tables.position))
     if answer is Answer.BEHIND and wait:
-        now.from_replicas = False  # the request doesn't wait for a replica too
+        now.from_replicas = False  # so that the request doesn't also wait for a replica
         answer = awaited.wait(using=primary(consumer.label))
     if (
         answer is Answer.BEHIND

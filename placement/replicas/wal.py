@@ -13,9 +13,9 @@ PRIMARY: Final = """
 SELECT system_identifier, left(pg_walfile_name(lsn), 8), lsn, false
 FROM pg_control_system(), pg_current_wal_flush_lsn() AS lsn
 """
-# Each of the three timelines may be older than the replayed timeline. None is newer in another
-# history: a receiver follows a timeline only if it starts after the replayed position. Without the
-# right pg_read_all_stats, received_tli is NULL; a restartpoint then shows the new timeline.
+# Each of the three timelines may be older than the replayed timeline. A newer one is of the same
+# history, because a receiver follows a timeline only if it starts after the replayed position.
+# Without pg_read_all_stats, received_tli is NULL; a restartpoint then shows the new timeline.
 REPLICA: Final = """
 SELECT system_identifier,
        to_hex(greatest(timeline_id, min_recovery_end_timeline,

@@ -135,8 +135,8 @@ class Probes:
 
 
 class Watch:
-    """The thread of a process that probes the replicas. It starts at the first read that can use a
-    replica, so each forked worker has its own thread, and most commands have none."""
+    """The thread that probes the replicas for this process. It starts at the first read that can
+    use a replica, so each forked worker has its own thread, and most commands have none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -202,8 +202,8 @@ class ReplicaReport(TypedDict):
 
 
 def replica_report(service: str) -> list[ReplicaReport]:
-    """Return the current state of each replica. A replica is healthy if it reaches the primary's
-    position at the start of the call within PLACEMENT_REPLICA_LAG_SECONDS."""
+    """Return the current state of each replica. A healthy replica reaches the position that the
+    primary had at the start of the call, within PLACEMENT_REPLICA_LAG_SECONDS."""
     group = group_of(service)
     if not group.replicas:
         return []

@@ -33,7 +33,7 @@ PROBE_MS: Final = 2_000  # a longer probe counts as abandoned
 
 
 class BadNodes(ValueError):
-    """An address in CACHE_URLS is unusable. `position` counts from 1. No password is shown."""
+    """An address in CACHE_URLS is unusable. `position` counts from 1. The text has no password."""
 
     def __init__(self, position: int, why: str, *, check: str) -> None:
         self.position = position
@@ -191,7 +191,7 @@ def _member(state: State, since: int, due: int, probes: int, run: str) -> Member
     return Member(state=state, since=int(since), due=int(due), probes=int(probes), run=str(run))
 
 
-# These functions change a view. Each returns the next view, or the same one without a change.
+# These functions change a view. Each returns the next view, or the given view if nothing changes.
 
 
 def create_view(names: Collection[str], *, now: int) -> View:

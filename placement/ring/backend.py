@@ -50,7 +50,7 @@ class RingBackend(BaseCache):
         return not self.invalidate_many({key: floor}, version)
 
     def invalidate_many(self, floors: Mapping[Any, int], version: int | None = None) -> list[Any]:
-        """Invalidate many keys; returns the keys for which the ring can't guarantee it."""
+        """Invalidate many keys; returns the keys whose invalidation the ring can't guarantee."""
         names = {self.make_and_validate_key(key, version): key for key in floors}
         for name in names:
             self.ring.gutter.delete(name)
@@ -129,7 +129,7 @@ class RingBackend(BaseCache):
     def set_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
-        """Returns the keys that no node stored. This process keeps them for at most a minute."""
+        """Returns the keys that no node stored; this process keeps their values up to a minute."""
         names = {self.make_and_validate_key(key, version): key for key in data}
         failed = self._set({name: data[key] for name, key in names.items()}, timeout)
         return [names[name] for name in failed]
@@ -209,7 +209,7 @@ class RingBackend(BaseCache):
         return {key: found[key] if key in found else self.ring.gutter.get(key) for key in keys}
 
     def _set(self, data: Mapping[str, Any], timeout: Any) -> list[str]:
-        """Store the values. The gutter keeps those that no node stored; returns their keys."""
+        """Store the values. The gutter keeps values that no node stored. Returns their keys."""
         life_ms = self._life_ms(timeout)
         stored = {key: self.ring.encoded(key, value) for key, value in data.items()}
         if life_ms == 0:

@@ -1,9 +1,9 @@
 """Django's cache on a ring of Redis (or Valkey) nodes.
 
 The cache has Django's whole cache API, and `invalidate`. A pair `(version, value)` is a versioned
-value. If the loader returns such pairs, `get_or_set` never stores or serves an older version than
-this process has served, or a version below the floor of `invalidate(key, floor)`. No method
-fails because a node is down: a read misses, and the process's gutter keeps a write for a minute.
+value. If the loader returns such pairs, `get_or_set` never stores or serves a version that is older
+than a version that this process has served, or below the floor of `invalidate(key, floor)`. If a
+node is down, no method fails: a read misses, and the process's gutter keeps a write for a minute.
 See docs/adr/0009-cache-ring.md.
 """
 

@@ -41,7 +41,7 @@ class Gutter:
             return True
 
     def change(self, key: str, how: Callable[[bytes], bytes]) -> bytes | None:
-        """Replace the entry atomically and return it; keep the deadline. None: no entry."""
+        """Replace the entry atomically, keep its deadline, return the new entry. None: no entry."""
         with self._lock:
             if (stored := self.get(key)) is None:
                 return None

@@ -26,7 +26,7 @@ WAIT_SECONDS: Final = 4.0  # after this, a waiting reader loads without a lease
 PAUSE_SECONDS: Final = (0.002, 0.050)  # the first and the longest pause of a waiting reader
 MAX_LOADS: Final = 3  # if the ring refuses each value; the last value is served and not stored
 JITTER: Final = 0.1  # share of a value's life; keys that are loaded together don't expire together
-EAGERNESS: Final = 1.0  # of early refreshes (beta)
+EAGERNESS: Final = 1.0  # of early refreshes; XFetch calls this factor beta
 
 Load = Callable[[], Any]
 

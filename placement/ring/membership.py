@@ -1,7 +1,7 @@
 """This process's view of the ring's members, and whether the view is confirmed.
 
 Benefit: at most 1 s after a change, all processes place keys by the same members. This needs no
-thread, and one query to the stream server per process every 0.2 s. Three failures in a row
+thread; each process queries the stream server once every 0.2 s. Three failures in a row
 eject a node for all processes.
 `./dev bench --only ring_events` measures how long reads are slow while nodes freeze, die and join.
 A reader may skip this module at a first reading, except to see how a node leaves the ring and comes
@@ -28,9 +28,9 @@ from .arrangement import View
 log = logging.getLogger(__name__)
 
 ASK_SECONDS: Final = 0.2  # an older view is confirmed again
-CONFIRMED_SECONDS: Final = 1.0  # a view without confirmation for longer isn't used
+CONFIRMED_SECONDS: Final = 1.0  # after this time without a confirmation, a view isn't used
 SETTLED_SECONDS: Final = 2.0  # this long after a view arrives, no process uses an older view
-PAUSE_SECONDS: Final = 0.5  # how long a store that didn't answer isn't asked again
+PAUSE_SECONDS: Final = 0.5  # a store that didn't answer is asked again after this time
 FAILURES: Final = 3  # this many failures in a row eject a node
 TRIES: Final = 5  # attempts at a change, if other processes change the view first
 

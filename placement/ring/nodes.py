@@ -69,7 +69,7 @@ class Node:
     """One node's commands. They raise redis.RedisError; `Ring.node` translates the error."""
 
     def __init__(self, url: str, *, accept_run: Callable[[str], bool]) -> None:
-        """Each new connection calls `accept_run` with the server's run. False refuses the run."""
+        """Each new connection calls `accept_run` with the server's run, and fails on False."""
         self._accept_run = accept_run
         self.client = _client(
             url, timeout_seconds=NODE_TIMEOUT_SECONDS, redis_connect_func=self._on_connect
@@ -116,7 +116,7 @@ class Node:
         return bool(self._put(keys=names(place, key), args=args))
 
     def delete_many(self, placed: Placed) -> int:
-        """The number of deleted values. Also revokes leases, so that no running load is stored."""
+        """Delete values; returns how many. Revokes leases too, so no running load is stored."""
         with self.client.pipeline(transaction=False) as pipe:
             pipe.delete(*(names(place, key)[0] for key, place in placed))
             pipe.delete(*(names(place, key)[1] for key, place in placed))

@@ -85,8 +85,8 @@ class Ring:
 
     def has_moved(self, place: Place, *, asked: float) -> bool:
         """Whether the node was ejected or restarted since the place was computed. Called after a
-        read that started at `asked` (monotonic seconds). After a slow read, it confirms the view
-        first: other processes may have ejected a node that hung and then answered."""
+        read that started at `asked` (monotonic seconds). After a slow read, the view is confirmed
+        first, because other processes may have ejected a node that hung and then answered."""
         now = time.monotonic()
         slow = now - asked > SLOW_SECONDS
         view = self.members.view(since=now) if slow else self.members.last_view

@@ -13,11 +13,11 @@ from uuid import UUID
 
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-FORMAT: Final = b"r2"  # placement.ring.scripts reads the version after it
+FORMAT: Final = b"r2"  # placement.ring.scripts reads the version that follows
 LARGEST_VERSION: Final = 2**53 - 1  # the nodes compare versions as floating-point numbers
 
 # Types that MessagePack doesn't have, with their writers and readers. The position in this list is
-# the extension's code. int and str are for integers beyond 64 bits and for lone surrogates.
+# the extension's code. Entry int is for integers beyond 64 bits, entry str for lone surrogates.
 _EXTENSIONS: Final[list[tuple[type, Callable[[Any], Any], Callable[[Any], Any]]]] = [
     (tuple, list, tuple),
     (set, list, set),

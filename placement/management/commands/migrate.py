@@ -40,7 +40,7 @@ class Command(migrate.Command):
 
 
 def _set_time_limits(alias: str) -> None:
-    """Set no statement limit, but 10 s for locks: other sessions queue behind a waiting session."""
+    """Set a time limit only for locks: 10 s. Other sessions queue behind a session that waits."""
     connection = connections[alias]
     connection.settings_dict["OPTIONS"]["options"] = "-c statement_timeout=0 -c lock_timeout=10s"
     if not connection.in_atomic_block:

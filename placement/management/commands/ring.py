@@ -20,8 +20,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         commands = parser.add_subparsers(dest="command", required=True)
         where = commands.add_parser("where", help="show the node of a key, and the stored entry")
-        where.add_argument("key", metavar="KEY", help="the key, as in the program")
-        commands.add_parser("nodes", help="show the nodes, the same for all processes")
+        where.add_argument("key", metavar="KEY", help="the key that your code passes to the cache")
+        commands.add_parser("nodes", help="show the nodes that all processes use")
         even = commands.add_parser("balance", help="show how many of N sample keys each node gets")
         even.add_argument("--keys", type=int, default=50_000, metavar="N")
         drop = commands.add_parser("drop", help="remove a node from the ring")
@@ -84,4 +84,4 @@ class Command(BaseCommand):
             raise CommandError(f"no node {node}; there are: {', '.join(view.members)}")
         if not ring.members.change(lambda view, now: arrangement.leave(view, node, now=now)):
             raise CommandError("the stream server, which keeps the members, doesn't answer")
-        self.stdout.write(f"{node} is removed; a new process that has it in CACHE_URLS adds it")
+        self.stdout.write(f"{node} is removed; a new process adds it again if it is in CACHE_URLS")
