@@ -1,4 +1,4 @@
-"""The public events that accounts consumes: events of orders, and its own for the user cache."""
+"""Public events that accounts consumes: events of orders, and its own events for the user cache."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -49,7 +49,7 @@ class Pending:
 def forget_user(command: ForgetUser) -> UserErased:
     """Erase the user's data and announce the erasure. A repeated call announces it again.
 
-    Credit that the user's orders hold stays reserved until the orders end. Raises UserNotFound.
+    The credit of the user's open orders stays reserved until the orders end. Raises UserNotFound.
     """
     alias = router.db_for_write(User)
     with transaction.atomic(using=alias, savepoint=False):
@@ -66,7 +66,7 @@ def forget_user(command: ForgetUser) -> UserErased:
 
 
 def finish_erasures(*, of: UUID | None = None) -> Iterator[Pending]:
-    """Purge the older events of all forgotten users, or of one; yields erasures that still wait.
+    """Purge older events of all forgotten users, or of one user; yields erasures that still wait.
 
     Idempotent, and safe to run concurrently. Raises OutboxError if the stream server fails.
     """

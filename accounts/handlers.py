@@ -89,8 +89,8 @@ def deactivate_user(command: DeactivateUser) -> UserState:
 def backfill(*, after: str, limit: int) -> str:
     """Announce the current state of the next `limit` users after the id `after` ('' to start).
 
-    Returns the last user's id, '' when there are no more. The rows are locked first, so each
-    announcement keeps its order among the user's events.
+    Returns the last user's id, '' when there are no more. The rows are locked first, so that each
+    announcement is in sequence with the user's other events.
     """
     alias = router.db_for_write(User)
     rows = User.objects.using(alias).order_by("pk").select_for_update()
@@ -131,8 +131,8 @@ def _announce_erased(user_id: UUID, row: User | None) -> None:
 def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | None:
     """Reserve or refuse credit, once per order; None if an earlier call has decided.
 
-    It refuses an unknown or inactive user, or an ended order. It raises no error: the order
-    needs the answer, and a retry can't succeed.
+    It refuses an unknown or inactive user, or an ended order. A refusal isn't an error, because the
+    order needs the answer and a retry can't succeed.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
@@ -155,7 +155,7 @@ def reserve_credit(command: ReserveCredit) -> CreditReserved | CreditRefused | N
 def release_credit(command: ReleaseCredit) -> CreditReleased | None:
     """Release the credit that the order holds, once; None if the order holds none.
 
-    For an unknown order it writes a tombstone, so that a later reserve is refused.
+    For an unknown order it writes a tombstone, so that a later reservation is refused.
     """
     with transaction.atomic(using=router.db_for_write(User), savepoint=False):
         now = timezone.now()
@@ -177,8 +177,8 @@ def release_credit(command: ReleaseCredit) -> CreditReleased | None:
 
 def _reserve_or_refuse(command: ReserveCredit, *, now: datetime) -> CreditReserved | CreditRefused:
     while (after := User.objects.reserve_credit(command.user_id, command.amount, now=now)) is None:
-        # The user is locked before the refusal, so that the refusal keeps its order among the
-        # user's events and its reason is still true.
+        # The user is locked before the refusal, so that the refusal is in sequence with the user's
+        # other events and its reason is still true.
         user = _lock_user(command.user_id)
         if reason := rules.refusal(user, amount=command.amount):
             return _refuse(command, user, reason, now=now)

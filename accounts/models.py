@@ -175,8 +175,8 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
 class Reservation(models.Model):
     """The credit that an order holds. Each order has only one row, so each step happens once.
 
-    RELEASED without an amount is a tombstone: the order ended before its reserve arrived, so
-    the reserve is refused. `user_id` is no foreign key: it may be the id of an unknown user.
+    RELEASED without an amount is a tombstone: the event of the order's end arrived first, so a
+    later reservation is refused. `user_id` isn't a foreign key, because the user may be unknown.
     """
 
     class Status(models.TextChoices):

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 BEAT: dict[str, dict[str, Any]] = {
     "accounts-finish-erasures": {
         "task": "accounts.finish_erasures",
-        "schedule": 10.0,  # seconds; consumers confirm every five
+        "schedule": 10.0,  # seconds; consumers confirm every 5 s
         "options": {"queue": "accounts", "expires": 10},
     }
 }

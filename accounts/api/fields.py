@@ -1,4 +1,4 @@
-"""Stricter fields than DRF's: they don't accept a number as text or a missing value as false."""
+"""Stricter fields than DRF's: a number isn't text, and a missing value isn't false."""
 
 from typing import Any
 

@@ -78,7 +78,7 @@ class InternalView(APIView):
 
 
 class Page(InternalView):
-    """Return the last key (null at the end) and the buckets of the page of users after a key."""
+    """Return the last key (null at the end) and the buckets of the page that follows a key."""
 
     serializer_class = PageSerializer
 

@@ -24,8 +24,8 @@ JWKS_SECONDS = 300  # how long clients may cache the key set
 class TokenView(GenericAPIView[Any]):
     """Base of the two token views.
 
-    The views need no authentication: clients also send expired tokens. DRF would then answer a
-    wrong password with 403 instead of 401, so `get_authenticate_header` sets the challenge.
+    The views don't authenticate, because clients also send expired tokens. Such a view of DRF
+    answers a wrong password with 403, not 401, unless `get_authenticate_header` sets a challenge.
     """
 
     authentication_classes = ()

@@ -1,8 +1,8 @@
 """Authenticates services on the routes between services. Users have no access.
 
 Each request has its own token: a short-lived HS256 JWT, signed with the key that the services
-share, for this service, method, path and body (as in DPoP, RFC 9449). A leaked token is useless for
-any other request, and a user's token is not accepted here.
+share, and valid only for this service, method, path and body (as in DPoP, RFC 9449). A leaked token
+is useless for any other request, and a user's token is not accepted here.
 """
 
 import hashlib

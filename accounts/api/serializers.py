@@ -9,8 +9,8 @@ from .fields import AddressField, AmountField, PasswordField, TextField, Timesta
 
 
 class UserSerializer(serializers.Serializer[Any]):
-    """A user in a response, or a user's changes in a request. `version` is the one that a change is
-    based on, for clients that can't send If-Match (a hidden field in the browsable API's form)."""
+    """A user in a response, or a user's changes in a request. For clients that can't send If-Match,
+    `version` is the version that a change is based on (hidden in the browsable API's form)."""
 
     id = serializers.UUIDField(read_only=True)
     name = TextField(max_length=200)

@@ -42,7 +42,7 @@ class UpdateUser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeactivateUser:
-    """For staff. Credit that the user's orders hold stays reserved until the orders end."""
+    """For staff. The credit of the user's open orders stays reserved until the orders end."""
 
     user_id: UUID
     expected_version: int | None = None

@@ -73,7 +73,7 @@ class StaffOnly(AccountsError):
 
 
 class UserInactive(AccountsError):
-    """A deactivated user can't change itself until staff activates it again."""
+    """A deactivated user can't change its own data until staff activates the user again."""
 
     def __init__(self, user_id: UUID) -> None:
         super().__init__("This user is deactivated.")

@@ -9,7 +9,7 @@ from django.db import migrations, models
 import outbox.fields
 import outbox.models
 
-# History is written once. TRUNCATE stays with the owner: tests empty tables by it.
+# The history is append-only. The owner keeps the right to TRUNCATE, which tests need.
 APPEND_ONLY = migrations.RunSQL(
     "REVOKE UPDATE, DELETE ON accounts_userhistory FROM CURRENT_USER",
     "GRANT UPDATE, DELETE ON accounts_userhistory TO CURRENT_USER",
