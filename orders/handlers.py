@@ -2,7 +2,7 @@
 
 Two rules apply to all functions. One statement appends an event and then adds its outbox row, so
 that outbox ids follow the order of commits. Each transaction locks the order's deadline row
-first: the sweep holds this lock while it expires an order, so another lock order could deadlock.
+first: the sweep holds this lock while it expires an order, so another sequence could deadlock.
 """
 
 import json
@@ -96,7 +96,7 @@ def _execute(command: Command, metadata: Metadata) -> Order:
                 announcing=rows,
             )
             nudge_on_commit(xid, into=OutboxEvent, using=alias)
-        if order is None:  # unreachable: no command is ignored for an unknown order (TRANSITIONS)
+        if order is None:  # unreachable: TRANSITIONS places or refuses an unknown order
             raise OrderNotFound(command.order_id)
         return order
 

@@ -30,13 +30,13 @@ class PeerError(Exception):
 
 
 class PeerUnavailable(PeerError):
-    """The service sent no response, or an error that may pass before a retry."""
+    """The service sent no response, or sent an error that may not occur again at a retry."""
 
     transient = True
 
 
 class PeerRefused(PeerError):
-    """The response is an error or can't be read, because of another release or key, or a bug."""
+    """The response is an error or unreadable: the service has another release or key, or a bug."""
 
 
 class Peer:

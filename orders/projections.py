@@ -1,4 +1,4 @@
-"""The projections: each row shows the latest event, regardless of the order of arrival.
+"""The projections: each row shows the latest event, even if events arrive out of order.
 
 The functions publish nothing, so a replay has no side effects. Each is idempotent: an event older
 than its row changes nothing, and an event of the same version repairs a damaged row.
@@ -106,7 +106,7 @@ def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
 
 
 def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
-    """Sum the lines of confirmed orders per SKU and day (UTC) on which the order was placed.
+    """Sum the lines of confirmed orders per SKU and per UTC day on which the order was placed.
 
     `CountedOrder` keeps the last counted version of each order and its share of the sums; a later
     version adds only the difference. So an event that arrives twice, late or as
@@ -208,7 +208,7 @@ def show_customers(customers: Iterable[CustomerChanged], *, suffix: str = "") ->
 
 
 def delete_customer(customer: CustomerErased, *, suffix: str = "") -> None:
-    """Delete the row at any version: no later event of the customer exists."""
+    """Delete the row, at any version, because the customer has no later events."""
     with connections[router.db_for_write(CustomerView)].cursor() as cursor:
         cursor.execute(DELETE_CUSTOMER.format(suffix=suffix), [customer.id])
 

@@ -52,8 +52,8 @@ def announce(event: Event, order: Order, *, traceparent: str | None = None) -> E
 
 
 def announce_current(order: Order) -> Envelope:
-    """The public event with the current `order`. It may arrive after the event of a later version:
-    consumers compare the sequence."""
+    """The public event with the current `order`. It may arrive after the event of a later version,
+    so consumers compare the sequence."""
     return _envelope(UPDATED, order)
 
 

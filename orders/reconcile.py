@@ -68,7 +68,7 @@ class Kind(StrEnum):
     """The result of the comparison for one row of the view."""
 
     SAME = "same"
-    CHANGING = "changing"  # it changed during the check: check again
+    CHANGING = "changing"  # the row changed during the check and is checked again
 
     CHANGED = "changed"  # the same version as the owner, with other content
     BEHIND = "behind"  # an older version, though all events were applied
@@ -138,8 +138,8 @@ def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Differe
 
 
 def classify(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> Kind:
-    """Compare the view's row, read twice, with the owner's row, read in between. `after` is read
-    once all events that the owner saw are applied."""
+    """Compare the view's row, read twice, with the owner's row, read in between. Before `after` is
+    read, all events that the owner saw have been applied."""
     if owner is None:
         return Kind.ORPHAN if after else Kind.SAME
     if after is None:

@@ -1,7 +1,7 @@
 """Replays the event store for rebuilds: returns orders as of a snapshot.
 
-Each stored event has one public event. A replay doesn't build this public event: it folds stored
-events into orders, and `OrderChanged.of` builds the result of parsing that event.
+A replay doesn't build and parse the public event of each stored event: it folds the stored events
+into orders, and `OrderChanged.of` converts an order to the result that parsing would have.
 """
 
 import json
@@ -19,9 +19,9 @@ from .models import StoredEvent
 
 FIRST = str(UUID(int=0))
 
-# Uses the index on (stream, version), so only the chunk's rows are read: if the limit is
-# unknown at plan time, the planner chooses no sort, even without statistics on a table just
-# filled or restored. Columns are text: a separate conversion of each to UUID or JSON takes much of
+# Uses the index on (stream, version), so only the chunk's rows are read: the limit is unknown at
+# plan time, so the planner chooses no sort, even if a table that was just filled or restored has no
+# statistics yet. The columns are text, because converting each value to UUID or JSON takes much of
 # the whole time.
 STORED = """
 SELECT stream::text, version, type, schema_version, data::text FROM orders_storedevent

@@ -1,4 +1,4 @@
-"""The HTTP responses to orders' errors (RFC 9457). The project's exception handler reads them."""
+"""The HTTP responses to orders' errors (RFC 9457): a table for the project's error handler."""
 
 from typing import Any
 

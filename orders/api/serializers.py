@@ -104,6 +104,6 @@ class StoredEventSerializer(serializers.Serializer[Any]):
         source="metadata.causation",
         default=None,
         allow_null=True,
-        help_text="The id of the public event that caused this one.",
+        help_text="The id of the public event that caused this event.",
     )
     recorded_at = serializers.DateTimeField(format=TIME_FORMAT)

@@ -6,7 +6,7 @@ from django.db import migrations, models
 import outbox.fields
 import outbox.models
 
-# Events are append-only: not even their owner may change or delete one. TRUNCATE stays, for tests.
+# Append-only: not even the table's owner may change or delete events, except by TRUNCATE in tests.
 APPEND_ONLY = migrations.RunSQL(
     "REVOKE UPDATE, DELETE ON orders_storedevent FROM CURRENT_USER",
     "GRANT UPDATE, DELETE ON orders_storedevent TO CURRENT_USER",

@@ -1,13 +1,13 @@
 from django.db import migrations
 
-# All events, or none, and never a unique violation, which would spoil the caller's transaction.
-# Whoever comes second waits for the first and then inserts nothing. The version is compared too,
-# so a gap can't be appended, and who appends N + 1 has seen N committed: the outbox's order of ids
-# rests on that (docs/outbox.md). Only the first event can be refused: nobody else sees it yet, so
-# nobody can follow it. The look at the end is a statement of its own, since the INSERT doesn't see
-# what it waited for.
+# Appends all events or none. There is no unique violation, which would abort the caller's
+# transaction: the second of two appends waits for the first, and then inserts nothing. The function
+# also compares the version, so no append leaves a gap, and version N is committed before N + 1 is
+# appended. The outbox's order of ids depends on this (docs/outbox.md). Only the first event can be
+# refused: until it is committed, no other transaction can append after it. The SELECT at the end is
+# a separate statement, because the INSERT doesn't see the row that it waited for.
 #
-# A function, because its plans are kept for the session: planning took longer than inserting.
+# It is a function because a session keeps a function's plans: planning took longer than inserting.
 APPEND = migrations.RunSQL(
     """
 CREATE FUNCTION orders_append(

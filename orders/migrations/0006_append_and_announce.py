@@ -1,8 +1,8 @@
 from django.db import migrations
 
-# What 0005's function does, and then the rows that announce it: one round trip for both. They go
-# to the outbox only if all events went into the store. The old function stays for processes of
-# the release before, which may still run.
+# Appends the events as the function of 0005 does, and adds the outbox rows that announce them, in
+# one round trip. The rows are added only if all events were appended. The old function stays,
+# because processes of the previous release may still run.
 APPEND = migrations.RunSQL(
     """
 CREATE FUNCTION orders_append(

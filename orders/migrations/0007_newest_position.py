@@ -1,8 +1,8 @@
 from django.db import migrations, models
 
 
-# Old versions of a position no longer share a key, which a constraint on the partition would be (see
-# outbox/consuming/inbox.py). Stop consumers of the release before first: it relies on the constraint.
+# Without the constraint, row versions of a position can have different keys (consuming/inbox.py).
+# First stop the consumers of the previous release, because they rely on the constraint.
 class Migration(migrations.Migration):
     dependencies = [
         ("orders", "0006_append_and_announce"),
