@@ -46,7 +46,7 @@ class Environment:
     services: tuple[str, ...]  # the services in this process
     database_urls: Mapping[str, str]
     replica_urls: Mapping[str, tuple[str, ...]]
-    replica_lag_seconds: float  # the largest lag of a replica that is read
+    replica_lag_seconds: float  # a replica with a larger lag isn't read
     admin_database_url: str  # only `manage.py provision` needs it
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
@@ -55,7 +55,7 @@ class Environment:
     outbox_partitions: int
     outbox_retention_seconds: float
     peer_urls: Mapping[str, str]
-    peer_key: str  # signs requests between the services; if empty, they send none
+    peer_key: str  # signs requests between the services; if empty, the services send none
     metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
     jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
     jwks: str  # path or URL; empty: derived from the signing key
@@ -66,7 +66,7 @@ class Environment:
     proxies: int  # trusted reverse proxies in front of this process
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
-    static_root: str  # the target of collectstatic; empty: served from the packages
+    static_root: str  # for collectstatic; if empty, static files are served from the packages
     throttle_anon: str
     throttle_user: str
     orders_deadline_seconds: int

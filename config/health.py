@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Always return 200. No server is checked, so a dead database restarts no process."""
+    """Always return 200, even if a database is down: a restart of this process wouldn't help."""
     return JsonResponse({"status": "live"})
 
 
@@ -53,7 +53,7 @@ _migrated: set[str] = set()
 
 
 def _is_migrated(alias: str) -> bool:
-    """Whether all migrations are applied. True is cached: a later reversal isn't noticed."""
+    """Whether all migrations are applied. True is cached, so a later reversal isn't noticed."""
     if alias not in _migrated:
         executor = MigrationExecutor(connections[alias])
         targets = [node for node in executor.loader.graph.leaf_nodes() if primary(node[0]) == alias]

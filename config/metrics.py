@@ -33,7 +33,7 @@ from placement.ring import report as ring_report
 
 logger = logging.getLogger(__name__)
 
-COUNT_AT_MOST: Final = 10_000  # entries per partition, so that a scrape in a backlog is fast
+COUNT_AT_MOST: Final = 10_000  # entries per partition; a scrape stays fast during a long backlog
 
 
 class ScraperAuthentication(BearerAuthentication):

@@ -45,8 +45,8 @@ class Child:
     """A process that runs or has ended. Each line of its stdout and stderr goes to the log.
 
     The process has its own session, so Ctrl-C in the terminal reaches only the supervisor. On Linux
-    the kernel kills it when the *thread* that started it ends. So start it in the main thread,
-    which ends only with the supervisor.
+    the kernel kills the process when the *thread* that started it ends. So start processes in the
+    main thread, which ends only with the supervisor.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Child:
         self._process.wait()
 
     def close(self) -> None:
-        """Kill the remaining processes of its session and log the last lines."""
+        """Kill the remaining processes of the child's session, and log the last lines."""
         self.kill()
         self.read_output()
         if self._unfinished:

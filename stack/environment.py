@@ -22,7 +22,7 @@ DATABASE: Final = "mitosis"
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 PYTHON: Final = sys.executable
 
-# The caller's environment may override these variables. None of them names a server or service.
+# The caller's environment may override these variables. They don't name a server or a service.
 TUNING: Final = (
     "DEBUG",
     "LOG_FORMAT",

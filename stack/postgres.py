@@ -61,7 +61,7 @@ class Postgres(Server):
 
     @property
     def _complete(self) -> Path:
-        """Marks a complete data folder. It is outside, because a base backup would copy it."""
+        """Marks the data folder as complete. A base backup would copy a file in that folder."""
         return self.directory / f"pg{_VERSION}.complete"
 
     def _prepare(self) -> None:
@@ -113,7 +113,7 @@ class Postgres(Server):
             "wal_level": "replica",
             "max_wal_senders": 10,
             "max_replication_slots": 10,
-            # A stopped standby's WAL must not fill the disk. `start` can copy the primary again.
+            # WAL for a stopped standby must not fill the disk. `start` can copy the primary again.
             "max_slot_wal_keep_size": "1GB",
             "wal_retrieve_retry_interval": "500ms",
             "hot_standby": "on",
@@ -202,7 +202,7 @@ class Standby(Postgres):
             PGPASSWORD=self._replicator_password,
         )
         write_atomically(self.directory / "origin", self._origin())
-        # Without -R, which would write the current port to a file that overrides embedded.conf.
+        # The option -R would also write the current port, to a file that overrides embedded.conf.
         signal_file = self.data / "standby.signal"
         signal_file.touch()
         self.user.chown(signal_file)

@@ -39,7 +39,7 @@ def identity(pid: int) -> str | None:
 def working_in(directory: Path, *, executable: str) -> list[int]:
     """The pids of the processes that run this program in this directory; empty without /proc.
 
-    The directory isn't enough: a shell may have the data directory as its working directory.
+    The directory alone doesn't identify a server: a shell may work in the same directory.
     """
     if not _has_proc():
         return []
@@ -56,8 +56,8 @@ def working_in(directory: Path, *, executable: str) -> list[int]:
 def session_members(leader: Recorded) -> list[int]:
     """The remaining processes of the session that `leader` opened, never those of another session.
 
-    The kernel doesn't reuse a pid while a session has it as its id. So after the leader's end, such
-    a session is the leader's, unless a new process has the pid. Without /proc: only the leader.
+    The kernel doesn't reuse a pid while a session has that id. So a session with the pid of an
+    ended leader is the leader's, unless a new process has the pid. Without /proc: only the leader.
     """
     if leader.is_running and not _has_proc():
         return [leader.pid]

@@ -63,8 +63,8 @@ def read_run(root: Path) -> Run | None:
 def end_leftovers(root: Path) -> None:
     """Kill the application processes that a killed supervisor left. The caller must hold the lock.
 
-    This function compares identities, not only pids. It kills no servers: the methods `start` and
-    `stop` of a server shut it down cleanly.
+    This function compares identities, not only pids. It doesn't kill servers, because their methods
+    `start` and `stop` shut them down cleanly.
     """
     run = read_run(root)
     for process in run.processes if run else ():

@@ -1,4 +1,4 @@
-"""A Valkey server: for streams and broker with an append-only file, for a cache node without."""
+"""A Valkey server. Streams and broker use an append-only file; a cache node writes no file."""
 
 import signal
 import socket

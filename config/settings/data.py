@@ -33,7 +33,7 @@ PLACEMENT_REPLICA_LAG_SECONDS = _env.replica_lag_seconds
 
 
 def _database(url: str) -> dict[str, Any]:
-    """Convert a libpq URL, which may have several hosts and libpq's own options, for Django.
+    """Convert a libpq URL for Django. The URL may have several hosts and libpq's own options.
 
     With several hosts, libpq connects to the host that accepts writes, also after a failover.
     """
