@@ -7,10 +7,10 @@
     probe                        exit with status 0 if this container's web server is ready
     anything else                a command of manage.py
 
-All programs except the last two first wait for their dependencies, because an orchestrator's
-start order doesn't apply to restarts. The entrypoint logs each missing dependency. It exits with
-status 1 if a dependency is still missing after WAIT_SECONDS (120). Else it execs the program, so
-that the program receives the container's signals.
+All programs except `probe` and manage.py first wait for their dependencies, because an
+orchestrator's start order doesn't apply to restarts. The entrypoint logs each missing dependency.
+It exits with status 1 if a dependency is still missing after WAIT_SECONDS (120). Otherwise it execs
+the program, so that the program receives the container's signals.
 """
 
 import logging
@@ -146,7 +146,7 @@ def wait_for(need: Need, *, until: float) -> None:
 def start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Wait for the program's dependencies, then exec it."""
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
-    if name == "web":  # clients wait no longer than that
+    if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
     if needs := NEEDS.get(name, ()):
         import django

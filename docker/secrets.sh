@@ -1,6 +1,6 @@
 #!/bin/sh
 # Creates the missing files of docker/secrets/: passwords, keys, and the addresses that contain
-# them. It changes no existing file. To use other servers, put their addresses there first.
+# them. It changes no existing file. To use other servers, first write their addresses to the files.
 #
 # Only your user can open the folder (0700). Its files are readable (0444), because compose mounts
 # them unchanged into containers that run under other user ids.
