@@ -70,7 +70,7 @@ def test_a_module_outside_every_layer_is_refused(graph: grimp.ImportGraph) -> No
 
 
 def test_the_edge_contract_lists_every_edge_module(graph: grimp.ImportGraph) -> None:
-    """`admin` may read the rows it shows, and commands may ask for a table's database."""
+    """`admin` isn't listed because it reads the rows it shows; commands look up databases."""
     listed = set(CONTRACTS["edges-call-handlers-and-queries"]["source_modules"])
     edges = {
         f"{service}.{edge}" for service in SHAPES["all"] for edge in ("api", "consumers", "tasks")

@@ -211,7 +211,8 @@ def test_the_list_of_sales_waits_too(staff_api: APIClient, streams: Streams, sho
 
 
 class TestAnotherService:
-    """Orders can't read tables of accounts, so it finds a transaction through the cursor."""
+    """The service `orders` can't read tables of `accounts`. The cursor of `accounts` shows whether
+    the events of a transaction are published."""
 
     XID = 15
 
