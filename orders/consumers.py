@@ -49,7 +49,7 @@ def order_view(suffix: str = "") -> dict[str, Handler]:
 
 
 def sales(suffix: str = "") -> dict[str, Handler]:
-    """Return the handlers of the sales. They write to the tables with this suffix."""
+    """Return the handlers of the projection `sales`. They write to the tables with this suffix."""
     return _order_handlers(lambda orders: count_sales(orders, suffix=suffix))
 
 

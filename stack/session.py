@@ -130,7 +130,7 @@ class Session:
         )
 
     def _variables(self, stack: Stack, deployment: Deployment) -> dict[str, str]:
-        """Return the deployment's variables, and write them to the file that `config.environ` reads."""
+        """Return the deployment's variables. Write them to the file that `config.environ` reads."""
         variables = stack.variables(deployment, self.deployments)
         write_json(self.root / "env" / f"{deployment.service}.json", variables)
         return variables

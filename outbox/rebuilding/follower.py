@@ -150,8 +150,8 @@ class Follower:
 
 def _has_nothing_between(cursor: Cursor, partition: int, last: str, target: str) -> bool:
     """Whether the partition has no entry between `last` and `target`: `last` has reached the
-    partition's top, and all entries up to `target` are published. While the relay sends lost
-    streams again, the cursor's `at` is before `target`."""
+    partition's top, and all entries up to `target` are published. The second condition is false
+    while the relay sends lost streams again, because the cursor's `at` is then before `target`."""
     return last == target or (
         order(cursor.at or START) >= order(target)
         and order(cursor.tops.get(partition, START)) <= order(last)

@@ -52,7 +52,7 @@ class Ring:
         self.counts[event] += 1
 
     def token(self) -> str:
-        """Return a token that is unique in all processes: a fork has another pid."""
+        """Return a token that is unique in all processes. Only its pid differs after a fork."""
         return f"{self._salt}{os.getpid()}-{next(self._tokens)}"
 
     def place(self, key: str) -> Place | None:

@@ -28,7 +28,8 @@ def modules(package: str) -> Iterator[Module]:
 
 
 def dotted(node: ast.AST) -> str:
-    """Returns `a.b.c` for a name or a chain of attributes, `.c` if no name starts the chain."""
+    """Returns `a.b.c` for a name or a chain of attributes. If the chain doesn't start with a name,
+    the result starts with a dot: `.c` for `f().c`."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):

@@ -17,8 +17,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def until_calm(values: Sequence[float], *, at_most: float) -> int | None:
-    """Returns the number of values before the first two neighbours that are both at most `at_most`.
-    The last value needs no neighbour. Returns None if no such values exist."""
+    """Returns the number of values before the first two consecutive values that are both at most
+    `at_most`. The last value may also count alone. Returns None if no such values exist."""
     for index in range(len(values)):
         if max(values[index : index + 2]) <= at_most:
             return index

@@ -2,9 +2,9 @@
 also while the consumers are slower (an open loop).
 
 Each change is a transaction of one statement for the row and its event, prepared before the
-measurement starts. This needs as little CPU as possible, because the writer shares the cores with
-the measured processes and the measured latency starts at the commit. `write_overhead` measures a
-handler.
+measurement starts. Such a change takes little CPU from the measured processes, which share the
+cores with the writer. The measured latency starts at the commit, so the shortcut doesn't change it.
+`write_overhead` measures a handler.
 """
 
 import json

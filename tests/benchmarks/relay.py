@@ -111,7 +111,7 @@ class Task:
         self._ground.redis.delete(backlog.NUDGE)
 
     def _wait_complete(self, before: int) -> float:
-        """Waits until a later tick is sent completely. Returns the time of the last check."""
+        """Waits until a tick after `before` is sent completely. Returns the last check's time."""
         seen = 0.0
 
         def complete() -> bool:

@@ -128,7 +128,8 @@ def one_insert() -> Work:
 
 
 def one_message() -> Work:
-    """Inserts one row in SQL, with the outbox row in the same message, in a transaction."""
+    """Inserts one row in SQL, in a transaction. With recording, the same message to PostgreSQL also
+    inserts the outbox row."""
     from django.db import connection, transaction
     from django.utils import timezone
     from uuid_utils.compat import uuid7
@@ -239,8 +240,8 @@ def replay() -> dict[str, float]:
 
 
 def load(number: int) -> dict[str, float]:
-    """Returns orders read a second: folded from the longest possible history, and with the two
-    queries of a snapshot (one row by its key, and the later events)."""
+    """Returns two rates, in orders per second: of orders folded from the longest possible history,
+    and of the two queries that a snapshot would need (one row by its key, and the later events)."""
     from django.utils import timezone
     from uuid_utils.compat import uuid7
 

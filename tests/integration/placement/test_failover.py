@@ -112,7 +112,8 @@ def test_a_promoted_standby_takes_over_if_the_address_names_both_hosts(
 def test_a_site_started_after_a_promotion_accepts_earlier_tokens(
     replicated: Replicated, environment: Callable[..., dict[str, str]]
 ) -> None:
-    """Over HTTP, with the same address before and after: no answer is an error or outdated."""
+    """The processes use the same database addresses before and after the promotion. Over HTTP, all
+    answers are successful and up to date."""
     at = {"name": replicated.database, "password": ROLE_PASSWORD, "services": surroundings.SERVICES}
     hosts = [f"{quote(HOST)}:{server.port}" for server in (replicated.primary, replicated.standby)]
     one = databases.urls(replicated.primary.dsn, **at)
