@@ -1,8 +1,8 @@
 """A low-level connection to the stream server, for commands sent hundreds of times a second.
 
 Tuned for speed; skip this file at a first reading. `Wire` doesn't use redis-py's pool, retries or
-events, so that a command takes a third of the time
-(`./dev bench --only end_to_end`).
+events. With redis-py's own commands, the median p50 of `./dev bench --only end_to_end` was 14.0 ms
+instead of 11.7 ms (12 short runs of each, in turn).
 """
 
 import os
