@@ -4,19 +4,24 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from operator import index
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.http import HttpResponse
+from django.utils.safestring import SafeString
 
 from . import arrangement
 from .arrangement import Place, Placed
-from .errors import NodeFailed, RingUnavailable
+from .errors import CounterOverflow, NodeFailed, NotACounter, RingUnavailable, ValueTooLarge
 from .leases import Reader
 from .process import Ring
 from .values import decode
 
 log = logging.getLogger(__name__)
+
+COUNTERS: Final = range(-(2**63), 2**63)  # the integers that a node can increment
 
 
 class RingBackend(BaseCache):
@@ -77,7 +82,15 @@ class RingBackend(BaseCache):
     def set(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> None:
-        self._set({self.make_and_validate_key(key, version): value}, timeout)
+        key = self.make_and_validate_key(key, version)
+        try:
+            self._set({key: value}, timeout)
+        except ValueTooLarge as exc:
+            # `cache_page` and `{% cache %}` store output. A page must not fail because it is large.
+            if not isinstance(value, HttpResponse | SafeString):
+                raise
+            log.error("not cached: %s", exc)
+            self._delete([key])
 
     def add(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -115,7 +128,9 @@ class RingBackend(BaseCache):
         return bool(self._delete([self.make_and_validate_key(key, version)]))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        total = self._increment(self.make_and_validate_key(key, version), delta)
+        """Returns the sum. Raises ValueError for a missing key, TypeError if the value or `delta`
+        isn't an integer, and OverflowError beyond the 64 bits of a node's counters."""
+        total = self._increment(self.make_and_validate_key(key, version), int(index(delta)))
         if total is None:
             raise ValueError(f"Key '{key}' not found")
         return total
@@ -188,12 +203,9 @@ class RingBackend(BaseCache):
             try:
                 with self.ring.node(place.node) as node:
                     return node.increment(place, key, delta)
-            except NodeFailed as exc:
-                if "not an integer" in str(exc):
-                    raise TypeError(f"the value of {key} isn't an integer") from exc
-        total = self.ring.gutter.change(
-            key, lambda stored: self.ring.encoded(key, decode(stored).value + delta).text
-        )
+            except NodeFailed:
+                pass
+        total = self.ring.gutter.change(key, lambda stored: _sum(key, stored, delta))
         return None if total is None else int(total)
 
     def _stored_many(self, keys: list[str]) -> dict[str, bytes | None]:
@@ -243,6 +255,16 @@ class RingBackend(BaseCache):
         placed = self.ring.place_each(keys)
         without = [key for key, place in placed.items() if place is None]
         return _by_node((key, place) for key, place in placed.items() if place), without
+
+
+def _sum(key: str, stored: bytes, delta: int) -> bytes:
+    """The sum in its stored form, with the limits of a node."""
+    value = decode(stored).value
+    if type(value) is not int:
+        raise NotACounter(key)
+    if not all(number in COUNTERS for number in (value, delta, value + delta)):
+        raise CounterOverflow(key, delta=delta)
+    return str(value + delta).encode()
 
 
 def _by_node(placed: Iterable[tuple[str, Place]]) -> dict[str, Placed]:

@@ -25,3 +25,20 @@ class ValueTooLarge(RingError, ValueError):
 
 class RingUnavailable(RingError):
     """The list of members couldn't be changed, so other processes still use the old list."""
+
+
+class NotACounter(RingError, TypeError):
+    """The value to increment isn't an integer."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the value of {key} isn't an integer")
+
+
+class CounterOverflow(RingError, OverflowError):
+    """The sum, or one of its parts, needs more than the 64 bits of a node's counters."""
+
+    def __init__(self, key: str, *, delta: int) -> None:
+        self.key = key
+        self.delta = delta
+        super().__init__(f"the cache ring counts with 64 bits: {key} can't be changed by {delta}")

@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from . import scripts, values
 from .arrangement import Place, Placed
+from .errors import CounterOverflow, NotACounter
 from .membership import StoreDown, StoreSilent
 from .values import NotAValue, Stored
 
@@ -130,7 +131,15 @@ class Node:
         return bool(self.client.exists(name))
 
     def increment(self, place: Place, key: str, delta: int) -> int | None:
-        total: Any = self._increment(keys=names(place, key)[:1], args=[delta])
+        """The sum; None without a value. Raises NotACounter or CounterOverflow."""
+        try:
+            total: Any = self._increment(keys=names(place, key)[:1], args=[delta])
+        except redis.ResponseError as exc:
+            if "NOCOUNTER" in str(exc):
+                raise NotACounter(key) from exc
+            if "out of range" in str(exc) or "overflow" in str(exc):
+                raise CounterOverflow(key, delta=delta) from exc
+            raise
         return None if total is None else int(total)
 
     def get_or_lease(

@@ -84,10 +84,14 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0
 """
 
+# Return the sum as text: as a number of Lua it would be exact only up to 2^53.
 # KEYS: value. ARGV: delta
 INCREMENT: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-return redis.call('INCRBY', KEYS[1], ARGV[1])
+local stored = redis.call('GET', KEYS[1])
+if not stored then return false end
+if not string.find(stored, '^%-?%d+$') then return redis.error_reply('NOCOUNTER') end
+redis.call('INCRBY', KEYS[1], ARGV[1])
+return redis.call('GET', KEYS[1])
 """
 
 # KEYS: view. ARGV: expected ('' for none), next

@@ -107,6 +107,21 @@ SABOTAGES: Final = (
         test=f"{MANY}::test_unread_answers_never_reach_another_call",
     ),
     Sabotage(
+        promise="a large number is counted exactly",
+        file=SCRIPTS,
+        old="redis.call('INCRBY', KEYS[1], ARGV[1])\nreturn redis.call('GET', KEYS[1])",
+        new="return redis.call('INCRBY', KEYS[1], ARGV[1])",
+        test="tests/integration/ring/test_cache_api.py::test_large_numbers_are_counted_exactly",
+    ),
+    Sabotage(
+        promise="a cached datetime keeps its time zone",
+        file="placement/ring/values.py",
+        old="(value.tzinfo is None or value.tzinfo is UTC) and not value.fold",
+        new="True",
+        test="tests/unit/placement/test_ring_values.py"
+        "::test_a_moment_keeps_its_time_zone_and_its_fold",
+    ),
+    Sabotage(
         promise="uncommitted data of a transaction is not cached",
         file="accounts/queries.py",
         old="load() if inside else cached.user(user_id, load=load)",

@@ -6,10 +6,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache.backends.base import BaseCache, CacheKeyWarning
 from django.core.cache.backends.locmem import LocMemCache
+from django.utils.safestring import mark_safe
 
 from tests.support.waiting import eventually
 
@@ -32,6 +34,8 @@ PLAIN = {
     "uuid": UUID(int=7),
     "datetime": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
     "naive datetime": datetime(2026, 1, 2),  # noqa: DTZ001 - a naive value is the point
+    "local datetime": datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Zurich")),
+    "safe text": mark_safe("<b>zwölf</b>"),
     "date": date(2026, 1, 2),
     "time": time(1, 2, 3),
     "timedelta": timedelta(days=-1, microseconds=1),
@@ -143,6 +147,15 @@ def test_incr_and_decr_refuse_a_missing_key_and_a_text(cache: BaseCache) -> None
         cache.decr("key")
     with pytest.raises(TypeError):
         cache.incr("text")
+
+
+def test_large_numbers_are_counted_exactly(cache: BaseCache) -> None:
+    for number in (2**53, -(2**53), 2**63 - 3):
+        cache.set("key", number)
+
+        assert cache.incr("key") == number + 1
+        assert cache.get("key") == number + 1
+        assert cache.decr("key", 2) == number - 1
 
 
 def test_one_call_handles_many_keys(cache: BaseCache) -> None:
