@@ -20,6 +20,7 @@ from django.db import connections
 from psycopg2.extensions import parse_dsn
 
 from placement import provision as provisioning
+from placement.management.commands import migrate
 from placement.provision import dsn_for, provision
 
 KEPT_TEMPLATES: Final = 8
@@ -103,7 +104,7 @@ def _make_template(cursor: Any, admin_dsn: str, template: str, services: dict[st
 def _fingerprint() -> str:
     """A hash of everything that a migrated database depends on."""
     digest = hashlib.sha256(f"{settings.SERVICE} {django.VERSION}".encode())
-    files = [Path(__file__), Path(provisioning.__file__)]
+    files = [Path(module) for module in (__file__, provisioning.__file__, migrate.__file__)]
     for config in apps.get_app_configs():
         files += sorted(Path(config.path, "migrations").glob("*.py"))
     for file in files:

@@ -1,5 +1,7 @@
 from typing import Any
 
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
 from django.core.management.base import CommandParser
 from django.core.management.commands import migrate
 from django.db import connections
@@ -13,6 +15,8 @@ class Command(migrate.Command):
 
     Django's own command records the migrations of all apps in every database, even of apps without
     tables there. After a split, a database would have records of tables that don't exist.
+
+    The permissions of all apps are on the primary of `auth`.
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,14 +33,30 @@ class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         for alias in primaries():
             _set_time_limits(alias)
+        chosen = options["database"]
         if label := options["app_label"]:
-            options["database"] = options["database"] or primary(label)
-            super().handle(*args, **options)
-            return
-        for label in sorted(MigrationLoader(None).migrated_apps):
-            if options["database"] in (None, primary(label)):
-                each = {"app_label": label, "database": primary(label), "run_syncdb": False}
-                super().handle(*args, **options | each)
+            super().handle(*args, **options | {"database": chosen or primary(label)})
+        else:
+            for label in sorted(MigrationLoader(None).migrated_apps):
+                if chosen in (None, primary(label)):
+                    each = {"app_label": label, "database": primary(label), "run_syncdb": False}
+                    super().handle(*args, **options | each)
+        is_dry = options["plan"] or options["check_unapplied"]
+        if not is_dry and chosen in (None, primary("auth")):
+            _create_permissions(verbosity=options["verbosity"])
+
+
+def _create_permissions(*, verbosity: int) -> None:
+    """Create the content types and permissions of apps that aren't on the primary of `auth`.
+
+    Django creates them only for apps whose migrations the same database records. Without them, only
+    superusers could open the admin pages of such an app.
+    """
+    home = primary("auth")
+    if "auth_permission" in connections[home].introspection.table_names():
+        for config in apps.get_app_configs():
+            if primary(config.label) != home:
+                create_permissions(config, verbosity=verbosity, using=home)
 
 
 def _set_time_limits(alias: str) -> None:

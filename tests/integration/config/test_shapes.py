@@ -59,11 +59,12 @@ def test_two_separate_services_are_joined(blank_database: Environments) -> None:
         migrate_cleanly(blank_database(shape))
 
 
-def test_each_schema_records_only_the_migrations_of_its_own_tables(
+def test_each_schema_has_only_its_own_tables_and_the_back_office_all_permissions(
     blank_database: Environments,
 ) -> None:
     migrate_cleanly(blank_database("all"))
     address = blank_database("all")["ORDERS_DATABASE_URL"]
+    back_office = blank_database("all")["ACCOUNTS_DATABASE_URL"]
 
     recorded = rows(address, "SELECT DISTINCT app FROM django_migrations")
     assert recorded == [("orders",)]
@@ -71,6 +72,13 @@ def test_each_schema_records_only_the_migrations_of_its_own_tables(
         str(name).startswith(("orders_", "django_migrations"))
         for name in tables_of(address, "orders")
     )
+    permissions = rows(
+        back_office,
+        "SELECT app_label, codename FROM auth_permission"
+        " JOIN django_content_type AS kind ON kind.id = content_type_id",
+    )
+    assert {("accounts", "view_user"), ("orders", "view_orderview")} <= set(permissions)
+    assert ("orders", "change_parkedevent") in permissions
 
 
 @pytest.mark.long

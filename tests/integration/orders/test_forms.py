@@ -26,9 +26,11 @@ ADD = f"{CHANGELIST}add/"
 
 @pytest.fixture
 def office() -> Client:
-    """A client that is logged in as a superuser of the back office."""
+    """A client that is logged in as staff with every permission."""
+    staff = User.objects.create_user("grace@example.org", is_staff=True)
+    staff.user_permissions.set(Permission.objects.all())
     client = Client()
-    client.force_login(User.objects.create_superuser("grace@example.org"))
+    client.force_login(staff)
     return client
 
 
