@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from . import consumer as consumers
 from .consuming.parking import Parking
-from .models import AbstractParkedEvent
+from .models import AbstractParkedEvent, AbstractTick
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -33,8 +33,12 @@ class OutboxEventAdmin(ReadOnlyAdmin):
 
 
 class TickAdmin(ReadOnlyAdmin):
-    list_display = ("id", "prev", "snapshot")
+    list_display = ("id", "prev", "snapshot_text")
     ordering = ("-id",)
+
+    @admin.display(description="snapshot")  # not sortable: PostgreSQL doesn't order snapshots
+    def snapshot_text(self, tick: AbstractTick) -> str:
+        return str(tick.snapshot)
 
 
 class PositionAdmin(ReadOnlyAdmin):

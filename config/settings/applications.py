@@ -10,7 +10,7 @@ DEBUG = _env.debug
 
 INSTALLED_APPS = [
     "placement",  # first, because its migrate and showmigrations override Django's
-    "django.contrib.admin",
+    "config.back_office.BackOfficeConfig",  # django.contrib.admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

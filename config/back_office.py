@@ -1,0 +1,46 @@
+"""The admin site. It answers 400 to a query string or a selection that it can't apply."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, TypeVar, cast
+
+from django.contrib.admin import AdminSite
+from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, ValidationError
+from django.db import DataError, ProgrammingError
+from django.http import HttpRequest
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+# Django's admin handles the errors that it finds when it builds a query. But Django finds a wrong
+# year or range when it compiles the query, psycopg2 a NUL when it sends the query, and PostgreSQL a
+# wrong pattern or a missing operator when it runs the query.
+UNUSABLE: Final = (
+    DataError, ProgrammingError, ValidationError, ValueError, TypeError, LookupError, OverflowError,
+)  # fmt: skip
+
+
+class BackOffice(AdminSite):
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        @wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return view(request, *args, **kwargs)
+            except UNUSABLE as exc:
+                if _is_caused_by(request, exc):
+                    raise BadRequest(f"the admin can't apply the request: {exc}") from exc
+                raise
+
+        return super().admin_view(cast(View, checked), cacheable)
+
+
+def _is_caused_by(request: HttpRequest, exc: Exception) -> bool:
+    """Whether the URL of a read, or the selection of an action, causes the error."""
+    if request.method in {"GET", "HEAD"}:
+        return bool(request.GET) or isinstance(exc, ValidationError)
+    return ACTION_CHECKBOX_NAME in request.POST and isinstance(exc, ValidationError | ValueError)
+
+
+class BackOfficeConfig(AdminConfig):
+    default_site = "config.back_office.BackOffice"
