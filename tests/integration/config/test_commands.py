@@ -1,0 +1,69 @@
+"""Commands of Django that read one database work for apps on every primary."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.core.management.base import BaseCommand, OutputWrapper
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+
+from placement.router import primary
+
+SERVICES = [label for label in ("accounts", "orders") if apps.is_installed(label)]
+
+
+def commands() -> dict[str, BaseCommand]:
+    """The commands that warn of unapplied migrations."""
+    loaded: dict[str, Any] = {
+        name: load_command_class(package, name) if isinstance(package, str) else package
+        for name, package in get_commands().items()
+    }
+    return {
+        name: command
+        for name, command in loaded.items()
+        if command.requires_migrations_checks or name == "runserver"
+    }
+
+
+def warning_of(command: BaseCommand) -> str:
+    command.stdout = OutputWrapper(text := StringIO())
+    command.check_migrations()
+    return text.getvalue()
+
+
+@pytest.mark.django_db
+def test_every_command_that_checks_migrations_checks_all_primaries() -> None:
+    found = commands()
+
+    assert set(found) >= {"changepassword", "createsuperuser", "runserver"}
+    assert {name: warning_of(command) for name, command in found.items()} == dict.fromkeys(
+        found, ""
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_unapplied_migration_is_reported(service: str) -> None:
+    recorder = MigrationRecorder(connections[primary(service)])
+    _, latest = max(key for key in recorder.applied_migrations() if key[0] == service)
+    recorder.record_unapplied(service, latest)
+
+    expected = f"1 unapplied migration(s) of {service}: run manage.py migrate.\n"
+    assert [warning_of(command) for command in commands().values()] == [expected] * len(commands())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("service", SERVICES)
+def test_sqlmigrate_prints_the_statements_of_every_service(service: str) -> None:
+    printed = StringIO()
+    call_command("sqlmigrate", service, "0001", stdout=printed)
+
+    assert f'CREATE TABLE "{service}_outboxevent"' in printed.getvalue()
+
+
+def test_djangos_test_runner_is_refused_with_the_right_command() -> None:
+    with pytest.raises(CommandError, match=r"run the tests with \./dev test"):
+        call_command("test", "orders", "--keepdb")
