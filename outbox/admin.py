@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from . import consumer as consumers
+from . import tables
 from .consuming.parking import Parking
 from .models import AbstractParkedEvent, AbstractTick
 
@@ -55,22 +58,26 @@ class StateAdmin(ReadOnlyAdmin):
     list_display = ("name", "value")
 
 
-class ParkedEventAdmin(ReadOnlyAdmin):
-    """Lists parked events, with an action that retries their parked sequences."""
+class ParkedActionForm(ActionForm):
+    reason = forms.CharField(required=False, label="Reason to drop:")
 
-    list_display = ("id", "consumer", "key", "type", "error", "attempts", "parked_at")
-    list_filter = ("consumer", "producer")
+
+class ParkedEventAdmin(ReadOnlyAdmin):
+    """Lists parked and dropped events, with actions that retry or drop their parked sequences."""
+
+    list_display = ("id", "consumer", "key", "type", "error", "attempts", "parked_at", "dropped_at")
+    list_filter = ("consumer", "producer", ("dropped_at", admin.EmptyFieldListFilter))
     search_fields = ("key", "type", "error")
     ordering = ("id",)
-    actions = ("retry",)
+    action_form = ParkedActionForm
+    actions = ("retry", "drop")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
     @admin.action(description="Retry the sequences of the selected events", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
-        chosen = queryset.order_by().values_list("consumer", "producer", "partition", "key")
-        for name, producer, partition, key in chosen.distinct():
+        for name, producer, partition, key in _sequences_of(queryset):
             consumer = consumers.named(name)
             parking = Parking(consumer.tables, consumer=name, producer=producer)
             done = parking.retry(consumer, partition=partition, key=key)
@@ -79,3 +86,24 @@ class ParkedEventAdmin(ReadOnlyAdmin):
                 messages.error(request, f"{result}; stopped at: {done.error}")
             else:
                 messages.success(request, result)
+
+    @admin.action(description="Drop the sequences of the selected events", permissions=["retry"])
+    def drop(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            messages.error(request, "Enter the reason next to the action; nothing was dropped.")
+            return
+        selected = list(queryset)  # a filter of the page may exclude dropped events
+        of_label, by = tables.of(self.opts.app_label), request.user.get_username()
+        for name, producer, partition, key in _sequences_of(queryset):
+            parking = Parking(of_label, consumer=name, producer=producer)
+            dropped = parking.drop(partition=partition, key=key, reason=reason, by=by)
+            messages.success(request, f"{name}, {key or 'without a key'}: {dropped} dropped")
+        for row in selected:
+            self.log_change(request, row, f"Dropped: {reason}")
+
+
+def _sequences_of(queryset: QuerySet[AbstractParkedEvent]) -> list[tuple[str, str, int, str]]:
+    """The consumer, producer, partition and key of each sequence that has a selected event."""
+    chosen = queryset.order_by().values_list("consumer", "producer", "partition", "key")
+    return list(chosen.distinct())

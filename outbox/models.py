@@ -99,7 +99,8 @@ class AbstractParkedEvent(models.Model):
     """An event that a consumer couldn't apply, or that waits behind a parked event of its key.
 
     The rows of one (consumer, producer, key) are a parked sequence, ordered by `id`. `error` is
-    empty if the event only waits. `key` is empty if the entry isn't an event.
+    empty if the event only waits. `key` is empty if the entry isn't an event. A row with
+    `dropped_at` was given up: it belongs to no sequence and stays as a record.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -114,6 +115,10 @@ class AbstractParkedEvent(models.Model):
     traceback = models.TextField(blank=True)
     attempts = models.PositiveIntegerField(default=0)
     parked_at = models.DateTimeField(auto_now_add=True)
+    dropped_at = models.DateTimeField(null=True, blank=True)
+    # With defaults in the database, a process of the previous release can still insert rows.
+    dropped_by = models.TextField(blank=True, default="", db_default="")
+    drop_reason = models.TextField(blank=True, default="", db_default="")
 
     class Meta:
         abstract = True
@@ -126,6 +131,7 @@ class AbstractParkedEvent(models.Model):
         indexes = [
             models.Index(
                 fields=["consumer", "producer", "partition", "key", "id"],
+                condition=models.Q(dropped_at=None),
                 name="%(app_label)s_parked_sequence",
             )
         ]

@@ -65,6 +65,7 @@ class Inbox:
             SELECT current_setting('outbox.moved')::int, ARRAY(
               SELECT DISTINCT key FROM {parked} WHERE consumer = %(consumer)s
               AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> ''
+              AND dropped_at IS NULL
             )
             """,  # noqa: S608
             types={

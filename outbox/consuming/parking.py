@@ -1,7 +1,8 @@
 """Parked sequences: an event that can't be applied, and all later events of its key.
 
 Events of other keys are still applied. A retry applies a sequence in order, with a transaction for
-each event, and stops at the first event that fails again. New events of the key are appended.
+each event, and stops at the first event that fails again. New events of the key are appended. An
+event that can't be applied can be dropped: its row stays, with the reason.
 """
 
 import traceback
@@ -11,6 +12,7 @@ from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Count, Max, Min, QuerySet
+from django.utils import timezone
 
 from ..consumer import Consumer
 from ..envelope import Envelope
@@ -51,12 +53,17 @@ class Parking:
 
     @property
     def rows(self) -> QuerySet[AbstractParkedEvent]:
+        """The parked events, without the dropped ones."""
+        return self._stored.filter(dropped_at=None)
+
+    @property
+    def _stored(self) -> QuerySet[AbstractParkedEvent]:
         rows = self._tables.parked._default_manager.using(self._tables.alias)
         return rows.filter(consumer=self._consumer, producer=self._producer)
 
     def entries(self) -> set[tuple[int, str]]:
-        """The partition and the entry id of each parked event."""
-        return set(self.rows.values_list("partition", "entry"))
+        """The partition and the entry id of each event that is parked or dropped."""
+        return set(self._stored.values_list("partition", "entry"))
 
     def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
         """Store the event with its error, or without an error if it waits for an earlier event."""
@@ -74,11 +81,11 @@ class Parking:
         )
 
     def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
-        """Delete the parked events of the envelope's aggregate. Returns how many events of other
-        aggregates are still parked for the key. The caller holds the position's lock."""
-        waiting = self.rows.filter(partition=partition, key=envelope.partitionkey)
-        waiting.filter(type__startswith=f"{envelope.aggregate}.").delete()
-        return waiting.count()
+        """Delete the parked and dropped events of the envelope's aggregate. Returns how many events
+        of other aggregates are still parked for the key. The caller holds the position's lock."""
+        of_key = {"partition": partition, "key": envelope.partitionkey}
+        self._stored.filter(**of_key, type__startswith=f"{envelope.aggregate}.").delete()
+        return self.rows.filter(**of_key).count()
 
     def sequences(self) -> Iterator[Sequence]:
         """Yield the sequences, oldest first. Entries without a key: one sequence per partition."""
@@ -123,6 +130,22 @@ class Parking:
                 applied += 1
         left = f"{len(failed)} entries without a key failed again" if failed else ""
         return RetryResult(applied=applied, error=left)
+
+    def drop(
+        self, *, partition: int, key: str, reason: str, by: str, only_first: bool = False
+    ) -> int:
+        """Give up a sequence, or only its first event. Returns the number of dropped events.
+
+        Their rows stay, with the time, the reason and the operator. The consumer never applies
+        them, and they hold back no event.
+        """
+        inbox = Inbox(self._tables, consumer=self._consumer, producer=self._producer)
+        with transaction.atomic(using=self._tables.alias):
+            inbox.lock(partition)
+            chosen = self.rows.filter(partition=partition, key=key)
+            if only_first:
+                chosen = chosen.filter(pk=chosen.order_by("id").values("pk")[:1])
+            return chosen.update(dropped_at=timezone.now(), dropped_by=by, drop_reason=reason)
 
 
 def of(consumer: Consumer) -> Iterator[Parking]:

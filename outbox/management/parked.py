@@ -1,4 +1,6 @@
+import getpass
 import json
+import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,20 +14,38 @@ from ..consuming import parking
 from ..consuming.parking import Parking, Sequence
 from .subcommand import Subcommand
 
+Chosen = list[tuple[Consumer, Parking, Sequence]]
+
 
 class Parked(Subcommand):
-    help = "List parked sequences, or retry each in order after the cause of its error was fixed."
+    help = (
+        "List parked sequences; retry each in order after the cause of its error was fixed; or "
+        "drop one that can't be applied. Dropped events stay in the table, with the reason."
+    )
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
-        parser.add_argument("action", nargs="?", choices=("list", "retry"), default="list")
+        actions = ("list", "retry", "drop")
+        parser.add_argument("action", nargs="?", choices=actions, default="list")
         parser.add_argument("key", nargs="?", help="only the sequence of this key")
         parser.add_argument("--consumer", metavar="NAME", help="only this consumer")
         parser.add_argument("--json", action="store_true", help="print sequences as lines of JSON")
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why it is dropped")
+        parser.add_argument("--first", action="store_true", help="drop only its first event")
 
-    def handle(self, *, action: str, **options: Any) -> None:
-        chosen = list(_chosen(options["consumer"], options["key"]))
-        if action == "retry":
+    def handle(
+        self, *, action: str, key: str | None, reason: str, first: bool, **options: Any
+    ) -> None:
+        if action == "drop" and (key is None or not reason.strip()):
+            raise CommandError("drop needs the key of a sequence and --reason TEXT")
+        if action != "drop" and (reason or first):
+            raise CommandError("--reason and --first are options of drop")
+        chosen = list(_chosen(options["consumer"], key))
+        if key is not None and not chosen:
+            raise CommandError(f"no sequence of the key {key!r} is parked; list shows all keys")
+        if action == "drop":
+            self._drop(chosen, reason=reason.strip(), only_first=first)
+        elif action == "retry" and chosen:
             self._retry(chosen)
         else:
             self._list([sequence for _, _, sequence in chosen], as_json=options["json"])
@@ -42,7 +62,7 @@ class Parked(Subcommand):
                     f"since {found.since:%Y-%m-%d %H:%M:%S}  {found.error}"
                 )
 
-    def _retry(self, chosen: list[tuple[Consumer, Parking, Sequence]]) -> None:
+    def _retry(self, chosen: Chosen) -> None:
         stuck = 0
         for number, (consumer, parked, found) in enumerate(chosen, start=1):
             done = parked.retry(consumer, partition=found.partition, key=found.key)
@@ -53,6 +73,31 @@ class Parked(Subcommand):
             )
         if stuck:
             raise CommandError(f"{stuck} of {len(chosen)} sequences are still parked")
+
+    def _drop(self, chosen: Chosen, *, reason: str, only_first: bool) -> None:
+        names = sorted({found.consumer for _, _, found in chosen})
+        if len(names) > 1:
+            raise CommandError(f"choose a consumer with --consumer: {', '.join(names)}")
+        for _, parked, found in chosen:
+            dropped = parked.drop(
+                partition=found.partition,
+                key=found.key,
+                reason=reason,
+                by=_operator(),
+                only_first=only_first,
+            )
+            self.stdout.write(
+                f"{found.consumer}  {found.key or '(no key)'}  {dropped} dropped, "
+                f"{found.events - dropped} still parked"
+            )
+
+
+def _operator() -> str:
+    """The operating system's user; containers often have no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _chosen(name: str | None, key: str | None) -> Iterator[tuple[Consumer, Parking, Sequence]]:

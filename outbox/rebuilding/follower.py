@@ -24,7 +24,8 @@ class Follower:
     """Applies to `shadow` one producer's events that the live consumer `name` has applied.
 
     It never moves the shadow past the live positions. If the live consumer has parked an event, the
-    shadow parks the event too, and applies it after a successful retry of the live consumer.
+    shadow parks the event too, and applies it after a successful retry of the live consumer. The
+    shadow never applies an event that was dropped.
     """
 
     def __init__(self, shadow: Consumer, *, name: str, producer: str, streams: Streams) -> None:

@@ -343,9 +343,27 @@ SABOTAGES: Final = (
         invariant=14,
         promise="a retry locks the partition",
         file="outbox/consuming/parking.py",
-        old="inbox.lock(partition)",
-        new="pass",
+        old="inbox.lock(partition)\n                    waiting",
+        new="waiting",
         test=f"{OUTBOX}/test_sessions.py::test_a_retry_includes_an_event_that_is_being_parked",
+    ),
+    Sabotage(
+        invariant=14,
+        promise="a dropped event holds back no later event of its key",
+        file="outbox/consuming/inbox.py",
+        old="              AND dropped_at IS NULL\n",
+        new="",
+        test=f"{OUTBOX}/test_commands.py"
+        "::test_a_dropped_event_stays_with_its_reason_and_holds_back_no_later_event",
+    ),
+    Sabotage(
+        invariant=14,
+        promise="a rebuild doesn't apply a dropped event",
+        file="outbox/consuming/parking.py",
+        old='return set(self._stored.values_list("partition", "entry"))',
+        new='return set(self.rows.values_list("partition", "entry"))',
+        test="tests/integration/orders/test_rebuild.py"
+        "::test_a_dropped_event_is_applied_to_neither_version",
     ),
     Sabotage(
         invariant=15,

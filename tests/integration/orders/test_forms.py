@@ -233,3 +233,26 @@ class TestBrowsableApi:
         project()
         for route in ("/api/orders/", path, f"{path}events/"):
             assert self.page(office, route).status_code == 200
+
+
+class TestParkedEvents:
+    def test_a_sequence_is_dropped_only_with_a_reason(self, office: Client) -> None:
+        rows = [
+            models.ParkedEvent.objects.create(
+                consumer="saga", producer="accounts", partition=3, key=str(ADA), entry=entry
+            )
+            for entry in ("1-1", "1-2")
+        ]
+        page = reverse("admin:orders_parkedevent_changelist")
+        chosen = {"action": "drop", "_selected_action": [rows[1].pk]}
+        refused = office.post(page, chosen, follow=True)
+        assert "Enter the reason" in refused.content.decode()
+        assert not models.ParkedEvent.objects.exclude(dropped_at=None).exists()
+
+        only_parked = f"{page}?dropped_at__isempty=1"
+        reason = "its order is lost"
+        dropped = office.post(only_parked, {**chosen, "reason": f" {reason} "}, follow=True)
+        assert "2 dropped" in dropped.content.decode()
+        kept = models.ParkedEvent.objects.exclude(dropped_at=None)
+        assert set(kept.values_list("dropped_by", "drop_reason")) == {("grace@example.org", reason)}
+        assert reason in LogEntry.objects.get().change_message

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -87,6 +88,56 @@ def test_parked_lists_sequences_and_retry_applies_them(shop, record, relay, refu
     assert "b" in run("outbox", "parked")
     assert "1 applied" in run("outbox", "parked", "retry", "--consumer", "probe")
     assert "nothing is parked" in run("outbox", "parked")
+
+
+def test_a_dropped_event_stays_with_its_reason_and_holds_back_no_later_event(
+    shop, record, relay, refusing
+):
+    for key, sequence in (("a", 1), ("a", 2), ("b", 1)):
+        record(key, sequence)
+    relay.drain()
+    refusing.step()
+
+    reason = ("--reason", "its order is lost")
+    assert "1 dropped, 1 still parked" in run("outbox", "parked", "drop", "a", *reason, "--first")
+    assert "1 dropped, 0 still parked" in run("outbox", "parked", "drop", "b", *reason)
+    refusing.fixed = True
+    assert "1 applied" in run("outbox", "parked", "retry")
+    record("b", 2)
+    relay.drain()
+    refusing.step()
+
+    assert "nothing is parked" in run("outbox", "parked")
+    rows = shop.parked._default_manager.order_by("id")
+    assert [(row.key, json.loads(row.body)["sequence"]) for row in rows] == [("a", 1), ("b", 1)]
+    assert {row.drop_reason for row in rows} == {"its order is lost"}
+    assert all(row.dropped_at and row.dropped_by and row.error for row in rows)
+    status = json.loads(run("outbox", "status", "--json"))["services"][shop.label]
+    assert status["consumers"]["probe"]["parked"] == 0
+
+
+def test_parked_refuses_wrong_arguments_in_one_line(shop, record, relay, refusing, monkeypatch):
+    record("a", 1)
+    relay.drain()
+    refusing.step()
+    (probe,) = consuming.every()
+    monkeypatch.setattr(consuming, "every", lambda: iter([probe, replace(probe, name="other")]))
+    parked = shop.parked._default_manager.get()
+    parked.pk, parked.consumer = None, "other"
+    parked.save()
+    for arguments, error in [
+        (("list", "wrong"), "no sequence of the key 'wrong' is parked"),
+        (("retry", "wrong"), "no sequence of the key 'wrong' is parked"),
+        (("drop", "wrong", "--reason", "x"), "no sequence of the key 'wrong' is parked"),
+        (("drop", "--reason", "x"), "drop needs the key of a sequence and --reason"),
+        (("drop", "a"), "drop needs the key of a sequence and --reason"),
+        (("drop", "a", "--reason", " "), "drop needs the key of a sequence and --reason"),
+        (("drop", "a", "--reason", "x"), "choose a consumer with --consumer: other, probe"),
+        (("retry", "a", "--first"), "--reason and --first are options of drop"),
+    ]:
+        with pytest.raises(CommandError, match=error):
+            run("outbox", "parked", *arguments)
+    assert shop.parked._default_manager.filter(dropped_at=None).count() == 2
 
 
 def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
