@@ -49,6 +49,7 @@ CONSUMERS: dict[str, dict[str, Handler]] = {
         "orders.order.rejected.v1": ignore,
         "orders.order.cancelled.v1": release,
         "orders.order.expired.v1": release,
+        "orders.order.disowned.v1": release,
         "orders.order.updated.v1": apply_state,
     },
     "user_cache": {

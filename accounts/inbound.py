@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 HOLDING = ("PENDING", "CONFIRMED")
-ENDED = ("REJECTED", "CANCELLED", "EXPIRED")
+ENDED = ("REJECTED", "CANCELLED", "EXPIRED", "DISOWNED")
 AMOUNT = re.compile(r"[0-9]{1,16}\.[0-9]{2}", re.ASCII)
 
 
@@ -36,7 +36,7 @@ class OrderPlaced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEnded:
-    """A cancelled or expired order, which holds no credit any more."""
+    """A cancelled, expired or disowned order, which holds no credit any more."""
 
     order_id: UUID
 

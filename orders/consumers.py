@@ -27,19 +27,24 @@ ORDER_EVENTS = (
     "orders.order.rejected.v1",
     "orders.order.cancelled.v1",
     "orders.order.expired.v1",
+    "orders.order.disowned.v1",
     "orders.order.updated.v1",
 )
 
 
 def confirm(envelope: Envelope) -> None:
     reserved = CreditReserved.parse(envelope)
-    confirm_order(ConfirmOrder(order_id=reserved.order_id), metadata=_caused_by(envelope))
+    confirm_order(
+        ConfirmOrder(order_id=reserved.order_id, user_id=reserved.user_id),
+        metadata=_caused_by(envelope),
+    )
 
 
 def reject(envelope: Envelope) -> None:
     refused = CreditRefused.parse(envelope)
     reject_order(
-        RejectOrder(order_id=refused.order_id, reason=refused.reason), metadata=_caused_by(envelope)
+        RejectOrder(order_id=refused.order_id, user_id=refused.user_id, reason=refused.reason),
+        metadata=_caused_by(envelope),
     )
 
 

@@ -5,7 +5,7 @@ An append names the version that it is based on, and fails if the stream has ano
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,20 @@ APPEND = (
     "SELECT held, appended_in::text"
     " FROM orders_append(%s, %s, %s, %s, %s::jsonb[], %s, %s::smallint[], %s::text[])"
 )
+
+# The last event of each stream: the first row of the stream in a backward scan of the index on
+# (stream, version).
+LAST_OF = """
+SELECT DISTINCT ON (stream) stream, version, type FROM orders_storedevent
+ WHERE stream = ANY (%s::uuid[]) ORDER BY stream DESC, version DESC
+"""
+LAST_BETWEEN = """
+SELECT stream FROM (
+  SELECT DISTINCT ON (stream) stream, type FROM orders_storedevent
+   WHERE stream > %s::uuid AND (%s::uuid IS NULL OR stream <= %s::uuid)
+   ORDER BY stream DESC, version DESC
+) AS last WHERE type = ANY (%s)
+"""
 
 
 def append(
@@ -92,6 +106,21 @@ def xid_of(stream: UUID) -> int | None:
     """The id of the transaction that appended the first event of `stream`, from the primary."""
     rows = StoredEvent.objects.using(router.db_for_write(StoredEvent))
     return rows.filter(stream=stream, version=1).values_list("xid", flat=True).first()
+
+
+def last_of(streams: Collection[UUID]) -> dict[UUID, tuple[int, str]]:
+    """The version and the type of the last event of these streams, from the primary."""
+    with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
+        cursor.execute(LAST_OF, [[str(stream) for stream in streams]])
+        return {stream: (version, type_) for stream, version, type_ in cursor.fetchall()}
+
+
+def ending_with(types: Collection[str], *, after: UUID, upto: UUID | None) -> set[UUID]:
+    """The streams above `after` up to `upto` whose last event has one of these types, from the
+    primary. If `upto` is None, the range has no end."""
+    with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
+        cursor.execute(LAST_BETWEEN, [after, upto, upto, list(types)])
+        return {stream for (stream,) in cursor.fetchall()}
 
 
 def event_of(row: StoredEvent) -> Event:

@@ -6,6 +6,7 @@ first: the sweep holds this lock while it expires an order, so another sequence 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b, sha256
@@ -53,12 +54,12 @@ def place_order(command: PlaceOrder, *, metadata: Metadata = NO_METADATA) -> Ord
 
 
 def confirm_order(command: ConfirmOrder, *, metadata: Metadata = NO_METADATA) -> Order:
-    """Confirm a pending order; any other order stays unchanged. Raises OrderNotFound."""
+    """Confirm a pending order, disown an unknown one; any other order stays unchanged."""
     return _execute(command, metadata)
 
 
 def reject_order(command: RejectOrder, *, metadata: Metadata = NO_METADATA) -> Order:
-    """Reject a pending order; any other order stays unchanged. Raises OrderNotFound."""
+    """Reject a pending order, disown an unknown one; any other order stays unchanged."""
     return _execute(command, metadata)
 
 
@@ -115,12 +116,17 @@ def backfill(*, after: str, limit: int) -> str:
     alias = router.db_for_write(StoredEvent)
     first = StoredEvent.objects.using(alias).filter(version=1)
     streams = (first.filter(stream__gt=after) if after else first).order_by("stream")
-    with transaction.atomic(using=alias, savepoint=False):
-        found = list(streams.values_list("stream", flat=True)[:limit])
-        for stream in found:
-            if order := fold(event_store.load(stream)):
-                record(announce_current(order), into=OutboxEvent)
+    found = list(streams.values_list("stream", flat=True)[:limit])
+    backfill_orders(found)
     return str(found[-1]) if found else ""
+
+
+def backfill_orders(ids: Iterable[UUID]) -> None:
+    """Announce the current state of these orders. Unknown orders are left out."""
+    with transaction.atomic(using=router.db_for_write(StoredEvent), savepoint=False):
+        for order_id in ids:
+            if order := fold(event_store.load(order_id)):
+                record(announce_current(order), into=OutboxEvent)
 
 
 def expire_due_orders(*, limit: int) -> int:

@@ -32,20 +32,26 @@ class Malformed(ValueError):
 
 class CreditReserved(Struct, frozen=True, kw_only=True):
     order_id: UUID
+    user_id: UUID
 
     @classmethod
     def parse(cls, envelope: Envelope) -> "CreditReserved":
-        return cls(order_id=_field(envelope, "order_id", _uuid))
+        return cls(
+            order_id=_field(envelope, "order_id", _uuid), user_id=_field(envelope, "user_id", _uuid)
+        )
 
 
 class CreditRefused(Struct, frozen=True, kw_only=True):
     order_id: UUID
+    user_id: UUID
     reason: str
 
     @classmethod
     def parse(cls, envelope: Envelope) -> "CreditRefused":
         return cls(
-            order_id=_field(envelope, "order_id", _uuid), reason=_field(envelope, "reason", _code)
+            order_id=_field(envelope, "order_id", _uuid),
+            user_id=_field(envelope, "user_id", _uuid),
+            reason=_field(envelope, "reason", _code),
         )
 
 
@@ -191,8 +197,8 @@ def _count(value: Any) -> int:
 
 
 def _lines(value: Any) -> tuple[Mapping[str, Any], ...]:
-    if not isinstance(value, list) or not value:
-        raise TypeError("expected a non-empty list of lines")
+    if not isinstance(value, list):
+        raise TypeError("expected a list of lines")
     return tuple(
         {
             "sku": _text(line["sku"]),

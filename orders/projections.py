@@ -1,7 +1,9 @@
 """The projections: each row shows the latest event, even if events arrive out of order.
 
 The functions publish nothing, so a replay has no side effects. Each is idempotent: an event older
-than its row changes nothing, and an event of the same version repairs a damaged row.
+than its row changes nothing, and an event of the same version repairs a damaged row. A disowned
+order is the exception: it replaces every version. The streams still have the events that a failover
+has lost, and these events can have higher versions than OrderDisowned.
 
 One statement writes a batch of events, normally the events of one read. A rebuild (`replay`,
 `outbox.rebuilding`) writes thousands of events, into tables of the same names with a suffix.
@@ -12,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -36,7 +38,8 @@ ON CONFLICT (id) DO UPDATE
    SET user_id = excluded.user_id, status = excluded.status, lines = excluded.lines,
        total = excluded.total, reason = excluded.reason, version = excluded.version,
        placed_at = excluded.placed_at, updated_at = excluded.updated_at
- WHERE shown.version <= excluded.version
+ WHERE excluded.status = 'DISOWNED'
+    OR (shown.status <> 'DISOWNED' AND shown.version <= excluded.version)
 """
 
 COUNTED = """
@@ -96,6 +99,7 @@ UPDATE orders_customerview{suffix} AS shown
 TYPES = {"rows": "json", "orders": "uuid[]", "counted": "json", "more": "json", "sold": "text[]"}
 
 T = TypeVar("T", CreditChanged, CustomerChanged, OrderChanged)
+LAST: Final = 2**31 - 1  # above every version; the largest number that the column can store
 
 
 def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
@@ -108,9 +112,9 @@ def show_orders(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
 def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
     """Sum the lines of confirmed orders per SKU and per UTC day on which the order was placed.
 
-    `CountedOrder` keeps the last counted version of each order and its share of the sums; a later
-    version adds only the difference. So an event that arrives twice, late or as
-    `orders.order.updated.v1` adds nothing, a cancellation subtracts the order's share,
+    `CountedOrder` keeps the last counted version of each order (LAST if it is disowned) and its
+    share of the sums; a later version adds only the difference. So an event that arrives twice,
+    late or as `orders.order.updated.v1` adds nothing, a cancellation subtracts the order's share,
     and one event replaces any number of missed events. A rebuild therefore needs each order
     only once, in its current state. The share of an order depends on its state alone, and a row
     without orders is deleted, so the sums don't depend on the sequence of events. Only a rebuild
@@ -126,7 +130,7 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
         ids = {"orders": [str(order_id) for order_id in orders_by_id]}
         _prepared(COUNTED, suffix=suffix).execute(cursor, ids)
         for order_id, version, day, sales in cursor.fetchall():
-            if version > orders_by_id[order_id].version:
+            if version > _rank(orders_by_id[order_id]):
                 del orders_by_id[order_id]
             else:
                 _add(more, day.isoformat(), json.loads(sales), times=-1)
@@ -134,7 +138,7 @@ def count_sales(orders: Iterable[OrderChanged], *, suffix: str = "") -> None:
             day, sales = order.placed_at.date().isoformat(), _sales_of(order)
             _add(more, day, sales, times=1)
             counted.append(
-                {"order_id": str(order.id), "version": order.version, "day": day, "sales": sales}
+                {"order_id": str(order.id), "version": _rank(order), "day": day, "sales": sales}
             )
         changed = [_row(*key, *sums) for key, sums in more.items() if any(sums)]
         _prepared(COUNT_ORDERS, ADD_UP, DELETE_UNSOLD, suffix=suffix).execute(
@@ -160,9 +164,15 @@ def _as_json(rows: Collection[Any]) -> str:
 def _latest(changes: Iterable[T], *, key: Callable[[T], UUID]) -> Collection[T]:
     found: dict[UUID, T] = {}
     for change in changes:
-        if (known := found.get(key(change))) is None or known.version <= change.version:
+        if (known := found.get(key(change))) is None or _rank(known) <= _rank(change):
             found[key(change)] = change
     return found.values()
+
+
+def _rank(change: CreditChanged | CustomerChanged | OrderChanged) -> int:
+    """The version of the change, by which changes of one aggregate are ordered."""
+    disowned = isinstance(change, OrderChanged) and change.status is Status.DISOWNED
+    return LAST if disowned else change.version
 
 
 def _sales_of(order: OrderChanged) -> dict[str, list[Any]]:

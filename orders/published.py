@@ -9,6 +9,7 @@ from .domain.events import (
     Event,
     OrderCancelled,
     OrderConfirmed,
+    OrderDisowned,
     OrderExpired,
     OrderPlaced,
     OrderRejected,
@@ -22,6 +23,7 @@ PUBLIC_TYPES: dict[type[Event], str] = {
     OrderRejected: "orders.order.rejected.v1",
     OrderCancelled: "orders.order.cancelled.v1",
     OrderExpired: "orders.order.expired.v1",
+    OrderDisowned: "orders.order.disowned.v1",
 }
 
 # An order's current state, announced by a backfill.

@@ -1,13 +1,15 @@
 """Reads for the API and the admin: orders from the view, their history from the event store."""
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from . import event_store
+from .domain.codec import CODECS
 from .domain.errors import OrderNotFound, VersionNotFound
-from .domain.order import Order, fold
+from .domain.order import ACTIVE, LEADS_TO, Order, Status, fold
 from .models import CustomerView, OrderView, Sales, StoredEvent
 from .storyline import Step, steps_of
 
@@ -20,16 +22,33 @@ def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
 
 def order(order_id: UUID) -> OrderView | Order:
     """The order with its latest change, from the view, or from the event store if the view is
-    behind. Raises OrderNotFound."""
+    behind. After a failover, the view can also be ahead: it shows events that the event store has
+    lost. Raises OrderNotFound."""
     stream = StoredEvent.objects.filter(stream=OuterRef("pk")).values("stream")
     last = stream.annotate(last=Max("version")).values("last")
     shown = orders().filter(pk=order_id).annotate(last_version=Subquery(last)).first()
-    if shown is not None and shown.version >= (shown.last_version or 0):
+    if shown is not None and shown.version == shown.last_version:
         return shown
     found = fold(event_store.load(order_id)) or shown
     if found is None:
         raise OrderNotFound(order_id)
     return found
+
+
+# The status of an order after an event of each type.
+STATUSES = {type_: LEADS_TO[codec.event] for type_, codec in CODECS.items()}
+
+
+def active_orders(*, after: UUID, upto: UUID | None) -> set[UUID]:
+    """The ids above `after` up to `upto` of pending and confirmed orders, from the event store."""
+    types = [type_ for type_, status in STATUSES.items() if status in ACTIVE]
+    return event_store.ending_with(types, after=after, upto=upto)
+
+
+def states(ids: Collection[UUID]) -> dict[UUID, tuple[int, Status]]:
+    """The version and the status of these orders, from the event store."""
+    found = event_store.last_of(ids).items()
+    return {id_: (version, STATUSES[type_]) for id_, (version, type_) in found}
 
 
 def sales() -> QuerySet[Sales]:

@@ -14,6 +14,7 @@ from .domain.events import (
     Event,
     OrderCancelled,
     OrderConfirmed,
+    OrderDisowned,
     OrderExpired,
     OrderPlaced,
     OrderRejected,
@@ -25,6 +26,7 @@ from .models import StoredEvent
 DECISIONS: dict[type[Event], str] = {
     OrderConfirmed: "accounts reserved the credit",
     OrderRejected: "accounts refused the credit",
+    OrderDisowned: "accounts decided about the credit",
 }
 
 
@@ -64,6 +66,8 @@ def _describe(event: Event, *, by_staff: bool) -> str:
             return f"cancelled{by}"
         case OrderExpired():
             return "expired: no decision before its deadline"
+        case OrderDisowned():
+            return "disowned: the database has lost this order; its credit is released"
 
 
 def _time_of(text: str) -> datetime | None:

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from .events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced, OrderRejected
+from .events import (
+    Event,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderDisowned,
+    OrderExpired,
+    OrderPlaced,
+    OrderRejected,
+)
 from .lines import Line
 from .notation import read_amount, read_time, write_amount, write_time
 
@@ -95,6 +103,11 @@ CODECS: dict[str, Codec] = {
     ),
     "OrderCancelled": Codec(event=OrderCancelled),
     "OrderExpired": Codec(event=OrderExpired),
+    "OrderDisowned": Codec(
+        event=OrderDisowned,
+        write=lambda event: {"user_id": str(event.user_id)},
+        read=lambda data: {"user_id": UUID(data["user_id"])},
+    ),
 }
 
 

@@ -17,16 +17,18 @@ class PlaceOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmOrder:
-    """Confirm the order: the customer's credit is reserved."""
+    """Confirm the order: the credit of the customer `user_id` is reserved."""
 
     order_id: UUID
+    user_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectOrder:
-    """Reject the order: accounts refused the credit, and `reason` says why."""
+    """Reject the order: accounts refused the customer's credit, and `reason` says why."""
 
     order_id: UUID
+    user_id: UUID
     reason: str
 
 

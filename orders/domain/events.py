@@ -40,4 +40,14 @@ class OrderExpired:
     at: datetime
 
 
-Event = OrderPlaced | OrderConfirmed | OrderRejected | OrderCancelled | OrderExpired
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDisowned:
+    """The database has lost the order's events, in a failover to a standby that was behind. It is
+    the only event of its stream. `user_id` comes from the decision of accounts."""
+
+    order_id: UUID
+    user_id: UUID
+    at: datetime
+
+
+Event = OrderPlaced | OrderConfirmed | OrderRejected | OrderCancelled | OrderExpired | OrderDisowned

@@ -13,7 +13,15 @@ from uuid import UUID
 
 from .commands import CancelOrder, Command, ConfirmOrder, ExpireOrder, PlaceOrder, RejectOrder
 from .errors import OrderEnded, OrderError, OrderExists, OrderNotFound
-from .events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced, OrderRejected
+from .events import (
+    Event,
+    OrderCancelled,
+    OrderConfirmed,
+    OrderDisowned,
+    OrderExpired,
+    OrderPlaced,
+    OrderRejected,
+)
 from .lines import Line, check_lines, total_of
 
 
@@ -23,6 +31,10 @@ class Status(StrEnum):
     REJECTED = "REJECTED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
+    DISOWNED = "DISOWNED"
+
+
+ACTIVE = (Status.PENDING, Status.CONFIRMED)  # accounts holds credit for these orders
 
 
 class Outcome(Enum):
@@ -34,14 +46,15 @@ class Outcome(Enum):
 
 IGNORED, REFUSED = Outcome.IGNORED, Outcome.REFUSED
 
-# The result of each command in each state; None: the order isn't placed yet. Commands of the saga
-# and the sweep may arrive twice or late: an ended order ignores them, because the event that ended
-# the order made accounts release the credit.
+# The result of each command in each state; None: the order is unknown. Commands of the saga and
+# the sweep may arrive twice or late: an ended order ignores them, because the event that ended
+# the order made accounts release the credit. Accounts decides only about an order that was
+# committed. So if it decides about an unknown order, the database has lost this order.
 TRANSITIONS: dict[Status | None, dict[type[Command], type[Event] | Outcome]] = {
     None: {
         PlaceOrder: OrderPlaced,
-        ConfirmOrder: REFUSED,
-        RejectOrder: REFUSED,
+        ConfirmOrder: OrderDisowned,
+        RejectOrder: OrderDisowned,
         CancelOrder: REFUSED,
         ExpireOrder: REFUSED,
     },
@@ -67,7 +80,7 @@ TRANSITIONS: dict[Status | None, dict[type[Command], type[Event] | Outcome]] = {
             CancelOrder: REFUSED,
             ExpireOrder: IGNORED,
         }
-        for ended in (Status.REJECTED, Status.CANCELLED, Status.EXPIRED)
+        for ended in (Status.REJECTED, Status.CANCELLED, Status.EXPIRED, Status.DISOWNED)
     },
 }
 
@@ -78,12 +91,14 @@ LEADS_TO: dict[type[Event], Status] = {
     OrderRejected: Status.REJECTED,
     OrderCancelled: Status.CANCELLED,
     OrderExpired: Status.EXPIRED,
+    OrderDisowned: Status.DISOWNED,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order, folded from its events. `version` is the number of these events."""
+    """An order, folded from its events. `version` is the number of these events. The lines of a
+    disowned order are lost, so it has none, and its total is 0.00."""
 
     id: UUID
     user_id: UUID
@@ -111,9 +126,9 @@ def decide(order: Order | None, command: Command, *, at: datetime) -> tuple[Even
         return ()
     if isinstance(command, PlaceOrder):
         check_lines(command.lines)
-    # An event has the fields of its command, and the time.
-    content = {field.name: getattr(command, field.name) for field in fields(command)}
-    return (outcome(**content, at=at),)
+    # An event takes its fields from its command, except the time.
+    names = (field.name for field in fields(outcome) if field.name != "at")
+    return (outcome(**{name: getattr(command, name) for name in names}, at=at),)
 
 
 def _refusal(order: Order | None, command: Command) -> OrderError:
@@ -125,12 +140,12 @@ def _refusal(order: Order | None, command: Command) -> OrderError:
 
 def evolve(order: Order | None, event: Event) -> Order:
     """Return `order` after `event`, at the next version. Events are facts and aren't validated."""
-    if isinstance(event, OrderPlaced):
+    if isinstance(event, OrderPlaced | OrderDisowned):
         return Order(
             id=event.order_id,
             user_id=event.user_id,
-            status=LEADS_TO[OrderPlaced],
-            lines=event.lines,
+            status=LEADS_TO[type(event)],
+            lines=event.lines if isinstance(event, OrderPlaced) else (),
             reason="",
             version=1,
             placed_at=event.at,

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 PASSWORD = "a-long-passphrase-42"
 CONFIRMED_WITHIN_SECONDS = 1.0  # the documented limit, which one test checks
 PATIENCE_SECONDS = 10.0  # the limit in every other test
-FINAL = {"CONFIRMED", "REJECTED", "CANCELLED", "EXPIRED"}
+FINAL = {"CONFIRMED", "REJECTED", "CANCELLED", "EXPIRED", "DISOWNED"}
 PROBLEM = "application/problem+json"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Sabotage:
     """Replaces the text `old`, which occurs once in `file`, by `new`. Then `test` must fail.
 
-    `invariant` is the number in docs/outbox.md; sabotages of ring and replicas have no number.
+    `invariant` is the number in docs/outbox.md; sabotages of other promises have no number.
     """
 
     invariant: int | None = None

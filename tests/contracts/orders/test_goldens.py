@@ -22,6 +22,7 @@ from orders.domain.events import (
     Event,
     OrderCancelled,
     OrderConfirmed,
+    OrderDisowned,
     OrderExpired,
     OrderPlaced,
     OrderRejected,
@@ -63,6 +64,7 @@ EVENTS: list[Event] = [
     OrderRejected(order_id=ORDER_ID, reason="insufficient_credit", at=LATER),
     OrderCancelled(order_id=ORDER_ID, at=LATER),
     OrderExpired(order_id=ORDER_ID, at=LATER),
+    OrderDisowned(order_id=ORDER_ID, user_id=PLACED.user_id, at=LATER),
 ]
 
 # The parsers of each event type of accounts: one per consumer that doesn't ignore the type.
@@ -78,7 +80,7 @@ READINGS: dict[str, list[Callable[[Envelope], Any]]] = {
 
 
 def published(event: Event) -> dict[str, Any]:
-    """Returns the public form of `event`, which places an order or follows the placing."""
+    """Returns the public form of `event`, which is the first of an order or follows its placing."""
     order = evolve(None if event is PLACED else fold([PLACED]), event)
     return dict(json.loads(structs.replace(announce(event, order), id=EVENT_ID).encode()))
 

@@ -40,7 +40,7 @@ def test_a_placed_order_reserves_its_total(ada: UserState) -> None:
     assert published(OutboxEvent)[-1].type == "accounts.credit.reserved.v1"
 
 
-@pytest.mark.parametrize("ending", ["cancelled", "expired"])
+@pytest.mark.parametrize("ending", ["cancelled", "expired", "disowned"])
 def test_the_end_of_an_order_releases_its_credit(ada: UserState, ending: str) -> None:
     consume("placed", ada.id)
     # The handler releases the amount of the reservation, not the amount in the event.
@@ -49,7 +49,7 @@ def test_the_end_of_an_order_releases_its_credit(ada: UserState, ending: str) ->
     assert published(OutboxEvent)[-1].type == "accounts.credit.released.v1"
 
 
-@pytest.mark.parametrize("ending", ["cancelled", "expired"])
+@pytest.mark.parametrize("ending", ["cancelled", "expired", "disowned"])
 def test_an_order_that_ends_before_its_reserve_is_refused(ada: UserState, ending: str) -> None:
     consume(ending, ada.id)
     consume("placed", ada.id)
@@ -77,7 +77,7 @@ def test_a_malformed_order_reserves_nothing(ada: UserState) -> None:
 
 
 def test_the_credit_consumer_lists_every_order_event() -> None:
-    facts = ("placed", "confirmed", "rejected", "cancelled", "expired", "updated")
+    facts = ("placed", "confirmed", "rejected", "cancelled", "expired", "disowned", "updated")
     assert set(CONSUMERS["credit"]) == {f"orders.order.{fact}.v1" for fact in facts}
 
 
@@ -88,7 +88,7 @@ def test_a_backfilled_open_order_reserves_its_credit_once(ada: UserState, status
     assert User.objects.get().credit_reserved == Decimal("12.30")
 
 
-@pytest.mark.parametrize("status", ["CANCELLED", "EXPIRED", "REJECTED"])
+@pytest.mark.parametrize("status", ["CANCELLED", "EXPIRED", "REJECTED", "DISOWNED"])
 def test_a_backfilled_ended_order_releases_its_credit(ada: UserState, status: str) -> None:
     consume("placed", ada.id)
     consume("updated", ada.id, status=status)

@@ -82,7 +82,7 @@ def test_an_order_is_shown_with_its_last_change_while_the_view_is_behind(
 ) -> None:
     order = place()
     project()
-    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     shown = ada_api.get(f"/api/orders/{order.id}/").json()
     assert (shown["status"], shown["version"]) == ("CONFIRMED", 2)
     assert OrderView.objects.get().status == "PENDING"
@@ -278,7 +278,7 @@ class TestCancel:
         self, place: Place, ada_api: APIClient
     ) -> None:
         order = place()
-        handlers.reject_order(RejectOrder(order_id=order.id, reason="unknown_user"))
+        handlers.reject_order(RejectOrder(order_id=order.id, user_id=ADA, reason="unknown_user"))
         for _ in range(2):
             document = problem(ada_api.post(f"/api/orders/{order.id}/cancel/"), 409, "order-ended")
             assert (document["current_status"], document["current_version"]) == ("REJECTED", 2)
@@ -287,7 +287,7 @@ class TestCancel:
         self, place: Place, ada_api: APIClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         order = place()
-        handlers.confirm_order(ConfirmOrder(order_id=order.id))
+        handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
         genuine = handlers.event_store.load
         monkeypatch.setattr(
             handlers.event_store, "load", lambda stream: genuine(stream, up_to_version=1)
@@ -302,7 +302,7 @@ class TestCancel:
 def test_events_list_the_whole_history(place: Place, ada_api: APIClient) -> None:
     order = place()
     cause = Metadata(causation="an event", actor="staff grace")
-    handlers.confirm_order(ConfirmOrder(order_id=order.id), metadata=cause)
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA), metadata=cause)
     placed, confirmed = ada_api.get(f"/api/orders/{order.id}/events/").json()
     assert (placed["version"], placed["type"], placed["schema_version"]) == (1, "OrderPlaced", 1)
     assert placed["data"]["lines"] == represent(order)["lines"]
@@ -316,7 +316,7 @@ def test_an_order_is_shown_at_a_past_version_or_time(
     clock: None, place: Place, ada_api: APIClient
 ) -> None:
     order = place()
-    confirmed = handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    confirmed = handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     url = f"/api/orders/{order.id}/"
     times = [order.placed_at, confirmed.updated_at]
     asked = [{"version": 1}, {"version": 2}, *({"at": time.isoformat()} for time in times)]
@@ -337,7 +337,7 @@ def test_the_story_lists_the_steps_of_both_services(
 ) -> None:
     order = place()
     handlers.confirm_order(
-        ConfirmOrder(order_id=order.id), metadata=Metadata(causation=DECIDED_AT_NOON)
+        ConfirmOrder(order_id=order.id, user_id=ADA), metadata=Metadata(causation=DECIDED_AT_NOON)
     )
     handlers.cancel_order(CancelOrder(order_id=order.id), metadata=Metadata(actor="staff grace"))
     steps = ada_api.get(f"/api/orders/{order.id}/story/").json()
@@ -349,6 +349,34 @@ def test_the_story_lists_the_steps_of_both_services(
     ]
     assert (steps[1]["id"], steps[1]["at"]) == (DECIDED_AT_NOON, "2025-01-02T12:00:00.000000Z")
     problem(bob_api.get(f"/api/orders/{order.id}/story/"), 404, "order-not-found")
+
+
+def test_a_disowned_order_is_shown_with_its_story(ada_api: APIClient, bob_api: APIClient) -> None:
+    order_id = uuid7()
+    command = ConfirmOrder(order_id=order_id, user_id=ADA)
+    handlers.confirm_order(command, metadata=Metadata(causation=DECIDED_AT_NOON))
+    url = f"/api/orders/{order_id}/"
+    shown = ada_api.get(url).json()
+    assert (shown["status"], shown["lines"], shown["total"]) == ("DISOWNED", [], "0.00")
+    project()
+    assert ada_api.get(url).json() == shown
+    assert ids(ada_api, status="DISOWNED") == [str(order_id)]
+    assert [event["type"] for event in ada_api.get(f"{url}events/").json()] == ["OrderDisowned"]
+    assert [step["what"] for step in ada_api.get(f"{url}story/").json()] == [
+        "accounts decided about the credit",
+        "disowned: the database has lost this order; its credit is released",
+    ]
+    problem(ada_api.post(f"{url}cancel/"), 409, "order-ended")
+    problem(bob_api.get(url), 404, "order-not-found")
+
+
+def test_a_version_that_the_event_store_has_lost_is_not_shown(
+    place: Place, ada_api: APIClient
+) -> None:
+    order = place()
+    project()
+    OrderView.objects.update(status="CANCELLED", version=2)
+    assert ada_api.get(f"/api/orders/{order.id}/").json()["status"] == "PENDING"
 
 
 def test_an_event_without_a_codec_is_named_with_its_version(
@@ -403,7 +431,7 @@ class TestList:
 
     def test_the_list_can_be_filtered(self, clock: None, place: Place, ada_api: APIClient) -> None:
         small, large = place(lines=BASKET[:1]), place()
-        handlers.confirm_order(ConfirmOrder(order_id=large.id))
+        handlers.confirm_order(ConfirmOrder(order_id=large.id, user_id=ADA))
         project()
         for filters, found in [
             ({"status": "PENDING"}, [small]),
@@ -484,7 +512,7 @@ class TestSales:
         self, clock: None, place: Place, staff_api: APIClient
     ) -> None:
         for _ in range(2):
-            handlers.confirm_order(ConfirmOrder(order_id=place().id))
+            handlers.confirm_order(ConfirmOrder(order_id=place().id, user_id=ADA))
         for envelope in published(OutboxEvent):
             deliver(envelope, consumer="sales")
         day = "2025-01-02"

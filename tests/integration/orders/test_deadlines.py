@@ -13,7 +13,7 @@ from orders.domain.commands import CancelOrder, ConfirmOrder
 from orders.domain.errors import OrderNotFound
 from orders.domain.order import fold
 from orders.models import OrderDeadline, StoredEvent
-from tests.integration.orders.conftest import Place, announced
+from tests.integration.orders.conftest import ADA, Place, announced
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_an_order_before_its_deadline_stays_pending(place: Place, settings: Any)
 
 
 def test_decided_orders_have_no_deadline(place: Place) -> None:
-    handlers.confirm_order(ConfirmOrder(order_id=place().id))
+    handlers.confirm_order(ConfirmOrder(order_id=place().id, user_id=ADA))
     handlers.cancel_order(CancelOrder(order_id=place().id))
     assert handlers.expire_due_orders(limit=10) == 0
 

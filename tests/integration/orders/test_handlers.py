@@ -25,9 +25,11 @@ from outbox.testing import published
 from tests.integration.orders.conftest import ADA, LINES, NOON, Place, announced
 
 WAYS = {
-    Status.CONFIRMED: lambda order_id: handlers.confirm_order(ConfirmOrder(order_id=order_id)),
+    Status.CONFIRMED: lambda order_id: handlers.confirm_order(
+        ConfirmOrder(order_id=order_id, user_id=ADA)
+    ),
     Status.REJECTED: lambda order_id: handlers.reject_order(
-        RejectOrder(order_id=order_id, reason="insufficient_credit")
+        RejectOrder(order_id=order_id, user_id=ADA, reason="insufficient_credit")
     ),
     Status.CANCELLED: lambda order_id: handlers.cancel_order(CancelOrder(order_id=order_id)),
     Status.EXPIRED: lambda order_id: handlers.expire_order(ExpireOrder(order_id=order_id)),
@@ -89,10 +91,19 @@ def test_a_confirmed_order_can_be_cancelled(place: Place) -> None:
 
 
 def test_a_command_for_an_unknown_order_is_an_error() -> None:
-    for command in WAYS.values():
+    for status in (Status.CANCELLED, Status.EXPIRED):
         with pytest.raises(OrderNotFound):
-            command(uuid7())
+            WAYS[status](uuid7())
     assert not OutboxEvent.objects.exists()
+
+
+def test_a_disowned_id_can_never_be_placed() -> None:
+    order_id = uuid7()
+    assert WAYS[Status.CONFIRMED](order_id).status is Status.DISOWNED
+    with pytest.raises(OrderExists):
+        handlers.place_order(PlaceOrder(order_id=order_id, user_id=ADA, lines=LINES))
+    assert not OrderDeadline.objects.exists()
+    assert announced() == ["disowned"]
 
 
 def test_a_second_order_with_the_same_id_is_refused(place: Place) -> None:
@@ -147,7 +158,7 @@ def test_handlers_join_an_open_transaction(place: Place) -> None:
 def test_an_event_stores_its_cause_and_trace(place: Place) -> None:
     order_id = place().id
     metadata = Metadata(causation="an event", traceparent="00-1-2-01")
-    handlers.confirm_order(ConfirmOrder(order_id=order_id), metadata=metadata)
+    handlers.confirm_order(ConfirmOrder(order_id=order_id, user_id=ADA), metadata=metadata)
     assert StoredEvent.objects.get(version=2).metadata == {
         "causation": "an event",
         "correlation": str(order_id),

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from orders import handlers
 from orders.domain.commands import CancelOrder, ConfirmOrder, RejectOrder
+from orders.domain.order import Order, Status
 from orders.models import CountedOrder, CustomerView, OrderView, OutboxEvent, Sales
+from orders.published import announce_current
 from outbox.consumer import named
 from outbox.envelope import Envelope
 from outbox.testing import deliver, published
@@ -74,7 +76,7 @@ def test_the_order_view_shows_every_field(place: Place) -> None:
 
 def test_the_latest_version_is_shown_in_any_order_of_events(place: Place) -> None:
     order = place()
-    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     handlers.cancel_order(CancelOrder(order_id=order.id))
     history = published(OutboxEvent)
     for shuffled in permutations(history):
@@ -85,9 +87,35 @@ def test_the_latest_version_is_shown_in_any_order_of_events(place: Place) -> Non
         assert (row.status, row.version) == ("CANCELLED", 3)
 
 
+def test_a_disowned_order_replaces_the_versions_that_a_failover_lost(place: Place) -> None:
+    order = place()
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
+    lost = published(OutboxEvent)
+    disowned = Order(
+        id=order.id,
+        user_id=ADA,
+        status=Status.DISOWNED,
+        lines=(),
+        reason="",
+        version=1,
+        placed_at=order.placed_at,
+        updated_at=order.updated_at,
+    )
+    history = [*lost, announce_current(disowned)]
+    for shuffled in permutations(history):
+        for model in (OrderView, CountedOrder, Sales):
+            model.objects.all().delete()
+        named("sales").handle_all(shuffled)  # in one batch
+        for envelope in shuffled:
+            deliver(envelope, consumer="order_view")
+            deliver(envelope, consumer="sales")
+        assert OrderView.objects.values_list("status", "version").get() == ("DISOWNED", 1)
+        assert sold() == {}
+
+
 def test_a_backfill_restores_a_lost_view(place: Place) -> None:
     confirmed, placed = place(), place()
-    handlers.confirm_order(ConfirmOrder(order_id=confirmed.id))
+    handlers.confirm_order(ConfirmOrder(order_id=confirmed.id, user_id=ADA))
     before = OutboxEvent.objects.count()
     first = handlers.backfill(after="", limit=1)
     second = handlers.backfill(after=first, limit=1)
@@ -171,10 +199,12 @@ BOTH = {"tea": (1, 2, "9.00"), "pot": (1, 1, "31.00")}
 
 def test_only_confirmed_orders_are_sales(clock: None, place: Place) -> None:
     order, rejected = place(), place()
-    handlers.reject_order(RejectOrder(order_id=rejected.id, reason="insufficient_credit"))
+    handlers.reject_order(
+        RejectOrder(order_id=rejected.id, user_id=ADA, reason="insufficient_credit")
+    )
     deliver_to_sales()
     assert sold() == {}
-    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     deliver_to_sales()
     assert sold() == BOTH
     assert set(Sales.objects.values_list("day", flat=True)) == {order.placed_at.date()}
@@ -183,7 +213,7 @@ def test_only_confirmed_orders_are_sales(clock: None, place: Place) -> None:
 def test_a_cancelled_sale_is_subtracted(clock: None, place: Place) -> None:
     order, other = place(), place()
     for one in (order, other):
-        handlers.confirm_order(ConfirmOrder(order_id=one.id))
+        handlers.confirm_order(ConfirmOrder(order_id=one.id, user_id=ADA))
     deliver_to_sales()
     assert sold() == {"tea": (2, 4, "18.00"), "pot": (2, 2, "62.00")}
     handlers.cancel_order(CancelOrder(order_id=order.id))
@@ -197,7 +227,7 @@ def test_a_cancelled_sale_is_subtracted(clock: None, place: Place) -> None:
 def test_a_sale_counts_once_under_duplicate_and_reordered_events(clock: None, place: Place) -> None:
     order, cancelled = place(), place()
     for one in (order, cancelled):
-        handlers.confirm_order(ConfirmOrder(order_id=one.id))
+        handlers.confirm_order(ConfirmOrder(order_id=one.id, user_id=ADA))
     handlers.cancel_order(CancelOrder(order_id=cancelled.id))
     handlers.backfill(after="", limit=10)
     history = published(OutboxEvent)
@@ -218,6 +248,6 @@ def test_a_sale_counts_once_under_duplicate_and_reordered_events(clock: None, pl
 def test_an_order_with_a_sku_twice_counts_as_one_order(place: Place) -> None:
     line = LINES[0]
     order = place(lines=(line, replace(line, quantity=3)))
-    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     deliver_to_sales()
     assert sold() == {"tea": (1, 5, "22.50")}

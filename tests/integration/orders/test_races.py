@@ -14,7 +14,7 @@ from orders.domain.order import fold
 from orders.models import OrderDeadline, OutboxEvent, StoredEvent
 from orders.published import PUBLIC_TYPES
 from outbox.testing import published
-from tests.integration.orders.conftest import Place, Threads, waits_for_a_lock
+from tests.integration.orders.conftest import ADA, Place, Threads, waits_for_a_lock
 from tests.support.waiting import eventually
 
 ALIAS = router.db_for_write(StoredEvent)
@@ -22,8 +22,10 @@ ALIAS = router.db_for_write(StoredEvent)
 
 def commands(order_id: UUID) -> dict[str, Any]:
     return {
-        "confirm": lambda: handlers.confirm_order(ConfirmOrder(order_id=order_id)),
-        "reject": lambda: handlers.reject_order(RejectOrder(order_id=order_id, reason="x")),
+        "confirm": lambda: handlers.confirm_order(ConfirmOrder(order_id=order_id, user_id=ADA)),
+        "reject": lambda: handlers.reject_order(
+            RejectOrder(order_id=order_id, user_id=ADA, reason="x")
+        ),
         "cancel": lambda: handlers.cancel_order(CancelOrder(order_id=order_id)),
         "expire": lambda: handlers.expire_order(ExpireOrder(order_id=order_id)),
         "sweep": lambda: handlers.expire_due_orders(limit=10),

@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections, router
+from uuid_utils.compat import uuid7
 
 from orders import handlers
 from orders.domain.commands import CancelOrder, ConfirmOrder, RejectOrder
@@ -67,12 +68,15 @@ def some_history(place: Place, number: int = 12) -> list[UUID]:
     placed = [place(user_id=(ADA, BOB)[turn % 2]).id for turn in range(number)]
     for turn, order_id in enumerate(placed):
         if turn % 4 == 1:
-            handlers.reject_order(RejectOrder(order_id=order_id, reason="insufficient_credit"))
+            handlers.reject_order(
+                RejectOrder(order_id=order_id, user_id=ADA, reason="insufficient_credit")
+            )
         elif turn % 4:
-            handlers.confirm_order(ConfirmOrder(order_id=order_id))
+            handlers.confirm_order(ConfirmOrder(order_id=order_id, user_id=ADA))
         if turn % 4 == 3:
             handlers.cancel_order(CancelOrder(order_id=order_id))
-    return placed
+    disowned = handlers.confirm_order(ConfirmOrder(order_id=uuid7(), user_id=ADA))
+    return [*placed, disowned.id]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,7 +118,7 @@ def keep_writing(place: Place, ending: threading.Event, seed: int) -> int:
     while not ending.is_set():
         order = place()
         if dice.random() < 0.7:
-            handlers.confirm_order(ConfirmOrder(order_id=order.id))
+            handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
         if dice.random() < 0.3:
             handlers.cancel_order(CancelOrder(order_id=order.id))
         written += 1
@@ -337,7 +341,7 @@ def test_both_versions_of_a_projection_apply_events_until_the_swap(
     # In a partition without later events, the position is the end of the shadow's tick.
     ends = [entry for _, entry in following if not entry.endswith(str(WHOLE))]
     assert set(ends) <= {entry for _, entry in live}
-    handlers.confirm_order(ConfirmOrder(order_id=order.id))
+    handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     settle(streams)
     before = shown()
     one.swap()
@@ -345,9 +349,10 @@ def test_both_versions_of_a_projection_apply_events_until_the_swap(
     assert leftovers() == []
 
 
-def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
+def parked_for_both_versions(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[Any, UUID]:
+    """A filled rebuild of `sales`, and an order whose event is parked."""
     some_history(place)
     settle(streams)
     one = rebuild_of("sales")
@@ -361,10 +366,28 @@ def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
     assert ParkedEvent.objects.filter(consumer="sales").count() == 1
     one.follow()
     assert (order.id,) not in ask("SELECT order_id FROM orders_countedorder_next")
+    return one, order.id
+
+
+def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
+    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, order_id = parked_for_both_versions(place, streams, monkeypatch)
     call_command("outbox", "parked", "retry", "--consumer", "sales", stdout=StringIO())
     one.swap()
-    assert CountedOrder.objects.filter(pk=order.id).exists()
+    assert CountedOrder.objects.filter(pk=order_id).exists()
     assert not ParkedEvent.objects.exists()
+
+
+def test_a_dropped_event_is_applied_to_neither_version(
+    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, order_id = parked_for_both_versions(place, streams, monkeypatch)
+    key = ("drop", str(order_id), "--consumer", "sales")
+    call_command("outbox", "parked", *key, "--reason", "a test", stdout=StringIO())
+    one.swap()
+    assert not CountedOrder.objects.filter(pk=order_id).exists()
+    assert ParkedEvent.objects.get().drop_reason == "a test"
 
 
 def test_a_swap_restores_all_the_names_that_migrations_expect(

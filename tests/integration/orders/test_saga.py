@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from orders import consumers, event_store, handlers
 from orders.domain.commands import CancelOrder, ExpireOrder
-from orders.domain.errors import OrderNotFound
+from orders.domain.errors import OrderEnded
 from orders.domain.order import Order, fold
 from orders.inbound import Malformed
 from orders.models import StoredEvent
@@ -77,9 +77,23 @@ def test_released_credit_changes_no_order(place: Place) -> None:
     assert state(order_id) == ("PENDING", "", 1)
 
 
-def test_a_decision_about_an_unknown_order_is_an_error() -> None:
-    with pytest.raises(OrderNotFound):
-        decide("reserved", uuid7())
+@pytest.mark.parametrize("fact", ["reserved", "refused"])
+def test_a_decision_about_an_unknown_order_disowns_it_once(fact: str) -> None:
+    order_id = uuid7()
+    cause = decide(fact, order_id, reason="insufficient_credit")
+    decide(fact, order_id, reason="insufficient_credit")
+    decide("refused", order_id, reason="order_ended")  # the answer to a late reservation
+    assert state(order_id) == ("DISOWNED", "", 1)
+    assert announced() == ["disowned"]
+    assert StoredEvent.objects.get().metadata["causation"] == str(cause.id)
+    with pytest.raises(OrderEnded):
+        handlers.cancel_order(CancelOrder(order_id=order_id))
+
+
+def test_credit_released_for_an_unknown_order_disowns_nothing() -> None:
+    """Nothing is reserved, and the reservation before it has disowned the order."""
+    decide("released", uuid7())
+    assert announced() == []
 
 
 def test_a_malformed_decision_is_an_error(place: Place) -> None:
@@ -97,7 +111,9 @@ def test_every_consumer_lists_every_public_type_of_its_producers() -> None:
     }
     orders = {
         f"orders.order.{fact}.v1"
-        for fact in ("placed", "confirmed", "rejected", "cancelled", "expired", "updated")
+        for fact in (
+            *("placed", "confirmed", "rejected", "cancelled", "expired", "disowned", "updated"),
+        )
     }
     assert set(consumers.CONSUMERS["saga"]) == accounts
     assert set(consumers.CONSUMERS["customer_view"]) == accounts

@@ -15,7 +15,7 @@ from outbox import consumer, tables
 from outbox.consuming.reader import Reader
 from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
-from tests.integration.orders.conftest import BOB, Place
+from tests.integration.orders.conftest import ADA, BOB, Place
 from tests.integration.orders.test_api import damage
 from tests.integration.orders.test_saga import decision
 
@@ -44,7 +44,7 @@ def status(order_id: UUID) -> str:
 
 def test_the_order_view_follows_the_streams(place: Place, streams: Streams, publish: Any) -> None:
     orders = [place(), place(user_id=BOB)]
-    handlers.confirm_order(ConfirmOrder(order_id=orders[0].id))
+    handlers.confirm_order(ConfirmOrder(order_id=orders[0].id, user_id=ADA))
     assert publish() == 3
     assert read(streams, "order_view", "orders") == 3
     handlers.cancel_order(CancelOrder(order_id=orders[0].id))
@@ -54,8 +54,18 @@ def test_the_order_view_follows_the_streams(place: Place, streams: Streams, publ
     assert list(shown) == [(orders[0].id, "CANCELLED", 3), (orders[1].id, "PENDING", 1)]
 
 
-def test_a_decision_about_an_unknown_order_is_parked_alone(place: Place, streams: Streams) -> None:
-    assert "OrderNotFound" in error_of_decision(place, streams, about=uuid7())
+@pytest.mark.parametrize("fact", ["reserved", "refused"])
+def test_a_decision_about_a_lost_order_disowns_it_and_parks_nothing(
+    place: Place, streams: Streams, publish: Any, fact: str
+) -> None:
+    lost = uuid7()
+    deliver_decisions(place, streams, fact=fact, about=lost)
+    assert status(lost) == "DISOWNED"
+    assert not ParkedEvent.objects.exists()
+    publish()
+    read(streams, "order_view", "orders")
+    shown = OrderView.objects.get(pk=lost)
+    assert (shown.user_id, shown.status, shown.lines, shown.total) == (ADA, "DISOWNED", [], 0)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +78,16 @@ def test_a_decision_about_a_damaged_history_is_parked_alone(
 ) -> None:
     order = place()
     damage(order.id, version=version, schema_version=schema_version)
-    assert error in error_of_decision(place, streams, about=order.id)
+    deliver_decisions(place, streams, fact="reserved", about=order.id)
+    assert error in ParkedEvent.objects.get().error
 
 
-def error_of_decision(place: Place, streams: Streams, *, about: UUID) -> str:
-    """Deliver three decisions, the second about this order. Returns the parked event's error."""
+def deliver_decisions(place: Place, streams: Streams, *, fact: str, about: UUID) -> None:
+    """Deliver three decisions, the second about this order. The others must take effect."""
     known, other = place().id, place().id
     decisions = [
         decision("reserved", known),
-        decision("reserved", about),
+        decision(fact, about, reason="insufficient_credit"),
         decision("refused", other, reason="insufficient_credit"),
     ]
     # All decisions are in one partition, but each has its own key, so none waits for another.
@@ -87,4 +98,3 @@ def error_of_decision(place: Place, streams: Streams, *, about: UUID) -> str:
     streams.publish("accounts", expected="", at="1-3", tick=1, rows=rows)
     assert read(streams, "saga", "accounts") == 3
     assert (status(known), status(other)) == ("CONFIRMED", "REJECTED")
-    return ParkedEvent.objects.get().error

@@ -1,4 +1,5 @@
-"""The saga handlers of both services under duplicate, late and reordered messages."""
+"""The saga handlers of both services under duplicate, late and reordered messages, with orders
+that orders has lost after it published them."""
 
 from contextlib import nullcontext
 from decimal import Decimal
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from django.db.models import Sum
+from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,15 +29,16 @@ from orders import event_store, handlers
 from orders.domain.commands import CancelOrder, ExpireOrder, PlaceOrder
 from orders.domain.errors import OrderEnded
 from orders.domain.lines import Line
-from orders.domain.order import Order, Status, fold
+from orders.domain.order import Order, Status, decide, fold
 from orders.models import OrderDeadline
 from orders.models import OutboxEvent as OrdersEvent
+from orders.published import announce
 from outbox.envelope import Envelope
 from outbox.testing import deliver
 
 CENTS = st.integers(1, 60_00)
 NOTHING = Decimal("0.00")
-ENDED = {Status.REJECTED, Status.CANCELLED, Status.EXPIRED}
+ENDED = {Status.REJECTED, Status.CANCELLED, Status.EXPIRED, Status.DISOWNED}
 
 
 class Saga(RuleBasedStateMachine):
@@ -56,6 +59,7 @@ class Saga(RuleBasedStateMachine):
         )
         self.user_id = user_id
         self.orders: list[UUID] = []
+        self.lost: list[UUID] = []
         self.messages: list[tuple[str, Envelope]] = []
         self.seen = {AccountsEvent: _last(AccountsEvent), OrdersEvent: _last(OrdersEvent)}
 
@@ -63,9 +67,25 @@ class Saga(RuleBasedStateMachine):
 
     @rule(cents=CENTS)
     def place(self, cents: int) -> None:
+        self.orders.append(handlers.place_order(self.order_of(cents)).id)
+
+    def order_of(self, cents: int) -> PlaceOrder:
         line = Line(sku="tea", quantity=1, unit_price=Decimal(cents) / 100)
-        command = PlaceOrder(order_id=uuid7(), user_id=self.user_id, lines=(line,))
-        self.orders.append(handlers.place_order(command).id)
+        return PlaceOrder(order_id=uuid7(), user_id=self.user_id, lines=(line,))
+
+    @rule(cents=CENTS, cancelled=st.booleans())
+    def place_and_lose(self, cents: int, cancelled: bool) -> None:
+        """A failover loses the order, but its events are in the streams."""
+        command = self.order_of(cents)
+        self.lost.append(command.order_id)
+        events = decide(None, command, at=timezone.now())
+        order = fold(events)
+        if cancelled:
+            events += decide(order, CancelOrder(order_id=command.order_id), at=timezone.now())
+        for number, event in enumerate(events, start=1):
+            after = fold(events[:number])
+            assert after is not None
+            self.messages.append(("credit", announce(event, after)))
 
     @precondition(lambda self: self.orders)
     @rule(data=st.data())
@@ -167,6 +187,8 @@ class Saga(RuleBasedStateMachine):
         for order_id in self.orders:  # a pending order is past its deadline
             handlers.expire_order(ExpireOrder(order_id=order_id))
         self.settle()
+        # A cancellation that overtakes its order leaves a tombstone, and a late order is refused.
+        assert all(self.order(order_id).status is Status.DISOWNED for order_id in self.lost)
         found = [self.order(order_id) for order_id in self.orders]
         assert {order.status for order in found} <= {Status.CONFIRMED, *ENDED}
         holding = {order.id for order in found if order.status is Status.CONFIRMED}

@@ -25,8 +25,8 @@ POT = Line(sku="pot", quantity=1, unit_price=Decimal("31.00"))
 
 COMMANDS: dict[type[Command], Command] = {
     PlaceOrder: PlaceOrder(order_id=ORDER_ID, user_id=USER_ID, lines=(TEA, POT)),
-    ConfirmOrder: ConfirmOrder(order_id=ORDER_ID),
-    RejectOrder: RejectOrder(order_id=ORDER_ID, reason="insufficient_credit"),
+    ConfirmOrder: ConfirmOrder(order_id=ORDER_ID, user_id=USER_ID),
+    RejectOrder: RejectOrder(order_id=ORDER_ID, user_id=USER_ID, reason="insufficient_credit"),
     CancelOrder: CancelOrder(order_id=ORDER_ID),
     ExpireOrder: ExpireOrder(order_id=ORDER_ID),
 }
@@ -38,6 +38,7 @@ COMMANDS_TO: dict[Status | None, list[type[Command]]] = {
     Status.REJECTED: [PlaceOrder, RejectOrder],
     Status.CANCELLED: [PlaceOrder, CancelOrder],
     Status.EXPIRED: [PlaceOrder, ExpireOrder],
+    Status.DISOWNED: [ConfirmOrder],
 }
 
 
@@ -56,7 +57,12 @@ lines = st.builds(Line, sku=skus, quantity=st.integers(1, 1000), unit_price=pric
 baskets = st.lists(lines, min_size=1, max_size=10).map(tuple)
 commands = st.one_of(
     st.builds(PlaceOrder, order_id=st.just(ORDER_ID), user_id=st.uuids(), lines=baskets),
-    st.builds(RejectOrder, order_id=st.just(ORDER_ID), reason=st.text(max_size=30)),
+    st.builds(
+        RejectOrder,
+        order_id=st.just(ORDER_ID),
+        user_id=st.just(USER_ID),
+        reason=st.text(max_size=30),
+    ),
     *(st.just(COMMANDS[kind]) for kind in (ConfirmOrder, CancelOrder, ExpireOrder)),
 )
 times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001

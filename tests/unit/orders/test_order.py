@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orders.domain.codec import decode, encode
-from orders.domain.commands import CancelOrder, Command, ConfirmOrder, ExpireOrder, PlaceOrder
+from orders.domain.commands import (
+    CancelOrder,
+    Command,
+    ConfirmOrder,
+    ExpireOrder,
+    PlaceOrder,
+    RejectOrder,
+)
 from orders.domain.errors import (
     InvalidLines,
     OrderEnded,
@@ -17,7 +24,7 @@ from orders.domain.errors import (
     OrderExists,
     OrderNotFound,
 )
-from orders.domain.events import Event, OrderRejected
+from orders.domain.events import Event, OrderDisowned, OrderRejected
 from orders.domain.lines import Line
 from orders.domain.order import (
     IGNORED,
@@ -43,7 +50,7 @@ from tests.unit.orders.examples import (
 
 LATER = NOON + timedelta(hours=1)
 CELLS = [(status, command) for status in TRANSITIONS for command in TRANSITIONS[status]]
-ENDED = (Status.REJECTED, Status.CANCELLED, Status.EXPIRED)
+ENDED = (Status.REJECTED, Status.CANCELLED, Status.EXPIRED, Status.DISOWNED)
 
 
 def test_the_transition_table_covers_every_command_in_every_status() -> None:
@@ -76,9 +83,14 @@ def test_an_ended_order_never_changes_again(status: Status) -> None:
 
 @pytest.mark.parametrize("status", ENDED)
 def test_cancelling_an_ended_order_names_its_status_and_version(status: Status) -> None:
+    order = order_in(status)
+    assert order is not None
     with pytest.raises(OrderEnded) as refused:
-        decide(order_in(status), CancelOrder(order_id=ORDER_ID), at=LATER)
-    assert refused.value.extras == {"current_status": status.value, "current_version": 2}
+        decide(order, CancelOrder(order_id=ORDER_ID), at=LATER)
+    assert refused.value.extras == {
+        "current_status": status.value,
+        "current_version": order.version,
+    }
 
 
 def test_an_order_is_placed_once() -> None:
@@ -87,10 +99,19 @@ def test_an_order_is_placed_once() -> None:
     assert refused.value.version == 1
 
 
-@pytest.mark.parametrize("kind", [ConfirmOrder, CancelOrder, ExpireOrder])
+@pytest.mark.parametrize("kind", [CancelOrder, ExpireOrder])
 def test_an_order_that_was_never_placed_is_not_found(kind: type[Command]) -> None:
     with pytest.raises(OrderNotFound):
         decide(None, COMMANDS[kind], at=LATER)
+
+
+@pytest.mark.parametrize("kind", [ConfirmOrder, RejectOrder])
+def test_a_decision_about_an_unknown_order_disowns_it(kind: type[Command]) -> None:
+    (event,) = decide(None, COMMANDS[kind], at=LATER)
+    assert event == OrderDisowned(order_id=ORDER_ID, user_id=USER_ID, at=LATER)
+    order = fold([event])
+    assert order is not None
+    assert (order.lines, order.total) == ((), Decimal("0.00"))
 
 
 def test_a_placed_order_has_the_fields_of_its_command() -> None:

@@ -1,0 +1,50 @@
+"""Safeguards of the saga and its projections (docs/saga.md)."""
+
+from typing import Final
+
+from tests.sabotage.sabotage import Sabotage
+
+ORDERS: Final = "tests/integration/orders"
+
+SABOTAGES: Final = (
+    Sabotage(
+        promise="a decision about an order that orders has lost parks nothing",
+        file="orders/domain/order.py",
+        old="        ConfirmOrder: OrderDisowned,",
+        new="        ConfirmOrder: REFUSED,",
+        test=f"{ORDERS}/test_through_the_streams.py"
+        "::test_a_decision_about_a_lost_order_disowns_it_and_parks_nothing",
+    ),
+    Sabotage(
+        promise="accounts releases the credit of a disowned order",
+        file="accounts/consumers.py",
+        old='"orders.order.disowned.v1": release',
+        new='"orders.order.disowned.v1": ignore',
+        test="tests/integration/accounts/test_consumers.py"
+        "::test_the_end_of_an_order_releases_its_credit",
+    ),
+    Sabotage(
+        promise="the order view doesn't show a version that a failover has lost",
+        file="orders/projections.py",
+        old=" WHERE excluded.status = 'DISOWNED'\n    OR (shown.status <> 'DISOWNED' AND ",
+        new=" WHERE (true AND ",
+        test=f"{ORDERS}/test_projections.py"
+        "::test_a_disowned_order_replaces_the_versions_that_a_failover_lost",
+    ),
+    Sabotage(
+        promise="the sales don't count a version that a failover has lost",
+        file="orders/projections.py",
+        old="    return LAST if disowned else change.version",
+        new="    return change.version",
+        test=f"{ORDERS}/test_projections.py"
+        "::test_a_disowned_order_replaces_the_versions_that_a_failover_lost",
+    ),
+    Sabotage(
+        promise="an order is read again after its reservation",
+        file="orders/reservations.py",
+        old="        if before.get(id_) != after.get(id_):\n            continue",
+        new="        pass",
+        test="tests/integration/together/test_lost_orders.py"
+        "::test_an_order_that_ends_during_the_comparison_is_not_a_difference",
+    ),
+)
