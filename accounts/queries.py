@@ -1,5 +1,6 @@
 """Reads for the API, for log-in and for the routes between services."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -15,7 +16,7 @@ from outbox.agreeing.checksums import Checksums
 from . import cached
 from .domain.errors import UserNotFound
 from .domain.state import UserState
-from .models import User, UserHistory
+from .models import Reservation, User, UserHistory
 
 # The columns that other services may copy; `orders.reconcile` lists them in the same order.
 CHECKSUMS: Final = Checksums(
@@ -100,6 +101,25 @@ def snapshot() -> str:
 def is_published(snapshot: str, *, by: str) -> bool:
     """Whether the published snapshot `by` covers all events that `snapshot` sees."""
     return coverage.is_covered(tables.of("accounts"), snapshot, by=by)
+
+
+def holding_orders(*, after: UUID, rows: int) -> list[UUID]:
+    """The next orders after the id `after` that hold credit, read on the primary."""
+    found = Reservation.objects.using(router.db_for_write(Reservation))
+    holding = found.filter(status=Reservation.Status.RESERVED, order_id__gt=after)
+    return list(holding.order_by("order_id").values_list("order_id", flat=True)[:rows])
+
+
+def reservations(order_ids: Collection[UUID]) -> dict[UUID, tuple[str, UUID | None]]:
+    """The status and the user of these orders' reservations, read on the primary."""
+    rows = Reservation.objects.using(router.db_for_write(Reservation))
+    found = rows.filter(order_id__in=order_ids).values_list("order_id", "status", "user_id")
+    return {order_id: (status, user_id) for order_id, status, user_id in found}
+
+
+def applied_orders() -> dict[int, str]:
+    """How far `credit` has applied the streams of orders. Call it before reading reservations."""
+    return coverage.positions_of(tables.of("accounts"), consumer="credit", producer="orders")
 
 
 def history(user_id: UUID) -> QuerySet[UserHistory]:

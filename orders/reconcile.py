@@ -11,12 +11,13 @@ unknown to the owner is deleted by `accounts.user.erased.v1`. A row that is ahea
 deleted here first: the view would ignore the owner's older version.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from django.db import connections, router
@@ -38,7 +39,7 @@ PAGE_ROWS: Final = 200_000
 BUCKETS_AT_ONCE: Final = 4  # per request for stamps; a bucket has about 800 rows
 IDS_AT_ONCE: Final = 1_000
 BACKFILL_ROWS: Final = 1_000
-ROUNDS: Final = 10  # for users that change during the comparison
+ROUNDS: Final = 10  # for rows that change during the comparison
 MAX_DIFFERENCES: Final = 10_000
 CATCH_UP_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
@@ -86,16 +87,22 @@ class Difference:
     here: int
     owner: int
 
+    def __str__(self) -> str:
+        return f"{self.kind}: version {self.here} here, {self.owner} at {OWNER}"
+
+
+D = TypeVar("D")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Generic[D]):
     """A range of keys that was compared: its rows at the owner, and the differences."""
 
     rows: int
-    differences: tuple[Difference, ...]
+    differences: tuple[D, ...]
 
 
-def compare(peer: Peer) -> Iterator[Page]:
+def compare(peer: Peer) -> Iterator[Page[Difference]]:
     """Compare the whole view with its owner, page by page. Changes nothing.
 
     Raises ReconcileError, PeerError or OutboxError.
@@ -114,27 +121,42 @@ def compare(peer: Peer) -> Iterator[Page]:
 
 def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Difference]:
     """Yield the suspects that are wrong at a common position."""
+    return check_in_rounds(suspects, partial(_check, peer))
+
+
+def check_in_rounds(
+    suspects: Collection[UUID], check: Callable[[Collection[UUID]], Mapping[UUID, D | None]]
+) -> Iterator[D]:
+    """Yield the differences that `check` finds. It returns None for a row that is right, and omits
+    a row that changed during the check; such a row is checked again."""
     for chunk in _chunks(sorted(suspects)):
         unchecked = set(chunk)
         for _ in range(ROUNDS):
-            before = CHECKSUMS.of(unchecked)
-            owner, snapshot = _owner_stamps(peer, ids=[str(id_) for id_ in unchecked])
-            wait_until_applied(peer, snapshot)
-            after = CHECKSUMS.of(unchecked)
-            for id_ in sorted(unchecked):
-                kind = classify(before.get(id_), owner.get(id_), after.get(id_))
-                if kind is Kind.CHANGING:
-                    continue
-                unchecked.discard(id_)
-                if kind is not Kind.SAME:
-                    here, there = (stamps.get(id_, (0, ""))[0] for stamps in (after, owner))
-                    yield Difference(id=id_, kind=kind, here=here, owner=there)
+            checked = check(unchecked)
+            yield from (found for found in checked.values() if found is not None)
+            unchecked -= checked.keys()
             if not unchecked:
                 break
         else:
             raise ReconcileError(
-                f"{len(unchecked)} users change too often to be compared; run the command again"
+                f"{len(unchecked)} rows change too often to be compared; run the command again"
             )
+
+
+def _check(peer: Peer, ids: Collection[UUID]) -> dict[UUID, Difference | None]:
+    before = CHECKSUMS.of(ids)
+    owner, snapshot = _owner_stamps(peer, ids=[str(id_) for id_ in ids])
+    wait_until_applied(peer, snapshot)
+    after = CHECKSUMS.of(ids)
+    checked: dict[UUID, Difference | None] = {}
+    for id_ in sorted(ids):
+        kind = classify(before.get(id_), owner.get(id_), after.get(id_))
+        here, there = (stamps.get(id_, (0, ""))[0] for stamps in (after, owner))
+        if kind is Kind.SAME:
+            checked[id_] = None
+        elif kind is not Kind.CHANGING:
+            checked[id_] = Difference(id=id_, kind=kind, here=here, owner=there)
+    return checked
 
 
 def classify(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> Kind:
@@ -164,12 +186,12 @@ def repair(peer: Peer, differences: Sequence[Difference]) -> list[Difference]:
     return list(find_differences(peer, ids))
 
 
-def wait_until_applied(peer: Peer, snapshot: str) -> None:
-    """Wait until the view has applied all events that the owner's `snapshot` sees.
+def wait_until_applied(peer: Peer, snapshot: str, *, by: str = CONSUMER) -> None:
+    """Wait until the consumer `by` has applied all events that the owner's `snapshot` sees.
 
     Raises ReconcileError after CATCH_UP_SECONDS: the relay or the consumer is stalled.
     """
-    consumer = consuming.named(CONSUMER)
+    consumer = consuming.named(by)
     target: Cursor | None = None
     for _ in paced(every_seconds=POLL_SECONDS, within_seconds=CATCH_UP_SECONDS):
         if target is None:
@@ -180,7 +202,7 @@ def wait_until_applied(peer: Peer, snapshot: str) -> None:
             target = cursor
         if coverage.has_applied(consumer, OWNER, target):
             return
-    late = f"{CONSUMER} has not applied all events of the snapshot"
+    late = f"{by} has not applied all events of the snapshot"
     if target is None:
         late = f"the relay of {OWNER} has not published all events of the snapshot"
     raise ReconcileError(f"no common position within {CATCH_UP_SECONDS:.0f} s: {late}")

@@ -1,6 +1,7 @@
-"""Routes for other services, to compare and repair their copies of users. Users have no access.
+"""Routes for other services, to compare and repair their copies of users, and to compare orders
+with reservations. Users have no access.
 
-All routes use POST: a request may list a thousand users. Only the two backfill routes write, and
+All routes use POST: a request may list a thousand ids. Only the two backfill routes write, and
 a request to them may be repeated.
 """
 
@@ -22,7 +23,7 @@ from .peers import IsPeer, PeerAuthentication
 
 MAX_ROWS = 200_000  # per page of buckets: about a second of work
 MAX_STAMPS = 5_000
-MAX_BACKFILL = 1_000
+MAX_IDS = 1_000
 
 SNAPSHOT = r"^[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?$"
 
@@ -48,15 +49,13 @@ class PublishedSerializer(serializers.Serializer[Any]):
     by = serializers.RegexField(SNAPSHOT, max_length=10_000, allow_blank=True)
 
 
-class BackfillSerializer(serializers.Serializer[Any]):
-    ids = serializers.ListField(
-        child=serializers.UUIDField(), min_length=1, max_length=MAX_BACKFILL
-    )
+class IdsSerializer(serializers.Serializer[Any]):
+    ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MAX_IDS)
 
 
 class BackfillPageSerializer(serializers.Serializer[Any]):
     after = serializers.UUIDField(default=FIRST)
-    rows = serializers.IntegerField(min_value=1, max_value=MAX_BACKFILL)
+    rows = serializers.IntegerField(min_value=1, max_value=MAX_IDS)
 
 
 class InternalView(APIView):
@@ -114,7 +113,7 @@ class Published(InternalView):
 class Backfill(InternalView):
     """Announce the current state of these users; returns how many users are known and unknown."""
 
-    serializer_class = BackfillSerializer
+    serializer_class = IdsSerializer
 
     def answer(self, **params: Any) -> dict[str, Any]:
         known, unknown = handlers.backfill_users(params["ids"])
@@ -130,3 +129,29 @@ class BackfillPage(InternalView):
     def answer(self, **params: Any) -> dict[str, Any]:
         last = handlers.backfill(after=str(params["after"]), limit=params["rows"])
         return {"last": last or None, "snapshot": queries.snapshot()}
+
+
+class ReservationsPage(InternalView):
+    """Return the next orders after a key that hold credit, and the last key (null at the end)."""
+
+    serializer_class = PageSerializer
+
+    def answer(self, **params: Any) -> dict[str, Any]:
+        found = [str(id_) for id_ in queries.holding_orders(**params)]
+        return {"orders": found, "last": found[-1] if len(found) == params["rows"] else None}
+
+
+class Reservations(InternalView):
+    """Return the status and the user of each order's reservation, how far the events of orders
+    were applied before, and a snapshot that sees the reservations' transactions."""
+
+    serializer_class = IdsSerializer
+
+    def answer(self, **params: Any) -> dict[str, Any]:
+        applied = queries.applied_orders()
+        found = queries.reservations(params["ids"]).items()
+        return {
+            "reservations": {str(id_): [status, user] for id_, (status, user) in found},
+            "applied": applied,
+            "snapshot": queries.snapshot(),
+        }

@@ -15,6 +15,16 @@ urlpatterns = [
         internal.BackfillPage.as_view(),
         name="internal-backfill-page",
     ),
+    path(
+        "internal/reservations/page/",
+        internal.ReservationsPage.as_view(),
+        name="internal-reservations-page",
+    ),
+    path(
+        "internal/reservations/states/",
+        internal.Reservations.as_view(),
+        name="internal-reservations",
+    ),
     path("api/token/", login.Login.as_view(), name="token"),
     path("api/token/refresh/", login.Refresh.as_view(), name="token-refresh"),
     path(".well-known/jwks.json", login.key_set, name="jwks"),

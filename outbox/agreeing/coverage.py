@@ -6,6 +6,8 @@ of that snapshot, and the consumer's positions have reached the tops at that tic
 has applied each event that the owner's snapshot sees.
 """
 
+from collections.abc import Mapping
+
 from ..consumer import Consumer
 from ..consuming.inbox import START, Inbox
 from ..publishing.ticks import GENESIS
@@ -39,5 +41,16 @@ def is_covered(tables: Tables, snapshot: str, *, by: str) -> bool:
 
 def has_applied(consumer: Consumer, producer: str, cursor: Cursor) -> bool:
     """Whether the consumer's positions have reached the cursor's tops."""
-    positions = Inbox(consumer.tables, consumer=consumer.name, producer=producer).stored()
+    positions = positions_of(consumer.tables, consumer=consumer.name, producer=producer)
+    return has_reached(positions, cursor)
+
+
+def positions_of(tables: Tables, *, consumer: str, producer: str) -> dict[int, str]:
+    """Read a consumer's positions. Call this before reading its effects: then the effects are at
+    least as new as the positions."""
+    return Inbox(tables, consumer=consumer, producer=producer).stored()
+
+
+def has_reached(positions: Mapping[int, str], cursor: Cursor) -> bool:
+    """Whether the positions have reached the cursor's tops."""
     return all(order(positions.get(p, START)) >= order(top) for p, top in cursor.tops.items())

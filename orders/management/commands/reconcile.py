@@ -1,24 +1,27 @@
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
-from orders import reconcile
+from orders import reconcile, reservations
 from orders.peer import Peer, PeerError
-from orders.reconcile import Difference, ReconcileError
+from orders.reconcile import Page, ReconcileError
 from outbox.management.subcommand import one_line_errors, show_progress
 
 REPAIRED: Final = 3  # exit status: all differences were repaired
 DIFFERENT: Final = 4  # exit status: differences are left
 MAX_LISTED: Final = 100
+PARTS: Final = {"users": reconcile, "reservations": reservations}
 
 
 class Command(BaseCommand):
     help = (
-        "Compare customer_view with its owner under concurrent writes, list the rows that differ "
-        "and repair them. Exit status: 0 no differences, 3 all differences repaired, 4 "
-        "differences left (always with --dry-run), 1 the comparison failed."
+        "Compare customer_view with the users of accounts, and the orders with the reservations "
+        "of accounts, under concurrent writes; list the differences and repair them. Exit status: "
+        "0 no differences, 3 all differences repaired, 4 differences left (always with "
+        "--dry-run), 1 the comparison failed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -33,35 +36,39 @@ class Command(BaseCommand):
             raise CommandError(str(exc)) from exc
 
     def _reconcile(self, peer: Peer, *, dry_run: bool) -> None:
-        found = self._compare(peer)
+        found = left = 0
+        for what, part in PARTS.items():
+            differences = self._compare(what, part.compare(peer))
+            found += len(differences)
+            if differences and not dry_run:
+                still = part.repair(peer, differences)
+                left += len(still)
+                self._list(still, adverb="still ")
         if not found:
             return
         if dry_run:
-            raise CommandError(f"{len(found)} differ; nothing was repaired", returncode=DIFFERENT)
-        left = reconcile.repair(peer, found)
-        for difference in left[:MAX_LISTED]:
-            self.stdout.write(f"{difference.id}  still {difference.kind}")
+            raise CommandError(f"{found} differ; nothing was repaired", returncode=DIFFERENT)
         if left:
             raise CommandError(
-                f"{len(left)} of {len(found)} still differ; check manage.py outbox parked",
+                f"{left} of {found} still differ; check manage.py outbox parked",
                 returncode=DIFFERENT,
             )
-        raise CommandError(f"{len(found)} differed, all are repaired", returncode=REPAIRED)
+        raise CommandError(f"{found} differed, all are repaired", returncode=REPAIRED)
 
-    def _compare(self, peer: Peer) -> list[Difference]:
-        found: list[Difference] = []
-        rows, about = 0, reconcile.rows_here()
-        for page in reconcile.compare(peer):
+    def _compare(self, what: str, pages: Iterator[Page[Any]]) -> list[Any]:
+        rows = 0
+        found: list[Any] = []
+        for page in pages:
             rows += page.rows
             found += page.differences
-            show_progress(self.stdout, f"{rows} of about {max(about, rows)} compared")
+            show_progress(self.stdout, f"{rows} {what} compared")
         show_progress(self.stdout)
-        for difference in found[:MAX_LISTED]:
-            self.stdout.write(
-                f"{difference.id}  {difference.kind}: version {difference.here} here, "
-                f"{difference.owner} at {peer.name}"
-            )
-        if len(found) > MAX_LISTED:
-            self.stdout.write(f"and {len(found) - MAX_LISTED} more")
-        self.stdout.write(f"{rows} users compared, {len(found)} differ")
+        self._list(found)
+        self.stdout.write(f"{rows} {what} compared, {len(found)} differ")
         return found
+
+    def _list(self, differences: list[Any], *, adverb: str = "") -> None:
+        for difference in differences[:MAX_LISTED]:
+            self.stdout.write(f"{difference.id}  {adverb}{difference}")
+        if len(differences) > MAX_LISTED:
+            self.stdout.write(f"and {len(differences) - MAX_LISTED} more")

@@ -11,9 +11,10 @@ from rest_framework.test import APIRequestFactory
 
 from accounts.api.internal import InternalView
 from accounts.api.peers import AUDIENCE, PeerAuthentication
-from orders import peer, reconcile
+from orders import peer, reconcile, reservations
 
-PATHS = sorted(set(re.findall(r"/internal/[a-z/-]+", getsource(reconcile))))
+SOURCE = getsource(reconcile) + getsource(reservations)
+PATHS = sorted(set(re.findall(r"/internal/[a-z/-]+", SOURCE)))
 BODY = b'{"ids": []}'
 
 
@@ -29,8 +30,8 @@ def signed_request(path: str, *, body: bytes = BODY, signed_for: str = "") -> Re
     )
 
 
-def test_orders_calls_five_internal_routes() -> None:
-    assert len(PATHS) == 5
+def test_orders_calls_seven_internal_routes() -> None:
+    assert len(PATHS) == 7
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -12,18 +12,20 @@ from rest_framework.test import APIClient
 
 from accounts.domain.state import UserState
 
-ROUTES = ("page", "stamps", "published", "backfill", "backfill-page")
 QUESTIONS: dict[str, dict[str, Any]] = {
     "page": {"rows": 10},
     "stamps": {"ids": []},
     "published": {"snapshot": "3:3:", "by": ""},
     "backfill": {"ids": ["0190a000-0000-7000-8000-0000000000a1"]},
     "backfill-page": {"rows": 10},
+    "reservations/page": {"rows": 10},
+    "reservations/states": {"ids": ["0190a000-0000-7000-8000-0000000000b1"]},
 }
+ROUTES = tuple(QUESTIONS)
 
 
 def path_of(route: str) -> str:
-    return f"/internal/users/{route}/"
+    return f"/internal/{route}/" if "/" in route else f"/internal/users/{route}/"
 
 
 def token(path: str, body: str, **changed: Any) -> str:
@@ -104,6 +106,8 @@ def test_a_malformed_request_is_refused() -> None:
         ("backfill-page", {}),
         ("backfill-page", {"rows": 10**9}),
         ("backfill-page", {"rows": 1, "after": "x"}),
+        ("reservations/page", {}),
+        ("reservations/states", {"ids": []}),
     ]:
         answer = ask(route, question=question)
         assert answer.status_code == 400, (route, question)
