@@ -22,6 +22,7 @@ RESERVATIONS = {
     Status.REJECTED: {"REFUSED"},
     Status.CANCELLED: {"RELEASED", "REFUSED"},
     Status.EXPIRED: {"RELEASED", "REFUSED"},
+    Status.DISOWNED: {"RELEASED", "REFUSED"},
 }
 
 
@@ -87,8 +88,12 @@ class Books:
 
     def discrepancies(self, plan: list[Purchase], report: Report) -> list[str]:
         """Returns a line for every lost, duplicated, pending or wrongly billed order."""
+        return [*self._against_the_report(plan, report), *self.inconsistencies()]
+
+    def inconsistencies(self) -> list[str]:
+        """Returns a line for every order, row of a view or reservation that doesn't agree with the
+        others, and a line for parked events."""
         return [
-            *self._against_the_report(plan, report),
             *self._in_the_store(),
             *self._in_the_views(),
             *self._in_the_ledger(),

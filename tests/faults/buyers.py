@@ -78,7 +78,7 @@ class Buyers:
         self._threads: list[threading.Thread] = []
         self._given_up = threading.Event()
         with httpx.Client(base_url=urls["accounts"], timeout=20) as client:
-            self._bearers = [_registered(client, number) for number in range(buyers)]
+            self._bearers = [registered(client, number) for number in range(buyers)]
 
     @contextmanager
     def working(self, *, threads: int) -> Iterator[None]:
@@ -224,7 +224,8 @@ class Buyers:
         self.report.complaints.append(f"{about}: {result}")
 
 
-def _registered(client: httpx.Client, number: int) -> dict[str, str]:
+def registered(client: httpx.Client, number: int) -> dict[str, str]:
+    """Registers a customer. Returns the headers that authenticate the customer."""
     email = f"buyer-{number}@example.com"
     who = {"name": f"Buyer {number}", "email": email, "password": PASSWORD}
     client.post("/api/users/", json=who).raise_for_status()

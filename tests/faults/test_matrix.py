@@ -17,7 +17,7 @@ SEED = 20261123
 # is the same in each shape.
 pytestmark = [
     pytest.mark.xdist_group("fault-matrix"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
     pytest.mark.shape("accounts", "orders"),
 ]
 

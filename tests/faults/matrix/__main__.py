@@ -22,6 +22,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.prove:
             return _prove(stage, seed=options.seed)
         cells = chosen(options.only, quick=options.quick)
+        if options.without:  # the processes of this cell run the unchanged code
+            cells = [cell for cell in cells if cell.fault != "failover"]
         return _run(stage, cells, seed=options.seed, without=options.without)
 
 

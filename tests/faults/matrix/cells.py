@@ -39,6 +39,7 @@ POINTS = {
     "after-floor": Point(role=Role.PRUNER, place="the floor is committed, nothing is deleted"),
     "between-batches": Point(role=Role.PRUNER, place="some rows are deleted, others aren't"),
     "before-xtrim": Point(role=Role.PRUNER, place="rows and ticks are deleted, entries aren't"),
+    "not-replicated": Point(role=Role.WRITER, place="orders are published, the standby lags"),
 }
 
 FAULTS = {
@@ -54,6 +55,7 @@ FAULTS = {
     "terminated": "every session of the database is terminated",
     "held": "a transaction that wrote to the outbox before the others stays open",
     "clock": "the relay's clock jumps a day ahead, then to an hour behind the true time",
+    "failover": "the primary of orders is killed, and a standby that is behind is promoted",
 }
 
 # A fault of the stream server has hardly any effect in a transaction that doesn't use this server.
@@ -79,6 +81,7 @@ TABLE = {
     "after-floor": "exit kill-both frozen flushall aof-tail pg-stop terminated",
     "between-batches": "exit frozen flushall pg-stop terminated",
     "before-xtrim": "exit kill-both frozen cut flushall aof-tail",
+    "not-replicated": "failover",
 }
 
 # (points, faults, the reason to leave out the pairs that TABLE doesn't have). "" means all points.
@@ -116,6 +119,12 @@ LEFT_OUT = (
         "a retry uses neither the relay nor the consumer: see exit",
     ),
     ("", "kill-other", "covered by kill-both, or the other process isn't involved"),
+    (
+        "not-replicated",
+        "exit kill-both frozen reply-lost cut flushall aof-tail pg-stop terminated",
+        "this cell runs both services; another test kills their processes",
+    ),
+    ("", "failover", "the effects of the example project are lost together with its events"),
 )
 
 QUICK = (
@@ -135,6 +144,7 @@ QUICK = (
     "parking/exit",
     "retry/exit",
     "after-floor/flushall",
+    "not-replicated/failover",
 )
 
 # The safeguards that safeguards.py removes, each with the cells that must notice: green with the

@@ -1,10 +1,12 @@
 """Runs one cell: under load, causes the fault twice at the crash point, then judges the history."""
 
+import random
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.matrix import failover
 from tests.faults.matrix.cells import Cell, Role
 from tests.faults.matrix.faults import BACK_MS, DEADLY, ON_MS, STRIKES, held_open
 from tests.faults.matrix.history import History, Verdict, judged
@@ -38,6 +40,31 @@ def play(stage: Stage, cell: Cell, *, seed: int, without: str = "") -> Result:
     folder = ROOT / "histories" / f"{cell.point}-{cell.fault}-{seed}{without and f'-{without}'}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if cell.fault == "failover":
+        committed, broken = _lose_orders(stage, folder, seed=seed)
+    else:
+        committed, broken = _play(stage, cell, seed=seed, folder=folder, without=without)
+    if not broken:
+        shutil.rmtree(folder)
+    return Result(
+        cell=cell,
+        seconds=time.monotonic() - started,
+        committed=committed,
+        broken=broken,
+        kept=folder if broken else None,
+    )
+
+
+def _lose_orders(stage: Stage, folder: Path, *, seed: int) -> tuple[int, str]:
+    try:
+        orders, violations = failover.run(stage, folder, chance=random.Random(seed))  # noqa: S311
+    except Unfinished as exc:
+        return 0, str(exc)
+    return orders, "; ".join(violations)
+
+
+def _play(stage: Stage, cell: Cell, *, seed: int, folder: Path, without: str) -> tuple[int, str]:
+    """Run the example project. Returns the number of committed events, and the violations."""
     with stage.fresh(f"cell_{cell.point}_{cell.fault}".replace("-", "_")):
         scene = Scene(stage, cell, seed=seed, folder=folder, without=without)
         verdict, broken = Verdict(committed=0), ""
@@ -53,15 +80,7 @@ def play(stage: Stage, cell: Cell, *, seed: int, without: str = "") -> Result:
         broken = "; ".join(part for part in (broken, found) if part)
         if broken:
             history.keep(folder / "history.json", log=[f"seed {seed}", *scene.steps])
-    if not broken:
-        shutil.rmtree(folder)
-    return Result(
-        cell=cell,
-        seconds=time.monotonic() - started,
-        committed=verdict.committed,
-        broken=broken,
-        kept=folder if broken else None,
-    )
+    return verdict.committed, broken
 
 
 def _run(scene: Scene) -> None:

@@ -114,6 +114,12 @@ $ ./dev faults --seed 7 --only between-chunks/flushall
 $ ./dev faults --prove
 ```
 
+The cell not-replicated/failover runs `accounts` and `orders` instead, each with its own PostgreSQL
+server. Customers place 200 orders, and the standby of `orders` receives only 80 of them. Then the
+primary is killed, the standby is promoted, and the customers repeat their requests. Each lost order
+must be disowned, each customer can order again, the credit of each customer equals the sum of the
+confirmed orders, and `reconcile` repairs the orders whose cancellation is lost and nothing else.
+
 The seed determines the load and when a fault happens at its crash point, but not how the processes
 interleave. The seed, history and logs of a red cell are kept, and the run prints their folder.
 Leases, chunks and batches are smaller than in production, so that faults happen between them.
@@ -125,7 +131,8 @@ SAFEGUARDS = """
 
 `./dev faults --prove` runs the cells that must fail without a safeguard, first with the safeguard
 and then without it in every process. It tries each cell up to three times, because another
-safeguard may hide the error by chance. `--without NAME` runs any cells without the safeguard NAME.
+safeguard may hide the error by chance. `--without NAME` runs any cells without the safeguard NAME,
+except not-replicated/failover.
 
 | safeguard | red without it |
 |---|---|"""
