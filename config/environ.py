@@ -54,6 +54,7 @@ class Environment:
     cache_urls: tuple[str, ...]
     outbox_partitions: int
     outbox_retention_seconds: float
+    outbox_handler_idle_seconds: float
     peer_urls: Mapping[str, str]
     peer_key: str  # signs requests between the services; if empty, the services send none
     metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
@@ -240,6 +241,12 @@ def read(source: Mapping[str, str]) -> Environment:
             _at_least(1),
             good="seconds, such as 604800, at least the age of the oldest backup",
             default=7 * 24 * 3600,
+        ),
+        outbox_handler_idle_seconds=get(
+            "OUTBOX_HANDLER_IDLE_SECONDS",
+            _at_least(1),
+            good="seconds, such as 5, in which every handler makes a database call",
+            default=5,
         ),
         peer_urls={
             name: get(

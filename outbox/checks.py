@@ -1,6 +1,7 @@
 """System checks of the outbox. Only `check --database …` runs E003 and E004."""
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -9,7 +10,9 @@ from django.core.checks import CheckMessage, Error, Tags, register
 
 from . import consumer as consumers
 from . import tables
+from .consuming.idleness import handler_idle_seconds
 from .partitions import partition_count
+from .publishing.retention import retention_seconds
 
 
 @register(Tags.models)
@@ -52,6 +55,30 @@ def settings_are_sound(**_: Any) -> list[CheckMessage]:
                 id="outbox.E002",
             )
         )
+    return messages
+
+
+@register()
+def durations_are_sound(**_: Any) -> list[CheckMessage]:
+    """E002: OUTBOX_HANDLER_IDLE_SECONDS must be from 1 to 3600, because a frozen process locks its
+    positions for this time. OUTBOX_RETENTION_SECONDS must not be negative."""
+    messages: list[CheckMessage] = []
+    for name, read, least, most, good in (
+        ("OUTBOX_HANDLER_IDLE_SECONDS", handler_idle_seconds, 1, 3600, "1 to 3600 seconds, e.g. 5"),
+        ("OUTBOX_RETENTION_SECONDS", retention_seconds, 0, inf, "0 seconds or more, e.g. 604800"),
+    ):
+        try:
+            valid = least <= read() <= most
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
+            messages.append(
+                Error(
+                    f"{name} is {getattr(settings, name)!r}.",
+                    hint=f"Set it to {good}.",
+                    id="outbox.E002",
+                )
+            )
     return messages
 
 

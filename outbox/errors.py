@@ -27,6 +27,13 @@ class UnknownEventType(OutboxError):
     handler, then retry the parked sequence."""
 
 
+class HandlerIdle(OutboxError):
+    """A handler made no database call for OUTBOX_HANDLER_IDLE_SECONDS, so PostgreSQL ended its
+    session. Let the handler wait for no other server, or raise the setting."""
+
+    transient = False
+
+
 class Unconfigured(OutboxError):
     """A setting or a name is missing, unknown or not allowed. The message says what to change."""
 

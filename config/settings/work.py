@@ -9,6 +9,7 @@ _env = environment()
 OUTBOX_STREAMS_URL = _env.streams_url
 OUTBOX_PARTITIONS = _env.outbox_partitions
 OUTBOX_RETENTION_SECONDS = _env.outbox_retention_seconds
+OUTBOX_HANDLER_IDLE_SECONDS = _env.outbox_handler_idle_seconds
 
 CELERY_BROKER_URL = _env.broker_url
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -12,9 +12,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..consumer import Consumer
 from ..envelope import Envelope
-from ..errors import BelowFloor, Fenced, OutboxError, is_cut_socket
+from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, is_cut_socket
 from ..streams import WHOLE, Batch, Cursor, Entry, Streams, order
 from .delivery import Delivery
+from .idleness import Idleness, handler_idle_seconds
 from .inbox import START, Inbox
 from .membership import Membership
 from .parking import Parking, one_line
@@ -31,18 +32,17 @@ TRIES = 3  # how often a handler may fail for an event before the event is parke
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 CONFIRM_SECONDS = 5.0  # between two reports of applied ticks to the owner
-FROZEN_SECONDS = 5  # PostgreSQL ends a session that is idle in a transaction for this long
 
-# A process that freezes in a transaction locks its positions for FROZEN_SECONDS at most. Small
-# tables are read by index, where the newest version of a row comes first. Otherwise the planner
-# would scan the tables: it doesn't count the old row versions that PostgreSQL keeps for an open
-# transaction. Prepared statements keep one plan; the default is a plan for each set of arrays.
-SESSION = f"""
-SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s';
+# Small tables are read by index, where the newest version of a row comes first. Otherwise the
+# planner would scan the tables: it doesn't count the old row versions that PostgreSQL keeps for an
+# open transaction. Prepared statements keep one plan; the default is a plan for each set of arrays.
+SESSION = """
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET plan_cache_mode = force_generic_plan
 """
+# A process that freezes in a transaction locks its positions for this time at most.
+HANDLER_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %s, false)"
 
 ABORTED = 3  # libpq's PQTRANS_INERROR
 
@@ -55,7 +55,9 @@ TRANSIENT_CODES = ("40001", "40P01", "08", "57P", "53", "55P03")
 def is_transient(error: BaseException | None) -> bool:
     """Whether the same operation can succeed later without a change."""
     while error is not None:
-        if getattr(error, "transient", False) or is_cut_socket(error):
+        if (transient := getattr(error, "transient", None)) is not None:
+            return bool(transient)
+        if is_cut_socket(error):
             return True
         if isinstance(error, InterfaceError | ConnectionError):
             return True
@@ -192,7 +194,8 @@ class Reader:
 
     def _open(self) -> None:
         with self._tables.connection.cursor() as cursor:
-            cursor.execute(SESSION)
+            idle = f"{round(handler_idle_seconds() * 1000)}ms"
+            cursor.execute(f"{SESSION}; {HANDLER_IDLE}", [idle])
         self._set_positions(self._inbox.open(range(self._streams.partitions)))
 
     def _set_positions(self, positions: dict[int, str]) -> None:
@@ -278,7 +281,7 @@ class Reader:
                     break
                 try:
                     if len(failed) < TRIES:
-                        self._apply([delivery])
+                        self._apply_one(delivery)
                     else:
                         self._park(delivery, failed)
                 except Exception as exc:  # noqa: BLE001 - a handler may raise any error
@@ -290,6 +293,21 @@ class Reader:
                     self._pause(attempt)
                     self._reload(reached)
             reached[delivery.partition] = delivery.id
+
+    def _apply_one(self, delivery: Delivery) -> None:
+        """Raises HandlerIdle if the session was lost while the handler made no database call."""
+        idle, limit = Idleness(), handler_idle_seconds()
+        try:
+            with self._tables.connection.execute_wrapper(idle):
+                self._apply([delivery])
+        except Exception as exc:
+            # The server's time is a little longer: the reply to the last statement takes time.
+            if idle.seconds < 0.9 * limit or not is_transient(exc):
+                raise
+            raise HandlerIdle(
+                f"the handler made no database call for {idle.seconds:.1f} s, so PostgreSQL ended "
+                f"its session after OUTBOX_HANDLER_IDLE_SECONDS ({limit:g})"
+            ) from exc
 
     def _reload(self, reached: Mapping[int, str]) -> None:
         """Read the positions again. Raises Fenced if a failover or a restore has moved a position

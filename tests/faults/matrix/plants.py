@@ -30,12 +30,11 @@ def shorten_limits() -> None:
     reader.Reader.__init__.__kwdefaults__["batch_entries"] = BATCH_ENTRIES
     assert "'10s'" in relay.SESSION
     relay.SESSION = relay.SESSION.replace("'10s'", "'3s'")
-    assert f"'{reader.FROZEN_SECONDS}s'" in reader.SESSION
-    reader.SESSION = reader.SESSION.replace(f"'{reader.FROZEN_SECONDS}s'", "'2s'")
     relay_command.RETRY_SECONDS = 0.1
     membership.LEASE_SECONDS = 1.0
     reader.CONFIRM_SECONDS = 0.5
     reader.LONGEST_PAUSE_SECONDS = 0.5
+    settings.OUTBOX_HANDLER_IDLE_SECONDS = 2
     settings.OUTBOX_RETENTION_SECONDS = 0
 
 

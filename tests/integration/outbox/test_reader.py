@@ -15,11 +15,12 @@ from outbox.consumer import Consumer, Superseding
 from outbox.consuming import reader as reading
 from outbox.consuming.inbox import Inbox
 from outbox.consuming.parking import Parking
-from outbox.consuming.reader import FROZEN_SECONDS, TRIES, Reader
-from outbox.errors import Fenced
+from outbox.consuming.reader import LONGEST_PAUSE_SECONDS, TRIES, Reader
+from outbox.errors import Fenced, StreamsMisconfigured, StreamsUnavailable
 from outbox.partitions import partition_of
 from outbox.publishing.relay import Relay, own_connection
 from tests.integration.outbox.conftest import consumer_of, event
+from tests.support.waiting import eventually
 
 
 class Probe:
@@ -554,9 +555,35 @@ def test_a_reader_waits_after_an_entry_beyond_the_cursor(
     assert waits == [0.5]
 
 
-def test_a_reopened_session_also_ends_when_its_process_freezes(
-    shop, relay, record, reader_of, monkeypatch
+def test_a_handler_that_makes_no_database_call_for_too_long_is_parked(
+    shop, relay, record, reader_of, monkeypatch, settings, elsewhere
 ):
+    settings.OUTBOX_HANDLER_IDLE_SECONDS = 0.5  # long enough for the reader's own statements
+    monkeypatch.setattr(reading, "TRIES", 1)
+
+    def has_ended(pid: int) -> bool:
+        elsewhere.rollback()  # a transaction sees one state of the sessions
+        with elsewhere.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid])
+            return cursor.fetchone() == (0,)
+
+    def handle(envelope: Any) -> None:
+        with connections[shop.alias].cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        eventually(lambda: has_ended(pid), within_seconds=10, what="the session ends")
+
+    reader = reader_of(handle)
+    monkeypatch.setattr(reader, "_pause", _limited)
+    publish(relay, record, ("a", 1))
+    reader.step()
+    assert "made no database call for" in shop.parked._default_manager.get().error
+
+
+def test_a_reopened_session_also_ends_when_its_process_freezes(
+    shop, relay, record, reader_of, monkeypatch, settings
+):
+    settings.OUTBOX_HANDLER_IDLE_SECONDS = 7
     limits: list[str] = []
 
     def handle(envelope: Any) -> None:
@@ -570,4 +597,4 @@ def test_a_reopened_session_also_ends_when_its_process_freezes(
     monkeypatch.setattr(reader, "_pause", lambda _: None)
     publish(relay, record, ("a", 1))
     reader.step()
-    assert limits == [f"{FROZEN_SECONDS}s"] * 2
+    assert limits == ["7s"] * 2

@@ -3,7 +3,7 @@ import psycopg2.errors
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
 from outbox.consuming.reader import is_transient
-from outbox.errors import Fenced, MalformedEnvelope, StreamsUnavailable
+from outbox.errors import Fenced, HandlerIdle, MalformedEnvelope, StreamsUnavailable
 
 
 class ErrorWithCode(psycopg2.OperationalError):
@@ -49,6 +49,7 @@ PERMANENT = {
     "bad data": DataError(),
     "a malformed event": MalformedEnvelope(),
     "a bare DatabaseError of Django": DatabaseError("Save with update_fields did not affect any."),
+    "a session that ended because of its handler": raised(HandlerIdle(), OperationalError()),
     "bad data, with its cause": raised(DataError(), psycopg2.DataError("out of range")),
 }
 
