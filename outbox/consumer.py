@@ -14,7 +14,9 @@ doesn't skip an event of an unlisted type or version: it parks the event. After 
 the type, a retry applies the parked sequence in order, and no event is lost.
 """
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
@@ -24,7 +26,7 @@ from django.utils.module_loading import module_has_submodule
 
 from . import tables
 from .envelope import Envelope
-from .errors import Unconfigured, UnknownEventType
+from .errors import HandlerExited, Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
 
@@ -88,17 +90,27 @@ class Consumer:
         return tables.of(self.label)
 
     def handle(self, envelope: Envelope) -> None:
-        """Apply one event. Raises UnknownEventType, or the handler's error."""
-        self._handler_of(envelope)(envelope)
+        """Apply one event. Raises UnknownEventType, HandlerExited, or the handler's error."""
+        handler = self._handler_of(envelope)
+        with self._not_exiting():
+            handler(envelope)
 
     def handle_all(self, envelopes: Iterable[Envelope]) -> None:
         """Apply events in order. Consecutive events of a `Batched` handler are applied together."""
-        for handler, run in groupby(envelopes, key=self._handler_of):
-            if isinstance(handler, Batched):
-                handler.handle(list(run))
-            else:
-                for envelope in run:
-                    handler(envelope)
+        with self._not_exiting():
+            for handler, run in groupby(envelopes, key=self._handler_of):
+                if isinstance(handler, Batched):
+                    handler.handle(list(run))
+                else:
+                    for envelope in run:
+                        handler(envelope)
+
+    @contextmanager
+    def _not_exiting(self) -> Iterator[None]:
+        try:
+            yield
+        except (SystemExit, CancelledError) as exc:
+            raise HandlerExited(f"a handler of {self.name} raised {exc!r}") from exc
 
     def ignores(self, envelope: Envelope) -> bool:
         """Whether the event's handler is `ignore`."""

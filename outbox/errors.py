@@ -34,6 +34,11 @@ class HandlerIdle(OutboxError):
     transient = False
 
 
+class HandlerExited(OutboxError):
+    """A handler raised SystemExit or CancelledError, which no `except Exception` catches: it would
+    end the reader's thread. The event counts as failed, as after any other error of a handler."""
+
+
 class Unconfigured(OutboxError):
     """A setting or a name is missing, unknown or not allowed. The message says what to change."""
 

@@ -74,5 +74,8 @@ class ServerWatch:
         except StackError as error:
             self._output.warn(str(error))
             return
+        except Exception as error:  # noqa: BLE001 - `restart_dead` tries again after any error
+            self._output.warn(f"cannot start {server.name}: {error!r}")
+            return
         if server.port != self._ports[server.name]:
             self.moved = server.name

@@ -55,10 +55,15 @@ class Membership:
         return known[1]
 
     def run(self, stopping: threading.Event) -> None:
-        """Renew the lease until `stopping` is set, then release the lease, so that the other
-        processes take over before it expires."""
-        while not stopping.wait(HEARTBEAT_SECONDS):
-            self.renew()
+        """Renew the lease until `stopping` is set. Then, or after an error, release the lease, so
+        that the other processes take over before it expires."""
+        try:
+            while not stopping.wait(HEARTBEAT_SECONDS):
+                self.renew()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         try:
             self._streams.leave(self._group, self.member)
         except OutboxError as exc:

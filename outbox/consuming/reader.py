@@ -31,6 +31,7 @@ PENDING_SECONDS = 0.05  # how long a position can stay unwritten if only ignored
 TRIES = 3  # how often a handler may fail for an event before the event is parked
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
+MOST_DOUBLINGS = 10  # of the first pause; 2 ** 1024 doesn't fit in a float
 CONFIRM_SECONDS = 5.0  # between two reports of applied ticks to the owner
 
 # Small tables are read by index, where the newest version of a row comes first. Otherwise the
@@ -98,6 +99,12 @@ class Reader:
 
     def run(self) -> None:
         """Read and apply events until `stopping` is set. After an error, the loop continues."""
+        try:
+            self._run()
+        finally:
+            self._tables.connection.close()
+
+    def _run(self) -> None:
         failures, logged = 0, ""
         while not self._stopping.is_set():
             try:
@@ -111,7 +118,6 @@ class Reader:
                     logged = line
                 self._reset()
                 self._pause(failures)
-        self._tables.connection.close()
 
     def _log(self, error: Exception) -> None:
         if is_transient(error):
@@ -335,7 +341,8 @@ class Reader:
         self._tables.connection.close_if_unusable_or_obsolete()
 
     def _pause(self, failures: int) -> None:
-        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures)
+        longest = FIRST_PAUSE_SECONDS * 2 ** min(failures, MOST_DOUBLINGS)
+        longest = min(LONGEST_PAUSE_SECONDS, longest)
         self._stopping.wait(random.uniform(longest / 2, longest))  # noqa: S311
 
 

@@ -1,5 +1,7 @@
+import sys
 import threading
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from .. import consumer, streams
@@ -8,6 +10,7 @@ from ..consuming.reader import readers_of
 from ..errors import StreamsUnavailable
 from ..streams import Streams
 from .subcommand import Subcommand, stop_on_signals
+from .threads import Threads
 
 RETRY_SECONDS = 1.0
 
@@ -31,16 +34,14 @@ class Consume(Subcommand):
         for membership in memberships.values():
             membership.renew()
         readers = readers_of(chosen, server, stopping=stopping, memberships=memberships)
-        threads = [threading.Thread(target=reader.run, name=reader.name) for reader in readers]
-        threads += [
-            threading.Thread(target=membership.run, args=(stopping,), name=f"lease of {name}")
-            for name, membership in memberships.items()
-        ]
-        for thread in threads:
-            thread.start()
+        threads = Threads(stopping)
+        for reader in readers:
+            threads.start(reader.name, reader.run)
+        for name, membership in memberships.items():
+            threads.start(f"lease of {name}", partial(membership.run, stopping))
         self.stdout.write("consuming: " + ", ".join(reader.name for reader in readers))
-        for thread in threads:
-            thread.join()
+        if not threads.join():
+            sys.exit(1)  # the log has the error; a supervisor starts the process again
 
     def _wait_for(self, server: Streams, stopping: threading.Event) -> None:
         """Wait until the stream server answers. Raises StreamsMisconfigured."""

@@ -53,6 +53,12 @@ def in_one_line(error: Exception) -> str:
 def stop_on_signals() -> threading.Event:
     """Install signal handlers. Returns an event that is set after SIGINT or SIGTERM."""
     stopping = threading.Event()
+
+    def stop(*_: Any) -> None:
+        # In a thread: the signal may interrupt the main thread in `stopping.wait`, which holds the
+        # lock that `set` needs.
+        threading.Thread(target=stopping.set, daemon=True).start()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     return stopping

@@ -84,9 +84,8 @@ class Nudger:
             if self._connection is not None and self._send(self._connection, label):
                 return
             self._waiting.add(label)
-            if self._opener is None and self._clock() >= self._retry_at:
-                self._opener = threading.Thread(target=self._open, name="nudger", daemon=True)
-                self._opener.start()
+            if not self._is_opening() and self._clock() >= self._retry_at:
+                self._start_opener()
 
     def flush(self, *, timeout_seconds: float) -> None:
         """Wait until no connection is being opened, or until the timeout."""
@@ -111,17 +110,31 @@ class Nudger:
         self._waiting = set()
         self._retry_at = 0.0
 
+    def _is_opening(self) -> bool:
+        return self._opener is not None and self._opener.is_alive()
+
+    def _start_opener(self) -> None:
+        opener = threading.Thread(target=self._open, name="nudger", daemon=True)
+        try:
+            opener.start()
+        except RuntimeError as exc:  # the system allows no more threads, or Python exits
+            self._pause(exc)
+        else:
+            self._opener = opener
+
+    def _pause(self, error: Exception) -> None:
+        log.warning("relays are not nudged for %s s: %s", RETRY_SECONDS, error)
+        self._retry_at = self._clock() + RETRY_SECONDS
+
     def _open(self) -> None:
         connection: Connection | None = None
         try:
             connection = self._open_connection()
         except Exception as exc:  # noqa: BLE001 - the relay checks without nudges too
-            log.warning("relays are not nudged for %s s: %s", RETRY_SECONDS, exc)
+            self._pause(exc)
         with self._lock:
             self._opener, self._connection = None, connection
-            if connection is None:
-                self._retry_at = self._clock() + RETRY_SECONDS
-            else:
+            if connection is not None:
                 for label in self._waiting:
                     if not self._send(connection, label):
                         break

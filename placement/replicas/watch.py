@@ -183,9 +183,19 @@ def _probe_repeatedly(groups: Iterable[Group], stopping: threading.Event) -> Non
     with closing(Probes()) as probes:
         while True:
             for group in groups:
-                group.probe(probes)
+                _probe(group, probes)
             if stopping.wait(PROBE_EVERY_SECONDS):
                 return
+
+
+def _probe(group: Group, probes: Probes) -> None:
+    """Probe the group. An unexpected error takes its replicas out of use and doesn't end the
+    thread: their last state would stay in use, although no probe checks it."""
+    try:
+        group.probe(probes)
+    except Exception as exc:  # noqa: BLE001 - the next probe may succeed after any error
+        for replica in group.replicas:
+            replica.eject(f"its probe failed: {exc!r}")
 
 
 def group_of(service: str) -> Group:

@@ -240,7 +240,11 @@ class Membership:
                 threading.Thread(target=self._run_probe, args=[node], daemon=True).start()
 
     def _run_probe(self, node: str) -> None:
-        answered = self._probe(node)
+        try:
+            answered = self._probe(node)
+        except Exception:  # without an end of this probe, the node would be probed too often
+            log.exception("ring node %s can't be probed", node)
+            answered = False
         if answered:
             log.warning("ring node %s is up again", node)
         self.change(lambda view, now: arrangement.end_probe(view, node, answered=answered, now=now))

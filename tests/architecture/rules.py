@@ -55,6 +55,17 @@ def sleeps(module: Module) -> Iterator[str]:
         yield module.at(call)
 
 
+def unbounded_powers(module: Module) -> Iterator[str]:
+    """Yields powers with a variable exponent. A pause of `2**failures` seconds raises OverflowError
+    after 1,024 failures; `2 ** min(failures, 10)` doesn't."""
+    for node in module.nodes:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            exponent = node.right
+            is_bounded = isinstance(exponent, ast.Call) and dotted(exponent.func) == "min"
+            if not is_bounded and not isinstance(exponent, ast.Constant):
+                yield module.at(node)
+
+
 def empty_names(module: Module) -> Iterator[str]:
     """Yields module names that don't describe the content of the module."""
     stem = module.path.rpartition("/")[2].removesuffix(".py")

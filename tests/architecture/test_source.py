@@ -15,6 +15,7 @@ WHERE: dict[Rule, tuple[str, ...]] = {
     rules.empty_names: (*PACKAGES, "tests"),
     rules.sleeps: ("accounts", "orders", "tests"),
     rules.values_in_sql: PACKAGES,
+    rules.unbounded_powers: PACKAGES,
 }
 
 VIOLATIONS: list[tuple[Rule, str]] = [
@@ -31,6 +32,7 @@ VIOLATIONS: list[tuple[Rule, str]] = [
     (rules.dangerous_imports, "from pickle import loads"),
     (rules.sleeps, "import time\ntime.sleep(1)"),
     (rules.sleeps, "from time import sleep\nsleep(1)"),
+    (rules.unbounded_powers, "pause = min(5.0, 0.05 * 2**failures)"),
     (rules.values_in_sql, "cursor.execute(f\"SELECT '{name}'\")"),
     (rules.values_in_sql, "cursor.execute('SELECT %s' % name)"),
     (rules.values_in_sql, "cursor.execute('SELECT {}'.format(name))"),
@@ -41,6 +43,8 @@ VALID: list[tuple[Rule, str]] = [
     (rules.transactions_without_alias, "with transaction.atomic(using=alias): pass"),
     (rules.transactions_without_alias, "transaction.on_commit(nudge, using=alias)"),
     (rules.environment_reads, "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'x')"),
+    (rules.unbounded_powers, "pause = 0.05 * 2 ** min(failures, 10)"),
+    (rules.unbounded_powers, "LARGEST = 2**53 - 1"),
     (rules.values_in_sql, "cursor.execute('SELECT %s', [name])"),
     (rules.values_in_sql, "cursor.execute(f'FETCH {CHUNK_ROWS} FROM batch')"),
     (rules.values_in_sql, "cursor.execute(f'LOCK {quote_name(model)}')"),

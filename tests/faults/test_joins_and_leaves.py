@@ -162,6 +162,36 @@ def test_consumers_that_join_leave_freeze_or_die_lose_and_reorder_nothing(
         assert change.longest_pause < clean_seconds
 
 
+KILL = """
+import ctypes, threading
+from django.core.management import call_command
+
+def kill_the_reader():
+    never = threading.Event()
+    while not (found := [t for t in threading.enumerate() if t.name == "ledger of shop"]):
+        never.wait(0.01)
+    identity = ctypes.c_ulong(found[0].ident)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(SystemExit))
+
+threading.Thread(target=kill_the_reader).start()
+call_command("outbox", "consume")
+"""
+
+
+@pytest.mark.shape("accounts", "orders")
+@pytest.mark.long
+def test_a_killed_thread_ends_its_process_and_the_other_process_takes_over(
+    project: Project,
+) -> None:
+    members = "{shop.ledger}:members"
+    other = project.spawn("outbox", "consume")
+    eventually(lambda: project.redis.zcard(members) == 1, within_seconds=30, what="a consumer runs")
+    killed = project.spawn("shell", "--no-imports", "--command", KILL)
+    assert killed.wait(30) == 1
+    assert project.redis.zcard(members) == 1, "the lease was released before the process ended"
+    assert other.poll() is None
+
+
 def balances(project: Project, table: str) -> dict[str, int]:
     statements = {
         "item": "SELECT id::text, balance FROM shop_item WHERE version > 0",

@@ -17,6 +17,7 @@ from tests.support.waiting import eventually
 EVENTS = 40
 COMMANDS = (("outbox", "relay", "shop"), ("outbox", "consume"))
 OLD = "6.2.14"
+OUTAGE_SECONDS = 120
 
 # One shape is enough, since the example project is the same in each shape.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
@@ -155,6 +156,35 @@ def test_processes_wait_for_a_server_with_a_read_only_disk(project: Project, sta
         consume.logs("the stream server takes no writes: ")
         assert project.count("applied") == 0
     assert_all_applied(project)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_processes_survive_an_outage_of_two_minutes(project: Project) -> None:
+    processes = [project.spawn(*command) for command in COMMANDS]
+    load(project)
+    assert_all_applied(project)
+    before = project.count("applied")
+    project.valkey.stop()
+    # Writers commit during the whole outage.
+    slow = (
+        "--events",
+        "1000000",
+        "--seconds",
+        str(OUTAGE_SECONDS),
+        "--seed",
+        "2",
+        "--pause",
+        "0.1",
+    )
+    project.finish(project.spawn("load", *slow), within_seconds=2 * OUTAGE_SECONDS)
+    assert project.count("applied") == before
+    project.valkey.start()
+    assert_all_applied(project)
+    assert project.count("applied") > before
+    assert [process.poll() for process in processes] == [None, None]
+    for process in processes:
+        project.end(process)
 
 
 @contextmanager

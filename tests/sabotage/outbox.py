@@ -404,8 +404,8 @@ SABOTAGES: Final = (
         invariant=17,
         promise="a commit does not wait for its nudge",
         file="outbox/streams/nudging.py",
-        old="self._opener.start()",
-        new="self._opener.start()\n                self._opener.join(15)",
+        old="opener.start()",
+        new="opener.start()\n            opener.join(15)",
         test="tests/unit/outbox/test_nudging.py"
         "::test_nudging_does_not_wait_for_the_line_and_each_label_is_sent_once",
     ),

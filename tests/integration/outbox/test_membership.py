@@ -23,8 +23,13 @@ def start(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[
     both = [Consumer(label=shop.label, name=name, handlers=handlers) for name in ("one", "two")]
     monkeypatch.setattr(consuming, "every", lambda: iter(both))
     monkeypatch.setattr("outbox.consuming.membership.LEASE_SECONDS", 60)
-    monkeypatch.setattr(Reader, "run", lambda reader: owned.append(reader._owned()))
-    monkeypatch.setattr(Membership, "run", lambda *_: None)
+
+    def read_once(reader: Reader) -> None:
+        owned.append(reader._owned())
+        reader._stopping.set()
+
+    monkeypatch.setattr(Reader, "run", read_once)
+    monkeypatch.setattr(Membership, "run", lambda _, stopping: stopping.wait(10))
 
     def of(name: str) -> set[int]:
         call_command("outbox", "consume", "--consumer", name)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ class Probe:
     def __init__(self, shop: Any, name: str = "probe") -> None:
         self._effects = shop.state._default_manager.using(shop.alias)
         self._name = name
-        self.fail: Callable[[Any], Exception | None] = lambda _: None
+        self.fail: Callable[[Any], BaseException | None] = lambda _: None
 
     def __call__(self, envelope: Any) -> None:
         if error := self.fail(envelope):
@@ -90,7 +91,7 @@ def run_until(sequence: int, reader: Reader, probe: Probe) -> None:
     """Run the loop of the reader until it has applied the event with this sequence."""
     fail = probe.fail
 
-    def stop_at(envelope: Any) -> Exception | None:
+    def stop_at(envelope: Any) -> BaseException | None:
         error = fail(envelope)
         if envelope.sequence == sequence and error is None:
             reader._stopping.set()
@@ -292,6 +293,35 @@ def test_transient_errors_are_tried_until_they_pass_and_never_parked(
     publish(relay, record, ("a", 1))
     reader.step()
     assert (probe.applied, parked(shop)) == ([("a", 1)], [])
+
+
+def test_a_reader_survives_an_hour_of_failed_steps(relay, record, reader_of, probe, monkeypatch):
+    reader = reader_of(probe)
+    step, waits = reader.step, []
+    failures = iter([StreamsUnavailable("the stream server doesn't answer")] * 1100)
+
+    def fail_first(**options: Any) -> int:
+        if error := next(failures, None):
+            raise error
+        return step(**options)
+
+    monkeypatch.setattr(reader, "step", fail_first)
+    monkeypatch.setattr(reader._stopping, "wait", waits.append)
+    publish(relay, record, ("a", 1))
+    run_until(1, reader, probe)
+    assert probe.applied == [("a", 1)]
+    assert waits[0] < 0.2
+    pauses = waits[20:1100]
+    assert LONGEST_PAUSE_SECONDS / 2 <= min(pauses) <= max(pauses) <= LONGEST_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("error", [SystemExit(2), CancelledError()], ids=repr)
+def test_an_event_whose_handler_exits_is_parked(shop, relay, record, reader, probe, error):
+    probe.fail = lambda envelope: error if envelope.partitionkey == "a" else None
+    publish(relay, record, ("a", 1), ("b", 1))
+    reader.step()
+    assert (probe.applied, parked(shop)) == ([("b", 1)], [("a", 1, True)])
+    assert repr(error) in shop.parked._default_manager.get().error
 
 
 def test_a_deferred_constraint_fails_at_its_event_not_at_commit(

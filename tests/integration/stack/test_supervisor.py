@@ -28,12 +28,11 @@ class FakeServer:
         self.ports = list(ports)
         self.port = self.ports.pop(0)
         self.pid: int | None = None
-        self.refuses = 0
+        self.errors: list[Exception] = []
 
     def start(self) -> None:
-        if self.refuses:
-            self.refuses -= 1
-            raise StackError("postgres did not start: no")
+        if self.errors:
+            raise self.errors.pop()
         self.port = self.ports.pop(0)
         self.pid = 1
 
@@ -236,9 +235,10 @@ def test_a_server_that_does_not_start_is_tried_again(
 ) -> None:
     monkeypatch.setattr("stack.watch.RETRY_SECONDS", 0.1)
     server = FakeServer(5001, 5001)
-    server.refuses = 2
+    server.errors = [StackError("postgres did not start: no"), OSError("the disk is full")]
     one = supervise(server=server)
 
     eventually(ticking(one, lambda: server.pid), within_seconds=5, what="its start")
 
-    assert stream.getvalue().count("postgres did not start: no") == 2
+    assert "postgres did not start: no" in stream.getvalue()
+    assert "cannot start postgres: OSError('the disk is full')" in stream.getvalue()

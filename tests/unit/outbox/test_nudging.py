@@ -124,6 +124,32 @@ def test_a_cut_line_is_reopened_and_the_nudge_is_sent() -> None:
     assert lines[1].sent == [("bank", "nudger")]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_or_did_not_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, now = RecordedLine(), [100.0]
+    openings = iter([SystemExit(), line])
+
+    def open_once_more() -> Connection:
+        opened = next(openings)
+        if isinstance(opened, SystemExit):
+            raise opened
+        return opened
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    nudger = Nudger(open_once_more, clock=lambda: now[0])
+    nudger.nudge("shop")  # SystemExit ends the thread
+    nudger.flush(timeout_seconds=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        nudger.nudge("shop")
+    now[0] += RETRY_SECONDS
+    nudger.nudge("shop")
+    nudger.flush(timeout_seconds=5)
+    assert line.sent == [("shop", "nudger")]
+
+
 def test_flush_without_a_nudge_does_not_wait() -> None:
     nudger = Nudger(RecordedLine)
     nudger.flush(timeout_seconds=0)

@@ -1,6 +1,8 @@
 """A replica is used or not, depending on its history, its position and this process's clock."""
 
+import threading
 from dataclasses import replace
+from typing import Any
 
 import psycopg2
 import pytest
@@ -8,7 +10,7 @@ from django.db import DatabaseError, DataError
 
 from placement.replicas.middleware import _is_server_failure
 from placement.replicas.wal import Wal, wal_of
-from placement.replicas.watch import Group, Replica
+from placement.replicas.watch import Group, Replica, _probe_repeatedly
 
 BUDGET_SECONDS = 1.0
 ORIGIN = Wal(system=7, timeline=1, lsn=1000, in_recovery=False)
@@ -111,6 +113,23 @@ def test_a_failed_request_takes_a_replica_out_until_the_next_good_probe(watched:
     watched.replica.eject("a request failed on it")
     assert not watched.replica.healthy
     assert watched.after(0.2, ORIGIN, replayed(1000))
+
+
+def test_an_unexpected_error_of_a_probe_takes_the_replica_out_and_the_probes_continue(
+    watched: Watched,
+) -> None:
+    stopping = threading.Event()
+    answers = iter([ValueError("unexpected"), None])
+
+    class Flaky(Group):
+        def probe(self, probes: Any) -> None:
+            if error := next(answers):
+                raise error
+            stopping.set()
+
+    _probe_repeatedly([Flaky(service="accounts", replicas=(watched.replica,))], stopping)
+    assert not watched.replica.healthy
+    assert "ValueError('unexpected')" in watched.replica.why
 
 
 def test_candidates_start_with_the_replicas_that_have_reached_the_token() -> None:

@@ -263,6 +263,21 @@ def test_an_ejected_node_that_answers_a_probe_has_a_new_generation(
     assert view.members["a:1/0"].since == view.epoch > view.members["b:1/0"].since
 
 
+def test_a_probe_that_raises_an_error_counts_as_unanswered(store: MemoryStore) -> None:
+    def raise_error(name: str) -> bool:
+        raise ValueError("unexpected")
+
+    one = store.process()
+    one._probe = raise_error
+    one.view()
+    one.record_failure("a:1/0", at_once=True)
+    store.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
+    one.view()
+    eventually(
+        lambda: state_of(store, "a:1/0") == "ejected", within_seconds=5, what="a failed probe"
+    )
+
+
 def state_of(store: MemoryStore, name: str) -> str:
     assert store.text is not None
     return ring.decode(store.text).members[name].state
