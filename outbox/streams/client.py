@@ -46,6 +46,7 @@ FIELD = b"event"
 WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent completely
 QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
+COUNTED_AT_ONCE = 1000  # entries of one stream
 OLDEST_VERSION = (7, 0)
 
 # Errors of a server that is full, fails over or moves its slots. redis-py has classes for some of
@@ -155,6 +156,33 @@ class Streams:
         finally:
             self._idle_wires.append(wire)
 
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        """Convert redis-py's errors. If a key of the service or group `name` has a wrong type, the
+        error names the key: the server's own message doesn't."""
+        try:
+            with _translate_errors():
+                yield
+        except StreamsMisconfigured as exc:
+            if "WRONGTYPE" in str(exc) and (key := self._key_of_another_type(name)):
+                raise _type_differs(key) from exc
+            raise
+
+    def _key_of_another_type(self, name: str) -> str | None:
+        types = {_stream(name, partition): b"stream" for partition in range(self.partitions)}
+        types |= {_cursor(name): b"hash", _confirmed(name): b"hash"}
+        types |= {_nudge(name): b"list", _members(name): b"zset"}
+        with _translate_errors(), self._client.pipeline(transaction=False) as pipe:
+            for key in types:
+                pipe.type(key)
+            found: Any = pipe.execute()
+        differing = (
+            key
+            for (key, type_), kind in zip(types.items(), found, strict=True)
+            if kind not in (type_, b"none")
+        )
+        return next(differing, None)
+
     def check(self) -> None:
         """Raise StreamsMisconfigured if the server is too old or could evict entries."""
         with _translate_errors():
@@ -179,7 +207,7 @@ class Streams:
         return self._fetch_cursor(self._quick_client, label)
 
     def _fetch_cursor(self, client: redis.Redis, label: str) -> Cursor:
-        with _translate_errors():
+        with self._errors(label):
             fields: Any = client.hgetall(_cursor(label))
         return self._parse_cursor(fields)
 
@@ -241,27 +269,24 @@ class Streams:
         if result == "PARTITIONS":
             raise _partitions_differ(details[0], self.partitions)
         if result == "WRONGTYPE":
-            raise StreamsMisconfigured(
-                f"the key {details[0]} on the stream server isn't the outbox's: its type is wrong; "
-                "delete the key, or use another server or database"
-            )
+            raise _type_differs(details[0])
 
     def rewind(self, label: str, *, expected: str, drop: str | None = None) -> None:
         """If the cursor is still at `expected`, reset it, and delete the stream `drop` if given."""
         cursor = _cursor(label)
-        with _translate_errors():
+        with self._errors(label):
             self._rewind(keys=[cursor, drop or cursor], args=[expected, self.partitions])
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         """Wait for a nudge and remove it. Returns False after the timeout."""
-        with _translate_errors(), self._wire() as wire:
+        with self._errors(label), self._wire() as wire:
             (nudge,) = wire.ask(("BLPOP", _nudge(label), timeout_seconds))
         return nudge is not None
 
     def nudge(self, label: str) -> bool:
         """Add a nudge for the relay unless one exists. Returns False if the server fails."""
         try:
-            with _translate_errors():
+            with self._errors(label):
                 self._quick_client.eval(scripts.NUDGE, 1, _nudge(label))
         except (StreamsUnavailable, StreamsMisconfigured) as exc:
             log.warning("the relay of %s was not nudged: %s", label, exc)
@@ -293,7 +318,7 @@ class Streams:
         keys = {_stream(label, partition).encode(): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
         read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
-        with _translate_errors(), self._wire() as wire:
+        with self._errors(label), self._wire() as wire:
             # In one message: the server reads the cursor after the entries.
             found, fields = wire.ask(read, ("HGETALL", _cursor(label)))
         if not found:
@@ -313,12 +338,12 @@ class Streams:
         """Save, for the producer, the last tick that `subscriber` applied in each partition."""
         fields: dict[Any, Any] = {f"{subscriber}:{p}": tick for p, tick in ticks.items()}
         fields[f"{subscriber}:at"] = time.time_ns() // 1_000_000
-        with _translate_errors():
+        with self._errors(label):
             self._client.hset(_confirmed(label), mapping=fields)
 
     def heartbeat(self, group: str, member: str, *, lease_seconds: float) -> list[str]:
         """Renew the lease of a consumer's process. Returns the live members of its group."""
-        with _translate_errors():
+        with self._errors(group):
             living: Any = self._heartbeat(
                 keys=[_members(group)], args=[member, int(lease_seconds * 1000)]
             )
@@ -326,14 +351,14 @@ class Streams:
 
     def leave(self, group: str, member: str) -> None:
         """Release a lease before it expires."""
-        with _translate_errors():
+        with self._errors(group):
             self._client.zrem(_members(group), member)
 
     # -- for retention -------------------------------------------------------------------
 
     def confirmations(self, label: str) -> dict[str, Confirmation]:
         """The confirmations of the service's subscribers, by name."""
-        with _translate_errors():
+        with self._errors(label):
             fields: Any = self._client.hgetall(_confirmed(label))
         confirmed: dict[str, dict[str, int]] = {}
         for name, value in fields.items():
@@ -350,12 +375,12 @@ class Streams:
     def forget(self, label: str, subscriber: str) -> None:
         """Delete the confirmations of a subscriber."""
         parts = ["at", *range(self.partitions)]
-        with _translate_errors():
+        with self._errors(label):
             self._client.hdel(_confirmed(label), *(f"{subscriber}:{part}" for part in parts))
 
     def prune(self, label: str, *, floor: int) -> None:
         """Write the floor to the cursor, then delete the entries of all ticks up to the floor."""
-        with _translate_errors():
+        with self._errors(label):
             self._raise_floor(keys=[_cursor(label)], args=[floor])
             for partition in range(self.partitions):
                 # Approximate: the server deletes only whole nodes of the stream, which is fast.
@@ -376,7 +401,7 @@ class Streams:
 
     def _range(self, label: str, partition: int, start: str, end: str) -> Iterator[Entry]:
         while True:
-            with _translate_errors():
+            with self._errors(label):
                 found: Any = self._client.xrange(_stream(label, partition), start, end, count=1000)
             if not found:
                 return
@@ -387,14 +412,14 @@ class Streams:
     def delete(self, label: str, partition: int, ids: Sequence[str]) -> int:
         """Delete the entries with these ids. Returns how many existed. The stream keeps its last
         id, so no entry with a lower id can be added again."""
-        with _translate_errors():
+        with self._errors(label):
             return int(self._client.xdel(_stream(label, partition), *ids)) if ids else 0
 
     # -- for status ----------------------------------------------------------------------
 
     def entries(self, label: str) -> int:
         """The number of entries in the service's streams."""
-        with _translate_errors(), self._client.pipeline(transaction=False) as pipe:
+        with self._errors(label), self._client.pipeline(transaction=False) as pipe:
             for partition in range(self.partitions):
                 pipe.xlen(_stream(label, partition))
             return int(sum(pipe.execute()))
@@ -404,13 +429,13 @@ class Streams:
     ) -> tuple[int, str]:
         """The number of entries after these ids, and the id of the oldest entry ('' for none).
 
-        Counts in steps of 1,000, so that a long backlog doesn't block the server. With `at_most`,
-        the count of a partition stops after the step that reaches this number.
+        Counts in steps of COUNTED_AT_ONCE, so that a long backlog doesn't block the server. With
+        `at_most`, the count of a partition stops after the step that reaches this number.
         """
         steps = [
             step
             for partition, position in after.items()
-            for step in self._count_in_steps(_stream(label, partition), position, at_most)
+            for step in self._count_in_steps(label, partition, position, at_most)
         ]
         return sum(number for number, _ in steps), min(
             (first for _, first in steps), key=order, default=""
@@ -419,19 +444,19 @@ class Streams:
     def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
         """The id of the oldest entry after these ids; '' for none. Has the same short timeout as
         `peek_cursor`."""
-        with _translate_errors(), self._quick_client.pipeline(transaction=False) as pipe:
+        with self._errors(label), self._quick_client.pipeline(transaction=False) as pipe:
             for partition, position in after.items():
                 pipe.xrange(_stream(label, partition), f"({position}", count=1)
             found: Any = pipe.execute()
         return min((items[0][0].decode() for items in found if items), key=order, default="")
 
     def _count_in_steps(
-        self, key: str, position: str, at_most: int | None
+        self, label: str, partition: int, position: str, at_most: int | None
     ) -> Iterator[tuple[int, str]]:
-        number, limit, counted = 1000, 1000, 0
-        while number == limit and (at_most is None or counted < at_most):
-            with _translate_errors():
-                reply: Any = self._count_after(keys=[key], args=[position, limit])
+        keys, number, counted = [_stream(label, partition)], COUNTED_AT_ONCE, 0
+        while number == COUNTED_AT_ONCE and (at_most is None or counted < at_most):
+            with self._errors(label):
+                reply: Any = self._count_after(keys=keys, args=[position, COUNTED_AT_ONCE])
             number, position = int(reply[0]), reply[2].decode()
             counted += number
             if number:
@@ -503,6 +528,13 @@ def _members(group: str) -> str:
 def _as_dict(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     """Convert a reply of alternating names and values to a dict."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _type_differs(key: str) -> StreamsMisconfigured:
+    return StreamsMisconfigured(
+        f"the key {key} on the stream server isn't the outbox's: its type is wrong; "
+        "delete the key, or use another server or database"
+    )
 
 
 def _partitions_differ(found: int | str, configured: int) -> StreamsMisconfigured:

@@ -1,6 +1,7 @@
 """A reader commits effects with positions, once and in order, and parks a failing event."""
 
 import json
+import re
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable
@@ -608,6 +609,25 @@ def test_a_handler_that_makes_no_database_call_for_too_long_is_parked(
     publish(relay, record, ("a", 1))
     reader.step()
     assert "made no database call for" in shop.parked._default_manager.get().error
+
+
+def test_a_key_of_another_type_stops_relay_and_reader_until_it_is_deleted(
+    shop, relay, record, reader, probe, valkey
+):
+    publish(relay, record, ("a", 1))
+    reader.step()
+    key = f"{{{shop.label}}}:events:{PARTITION}"
+    with redis.Redis.from_url(valkey.url) as server:
+        server.delete(key)
+        server.set(key, "something else")
+        record("a", 2)
+        for use in (relay.drain, reader.step):
+            with pytest.raises(StreamsMisconfigured, match=re.escape(key)):
+                use()
+        server.delete(key)
+    relay.drain()
+    reader.step()
+    assert probe.applied == [("a", 1), ("a", 2)]
 
 
 def test_a_reopened_session_also_ends_when_its_process_freezes(

@@ -1,10 +1,11 @@
 """The same tests for the real streams and for the in-memory streams."""
 
 import os
+import re
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -325,6 +326,39 @@ def test_a_key_of_another_type_is_reported_by_name(streams: Streams, valkey: Any
     with pytest.raises(StreamsMisconfigured, match="events:3"):
         streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
     assert streams.cursor("shop").at == ""
+
+
+def test_every_call_names_the_key_of_another_type(streams: Streams, valkey: Any):
+    keys: dict[str, list[Callable[[], object]]] = {
+        "events:3": [
+            lambda: read(streams),
+            lambda: streams.entries("shop"),
+            lambda: streams.count_after("shop", START),
+            lambda: streams.oldest_after("shop", START),
+            lambda: list(streams.entries_of("shop", 3)),
+            lambda: streams.delete("shop", 3, ["5-1"]),
+            lambda: streams.prune("shop", floor=4),
+        ],
+        "cursor": [lambda: streams.cursor("shop"), lambda: streams.peek_cursor("shop")],
+        "nudge": [lambda: streams.wait_nudge("shop", timeout_seconds=0.01)],
+        "confirmed": [
+            lambda: streams.confirm("shop", "bank.ledger", {0: 5}),
+            lambda: streams.confirmations("shop"),
+            lambda: streams.forget("shop", "bank.ledger"),
+        ],
+        "members": [
+            lambda: streams.heartbeat("shop", "one", lease_seconds=60),
+            lambda: streams.leave("shop", "one"),
+        ],
+    }
+    for name, uses in keys.items():
+        key = f"{{shop}}:{name}"
+        with redis.Redis.from_url(valkey.url) as client:
+            client.flushdb()
+            client.set(key, "something else")
+            for use in uses:
+                with pytest.raises(StreamsMisconfigured, match=f"the key {re.escape(key)} on"):
+                    use()
 
 
 def test_a_server_that_may_evict_is_refused(streams: Streams, valkey: Any):
