@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 from typing import Any
 
 from . import consumer as consumers
@@ -17,7 +18,7 @@ from .envelope import Envelope
 from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
 from .models import AbstractOutboxEvent
 from .streams import WHOLE, Batch, Cursor, Entry, order
-from .streams.client import Confirmation
+from .streams.client import COUNTED_AT_ONCE, Confirmation
 
 EMPTY = Cursor(at="", tops={})
 
@@ -46,6 +47,9 @@ class MemoryStreams:
 
     def check(self) -> None:
         """Does nothing: streams in memory need no configuration."""
+
+    def is_reachable(self) -> bool:
+        return True
 
     def flush(self) -> None:
         """Delete all data, as FLUSHALL does."""
@@ -124,6 +128,9 @@ class MemoryStreams:
             self._services[label].nudged = True
             self._changed.notify_all()
         return True
+
+    def open_nudge_connection(self) -> "MemoryNudges":
+        return MemoryNudges(self)
 
     def add_foreign(self, label: str, partition: int, entry_id: str, body: bytes) -> None:
         """Add an entry without moving the cursor, as another process could."""
@@ -212,9 +219,14 @@ class MemoryStreams:
         with self._changed:
             return sum(len(stream) for stream in self._services[label].streams.values())
 
-    def count_after(self, label: str, after: Mapping[int, str]) -> tuple[int, str]:
+    def count_after(
+        self, label: str, after: Mapping[int, str], *, at_most: int | None = None
+    ) -> tuple[int, str]:
+        most = 1 << 62
+        if at_most is not None:  # the real server counts in whole steps
+            most = ceil(at_most / COUNTED_AT_ONCE) * COUNTED_AT_ONCE
         with self._changed:
-            ids = [entry.id for entry in self._following(label, after, 1 << 62)]
+            ids = [entry.id for entry in self._following(label, after, most)]
         return len(ids), min(ids, key=order, default="")
 
     def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
@@ -228,6 +240,19 @@ class MemoryStreams:
                 f"the streams have {service.partitions} partitions and OUTBOX_PARTITIONS is "
                 f"{self.partitions}; set it to {service.partitions}"
             )
+
+
+class MemoryNudges:
+    """Sends nudges to streams in memory, as a `NudgeConnection` does to a server."""
+
+    def __init__(self, streams: MemoryStreams) -> None:
+        self._streams = streams
+
+    def send(self, label: str) -> None:
+        self._streams.nudge(label)
+
+    def close(self) -> None:
+        """Does nothing: there is no connection."""
 
 
 def _add(label: str, service: _Service, partition: int, entry_id: str, body: str) -> None:

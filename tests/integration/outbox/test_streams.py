@@ -1,5 +1,6 @@
 """The same tests for the real streams and for the in-memory streams."""
 
+import inspect
 import os
 import re
 import signal
@@ -247,6 +248,10 @@ def test_lag_is_counted_across_partitions_and_steps(place):
     assert streams.count_after("shop", START) == (4000, "5-1")
     assert streams.count_after("shop", START | {0: "5-4000"}) == (2000, "5-1")
     assert streams.count_after("shop", START | {0: "5-4000", 1: "5-3999"}) == (0, "")
+    counted = {
+        most: streams.count_after("shop", START, at_most=most) for most in (0, 1, 1000, 1001)
+    }
+    assert counted == {0: (0, ""), 1: (2000, "5-1"), 1000: (2000, "5-1"), 1001: (4000, "5-1")}
 
 
 def test_the_cursor_names_the_last_complete_tick(place):
@@ -359,6 +364,16 @@ def test_every_call_names_the_key_of_another_type(streams: Streams, valkey: Any)
             for use in uses:
                 with pytest.raises(StreamsMisconfigured, match=f"the key {re.escape(key)} on"):
                     use()
+
+
+def test_streams_in_memory_accept_every_call_of_the_real_streams():
+    for name, method in public_methods(Streams).items():
+        theirs = public_methods(MemoryStreams)[name]
+        inspect.signature(theirs).bind(**dict.fromkeys(inspect.signature(method).parameters))
+
+
+def public_methods(of: type) -> dict[str, Callable[..., object]]:
+    return {name: each for name, each in vars(of).items() if name[0] != "_" and callable(each)}
 
 
 def test_a_server_that_may_evict_is_refused(streams: Streams, valkey: Any):
