@@ -42,7 +42,7 @@ class Recorded:
     xid: int
 
 
-# Each producer's cursor, as last read. An old cursor stays valid, because positions never go back.
+# The newest cursor that was read of each producer. It stays valid: positions never go back.
 _cursors: dict[str, Cursor] = {}
 
 
@@ -131,8 +131,18 @@ def _read_cursor(producer: str) -> Cursor | None:
         cursor = streams.connect().peek_cursor(producer)
     except (StreamsUnavailable, StreamsMisconfigured):
         return None
-    _cursors[producer] = cursor
+    known = _cursors.get(producer)
+    if known is None or _is_newer(cursor, known):
+        _cursors[producer] = cursor
     return cursor
+
+
+def _is_newer(cursor: Cursor, known: Cursor) -> bool:
+    """False for the cursor of streams that were lost and that the relay sends again: requests would
+    wait for transactions that the projection has applied. Tick ids rise in one history."""
+    if not cursor.origin:
+        return False
+    return cursor.origin != known.origin or cursor.complete >= known.complete
 
 
 def _positions(consumer: Consumer, producer: str, *, using: str) -> dict[int, str]:
