@@ -1,12 +1,14 @@
 """Caches accounts' public keys by `kid`. An unknown `kid` causes a new fetch."""
 
 import json
+import logging
 import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
@@ -16,8 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
+log = logging.getLogger(__name__)
+
 REFETCH_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 1.0  # pause after a failure, while no key is known
 FETCH_TIMEOUT_SECONDS: Final = 2.0
+UNUSABLE: Final = (OSError, HTTPException, ValueError, TypeError, KeyError, jwt.PyJWTError)
 
 Document = Mapping[str, Any]  # a JWK Set, RFC 7517
 
@@ -31,7 +37,9 @@ class KeysUnavailable(Exception):
 
 
 class KeySet:
-    """Keys by `kid`. An unknown `kid` reloads the keys, at most every REFETCH_SECONDS."""
+    """Keys by `kid`. An unknown `kid` reloads the keys, at most every REFETCH_SECONDS, and every
+    RETRY_SECONDS until the first success. So requests don't wait for a source that doesn't answer.
+    """
 
     def __init__(
         self, load: Callable[[], Document], *, clock: Callable[[], float] = time.monotonic
@@ -39,7 +47,8 @@ class KeySet:
         self._load = load
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._loaded_at = float("-inf")
+        self._reload_at = float("-inf")
+        self._failure: Exception | None = None  # of the last attempt
         self._lock = threading.Lock()
 
     def key(self, kid: str | None) -> jwt.PyJWK:
@@ -55,15 +64,22 @@ class KeySet:
 
     def _refresh(self, kid: str) -> None:
         with self._lock:
-            if kid in self._keys or self._clock() - self._loaded_at < REFETCH_SECONDS:
-                return
-            try:
-                document = self._load()
-                self._keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
-            except (OSError, ValueError, KeyError, jwt.PyJWTError) as exc:
-                if not self._keys:
-                    raise KeysUnavailable from exc
-            self._loaded_at = self._clock()
+            if kid not in self._keys and self._clock() >= self._reload_at:
+                self._reload()
+            if self._failure and not self._keys:
+                raise KeysUnavailable from self._failure
+
+    def _reload(self) -> None:
+        before, self._failure = self._failure, None
+        try:
+            document = self._load()
+            self._keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+        except UNUSABLE as exc:
+            self._failure = exc
+            if repr(exc) != repr(before):  # a repeated failure is logged once
+                log.warning("the key set of accounts can't be read: %r", exc)
+        pause = RETRY_SECONDS if self._failure and not self._keys else REFETCH_SECONDS
+        self._reload_at = self._clock() + pause
 
 
 def load_from(source: str) -> Document:

@@ -1,10 +1,13 @@
+import logging
 from collections.abc import Mapping
+from http.client import BadStatusLine
 from typing import Any
 
 import pytest
 
 from config.keys import (
     REFETCH_SECONDS,
+    RETRY_SECONDS,
     KeySet,
     KeysUnavailable,
     UnknownKey,
@@ -21,14 +24,14 @@ class Source:
     """A key set that counts how often it is read, and that a test can make fail."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self.document = document
+        self.document: Any = document
         self.reads = 0
-        self.broken = False
+        self.error: Exception | None = None
 
     def __call__(self) -> Mapping[str, Any]:
         self.reads += 1
-        if self.broken:
-            raise OSError("no answer")
+        if self.error:
+            raise self.error
         return self.document
 
 
@@ -89,7 +92,7 @@ def test_known_keys_stay_valid_while_the_source_fails() -> None:
     keys = KeySet(source, clock=clock)
     keys.key(KID)
 
-    source.broken = True
+    source.error = OSError("no answer")
     clock.seconds += REFETCH_SECONDS
     with pytest.raises(UnknownKey):
         keys.key("new")
@@ -97,14 +100,33 @@ def test_known_keys_stay_valid_while_the_source_fails() -> None:
     assert keys.key(KID).key_id == KID
 
 
-def test_without_any_key_no_kid_is_reported_as_unknown() -> None:
-    source = Source(PUBLISHED)
-    source.broken = True
-    keys = KeySet(source)
+@pytest.mark.parametrize(
+    ("error", "document"),
+    [
+        (OSError("no answer"), PUBLISHED),
+        (BadStatusLine("garbage"), PUBLISHED),
+        (None, []),
+        (None, {"keys": None}),
+        (None, {"keys": ["no key"]}),
+    ],
+)
+def test_without_any_key_the_source_is_read_once_a_second(
+    error: Exception | None, document: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, clock = Source(document), Clock()
+    source.error = error
+    keys = KeySet(source, clock=clock)
 
-    with pytest.raises(KeysUnavailable):
-        keys.key(KID)
-    source.broken = False
+    with caplog.at_level(logging.WARNING, logger="config.keys"):
+        for reads in (1, 1, 2):
+            clock.seconds += RETRY_SECONDS * (reads - source.reads)
+            with pytest.raises(KeysUnavailable):
+                keys.key(KID)
+            assert source.reads == reads
+    assert len(caplog.records) == 1
+
+    source.error, source.document = None, PUBLISHED
+    clock.seconds += RETRY_SECONDS
     assert keys.key(KID).key_id == KID
 
 
