@@ -21,7 +21,6 @@ from django.utils import timezone
 from outbox.recorder import nudge_on_commit, record, row_of, set_last_write
 
 from . import event_store
-from .domain.codec import BrokenStream, UnreadableEvent
 from .domain.commands import (
     CancelOrder,
     Command,
@@ -30,13 +29,14 @@ from .domain.commands import (
     PlaceOrder,
     RejectOrder,
 )
-from .domain.errors import IdempotencyInFlight, IdempotencyKeyReused, OrderError, OrderNotFound
+from .domain.errors import IdempotencyInFlight, IdempotencyKeyReused, OrderNotFound
 from .domain.metadata import Metadata
 from .domain.order import Order, decide, evolve, fold
 from .models import IdempotentRequest, OrderDeadline, OutboxEvent, StoredEvent
 from .published import announce, announce_current, represent
 
 NO_METADATA = Metadata()
+EXPIRY_RETRY_SECONDS = 60  # until an order that couldn't be expired is tried again
 
 
 def place_order(command: PlaceOrder, *, metadata: Metadata = NO_METADATA) -> Order:
@@ -133,21 +133,25 @@ def expire_due_orders(*, limit: int) -> int:
     """Expire up to `limit` orders whose deadline has passed; returns how many.
 
     Runs one transaction per order and skips locked orders, so sweeps may run concurrently. An
-    order that can't be expired doesn't stop the others; its error is raised at the end, in an
-    ExceptionGroup.
+    order that can't be expired is tried again after EXPIRY_RETRY_SECONDS, so it doesn't stop the
+    others. Its error is raised at the end, in an ExceptionGroup.
     """
     alias = router.db_for_write(OrderDeadline)
-    due = OrderDeadline.objects.using(alias).filter(due_at__lte=timezone.now())
+    deadlines = OrderDeadline.objects.using(alias)
+    due = deadlines.filter(due_at__lte=timezone.now()).order_by("due_at")
     expired, failures = 0, []
-    for order_id in list(due.order_by("due_at").values_list("order_id", flat=True)[:limit]):
+    for order_id in list(due.values_list("order_id", flat=True)[:limit]):
         try:
             with transaction.atomic(using=alias):
-                free = OrderDeadline.objects.using(alias).select_for_update(skip_locked=True)
+                free = deadlines.select_for_update(skip_locked=True)
                 if free.filter(order_id=order_id).first():
                     expire_order(ExpireOrder(order_id=order_id))
                     expired += 1
-        except (OrderError, UnreadableEvent, BrokenStream) as failure:
+        except Exception as failure:  # noqa: BLE001 - raised at the end
             failures.append(failure)
+            # If the database doesn't answer, this raises its error and ends the sweep.
+            retry_at = timezone.now() + timedelta(seconds=EXPIRY_RETRY_SECONDS)
+            deadlines.filter(order_id=order_id).update(due_at=retry_at)
     if failures:
         raise ExceptionGroup("orders that could not be expired", failures)
     return expired

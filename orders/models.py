@@ -130,7 +130,8 @@ class Sales(models.Model):
 
 
 class OrderDeadline(models.Model):
-    """The time at which a pending order expires. The row exists while the order is pending.
+    """The time at which a pending order expires, or at which a failed expiry is tried again. The
+    row exists while the order is pending.
 
     Every change of a pending order locks this row first (handlers.py).
     """

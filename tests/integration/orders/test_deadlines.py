@@ -67,14 +67,22 @@ def test_the_task_sweeps_and_is_scheduled_on_the_orders_queue(place: Place) -> N
     assert entry["options"]["queue"] == "orders"
 
 
-def test_an_order_that_cannot_be_read_is_reported_and_keeps_its_deadline(place: Place) -> None:
-    order_id = place().id
+@pytest.mark.parametrize("event", ["OrderEaten", "OrderRejected"], ids=["unknown", "damaged"])
+def test_orders_that_cannot_be_read_wait_behind_the_others(place: Place, event: str) -> None:
+    unreadable = [place().id for _ in range(2)]
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO orders_storedevent (stream, version, type, schema_version, data, metadata)"
-            " VALUES (%s, 2, 'OrderEaten', 1, '{}', '{}')",
-            [order_id],
-        )
-    with pytest.raises(ExceptionGroup, match="could not be expired"):
-        handlers.expire_due_orders(limit=10)
-    assert OrderDeadline.objects.filter(order_id=order_id).exists()
+        for order_id in unreadable:
+            cursor.execute(
+                "INSERT INTO orders_storedevent"
+                " (stream, version, type, schema_version, data, metadata)"
+                """ VALUES (%s, 2, %s, 1, '{"at": "2025-01-02T12:00:00Z"}', '{}')""",
+                [order_id, event],
+            )
+    readable = place().id
+    with pytest.raises(ExceptionGroup, match="could not be expired") as failures:
+        handlers.expire_due_orders(limit=2)
+    assert len(failures.value.exceptions) == 2
+    assert handlers.expire_due_orders(limit=2) == 1
+    waiting = OrderDeadline.objects.filter(due_at__gt=timezone.now())
+    assert set(waiting.values_list("order_id", flat=True)) == set(unreadable)
+    assert not OrderDeadline.objects.filter(order_id=readable).exists()
