@@ -6,6 +6,7 @@ from typing import Any
 from celery import shared_task
 
 from outbox.errors import OutboxError
+from outbox.tasks import PeriodicTask
 
 from .erasure import finish_erasures
 
@@ -20,7 +21,7 @@ BEAT: dict[str, dict[str, Any]] = {
 }
 
 
-@shared_task(name="accounts.finish_erasures")
+@shared_task(base=PeriodicTask, name="accounts.finish_erasures")
 def finish_erasures_that_wait() -> int:
     """Purge the older events of forgotten users; returns how many users still wait, -1 on error."""
     try:

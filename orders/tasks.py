@@ -4,6 +4,8 @@ from typing import Any
 
 from celery import shared_task
 
+from outbox.tasks import PeriodicTask
+
 from .handlers import drop_old_answers, expire_due_orders
 
 EXPIRED_PER_SWEEP = 500  # the next sweep follows a second later
@@ -25,13 +27,13 @@ BEAT: dict[str, dict[str, Any]] = {
 }
 
 
-@shared_task(name="orders.expire_orders")
+@shared_task(base=PeriodicTask, name="orders.expire_orders")
 def expire_orders() -> int:
     """Expire the orders whose deadline has passed; returns how many."""
     return expire_due_orders(limit=EXPIRED_PER_SWEEP)
 
 
-@shared_task(name="orders.drop_old_answers")
+@shared_task(base=PeriodicTask, name="orders.drop_old_answers")
 def drop_answers() -> int:
     """Delete expired answers to idempotent requests; returns how many."""
     dropped = 0

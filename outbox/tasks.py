@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 15.0
 RELAY_EVERY_SECONDS = 1.0
 PRUNE_EVERY_SECONDS = 10.0
+MOST_WAITING = 20  # messages in a queue; more than the number of its periodic tasks
 HANDOVER_SECONDS = 5  # if the next task hasn't started by then, it expires; beat has queued another
 
 _stopping = threading.Event()
@@ -34,7 +35,24 @@ _labels: set[str] = set()  # services whose relays may wait for a nudge in this 
 _running_until: dict[str, float] = {}
 
 
-@shared_task(bind=True, name="outbox.relay", ignore_result=True, acks_late=False)
+class PeriodicTask(Task):  # type: ignore[type-arg] # generic in the stubs only
+    """A task that beat queues at an interval. It isn't queued while MOST_WAITING messages wait in
+    its queue: then no worker is free, and beat tries again after the interval.
+
+    `expires` alone bounds no queue: a worker drops an expired message when it reads the message,
+    and Redis keeps the message until then.
+    """
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Queue the task. Returns None if it isn't queued."""
+        with self.app.producer_or_acquire(options.pop("producer", None)) as producer:
+            queue = self.app.amqp.router.route(dict(options), self.name, args, kwargs)["queue"]
+            if queue(producer.channel).queue_declare().message_count >= MOST_WAITING:
+                return None
+            return super().apply_async(args, kwargs, producer=producer, **options)
+
+
+@shared_task(bind=True, base=PeriodicTask, name="outbox.relay", ignore_result=True, acks_late=False)
 def relay(self: "Task[..., None]", label: str) -> None:
     """Publish the outbox for LINGER_SECONDS. Logs an error and ends; beat queues the next task."""
     if time.monotonic() < _running_until.get(label, 0.0):
@@ -58,7 +76,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
         )
 
 
-@shared_task(name="outbox.prune", ignore_result=True, acks_late=False)
+@shared_task(base=PeriodicTask, name="outbox.prune", ignore_result=True, acks_late=False)
 def prune(label: str) -> None:
     """Run one round of retention. Logs an error and ends; beat queues the next task."""
     try:

@@ -9,6 +9,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from outbox import tables
 from tests.sabotage import __main__ as sabotage
@@ -157,6 +158,16 @@ def test_the_page_about_using_the_outbox_shows_the_models_of_the_example_project
     assert len(lines) == 1 + len(tables.BASES)
     for line in lines:
         assert line in theirs
+
+
+def test_the_documented_schedule_keeps_the_entries_of_the_project():
+    (block,) = [block for block in blocks_of(USING, "python") if "beat_schedule" in block]
+    app = Celery("another project", set_as_current=False)
+    app.conf.beat_schedule = {"own": {"task": "shop.own", "schedule": 60.0}}
+    module = {"app": app}  # kept until the end, because the app keeps no reference to the function
+    exec(block, module)  # noqa: S102
+    app.finalize()
+    assert set(app.conf.beat_schedule) == {"own", "relay-shop", "prune-shop"}
 
 
 def test_python_in_the_documents_parses():

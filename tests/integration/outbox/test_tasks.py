@@ -4,8 +4,12 @@ import threading
 from typing import Any
 
 import pytest
+import redis
+from celery.beat import Scheduler
+from django.conf import settings
 from django.db import connections
 
+from config.celery import app
 from outbox import tasks
 from outbox.publishing import relay as relaying
 from tests.support.waiting import eventually
@@ -55,3 +59,28 @@ def test_a_failed_relay_task_does_not_block_the_next(shop, streams, results, rec
     for _ in range(2):
         tasks.relay(shop.label)
     assert caplog.text.count(f"the relay of {shop.label} stopped") == 2
+
+
+def test_beat_queues_few_messages_while_no_worker_runs(valkey):
+    app.finalize()
+    scheduler = Scheduler(app=app)
+    entries = [scheduler.schedule[name] for name in app.conf.beat_schedule]
+    broker_url = f"{valkey.url.removesuffix('/0')}/1"
+    with redis.Redis.from_url(broker_url) as broker, app.connection_for_write(broker_url) as line:
+        broker.flushdb()
+        producer = app.amqp.Producer(line)
+
+        def queue_all() -> list[int]:
+            """Queue every periodic task once; returns the length of each queue."""
+            for entry in entries:
+                scheduler.apply_async(entry, producer=producer, advance=False)
+            return [broker.llen(service) for service in settings.SERVICES]
+
+        once = queue_all()
+        assert sum(once) == len(entries)
+        assert max(once) < tasks.MOST_WAITING
+        for _ in range(tasks.MOST_WAITING):
+            queue_all()
+        assert queue_all() == [tasks.MOST_WAITING for _ in settings.SERVICES]
+        broker.flushdb()  # as if a worker had read all messages
+        assert queue_all() == once
