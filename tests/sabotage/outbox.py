@@ -586,4 +586,55 @@ SABOTAGES: Final = (
         test="tests/integration/together/test_forgetting.py"
         "::test_older_events_stay_until_every_subscriber_has_applied_them",
     ),
+    Sabotage(
+        invariant=16,
+        promise="a reader survives any number of failures",
+        file="outbox/consuming/reader.py",
+        old="2 ** min(failures, MOST_DOUBLINGS)",
+        new="2**failures",
+        test=f"{OUTBOX}/test_reader.py::test_a_reader_survives_an_hour_of_failed_steps",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="a handler that exits doesn't end the reader",
+        file="outbox/consumer.py",
+        old="except (SystemExit, CancelledError) as exc:",
+        new="except ZeroDivisionError as exc:",
+        test=f"{OUTBOX}/test_reader.py::test_an_event_whose_handler_exits_is_parked",
+    ),
+    Sabotage(
+        invariant=26,
+        promise="an older cursor doesn't replace a newer one",
+        file="outbox/agreeing/awaiting.py",
+        old="if known is None or _is_newer(cursor, known):",
+        new="if True:",
+        test="tests/unit/outbox/test_awaiting.py::test_an_older_cursor_never_replaces_a_newer_one",
+    ),
+    Sabotage(
+        invariant=31,
+        promise="a thread that ends stops its process",
+        file="outbox/management/threads.py",
+        old="self._failed_at = time.monotonic()\n        self._stopping.set()",
+        new="pass",
+        test=f"{OUTBOX}/test_consume.py"
+        "::test_a_killed_thread_ends_the_process_and_releases_its_leases",
+    ),
+    Sabotage(
+        invariant=31,
+        promise="a lease is released when its thread ends",
+        file="outbox/consuming/membership.py",
+        old="        finally:\n            self._release()",
+        new="        finally:\n            pass",
+        test=f"{OUTBOX}/test_consume.py"
+        "::test_a_killed_thread_ends_the_process_and_releases_its_leases",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="an event whose handler makes no database call for too long is parked",
+        file="outbox/consuming/reader.py",
+        old="if idle.seconds < 0.9 * limit or not is_transient(exc):",
+        new="if True:",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_handler_that_makes_no_database_call_for_too_long_is_parked",
+    ),
 )
