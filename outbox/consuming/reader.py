@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, InternalError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..consumer import Consumer
@@ -306,9 +307,10 @@ class Reader:
         try:
             with self._tables.connection.execute_wrapper(idle):
                 self._apply([delivery])
-        except Exception as exc:
+        except DatabaseError as exc:  # other transient errors don't depend on the session
             # The server's time is a little longer: the reply to the last statement takes time.
-            if idle.seconds < 0.9 * limit or not is_transient(exc):
+            lost = is_transient(exc) or isinstance(exc, InternalError)  # the code is often missing
+            if idle.seconds < 0.9 * limit or not lost:
                 raise
             raise HandlerIdle(
                 f"the handler made no database call for {idle.seconds:.1f} s, so PostgreSQL ended "

@@ -632,9 +632,18 @@ SABOTAGES: Final = (
         invariant=16,
         promise="an event whose handler makes no database call for too long is parked",
         file="outbox/consuming/reader.py",
-        old="if idle.seconds < 0.9 * limit or not is_transient(exc):",
+        old="if idle.seconds < 0.9 * limit or not lost:",
         new="if True:",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_handler_that_makes_no_database_call_for_too_long_is_parked",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="an event whose handler waits for an unavailable server is never parked",
+        file="outbox/consuming/reader.py",
+        old="except DatabaseError as exc:",
+        new="except Exception as exc:",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_handler_that_waits_long_for_an_unavailable_server_is_tried_again",
     ),
 )

@@ -586,11 +586,10 @@ def test_a_reader_waits_after_an_entry_beyond_the_cursor(
     assert waits == [0.5]
 
 
-def test_a_handler_that_makes_no_database_call_for_too_long_is_parked(
-    shop, relay, record, reader_of, monkeypatch, settings, elsewhere
-):
+@pytest.fixture
+def wait_without_a_call(shop, settings, elsewhere) -> Callable[[], None]:
+    """Returns a function that makes no database call until PostgreSQL has ended the session."""
     settings.OUTBOX_HANDLER_IDLE_SECONDS = 0.5  # long enough for the reader's own statements
-    monkeypatch.setattr(reading, "TRIES", 1)
 
     def has_ended(pid: int) -> bool:
         elsewhere.rollback()  # a transaction sees one state of the sessions
@@ -598,17 +597,41 @@ def test_a_handler_that_makes_no_database_call_for_too_long_is_parked(
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid])
             return cursor.fetchone() == (0,)
 
-    def handle(envelope: Any) -> None:
+    def wait() -> None:
         with connections[shop.alias].cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             (pid,) = cursor.fetchone()
         eventually(lambda: has_ended(pid), within_seconds=10, what="the session ends")
 
-    reader = reader_of(handle)
+    return wait
+
+
+def test_a_handler_that_makes_no_database_call_for_too_long_is_parked(
+    shop, relay, record, reader_of, monkeypatch, wait_without_a_call
+):
+    monkeypatch.setattr(reading, "TRIES", 1)
+    reader = reader_of(lambda _: wait_without_a_call())
     monkeypatch.setattr(reader, "_pause", _limited)
     publish(relay, record, ("a", 1))
     reader.step()
     assert "made no database call for" in shop.parked._default_manager.get().error
+
+
+def test_a_handler_that_waits_long_for_an_unavailable_server_is_tried_again(
+    shop, relay, record, reader, probe, monkeypatch, wait_without_a_call
+):
+    monkeypatch.setattr(reading, "TRIES", 1)
+    failures = iter([StreamsUnavailable("no answer")] * 2)
+
+    def wait_and_fail(_: Any) -> Exception | None:
+        if error := next(failures, None):
+            wait_without_a_call()
+        return error
+
+    probe.fail = wait_and_fail
+    publish(relay, record, ("a", 1))
+    reader.step()
+    assert (probe.applied, parked(shop)) == ([("a", 1)], [])
 
 
 def test_a_key_of_another_type_stops_relay_and_reader_until_it_is_deleted(
