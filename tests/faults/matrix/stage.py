@@ -24,6 +24,7 @@ TEMPLATE = "shop"
 PASSWORD = "faults"
 # Small stream nodes, since XTRIM drops only whole nodes.
 NODE_ENTRIES = 4
+FLUSH_MS = 20_000
 LONGEST_TAIL = 0.3  # the largest share of the append-only file that is cut off
 
 
@@ -90,7 +91,7 @@ class Stage:
     @contextmanager
     def fresh(self, name: str) -> Iterator[None]:
         """Provides an empty database and an empty stream server."""
-        self.redis.flushall()
+        self._empty_streams()
         self.redis.config_set("stream-node-max-entries", NODE_ENTRIES)
         self._log_start = self._log_file.stat().st_size  # the earlier bytes belong to other cells
         self._create(name, f"TEMPLATE {TEMPLATE}")
@@ -100,6 +101,15 @@ class Stage:
         finally:
             self._disconnect()
             self._drop(name)
+
+    def _empty_streams(self) -> None:
+        # While a sync of its file is slow, the server replies up to two seconds before it writes to
+        # the file. A kill would then undo the flush, and this cell would get the last cell's events.
+        with self.redis.client() as line:
+            line.flushall()
+            on_disk, _ = line.execute_command("WAITAOF", 1, 0, FLUSH_MS)
+        if not on_disk:
+            raise TimeoutError(f"the stream server hasn't synced its file within {FLUSH_MS} ms")
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         """Runs a statement. Reconnects once if a fault has closed the connection."""
