@@ -9,6 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from outbox import streams
+from outbox.checks import partitions_are_kept
 from placement.router import primaries, primary
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def live(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Return 200 if every database is reachable and migrated, else 503.
+    """Return 200 if every database is reachable, migrated and of these settings, else 503.
 
     The state of the streams doesn't change the status: without streams, writes continue and events
     wait in the outbox.
@@ -43,7 +44,10 @@ def _database(alias: str) -> str:
     try:
         with connections[alias].cursor() as cursor:
             cursor.execute("SELECT 1")
-        return "ready" if _is_migrated(alias) else "migrations are missing"
+        if not _is_migrated(alias):
+            return "migrations are missing"
+        differs = partitions_are_kept(databases=[alias])
+        return "the number of partitions differs" if differs else "ready"
     except DatabaseError:
         logger.warning("database %s does not answer", alias, exc_info=True)
         return "no answer"

@@ -125,14 +125,14 @@ def ids_follow_inserts(databases: Sequence[str] | None = None, **_: Any) -> list
 
 @register(Tags.database)
 def partitions_are_kept(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E004: OUTBOX_PARTITIONS must have the value that it had when the relay first started."""
+    """E004: OUTBOX_PARTITIONS must have the value that it had at the first event."""
     messages: list[CheckMessage] = []
     for found in _tables_in(databases):
         with found.connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass(%s)", [found.state._meta.db_table])
             if cursor.fetchone()[0] is None:
                 continue  # the tables don't exist yet
-        kept = found.rows(found.state).filter(name="partitions").first()
+        kept = found.rows(found.state).filter(name=tables.PARTITIONS).first()
         if kept and int(kept.value) != partition_count():
             messages.append(
                 Error(

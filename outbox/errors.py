@@ -90,8 +90,8 @@ class BelowFloor(OutboxError):
 
 
 class DatabaseDiffers(OutboxError):
-    """The state saved in the schema differs from the settings or from the connected server. The
-    relay publishes nothing until the setting or the server is corrected."""
+    """The state saved in the schema differs from the settings or from the connected server. Nothing
+    is published, and with a wrong setting nothing is recorded, until it is corrected."""
 
 
 class RestoredDatabase(DatabaseDiffers):

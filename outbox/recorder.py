@@ -12,7 +12,7 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
-from . import streams
+from . import streams, tables
 from .envelope import Envelope
 from .errors import RecordedOutsideTransaction
 from .models import AbstractOutboxEvent
@@ -24,6 +24,8 @@ last_write: ContextVar[MappingProxyType[str, int]] = ContextVar(
     "outbox_last_write", default=MappingProxyType({})
 )
 
+_checked: set[tuple[str, int]] = set()  # labels, and the number of partitions in their schemas
+
 
 def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
     """Insert the event in the caller's transaction. Its commit sends a nudge to the relay.
@@ -31,7 +33,8 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
     First write the aggregate or append its stored event, *then* call `record`. Otherwise the row
     ids of one aggregate may not follow the order of its commits. Returns the row's id.
 
-    Raises RecordedOutsideTransaction outside `atomic()` on the alias that `into` is written to.
+    Raises RecordedOutsideTransaction outside `atomic()` on the alias that `into` is written to, and
+    DatabaseDiffers if the schema has another number of partitions than the settings.
     """
     alias = router.db_for_write(into)
     connection = connections[alias]
@@ -39,6 +42,7 @@ def record(envelope: Envelope, *, into: type[AbstractOutboxEvent]) -> int:
         raise RecordedOutsideTransaction(
             f"{envelope.type} was recorded outside atomic(using={alias!r}); record it inside"
         )
+    _check_partitions(into._meta.app_label, connection)
     table = connection.ops.quote_name(into._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -60,10 +64,18 @@ def row_of(envelope: Envelope) -> tuple[int, str]:
 def nudge_on_commit(xid: int, *, into: type[AbstractOutboxEvent], using: str | None = None) -> None:
     """Nudge the relay after the commit of transaction `xid`, which wrote rows of `into`.
 
-    `using` is the alias of that transaction; by default the router chooses it.
+    `using` is the alias of that transaction; by default the router chooses it. Raises
+    DatabaseDiffers, as `record` does.
     """
     connection = connections[using or router.db_for_write(into)]
+    _check_partitions(into._meta.app_label, connection)
     _on_commit(into._meta.app_label, connection, xid)
+
+
+def _check_partitions(label: str, connection: BaseDatabaseWrapper) -> None:
+    """Compare the settings with the schema, until the first commit of this process."""
+    if (label, partition_count()) not in _checked:
+        tables.of(label).check_partitions(partition_count(), connection)
 
 
 def set_last_write(label: str, xid: int) -> None:
@@ -86,5 +98,6 @@ class _AfterCommit(Struct, frozen=True, gc=False):
     xid: int
 
     def __call__(self) -> None:
+        _checked.add((self.label, partition_count()))  # a rollback could undo the stored number
         set_last_write(self.label, self.xid)
         streams.nudge(self.label)

@@ -8,7 +8,7 @@ from django.apps import AppConfig, apps
 from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .errors import Unconfigured
+from .errors import DatabaseDiffers, Unconfigured
 from .models import (
     AbstractOutboxEvent,
     AbstractParkedEvent,
@@ -17,6 +17,8 @@ from .models import (
     AbstractSubscription,
     AbstractTick,
 )
+
+PARTITIONS = "partitions"  # the name of the state row
 
 Model = TypeVar("Model", bound=models.Model)
 
@@ -57,6 +59,26 @@ class Tables:
     def quoted(self, model: type[models.Model]) -> str:
         """The name of the model's table, quoted for SQL."""
         return str(self.connection.ops.quote_name(model._meta.db_table))
+
+    def check_partitions(self, partitions: int, connection: BaseDatabaseWrapper) -> None:
+        """Raise DatabaseDiffers unless the schema has this number of partitions. The first call,
+        of a writer or of the relay, stores the number."""
+        state = self.quoted(self.state)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {state} (name, value) SELECT %(name)s, %(number)s "  # noqa: S608
+                f"WHERE NOT EXISTS (SELECT FROM {state} WHERE name = %(name)s) "
+                "ON CONFLICT DO NOTHING; "
+                f"SELECT value FROM {state} WHERE name = %(name)s",
+                {"name": PARTITIONS, "number": str(partitions)},
+            )
+            (found,) = cursor.fetchone()
+        if found != str(partitions):
+            raise DatabaseDiffers(
+                f"{self.label} has {found} partitions and OUTBOX_PARTITIONS is {partitions}: keys "
+                "would move to other partitions, and events of one key would get out of order; set "
+                f"OUTBOX_PARTITIONS to {found}"
+            )
 
 
 def models_of(config: AppConfig) -> dict[str, type[models.Model]]:

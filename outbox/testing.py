@@ -18,7 +18,7 @@ from .envelope import Envelope
 from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
 from .models import AbstractOutboxEvent
 from .streams import WHOLE, Batch, Cursor, Entry, order
-from .streams.client import COUNTED_AT_ONCE, Confirmation
+from .streams.client import COUNTED_AT_ONCE, Confirmation, row_outside
 
 EMPTY = Cursor(at="", tops={})
 
@@ -98,6 +98,8 @@ class MemoryStreams:
                 if partition not in service.streams:
                     raise StreamDamaged(_stream(label, partition), foreign=False)
             for row, partition, body in rows:
+                if partition >= self.partitions:
+                    raise row_outside(row, partition, self.partitions)
                 _add(label, service, partition, f"{tick}-{row}", body)
             tops = {partition: f"{tick}-{row}" for row, partition, _ in rows}
             cursor = replace(cursor, at=at, tops={**cursor.tops, **tops})

@@ -268,6 +268,8 @@ class Streams:
             raise StreamDamaged(details[0], foreign=result == "FOREIGN")
         if result == "PARTITIONS":
             raise _partitions_differ(details[0], self.partitions)
+        if result == "PARTITION":
+            raise row_outside(details[0], details[1], self.partitions)
         if result == "WRONGTYPE":
             raise _type_differs(details[0])
 
@@ -541,6 +543,13 @@ def _partitions_differ(found: int | str, configured: int) -> StreamsMisconfigure
     return StreamsMisconfigured(
         f"the streams have {found} partitions and OUTBOX_PARTITIONS is {configured}: keys would "
         f"change partitions, and events would get out of order; set OUTBOX_PARTITIONS to {found}"
+    )
+
+
+def row_outside(row: int | str, partition: int | str, partitions: int) -> StreamsMisconfigured:
+    return StreamsMisconfigured(
+        f"the outbox row {row} has partition {partition}, but the highest is {partitions - 1}: a "
+        "process recorded it with another OUTBOX_PARTITIONS; correct the row's partition"
     )
 
 

@@ -27,6 +27,7 @@ if ARGV[1] == ARGV[2] and #ARGV == 7 then return {'OK'} end
 local tops, entries = {}, #ARGV == 7 and {} or cmsgpack.unpack(ARGV[8])
 for i = 1, #entries, 3 do
   local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]
+  if not key then return {'PARTITION', entries[i + 1], tostring(entries[i])} end
   local added = redis.pcall('XADD', key, id, 'event', entries[i + 2])
   if type(added) == 'table' and added.err then
     if not string.find(added.err, 'equal or smaller', 1, true) then return added end

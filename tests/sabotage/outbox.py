@@ -243,6 +243,15 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_relay.py::test_a_changed_number_of_partitions_is_refused",
     ),
     Sabotage(
+        invariant=9,
+        promise="a writer with another number of partitions records nothing",
+        file="outbox/recorder.py",
+        old="    if (label, partition_count()) not in _checked:",
+        new="    if False:",
+        test=f"{OUTBOX}/test_recorder.py"
+        "::test_a_writer_with_another_number_of_partitions_is_refused",
+    ),
+    Sabotage(
         invariant=10,
         promise="a consumer reads no entry beyond the cursor",
         file="outbox/streams/client.py",

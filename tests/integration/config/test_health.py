@@ -5,6 +5,7 @@ from django.db import connections
 from django.test import Client
 
 from config import health
+from outbox import tables
 from placement.router import primaries
 
 
@@ -57,6 +58,17 @@ def test_a_missing_migration_means_not_ready(client: Client, alias: str, forgetf
 
     assert response.status_code == 503
     assert response.json()["databases"][alias] == "migrations are missing"
+
+
+@pytest.mark.django_db
+def test_another_number_of_partitions_means_not_ready(client: Client, settings: Any) -> None:
+    service = next(tables.every())
+    service.state._default_manager.create(name="partitions", value="32")
+
+    response = client.get("/healthz/ready")
+
+    assert response.status_code == 503
+    assert response.json()["databases"][service.alias] == "the number of partitions differs"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,10 +1,12 @@
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 
 from outbox import recorder
-from outbox.errors import RecordedOutsideTransaction
+from outbox.errors import DatabaseDiffers, RecordedOutsideTransaction
 from outbox.testing import published
 from tests.integration.outbox.conftest import event
 
@@ -49,3 +51,47 @@ def test_a_request_keeps_the_transaction_id_of_its_last_write(shop, record):
     record("a", 1)
     row = shop.event._default_manager.get()
     assert recorder.last_write.get()[shop.label] == row.xid
+
+
+def insert_by_own_statement(shop: Any) -> None:
+    with connections[shop.alias].cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {shop.event._meta.db_table} (partition, body) VALUES (%s, %s)",  # noqa: S608
+            recorder.row_of(event(shop)),
+        )
+    recorder.nudge_on_commit(1, into=shop.event)
+
+
+def insert_by_record(shop: Any) -> None:
+    recorder.record(event(shop), into=shop.event)
+
+
+@pytest.mark.parametrize("write", [insert_by_record, insert_by_own_statement])
+@pytest.mark.parametrize("partitions", [8, 32])
+def test_a_writer_with_another_number_of_partitions_is_refused(
+    shop, settings, write: Callable[[Any], None], partitions: int
+):
+    shop.check_partitions(16, shop.connection)
+    settings.OUTBOX_PARTITIONS = partitions
+    for _ in range(2):
+        refused = pytest.raises(DatabaseDiffers, match=f"16 partitions.*is {partitions}")
+        with refused, transaction.atomic(using=shop.alias):
+            write(shop)
+    assert published(shop.event) == []
+
+
+def test_the_first_writer_stores_the_number_of_partitions(shop, record, settings, monkeypatch):
+    monkeypatch.setattr(recorder, "_checked", set())
+    settings.OUTBOX_PARTITIONS = 32
+    record("a", 1)
+    assert shop.state._default_manager.get(name="partitions").value == "32"
+
+
+def test_a_number_of_partitions_that_was_rolled_back_is_checked_again(shop, record, monkeypatch):
+    monkeypatch.setattr(recorder, "_checked", set())
+    with suppress(ZeroDivisionError), transaction.atomic(using=shop.alias):
+        insert_by_record(shop)
+        raise ZeroDivisionError
+    shop.check_partitions(32, shop.connection)  # another process was first
+    with pytest.raises(DatabaseDiffers):
+        record("a", 1)

@@ -9,7 +9,7 @@ import redis
 from django.db import connections, transaction
 
 from outbox import recorder
-from outbox.errors import CursorUnknown, DatabaseDiffers
+from outbox.errors import CursorUnknown, DatabaseDiffers, StreamsMisconfigured
 from outbox.publishing import relay as relaying
 from outbox.publishing import ticks as ticking
 from outbox.publishing.relay import Outcome, Relay, own_connection, run
@@ -190,6 +190,17 @@ def test_a_changed_number_of_partitions_is_refused(shop, streams, relay, valkey)
     other = Streams(valkey.url, partitions=8)
     with own_connection(shop) as connection, pytest.raises(DatabaseDiffers, match="16"):
         Relay(shop, other, connection)
+
+
+def test_a_row_recorded_with_more_partitions_is_named(shop, streams, relay, record):
+    record("a", 1)
+    shop.event._default_manager.update(partition=20)
+    row = shop.event._default_manager.get().pk
+    with pytest.raises(StreamsMisconfigured, match=f"row {row} has partition 20"):
+        relay.drain()
+    shop.event._default_manager.update(partition=4)  # corrected, as docs/operations.md says
+    assert relay.drain() == 1
+    assert all_arrived(streams, shop)
 
 
 def test_a_second_relay_of_a_service_returns_immediately(shop, streams):

@@ -94,6 +94,15 @@ def test_count_limits_the_entries_of_each_partition(place):
     assert len(read(streams, count=3)) == 6
 
 
+def test_a_row_of_a_partition_that_does_not_exist_is_named_and_confirms_nothing(place):
+    streams, _ = place
+    rows = [(1, 15, "a"), (2, 16, "b")]
+    with pytest.raises(StreamsMisconfigured, match="row 2 has partition 16"):
+        streams.publish("shop", expected="", at="5-2", tick=5, rows=rows)
+    assert streams.cursor("shop").at == ""
+    assert read(streams) == []
+
+
 def test_the_cursor_holds_the_state_of_publishing(place):
     streams, _ = place
     assert streams.cursor("shop").at == ""
