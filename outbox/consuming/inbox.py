@@ -62,16 +62,32 @@ class Inbox:
             SELECT set_config('outbox.moved', count(*)::text, true) FROM moved
             """,  # noqa: S608
             f"""
-            SELECT current_setting('outbox.moved')::int, ARRAY(
-              SELECT DISTINCT key FROM {parked} WHERE consumer = %(consumer)s
-              AND producer = %(producer)s AND partition = ANY(%(partitions)s) AND key <> ''
-              AND dropped_at IS NULL
+            SELECT current_setting('outbox.moved')::int, EXISTS (
+              SELECT FROM {parked} WHERE consumer = %(consumer)s AND producer = %(producer)s
+              AND partition = ANY(%(partitions)s) AND dropped_at IS NULL
             )
             """,  # noqa: S608
             types={
                 "partitions": "smallint[]",
                 "expected": "text[]",
                 "next": "text[]",
+                "consumer": "text",
+                "producer": "text",
+            },
+        )
+        # With LATERAL … LIMIT, the planner has to use one index probe for each key: millions of
+        # other keys may be parked.
+        self._find_parked = Prepared(
+            f"""
+            SELECT each.key FROM unnest(%(partitions)s, %(keys)s) AS each (partition, key)
+            CROSS JOIN LATERAL (
+              SELECT FROM {parked} WHERE consumer = %(consumer)s AND producer = %(producer)s
+              AND partition = each.partition AND key = each.key AND dropped_at IS NULL LIMIT 1
+            ) waiting
+            """,  # noqa: S608
+            types={
+                "partitions": "smallint[]",
+                "keys": "text[]",
                 "consumer": "text",
                 "producer": "text",
             },
@@ -113,11 +129,14 @@ class Inbox:
         """Lock one partition's position until the transaction ends."""
         list(self._rows.select_for_update().filter(partition=partition))
 
-    def move(self, moves: Mapping[int, tuple[str, str]]) -> set[str]:
+    def move(
+        self, moves: Mapping[int, tuple[str, str]], *, keys: Collection[tuple[int, str]] = ()
+    ) -> set[str]:
         """Within a transaction, lock each partition's position, and move the position from the
         expected entry to the next. Raises Fenced if any position isn't at the expected entry.
 
-        Returns the keys that have parked sequences in these partitions, read under the locks.
+        Of `keys`, pairs of partition and key, it returns the keys that have a parked sequence. They
+        are read under the locks.
         """
         moves = dict(sorted(moves.items()))  # all transactions lock in this order: no deadlock
         partitions = list(moves)
@@ -132,13 +151,24 @@ class Inbox:
                     "producer": self._producer,
                 },
             )
-            [(moved, parked)] = cursor  # faster than Django's fetchone
-        if moved != len(partitions):
-            raise Fenced(
-                f"a position of {self._consumer} in the partitions {partitions} of "
-                f"{self._producer} has moved since it was read"
+            [(moved, any_parked)] = cursor  # faster than Django's fetchone
+            if moved != len(partitions):
+                raise Fenced(
+                    f"a position of {self._consumer} in the partitions {partitions} of "
+                    f"{self._producer} has moved since it was read"
+                )
+            if not any_parked or not keys:
+                return set()
+            self._find_parked.execute(
+                cursor,
+                {
+                    "partitions": [partition for partition, _ in keys],
+                    "keys": [key for _, key in keys],
+                    "consumer": self._consumer,
+                    "producer": self._producer,
+                },
             )
-        return set(parked)
+            return {key for (key,) in cursor}
 
     def _lock_all(self) -> None:
         """Prevent any other `open` until the transaction ends. In READ COMMITTED, the next

@@ -6,17 +6,18 @@ event that can't be applied can be dropped: its row stays, with the reason.
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import Count, Exists, Max, Min, OuterRef, QuerySet
 from django.utils import timezone
 
 from ..consumer import Consumer
 from ..envelope import Envelope
 from ..models import AbstractParkedEvent
+from ..streams import Entry
 from ..tables import Tables
 from .delivery import Delivery, storable
 from .inbox import Inbox
@@ -54,16 +55,37 @@ class Parking:
     @property
     def rows(self) -> QuerySet[AbstractParkedEvent]:
         """The parked events, without the dropped ones."""
-        return self._stored.filter(dropped_at=None)
+        return self.stored.filter(dropped_at=None)
 
     @property
-    def _stored(self) -> QuerySet[AbstractParkedEvent]:
+    def stored(self) -> QuerySet[AbstractParkedEvent]:
+        """The parked and the dropped events."""
         rows = self._tables.parked._default_manager.using(self._tables.alias)
         return rows.filter(consumer=self._consumer, producer=self._producer)
 
-    def entries(self) -> set[tuple[int, str]]:
-        """The partition and the entry id of each event that is parked or dropped."""
-        return set(self._stored.values_list("partition", "entry"))
+    def among(self, entries: Collection[Entry]) -> set[tuple[int, str]]:
+        """Of these entries, the partition and the id of each one that is parked or dropped."""
+        parked = self._tables.quoted(self._tables.parked)
+        with self._tables.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT each.partition, each.entry "  # noqa: S608
+                "FROM unnest(%s::smallint[], %s::text[]) AS each (partition, entry) "
+                f"CROSS JOIN LATERAL (SELECT FROM {parked} WHERE consumer = %s AND producer = %s "
+                "AND partition = each.partition AND entry = each.entry LIMIT 1) found",
+                [
+                    [entry.partition for entry in entries],
+                    [entry.id for entry in entries],
+                    self._consumer,
+                    self._producer,
+                ],
+            )
+            return set(cursor.fetchall())
+
+    def retried(self, live: "Parking") -> Iterator[AbstractParkedEvent]:
+        """Yield, in order, the events that are parked here, and neither parked nor dropped in
+        `live`."""
+        same = live.stored.filter(partition=OuterRef("partition"), entry=OuterRef("entry"))
+        return self.rows.filter(~Exists(same)).order_by("id").iterator()
 
     def park(self, delivery: Delivery, error: BaseException | None, *, attempts: int = 0) -> None:
         """Store the event with its error, or without an error if it waits for an earlier event."""

@@ -243,8 +243,10 @@ class Reader:
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
         """Move the positions and apply the events in one transaction."""
         ends = self._pending | {delivery.partition: delivery.id for delivery in deliveries}
+        moves = {p: (self._positions[p], end) for p, end in ends.items()}
+        keys = {(delivery.partition, delivery.key) for delivery in deliveries if delivery.key}
         with transaction.atomic(using=self._tables.alias):
-            parked = self._inbox.move({p: (self._positions[p], end) for p, end in ends.items()})
+            parked = self._inbox.move(moves, keys=keys)
             self._consumer.handle_all(self._unless_parked(deliveries, parked))
             if _is_aborted(self._tables.connection):
                 raise transaction.TransactionManagementError(

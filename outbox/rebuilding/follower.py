@@ -121,7 +121,7 @@ class Follower:
         return ends
 
     def _apply(self, entries: Sequence[Entry]) -> None:
-        parked = self._parked_live.entries()
+        parked = self._parked_live.among(entries)
         envelopes: list[Envelope] = []
         for delivery in map(Delivery.of, entries):
             if (delivery.partition, delivery.id) in parked:
@@ -132,11 +132,9 @@ class Follower:
 
     def _apply_retried(self) -> None:
         """Apply the shadow's parked events that are no longer parked for the live consumer."""
-        parked = self._parked_live.entries()
-        for row in self._parked_next.rows.order_by("id"):
-            if (row.partition, row.entry) not in parked:
-                self._handle([Envelope.decode(row.body)])
-                row.delete()
+        for row in self._parked_next.retried(self._parked_live):
+            self._handle([Envelope.decode(row.body)])
+            row.delete()
 
     def _handle(self, envelopes: Sequence[Envelope]) -> None:
         try:

@@ -349,7 +349,7 @@ def test_both_versions_of_a_projection_apply_events_until_the_swap(
     assert leftovers() == []
 
 
-def parked_for_both_versions(
+def with_a_parked_event(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, UUID]:
     """A filled rebuild of `sales`, and an order whose event is parked."""
@@ -364,25 +364,28 @@ def parked_for_both_versions(
         order = place()
         settle(streams)
     assert ParkedEvent.objects.filter(consumer="sales").count() == 1
-    one.follow()
-    assert (order.id,) not in ask("SELECT order_id FROM orders_countedorder_next")
     return one, order.id
 
 
 def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, order_id = parked_for_both_versions(place, streams, monkeypatch)
+    one, order_id = with_a_parked_event(place, streams, monkeypatch)
+    one.follow()
+    assert (order_id,) not in ask("SELECT order_id FROM orders_countedorder_next")
     call_command("outbox", "parked", "retry", "--consumer", "sales", stdout=StringIO())
     one.swap()
     assert CountedOrder.objects.filter(pk=order_id).exists()
     assert not ParkedEvent.objects.exists()
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["before the rebuild", "while it follows"])
 def test_a_dropped_event_is_applied_to_neither_version(
-    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
+    place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    one, order_id = parked_for_both_versions(place, streams, monkeypatch)
+    one, order_id = with_a_parked_event(place, streams, monkeypatch)
+    if known:
+        one.follow()
     key = ("drop", str(order_id), "--consumer", "sales")
     call_command("outbox", "parked", *key, "--reason", "a test", stdout=StringIO())
     one.swap()

@@ -102,10 +102,13 @@ def test_a_dropped_event_stays_with_its_reason_and_holds_back_no_later_event(
     assert "1 dropped, 1 still parked" in run("outbox", "parked", "drop", "a", *reason, "--first")
     assert "1 dropped, 0 still parked" in run("outbox", "parked", "drop", "b", *reason)
     refusing.fixed = True
-    assert "1 applied" in run("outbox", "parked", "retry")
+    record("a", 3)  # waits behind the second event of its key
     record("b", 2)
     relay.drain()
     refusing.step()
+    waiting = shop.parked._default_manager.filter(dropped_at=None)
+    assert list(waiting.values_list("key", flat=True)) == ["a", "a"]
+    assert "2 applied" in run("outbox", "parked", "retry")
 
     assert "nothing is parked" in run("outbox", "parked")
     rows = shop.parked._default_manager.order_by("id")

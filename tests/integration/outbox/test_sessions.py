@@ -132,6 +132,39 @@ def test_a_move_is_planned_once(shop, opened):
         assert cursor.fetchall() == [(0, 8), (0, 8)]
 
 
+def park(shop: Any, first: int, last: int) -> None:
+    """Park an event of each of these keys, in the partitions 0 and 1."""
+    with connections[shop.alias].cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {shop.parked._meta.db_table} (consumer, producer, partition, key, entry, "  # noqa: S608
+            "type, body, error, traceback, attempts, parked_at) SELECT 'probe', %s, n %% 2, "
+            "n::text, '5-' || n, '', '', '', '', 0, now() FROM generate_series(%s, %s) n",
+            [shop.label, first, last],
+        )
+
+
+def test_a_move_reads_only_the_parked_keys_of_its_batch(shop, opened):
+    connection = connections[shop.alias]
+    connection.close()  # a new session, without plans
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+    keys = {(0, "6"), (0, "7"), (0, 'it\'s "{\\}",'), (1, "9")}
+    parked = [set(), {"6"}, {"6", "9"}]
+    for number, (first, last) in enumerate([(1, 0), (1, 6), (7, 20_000)]):
+        park(shop, first, last)  # the plans are made while few keys are parked
+        with transaction.atomic(using=shop.alias):
+            found = opened.move({0: (f"0-{number}", f"0-{number + 1}")}, keys=keys)
+        assert found == parked[number]
+
+    finding = opened._find_parked._ready[connection.connection]
+    given = {"partitions": [0] * 50, "keys": [str(n) for n in range(50)]}
+    names = {"consumer": "probe", "producer": shop.label}
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {finding}", given | names)
+        [([found],)] = cursor.fetchall()
+    assert found["Plan"]["Shared Hit Blocks"] < 50 * 8
+
+
 def test_few_row_versions_have_the_same_id(shop, opened):
     # If a unique key stays the same, PostgreSQL checks the key against every version of the row.
     ids = []
