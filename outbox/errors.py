@@ -96,7 +96,7 @@ class DatabaseDiffers(OutboxError):
 
 class RestoredDatabase(DatabaseDiffers):
     """The schema was restored from a dump on a server with other transaction ids, so old ticks
-    could see new rows. Run `outbox restamp`."""
+    could see new rows. Nothing is published, pruned or erased until you run `outbox restamp`."""
 
 
 class RebuildRefused(OutboxError):

@@ -158,10 +158,12 @@ class MemoryStreams:
             found = self._following(label, start, 1 << 62)
         yield from (entry for entry in found if _confirmed(entry, cursor))
 
-    def entries_of(self, label: str, partition: int) -> Iterator[Entry]:
+    def entries_of(
+        self, label: str, partition: int, *, after: str = "0-0", upto: str = "+"
+    ) -> Iterator[Entry]:
         with self._changed:
-            found = list(self._services[label].streams.get(partition, []))
-        yield from (Entry(partition, entry_id, body) for entry_id, body in found)
+            found = self._following(label, {partition: after}, 1 << 62)
+        yield from (e for e in found if upto == "+" or order(e.id) <= order(upto))
 
     def delete(self, label: str, partition: int, ids: Sequence[str]) -> int:
         with self._changed:

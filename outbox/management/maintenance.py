@@ -3,9 +3,8 @@ from typing import Any
 
 from .. import streams, tables
 from ..errors import Unconfigured
-from ..publishing import recovery, retention
-from ..publishing.relay import own_connection, try_lock
-from ..publishing.ticks import Ticks
+from ..publishing import retention
+from ..publishing.restamp import Restamp as RestampOutbox
 from .subcommand import Subcommand, show_progress
 
 
@@ -32,19 +31,26 @@ class Prune(Subcommand):
 
 
 class Restamp(Subcommand):
-    help = "After the restore of a dump: replace its transaction ids with those of this server."
+    help = (
+        "After the restore of a dump: replace its transaction ids with those of this server. A "
+        "restamp that was stopped continues at the next run."
+    )
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("label", help="the service")
 
     def handle(self, *, label: str, **_: Any) -> None:
-        found = tables.of(label)
-        with own_connection(found) as connection:
-            if not try_lock(connection, found.label):
-                raise Unconfigured(f"a relay of {found.label} is running; stop the relay first")
-            waiting, dropped = recovery.restamp(found, streams.connect(), Ticks(found, connection))
-        self.stdout.write(f"{waiting} rows wait to be published; {dropped} sent rows were deleted")
+        with RestampOutbox(tables.of(label), streams.connect()).locked() as restamp:
+            for done in restamp.run():
+                show_progress(
+                    self.stdout,
+                    f"{done.step} steps done, {done.deleted} rows deleted, {done.waiting} changed",
+                )
+        show_progress(self.stdout)
+        self.stdout.write(
+            f"{done.waiting} rows wait to be published; {done.deleted} sent rows were deleted"
+        )
 
 
 class Unsubscribe(Subcommand):

@@ -17,26 +17,17 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
-from ..errors import CursorMoved, CursorUnknown, DatabaseDiffers, RestoredDatabase, StreamDamaged
+from ..errors import CursorMoved, CursorUnknown, StreamDamaged
 from ..streams import WHOLE, Streams, order
 from ..streams.nudging import CHECKING_SECONDS
 from ..tables import Tables
-from . import recovery, ticks
+from . import origin, recovery, ticks
 from .ticks import Row, Tick, Ticks, clock_ms
 
 log = logging.getLogger(__name__)
 
 NUDGE_WAIT_SECONDS = 1.0  # how long a lost nudge can delay an event
 PAUSE_SECONDS = 0.004  # the shortest time between the starts of two drains
-
-OTHER_PARTITIONS = (
-    "{label} has {found} partitions and OUTBOX_PARTITIONS is {value}: keys would move to other "
-    "partitions, and events of one key would get out of order; set OUTBOX_PARTITIONS to {found}"
-)
-OTHER_SYSTEM = (
-    "the database of {label} was restored on another server: its rows and ticks have transaction "
-    "ids of the old server; run manage.py outbox restamp {label}"
-)
 
 # The timeouts end the session of a frozen relay, which releases its lock. The planner settings make
 # the two frequent statements use their indexes, even with poor statistics. With work_mem, a long
@@ -92,12 +83,12 @@ class Relay:
         self._connection = connection
         self._ticks = Ticks(tables, connection, clock_ms=clock_ms)
         self._ticks.first()
-        system, timeline = self._read_system()
+        tables.check_partitions(streams.partitions, connection)
+        system, timeline = origin.read(connection)
         self._origin = f"{system}.{timeline}"
-        self._check_state("partitions", str(streams.partitions), OTHER_PARTITIONS)
-        self._check_state("system", system, OTHER_SYSTEM)
+        origin.keep(tables, connection, system)
         if self._ticks.has_foreign_xids():
-            raise RestoredDatabase(OTHER_SYSTEM.format(label=self.label))
+            raise origin.restored(self.label)
         self._start = self._find_start()
 
     def drain(self) -> int:
@@ -202,30 +193,6 @@ class Relay:
         self._at, self._start = chunk.at, order(chunk.at)
         return chunk.rows
 
-    def _check_state(self, name: str, value: str, message: str) -> None:
-        """Create the state row `name` if missing. Raises DatabaseDiffers for another value."""
-        state = self._tables.quoted(self._tables.state)
-        with self._connection.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO {state} (name, value) VALUES (%s, %s) "  # noqa: S608
-                "ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING value",
-                [name, value],
-            )
-            (found,) = cursor.fetchone()
-        if found != value:
-            differs = RestoredDatabase if name == "system" else DatabaseDiffers
-            raise differs(message.format(label=self.label, found=found, value=value))
-
-    def _read_system(self) -> tuple[str, int]:
-        # Right after a promotion, pg_control_checkpoint still returns the old timeline.
-        with self._connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT system_identifier::text, "
-                "left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) FROM pg_control_system()"
-            )
-            system, timeline = cursor.fetchone()
-        return system, int(timeline, 16)
-
 
 @contextmanager
 def own_connection(tables: Tables) -> Iterator[BaseDatabaseWrapper]:
@@ -285,3 +252,11 @@ def try_lock(connection: BaseDatabaseWrapper, label: str) -> bool:
             "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [f"outbox.relay:{label}"]
         )
         return bool(cursor.fetchone()[0])
+
+
+def unlock(connection: BaseDatabaseWrapper, label: str) -> None:
+    """Release the lock of `try_lock` before the session ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [f"outbox.relay:{label}"]
+        )

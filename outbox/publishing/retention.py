@@ -20,7 +20,8 @@ from django.db import transaction
 
 from ..streams import Streams
 from ..streams.client import Confirmation
-from ..tables import Tables
+from ..tables import PARTITIONS, Tables
+from . import origin
 from .ticks import clock_ms
 
 BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
@@ -57,8 +58,10 @@ def prune(
 
     Stops after `budget_seconds`, of which up to three quarters are pauses. The next round
     continues. If there is no subscriber, or a subscriber never confirmed, nothing is deleted.
-    Raises RuntimeError inside a transaction: the floor must be committed before any deletion.
+    Raises RestoredDatabase: in a restored outbox, old ticks could see new rows. Raises RuntimeError
+    inside a transaction: the floor must be committed before any deletion.
     """
+    origin.check(tables)
     save_confirmations(tables, streams.confirmations(tables.label))
     newest = clock_ms() - round(retention_seconds() * 1000)
     floor = _raise_floor(tables, min(newest, streams.cursor(tables.label).complete))
@@ -74,7 +77,7 @@ def prune(
 
 def save_confirmations(tables: Tables, confirmations: dict[str, Confirmation]) -> None:
     """Save the confirmations in the owner's schema: the stream server can lose them."""
-    kept = tables.rows(tables.state).filter(name="partitions").first()
+    kept = tables.rows(tables.state).filter(name=PARTITIONS).first()
     partitions = int(kept.value) if kept else 0
     rows = [
         tables.subscription(
@@ -112,19 +115,21 @@ def _raise_floor(tables: Tables, limit: int) -> int:
 def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool]:
     """Returns how many rows were deleted, and whether all rows up to the floor are deleted."""
     ticks = tables.rows(tables.tick)
-    tick, oldest = ticks.filter(pk=floor).first(), ticks.order_by("pk").first()
-    if tick is None or oldest is None:  # `restamp` has deleted the ticks
+    oldest = ticks.order_by("pk").first()
+    if oldest is None:
         return 0, True
-    event = tables.quoted(tables.event)
+    event, tick = tables.quoted(tables.event), tables.quoted(tables.tick)
     # A batch doesn't wait for the flush of its WAL. If a crash undoes a batch, its rows are deleted
     # again: the ticks that see these rows still exist, as their deletion comes later in the WAL.
     # In index order, a batch starts where the last batch ended, and a round where the last round
     # ended. Otherwise the scan would read all rows that were deleted since the last vacuum.
+    # The statement reads the floor's snapshot itself: `restamp` deletes the old ticks before it
+    # changes rows, so a round that started earlier then deletes nothing.
+    snapshot = f"(SELECT snapshot FROM {tick} WHERE id = %(floor)s)"  # noqa: S608
     statement = (
         f"WITH gone AS (DELETE FROM {event} WHERE ctid = ANY(ARRAY("  # noqa: S608
         f"SELECT ctid FROM {event} WHERE xid >= %(from)s::text::xid8 "
-        "AND xid < pg_snapshot_xmax(%(floor)s::pg_snapshot) "
-        "AND pg_visible_in_snapshot(xid, %(floor)s::pg_snapshot) "
+        f"AND xid < pg_snapshot_xmax({snapshot}) AND pg_visible_in_snapshot(xid, {snapshot}) "
         "ORDER BY xid LIMIT %(limit)s)) RETURNING xid) "
         "SELECT count(*), max(xid::text::numeric), set_config('synchronous_commit', 'off', true) "
         "FROM gone"
@@ -132,7 +137,7 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
     deleted, start = 0, int(oldest.snapshot.partition(":")[0])  # no rows are left below this xmin
     for _ in _batches(deadline):
         with tables.connection.cursor() as cursor:
-            cursor.execute(statement, {"from": start, "floor": tick.snapshot, "limit": BATCH_ROWS})
+            cursor.execute(statement, {"from": start, "floor": floor, "limit": BATCH_ROWS})
             number, last, _ = cursor.fetchone()
         deleted += number
         if number < BATCH_ROWS:

@@ -10,6 +10,8 @@ Both halves are index scans on `xid`. See docs/outbox.md, "Indexes and plans".
 
 from typing import Final
 
+from django.db import models
+
 FIRST: Final = "SELECT min(id) FROM {tick}"
 LAST: Final = "SELECT max(id) FROM {tick}"
 FLOOR: Final = "SELECT value::bigint FROM {state} WHERE name = 'floor'"
@@ -95,21 +97,22 @@ INSERT INTO {tick} (id, prev, snapshot, skip)
 VALUES (%s, %s, pg_current_snapshot(), %s::bigint[])
 """
 
-UNSEEN: Final = """
-SELECT e.id, e.body FROM {event} e
-WHERE NOT pg_visible_in_snapshot(e.xid, (SELECT snapshot FROM {tick} WHERE id = %s))
-ORDER BY e.id
-"""
-
-SEEN: Final = "SELECT id FROM {event} WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
-
 # Transaction ids that this server hasn't issued yet come from another server.
-FOREIGN_XIDS: Final = """
-SELECT EXISTS (
-  SELECT FROM {event} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
-) OR EXISTS (
+_FOREIGN_TICK: Final = """EXISTS (
   SELECT FROM {tick}
   WHERE id = (SELECT max(id) FROM {tick})
   AND pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot())
-)
-"""
+)"""
+FOREIGN_XIDS: Final = f"""
+SELECT EXISTS (
+  SELECT FROM {{event}} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+) OR {_FOREIGN_TICK}
+"""  # noqa: S608 - only constants
+
+# Ticks with transaction ids that this server hasn't issued yet also see the rows that it recorded
+# after the restore. Those rows have the highest ids.
+NEWEST_RESTORED_ROW: Final = f"""
+SELECT CASE WHEN {_FOREIGN_TICK} THEN coalesce((
+  SELECT max(id) FROM {{event}} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+), 0) ELSE {models.BigIntegerField.MAX_BIGINT} END
+"""  # noqa: S608 - only constants

@@ -123,12 +123,10 @@ class Ticks:
         with self._connection.cursor() as cursor, suppress(IntegrityError):
             cursor.execute(self._with_names(sql.RESUME), [tick_id, last, list(skip)])
 
-    def unseen(self) -> list[tuple[int, str]]:
-        """The rows that the last tick doesn't see, each with its id and its event."""
-        return self._query(sql.UNSEEN, self.last())
-
-    def seen_by(self, snapshot: str) -> set[int]:
-        return {row for (row,) in self._query(sql.SEEN, snapshot)}
+    def newest_restored_row(self) -> int:
+        """In a restored outbox, the highest id that can be the id of a restored row."""
+        [(newest,)] = self._query(sql.NEWEST_RESTORED_ROW)
+        return int(newest)
 
     def has_foreign_xids(self) -> bool:
         """Whether rows or ticks contain transaction ids that this server hasn't issued yet."""

@@ -14,6 +14,7 @@ from ..consuming.inbox import START, Inbox
 from ..consuming.parking import one_line
 from ..errors import OutboxError, RebuildRefused
 from ..projection import Copy, Projection, Replayed
+from ..publishing import origin
 from ..streams import WHOLE, Streams, order
 from .rebuild import Progress, Rebuild
 from .shadow import SUFFIX
@@ -39,6 +40,7 @@ class FromEvents(Rebuild):
         self._ahead: tuple[str, Future[Replayed]] | None = None  # `after` and the next chunk
 
     def fill(self) -> Iterator[Progress]:
+        origin.check(self._tables)
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as self._reading:
             try:
                 yield from super().fill()

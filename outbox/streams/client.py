@@ -393,13 +393,15 @@ class Streams:
     def entries_after(self, label: str, tick: int) -> Iterator[Entry]:
         """All entries of the ticks after `tick`, up to the cursor, partition by partition."""
         for partition, top in self.cursor(label).tops.items():
-            yield from self._range(label, partition, f"({tick}-{WHOLE}", top)
+            yield from self.entries_of(label, partition, after=f"{tick}-{WHOLE}", upto=top)
 
-    # -- for erasing a subject -----------------------------------------------------------
+    # -- for restamps and for erasing a subject ------------------------------------------
 
-    def entries_of(self, label: str, partition: int) -> Iterator[Entry]:
-        """All entries of one stream, also those that the cursor doesn't confirm."""
-        return self._range(label, partition, "-", "+")
+    def entries_of(
+        self, label: str, partition: int, *, after: str = "0-0", upto: str = "+"
+    ) -> Iterator[Entry]:
+        """The entries of one stream between two ids, also those that the cursor doesn't confirm."""
+        return self._range(label, partition, f"({after}", upto)
 
     def _range(self, label: str, partition: int, start: str, end: str) -> Iterator[Entry]:
         while True:

@@ -237,8 +237,8 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=9,
         promise="the number of partitions can't change",
-        file="outbox/publishing/relay.py",
-        old="if found != value:",
+        file="outbox/tables.py",
+        old="if found != str(partitions):",
         new="if False:",
         test=f"{OUTBOX}/test_relay.py::test_a_changed_number_of_partitions_is_refused",
     ),
@@ -567,6 +567,32 @@ SABOTAGES: Final = (
         new="if False:",
         test=f"{OUTBOX}/test_recovery.py"
         "::test_a_restored_dump_without_rows_is_recognised_by_its_ticks",
+    ),
+    Sabotage(
+        invariant=22,
+        promise="old ticks delete no rows of the new server",
+        file="outbox/publishing/retention.py",
+        old="    origin.check(tables)\n",
+        new="",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_a_restored_outbox_is_neither_pruned_nor_purged_until_it_is_restamped",
+    ),
+    Sabotage(
+        invariant=22,
+        promise="a restamp that was stopped keeps its first tick",
+        file="outbox/publishing/restamp.py",
+        old="self._progress = self._saved() or self._start()",
+        new="self._progress = self._start()",
+        test=f"{OUTBOX}/test_recovery.py::test_a_restamp_that_is_stopped_after_any_chunk_continues",
+    ),
+    Sabotage(
+        invariant=22,
+        promise="a restamp deletes no row that was recorded after the restore",
+        file="outbox/publishing/restamp.py",
+        old="AND id <= %(newest)s ",
+        new="",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_a_restamp_resends_nothing_that_was_pruned_since_the_dump",
     ),
     Sabotage(
         invariant=23,

@@ -4,16 +4,18 @@ import json
 import threading
 from collections.abc import Callable
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connections
 
 from outbox.consuming.reader import Reader
 from outbox.errors import RestoredDatabase
 from outbox.publishing import retention
-from outbox.publishing.relay import Relay, own_connection
+from outbox.publishing.relay import Relay, own_connection, try_lock
+from outbox.publishing.restamp import Restamp
 from outbox.streams import order
 from tests.integration.outbox.conftest import consumer_of
 from tests.integration.outbox.test_reader import Probe
@@ -223,7 +225,10 @@ def dump_of(shop: Any) -> Callable[[], None]:
     return restore
 
 
-def test_a_restamp_resends_nothing_that_was_pruned_since_the_dump(shop, streams, record, reader):
+@pytest.mark.parametrize("recorded", [0, 1], ids=["before any writer", "after a writer"])
+def test_a_restamp_resends_nothing_that_was_pruned_since_the_dump(
+    shop, streams, record, reader, recorded
+):
     with own_connection(shop) as connection:
         before = Relay(shop, streams, connection)
         for sequence in range(1, 4):
@@ -238,11 +243,15 @@ def test_a_restamp_resends_nothing_that_was_pruned_since_the_dump(shop, streams,
         reader.step()
     restore()
     restored_elsewhere(shop)
-    assert restamp(shop).startswith("0 rows wait to be published; 3 sent rows were deleted")
+    for sequence in range(5, 5 + recorded):
+        record("a", sequence)
+    assert restamp(shop).startswith(
+        f"{recorded} rows wait to be published; 3 sent rows were deleted"
+    )
     with own_connection(shop) as connection:
         Relay(shop, streams, connection).drain()
     reader.step()
-    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 5)]
+    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 5 + recorded)]
 
 
 def test_a_restamped_outbox_without_a_tick_is_published(shop, streams, record, reader):
@@ -252,3 +261,77 @@ def test_a_restamped_outbox_without_a_tick_is_published(shop, streams, record, r
         Relay(shop, streams, connection).drain()
     reader.step()
     assert Probe(shop).applied == [("a", 1)]
+
+
+def test_entries_that_no_consumer_has_read_are_delivered_after_a_restamp(
+    shop, streams, record, reader
+):
+    with own_connection(shop) as connection:
+        record("a", 1)
+        Relay(shop, streams, connection).drain()
+    restored_elsewhere(shop)
+    restamp(shop)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", 1)]
+
+
+def test_a_restamp_that_is_stopped_after_any_chunk_continues(
+    shop, streams, record, reader, monkeypatch
+):
+    monkeypatch.setattr("outbox.publishing.recovery.PAGE_ENTRIES", 2)
+    monkeypatch.setattr("outbox.publishing.restamp.CHUNK_ROWS", 2)
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for sequence in range(1, 4):
+            record("a", sequence)
+            before.drain()
+    for sequence in range(4, 8):
+        record("a", sequence)
+    restored_elsewhere(shop)
+    record("a", 8)
+    stops = 0
+    while len(done := one_chunk(shop, streams)) == 2:
+        stops += 1
+        assert stops < 20
+        with own_connection(shop) as connection, pytest.raises(RestoredDatabase):
+            Relay(shop, streams, connection)
+    assert [(one.waiting, one.deleted) for one in done] == [(5, 3)]
+    assert stops >= 6  # two pages of entries, the ticks, and three chunks of rows
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", sequence) for sequence in range(1, 9)]
+
+
+def one_chunk(shop: Any, streams: Any) -> list[Any]:
+    """Start a restamp and stop it after one chunk. Returns the progress before and after it."""
+    with Restamp(shop, streams).locked() as restamp:
+        return list(islice(restamp.run(), 2))
+
+
+def test_a_restamp_excludes_the_relays_of_its_service(shop, streams):
+    with own_connection(shop) as connection:
+        with Restamp(shop, streams).locked():
+            assert not try_lock(connection, shop.label)
+        assert try_lock(connection, shop.label)
+        with pytest.raises(CommandError, match=f"a relay or a restamp of {shop.label} runs"):
+            restamp(shop)
+
+
+def test_a_restored_outbox_is_neither_pruned_nor_purged_until_it_is_restamped(
+    shop, streams, record, reader
+):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        for sequence in range(1, 3):
+            record("a", sequence)
+            before.drain()
+    reader.step()
+    reader.confirm()
+    restored_elsewhere(shop)
+    record("a", 3)  # the tick of the floor would see this row
+    with pytest.raises(RestoredDatabase):
+        prune(shop, streams)
+    assert shop.event._default_manager.count() == 3
