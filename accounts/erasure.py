@@ -5,7 +5,6 @@ On the event `accounts.user.erased.v1` every consumer deletes its copy. Older ev
 are deleted from the outbox and the streams once every subscriber has confirmed the erasure.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -65,20 +64,21 @@ def forget_user(command: ForgetUser) -> UserErased:
     return event
 
 
-def finish_erasures(*, of: UUID | None = None) -> Iterator[Pending]:
-    """Purge older events of all forgotten users, or of one user; yields erasures that still wait.
+def finish_erasures(*, of: UUID | None = None) -> list[Pending]:
+    """Purge older events of all forgotten users, or of one user; returns erasures that still wait.
 
     Idempotent, and safe to run concurrently. Raises OutboxError if the stream server fails.
     """
     accounts = tables.of("accounts")
     unfinished = Erasure.objects.using(accounts.alias).filter(purged_at=None)
-    for one in unfinished if of is None else unfinished.filter(user_id=of):
-        if waits_for := erasure.missing_confirmations(accounts, streams.connect(), row=one.row):
-            yield Pending(user_id=one.user_id, waits_for=waits_for)
-            continue
-        erasure.purge(accounts, streams.connect(), subject=str(one.user_id), before=one.row)
-        # If the user was forgotten again in the meantime, the erasure has a new row and waits.
-        unfinished.filter(user_id=one.user_id, row=one.row).update(purged_at=timezone.now())
+    chosen = list(unfinished if of is None else unfinished.filter(user_id=of))
+    rows = {str(one.user_id): one.row for one in chosen}
+    waiting = erasure.purge(accounts, streams.connect(), rows) if rows else {}
+    for one in chosen:
+        if str(one.user_id) not in waiting:
+            # If the user was forgotten again in the meantime, the erasure has a new row and waits.
+            unfinished.filter(user_id=one.user_id, row=one.row).update(purged_at=timezone.now())
+    return [Pending(user_id=UUID(user), waits_for=names) for user, names in waiting.items()]
 
 
 def _erase(user: User) -> None:

@@ -112,8 +112,21 @@ class _CloudEvent(Struct, kw_only=True, gc=False):
     traceparent: str | UnsetType | None = UNSET
 
 
+class _About(Struct, gc=False):
+    subject: str = ""
+
+
 _ENCODER = json.Encoder()
 _DECODER = json.Decoder(_CloudEvent)
+_ABOUT = json.Decoder(_About)
+
+
+def subject_of(text: str | bytes) -> str:
+    """The subject of an event's JSON, also if its other attributes are malformed; '' for none."""
+    try:
+        return _ABOUT.decode(text).subject
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _check(event: _CloudEvent) -> None:

@@ -15,7 +15,7 @@ from django.db.models import Count, Exists, Max, Min, OuterRef, QuerySet
 from django.utils import timezone
 
 from ..consumer import Consumer
-from ..envelope import Envelope
+from ..envelope import Envelope, subject_of
 from ..models import AbstractParkedEvent
 from ..streams import Entry
 from ..tables import Tables
@@ -103,10 +103,17 @@ class Parking:
         )
 
     def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
-        """Delete the parked and dropped events of the envelope's aggregate. Returns how many events
-        of other aggregates are still parked for the key. The caller holds the position's lock."""
+        """Delete the parked and dropped events of the envelope's aggregate, among those with the
+        same key. Returns how many events of other aggregates are still parked for the key. The
+        caller holds the position's lock."""
         of_key = {"partition": partition, "key": envelope.partitionkey}
-        self._stored.filter(**of_key, type__startswith=f"{envelope.aggregate}.").delete()
+        alike = self.stored.filter(**of_key, type__startswith=f"{envelope.aggregate}.")
+        superseded = [
+            pk
+            for pk, body in alike.values_list("pk", "body").iterator()
+            if subject_of(body) == envelope.subject
+        ]
+        self.stored.filter(pk__in=superseded).delete()
         return self.rows.filter(**of_key).count()
 
     def sequences(self) -> Iterator[Sequence]:

@@ -621,13 +621,39 @@ SABOTAGES: Final = (
         "::test_a_superseding_event_drops_only_its_aggregates_parked_events",
     ),
     Sabotage(
+        invariant=27,
+        promise="a superseding event drops only events of its own subject",
+        file="outbox/consuming/parking.py",
+        old="if subject_of(body) == envelope.subject",
+        new="if True",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_superseding_event_drops_only_its_aggregates_parked_events",
+    ),
+    Sabotage(
         invariant=28,
         promise="an event is erased only after every subscriber has confirmed a later one",
         file="outbox/publishing/erasure.py",
-        old="if upto is None or upto < tick",
-        new="if False",
+        old="pg_visible_in_snapshot(e.xid, snapshot) IS NOT TRUE",
+        new="false",
         test="tests/integration/together/test_forgetting.py"
         "::test_older_events_stay_until_every_subscriber_has_applied_them",
+    ),
+    Sabotage(
+        invariant=28,
+        promise="events of an erased subject are found in every partition",
+        file="outbox/publishing/erasure.py",
+        old="for partition in range(streams.partitions):",
+        new="for partition in range(1):",
+        test=f"{OUTBOX}/test_erasure.py::test_events_of_an_erased_subject_are_deleted_with_any_key",
+    ),
+    Sabotage(
+        invariant=28,
+        promise="an erasure deletes no event that a subscriber hasn't confirmed",
+        file="outbox/publishing/erasure.py",
+        old='upto=f"{upto}-{WHOLE}"',
+        new='upto="+"',
+        test=f"{OUTBOX}/test_erasure.py"
+        "::test_an_event_that_was_committed_after_the_erasure_is_kept",
     ),
     Sabotage(
         invariant=16,

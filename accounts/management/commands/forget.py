@@ -47,7 +47,7 @@ class Command(BaseCommand):
         reported: tuple[str, ...] = ()
         waiting: Pending | None = None
         for _ in paced(every_seconds=POLL_SECONDS, within_seconds=within_seconds):
-            waiting = next(finish_erasures(of=user_id), None)
+            waiting = next(iter(finish_erasures(of=user_id)), None)
             if waiting is None:
                 return None
             if waiting.waits_for != reported:

@@ -18,6 +18,7 @@ from outbox.consuming import reader as reading
 from outbox.consuming.inbox import Inbox
 from outbox.consuming.parking import Parking
 from outbox.consuming.reader import LONGEST_PAUSE_SECONDS, TRIES, Reader
+from outbox.envelope import Envelope
 from outbox.errors import Fenced, StreamsMisconfigured, StreamsUnavailable
 from outbox.partitions import partition_of
 from outbox.publishing.relay import Relay, own_connection
@@ -36,7 +37,7 @@ class Probe:
     def __call__(self, envelope: Any) -> None:
         if error := self.fail(envelope):
             raise error
-        number = self._effects.count()
+        number = len(self.applied)
         self._effects.create(
             name=f"{self._name} {number:06}",
             value=f"{envelope.partitionkey} {envelope.sequence}",
@@ -251,6 +252,7 @@ def test_a_superseding_event_drops_only_its_aggregates_parked_events(
         record(key, 1)
         record(key, 2)
     record("b", 3, type=types["other"])
+    record("b", 1, subject="sibling")
     relay.drain()
     reader.step()
     for key in ("a", "b"):
@@ -258,10 +260,15 @@ def test_a_superseding_event_drops_only_its_aggregates_parked_events(
         record(key, 5)
     relay.drain()
     reader.step()
-    # No event of key a is parked now. Key b keeps the event of another aggregate, and the last
-    # event of b is parked behind that event.
+    # No event of key a is parked now. Key b keeps the events of two other aggregates, of another
+    # type and of another subject. The last event of b is parked behind these events.
     assert sorted(probe.applied) == [("a", 4), ("a", 5), ("b", 4)]
-    assert parked(shop) == [("b", 1, False), ("b", 2, False)]
+    kept = [Envelope.decode(row.body) for row in shop.parked._default_manager.order_by("id")]
+    assert [(each.partitionkey, each.subject, each.sequence) for each in kept] == [
+        ("b", "b", 3),
+        ("b", "sibling", 1),
+        ("b", "b", 5),
+    ]
 
 
 def test_a_parked_event_keeps_its_error_its_traceback_and_its_envelope(

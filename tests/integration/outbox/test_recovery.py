@@ -13,7 +13,7 @@ from django.db import connections
 
 from outbox.consuming.reader import Reader
 from outbox.errors import RestoredDatabase
-from outbox.publishing import retention
+from outbox.publishing import erasure, retention
 from outbox.publishing.relay import Relay, own_connection, try_lock
 from outbox.publishing.restamp import Restamp
 from outbox.streams import order
@@ -334,4 +334,6 @@ def test_a_restored_outbox_is_neither_pruned_nor_purged_until_it_is_restamped(
     record("a", 3)  # the tick of the floor would see this row
     with pytest.raises(RestoredDatabase):
         prune(shop, streams)
+    with pytest.raises(RestoredDatabase):
+        erasure.purge(shop, streams, {"a": 3})
     assert shop.event._default_manager.count() == 3
