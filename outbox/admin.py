@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from . import consumer as consumers
 from . import tables
 from .consuming.parking import Parking
+from .errors import Unconfigured
 from .models import AbstractParkedEvent, AbstractTick
 
 
@@ -78,7 +79,11 @@ class ParkedEventAdmin(ReadOnlyAdmin):
     @admin.action(description="Retry the sequences of the selected events", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
         for name, producer, partition, key in _sequences_of(queryset):
-            consumer = consumers.named(name)
+            try:
+                consumer = consumers.named(name, of=self.opts.app_label)
+            except Unconfigured as exc:
+                messages.error(request, str(exc))
+                continue
             parking = Parking(consumer.tables, consumer=name, producer=producer)
             done = parking.retry(consumer, partition=partition, key=key)
             result = f"{name}, {key or 'without a key'}: {done.applied} applied"

@@ -1,5 +1,6 @@
 """System checks of the outbox. Only `check --database …` runs E003 and E004."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from math import inf
 from typing import Any
@@ -95,6 +96,45 @@ def consumers_are_complete(**_: Any) -> list[CheckMessage]:
         )
         for consumer in consumers.every()
         if consumer.label not in known
+    ]
+
+
+@register()
+def consumers_have_different_names(**_: Any) -> list[CheckMessage]:
+    """E006: two services in one deployment can't have consumers with the same name."""
+    owners = defaultdict(list)
+    for consumer in consumers.every():
+        owners[consumer.name].append(consumer.label)
+    return [
+        Error(
+            f"{' and '.join(labels)} have a consumer with the same name, {name}.",
+            hint="Rename one of them, also in its positions and parked events: commands find a "
+            "consumer by its name.",
+            id="outbox.E006",
+        )
+        for name, labels in owners.items()
+        if len(labels) > 1
+    ]
+
+
+@register()
+def producers_are_known(**_: Any) -> list[CheckMessage]:
+    """E007: the first segment of a consumed type must be the label of an app with outbox tables, or
+    listed in OUTBOX_PRODUCERS. Otherwise the consumer would read a stream that stays empty."""
+    known = {found.label for found in tables.every()} | set(
+        getattr(settings, "OUTBOX_PRODUCERS", ())
+    )
+    return [
+        Error(
+            f"The consumer {consumer.name} of {consumer.label} reads the events of {producer!r}, "
+            "which is no service of this deployment.",
+            hint="Correct the first segment of its event types, or add the label to the setting "
+            "OUTBOX_PRODUCERS if another deployment or project publishes them.",
+            id="outbox.E007",
+        )
+        for consumer in consumers.every()
+        for producer in consumer.producers
+        if producer not in known
     ]
 
 

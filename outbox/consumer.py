@@ -146,9 +146,10 @@ def every() -> Iterator[Consumer]:
                 yield Consumer(label=config.label, name=name, handlers=handlers)
 
 
-def named(name: str) -> Consumer:
-    """The consumer with this name. Raises Unconfigured, with the names that exist."""
-    known = {consumer.name: consumer for consumer in every()}
+def named(name: str, *, of: str | None = None) -> Consumer:
+    """The consumer with this name, with `of` only among those of this service. A name is unique in
+    a deployment (check outbox.E006). Raises Unconfigured, with the names that exist."""
+    known = {found.name: found for found in every() if of in (None, found.label)}
     if name not in known:
         raise Unconfigured(f"no consumer {name!r}; consumers: {', '.join(known) or 'none'}")
     return known[name]

@@ -2,6 +2,7 @@
 
 from kombu import Queue
 
+from config.environ import SERVICES as ALL_SERVICES
 from config.environ import environment
 
 _env = environment()
@@ -10,6 +11,7 @@ OUTBOX_STREAMS_URL = _env.streams_url
 OUTBOX_PARTITIONS = _env.outbox_partitions
 OUTBOX_RETENTION_SECONDS = _env.outbox_retention_seconds
 OUTBOX_HANDLER_IDLE_SECONDS = _env.outbox_handler_idle_seconds
+OUTBOX_PRODUCERS = ALL_SERVICES  # consumers also read the events of other deployments
 
 CELERY_BROKER_URL = _env.broker_url
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
