@@ -76,6 +76,11 @@ class AbstractPosition(models.Model):
     batch was read. A partition has one row, which sometimes gets a new id (see `consuming.inbox`).
     """
 
+    # Moves use up ids, so 32 bits aren't enough. It is declared as Django declares an id, so that a
+    # project whose ids have 64 bits anyway needs no migration.
+    id = models.BigAutoField(
+        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+    )
     consumer = models.CharField(max_length=63)
     producer = models.CharField(max_length=63)
     partition = models.SmallIntegerField()
