@@ -1,4 +1,4 @@
-"""System checks of the outbox. Only `check --database …` runs E003 and E004."""
+"""System checks of the outbox. Only `check --database …` runs E003, E004 and E008."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections, transaction
 
 from . import consumer as consumers
 from . import tables
@@ -136,6 +137,29 @@ def producers_are_known(**_: Any) -> list[CheckMessage]:
         for producer in consumer.producers
         if producer not in known
     ]
+
+
+@register(Tags.database)
+def transactions_are_read_committed(
+    databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """E008: transactions must be READ COMMITTED, PostgreSQL's default. At another level, some of
+    the transactions that change the same rows fail, and so do their requests."""
+    messages: list[CheckMessage] = []
+    for alias in dict.fromkeys(found.alias for found in _tables_in(databases)):
+        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            (level,) = cursor.fetchone()
+        if level != "read committed":
+            messages.append(
+                Error(
+                    f"The transactions of {alias!r} are {level.upper()}.",
+                    hint=f"In DATABASES[{alias!r}]['OPTIONS'], set 'options' to "
+                    r"'-c default_transaction_isolation=read\ committed', and no isolation_level.",
+                    id="outbox.E008",
+                )
+            )
+    return messages
 
 
 @register(Tags.database)

@@ -73,6 +73,8 @@ def _make_role(cursor: Cursor, role: str, password: str) -> None:
     _run(cursor, "ALTER ROLE {0} SET search_path = {0}", role)
     limit = Literal(f"{IDLE_IN_TRANSACTION_SECONDS}s")
     _run(cursor, "ALTER ROLE {} SET idle_in_transaction_session_timeout = {}", role, limit)
+    # Sessions through a pooler may lose the options of the address (config/settings/data.py).
+    _run(cursor, "ALTER ROLE {} SET default_transaction_isolation = 'read committed'", role)
 
 
 def _make_database(cursor: Cursor, database: str, template: str | None) -> None:

@@ -42,6 +42,9 @@ def _database(url: str) -> dict[str, Any]:
         parts.setdefault("target_session_attrs", "read-write")
     named = {key: parts.pop(key, "") for key in ("dbname", "user", "password", "host", "port")}
     milliseconds = round(_env.statement_timeout_seconds * 1000)
+    # Handlers lock rows and read them again. At a stricter level, which a role or a database can
+    # have as its default, concurrent requests would fail.
+    ours = f"-c statement_timeout={milliseconds} -c default_transaction_isolation=read\\ committed"
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": named["dbname"],
@@ -54,8 +57,8 @@ def _database(url: str) -> dict[str, Any]:
         "OPTIONS": {
             "connect_timeout": 5,  # seconds
             "application_name": f"mitosis-{_env.service}",
-            "options": f"-c statement_timeout={milliseconds}",
             **parts,
+            "options": f"{ours} {parts.get('options', '')}".strip(),
         },
     }
 

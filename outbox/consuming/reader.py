@@ -38,7 +38,9 @@ CONFIRM_SECONDS = 5.0  # between two reports of applied ticks to the owner
 # Small tables are read by index, where the newest version of a row comes first. Otherwise the
 # planner would scan the tables: it doesn't count the old row versions that PostgreSQL keeps for an
 # open transaction. Prepared statements keep one plan; the default is a plan for each set of arrays.
+# At a stricter isolation level than the default, transactions would only fail more often.
 SESSION = """
+SET default_transaction_isolation = 'read committed';
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET plan_cache_mode = force_generic_plan

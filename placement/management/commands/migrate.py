@@ -62,6 +62,8 @@ def _create_permissions(*, verbosity: int) -> None:
 def _set_time_limits(alias: str) -> None:
     """Set a time limit only for locks: 10 s. Other sessions queue behind a session that waits."""
     connection = connections[alias]
-    connection.settings_dict["OPTIONS"]["options"] = "-c statement_timeout=0 -c lock_timeout=10s"
+    options = connection.settings_dict["OPTIONS"]
+    # The last value of a parameter wins.
+    options["options"] = f"{options.get('options', '')} -c statement_timeout=0 -c lock_timeout=10s"
     if not connection.in_atomic_block:
         connection.close()  # the next connection has the new limits

@@ -44,6 +44,17 @@ def test_each_replica_has_a_read_only_alias() -> None:
 
 
 @pytest.mark.shape("orders")
+def test_the_options_of_an_address_are_added_to_those_of_the_settings() -> None:
+    url = "postgresql://orders:x@one/m?options=-c%20work_mem%3D8MB"
+    databases, _, _ = settings_given("orders", ORDERS_DATABASE_URL=url, ORDERS_REPLICA_URLS=url)
+    for alias in ("default", "default-replica-0"):
+        options = databases[alias]["OPTIONS"]["options"]
+        assert r"-c default_transaction_isolation=read\ committed" in options
+        assert "-c statement_timeout=" in options
+        assert "-c work_mem=8MB" in options
+
+
+@pytest.mark.shape("orders")
 def test_an_address_with_several_hosts_selects_the_writable_one() -> None:
     databases, replicas, _ = settings_given(
         "orders", ORDERS_DATABASE_URL="postgresql://orders:x@one:5432,two:5433/m?sslmode=require"

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.db import connections, transaction
 
 from outbox.consuming.inbox import MOVES_PER_ID, Inbox
@@ -15,6 +16,20 @@ from outbox.consuming.reader import SESSION
 from outbox.publishing.relay import own_connection
 from tests.integration.outbox.conftest import consumer_of
 from tests.support.waiting import eventually
+
+
+def test_relays_and_readers_use_read_committed_at_any_default(shop, opened, reader_of, monkeypatch):
+    options = connections[shop.alias].settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "options", "-c default_transaction_isolation=serializable")
+    connections[shop.alias].close()
+    assert "outbox.E008" in [found.id for found in run_checks(databases=[shop.alias])]
+    reader_of(lambda _: None)._open()
+    with own_connection(shop) as relaying:
+        for connection in (relaying, connections[shop.alias]):
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW transaction_isolation")
+                assert cursor.fetchone() == ("read committed",)
+    connections[shop.alias].close()
 
 
 def test_the_relay_commits_durably_when_the_service_does_not(shop, monkeypatch):

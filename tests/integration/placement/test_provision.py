@@ -85,6 +85,8 @@ def test_a_service_has_full_access_to_its_own_schema_alone(run: Run, service: st
     assert run(service, "SELECT count(*) FROM renamed") == [(0,)]
     # The server ends a transaction that was left open.
     assert run(service, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
+    [(settings,)] = run(service, "SELECT rolconfig FROM pg_roles WHERE rolname = current_user")
+    assert "default_transaction_isolation=read committed" in settings
 
 
 def test_provisioning_again_changes_nothing(run: Run, postgres: Postgres, name: str) -> None:
