@@ -103,8 +103,8 @@ class Stage:
             self._drop(name)
 
     def _empty_streams(self) -> None:
-        # While a sync of its file is slow, the server replies up to two seconds before it writes to
-        # the file. A kill would then undo the flush, and this cell would get the last cell's events.
+        # While a sync of its file is slow, the server replies up to two seconds before it writes
+        # to the file. A kill would then restore the events of the cell before.
         with self.redis.client() as line:
             line.flushall()
             on_disk, _ = line.execute_command("WAITAOF", 1, 0, FLUSH_MS)
