@@ -5,6 +5,10 @@
 # Only your user can open the folder (0700). Its files are readable (0444), because compose mounts
 # them unchanged into containers that run under other user ids.
 set -eu
+if [ $# -gt 0 ]; then
+  echo "usage: docker/secrets.sh" >&2
+  exit 2
+fi
 umask 077
 mkdir -p "$(dirname "$0")/secrets"
 cd "$(dirname "$0")/secrets"

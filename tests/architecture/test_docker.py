@@ -123,6 +123,8 @@ def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> No
     script = shutil.copy(DOCKER / "secrets.sh", tmp_path)
     declared = document("servers.yml")["secrets"]
 
+    assert subprocess.run([script, "--help"], stderr=subprocess.DEVNULL, check=False).returncode
+    assert not (tmp_path / "secrets").exists()
     subprocess.run([script], check=True, stdout=subprocess.DEVNULL)
     made = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
     again = subprocess.run([script], check=True, capture_output=True, text=True)
