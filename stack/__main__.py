@@ -9,6 +9,7 @@ from . import commands, report
 from .environment import stack_root
 from .errors import StackError, explained
 from .shapes import MONOLITH
+from .terminal import show
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,12 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
-    down = verbs.add_parser("down", help="stop the stack, also from another terminal")
+    down = verbs.add_parser(
+        "down", allow_abbrev=False, help="stop the stack, also from another terminal"
+    )
     down.set_defaults(run=_down)
     status = verbs.add_parser("status", allow_abbrev=False, help="print processes and addresses")
     status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true", help="print JSON, with all addresses")
-    clean = verbs.add_parser("clean", help="stop the stack and delete its data")
+    clean = verbs.add_parser("clean", allow_abbrev=False, help="stop the stack and delete its data")
     clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
     return parser
 
@@ -71,13 +74,12 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _down(_: argparse.Namespace) -> None:
-    sys.stdout.write(f"{commands.down(stack_root())}\n")
+    show(commands.down(stack_root()))
 
 
 def _status(options: argparse.Namespace) -> None:
     root = stack_root()
-    text = json.dumps(report.status(root), indent=1) if options.json else report.status_text(root)
-    sys.stdout.write(f"{text}\n")
+    show(json.dumps(report.status(root), indent=1) if options.json else report.status_text(root))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The commands that start the processes of a deployment."""
 
+import socket
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,23 +17,35 @@ _FIRST, _LAST = 1, 2
 
 
 def processes_of(
-    deployment: Deployment, *, url: str, variables: Mapping[str, str]
+    deployment: Deployment, *, listener: socket.socket, variables: Mapping[str, str]
 ) -> list[ProcessSpec]:
-    """Return the deployment's web server (which listens at `url`), worker, beat and consumer."""
+    """Return the deployment's web server (which accepts from `listener`), worker, beat, consumer.
 
-    def process(kind: str, *command: str, ready: Ready, wave: int) -> ProcessSpec:
+    The caller keeps `listener` open until the web server has started.
+    """
+
+    def process(
+        kind: str, *command: str, ready: Ready, wave: int, inherits: tuple[int, ...] = ()
+    ) -> ProcessSpec:
         return ProcessSpec(
             name=f"{deployment.prefix}{kind}",
             command=(PYTHON, *command),
             environment=for_process(variables, kind=kind),
             directory=CHECKOUT,
             ready=ready,
+            inherits=inherits,
             stops_in_wave=wave,
         )
 
     settled = alive_for(_SETTLED_SECONDS)
     return [
-        process("web", *_gunicorn(url), ready=HttpReady(f"{url}/healthz/ready"), wave=_FIRST),
+        process(
+            "web",
+            *_gunicorn(listener),
+            ready=HttpReady(listener, "/healthz/ready"),
+            wave=_FIRST,
+            inherits=(listener.fileno(),),
+        ),
         process("worker", *_worker(deployment), ready=settled, wave=_LAST),
         process("beat", *_beat(), ready=settled, wave=_FIRST),
         process("consumer", "manage.py", "outbox", "consume", ready=settled, wave=_LAST),
@@ -52,9 +65,9 @@ def preparation_of(
     )
 
 
-def _gunicorn(url: str) -> tuple[str, ...]:
+def _gunicorn(listener: socket.socket) -> tuple[str, ...]:
     return (
-        *("-m", "gunicorn", "config.wsgi:application", "--bind", url.removeprefix("http://")),
+        *("-m", "gunicorn", "config.wsgi:application", "--bind", f"fd://{listener.fileno()}"),
         *("--worker-class", "gthread", "--workers", str(WEB_WORKERS), "--preload"),
         *("--threads", str(WEB_THREADS), "--graceful-timeout", "5", "--no-control-socket"),
         *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),

@@ -5,6 +5,7 @@ import http.client
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
-from urllib.parse import urlsplit
 
 from .processes import Recorded, send, session_members
 from .terminal import Output
@@ -38,6 +38,7 @@ class ProcessSpec:
     environment: Mapping[str, str]
     directory: Path
     ready: Ready
+    inherits: tuple[int, ...] = ()  # file descriptors that the process gets
     stops_in_wave: int = 1  # processes of a wave stop after all lower waves have ended
 
 
@@ -66,6 +67,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
+            pass_fds=spec.inherits,
             start_new_session=True,
             # This is safe: one system call, which needs no lock that another thread may hold.
             preexec_fn=_die_with_parent,  # noqa: PLW1509
@@ -137,26 +139,30 @@ class Child:
 
 
 class HttpReady:
-    """A readiness test that passes when a GET of `url` returns 200.
+    """A readiness test that passes when a GET of `path` returns 200.
 
+    The request goes to the socket that the process has inherited, so no other program can answer.
     Each request runs in a thread, because the first response of a web server may take seconds.
     """
 
-    def __init__(self, url: str) -> None:
-        self._parts = urlsplit(url)
+    def __init__(self, listener: socket.socket, path: str) -> None:
+        self._host, self._port = listener.getsockname()
+        self._path = path
         self._probe: threading.Thread | None = None
         self._ready_child: Child | None = None
 
     def __call__(self, child: Child) -> bool:
+        if self._ready_child is child:
+            return True
         if self._probe is None or not self._probe.is_alive():
             self._probe = threading.Thread(target=self._request, args=[child], daemon=True)
             self._probe.start()
-        return self._ready_child is child
+        return False
 
     def _request(self, child: Child) -> None:
-        connection = http.client.HTTPConnection(self._parts.netloc, timeout=_PROBE_SECONDS)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_PROBE_SECONDS)
         try:
-            connection.request("GET", self._parts.path)
+            connection.request("GET", self._path)
             if connection.getresponse().status == 200:
                 self._ready_child = child
         except (OSError, http.client.HTTPException):

@@ -16,11 +16,11 @@ from .lock import is_flocked
 from .owner import home_of, server_user
 from .processes import wait_gone
 from .report import known_stack, log_file, status_text
-from .runfile import Run, end_leftovers, end_recorded, read_run
+from .runfile import end_leftovers, end_recorded, leftovers, read_run
 from .servers import Servers
 from .session import READY_SECONDS, Session
 from .shapes import MONOLITH, SHAPES, deployment_of
-from .terminal import Output
+from .terminal import Output, show
 
 LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
 DOWN_SECONDS: Final = 60.0  # enough for the processes' grace time and PostgreSQL's checkpoint
@@ -55,12 +55,9 @@ def up_detached(root: Path, *, shape: str) -> int:
     )
     # The supervisor closes its output when everything is ready.
     for line in supervisor.stdout or ():
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        show(line.rstrip("\n"))
     run = read_run(root)
-    if run and run.state == "ready" and run.is_alive:
-        return 0
-    return supervisor.wait() or 1
+    return 0 if run and run.is_up else supervisor.wait() or 1
 
 
 def wait_until_ready(root: Path, *, shape: str, holder: StackInUse) -> None:
@@ -77,23 +74,25 @@ def wait_until_ready(root: Path, *, shape: str, holder: StackInUse) -> None:
         elif run.shape != shape:
             raise StackError(f"the stack is up as {run.shape}: ./dev down ends it, then try again")
         elif run.state == "ready":
-            sys.stdout.write(f"{status_text(root)}\n")
+            show(status_text(root))
             return
         time.sleep(_POLL_SECONDS)
-    raise StackError(f"{holder}, and the stack isn't ready after {READY_SECONDS:.0f} s")
+    raise StackError(
+        f"{holder}, and the stack isn't ready after {READY_SECONDS:.0f} s; see ./dev status"
+    )
 
 
 def down(root: Path) -> str:
     """Stop the stack and all processes that a killed supervisor left; return a message."""
-    run = read_run(root)
     if not root.exists():
         return "nothing is running"
+    left = leftovers(root)
     holder = _holder(root)
     if holder is not None:
         _stop_holder(root, holder)
     servers = Servers(root)
     servers.lock.acquire()
-    was_up = holder is not None or _has_leftovers(servers, run)
+    was_up = holder is not None or bool(left)
     end_leftovers(root)
     servers.stop()
     return "stopped; nothing is left running" if was_up else "nothing is running"
@@ -185,11 +184,3 @@ def _stop_holder(root: Path, holder: int) -> None:
                 return
             time.sleep(_POLL_SECONDS)
     raise StackError(f"process {holder} does not release the lock of {root}")
-
-
-def _has_leftovers(servers: Servers, run: Run | None) -> bool:
-    servers.arrange()
-    recorded = [process.recorded for process in run.processes] if run else []
-    return any(one.is_running for one in recorded if one) or any(
-        server.pid for server in servers.all()
-    )

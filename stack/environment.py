@@ -14,7 +14,8 @@ from typing import Final
 from placement.provision import dsn_for
 
 from .credentials import Credentials
-from .ports import LOOPBACK
+from .errors import StackError
+from .ports import LOOPBACK, WebPorts
 from .servers import Addresses
 from .shapes import SERVICES, Deployment
 
@@ -38,6 +39,14 @@ TUNING: Final = (
 _SYSTEM: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "USER")
 # By kind of process. Other processes, such as migrations and backfills, have no limit.
 STATEMENT_TIMEOUT_SECONDS: Final = {"web": 10, "worker": 30, "beat": 30, "consumer": 30}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """The installation of the packages directly before this start."""
+
+    started_at: float  # of time.monotonic()
+    download_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +160,22 @@ def stack_root() -> Path:
     """`MITOSIS_STACK_ROOT`, or `.local/stack` in the checkout."""
     named = os.environ.get("MITOSIS_STACK_ROOT", "")
     return Path(named).absolute() if named else CHECKOUT / ".local" / "stack"
+
+
+def web_ports(root: Path) -> WebPorts:
+    """The ports of the web servers of `root`: MITOSIS_PORT (by default 8000) and the next two."""
+    named = os.environ.get("MITOSIS_PORT") or str(WebPorts.FIRST)
+    if not named.isdecimal() or not 1024 <= int(named) <= 65_000:
+        raise StackError(f"MITOSIS_PORT={named}: expected a port from 1024 to 65000")
+    return WebPorts(root / "ports.json", first=int(named))
+
+
+def installation() -> Installation | None:
+    """The installation that `./dev` ran before this start; None if there was none."""
+    started_at, _, seconds = os.environ.get("MITOSIS_INSTALLATION", "").partition("+")
+    if not seconds:
+        return None
+    return Installation(started_at=float(started_at), download_seconds=float(seconds))
 
 
 def requested_service() -> str:

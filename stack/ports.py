@@ -1,10 +1,12 @@
-"""Free TCP ports on the loopback address."""
+"""Free TCP ports on the loopback address, and the sockets of the web servers."""
 
 import random
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from .errors import StackError
 from .files import read_json, write_json
 
 LOOPBACK: Final = "127.0.0.1"
@@ -38,20 +40,44 @@ def free_port(*, preferred: int | None = None) -> int:
     raise OSError("no free TCP port on 127.0.0.1")
 
 
-class KeptPorts:
-    """The ports of the web servers, by process name. A file keeps them from run to run."""
+class WebPorts:
+    """The ports of the web servers, by process name. A file keeps those of the last run."""
 
-    _FIRST_CHOICE: Final = {"web": 8000, "accounts-web": 8001, "orders-web": 8002}
+    FIRST: Final = 8000
+    _ORDER: Final = ("web", "accounts-web", "orders-web")
+    # 8010 is easy to remember for a user of 8000, and isn't the port of another web server.
+    _STEP: Final = 10
+    _NEAR: Final = 500
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, first: int = FIRST) -> None:
         self._file = file
+        self._first = first
+
+    def preferred(self, name: str) -> int:
+        """The port of this web server if no other process uses the port."""
+        return self._first + self._ORDER.index(name)
 
     def known(self, name: str) -> int:
-        """The port of the last run; before the first run, the default port."""
-        return int(read_json(self._file).get(name) or self._FIRST_CHOICE[name])
+        """The port of the last run; before the first run, the preferred port."""
+        return int(read_json(self._file).get(name) or self.preferred(name))
 
-    def claim(self, name: str) -> int:
-        """Return the last run's port if it is free, else another port; write it to the file."""
-        port = free_port(preferred=self.known(name))
+    def listen(self, name: str) -> socket.socket:
+        """Listen on the preferred port or, if it is taken, on a port near it.
+
+        A web server inherits the socket and the supervisor keeps it open. So no other process gets
+        the port between two starts of the web server, and a connection to the port never reaches
+        another program.
+        """
+        listener = self._first_free(self.preferred(name))
+        port = listener.getsockname()[1]
         write_json(self._file, {**read_json(self._file), name: port})
-        return port
+        return listener
+
+    def _first_free(self, preferred: int) -> socket.socket:
+        near = range(preferred, preferred + self._NEAR, self._STEP)
+        for port in near:
+            with suppress(OSError):
+                return socket.create_server((LOOPBACK, port))
+        raise StackError(
+            f"the ports {near[0]}, {near[1]} … {near[-1]} are in use: set MITOSIS_PORT to another"
+        )

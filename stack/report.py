@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from .credentials import ADMIN_EMAIL, Credentials
-from .environment import Stack
+from .environment import Stack, web_ports
 from .errors import StackError
-from .ports import KeptPorts
-from .runfile import Run, read_run
+from .runfile import Run, leftovers, read_run
 from .servers import Servers
 from .shapes import SERVICES, SHAPES, Deployment
 
@@ -16,7 +15,7 @@ def known_stack(root: Path) -> Stack:
     """Read the stack from its files, whether it runs or not. Servers that never ran have port 0."""
     servers = Servers(root)
     servers.arrange()
-    ports = KeptPorts(root / "ports.json")
+    ports = web_ports(root)
     return Stack(
         root=root,
         addresses=servers.addresses,
@@ -28,9 +27,15 @@ def known_stack(root: Path) -> Stack:
 def running(root: Path) -> Run:
     """Return the current run of this root. Raises StackError when the stack is down."""
     run = read_run(root)
-    if run is None or not run.is_alive:
-        raise StackError("the stack is down; ./dev up starts it")
-    return run
+    if run is not None and run.is_alive:
+        return run
+    if left := leftovers(root):
+        processes = ", ".join(f"{name} ({pid})" for name, pid in left.items())
+        raise StackError(
+            f"the supervisor was killed and left {processes}; ./dev down stops them,"
+            " ./dev up starts the stack again"
+        )
+    raise StackError("the stack is down; ./dev up starts it")
 
 
 def status(root: Path) -> dict[str, Any]:
@@ -40,9 +45,16 @@ def status(root: Path) -> dict[str, Any]:
     deployments = SHAPES[run.shape]
     return {
         "shape": run.shape,
+        "state": run.state,
         "urls": stack.urls(deployments),
         "processes": [
-            {"name": process.name, "pid": process.pid, "state": process.state}
+            {
+                "name": process.name,
+                "pid": process.pid,
+                "state": process.state,
+                "failures": process.failures,
+                "reason": process.reason,
+            }
             for process in run.processes
         ],
         "databases": {
@@ -60,10 +72,12 @@ def status_text(root: Path) -> str:
     run = running(root)
     width = max((len(process.name) for process in run.processes), default=0)
     rows = [
-        f"  {process.name:<{width}}  {process.pid or '-':>7}  {process.state}"
+        f"  {process.name:<{width}}  {process.pid or '-':>7}  {process}"
         for process in run.processes
     ]
-    title = f"The stack is up as {run.shape} ({run.state}), supervised by {run.supervisor.pid}."
+    state = "up" if run.is_up else run.state
+    note = " (degraded)" if run.state == "degraded" else ""
+    title = f"The stack is {state} as {run.shape}{note}, supervised by {run.supervisor.pid}."
     addresses = welcome(known_stack(root), SHAPES[run.shape], log_file(root))
     return "\n".join([title, "", *rows, addresses])
 

@@ -1,10 +1,12 @@
 """The state of a run, which the supervisor writes to `<root>/run.json`."""
 
 import signal
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .files import read_json, write_json
+from .owner import home_of
 from .processes import Recorded, send, session_members, wait_gone
 
 
@@ -12,16 +14,21 @@ from .processes import Recorded, send, session_members, wait_gone
 class ProcessState:
     name: str
     pid: int | None
-    state: str  # starting | running | restarting | stopped
+    state: str  # starting | running | restarting | stopping | stopped
+    failures: int = 0  # consecutive starts that failed or soon ended
+    reason: str = ""  # of the last failure
     identity: str = ""
     kind: str = "application"  # application | server
 
-    @classmethod
-    def of(
-        cls, name: str, pid: int | None, state: str, *, kind: str = "application"
-    ) -> "ProcessState":
-        identity = Recorded.of(pid).identity if pid else ""
-        return cls(name=name, pid=pid, state=state, identity=identity, kind=kind)
+    def __str__(self) -> str:
+        if self.state != "restarting" or not self.failures:
+            return self.state
+        times = "once" if self.failures == 1 else f"{self.failures} times"
+        return f"restarting ({times}): {self.reason}"
+
+    def identified(self) -> "ProcessState":
+        """This state with the identity of the process that has its pid now."""
+        return replace(self, identity=Recorded.of(self.pid).identity) if self.pid else self
 
     @property
     def recorded(self) -> Recorded | None:
@@ -33,13 +40,18 @@ class ProcessState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     shape: str
-    state: str  # starting | ready | stopping | stopped
+    state: str  # starting | ready | degraded (was ready, but not all run) | stopping | stopped
     supervisor: Recorded
     processes: tuple[ProcessState, ...] = ()
 
     @property
     def is_alive(self) -> bool:
         return self.state != "stopped" and self.supervisor.is_running
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the run has been ready and isn't stopping."""
+        return self.state in {"ready", "degraded"} and self.is_alive
 
 
 def write_run(root: Path, run: Run) -> None:
@@ -60,6 +72,17 @@ def read_run(root: Path) -> Run | None:
         return None
 
 
+def leftovers(root: Path) -> dict[str, int]:
+    """The pids of the processes that still run although their supervisor was killed, by name."""
+    run = read_run(root)
+    if run is not None and run.is_alive:
+        return {}
+    recorded = {one.name: one.recorded for one in run.processes if one.recorded} if run else {}
+    # The state files are newer than the run file if the supervisor was killed during a start.
+    found = {**recorded, **dict(_servers_in(home_of(root)))}
+    return {name: one.pid for name, one in found.items() if one.is_running}
+
+
 def end_leftovers(root: Path) -> None:
     """Kill the application processes that a killed supervisor left. The caller must hold the lock.
 
@@ -76,13 +99,17 @@ def end_leftovers(root: Path) -> None:
 
 def end_recorded(folder: Path) -> None:
     """End every server whose state file is below this folder."""
-    states = [read_json(file) for file in folder.glob("**/state.json")]
-    servers = [
-        Recorded(pid=state["pid"], identity=state["identity"]) for state in states if "pid" in state
-    ]
-    left = [server.pid for server in servers if server.is_running]
+    left = [server.pid for _, server in _servers_in(folder, "**") if server.is_running]
     send(left, signal.SIGINT)  # a fast shutdown in both PostgreSQL and Valkey
     wait_gone(left, timeout_seconds=10.0)
+
+
+def _servers_in(folder: Path, pattern: str = "*") -> Iterator[tuple[str, Recorded]]:
+    """Yield the name and the recorded process of each server whose state file is in the folder."""
+    for file in folder.glob(f"{pattern}/state.json"):
+        state = read_json(file)
+        if "pid" in state:
+            yield file.parent.name, Recorded(pid=state["pid"], identity=state["identity"])
 
 
 def _file(root: Path) -> Path:

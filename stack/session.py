@@ -1,6 +1,7 @@
 """One run of the stack, from its start to its stop."""
 
 import os
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +16,9 @@ from .credentials import ADMIN_EMAIL, Credentials
 from .environment import Stack
 from .errors import StackError
 from .files import write_json
-from .ports import KeptPorts
 from .processes import Recorded
 from .report import welcome
-from .runfile import ProcessState, Run, end_leftovers, write_run
+from .runfile import Run, end_leftovers, write_run
 from .servers import Servers
 from .shapes import SERVICES, SHAPES, Deployment
 from .supervisor import Supervisor
@@ -42,6 +42,8 @@ class Session:
         self.supervisor = Supervisor(output=output, servers=ServerWatch([], output=output))
         self._started_at = time.monotonic()
         self._state = "starting"
+        self._installation = environment.installation()
+        self._listeners: dict[str, socket.socket] = {}  # by name of the web process
         self._process = Recorded.of(os.getpid())
 
     def acquire_lock(self) -> None:
@@ -58,10 +60,13 @@ class Session:
             while self._run_until_moved():
                 moved = self.supervisor.servers.moved
                 self.output.warn(f"{moved} has a new port: restarting everything")
+                self._state, self._started_at = "starting", time.monotonic()
                 self._end()
         finally:
             self._state = "stopping"
             self.output.note("stopping")
+            for listener in self._listeners.values():
+                listener.close()
             self._end()
             self._state = "stopped"
             self._record()
@@ -86,13 +91,22 @@ class Session:
         self.supervisor.servers = ServerWatch(self.servers.all(), output=self.output)
         self._record()
         self._progress("servers")
-        ports = KeptPorts(self.root / "ports.json")
         return Stack(
             root=self.root,
             addresses=addresses,
             credentials=self.credentials,
-            web_ports={one.web: ports.claim(one.web) for one in self.deployments},
+            web_ports={one.web: self._listen(one.web) for one in self.deployments},
         )
+
+    def _listen(self, name: str) -> int:
+        """Listen for this web server, once in this run, and return the port."""
+        ports = environment.web_ports(self.root)
+        if name not in self._listeners:
+            self._listeners[name] = ports.listen(name)
+        port: int = self._listeners[name].getsockname()[1]
+        if port != (taken := ports.preferred(name)):
+            self.output.warn(f"{name} uses port {port}: another program uses port {taken}")
+        return port
 
     def _prepare(self, stack: Stack) -> bool:
         """Create roles, schemas, tables, staff accounts. Return False if a stop was requested."""
@@ -123,7 +137,7 @@ class Session:
                 for deployment in self.deployments
                 for spec in applications.processes_of(
                     deployment,
-                    url=stack.url(deployment),
+                    listener=self._listeners[deployment.web],
                     variables=self._variables(stack, deployment),
                 )
             ]
@@ -143,6 +157,11 @@ class Session:
         self._state = "ready"
         self._record()
         self._progress("processes")
+        if self._installation:
+            downloads = self._installation.download_seconds
+            seconds = time.monotonic() - self._installation.started_at - downloads
+            self.output.note(f"serving after {seconds:.1f} s, plus {downloads:.1f} s of downloads")
+            self._installation = None
         self.output.show(welcome(stack, self.deployments, self.output.file))
         if self.detached:
             self.output.leave_terminal()
@@ -160,6 +179,7 @@ class Session:
             raise StackError(f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting)}")
 
     def _end(self) -> None:
+        self.supervisor.servers.is_stopping = True
         with suppress(StackError):
             self.supervisor.stop()
         self.supervisor.servers.finish()
@@ -169,14 +189,14 @@ class Session:
         self.output.note(f"{step} ready after {time.monotonic() - self._started_at:.1f} s")
 
     def _record(self) -> None:
-        servers = self.supervisor.servers.states()
+        states = [*self.supervisor.states(), *self.supervisor.servers.states()]
+        if self._state in {"ready", "degraded"}:
+            all_run = all(one.state == "running" for one in states)
+            self._state = "ready" if all_run else "degraded"
         run = Run(
             shape=self.shape,
             state=self._state,
             supervisor=self._process,
-            processes=(
-                *(ProcessState.of(*state) for state in self.supervisor.states()),
-                *(ProcessState.of(*state, kind="server") for state in servers),
-            ),
+            processes=tuple(one.identified() for one in states),
         )
         write_run(self.root, run)

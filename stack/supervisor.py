@@ -8,6 +8,7 @@ from typing import Final
 
 from .child import Child, ProcessSpec
 from .errors import StackError
+from .runfile import ProcessState
 from .terminal import Output
 from .watch import ServerWatch
 
@@ -16,6 +17,7 @@ GRACE_SECONDS: Final = 8.0  # between SIGTERM and SIGKILL
 # The delay before a restart, by number of consecutive early exits.
 DELAYS_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 EARLY_EXIT_SECONDS: Final = 5.0  # an exit sooner than this after the start is early
+_REASON_CHARACTERS: Final = 200
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -25,8 +27,8 @@ class Supervised:
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
         self.child: Child | None = None
-        self.state = "stopped"  # starting | running | restarting | stopped
-        self.early_exits = 0  # consecutive
+        self.state = "stopped"  # starting | running | restarting | stopping | stopped
+        self.failures = 0  # consecutive exits that were early or came before readiness
         self.due_at = 0.0
         self.last_line = ""  # of the previous child's output
 
@@ -34,11 +36,30 @@ class Supervised:
     def pid(self) -> int | None:
         return self.child.pid if self.child else None
 
+    @property
+    def report(self) -> ProcessState:
+        return ProcessState(
+            name=self.spec.name,
+            pid=self.pid,
+            state=self.state,
+            failures=self.failures,
+            reason=self.last_line[:_REASON_CHARACTERS] if self.failures else "",
+        )
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether the child is ready and, after repeated failures, no longer fails early."""
+        if self.child is None:
+            return False
+        is_proven = self.failures < 2 or self.child.age_seconds >= EARLY_EXIT_SECONDS
+        return is_proven and self.child.is_ready
+
     def delay_seconds(self) -> float:
         """Count an exit and return the delay before the restart."""
-        early = self.child is not None and self.child.age_seconds < EARLY_EXIT_SECONDS
-        self.early_exits = self.early_exits + 1 if early else 0
-        return DELAYS_SECONDS[min(max(self.early_exits - 1, 0), len(DELAYS_SECONDS) - 1)]
+        is_early = self.child is not None and self.child.age_seconds < EARLY_EXIT_SECONDS
+        failed = is_early or self.state != "running"
+        self.failures = self.failures + 1 if failed else 0
+        return DELAYS_SECONDS[min(max(self.failures - 1, 0), len(DELAYS_SECONDS) - 1)]
 
 
 class Supervisor:
@@ -56,6 +77,7 @@ class Supervisor:
         self.changed = changed
         self.supervised: list[Supervised] = []
         self.stop_requests = 0
+        self._reported: list[ProcessState] = []  # the states at the last call of `changed` in tick
         self._selector = selectors.DefaultSelector()
 
     def handle_signals(self, *, hangup: bool) -> None:
@@ -91,27 +113,31 @@ class Supervisor:
     def tick(self) -> None:
         """Log output, update the states of the processes, and start those that are due."""
         self._read_output()
-        before = self._snapshot()
         for one in self.supervised:
             self._update(one)
         self.servers.restart_dead()
-        if self._snapshot() != before:
+        states = [*self.states(), *self.servers.states()]
+        if states != self._reported:
+            self._reported = states
             self.changed()
 
-    def states(self) -> list[tuple[str, int | None, str]]:
-        """Return (name, pid, state) of each process, without the servers."""
-        return [(one.spec.name, one.pid, one.state) for one in self.supervised]
+    def states(self) -> list[ProcessState]:
+        """Return the state of each process, without the servers."""
+        return [one.report for one in self.supervised]
 
     @property
     def all_ready(self) -> bool:
         return all(one.state == "running" for one in self.supervised)
 
     def failing(self) -> Supervised | None:
-        """Return a process with three or more consecutive early exits, or None."""
-        return next((one for one in self.supervised if one.early_exits >= 3), None)
+        """Return a process that failed three or more times in a row, or None."""
+        return next((one for one in self.supervised if one.failures >= 3), None)
 
     def stop(self) -> None:
         """End all processes, one wave after the other; each wave takes at most GRACE_SECONDS."""
+        for one in self.supervised:
+            one.state = "stopping" if one.child else "stopped"
+        self.changed()
         for wave in sorted({one.spec.stops_in_wave for one in self.supervised}):
             self._end([one for one in self.supervised if one.spec.stops_in_wave == wave])
         self.supervised = []
@@ -131,6 +157,9 @@ class Supervisor:
             if child.status is None:
                 self.output.warn(f"{child.spec.name} (pid {child.pid}) does not stop: killed")
             child.close()
+        for one in wave:
+            one.child, one.state = None, "stopped"
+        self.changed()
 
     def _update(self, one: Supervised) -> None:
         if one.child is None:
@@ -138,8 +167,11 @@ class Supervisor:
                 self._start(one)
         elif one.child.status is not None:
             self._restart(one, one.child)
-        elif one.state == "starting" and one.child.is_ready:
-            one.state = "running"
+        elif one.state != "running":
+            if one.has_settled:
+                one.state = "running"
+        elif one.child.age_seconds >= EARLY_EXIT_SECONDS:
+            one.failures = 0
 
     def _restart(self, one: Supervised, child: Child) -> None:
         """Start a process again after its exit, now or after its delay."""
@@ -155,7 +187,7 @@ class Supervisor:
 
     def _start(self, one: Supervised) -> None:
         one.child = self._spawn(one.spec)
-        one.state = "starting"
+        one.state = "starting" if one.failures < 2 else "restarting"
 
     def _spawn(self, spec: ProcessSpec) -> Child:
         try:
@@ -170,9 +202,6 @@ class Supervisor:
             return
         for key, _ in self._selector.select(TICK_SECONDS):
             key.data.read_output()
-
-    def _snapshot(self) -> list[tuple[str, int | None, str]]:
-        return [*self.states(), *self.servers.states()]
 
 
 def _exit_text(status: int) -> str:

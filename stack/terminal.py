@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +18,21 @@ _COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foreground colours, 
 _BOLD, _RED = 1, 31
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _SUPERVISOR = "dev"  # the prefix of the supervisor's own lines
+
+
+def show(text: str) -> None:
+    """Print to stdout. If the reader has ended, as in `./dev status | head`, print nothing."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+
+
+def _discard_stdout() -> None:
+    """Make later writes succeed. Python writes the unwritten text again when it exits."""
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 class Output:
@@ -74,7 +90,15 @@ class Output:
             self._stream.write(f"{text}\n")
             self._stream.flush()
         except (OSError, ValueError):
-            self._stream = None  # the terminal is closed; log only to the file
+            self._leave_closed_stream()
+
+    def _leave_closed_stream(self) -> None:
+        """Log only to the file: the terminal is closed or, as in `./dev up | head`, the reader."""
+        if self._stream is sys.stdout:
+            _discard_stdout()
+            with suppress(OSError):
+                sys.stderr.write(f"the output is closed; ./dev down stops the stack; {self.file}\n")
+        self._stream = None
 
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colourful else text

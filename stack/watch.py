@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from .errors import StackError
+from .runfile import ProcessState
 from .terminal import Output
 
 RETRY_SECONDS: Final = 2.0
@@ -34,6 +36,9 @@ class ServerWatch:
         self._starting: dict[str, threading.Thread] = {}
         self._due_at: dict[str, float] = {}
         self._ports = {server.name: server.port for server in servers}
+        self._failures = Counter[str]()  # consecutive failed starts
+        self._reasons: dict[str, str] = {}  # of the last failed start
+        self.is_stopping = False
         self.moved: str | None = None
 
     def restart_dead(self) -> None:
@@ -45,14 +50,23 @@ class ServerWatch:
             elif thread is None and server.pid is None:
                 self._restart(server)
 
-    def states(self) -> list[tuple[str, int | None, str]]:
-        """Return (name, pid, state) of each server."""
-        return [
-            (server.name, None, "restarting")
-            if server.name in self._starting or server.pid is None
-            else (server.name, server.pid, "running")
-            for server in self._servers
-        ]
+    def states(self) -> list[ProcessState]:
+        return [self._state_of(server) for server in self._servers]
+
+    def _state_of(self, server: Restartable) -> ProcessState:
+        pid = None if server.name in self._starting else server.pid
+        if self.is_stopping:
+            state = "stopping" if pid else "stopped"
+        else:
+            state = "running" if pid else "restarting"
+        return ProcessState(
+            name=server.name,
+            pid=pid,
+            state=state,
+            failures=self._failures[server.name],
+            reason=self._reasons.get(server.name, ""),
+            kind="server",
+        )
 
     def finish(self) -> None:
         """Wait for the starts in progress, so that no server starts after a stop."""
@@ -71,11 +85,13 @@ class ServerWatch:
     def _start(self, server: Restartable) -> None:
         try:
             server.start()
-        except StackError as error:
-            self._output.warn(str(error))
-            return
         except Exception as error:  # noqa: BLE001 - `restart_dead` tries again after any error
-            self._output.warn(f"cannot start {server.name}: {error!r}")
+            known = isinstance(error, StackError)
+            reason = str(error) if known else f"cannot start {server.name}: {error!r}"
+            self._failures[server.name] += 1
+            self._reasons[server.name] = " ".join(reason.split())
+            self._output.warn(self._reasons[server.name])
             return
+        self._failures[server.name] = 0
         if server.port != self._ports[server.name]:
             self.moved = server.name

@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from stack import commands
 from stack.applications import processes_of
 from stack.credentials import ADMIN_EMAIL, Credentials
 from stack.environment import CHECKOUT, DATABASE, PYTHON, Stack, for_process
-from stack.ports import LOOPBACK, KeptPorts
+from stack.ports import LOOPBACK, WebPorts
 from stack.postgres import HOST
 from stack.servers import Servers
 from stack.shapes import SERVICES, SHAPES
@@ -47,6 +48,7 @@ class Ground:
         self.redis: Any = None
         self.broker_url = ""
         self._processes: list[subprocess.Popen[Any]] = []
+        self._listeners: dict[str, socket.socket] = {}
         self._made: set[str] = set()
 
     def start(self) -> None:
@@ -69,6 +71,8 @@ class Ground:
     def stop(self, *, keep_logs: bool) -> None:
         """Stops all processes and servers, and deletes the data root unless `keep_logs`."""
         self.end_processes()
+        for listener in self._listeners.values():
+            listener.close()
         if self.redis is not None:
             self.redis.close()
         self.servers.stop()
@@ -93,12 +97,12 @@ class Ground:
 
     @property
     def stack(self) -> Stack:
-        kept = KeptPorts(self.root / "ports.json")
+        ports = WebPorts(self.root / "ports.json")
         return Stack(
             root=self.root,
             addresses=self.servers.addresses,
             credentials=Credentials.of(self.root),
-            web_ports={deployment.web: kept.known(deployment.web) for deployment in SHAPE},
+            web_ports={deployment.web: ports.known(deployment.web) for deployment in SHAPE},
         )
 
     def need_project(self) -> dict[str, str]:
@@ -119,10 +123,9 @@ class Ground:
 
     def need_application(self) -> dict[str, dict[str, str]]:
         """Creates the services' schemas once. Returns the variables of each deployment."""
-        ports = KeptPorts(self.root / "ports.json")
         if "application" not in self._made:
-            for deployment in SHAPE:
-                ports.claim(deployment.web)
+            ports = WebPorts(self.root / "ports.json")
+            self._listeners = {one.web: ports.listen(one.web) for one in SHAPE}
         stack = self.stack
         variables = {d.service: stack.variables(d, SHAPE) for d in SHAPE}
         if "application" not in self._made:
@@ -181,7 +184,12 @@ class Ground:
     # -- processes -----------------------------------------------------------------------
 
     def spawn(
-        self, name: str, environment: Mapping[str, str], *arguments: str, piped: bool = False
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        *arguments: str,
+        piped: bool = False,
+        inherits: tuple[int, ...] = (),
     ) -> subprocess.Popen[Any]:
         """Starts Python with these arguments and a log file. Python ends when this process ends."""
         folder = self.root / "log"
@@ -195,6 +203,7 @@ class Ground:
                 stdout=subprocess.PIPE if piped else log,
                 stderr=log,
                 text=piped,
+                pass_fds=inherits,
                 start_new_session=True,  # Ctrl-C reaches only this process, which ends its children
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
             )
@@ -220,10 +229,11 @@ class Ground:
         for deployment in SHAPE:
             for spec in processes_of(
                 deployment,
-                url=stack.url(deployment),
+                listener=self._listeners[deployment.web],
                 variables=stack.variables(deployment, SHAPE),
             ):
-                self.spawn(spec.name, spec.environment, *spec.command[1:])
+                arguments = spec.command[1:]
+                self.spawn(spec.name, spec.environment, *arguments, inherits=spec.inherits)
 
     def end(self, *processes: subprocess.Popen[Any]) -> None:
         """Terminates the processes, and kills each process that doesn't end in time."""

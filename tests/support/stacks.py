@@ -20,13 +20,12 @@ import psycopg2
 
 from stack import report
 from stack.owner import home_of
-from stack.ports import free_port
 from stack.processes import Recorded, session_members
 from tests.support.surroundings import CHECKOUT, ROOT
 from tests.support.waiting import eventually
 
 SERVICES = ("accounts", "orders")
-WEB = ("web", "accounts-web", "orders-web")
+FIRST_PORT = 18_000  # the developer's own stack keeps port 8000
 COMMAND_SECONDS = 120  # a cold start on a busy machine takes about 40 s
 
 
@@ -43,6 +42,7 @@ class RunningStack:
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "MITOSIS_STACK_ROOT": str(root),
+            "MITOSIS_PORT": str(FIRST_PORT),
         }
 
     def __str__(self) -> str:
@@ -90,13 +90,6 @@ class RunningStack:
                 shutil.rmtree(found) if found.is_dir() else found.unlink()
         if home != self.root and home.exists():
             home.rmdir()
-
-    def prefer_free_ports(self) -> None:
-        """Choose free ports; by default, two stacks that start together would both choose 8000."""
-        ports: set[int] = set()
-        while len(ports) < len(WEB):
-            ports.add(free_port())
-        (self.root / "ports.json").write_text(json.dumps(dict(zip(WEB, ports, strict=True))))
 
     def status(self) -> dict[str, Any]:
         """Return the object of `./dev status --json` without starting a process."""
@@ -153,7 +146,6 @@ def own_stack(shape: str = "") -> Iterator[RunningStack]:
     with _free_root() as root:
         stack = RunningStack(root)
         stack.erase()
-        stack.prefer_free_ports()
         try:
             if shape:
                 stack.up(shape)

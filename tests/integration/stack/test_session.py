@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from stack import processes
+from stack.ports import LOOPBACK, WebPorts, free_port
 from stack.runfile import Run, read_run
 from tests.support.waiting import eventually
 
@@ -23,17 +25,23 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def run(root: Path) -> Iterator[Callable[..., Started]]:
+def port() -> int:
+    """The preferred port of `web`."""
+    return free_port()
+
+
+@pytest.fixture
+def run(root: Path, port: int) -> Iterator[Callable[..., Started]]:
     """Starts the command line on `root`; its processes are killed after the test."""
     started: list[Started] = []
 
-    def start(*arguments: str) -> Started:
+    def start(*arguments: str, stdout: int = subprocess.PIPE) -> Started:
         started.append(
             subprocess.Popen(
                 [sys.executable, "-m", DRIVER, *arguments],
                 cwd=CHECKOUT,
-                env={**os.environ, "MITOSIS_STACK_ROOT": str(root)},
-                stdout=subprocess.PIPE,
+                env={**os.environ, "MITOSIS_STACK_ROOT": str(root), "MITOSIS_PORT": str(port)},
+                stdout=stdout,
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
@@ -86,6 +94,42 @@ def test_a_stop_signal_leaves_nothing_running(
     assert alive(found) == []
 
 
+def test_up_runs_on_when_the_reader_of_its_output_ends(
+    run: Callable[..., Started], root: Path
+) -> None:
+    """As in `./dev up | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    up = run("up", stdout=writer)
+    os.close(writer)
+    found = ready(root, up)
+    assert len(alive(found)) == 8
+
+    up.send_signal(signal.SIGINT)
+
+    status, _, err = end_of(up)
+    assert status == 0
+    assert err.startswith("the output is closed; ./dev down stops the stack")
+    assert err.count("\n") == 1
+    assert alive(found) == []
+
+
+def test_up_says_when_another_program_uses_its_port_and_comes_back(
+    run: Callable[..., Started], root: Path, port: int
+) -> None:
+    ports = WebPorts(root / "ports.json", first=port)
+    with socket.create_server((LOOPBACK, port)):
+        up = run("up")
+        ready(root, up)
+        other = ports.known("web")
+        up.send_signal(signal.SIGINT)
+        assert f"web uses port {other}: another program uses port {port}\n" in end_of(up)[1]
+
+    ready(root, run("up"))
+
+    assert ports.known("web") == port != other
+
+
 def test_a_running_stack_is_shown_and_not_started_twice(
     run: Callable[..., Started], root: Path
 ) -> None:
@@ -100,6 +144,7 @@ def test_a_running_stack_is_shown_and_not_started_twice(
     assert "The stack is up as monolith" in shown
     assert refused == ("error: the stack is up as monolith: ./dev down ends it, then try again\n")
     object_: dict[str, Any] = json.loads(answer)
+    assert object_["state"] == "ready"
     assert [process["pid"] for process in object_["processes"]] == pids(found)
     assert {process["state"] for process in object_["processes"]} == {"running"}
     assert alive(found) == pids(found)
@@ -125,6 +170,9 @@ def test_down_cleans_up_after_a_killed_supervisor(run: Callable[..., Started], r
     up.kill()
     end_of(up)
     assert alive(found)  # the servers survive the supervisor
+    status, _, error = end_of(run("status"))
+    assert status == 1
+    assert "the supervisor was killed and left postgres (" in error
 
     down, printed, _ = end_of(run("down"))
 

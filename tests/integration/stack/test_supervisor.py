@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from stack import processes, supervisor
-from stack.child import ProcessSpec, alive_for
+from stack.child import HttpReady, ProcessSpec, alive_for
 from stack.errors import StackError
+from stack.ports import WebPorts, free_port, is_free
+from stack.runfile import ProcessState
 from stack.supervisor import Supervisor
 from stack.terminal import Output
 from stack.watch import ServerWatch
@@ -100,7 +103,60 @@ def test_a_process_that_keeps_failing_is_restarted_with_longer_pauses(
     assert "worker ended with status 3; starting it again now" in printed
     assert "worker ended with status 3; starting it again in 0.5 s" in printed
     assert "worker ended with status 3; starting it again in 1 s" in printed
-    assert one.supervised[0].last_line == "no broker"
+    (state,) = one.states()
+    assert str(state) == f"restarting ({state.failures} times): no broker"
+
+
+def test_a_process_that_soon_ends_again_is_not_shown_as_running(
+    supervise: Callable[..., Supervisor],
+) -> None:
+    seen: set[ProcessState] = set()
+    one = supervise(spec("worker", "exit 3"))  # ready at once
+    one.changed = lambda: seen.update(one.states())
+
+    eventually(ticking(one, one.failing), within_seconds=10, what="three early exits")
+
+    assert {found.state for found in seen if found.failures >= 2} == {"restarting"}
+
+
+SERVER = """
+import http.server, socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    connection, _ = listener.accept()
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n")
+    connection.close()
+"""
+
+
+def test_only_the_own_web_server_answers_even_while_it_restarts(
+    supervise: Callable[..., Supervisor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "EARLY_EXIT_SECONDS", 0.2)
+    with closing(WebPorts(tmp_path / "ports.json", first=free_port()).listen("web")) as listener:
+        port, fd = listener.getsockname()[1], listener.fileno()
+        serves = tmp_path / "serves"
+        (tmp_path / "server.py").write_text(SERVER)
+        web = ProcessSpec(
+            name="web",
+            command=(
+                *("/bin/sh", "-c", f"test -e {serves} || exit 1; exec $0 $@"),
+                *(sys.executable, str(tmp_path / "server.py"), str(fd)),
+            ),
+            environment={"PATH": "/usr/bin:/bin"},
+            directory=Path("/"),
+            ready=HttpReady(listener, "/"),
+            inherits=(fd,),
+        )
+        one = supervise(web)
+        eventually(ticking(one, one.failing), within_seconds=10, what="three exits")
+
+        assert not is_free(port)  # another program can't answer in its place
+        assert one.states()[0].state == "restarting"
+        serves.touch()
+
+        eventually(ticking(one, lambda: one.all_ready), within_seconds=20, what="its answer")
 
 
 def test_processes_are_stopped_wave_by_wave(
@@ -111,9 +167,12 @@ def test_processes_are_stopped_wave_by_wave(
     eventually(
         ticking(one, lambda: stream.getvalue().count("up\n") == 2), within_seconds=5, what="both"
     )
+    shown: list[list[str]] = []
+    one.changed = lambda: shown.append([state.state for state in one.states()])
 
     one.stop()
 
+    assert shown == [["stopping", "stopping"], ["stopping", "stopped"], ["stopped", "stopped"], []]
     goodbyes = [line for line in stream.getvalue().splitlines() if line.endswith("bye")]
     assert [line.split()[0] for line in goodbyes] == ["web", "worker"]
 
@@ -237,8 +296,14 @@ def test_a_server_that_does_not_start_is_tried_again(
     server = FakeServer(5001, 5001)
     server.errors = [StackError("postgres did not start: no"), OSError("the disk is full")]
     one = supervise(server=server)
+    seen: set[str] = set()
+    one.changed = lambda: seen.update(map(str, one.servers.states()))
 
-    eventually(ticking(one, lambda: server.pid), within_seconds=5, what="its start")
+    eventually(
+        ticking(one, lambda: "running" in seen), within_seconds=5, what="its start is reported"
+    )
 
-    assert "postgres did not start: no" in stream.getvalue()
     assert "cannot start postgres: OSError('the disk is full')" in stream.getvalue()
+    assert "restarting (2 times): postgres did not start: no" in seen
+    one.servers.is_stopping = True
+    assert [state.state for state in one.servers.states()] == ["stopping"]

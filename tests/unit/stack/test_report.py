@@ -2,30 +2,36 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from stack import owner
 from stack.__main__ import main
+from stack.environment import CHECKOUT
+from stack.files import write_json
 from stack.processes import Recorded
 from stack.report import status, status_text
 from stack.runfile import ProcessState, Run, write_run
 from stack.server import Server
 
+WEB = ProcessState(name="web", pid=11, state="running")
+POSTGRES = ProcessState(
+    name="postgres", pid=None, state="restarting", failures=5, reason="disk full", kind="server"
+)
 
-def written(root: Path, *, shape: str, supervisor: Recorded) -> None:
-    write_run(
-        root,
-        Run(
-            shape=shape,
-            state="ready",
-            supervisor=supervisor,
-            processes=(
-                ProcessState(name="web", pid=11, state="running"),
-                ProcessState(name="postgres", pid=None, state="restarting", kind="server"),
-            ),
-        ),
-    )
+
+def written(
+    root: Path,
+    *,
+    shape: str = "monolith",
+    state: str = "ready",
+    supervisor: Recorded,
+    processes: tuple[ProcessState, ...] = (WEB, POSTGRES),
+) -> None:
+    write_run(root, Run(shape=shape, state=state, supervisor=supervisor, processes=processes))
 
 
 @pytest.fixture
@@ -50,12 +56,18 @@ def test_status_is_the_documented_object(
     found = status(root)
 
     assert found.keys() == {
-        *("shape", "urls", "processes", "databases", "streams", "ring", "admin"),
+        *("shape", "state", "urls", "processes", "databases", "streams", "ring", "admin"),
     }
-    assert found["shape"] == "services"
+    assert (found["shape"], found["state"]) == ("services", "ready")
     assert found["processes"] == [
-        {"name": "web", "pid": 11, "state": "running"},
-        {"name": "postgres", "pid": None, "state": "restarting"},
+        {"name": "web", "pid": 11, "state": "running", "failures": 0, "reason": ""},
+        {
+            "name": "postgres",
+            "pid": None,
+            "state": "restarting",
+            "failures": 5,
+            "reason": "disk full",
+        },
     ]
     assert found["urls"]["accounts"] != found["urls"]["orders"]
     assert found["databases"]["orders"]["primary"].startswith("postgresql://orders:")
@@ -66,7 +78,7 @@ def test_status_is_the_documented_object(
 
 
 def test_in_the_monolith_both_services_have_one_url(root: Path, ourselves: Recorded) -> None:
-    written(root, shape="monolith", supervisor=ourselves)
+    written(root, supervisor=ourselves)
 
     urls = status(root)["urls"]
 
@@ -74,13 +86,75 @@ def test_in_the_monolith_both_services_have_one_url(root: Path, ourselves: Recor
     assert "monolith" in status_text(root)
 
 
+@pytest.mark.parametrize(
+    ("state", "title"),
+    [
+        ("starting", "The stack is starting as monolith, "),
+        ("ready", "The stack is up as monolith, "),
+        ("degraded", "The stack is up as monolith (degraded), "),
+        ("stopping", "The stack is stopping as monolith, "),
+    ],
+)
+def test_status_shows_the_state_of_the_stack_and_why_a_process_restarts(
+    root: Path, ourselves: Recorded, state: str, title: str
+) -> None:
+    written(root, state=state, supervisor=ourselves)
+
+    text = status_text(root)
+
+    assert text.startswith(title)
+    assert "postgres        -  restarting (5 times): disk full\n" in text
+
+
+KILLED = Recorded(pid=os.getpid(), identity="another")
+
+
 def test_the_stack_of_a_killed_supervisor_is_down(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written(root, shape="monolith", supervisor=Recorded(pid=os.getpid(), identity="another"))
+    written(root, supervisor=KILLED)
 
     assert main(["status", "--json"]) == 1
     assert capsys.readouterr().err == "error: the stack is down; ./dev up starts it\n"
+
+
+def test_status_names_the_processes_that_a_killed_supervisor_left(
+    root: Path,
+    ourselves: Recorded,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owner, "SHARED_HOME", root / "shared")
+    web = ProcessState(name="web", pid=os.getpid(), state="running").identified()
+    written(root, supervisor=KILLED, processes=(web, POSTGRES))
+    # A server that started after the last change of the run file.
+    write_json(
+        owner.home_of(root) / "streams" / "state.json",
+        {"pid": ourselves.pid, "identity": ourselves.identity},
+    )
+
+    assert main(["status"]) == 1
+    error = capsys.readouterr().err
+    assert f"left web ({os.getpid()}), streams ({os.getpid()}); ./dev down stops them" in error
+
+
+def test_a_reader_that_ends_early_causes_no_error(root: Path, ourselves: Recorded) -> None:
+    """As in `./dev status | head -1`."""
+    written(root, supervisor=ourselves)
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "stack", "status"],
+        cwd=CHECKOUT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"shape": 1, "processes": 2}'])
