@@ -12,7 +12,8 @@ from . import consumer as consumers
 from . import tables
 from .consuming.parking import Parking
 from .errors import Unconfigured
-from .models import AbstractParkedEvent, AbstractTick
+from .models import AbstractParkedEvent, AbstractPosition, AbstractTick
+from .streams import described
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -46,9 +47,14 @@ class TickAdmin(ReadOnlyAdmin):
 
 
 class PositionAdmin(ReadOnlyAdmin):
-    list_display = ("consumer", "producer", "partition", "entry")
+    list_display = fields = ("consumer", "producer", "partition", "applied")
+    readonly_fields = ("applied",)
     list_filter = ("consumer", "producer")
     ordering = ("consumer", "producer", "partition")
+
+    @admin.display(description="entry", ordering="entry")
+    def applied(self, position: AbstractPosition) -> str:
+        return described(position.entry)
 
 
 class SubscriptionAdmin(ReadOnlyAdmin):

@@ -97,7 +97,7 @@ class AbstractPosition(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return f"{self.consumer} {self.producer}:{self.partition} at {self.entry}"
+        return f"{self.consumer} {self.producer}:{self.partition}"
 
 
 class AbstractParkedEvent(models.Model):

@@ -12,7 +12,7 @@ from .consuming import parking
 from .consuming.inbox import START, Inbox
 from .envelope import Envelope
 from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
-from .streams import Streams, order
+from .streams import Streams, described, order
 from .tables import Tables
 
 COUNTED_ROWS = 1_000_000  # for a larger table PostgreSQL's estimate is reported
@@ -84,7 +84,8 @@ def of_service(
     at, error = "", None
     try:
         at = streams.cursor(found.label).at
-        of_streams = StreamsReport(entries=streams.entries(found.label), cursor=at)
+        shown = at and described(at)
+        of_streams = StreamsReport(entries=streams.entries(found.label), cursor=shown)
     except (StreamsUnavailable, StreamsMisconfigured) as exc:
         error = str(exc)
         of_streams = StreamsReport(entries=None, cursor=None, error=error)

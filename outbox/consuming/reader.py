@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..consumer import Consumer
 from ..envelope import Envelope
 from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, is_cut_socket
-from ..streams import WHOLE, Batch, Cursor, Entry, Streams, order
+from ..streams import WHOLE, Batch, Cursor, Entry, Streams, described, order
 from .delivery import Delivery
 from .idleness import Idleness, handler_idle_seconds
 from .inbox import START, Inbox
@@ -218,8 +218,9 @@ class Reader:
         for partition in owned:
             if order(self._positions[partition]) < end:
                 raise BelowFloor(
-                    f"{self.name} is at {self._positions[partition]} in partition {partition}; "
-                    f"everything up to tick {cursor.floor} was pruned; run outbox backfill --adopt"
+                    f"{self.name} is at {described(self._positions[partition])} in partition "
+                    f"{partition}; everything up to tick {cursor.floor} was pruned; "
+                    "run outbox backfill --adopt"
                 )
 
     def _process(self, entries: list[Entry]) -> None:
@@ -327,7 +328,8 @@ class Reader:
         self._open()
         for partition, entry in reached.items():
             if not self._stopping.is_set() and order(self._positions[partition]) < order(entry):
-                raise Fenced(f"partition {partition} is back at {self._positions[partition]}")
+                at = described(self._positions[partition])
+                raise Fenced(f"partition {partition} is back at {at}")
 
     def _is_applied(self, delivery: Delivery) -> bool:
         return order(delivery.id) <= order(self._positions[delivery.partition])

@@ -1,5 +1,5 @@
 """The only package that connects to the stream server (Redis or Valkey)."""
 
-from .client import WHOLE, Batch, Cursor, Entry, Streams, connect, nudge, order
+from .client import WHOLE, Batch, Cursor, Entry, Streams, connect, described, nudge, order
 
-__all__ = ["WHOLE", "Batch", "Cursor", "Entry", "Streams", "connect", "nudge", "order"]
+__all__ = ["WHOLE", "Batch", "Cursor", "Entry", "Streams", "connect", "described", "nudge", "order"]

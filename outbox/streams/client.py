@@ -114,6 +114,12 @@ def order(entry_id: str) -> tuple[int, int]:
     return int(tick), int(row or 0)
 
 
+def described(entry_id: str) -> str:
+    """An entry id for people: `<tick>-<row>`, or `<tick>, complete`."""
+    tick, row = order(entry_id)
+    return f"{tick}, complete" if row == WHOLE else entry_id
+
+
 class Streams:
     """The streams of all services on one server. Safe to share between threads.
 

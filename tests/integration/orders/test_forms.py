@@ -13,7 +13,8 @@ from django.urls import reverse
 
 from orders import handlers, models
 from orders.domain.commands import CancelOrder, PlaceOrder
-from orders.models import CustomerView, OrderView, OutboxEvent, StoredEvent
+from orders.models import CustomerView, OrderView, OutboxEvent, Position, StoredEvent
+from outbox.streams import WHOLE
 from outbox.testing import deliver
 from placement.replicas.tokens import COOKIE
 from tests.integration.orders.conftest import ADA, Place, announced, project
@@ -168,6 +169,17 @@ def test_every_page_opens_and_only_orders_can_be_added(office: Client, place: Pl
         assert office.post(page, {}).status_code == 403, model
         assert office.get(f"{listing}{row.pk}/delete/").status_code == 403, model
         assert office.get(f"{listing}{row.pk}/history/").status_code == 200, model
+
+
+def test_the_pages_of_positions_show_a_complete_tick_in_words(office: Client) -> None:
+    position = Position.objects.create(
+        consumer="saga", producer="accounts", partition=0, entry=f"1700000000000-{WHOLE}"
+    )
+    listing = reverse("admin:orders_position_changelist")
+    for page in (listing, f"{listing}{position.pk}/change/"):
+        shown = office.get(page).content.decode()
+        assert "1700000000000, complete" in shown
+        assert str(WHOLE) not in shown
 
 
 def test_the_list_names_customers_and_can_be_searched(office: Client, place: Place) -> None:

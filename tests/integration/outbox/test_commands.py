@@ -157,13 +157,15 @@ def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
     assert service["outbox"]["unpublished"] == 1
     assert 0 <= service["outbox"]["oldest_unpublished_seconds"] < 60
     assert service["outbox"]["last_tick"] == shop.tick._default_manager.order_by("-pk")[0].pk
-    assert service["streams"] == {"entries": 2, "cursor": cursor.at}
+    at = f"{cursor.complete}, complete"
+    assert service["streams"] == {"entries": 2, "cursor": at}
     lag = service["consumers"]["probe"]
     assert (lag["lag_events"], lag["parked"]) == (1, 1)
     assert 0 <= lag["lag_seconds"] < 60
     text = run("outbox", "status")
     assert "1 unpublished" in text
     assert "1 parked" in text
+    assert f"cursor {at}\n" in text
 
 
 def test_status_of_an_empty_outbox(shop, streams):
