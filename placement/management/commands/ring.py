@@ -12,6 +12,7 @@ from ...ring.process import Ring
 
 BAR_WIDTH = 40
 LARGEST_SAMPLE = 1_000_000
+NOTHING_STORED = {"value": "none", "being loaded": "no"}
 
 
 class Command(BaseCommand):
@@ -48,6 +49,8 @@ class Command(BaseCommand):
             raise CommandError(str(exc)) from exc
         for field, text in fields.items():
             self.stdout.write(f"  {field:<11} {text}")
+        if fields == NOTHING_STORED:
+            raise CommandError(f"the node has nothing for the key {key!r}: not cached, or mistyped")
 
     def _nodes(self, ring: Ring, view: View, **_: Any) -> None:
         self.stdout.write(f"epoch {view.epoch}")

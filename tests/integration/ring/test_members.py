@@ -558,6 +558,8 @@ def test_ring_commands_fail_with_a_one_line_reason(servers: Servers, settings: A
     settings.CACHES = {"default": settings_of(servers)}
     with pytest.raises(CommandError, match="--keys is a number"):
         output_of("ring", "balance", "--keys", "0")
+    with pytest.raises(CommandError, match="nothing for the key 'absent'"):
+        output_of("ring", "where", "absent")
     servers.freeze(servers.store)
     with pytest.raises(CommandError, match="stream server"):
         output_of("ring", "where", "key")
