@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.matrix import cells, proxy, report
-from tests.faults.matrix.cells import CELLS, NOTICED_BY, QUICK, Cell
+from tests.faults.matrix.__main__ import main
+from tests.faults.matrix.cells import CELLS, NOTICED_BY, QUICK, TABLE, Cell
 from tests.faults.matrix.history import Fact, History, judged
 from tests.faults.matrix.play import Result, play
 from tests.faults.matrix.stage import Stage, open_stage
@@ -54,6 +55,18 @@ def test_a_word_chooses_a_cell_a_point_or_a_fault() -> None:
     assert cells.chosen(["after-row/exit"], quick=False) == [Cell("after-row", "exit")]
     assert {cell.point for cell in cells.chosen(["retry"], quick=False)} == {"retry"}
     assert {cell.fault for cell in cells.chosen(["flushall"], quick=False)} == {"flushall"}
+
+
+def test_an_unknown_cell_is_refused_with_the_list_of_cells(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--only", "after-row/clock", "retry/exit"])
+
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert "unknown cell, point or fault: after-row/clock;" in error
+    assert f"  after-row: {TABLE['after-row']}\n" in error
 
 
 ONE, TWO = (Fact(event=name, key="a", sequence=n, amount=5) for n, name in ((1, "x"), (2, "y")))

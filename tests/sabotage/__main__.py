@@ -5,6 +5,7 @@ with this word in their promise, file or test. The exit status is 0 only if ever
 passes on the unchanged copy and fails on the copy without the safeguard.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -33,7 +34,16 @@ class Blunt(Exception):
     """A sabotage proves nothing: its text doesn't occur exactly once, or no sabotage was chosen."""
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="./dev sabotage",
+        allow_abbrev=False,
+        description="Remove one safeguard at a time, and check that a test fails.",
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="only those with this word in promise, file, test"
+    )
+    words = parser.parse_args(arguments).words
     chosen = [one for one in EVERY if all(word in _described(one) for word in words)]
     if not chosen:  # pytest without a test's name would run all tests
         raise Blunt(f"no sabotage has these words: {' '.join(words)}")

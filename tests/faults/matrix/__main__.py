@@ -1,4 +1,4 @@
-"""python -m tests.faults.matrix [--quick] [--seed N] [--only CELL …] [--without NAME] [--prove]"""
+"""`./dev faults [--quick] [--seed N] [--only CELL …] [--without NAME] [--write] [--prove]`."""
 
 import argparse
 import secrets
@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from tests.faults.matrix import report
-from tests.faults.matrix.cells import CELLS, FAULTS, NOTICED_BY, POINTS, Cell, chosen
+from tests.faults.matrix.cells import CELLS, FAULTS, NOTICED_BY, POINTS, TABLE, Cell, chosen
 from tests.faults.matrix.play import Result, play
 from tests.faults.matrix.stage import Stage, open_stage
 
@@ -24,10 +24,10 @@ def main(arguments: Sequence[str]) -> int:
         cells = chosen(options.only, quick=options.quick)
         if options.without:  # the processes of this cell run the unchanged code
             cells = [cell for cell in cells if cell.fault != "failover"]
-        return _run(stage, cells, seed=options.seed, without=options.without)
+        return _run(stage, cells, seed=options.seed, without=options.without, write=options.write)
 
 
-def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
+def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str, write: bool) -> int:
     started = time.monotonic()
     report.say(f"{len(cells)} cells, seed {seed}{without and f', without {without}'}")
     results: list[Result] = []
@@ -41,7 +41,7 @@ def _run(stage: Stage, cells: list[Cell], *, seed: int, without: str) -> int:
     seconds = time.monotonic() - started
     report.say("", *report.matrix(results), "")
     report.say(report.summary(results, seed=seed, seconds=seconds))
-    if len(results) == len(CELLS) and not without:
+    if write and len(results) == len(CELLS) and not without:
         report.write(results, seed=seed, seconds=seconds)
     return 0 if all(result.green for result in results) and len(results) == len(cells) else 1
 
@@ -63,8 +63,13 @@ def _prove(stage: Stage, *, seed: int) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    table = "\n".join(f"  {point}: {faults}" for point, faults in TABLE.items())
     parser = argparse.ArgumentParser(
-        prog="./dev faults", description="Run each crash point with each fault."
+        prog="./dev faults",
+        allow_abbrev=False,
+        description="Run each crash point with each fault.",
+        epilog=f"crash points and their faults:\n{table}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="run only a fast subset")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), metavar="N")
@@ -72,13 +77,17 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--only", nargs="+", default=[], metavar="CELL", help="POINT/FAULT, POINT or FAULT"
     )
     parser.add_argument("--without", default="", choices=list(NOTICED_BY), metavar="SAFEGUARD")
+    parser.add_argument("--write", action="store_true", help="also write docs/faults.md")
     parser.add_argument(
         "--prove", action="store_true", help="remove each safeguard and check that a cell fails"
     )
     options = parser.parse_args(arguments)
     known = {*POINTS, *FAULTS, *(cell.name for cell in CELLS)}
     if unknown := set(options.only) - known:
-        parser.error(f"unknown cell, point or fault: {', '.join(sorted(unknown))}")
+        parser.error(
+            f"unknown cell, point or fault: {', '.join(sorted(unknown))}; expected a crash point, a"
+            f" fault, or both as POINT/FAULT:\n{table}"
+        )
     return options
 
 

@@ -99,11 +99,12 @@ def _document(results: Sequence[Result], *, seed: int, seconds: float) -> Iterab
 INTRODUCTION = """\
 # The fault matrix
 
-`./dev faults` runs every cell of this table and writes this page. A cell is a run of the example
-project: real processes on real servers, with some hundreds of events that transfer money between
-accounts. One process reaches a named crash point, a fault happens there, and the process ends by
-`os._exit`. At the same point the same fault happens to its successor, which continues unless the
-fault kills it. Then all processes must finish, and the command checks the recorded history.
+`./dev faults` runs every cell of this table; with `--write` it writes this page. A cell is a run of
+the example project: real processes on real servers, with some hundreds of events that transfer
+money between accounts. One process reaches a named crash point, a fault happens there, and the
+process ends by `os._exit`. At the same point the same fault happens to its successor, which
+continues unless the fault kills it. Then all processes must finish, and the command checks the
+recorded history.
 No event is lost, applied twice, out of its key's order, invented, or missing from the streams. No
 money appears or is lost, in the owner's tables or in the view. The view equals a rebuild from all
 committed events. No event is still parked.
