@@ -14,12 +14,12 @@ SHAPES = [
 ]
 
 
-# Without --long, these files run in both shapes, and the others only in two deployments.
+# Without --full, these files run in both shapes, and the others only in two deployments.
 IN_EVERY_SHAPE = {"test_placing_orders.py", "test_readme.py"}
 SECONDS = 180  # limit for one test; the first test of a shape also starts the stack
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin deselects long tests
+@pytest.hookimpl(tryfirst=True)  # before the plugin deselects long and full tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(SECONDS))
             if _shape_of(item) == "monolith" and item.path.name not in IN_EVERY_SHAPE:
-                item.add_marker(pytest.mark.long)
+                item.add_marker(pytest.mark.full)
 
 
 def _shape_of(item: pytest.Item) -> str:

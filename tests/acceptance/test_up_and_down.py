@@ -37,7 +37,7 @@ def sighup(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
     ("shape", "stop"),
     [
         ("monolith", ctrl_c),
-        pytest.param("monolith", sighup, marks=pytest.mark.long),
+        pytest.param("monolith", sighup, marks=pytest.mark.full),
         pytest.param("services", down, marks=pytest.mark.long),
     ],
 )

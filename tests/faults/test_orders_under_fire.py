@@ -81,7 +81,7 @@ def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
     ("shape", "orders", "kills_each"),
     [
         pytest.param("services", 400, 1, marks=pytest.mark.long),
-        pytest.param("monolith", 1200, 2, marks=pytest.mark.long),
+        pytest.param("monolith", 1200, 2, marks=pytest.mark.full),
         pytest.param("services", 5000, 4, marks=pytest.mark.full),
         pytest.param("monolith", 5000, 4, marks=pytest.mark.full),
     ],

@@ -93,7 +93,7 @@ def test_two_relays_lose_repeat_and_reorder_nothing_across_crashes(project: Proj
     assert verdict.faultless, verdict
 
 
-@pytest.mark.long
+@pytest.mark.full
 @pytest.mark.timeout(360)
 def test_without_the_scripts_comparison_the_schedule_fails(project: Project) -> None:
     run_schedule(project, "--without-compare")

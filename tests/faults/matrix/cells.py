@@ -129,22 +129,13 @@ LEFT_OUT = (
 
 QUICK = (
     "after-row/exit",
-    "after-commit/exit",
     "after-tick/reply-lost",
-    "after-tick/clock",
     "between-chunks/flushall",
-    "between-chunks/frozen",
-    "between-chunks/held",
-    "after-entries/exit",
-    "after-entries/aof-tail",
     "after-read/frozen",
-    "mid-handler/terminated",
     "before-positions/pg-stop",
     "after-positions/kill-both",
     "parking/exit",
     "retry/exit",
-    "after-floor/flushall",
-    "not-replicated/failover",
 )
 
 # The safeguards that safeguards.py removes, each with the cells that must notice: green with the
