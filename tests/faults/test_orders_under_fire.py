@@ -18,7 +18,7 @@ THREADS = 4
 FROZEN_SECONDS, DEAD_SECONDS = 5.0, 5.0  # how long the stream server is frozen and dead
 WRITES = 100  # the highest number of measured writes, before and during each outage
 ADDED_SECONDS = 0.05  # the latency that an outage may add to a write
-ALONE_ORDERS = 5000  # from this number, no other test runs, so latency is checked
+MANY_ORDERS = 5000  # from this number, the latency is checked, unless other tests run too
 # Damage: a wrong sum, a missing reservation, a wrong status, a missing customer.
 FALSIFICATIONS = {
     "accounts": (
@@ -76,18 +76,18 @@ def go_through_an_outage(buyers: Buyers, fire: Fire) -> Outage:
     return Outage(before=before, frozen=frozen, dead=dead)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("many-orders")
 @pytest.mark.parametrize(
     ("shape", "orders", "kills_each"),
     [
         pytest.param("services", 400, 1, marks=pytest.mark.long),
-        pytest.param("monolith", 1200, 2, marks=pytest.mark.full),
         pytest.param("services", 5000, 4, marks=pytest.mark.full),
         pytest.param("monolith", 5000, 4, marks=pytest.mark.full),
     ],
 )
 def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
-    shape: str, orders: int, kills_each: int
+    shape: str, orders: int, kills_each: int, worker: str
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311
     plan = planned(orders=orders, buyers=BUYERS, chance=chance)
@@ -113,7 +113,7 @@ def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
         )
         assert report.complaints == [], f"{stack}"
         assert Books.of(stack).discrepancies(plan, report) == [], f"seed {SEED}; {stack}"
-        if orders >= ALONE_ORDERS:
+        if orders >= MANY_ORDERS and worker == "main":
             assert outage.added_seconds < ADDED_SECONDS, f"{outage}; {stack}"
         falsify(stack)
         expected = sum(map(len, FALSIFICATIONS.values()))

@@ -5,9 +5,8 @@ from hypothesis import HealthCheck, settings
 
 PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("short", max_examples=25, **PATIENT)
-settings.register_profile("long", max_examples=100, **PATIENT)
+settings.register_profile("full", max_examples=100, **PATIENT)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    is_long = config.getoption("--long") or config.getoption("--full")
-    settings.load_profile("long" if is_long else "short")
+    settings.load_profile("full" if config.getoption("--full") else "short")

@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 
-PAIRS, LONG_PAIRS, FULL_PAIRS = 200, 1_000, 10_000
+PAIRS, FULL_PAIRS = 200, 10_000
 ENOUGH_SECONDS = 40.0  # the test ends after this time, except with --full
 RELAYED = 200  # the number of orders that measure only the time to the streams
 
@@ -126,8 +126,8 @@ def test_a_placed_order_is_in_the_next_list(
     record_testsuite_property: Callable[[str, Any], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    is_full, is_long = map(request.config.getoption, ("--full", "--long"))
-    pairs = FULL_PAIRS if is_full else LONG_PAIRS if is_long else PAIRS
+    is_full = request.config.getoption("--full")
+    pairs = FULL_PAIRS if is_full else PAIRS
     enough = time.monotonic() + (1e9 if is_full else ENOUGH_SECONDS)
     bearer = {"Authorization": f"Bearer {access_token(uuid7())}"}
     with httpx.Client(base_url=site, timeout=20, headers=bearer) as http:

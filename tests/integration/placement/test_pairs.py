@@ -36,15 +36,12 @@ class Size:
 
 
 SHORT = Size(pairs=300, enough_seconds=12.0, calm=50)
-LONG = Size(pairs=1_000, enough_seconds=30.0, calm=100)
 FULL = Size(pairs=10_000, enough_seconds=900.0, calm=2_000)
 
 
 @pytest.fixture
 def size(request: pytest.FixtureRequest) -> Size:
-    if request.config.getoption("--full"):
-        return FULL
-    return LONG if request.config.getoption("--long") else SHORT
+    return FULL if request.config.getoption("--full") else SHORT
 
 
 @pytest.fixture
