@@ -36,7 +36,7 @@ from .published import amount, envelope, representation
 
 
 def register_user(command: RegisterUser) -> UserState:
-    """Register a user. Raises WeakPassword or EmailTaken."""
+    """Register a user. Raises WeakPassword, InvalidField or EmailTaken."""
     password = _hash_password(command.password, email=command.email)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
@@ -51,8 +51,8 @@ def register_user(command: RegisterUser) -> UserState:
 def update_user(command: UpdateUser) -> UserState:
     """Return the user after the change. Writes and announces nothing if nothing would change.
 
-    Raises UserNotFound, StaleVersion, WeakPassword, EmailTaken, CreditLimitBelowReserved; and
-    StaffOnly or UserInactive unless `by_staff`.
+    Raises UserNotFound, StaleVersion, WeakPassword, InvalidField, EmailTaken,
+    CreditLimitBelowReserved; and StaffOnly or UserInactive unless `by_staff`.
     """
     secrets = {}
     if command.password is not None:
@@ -247,6 +247,7 @@ def _email_after(command: UpdateUser) -> str:
 
 
 def _hash_password(password: str, *, email: str) -> str:
+    password = rules.stored_password(password)
     try:
         validate_password(password, user=User(email=email))  # type: ignore[arg-type]
     except ValidationError as exc:

@@ -31,6 +31,7 @@ class TokensUnverifiable(APIException):
     status_code = 503
     default_detail = "Tokens can't be verified at the moment; try again."
     default_code = "keys-unavailable"
+    wait = 2  # seconds; DRF sends it as Retry-After
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,17 @@
 """Cursor pagination: new rows don't shift its pages, and every page is equally fast."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.db.models import QuerySet
+from rest_framework import exceptions
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+
+POSITIVE: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 
 
 class CreatedCursorPagination(CursorPagination):
@@ -17,6 +21,23 @@ class CreatedCursorPagination(CursorPagination):
     page_size_query_param = "page_size"
     max_page_size = 200
     ordering = "-id"
+
+    def get_page_size(self, request: Request) -> int:
+        """Return at most `max_page_size`. Raises ValidationError; DRF uses its default instead."""
+        text = request.query_params.get(self.page_size_query_param)
+        if text is None:
+            return self.page_size
+        if not (number := POSITIVE.fullmatch(text)):
+            message = f"Expected an integer from 1; a page has at most {self.max_page_size} rows."
+            raise exceptions.ValidationError({self.page_size_query_param: [message]})
+        # int() refuses thousands of digits.
+        return min(int(number[1][:9]), self.max_page_size)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        parameters = super().get_schema_operation_parameters(view)
+        [size] = [each for each in parameters if each["name"] == self.page_size_query_param]
+        size["schema"] |= {"minimum": 1, "default": self.page_size}
+        return parameters
 
     def get_ordering(self, request: Request, queryset: QuerySet[Any], view: Any) -> tuple[str, ...]:
         ordering = getattr(view, "ordering", None) or self.ordering

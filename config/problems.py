@@ -5,6 +5,7 @@ Services declare their errors in `<service>.api.problems.PROBLEMS`:
 exception has a dict `extras`, its items become extension members.
 """
 
+import sys
 from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
@@ -15,11 +16,15 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils.module_loading import module_has_submodule
+from psycopg2.errors import ReadOnlySqlTransaction
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from outbox.consuming.reader import is_transient
+
 CONTENT_TYPE: Final = "application/problem+json"
+RETRY_SECONDS: Final = 2
 
 Problem = dict[str, Any]
 
@@ -140,6 +145,22 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
+    """Django calls it while it handles the exception, of a view or a middleware."""
+    if _is_outage(sys.exc_info()[1]):
+        return unavailable(request)
     return respond(
         request, 500, slug="server-error", detail="The server has logged an error. Try again."
     )
+
+
+def unavailable(request: HttpRequest) -> JsonResponse:
+    detail = "A server that this request needs doesn't answer. Try again."
+    response = respond(request, 503, slug="unavailable", detail=detail)
+    response["Retry-After"] = str(RETRY_SECONDS)
+    return response
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """Whether the same request can succeed later: a server is away, starts, or isn't a primary."""
+    is_demoted = isinstance(getattr(error, "__cause__", None), ReadOnlySqlTransaction)
+    return is_demoted or is_transient(error)

@@ -1,9 +1,11 @@
-"""Request classes for WSGI and ASGI that always decode a request as UTF-8."""
+"""Request and handler classes for WSGI and ASGI: UTF-8, chunked bodies, and closed connections."""
 
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
-from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.core.handlers.wsgi import LimitedStream, WSGIHandler, WSGIRequest
 from django.http import HttpRequest
 from django.utils.http import parse_header_parameters
 
@@ -24,7 +26,15 @@ class _Utf8(HttpRequest):
 
 
 class Utf8WSGIRequest(_Utf8, WSGIRequest):
-    pass
+    """Reads a chunked body to its end. Django reads as much as Content-Length says: here, nothing.
+
+    Without `wsgi.input_terminated` the server doesn't mark the end of a chunked body.
+    """
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        super().__init__(environ)
+        if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
+            self._stream = LimitedStream(environ["wsgi.input"], sys.maxsize)
 
 
 class Utf8ASGIRequest(_Utf8, ASGIRequest):
@@ -33,6 +43,19 @@ class Utf8ASGIRequest(_Utf8, ASGIRequest):
 
 class Utf8WSGIHandler(WSGIHandler):
     request_class = Utf8WSGIRequest
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            # PEP 3333 leaves the connection to the server. gunicorn drops an application's header
+            # Connection, but its response has a method that sends the header and closes.
+            response = getattr(start_response, "__self__", None)
+            if ("Connection", "close") in headers and hasattr(response, "force_close"):
+                response.force_close()
+            return start_response(status, headers, *exc_info)
+
+        return super().__call__(environ, start)
 
 
 class Utf8ASGIHandler(ASGIHandler):

@@ -12,9 +12,12 @@ from .. import queries
 
 
 class UTCDateTimeField(fields.IsoDateTimeField):  # type: ignore[misc]
-    """Converts times to UTC: Python accepts offsets of 16 hours or more, PostgreSQL doesn't."""
+    """Converts times to UTC: Python accepts offsets of 16 hours or more, PostgreSQL doesn't.
+    Accepts no other digits than 0 to 9, as Python would."""
 
     def to_python(self, value: Any) -> datetime | None:
+        if not str(value).isascii():
+            raise ValidationError(self.error_messages["invalid"], code="invalid")
         at: datetime | None = super().to_python(value)
         try:
             return at and at.astimezone(UTC)

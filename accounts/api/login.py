@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 
 from .. import queries
+from ..domain.user import stored_password
 from . import tokens
 from .serializers import LoginSerializer, RefreshSerializer, TokensSerializer
 
@@ -54,7 +55,10 @@ class Login(TokenView):
         # An unknown address takes as long as a wrong password: the check of an unusable hash
         # also computes one hash.
         encoded = credentials.password_hash if credentials else make_password(None)
-        correct = check_password(serializer.validated_data["password"], encoded)
+        password = serializer.validated_data["password"]
+        # A release before 0.3 hashed the password as it was sent.
+        forms = dict.fromkeys((stored_password(password), password))
+        correct = any(check_password(form, encoded) for form in forms)
         if not correct or credentials is None or not credentials.is_active:
             raise AuthenticationFailed("No active user has this e-mail address and password.")
         return self.respond(credentials)

@@ -12,6 +12,7 @@ def problem(status: int, slug: str, title: str) -> dict[str, Any]:
 
 PROBLEMS: dict[type[Exception], dict[str, Any]] = {
     errors.UserNotFound: problem(404, "not-found", "Not found"),
+    errors.InvalidField: problem(400, "validation", "The request is not valid"),
     errors.StaleVersion: problem(412, "stale-version", "Stale version"),
     errors.EmailTaken: problem(409, "email-taken", "E-mail address taken"),
     errors.CreditLimitBelowReserved: problem(

@@ -5,7 +5,17 @@ from typing import Any
 from rest_framework import serializers
 
 from ..domain.commands import DEFAULT_CREDIT_LIMIT
-from .fields import AddressField, AmountField, PasswordField, TextField, TimestampField, YesNoField
+from .fields import (
+    AddressField,
+    AmountField,
+    NameField,
+    NewPasswordField,
+    PasswordField,
+    TextField,
+    TimestampField,
+    VersionField,
+    YesNoField,
+)
 
 
 class UserSerializer(serializers.Serializer[Any]):
@@ -13,15 +23,13 @@ class UserSerializer(serializers.Serializer[Any]):
     `version` is the version that a change is based on (hidden in the browsable API's form)."""
 
     id = serializers.UUIDField(read_only=True)
-    name = TextField(max_length=200)
+    name = NameField(max_length=200)
     email = AddressField(max_length=254)
-    password = PasswordField(required=False)
+    password = NewPasswordField(required=False)
     credit_limit = AmountField(required=False, help_text="Only staff may set it.")
     credit_reserved = AmountField(read_only=True)
     is_active = YesNoField(required=False, help_text="Only staff may set it.")
-    version = serializers.IntegerField(
-        required=False, min_value=1, label="", style={"input_type": "hidden"}
-    )
+    version = VersionField(required=False, label="", style={"input_type": "hidden"})
     created_at = TimestampField(read_only=True)
     updated_at = TimestampField(read_only=True)
 
@@ -29,7 +37,7 @@ class UserSerializer(serializers.Serializer[Any]):
 class RegistrationSerializer(UserSerializer):
     """A new user: the request and the response."""
 
-    password = PasswordField()
+    password = NewPasswordField()
     credit_limit = AmountField(
         required=False, help_text=f"Only staff may set it (default: {DEFAULT_CREDIT_LIMIT})."
     )

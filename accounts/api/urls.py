@@ -1,11 +1,23 @@
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import UUIDConverter
 
 from . import internal, login, views
 
+
+class UserIdConverter(UUIDConverter):
+    """Accepts both letter cases (RFC 9562, 4); Django's converter accepts only small letters."""
+
+    regex = f"(?i:{UUIDConverter.regex})"
+
+
+register_converter(UserIdConverter, "user_id")
+
 urlpatterns = [
     path("api/users/", views.UserList.as_view(), name="user-list"),
-    path("api/users/<uuid:user_id>/", views.UserDetail.as_view(), name="user-detail"),
-    path("api/users/<uuid:user_id>/history/", views.UserHistoryList.as_view(), name="user-history"),
+    path("api/users/<user_id:user_id>/", views.UserDetail.as_view(), name="user-detail"),
+    path(
+        "api/users/<user_id:user_id>/history/", views.UserHistoryList.as_view(), name="user-history"
+    ),
     path("internal/users/page/", internal.Page.as_view(), name="internal-page"),
     path("internal/users/stamps/", internal.Stamps.as_view(), name="internal-stamps"),
     path("internal/users/published/", internal.Published.as_view(), name="internal-published"),

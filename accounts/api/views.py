@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.filters import SearchFilter
 from rest_framework.generics import GenericAPIView, ListAPIView
 from rest_framework.permissions import IsAuthenticated
@@ -35,8 +35,15 @@ IF_MATCH = OpenApiParameter(
     "If-Match",
     str,
     OpenApiParameter.HEADER,
-    description='The ETag of the version that the change is based on, such as `"3"`.',
+    description='The ETag of the version that the change is based on, such as `"3"`; several, or '
+    "`*`. Required, unless `version` is in the body.",
 )
+CHANGE_RESPONSES = {
+    200: UserSerializer,
+    409: OpenApiResponse(description="The address is taken, or the limit is below the reserved"),
+    412: OpenApiResponse(description="The user has another version"),
+    428: OpenApiResponse(description="If-Match and `version` are missing"),
+}
 
 
 class UserList(ListAPIView[Any]):
@@ -59,7 +66,14 @@ class UserList(ListAPIView[Any]):
         scoped = [ScopedRateThrottle()] if self.request.method == "POST" else []
         return [*super().get_throttles(), *scoped]
 
-    @extend_schema(responses={201: RegistrationSerializer})
+    @extend_schema(
+        # Registration needs no authentication; staff may set more fields.
+        auth=[{"bearer": []}, {"staffSession": []}, {}],  # type: ignore[list-item]
+        responses={
+            201: RegistrationSerializer,
+            409: OpenApiResponse(description="Another user has this e-mail address"),
+        },
+    )
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -68,7 +82,7 @@ class UserList(ListAPIView[Any]):
         user = register_user(RegisterUser(**serializer.validated_data))
         location = reverse("user-detail", [user.id], request=request)
         body = self.get_serializer(user).data
-        return Response(body, status=201, headers=etag(user) | {"Location": location})
+        return Response(body, status=201, headers=etag(request, user) | {"Location": location})
 
 
 class UserDetail(GenericAPIView[Any]):
@@ -83,13 +97,13 @@ class UserDetail(GenericAPIView[Any]):
 
     def get(self, request: Request, user_id: UUID) -> Response:
         user = self.get_object()
-        return Response(self.get_serializer(user).data, headers=etag(user))
+        return Response(self.get_serializer(user).data, headers=etag(request, user))
 
-    @extend_schema(parameters=[IF_MATCH])
+    @extend_schema(parameters=[IF_MATCH], responses=CHANGE_RESPONSES)
     def put(self, request: Request, user_id: UUID) -> Response:
         return self._update(request, user_id, partial=False)
 
-    @extend_schema(parameters=[IF_MATCH])
+    @extend_schema(parameters=[IF_MATCH], responses=CHANGE_RESPONSES)
     def patch(self, request: Request, user_id: UUID) -> Response:
         return self._update(request, user_id, partial=True)
 
@@ -100,12 +114,16 @@ class UserDetail(GenericAPIView[Any]):
         changes = dict(serializer.validated_data)
         command = UpdateUser(
             user_id=user_id,
-            expected_version=expected_version(request, changes.pop("version", None)),
+            expected_version=expected_version(
+                request,
+                changes.pop("version", None),
+                current=lambda: queries.user(user_id).version,
+            ),
             by_staff=by_staff,
             **changes,
         )
         user = update_user(command)
-        return Response(self.get_serializer(user).data, headers=etag(user))
+        return Response(self.get_serializer(user).data, headers=etag(request, user))
 
 
 class UserHistoryList(ListAPIView[Any]):

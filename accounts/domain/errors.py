@@ -35,6 +35,18 @@ class StaleVersion(AccountsError):
         return {"expected_version": self.expected, "current_version": self.found}
 
 
+class InvalidField(AccountsError):
+    """The value of a field has a form that isn't allowed."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {"errors": {self.field: [str(self)]}}
+
+
 class EmailTaken(AccountsError):
     """Another user has this e-mail address, possibly in another letter case."""
 

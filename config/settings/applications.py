@@ -25,11 +25,14 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.middleware.whole_body",  # first: every other middleware may answer without the body
+    "config.middleware.same_method",  # must wrap every redirect
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "placement.replicas.middleware.ConsistencyToken",  # must wrap every read of a service's tables
+    "config.middleware.ConditionalGetMiddleware",  # a 304 has no Content-Length: CommonMiddleware
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "config.middleware.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

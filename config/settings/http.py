@@ -1,5 +1,7 @@
 """The HTTP API: authentication, pagination, errors and documentation."""
 
+from uuid import UUID
+
 from config.environ import environment
 
 _env = environment()
@@ -11,6 +13,8 @@ PEER_KEY = _env.peer_key  # signs requests between services; if empty, these req
 METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # bytes; the response to a larger body is 413
 
 REST_FRAMEWORK = {
     # The first class sets WWW-Authenticate: a request without credentials gets 401, not 403.
@@ -57,6 +61,13 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/",
+    # Forms are for the pages of the browsable API.
+    "PARSER_WHITELIST": ["config.parsing.JSONParser"],
+    "PATH_CONVERTER_OVERRIDES": {"user_id": UUID, "order_id": UUID},
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.openapi.document_responses",
+    ],
     # This process serves scripts and styles; a browser loads none from a third-party host.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -6,19 +6,27 @@ id. Money needs strict input.
 
 import json
 import re
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from ..domain.lines import MAX_LINES, MAX_QUANTITY, MAX_SKU_LENGTH, is_sku
 
-PRICE = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
+PRICE: Final = r"^[0-9]{1,7}(?:\.[0-9]{1,2})?$"
+_PRINTABLE: Final = r"\p{L}\p{M}\p{N}\p{P}\p{S}"
+SKU: Final = (
+    rf"^[{_PRINTABLE}](?:[ {_PRINTABLE}]{{0,{MAX_SKU_LENGTH - 2}}}[{_PRINTABLE}])?$"  # as `is_sku`
+)
 MAX_KEY_LENGTH = 255  # characters
+KEY: Final = rf"^[ -~]{{1,{MAX_KEY_LENGTH}}}$"
 
 
+@extend_schema_field({"type": "string", "pattern": SKU})
 class SkuField(serializers.CharField):
     default_error_messages = {"invalid": f"Expected 1 to {MAX_SKU_LENGTH} printable characters."}
 
@@ -52,9 +60,19 @@ class PriceField(serializers.DecimalField):
     def to_internal_value(self, data: Any) -> Decimal:
         if isinstance(data, bool) or not isinstance(data, str | int | float):
             self.fail("invalid")
-        if not PRICE.fullmatch(text := str(data)):
+        if not re.fullmatch(PRICE, text := str(data)):
             self.fail("invalid")
         return Decimal(text).quantize(Decimal("0.01"))
+
+
+class PriceSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = PriceField
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        positive = PRICE.replace("^", "^(?=.*[1-9])")
+        text = {"type": "string", "format": "decimal", "pattern": positive}
+        number = {"type": "number", "minimum": 0.01, "maximum": 9999999.99, "multipleOf": 0.01}
+        return text if direction == "response" else {"anyOf": [text, number]}
 
 
 class UserIdField(serializers.UUIDField):
@@ -62,6 +80,23 @@ class UserIdField(serializers.UUIDField):
         if not isinstance(data, str):
             self.fail("invalid", value=data)
         return UUID(str(super().to_internal_value(data)))
+
+
+class VersionField(serializers.IntegerField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=2**31 - 1, **kwargs)
+
+    def to_internal_value(self, data: Any) -> int:
+        if not re.fullmatch("[0-9]{1,1000}", str(data)):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class MomentField(serializers.DateTimeField):
+    def to_internal_value(self, value: Any) -> datetime:
+        if not str(value).isascii():
+            self.fail("invalid", format="YYYY-MM-DDThh:mm:ssZ")
+        return super().to_internal_value(value)
 
 
 class IdempotencyKeyField(serializers.CharField):
@@ -83,7 +118,6 @@ class LineSerializer(serializers.Serializer[Any]):
     unit_price = PriceField()
 
 
-@extend_schema_field(LineSerializer(many=True))
 class LinesField(serializers.JSONField):
     """A list of lines; in an HTML form, the same list as JSON in a text area."""
 
@@ -98,3 +132,11 @@ class LinesField(serializers.JSONField):
         )
         lines.is_valid(raise_exception=True)
         return list(lines.validated_data)
+
+
+class LinesSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    target_class = LinesField
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        line = auto_schema.resolve_serializer(LineSerializer, direction)
+        return {"type": "array", "items": line.ref, "minItems": 1, "maxItems": MAX_LINES}

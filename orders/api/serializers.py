@@ -2,13 +2,21 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from uuid_utils.compat import uuid7
 
 from ..domain.errors import InvalidLines
 from ..domain.lines import Line, check_lines
 from ..domain.order import Status
-from .fields import IdempotencyKeyField, LineSerializer, LinesField, UserIdField
+from .fields import (
+    IdempotencyKeyField,
+    LineSerializer,
+    LinesField,
+    MomentField,
+    UserIdField,
+    VersionField,
+)
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -21,6 +29,7 @@ def fresh_key() -> str:
     return str(uuid7())
 
 
+@extend_schema_serializer(exclude_fields=["idempotency_key"])
 class PlaceOrderSerializer(serializers.Serializer[Any]):
     """Staff may set the customer; other callers order for themselves.
 
@@ -71,15 +80,10 @@ class CancelOrderSerializer(serializers.Serializer[Any]):
 
 
 class PastSerializer(serializers.Serializer[Any]):
-    """Selects an earlier version or a time, not both."""
+    """Selects an earlier version, a time, or a version that the order had at a time."""
 
-    version = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
-    at = serializers.DateTimeField(required=False)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if len(attrs) > 1:
-            raise serializers.ValidationError("Send either version or at, not both.")
-        return attrs
+    version = VersionField(required=False)
+    at = MomentField(required=False)
 
 
 class StepSerializer(serializers.Serializer[Any]):

@@ -6,7 +6,12 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.mixins import ListModelMixin
@@ -23,7 +28,7 @@ from ..domain.commands import CancelOrder, PlaceOrder
 from ..domain.errors import IdempotencyInFlight, OrderNotFound
 from ..domain.metadata import Metadata
 from ..published import represent
-from .fields import IdempotencyKeyField
+from .fields import KEY, IdempotencyKeyField
 from .filters import OrderFilter, SalesFilter
 from .serializers import (
     CancelOrderSerializer,
@@ -42,8 +47,10 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     KEY_HEADER,
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
+    required=True,  # a form has it in its body
+    pattern=KEY,
     description="1 to 255 printable ASCII characters. A repeated request with the same key returns "
-    "the same response and places nothing. Required, unless `idempotency_key` is in the body.",
+    "the same response and places nothing.",
 )
 ORDER_ID = OpenApiParameter("order_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 
@@ -79,7 +86,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
 
     reads = "order_view"
     lookup_url_kwarg = "order_id"
-    lookup_value_converter = "uuid"
+    lookup_value_converter = "order_id"
     filterset_class = OrderFilter
 
     def get_queryset(self) -> QuerySet[Any]:
@@ -95,7 +102,13 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return OrderSerializer
 
     @extend_schema(
-        parameters=[IDEMPOTENCY_KEY], request=PlaceOrderSerializer, responses={201: OrderSerializer}
+        parameters=[IDEMPOTENCY_KEY],
+        request=PlaceOrderSerializer,
+        responses={
+            201: OrderSerializer,
+            409: OpenApiResponse(description="A request with this key is in progress"),
+            422: OpenApiResponse(description="The key belongs to another request"),
+        },
     )
     def create(self, request: Request) -> Response:
         """Place an order. It is pending until the customer's credit is reserved or refused."""
@@ -117,7 +130,8 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
 
     @extend_schema(parameters=[ORDER_ID, PastSerializer], responses=OrderSerializer)
     def retrieve(self, request: Request, order_id: UUID) -> Response:
-        """One order: its current state, or its state at `version` or `at`."""
+        """One order: its current state, or its state at `version` or `at`. With both, 404 unless
+        the order had this version at this time."""
         order = self._order(order_id)
         past = PastSerializer(data=request.query_params)
         past.is_valid(raise_exception=True)
@@ -125,7 +139,14 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
             order = queries.order_as_it_was(order_id, **past.validated_data)
         return Response(OrderSerializer(order).data)
 
-    @extend_schema(parameters=[ORDER_ID], request=CancelOrderSerializer, responses=OrderSerializer)
+    @extend_schema(
+        parameters=[ORDER_ID],
+        request=CancelOrderSerializer,
+        responses={
+            200: OrderSerializer,
+            409: OpenApiResponse(description="The order has ended, or changed concurrently"),
+        },
+    )
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, order_id: UUID) -> Response:
         """Cancel a pending or confirmed order; 409 if it has ended."""

@@ -77,6 +77,15 @@ def test_nginx_routes_every_public_path() -> None:
     assert {path for path in public if not any(re.match(each, path) for each in locations)} == set()
 
 
+def test_nginx_refuses_the_bodies_that_the_application_refuses() -> None:
+    problems = (DOCKER / "nginx" / "problems.conf").read_text()
+    [kibibytes] = re.findall(r"client_max_body_size (\d+)k;", problems)
+    servers = (DOCKER / "nginx" / "default.conf").read_text()
+
+    assert int(kibibytes) * 1024 == settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    assert servers.count("include problems.conf;") == servers.count("listen ") == 3
+
+
 def test_the_dockerfile_builds_on_a_pinned_python_and_runs_unprivileged() -> None:
     lines = (DOCKER / "Dockerfile").read_text().splitlines()
     bases = {line.split()[1] for line in lines if line.startswith("FROM ")}

@@ -10,13 +10,15 @@ from uuid import uuid4
 
 import jwt
 import pytest
+from django.contrib.auth.hashers import make_password
 from rest_framework.test import APIClient
 
 from accounts.api import login, tokens
 from accounts.domain.commands import DeactivateUser, UpdateUser
 from accounts.domain.state import UserState
 from accounts.handlers import deactivate_user, update_user
-from tests.integration.accounts.conftest import PASSWORD
+from accounts.models import User
+from tests.integration.accounts.conftest import PASSWORD, Register
 from tests.integration.accounts.test_users_api import of, problem
 
 
@@ -72,6 +74,17 @@ def test_the_key_set_is_public_cacheable_and_without_secrets(api: APIClient) -> 
 def test_the_email_may_be_in_any_letter_case(ada: UserState, api: APIClient) -> None:
     response = api.post("/api/token/", {"email": "aDA@EXAMPLE.com", "password": PASSWORD})
     assert response.status_code == 200
+
+
+def test_a_password_may_be_typed_composed_or_decomposed(register: Register, api: APIClient) -> None:
+    composed, decomposed = "caf\u00e9 at four in Bern", "cafe\u0301 at four in Bern"
+    emails = [register(password=password).email for password in (composed, decomposed)]
+    old = register()
+    User.objects.filter(pk=old.id).update(password=make_password(decomposed))  # by release 0.2
+    asked = [(email, form) for email in emails for form in (composed, decomposed)]
+    for email, password in [*asked, (old.email, decomposed)]:
+        response = api.post("/api/token/", {"email": email, "password": password})
+        assert response.status_code == 200, (email, password)
 
 
 def test_a_refused_log_in_gets_the_same_answer_for_every_reason(

@@ -110,6 +110,50 @@ def test_a_change_with_another_version_in_the_body_is_stale(
     problem(ada_api.patch(of(ada), {"name": "x", "version": 9}), 412, "stale-version")
 
 
+def test_if_match_may_list_several_versions(ada: UserState, ada_api: APIClient) -> None:
+    for tags, status in (('"7", "1"', 200), ('"7", W/"2"', 200), ('"1", "2"', 412), ("*", 200)):
+        name = {"name": f"Ada {tags}"}
+        assert ada_api.patch(of(ada), name, headers={"If-Match": tags}).status_code == status
+
+
+def test_a_current_etag_gets_304_and_no_content(ada: UserState, ada_api: APIClient) -> None:
+    for tags, status in (('"1"', 304), ('"7", W/"1"', 304), ("*", 304), ('"2"', 200)):
+        response = ada_api.get(of(ada), headers={"If-None-Match": tags})
+        assert (response.status_code, bool(response.content)) == (status, status == 200), tags
+        assert response["ETag"] == '"1"'
+        assert "Accept" in response["Vary"]
+        assert (status == 200) is response.has_header("Content-Length")
+    response = ada_api.get("/api/users/")
+    again = ada_api.get("/api/users/", headers={"If-None-Match": response["ETag"]})
+    assert (response.status_code, again.status_code) == (200, 304)
+    response = ada_api.get(of(ada), headers={"If-Match": '"2"'})
+    assert (response.status_code, response["Content-Type"]) == (412, "application/problem+json")
+
+
+def test_each_representation_of_a_user_has_its_own_etag(
+    ada: UserState, ada_api: APIClient, admin_client: Client
+) -> None:
+    kinds = ("application/json", "application/json; indent=4", "text/html")
+    tags = {admin_client.get(of(ada), headers={"Accept": kind}).get("ETag") for kind in kinds}
+    assert len(tags) == 3
+    for tag in tags - {'"1"'}:
+        stale = ada_api.patch(of(ada), {"name": "x"}, headers={"If-Match": str(tag)})
+        problem(stale, 412, "stale-version")
+
+
+def test_an_id_may_be_in_capitals(ada: UserState, ada_api: APIClient) -> None:
+    for rest in ("", "history/"):
+        assert ada_api.get(f"/api/users/{str(ada.id).upper()}/{rest}").status_code == 200
+
+
+def test_a_name_or_address_of_an_older_form_may_be_sent_back(
+    ada: UserState, ada_api: APIClient
+) -> None:
+    User.objects.update(name="\u200b", email="ada@b\u00fccher.example")
+    body = ada_api.get(of(ada)).json()
+    assert ada_api.patch(of(ada), body | {"name": "Ada"}).json()["version"] == 2
+
+
 def test_a_reservation_makes_an_older_etag_stale(ada: UserState, ada_api: APIClient) -> None:
     reserve_credit(ReserveCredit(order_id=UUID(int=1), user_id=ada.id, amount=Decimal(1)))
     response = ada_api.patch(of(ada), {"name": "x"}, headers={"If-Match": '"1"'})

@@ -323,11 +323,14 @@ def test_an_order_is_shown_at_a_past_version_or_time(
     shown = [ada_api.get(url, past).json()["status"] for past in asked]
     assert shown == ["PENDING", "CONFIRMED"] * 2
     before = (order.placed_at - timedelta(seconds=1)).isoformat()
-    for past in ({"version": 3}, {"at": before}):
+    both = {"version": 1, "at": confirmed.updated_at.isoformat()}
+    assert ada_api.get(url, both).json()["status"] == "PENDING"
+    for past in ({"version": 3}, {"at": before}, {"version": 1, "at": before}):
         problem(ada_api.get(url, past), 404, "version-not-found")
     for nonsense in (
         {"version": 0}, {"version": "x"}, {"version": 2**31}, {"at": "then"},
-        {"at": "0001-01-01T00:00:00+23:59"}, {"version": 1, "at": before},
+        {"at": "0001-01-01T00:00:00+23:59"}, {"at": "\u0662\u0660\u0662\u0665-01-02T10:00Z"},
+        {"version": "1_000"}, {"version": "\u0661"},
     ):  # fmt: skip
         problem(ada_api.get(url, nonsense), 400, "validation")
 
@@ -448,6 +451,7 @@ class TestList:
     def test_a_malformed_filter_gets_400(self, ada_api: APIClient) -> None:
         for query in (
             "status=EATEN", "status=%00", "user_id=1", "user_id=%00",
+            "total_min=1e3", "total_min=1_000", "total_min=%D9%A1", "page_size=null",
             "total_min=NaN", "total_min=1e999999", "total_max=x", "total_min=1.005",
             "total_max=-Infinity", "placed_after=yesterday", "placed_before=%00",
             "placed_after=99999-01-01T00:00:00Z", "placed_after=0001-01-01T00:00:00%2B23:59",
@@ -463,6 +467,12 @@ class TestList:
     def test_a_malformed_cursor_causes_no_server_error(self, ada_api: APIClient) -> None:
         for cursor in ("x", "cD1hYmM=", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OQ=="):
             assert ada_api.get(f"/api/orders/?cursor={cursor}").status_code in (200, 400, 404)
+
+
+def test_an_id_may_be_in_capitals(place: Place, ada_api: APIClient) -> None:
+    url = f"/api/orders/{str(place().id).upper()}/"
+    assert [ada_api.get(url + rest).status_code for rest in ("", "events/", "story/")] == [200] * 3
+    assert ada_api.post(f"{url}cancel/").status_code == 200
 
 
 def test_a_malformed_id_gets_404(ada_api: APIClient) -> None:
@@ -538,7 +548,8 @@ class TestSales:
     def test_only_staff_read_sales_and_a_malformed_day_gets_400(
         self, staff_api: APIClient, ada_api: APIClient, api: APIClient
     ) -> None:
-        problem(staff_api.get("/api/sales/?day=yesterday"), 400, "validation")
+        for day in ("yesterday", "11/28/2026", "\u0662\u0660\u0662\u0666-11-28", "2026-02-30"):
+            problem(staff_api.get("/api/sales/", {"day": day}), 400, "validation")
         problem(ada_api.get("/api/sales/"), 403, "permission-denied")
         assert api.get("/api/sales/").status_code == 401
 

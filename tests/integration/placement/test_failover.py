@@ -14,7 +14,7 @@ from placement.replicas.tokens import HEADER, Part, parse
 from placement.replicas.watch import Group, Replica, watch
 from stack.postgres import HOST
 from stack.servers import Postgres
-from tests.integration.placement.customer import Customer
+from tests.integration.placement.customer import PASSWORD, Customer
 from tests.integration.placement.replicated import Replicated
 from tests.integration.placement.site import Client, Outcome, web_process
 from tests.support import databases, surroundings
@@ -105,6 +105,29 @@ def test_a_promoted_standby_takes_over_if_the_address_names_both_hosts(
             assert old.status_code == 200
     finally:
         standby.recreate()
+
+
+def test_writes_and_log_ins_answer_503_while_the_primary_is_away(
+    ada: Customer, standby: Replicated
+) -> None:
+    ada.api.raise_request_exception = False
+    new = {"name": "Bob", "email": f"{ada.id}@example.com", "password": PASSWORD}
+    standby.primary.kill()
+    try:
+        for answer in (
+            ada.api.patch(ada.url, {"name": "1"}, headers={"If-Match": "*"}),
+            ada.api.post("/api/users/", new),
+            ada.api.post("/api/token/", {"email": new["email"], "password": PASSWORD}),
+            ada.api.post(
+                "/admin/login/", {"username": "grace", "password": PASSWORD}, format="multipart"
+            ),
+        ):
+            assert (answer.status_code, answer["Retry-After"]) == (503, "2"), answer.content
+            assert answer["Content-Type"] == "application/problem+json"
+    finally:
+        standby.primary.start()
+    ada.rename("1")
+    standby.catch_up()
 
 
 @pytest.mark.long

@@ -1,8 +1,10 @@
 """Views that raise each kind of error, for the tests of error responses."""
 
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path
+from psycopg2.errors import ReadOnlySqlTransaction
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
@@ -28,6 +30,19 @@ class StaleToo(Stale):
     """An error class that isn't declared, but whose parent class is declared."""
 
 
+def demoted() -> InternalError:
+    error = InternalError("cannot execute UPDATE in a read-only transaction")
+    error.__cause__ = ReadOnlySqlTransaction()
+    return error
+
+
+OUTAGES = {
+    "refused": OperationalError("connection refused"),
+    "closed": InterfaceError("connection already closed"),
+    "demoted": demoted(),
+}
+
+
 class Body(serializers.Serializer[dict[str, object]]):
     amount = serializers.DecimalField(max_digits=8, decimal_places=2)
 
@@ -42,6 +57,7 @@ class Open(APIView):
             "declared": Stale("Version 3 is not the current one."),
             "declared-by-parent": StaleToo("Version 3 is not the current one."),
             "unknown": ZeroDivisionError("the password is tulip"),
+            **OUTAGES,
         }[request.query_params["how"]]
 
     def post(self, request: Request) -> Response:
@@ -68,6 +84,7 @@ def plain(request: HttpRequest) -> HttpResponse:
         "bad": BadRequest("what?"),
         "suspicious": SuspiciousOperation("who?"),
         "unknown": ZeroDivisionError("the password is tulip"),
+        **OUTAGES,
     }[request.GET["how"]]
 
 

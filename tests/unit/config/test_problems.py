@@ -111,6 +111,16 @@ def test_errors_look_the_same_inside_and_outside_the_api(
     assert not {"Ada", "tulip", "row"} & set(document["detail"].split())
 
 
+@pytest.mark.parametrize("path", ["/open/", "/plain/"])
+@pytest.mark.parametrize("how", probes.OUTAGES)
+def test_a_request_that_needs_a_server_that_is_away_is_503_with_retry_after(
+    api: APIClient, path: str, how: str
+) -> None:
+    response = api.get(f"{path}?how={how}")
+    assert problem_in(response, 503)["type"] == "/problems/unavailable"
+    assert int(response["Retry-After"]) > 0
+
+
 @pytest.mark.parametrize("how", ["bad", "suspicious"])
 def test_a_request_that_django_refuses_is_400(api: APIClient, how: str) -> None:
     problem_in(api.get(f"/plain/?how={how}"), 400)

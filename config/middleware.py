@@ -1,0 +1,119 @@
+"""HTTP rules of every route: bodies are read whole, redirects keep the method, 304 and 412."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware import common, http
+from django.utils.http import escape_leading_slashes
+
+from config.problems import respond
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+DRAINED_BYTES: Final = 16 * 2**20  # of a refused body; after a larger one, the connection closes
+PIECE_BYTES: Final = 2**16
+
+
+def whole_body(get_response: GetResponse) -> GetResponse:
+    """Read the body before any other middleware or view can refuse the request.
+
+    If a part of a body were left unread, the server would take it for the next request of the
+    connection, or would close the connection although the response didn't say so.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        return _refusal(request) or get_response(request)
+
+    return middleware
+
+
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    """Read the body. Return the response if the body can't be used."""
+    codings = {
+        coding.strip().lower()
+        for header in ("Content-Encoding", "Transfer-Encoding")
+        for coding in request.headers.get(header, "").split(",")
+    } - {"", "identity"}
+    is_chunked = "chunked" in codings
+    if is_chunked and isinstance(request, WSGIRequest) and not _ends_by_itself(request):
+        return _last(respond(request, 411, slug="length-required", detail="Send a Content-Length."))
+    declared = int(request.META.get("CONTENT_LENGTH") or 0)
+    try:
+        size = len(request.body)
+    except RequestDataTooBig:
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        detail = f"The body is larger than {most} bytes."
+        response = respond(request, 413, slug="body-too-large", detail=detail)
+        return response if declared <= DRAINED_BYTES and _drain(request) else _last(response)
+    except Exception:  # noqa: BLE001 - each server has its own errors for a malformed body
+        size = -1
+    if size < (0 if is_chunked else declared):
+        detail = "The body is incomplete or malformed."
+        return _last(respond(request, 400, slug="bad-request", detail=detail))
+    request.META["CONTENT_LENGTH"] = str(size)  # DRF reads no body without it
+    if size and codings - {"chunked"}:
+        detail = "Send the body without a content coding such as gzip."
+        response = respond(request, 415, slug="unsupported-content-coding", detail=detail)
+        response["Accept-Encoding"] = "identity"
+        return response
+    return None
+
+
+def _ends_by_itself(request: HttpRequest) -> bool:
+    return bool(request.META.get("wsgi.input_terminated"))
+
+
+def _drain(request: HttpRequest) -> bool:
+    """Read the rest of the body, at most DRAINED_BYTES. Returns whether the body has ended."""
+    if not _ends_by_itself(request):
+        return True  # then the server itself reads or drops the rest
+    stream = request.META["wsgi.input"]
+    try:
+        return any(not stream.read(PIECE_BYTES) for _ in range(DRAINED_BYTES // PIECE_BYTES))
+    except Exception:  # noqa: BLE001 - see _refusal
+        return False
+
+
+def _last(response: HttpResponse) -> HttpResponse:
+    """Close the connection after this response: the start of the next request is unknown."""
+    response["Connection"] = "close"
+    return response
+
+
+def same_method(get_response: GetResponse) -> GetResponse:
+    """Redirect with 308: after 301, clients repeat a POST as a GET without its body."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        is_moved = response.status_code == HTTPStatus.MOVED_PERMANENTLY
+        if is_moved and request.method not in {"GET", "HEAD"}:
+            response.status_code = HTTPStatus.PERMANENT_REDIRECT
+        return response
+
+    return middleware
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Redirects every method to the path with its slash, for which see `same_method`."""
+
+    def get_full_path_with_slash(self, request: HttpRequest) -> str:
+        # With DEBUG on, Django's method raises RuntimeError for a POST.
+        return escape_leading_slashes(request.get_full_path(force_append_slash=True))
+
+
+class ConditionalGetMiddleware(http.ConditionalGetMiddleware):
+    """Answers 304 to a GET whose If-None-Match names the current ETag. A response without an ETag
+    gets the hash of its content."""
+
+    def process_response(self, request: HttpRequest, response: Any) -> HttpResponseBase:
+        answer = super().process_response(request, response)
+        if request.method == "GET" and answer.status_code == HTTPStatus.PRECONDITION_FAILED:
+            detail = "The representation isn't one that If-Match or If-Unmodified-Since allows."
+            return respond(request, 412, slug="precondition-failed", detail=detail)
+        return answer
