@@ -1,4 +1,4 @@
-"""Adds to the API description the responses that don't depend on a view: errors, 304."""
+"""Adds to the API description the rules of all views (docs/api.md)."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,27 +25,41 @@ PROBLEM: Final[Node] = {
     },
     "required": ["type", "title", "status", "detail", "instance"],
 }
+NO_NUL: Final = r"^[^\u0000]*$"
 RETRY_AFTER: Final[Node] = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}}}
 
 
-def document_responses(result: Node, **_: Any) -> Node:
+def document_rules(result: Node, **_: Any) -> Node:
     """drf-spectacular's hook. A view declares its own errors, each with its description."""
     result["components"]["schemas"]["Problem"] = PROBLEM
     for operations in result["paths"].values():
         for method, operation in operations.items():
-            responses = operation["responses"]
-            if method == "get":
-                responses["304"] = {"description": "Not Modified, for If-None-Match"}
-            for status in _errors(method, operation):
-                responses.setdefault(str(status), {})
-            for status, response in responses.items():
-                if status >= "400":
-                    response.setdefault("description", HTTPStatus(int(status)).phrase)
-                    response["content"] = {CONTENT_TYPE: {"schema": REFERENCE}}
-                    if status in {"429", "503"}:
-                        response["headers"] = RETRY_AFTER
-            operation["responses"] = dict(sorted(responses.items()))
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "query":
+                    _document_query(parameter)
+            operation["responses"] = _responses(method, operation)
     return result
+
+
+def _document_query(parameter: Node) -> None:
+    # A form sends a filter without a value.
+    parameter["allowEmptyValue"] = parameter["name"] != "page_size"
+    if parameter["schema"] == {"type": "string"}:
+        parameter["schema"] = {"type": "string", "pattern": NO_NUL}
+
+
+def _responses(method: str, operation: Node) -> Node:
+    responses = {str(status): Node() for status in _errors(method, operation)}
+    responses |= operation["responses"]
+    for status, response in responses.items():
+        if status >= "400":
+            response.setdefault("description", HTTPStatus(int(status)).phrase)
+            response["content"] = {CONTENT_TYPE: {"schema": REFERENCE}}
+        if status in {"429", "503"}:
+            response["headers"] = RETRY_AFTER
+    if method == "get":
+        responses["304"] = {"description": "Not modified, for If-None-Match"}
+    return dict(sorted(responses.items()))
 
 
 def _errors(method: str, operation: Node) -> set[int]:

@@ -66,7 +66,7 @@ SPECTACULAR_SETTINGS = {
     "PATH_CONVERTER_OVERRIDES": {"user_id": UUID, "order_id": UUID},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "config.openapi.document_responses",
+        "config.openapi.document_rules",
     ],
     # This process serves scripts and styles; a browser loads none from a third-party host.
     "SWAGGER_UI_DIST": "SIDECAR",

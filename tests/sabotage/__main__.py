@@ -20,14 +20,20 @@ from pathlib import Path
 from queue import Queue
 from typing import Final
 
-from tests.sabotage import outbox, replicas, ring, saga
+from tests.sabotage import http, outbox, replicas, ring, saga
 from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
 AT_ONCE: Final = 2  # sabotages that run in parallel, each in its own copy
 DEADLINE_SECONDS: Final = 120  # of one run of pytest
-EVERY: Final = (*outbox.SABOTAGES, *saga.SABOTAGES, *ring.SABOTAGES, *replicas.SABOTAGES)
+EVERY: Final = (
+    *outbox.SABOTAGES,
+    *saga.SABOTAGES,
+    *ring.SABOTAGES,
+    *replicas.SABOTAGES,
+    *http.SABOTAGES,
+)
 
 
 class Blunt(Exception):

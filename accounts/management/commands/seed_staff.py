@@ -11,6 +11,7 @@ from django.core.validators import validate_email
 from accounts import queries
 from accounts.domain.commands import RegisterUser, UpdateUser
 from accounts.domain.errors import AccountsError
+from accounts.domain.user import stored_password
 from accounts.handlers import register_user, update_user
 
 
@@ -53,7 +54,7 @@ def _ensure(email: str, password: str) -> str:
         )
         return "staff, registered"
     # Set the password too: another person may have registered this address before.
-    known = check_password(password, credentials.password_hash)
+    known = check_password(stored_password(password), credentials.password_hash)
     if known and credentials.is_staff and credentials.is_active:
         return "staff already"
     update_user(

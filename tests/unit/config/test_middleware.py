@@ -60,6 +60,12 @@ def test_a_chunked_body_is_read() -> None:
     assert (response.status, content) == (200, ECHO)
 
 
+def test_a_refused_request_leaves_no_part_of_its_body_on_the_connection() -> None:
+    body = BytesIO(BODY * 1000)
+    response, _ = chunked(body, HTTP_AUTHORIZATION="Bearer nonsense")
+    assert (response.status, response.closes, body.read()) == (401, False, b"")
+
+
 def test_a_server_that_does_not_end_chunked_bodies_gets_411() -> None:
     response, _ = chunked(BytesIO(BODY), **{"wsgi.input_terminated": False})
     assert (response.status, response.closes) == (411, True)

@@ -1,0 +1,70 @@
+"""Safeguards of the HTTP API (docs/api.md)."""
+
+from typing import Final
+
+from tests.sabotage.sabotage import Sabotage
+
+HTTP: Final = "tests/unit/config/test_middleware.py"
+USERS: Final = "tests/integration/accounts/test_users_api.py"
+
+SABOTAGES: Final = (
+    Sabotage(
+        promise="a chunked body is read",
+        file="config/requests.py",
+        old='if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):',
+        new="if False:",
+        test=f"{HTTP}::test_a_chunked_body_is_read",
+    ),
+    Sabotage(
+        promise="a body is read before a request is refused",
+        file="config/middleware.py",
+        old="return _refusal(request) or get_response(request)",
+        new="return get_response(request)",
+        test=f"{HTTP}::test_a_refused_request_leaves_no_part_of_its_body_on_the_connection",
+    ),
+    Sabotage(
+        promise="the connection of a body with an unknown end closes",
+        file="config/requests.py",
+        old="response.force_close()",
+        new="pass",
+        test=f"{HTTP}::test_a_malformed_chunk_is_400_and_closes_the_connection",
+    ),
+    Sabotage(
+        promise="a redirect keeps the method",
+        file="config/middleware.py",
+        old="response.status_code = HTTPStatus.PERMANENT_REDIRECT",
+        new="pass",
+        test=f"{HTTP}::test_a_path_without_its_slash_is_redirected_with_the_same_method",
+    ),
+    Sabotage(
+        promise="a request that fails because a server is away gets 503",
+        file="config/problems.py",
+        old="if _is_outage(sys.exc_info()[1]):",
+        new="if False:",
+        test="tests/unit/config/test_problems.py"
+        "::test_a_request_that_needs_a_server_that_is_away_is_503_with_retry_after",
+    ),
+    Sabotage(
+        promise="two representations share no ETag",
+        file="accounts/api/preconditions.py",
+        old="""return {"ETag": f'"{user.version}"'} if is_compact_json else {}""",
+        new="""return {"ETag": f'"{user.version}"'}""",
+        test=f"{USERS}::test_each_representation_of_a_user_has_its_own_etag",
+    ),
+    Sabotage(
+        promise="a password works in both forms of its letters",
+        file="accounts/domain/user.py",
+        old='return normalize("NFC", password)',
+        new="return password",
+        test="tests/integration/accounts/test_login.py"
+        "::test_a_password_may_be_typed_composed_or_decomposed",
+    ),
+    Sabotage(
+        promise="a mailbox has one address",
+        file="accounts/domain/user.py",
+        old="""if "email" in fields and not re.fullmatch(EMAIL, fields["email"]):""",
+        new="if False:",
+        test="tests/integration/accounts/test_bad_input.py"
+        "::test_an_error_names_a_missing_or_malformed_text",
+    ),
+)
