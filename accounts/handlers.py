@@ -37,10 +37,10 @@ from .published import amount, envelope, representation
 
 def register_user(command: RegisterUser) -> UserState:
     """Register a user. Raises WeakPassword, InvalidField or EmailTaken."""
+    event = rules.register(command, now=timezone.now())
     password = _hash_password(command.password, email=command.email)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
-            event = rules.register(command, now=timezone.now())
             User.objects.create(**asdict(event.user), password=password)
             _announce(event)
     except IntegrityError as exc:

@@ -1,12 +1,13 @@
 """Request and handler classes for WSGI and ASGI: UTF-8, chunked bodies, and closed connections."""
 
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import LimitedStream, WSGIHandler, WSGIRequest
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.http import parse_header_parameters
 
 
@@ -34,7 +35,7 @@ class Utf8WSGIRequest(_Utf8, WSGIRequest):
     def __init__(self, environ: dict[str, Any]) -> None:
         super().__init__(environ)
         if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
-            self._stream = LimitedStream(environ["wsgi.input"], sys.maxsize)
+            self._stream = cast(BinaryIO, LimitedStream(environ["wsgi.input"], sys.maxsize))
 
 
 class Utf8ASGIRequest(_Utf8, ASGIRequest):
@@ -46,13 +47,13 @@ class Utf8WSGIHandler(WSGIHandler):
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    ) -> HttpResponseBase:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             # PEP 3333 leaves the connection to the server. gunicorn drops an application's header
             # Connection, but its response has a method that sends the header and closes.
-            response = getattr(start_response, "__self__", None)
-            if ("Connection", "close") in headers and hasattr(response, "force_close"):
-                response.force_close()
+            force_close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+            if force_close and ("Connection", "close") in headers:
+                force_close()
             return start_response(status, headers, *exc_info)
 
         return super().__call__(environ, start)

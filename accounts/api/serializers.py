@@ -42,7 +42,7 @@ class RegistrationSerializer(UserSerializer):
         required=False, help_text=f"Only staff may set it (default: {DEFAULT_CREDIT_LIMIT})."
     )
     is_active = YesNoField(read_only=True)
-    version = serializers.IntegerField(read_only=True)
+    version = VersionField(read_only=True)
 
 
 class HistorySerializer(serializers.Serializer[Any]):

@@ -21,7 +21,7 @@ DAY: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 class AmountField(forms.DecimalField):
     """Accepts plain digits. Django's field also accepts 1e3, 1_000 and Arabic digits."""
 
-    def to_python(self, value: Any) -> Decimal | None:
+    def to_python(self, value: Any) -> Decimal | None:  # type: ignore[override]
         if value not in self.empty_values and not re.fullmatch(AMOUNT, value):
             raise ValidationError(self.error_messages["invalid"], code="invalid")
         return super().to_python(value)

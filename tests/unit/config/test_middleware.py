@@ -1,5 +1,6 @@
 """Bodies of any transfer are read whole, and a redirect keeps the method of a request."""
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.test import Client, RequestFactory
 
@@ -16,8 +19,18 @@ from config.requests import Utf8ASGIHandler, Utf8WSGIHandler
 pytestmark = pytest.mark.urls("tests.unit.config.probes")
 
 BODY = b'{"amount": "12.30"}'
-ECHO = b'{"amount":"12.30"}'
+ECHO = b'{"amount":12.3}'
 LARGE = b" " * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+
+
+@pytest.fixture(autouse=True)
+def _no_database() -> Iterator[None]:
+    """As Django's test client does: a handler would close the connections of other tests."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 class Response:
