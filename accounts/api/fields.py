@@ -38,7 +38,13 @@ class NameField(TextField):
     """The name of a user. The domain checks its form."""
 
 
-@extend_schema_field({"type": "string", "format": "email", "pattern": rules.EMAIL})
+@extend_schema_field(
+    {
+        "type": "string",
+        "format": "email",
+        "description": "In ASCII, with at most 64 characters before the @, none of them a quote.",
+    }
+)
 class AddressField(serializers.EmailField, TextField):
     """An e-mail address. The domain checks its form too."""
 
@@ -67,9 +73,8 @@ def _shortest_password() -> int:
     {
         "type": "string",
         "format": "password",
-        "minLength": _shortest_password(),
-        "pattern": r"^[^\u0000]*[^0-9\u0000][^\u0000]*$",
-        "description": "Not a common password, and not similar to the e-mail address.",
+        "pattern": rf"^[^\u0000]{{{_shortest_password()},}}$",
+        "description": "Not a common password or a number, and not similar to the address.",
     }
 )
 class NewPasswordField(PasswordField):

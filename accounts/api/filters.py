@@ -7,6 +7,8 @@ import django_filters
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django_filters import fields
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 
 from .. import queries
 
@@ -31,11 +33,13 @@ class UTCDateTimeFilter(django_filters.IsoDateTimeFilter):  # type: ignore[misc]
 
 class UserFilter(django_filters.FilterSet):  # type: ignore[misc]
     email = django_filters.CharFilter(method="by_email", max_length=254, label="E-mail address")
-    is_active = django_filters.TypedChoiceFilter(
-        choices=[("true", "Yes"), ("false", "No")],
-        coerce=lambda text: text == "true",
-        empty_value=None,
-        label="Is active",
+    is_active = extend_schema_field(OpenApiTypes.BOOL)(
+        django_filters.TypedChoiceFilter(
+            choices=[("true", "Yes"), ("false", "No")],
+            coerce=lambda text: text == "true",
+            empty_value=None,
+            label="Is active",
+        )
     )
     created_after = UTCDateTimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = UTCDateTimeFilter(field_name="created_at", lookup_expr="lt")

@@ -27,7 +27,10 @@ _INVISIBLE: Final = (
 NAME: Final = rf"^[^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}][^{_CONTROL}]*$"
 # One form for each mailbox: no quotes, no IP address, and no domain in Unicode, which would be a
 # second form of its A-labels.
-EMAIL: Final = r"^[-.!#$%&'*+/=?^_`{|}~0-9A-Za-z]{1,64}@[-.0-9A-Za-z]+$"
+_ATOM: Final = r"[-!#$%&'*+/=?^_`{|}~0-9A-Za-z]+"
+_LABEL: Final = "[0-9A-Za-z](?:[-0-9A-Za-z]{0,61}[0-9A-Za-z])?"
+_TOP: Final = "[A-Za-z][-0-9A-Za-z]{0,61}[0-9A-Za-z]"
+EMAIL: Final = rf"^(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:(?:{_LABEL}\.)+{_TOP}|localhost)$"
 
 
 def register(command: RegisterUser, *, now: datetime) -> UserRegistered:

@@ -12,11 +12,10 @@ from typing import Final
 
 from psycopg2.extensions import parse_dsn
 
-from stack.environment import CHECKOUT, PYTHON
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.scale import Scale
+from tests.support.environments import python_with
 
-HOME: Final = CHECKOUT / ".local" / "rival"
 LOCK: Final = Path(__file__).with_name("requirements.txt")
 PROGRAM: Final = Path(__file__).with_name("program.py")
 TABLES: Final = "orders.rival_events"
@@ -28,7 +27,7 @@ def measure(ground: Ground, scale: Scale) -> dict[str, float]:
     The number of writers and the duration are those of the measurement of our event store. Raises
     RuntimeError when the library can't be installed or fails.
     """
-    python = _installed()
+    python = python_with(LOCK)
     parts = parse_dsn(ground.orders_by_tcp)
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -65,27 +64,3 @@ def _ask(python: Path, environment: dict[str, str], scale: Scale) -> dict[str, f
         lines = [line for line in error.splitlines() if "Error" in line] or error.splitlines()
         raise RuntimeError(f"the eventsourcing library failed: {' '.join(lines[:1])}")
     return dict(json.loads(output))
-
-
-def _installed() -> Path:
-    """Returns the environment's Python, with exactly the packages of the lock file."""
-    python, stamp = HOME / "bin" / "python", HOME / "installed"
-    if not stamp.exists() or stamp.read_text() != LOCK.read_text():
-        for arguments in (
-            ["venv", "--quiet", "--clear", HOME],
-            [
-                "pip",
-                "install",
-                "--quiet",
-                "--python",
-                str(python),
-                "--require-hashes",
-                "-r",
-                str(LOCK),
-            ],
-        ):
-            uv = [PYTHON, "-m", "uv", *map(str, arguments)]
-            if subprocess.run(uv, cwd=CHECKOUT, check=False).returncode:
-                raise RuntimeError("the eventsourcing library could not be installed")
-        stamp.write_text(LOCK.read_text())
-    return python
