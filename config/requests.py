@@ -1,9 +1,9 @@
 """Request and handler classes for WSGI and ASGI: UTF-8, chunked bodies, and closed connections."""
 
-import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import LimitedStream, WSGIHandler, WSGIRequest
 from django.http import HttpRequest
@@ -27,15 +27,17 @@ class _Utf8(HttpRequest):
 
 
 class Utf8WSGIRequest(_Utf8, WSGIRequest):
-    """Reads a chunked body to its end. Django reads as much as Content-Length says: here, nothing.
+    """Reads a chunked body to its end, or just past the largest size that is accepted.
 
-    Without `wsgi.input_terminated` the server doesn't mark the end of a chunked body.
+    Django reads as much as Content-Length says: here, nothing. Without
+    `wsgi.input_terminated` the server doesn't mark the end of a chunked body.
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
         super().__init__(environ)
         if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
-            self._stream = cast(BinaryIO, LimitedStream(environ["wsgi.input"], sys.maxsize))
+            most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1  # the last byte shows a larger body
+            self._stream = cast(BinaryIO, LimitedStream(environ["wsgi.input"], most))
 
 
 class Utf8ASGIRequest(_Utf8, ASGIRequest):
