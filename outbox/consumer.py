@@ -30,6 +30,7 @@ from .errors import HandlerExited, Unconfigured, UnknownEventType
 
 Handler = Callable[[Envelope], None]
 
+NEXT = ".next"  # a suffix: during a rebuild, the shadow is the consumer `NAME.next`
 IGNORED_SECONDS = 0.05  # pause after a batch of ignored events, so that the next batch is larger
 
 
@@ -53,8 +54,8 @@ class Batched:
 class Superseding:
     """The handler of a type that makes earlier events of the aggregate irrelevant, e.g. an erasure.
 
-    The reader applies the event even if a sequence of its key is parked, and deletes the parked
-    events of the same aggregate. Other parked events of the key stay parked.
+    The reader applies the event even if a sequence of its key is parked, and deletes the parked and
+    dropped events of the same aggregate. Other parked events of the key stay parked.
     """
 
     handle: Handler

@@ -105,7 +105,8 @@ class AbstractParkedEvent(models.Model):
 
     The rows of one (consumer, producer, key) are a parked sequence, ordered by `id`. `error` is
     empty if the event only waits. `key` is empty if the entry isn't an event. A row with
-    `dropped_at` was given up: it belongs to no sequence and stays as a record.
+    `dropped_at` was given up: it belongs to no sequence and stays as a record, until a superseding
+    event deletes it.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -137,8 +138,13 @@ class AbstractParkedEvent(models.Model):
             models.Index(
                 fields=["consumer", "producer", "partition", "key", "id"],
                 condition=models.Q(dropped_at=None),
-                name="%(app_label)s_parked_sequence",
-            )
+                name="%(app_label)s_parked_waiting",
+            ),
+            models.Index(
+                fields=["consumer", "producer", "partition", "key"],
+                condition=models.Q(dropped_at__isnull=False),
+                name="%(app_label)s_parked_dropped",
+            ),
         ]
         default_permissions = ("view", "change")
 

@@ -28,7 +28,15 @@ class Migration(migrations.Migration):
             index=models.Index(
                 condition=models.Q(("dropped_at", None)),
                 fields=["consumer", "producer", "partition", "key", "id"],
-                name="orders_parked_sequence",
+                name="orders_parked_waiting",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="parkedevent",
+            index=models.Index(
+                condition=models.Q(("dropped_at__isnull", False)),
+                fields=["consumer", "producer", "partition", "key"],
+                name="orders_parked_dropped",
             ),
         ),
     ]

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, Max, Min, OuterRef, QuerySet
 from django.utils import timezone
 
-from ..consumer import Consumer
+from ..consumer import NEXT, Consumer
 from ..envelope import Envelope, subject_of
 from ..models import AbstractParkedEvent
 from ..streams import Entry
@@ -60,7 +60,7 @@ class Parking:
     @property
     def stored(self) -> QuerySet[AbstractParkedEvent]:
         """The parked and the dropped events."""
-        rows = self._tables.parked._default_manager.using(self._tables.alias)
+        rows = self._tables.rows(self._tables.parked)
         return rows.filter(consumer=self._consumer, producer=self._producer)
 
     def among(self, entries: Collection[Entry]) -> set[tuple[int, str]]:
@@ -102,19 +102,33 @@ class Parking:
             attempts=attempts,
         )
 
-    def drop_superseded(self, envelope: Envelope, *, partition: int) -> int:
+    def delete_superseded(
+        self, envelope: Envelope, *, partition: int, before: int | None = None
+    ) -> int:
         """Delete the parked and dropped events of the envelope's aggregate, among those with the
-        same key. Returns how many events of other aggregates are still parked for the key. The
-        caller holds the position's lock."""
-        of_key = {"partition": partition, "key": envelope.partitionkey}
-        alike = self.stored.filter(**of_key, type__startswith=f"{envelope.aggregate}.")
-        superseded = [
-            pk
-            for pk, body in alike.values_list("pk", "body").iterator()
+        same key; with `before`, only rows with a lower id. Returns how many events are still parked
+        for the key. The caller holds the position's lock.
+
+        The rows of a rebuild are deleted too: the shadow would apply an event that is no longer
+        parked.
+        """
+        of_key = self.stored.filter(partition=partition, key=envelope.partitionkey)
+        alike = of_key.filter(type__startswith=f"{envelope.aggregate}.")
+        if before is not None:
+            alike = alike.filter(pk__lt=before)
+        # Two halves, because the parked and the dropped rows have an index each.
+        halves = [alike.filter(dropped_at__isnull=parked) for parked in (True, False)]
+        entries = [
+            entry
+            for half in halves
+            for entry, body in half.values_list("entry", "body").iterator()
             if subject_of(body) == envelope.subject
         ]
-        self.stored.filter(pk__in=superseded).delete()
-        return self.rows.filter(**of_key).count()
+        if entries:
+            rows = self._tables.rows(self._tables.parked).filter(producer=self._producer)
+            rows = rows.filter(consumer__in=(self._consumer, self._consumer + NEXT))
+            rows.filter(partition=partition, entry__in=entries).delete()
+        return of_key.filter(dropped_at=None).count()
 
     def sequences(self) -> Iterator[Sequence]:
         """Yield the sequences, oldest first. Entries without a key: one sequence per partition."""
@@ -143,7 +157,10 @@ class Parking:
                     event = waiting.order_by("id").first()
                     if event is None:
                         break
-                    consumer.handle(Envelope.decode(event.body))
+                    envelope = Envelope.decode(event.body)
+                    if consumer.supersedes(envelope):
+                        self.delete_superseded(envelope, partition=partition, before=event.pk)
+                    consumer.handle(envelope)
                     event.delete()
             except Exception as exc:
                 if event is None:

@@ -267,20 +267,18 @@ class Reader:
         for delivery in deliveries:
             if self._is_ignored(delivery):
                 continue
-            if delivery.key in parked and not self._supersede(delivery, parked):
+            if delivery.envelope and self._consumer.supersedes(delivery.envelope):
+                self._supersede(delivery.envelope, delivery.partition, parked)
+            elif delivery.key in parked:
                 self._parking.park(delivery, None)
-            else:
-                yield delivery.decoded()
+                continue
+            yield delivery.decoded()
 
-    def _supersede(self, delivery: Delivery, parked: set[str]) -> bool:
-        """Delete the parked events that a superseding event replaces. Returns True if the event
-        can be applied now, False if the event isn't superseding."""
-        envelope = delivery.envelope
-        if envelope is None or not self._consumer.supersedes(envelope):
-            return False
-        if not self._parking.drop_superseded(envelope, partition=delivery.partition):
-            parked.discard(delivery.key)  # no event of this key is parked now
-        return True
+    def _supersede(self, envelope: Envelope, partition: int, parked: set[str]) -> None:
+        """Delete the events that a superseding event replaces: also if its key isn't parked,
+        because dropped events don't count as parked."""
+        if not self._parking.delete_superseded(envelope, partition=partition):
+            parked.discard(envelope.partitionkey)  # no event of this key is parked now
 
     def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
         """Apply each event in its own transaction. Park an event that fails TRIES times; transient

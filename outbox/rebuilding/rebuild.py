@@ -19,7 +19,7 @@ from typing import Any
 from django.apps import apps
 from django.db import OperationalError, transaction
 
-from ..consumer import Consumer
+from ..consumer import NEXT, Consumer
 from ..consuming.parking import one_line
 from ..consuming.reader import is_transient
 from ..errors import RebuildRefused, Unconfigured
@@ -28,7 +28,6 @@ from ..streams import Streams
 from .follower import Follower
 from .shadow import SUFFIX, Differences, Shadow, swap_statements
 
-NEXT = ".next"  # the suffix of a shadow's consumer name
 LIVE_SECONDS = 10.0  # how long a comparison waits for the live consumer to reach the shadow
 HOLD_SECONDS = 0.5  # between two rounds of `follow_until`
 SWAP_LOCK_MS = 25  # readers wait behind a waiting swap; after this time, the swap stops waiting

@@ -235,28 +235,32 @@ def test_a_failing_event_parks_only_its_key_and_keeps_its_order(shop, relay, rec
     assert parked(shop) == [("a", 1, True), ("a", 2, False), ("a", 3, False)]
 
 
-def test_a_superseding_event_drops_only_its_aggregates_parked_events(
-    shop, relay, record, probe, reader_of, monkeypatch
-):
-    probe.fail = lambda envelope: ValueError("no") if envelope.sequence == 1 else None
-    types = {name: f"{shop.label}.thing.{name}.v1" for name in ("changed", "erased")}
-    types["other"] = f"{shop.label}.other.changed.v1"
-    handlers = {types["changed"]: probe, types["other"]: probe}
-    consumer = Consumer(
-        label=shop.label, name="probe", handlers={**handlers, types["erased"]: Superseding(probe)}
-    )
-    monkeypatch.setattr("tests.integration.outbox.conftest.consumer_of", lambda *_: consumer)
-    reader = reader_of(probe)
+@pytest.fixture
+def superseding(shop, probe, streams, monkeypatch) -> tuple[Reader, Consumer]:
+    """A reader and its consumer, for which the type `erased` is superseding."""
+    kinds = ("thing.changed", "other.changed", "thing.erased")
+    handlers: dict[str, Any] = {f"{shop.label}.{kind}.v1": probe for kind in kinds}
+    handlers[f"{shop.label}.thing.erased.v1"] = Superseding(probe)
+    consumer = Consumer(label=shop.label, name="probe", handlers=handlers)
+    reader = Reader(consumer, shop.label, streams, stopping=threading.Event())
     monkeypatch.setattr(reader, "_pause", lambda _: None)
+    return reader, consumer
+
+
+def test_a_superseding_event_deletes_only_its_aggregates_parked_events(
+    shop, relay, record, probe, superseding
+):
+    reader, _ = superseding
+    probe.fail = lambda envelope: ValueError("no") if envelope.sequence == 1 else None
     for key in ("a", "b"):
         record(key, 1)
         record(key, 2)
-    record("b", 3, type=types["other"])
+    record("b", 3, type=f"{shop.label}.other.changed.v1")
     record("b", 1, subject="sibling")
     relay.drain()
     reader.step()
     for key in ("a", "b"):
-        record(key, 4, type=types["erased"])
+        record(key, 4, type=f"{shop.label}.thing.erased.v1")
         record(key, 5)
     relay.drain()
     reader.step()
@@ -269,6 +273,35 @@ def test_a_superseding_event_drops_only_its_aggregates_parked_events(
         ("b", "sibling", 1),
         ("b", "b", 5),
     ]
+
+
+@pytest.mark.parametrize("parked_itself", [False, True])
+def test_a_superseding_event_deletes_dropped_events(
+    shop, relay, record, probe, superseding, parked_itself
+):
+    reader, consumer = superseding
+    probe.fail = lambda _: ValueError("no")
+    record("a", 1)
+    relay.drain()
+    reader.step()
+    rows = shop.parked._default_manager
+    of_shadow = rows.get()  # a rebuild that runs has parked the event too
+    of_shadow.pk, of_shadow.consumer = None, "probe.next"
+    of_shadow.save()
+    parking = Parking(shop, consumer="probe", producer=shop.label)
+    parking.drop(partition=PARTITION, key="a", reason="a test", by="ada")
+    if not parked_itself:
+        probe.fail = lambda _: None
+    record("a", 2, type=f"{shop.label}.thing.erased.v1")
+    record("a", 3)
+    relay.drain()
+    reader.step()
+    if parked_itself:
+        assert rows.filter(dropped_at=None, consumer="probe").count() == 2
+        probe.fail = lambda _: None
+        assert parking.retry(consumer, partition=PARTITION, key="a").applied == 2
+    assert probe.applied == [("a", 2), ("a", 3)]
+    assert not rows.exists()
 
 
 def test_a_parked_event_keeps_its_error_its_traceback_and_its_envelope(

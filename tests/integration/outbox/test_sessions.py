@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.db import connections, transaction
+from django.utils import timezone
 
 from outbox.consuming.inbox import MOVES_PER_ID, Inbox
 from outbox.consuming.parking import Parking
 from outbox.consuming.reader import SESSION
 from outbox.publishing.relay import own_connection
-from tests.integration.outbox.conftest import consumer_of
+from tests.integration.outbox.conftest import consumer_of, event
 from tests.support.waiting import eventually
 
 
@@ -178,6 +179,31 @@ def test_a_move_reads_only_the_parked_keys_of_its_batch(shop, opened):
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {finding}", given | names)
         [([found],)] = cursor.fetchall()
     assert found["Plan"]["Shared Hit Blocks"] < 50 * 8
+
+
+def test_a_superseding_event_reads_only_the_rows_of_its_key(shop):
+    connection = connections[shop.alias]
+    park(shop, 1, 20_000)
+    shop.parked._default_manager.update(dropped_at=timezone.now())
+    park(shop, 20_001, 40_000)
+    blocks: list[int] = []
+
+    def explain(execute: Any, sql: str, values: Any, *context: Any) -> Any:
+        if sql.startswith("SELECT"):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values)
+                [([found],)] = cursor.fetchall()
+            blocks.append(found["Plan"]["Shared Hit Blocks"])
+        return execute(sql, values, *context)
+
+    parking = Parking(shop, consumer="probe", producer=shop.label)
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+    with transaction.atomic(using=shop.alias), connection.execute_wrapper(explain):
+        for key in ("12", "20012"):  # a dropped one, and one that is parked
+            parking.delete_superseded(event(shop, key), partition=0)
+    assert len(blocks) == 6
+    assert max(blocks) < 16
 
 
 def test_few_row_versions_have_the_same_id(shop, opened):

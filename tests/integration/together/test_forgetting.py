@@ -16,6 +16,7 @@ from django.contrib.auth.models import User as Staff
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.db import connections, router
+from django.utils import timezone
 from psycopg2.extensions import make_dsn
 from psycopg2.sql import SQL, Identifier
 
@@ -146,9 +147,13 @@ def scanned(text: str) -> list[str]:
 
 
 def park(user_id: UUID) -> None:
-    """Park an event of the user in two consumers of orders."""
+    """Park an event of the user in one consumer; two other consumers have dropped it."""
     last = published(OutboxEvent)[1]
-    for name in ("customer_view", "saga"):
+    for name, dropped_at in {
+        "customer_view": None,
+        "saga": timezone.now(),
+        "user_cache": timezone.now(),
+    }.items():
         consumer = named(name)
         Parking(consumer.tables, consumer=name, producer="accounts").rows.create(
             consumer=name,
@@ -159,6 +164,7 @@ def park(user_id: UUID) -> None:
             type=last.type,
             body=last.encode(),
             error=f"ValueError: {NAME}",
+            dropped_at=dropped_at,
         )
 
 
