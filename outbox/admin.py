@@ -84,7 +84,7 @@ class ParkedEventAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry the sequences of the selected events", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
-        for name, producer, partition, key in _sequences_of(queryset):
+        for name, producer, partition, key in _sequences_of(request, queryset):
             try:
                 consumer = consumers.named(name, of=self.opts.app_label)
             except Unconfigured as exc:
@@ -104,17 +104,23 @@ class ParkedEventAdmin(ReadOnlyAdmin):
         if not reason:
             messages.error(request, "Enter the reason next to the action; nothing was dropped.")
             return
-        selected = list(queryset)  # a filter of the page may exclude dropped events
         of_label, by = tables.of(self.opts.app_label), request.user.get_username()
-        for name, producer, partition, key in _sequences_of(queryset):
+        for name, producer, partition, key in _sequences_of(request, queryset):
             parking = Parking(of_label, consumer=name, producer=producer)
             dropped = parking.drop(partition=partition, key=key, reason=reason, by=by)
-            messages.success(request, f"{name}, {key or 'without a key'}: {dropped} dropped")
-        for row in selected:
-            self.log_change(request, row, f"Dropped: {reason}")
+            for row in dropped:
+                self.log_change(request, row, f"Dropped: {reason}")
+            result = f"{name}, {key or 'without a key'}: {len(dropped)} dropped"
+            messages.success(request, result)
 
 
-def _sequences_of(queryset: QuerySet[AbstractParkedEvent]) -> list[tuple[str, str, int, str]]:
-    """The consumer, producer, partition and key of each sequence that has a selected event."""
-    chosen = queryset.order_by().values_list("consumer", "producer", "partition", "key")
-    return list(chosen.distinct())
+def _sequences_of(
+    request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]
+) -> list[tuple[str, str, int, str]]:
+    """The consumer, producer, partition and key of each sequence that has a selected event. A
+    dropped event belongs to no sequence, also if other events of its key are parked."""
+    chosen = queryset.filter(dropped_at=None).order_by()
+    found = list(chosen.values_list("consumer", "producer", "partition", "key").distinct())
+    if not found:
+        messages.warning(request, "None of the selected events is parked; nothing was changed.")
+    return found

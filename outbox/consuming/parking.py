@@ -179,8 +179,8 @@ class Parking:
 
     def drop(
         self, *, partition: int, key: str, reason: str, by: str, only_first: bool = False
-    ) -> int:
-        """Give up a sequence, or only its first event. Returns the number of dropped events.
+    ) -> list[AbstractParkedEvent]:
+        """Give up a sequence, or only its first event. Returns the dropped events.
 
         Their rows stay, with the time, the reason and the operator. The consumer never applies
         them, and they hold back no event.
@@ -191,7 +191,9 @@ class Parking:
             chosen = self.rows.filter(partition=partition, key=key)
             if only_first:
                 chosen = chosen.filter(pk=chosen.order_by("id").values("pk")[:1])
-            return chosen.update(dropped_at=timezone.now(), dropped_by=by, drop_reason=reason)
+            dropped = list(chosen.defer("body", "traceback").order_by("id"))
+            chosen.update(dropped_at=timezone.now(), dropped_by=by, drop_reason=reason)
+            return dropped
 
 
 def of(consumer: Consumer) -> Iterator[Parking]:

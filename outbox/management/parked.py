@@ -79,12 +79,14 @@ class Parked(Subcommand):
         if len(names) > 1:
             raise CommandError(f"choose a consumer with --consumer: {', '.join(names)}")
         for _, parked, found in chosen:
-            dropped = parked.drop(
-                partition=found.partition,
-                key=found.key,
-                reason=reason,
-                by=_operator(),
-                only_first=only_first,
+            dropped = len(
+                parked.drop(
+                    partition=found.partition,
+                    key=found.key,
+                    reason=reason,
+                    by=_operator(),
+                    only_first=only_first,
+                )
             )
             self.stdout.write(
                 f"{found.consumer}  {found.key or '(no key)'}  {dropped} dropped, "

@@ -365,6 +365,14 @@ SABOTAGES: Final = (
         "::test_a_dropped_event_stays_with_its_reason_and_holds_back_no_later_event",
     ),
     Sabotage(
+        promise="an action of the admin on a dropped event leaves the parked sequence of its key",
+        file="outbox/admin.py",
+        old="queryset.filter(dropped_at=None)",
+        new="queryset",
+        test="tests/integration/orders/test_forms.py"
+        "::TestParkedEvents::test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key",
+    ),
+    Sabotage(
         invariant=14,
         promise="a rebuild doesn't apply a dropped event",
         file="outbox/consuming/parking.py",

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from orders import handlers, models
 from orders.domain.commands import CancelOrder, PlaceOrder
@@ -248,13 +249,17 @@ class TestBrowsableApi:
 
 
 class TestParkedEvents:
-    def test_a_sequence_is_dropped_only_with_a_reason(self, office: Client) -> None:
-        rows = [
+    @staticmethod
+    def park(*entries: str) -> list[models.ParkedEvent]:
+        return [
             models.ParkedEvent.objects.create(
                 consumer="saga", producer="accounts", partition=3, key=str(ADA), entry=entry
             )
-            for entry in ("1-1", "1-2")
+            for entry in entries
         ]
+
+    def test_a_sequence_is_dropped_only_with_a_reason(self, office: Client) -> None:
+        rows = self.park("1-1", "1-2")
         page = reverse("admin:orders_parkedevent_changelist")
         chosen = {"action": "drop", "_selected_action": [rows[1].pk]}
         refused = office.post(page, chosen, follow=True)
@@ -267,4 +272,19 @@ class TestParkedEvents:
         assert "2 dropped" in dropped.content.decode()
         kept = models.ParkedEvent.objects.exclude(dropped_at=None)
         assert set(kept.values_list("dropped_by", "drop_reason")) == {("grace@example.org", reason)}
-        assert reason in LogEntry.objects.get().change_message
+        log = LogEntry.objects.order_by("object_id")
+        assert [entry.object_id for entry in log] == sorted(str(row.pk) for row in rows)
+        assert all(reason in entry.change_message for entry in log)
+
+    @pytest.mark.parametrize("action", ["retry", "drop"])
+    def test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key(
+        self, office: Client, action: str
+    ) -> None:
+        dropped, waiting = self.park("1-1", "1-2")
+        models.ParkedEvent.objects.filter(pk=dropped.pk).update(dropped_at=timezone.now())
+        chosen = {"action": action, "_selected_action": [dropped.pk], "reason": "a test"}
+        page = office.post(reverse("admin:orders_parkedevent_changelist"), chosen, follow=True)
+        assert "nothing was changed" in page.content.decode()
+        waiting.refresh_from_db()
+        assert (waiting.dropped_at, waiting.attempts) == (None, 0)
+        assert not LogEntry.objects.exists()
