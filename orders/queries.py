@@ -45,10 +45,11 @@ def active_orders(*, after: UUID, upto: UUID | None) -> set[UUID]:
     return event_store.ending_with(types, after=after, upto=upto)
 
 
-def states(ids: Collection[UUID]) -> dict[UUID, tuple[int, Status]]:
-    """The version and the status of these orders, from the event store."""
+def states(ids: Collection[UUID]) -> dict[UUID, tuple[int, Status | None]]:
+    """The version and the status of these orders, from the event store. The status is None if this
+    release doesn't know the type of the last event."""
     found = event_store.last_of(ids).items()
-    return {id_: (version, STATUSES[type_]) for id_, (version, type_) in found}
+    return {id_: (version, STATUSES.get(type_)) for id_, (version, type_) in found}
 
 
 def sales() -> QuerySet[Sales]:

@@ -12,8 +12,7 @@ meanwhile, no event is in transit, so a difference is an error.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final
@@ -26,6 +25,7 @@ from outbox.pacing import paced
 from outbox.streams import Cursor
 
 from . import queries
+from .domain.codec import BrokenStream, UnreadableEvent
 from .domain.commands import CancelOrder, ConfirmOrder
 from .domain.errors import OrderError
 from .domain.metadata import Metadata
@@ -56,6 +56,7 @@ class Kind(StrEnum):
     ENDED = "ended"
     MISSING = "missing"
     RELEASED = "released"
+    UNREADABLE = "unreadable"
 
 
 MEANINGS: Final = {
@@ -63,6 +64,7 @@ MEANINGS: Final = {
     Kind.ENDED: f"{OWNER} holds credit for an order that has ended",
     Kind.MISSING: f"the order is active, but {OWNER} has no reservation",
     Kind.RELEASED: f"the order is active, but {OWNER} has released or refused its credit",
+    Kind.UNREADABLE: "this release can't read all events of the order",
 }
 
 
@@ -110,10 +112,16 @@ def classify(order: Status | None, reservation: str | None) -> Kind | None:
 
 def repair(peer: Peer, differences: Sequence[Difference]) -> list[Difference]:
     """Repair these orders; returns those that still differ afterwards."""
+    unreadable: dict[UUID, Difference] = {}
     for difference in differences:
-        with suppress(OrderError):  # the order has changed meanwhile; it is checked again below
+        try:
             _repair(difference)
-    return list(find_differences(peer, [difference.id for difference in differences]))
+        except (UnreadableEvent, BrokenStream):
+            unreadable[difference.id] = replace(difference, kind=Kind.UNREADABLE)
+        except OrderError:  # the order has changed meanwhile; it is checked again below
+            pass
+    repaired = {difference.id for difference in differences} - unreadable.keys()
+    return [*unreadable.values(), *find_differences(peer, repaired)]
 
 
 def _repair(difference: Difference) -> None:
@@ -137,9 +145,11 @@ def _check(peer: Peer, ids: Collection[UUID]) -> dict[UUID, Difference | None]:
     for id_ in sorted(ids):
         if before.get(id_) != after.get(id_):
             continue
-        _, order = after.get(id_, (0, None))
+        version, order = after.get(id_, (0, None))
         reservation, user_id = reservations.get(str(id_), (None, None))
-        kind, user = classify(order, reservation), UUID(user_id) if user_id else None
+        user = UUID(user_id) if user_id else None
+        is_readable = order is not None or not version
+        kind = classify(order, reservation) if is_readable else Kind.UNREADABLE
         checked[id_] = Difference(id=id_, kind=kind, user_id=user) if kind else None
     return checked
 
