@@ -37,7 +37,7 @@ SELECT stream FROM (
   SELECT DISTINCT ON (stream) stream, type FROM orders_storedevent
    WHERE stream > %s::uuid AND (%s::uuid IS NULL OR stream <= %s::uuid)
    ORDER BY stream DESC, version DESC
-) AS last WHERE type = ANY (%s)
+) AS last WHERE type = ANY (%s) LIMIT %s
 """
 
 
@@ -115,11 +115,11 @@ def last_of(streams: Collection[UUID]) -> dict[UUID, tuple[int, str]]:
         return {stream: (version, type_) for stream, version, type_ in cursor.fetchall()}
 
 
-def ending_with(types: Collection[str], *, after: UUID, upto: UUID | None) -> set[UUID]:
+def ending_with(types: Collection[str], *, after: UUID, upto: UUID | None, limit: int) -> set[UUID]:
     """The streams above `after` up to `upto` whose last event has one of these types, from the
-    primary. If `upto` is None, the range has no end."""
+    primary, but not more than `limit`. If `upto` is None, the range has no end."""
     with connections[router.db_for_write(StoredEvent)].cursor() as cursor:
-        cursor.execute(LAST_BETWEEN, [after, upto, upto, list(types)])
+        cursor.execute(LAST_BETWEEN, [after, upto, upto, list(types), limit])
         return {stream for (stream,) in cursor.fetchall()}
 
 

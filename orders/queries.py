@@ -39,10 +39,11 @@ def order(order_id: UUID) -> OrderView | Order:
 STATUSES = {type_: LEADS_TO[codec.event] for type_, codec in CODECS.items()}
 
 
-def active_orders(*, after: UUID, upto: UUID | None) -> set[UUID]:
-    """The ids above `after` up to `upto` of pending and confirmed orders, from the event store."""
+def active_orders(*, after: UUID, upto: UUID | None, limit: int) -> set[UUID]:
+    """The ids above `after` up to `upto` of pending and confirmed orders, from the event store, but
+    not more than `limit`."""
     types = [type_ for type_, status in STATUSES.items() if status in ACTIVE]
-    return event_store.ending_with(types, after=after, upto=upto)
+    return event_store.ending_with(types, after=after, upto=upto, limit=limit)
 
 
 def states(ids: Collection[UUID]) -> dict[UUID, tuple[int, Status | None]]:

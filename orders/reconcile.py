@@ -92,6 +92,7 @@ class Difference:
 
 
 D = TypeVar("D")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def check_in_rounds(
 ) -> Iterator[D]:
     """Yield the differences that `check` finds. It returns None for a row that is right, and omits
     a row that changed during the check; such a row is checked again."""
-    for chunk in _chunks(sorted(suspects)):
+    for chunk in chunks(sorted(suspects)):
         unchecked = set(chunk)
         for _ in range(ROUNDS):
             checked = check(unchecked)
@@ -177,13 +178,15 @@ def classify(before: Stamp | None, owner: Stamp | None, after: Stamp | None) -> 
 
 def repair(peer: Peer, differences: Sequence[Difference]) -> list[Difference]:
     """Repair these rows by a backfill; returns those that still differ afterwards."""
-    for difference in differences:
-        if difference.kind is Kind.AHEAD:
-            delete_version(difference.id, version=difference.here)
-    ids = [difference.id for difference in differences]
-    for chunk in _chunks(ids):
-        peer.ask("/internal/users/backfill/", ids=[str(id_) for id_ in chunk])
-    return list(find_differences(peer, ids))
+    left: list[Difference] = []
+    for chunk in chunks(differences):
+        for difference in chunk:
+            if difference.kind is Kind.AHEAD:
+                delete_version(difference.id, version=difference.here)
+        ids = [difference.id for difference in chunk]
+        peer.ask("/internal/users/backfill/", ids=[str(id_) for id_ in ids])
+        left += find_differences(peer, ids)
+    return left
 
 
 def wait_until_applied(peer: Peer, snapshot: str, *, by: str = CONSUMER) -> None:
@@ -259,9 +262,10 @@ def _suspects(peer: Peer, after: UUID, upto: UUID | None, owners: Sums) -> set[U
     return suspects
 
 
-def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        yield ids[start : start + IDS_AT_ONCE]
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items, IDS_AT_ONCE at a time: so many can be checked or repaired in one step."""
+    for start in range(0, len(items), IDS_AT_ONCE):
+        yield items[start : start + IDS_AT_ONCE]
 
 
 def _owner_stamps(peer: Peer, **query: Any) -> tuple[Mapping[UUID, Stamp], str]:

@@ -12,10 +12,11 @@ meanwhile, no event is in transit, so a difference is an error.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from outbox import streams, tables
@@ -34,11 +35,13 @@ from .handlers import backfill_orders, cancel_order, confirm_order
 from .peer import Peer
 from .reconcile import (
     CATCH_UP_SECONDS,
+    MAX_DIFFERENCES,
     OWNER,
     POLL_SECONDS,
     Page,
     ReconcileError,
     check_in_rounds,
+    chunks,
     wait_until_applied,
 )
 
@@ -81,18 +84,36 @@ class Difference:
 
 
 def compare(peer: Peer) -> Iterator[Page[Difference]]:
-    """Compare all reservations and orders, page by page. Changes nothing.
+    """Compare all reservations and orders, page by page. Changes nothing. A page has differences
+    of at most IDS_AT_ONCE orders, so the caller can repair them in one step.
 
     Raises ReconcileError, PeerError or OutboxError.
     """
+    found = 0
     after: UUID | None = FIRST
     while after is not None:
         answer = peer.ask("/internal/reservations/page/", after=str(after), rows=PAGE_ROWS)
         held = {UUID(id_) for id_ in answer["orders"]}
         upto = UUID(answer["last"]) if answer["last"] else None
-        suspects = held ^ queries.active_orders(after=after, upto=upto)
-        yield Page(rows=len(held), differences=tuple(find_differences(peer, suspects)))
+        limit = len(held) + MAX_DIFFERENCES
+        active = queries.active_orders(after=after, upto=upto, limit=limit + 1)
+        if len(active) > limit:
+            raise ReconcileError(_too_many())
+        yield Page(rows=len(held), differences=())
+        for suspects in chunks(sorted(held ^ active)):
+            differences = tuple(find_differences(peer, suspects))
+            yield Page(rows=0, differences=differences)
+            found += len(differences)
+            if found > MAX_DIFFERENCES:
+                raise ReconcileError(_too_many())
         after = upto
+
+
+def _too_many() -> str:
+    return (
+        f"more than {MAX_DIFFERENCES} orders differ: check that all relays and consumers run, run "
+        "manage.py outbox backfill orders, then reconcile again"
+    )
 
 
 def find_differences(peer: Peer, suspects: Collection[UUID]) -> Iterator[Difference]:
@@ -112,16 +133,18 @@ def classify(order: Status | None, reservation: str | None) -> Kind | None:
 
 def repair(peer: Peer, differences: Sequence[Difference]) -> list[Difference]:
     """Repair these orders; returns those that still differ afterwards."""
-    unreadable: dict[UUID, Difference] = {}
-    for difference in differences:
-        try:
-            _repair(difference)
-        except (UnreadableEvent, BrokenStream):
-            unreadable[difference.id] = replace(difference, kind=Kind.UNREADABLE)
-        except OrderError:  # the order has changed meanwhile; it is checked again below
-            pass
-    repaired = {difference.id for difference in differences} - unreadable.keys()
-    return [*unreadable.values(), *find_differences(peer, repaired)]
+    left: list[Difference] = []
+    for chunk in chunks(differences):
+        repaired: list[UUID] = []
+        for difference in chunk:
+            try:
+                with suppress(OrderError):  # the order has changed meanwhile; it is checked below
+                    _repair(difference)
+                repaired.append(difference.id)
+            except (UnreadableEvent, BrokenStream):
+                left.append(replace(difference, kind=Kind.UNREADABLE))
+        left += find_differences(peer, repaired)
+    return left
 
 
 def _repair(difference: Difference) -> None:
@@ -174,13 +197,16 @@ def _reservations(
 ) -> tuple[Mapping[str, Reservation], str]:
     """The reservations once accounts has applied all events up to the cursor, and a snapshot that
     sees their transactions. Raises ReconcileError."""
-    question: dict[str, Any] = {"ids": [str(id_) for id_ in ids]}
+    asked: list[str] = []  # first, only the positions
     for _ in paced(every_seconds=POLL_SECONDS, within_seconds=CATCH_UP_SECONDS):
-        answer = peer.ask("/internal/reservations/states/", **question)
+        answer = peer.ask("/internal/reservations/states/", ids=asked)
         positions = {int(partition): entry for partition, entry in answer["applied"].items()}
-        if coverage.has_reached(positions, applied):
+        if not coverage.has_reached(positions, applied):
+            continue
+        if asked:
             found = {id_: (status, user) for id_, (status, user) in answer["reservations"].items()}
             return found, str(answer["snapshot"])
+        asked = [str(id_) for id_ in ids]
     raise ReconcileError(
         f"no common position within {CATCH_UP_SECONDS:.0f} s: {OWNER} has not applied all events "
         "of orders"

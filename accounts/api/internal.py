@@ -53,6 +53,12 @@ class IdsSerializer(serializers.Serializer[Any]):
     ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=MAX_IDS)
 
 
+class ReservationsSerializer(serializers.Serializer[Any]):
+    """Selects reservations. Without ids, the answer has only the positions and the snapshot."""
+
+    ids = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_IDS)
+
+
 class BackfillPageSerializer(serializers.Serializer[Any]):
     after = serializers.UUIDField(default=FIRST)
     rows = serializers.IntegerField(min_value=1, max_value=MAX_IDS)
@@ -145,7 +151,7 @@ class Reservations(InternalView):
     """Return the status and the user of each order's reservation, how far the events of orders
     were applied before, and a snapshot that sees the reservations' transactions."""
 
-    serializer_class = IdsSerializer
+    serializer_class = ReservationsSerializer
 
     def answer(self, **params: Any) -> dict[str, Any]:
         applied = queries.applied_orders()

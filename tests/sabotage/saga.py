@@ -47,4 +47,12 @@ SABOTAGES: Final = (
         test="tests/integration/together/test_lost_orders.py"
         "::test_an_order_that_ends_during_the_comparison_is_not_a_difference",
     ),
+    Sabotage(
+        promise="the repair of many orders waits for each step, not once for all",
+        file="orders/reservations.py",
+        old="for suspects in chunks(sorted(held ^ active)):",
+        new="for suspects in [sorted(held ^ active)]:",
+        test="tests/integration/together/test_lost_orders.py"
+        "::test_many_differing_orders_are_repaired_in_steps",
+    ),
 )

@@ -1,5 +1,4 @@
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Final
 
@@ -7,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orders import reconcile, reservations
 from orders.peer import Peer, PeerError
-from orders.reconcile import Page, ReconcileError
+from orders.reconcile import ReconcileError
 from outbox.management.subcommand import one_line_errors, show_progress
 
 REPAIRED: Final = 3  # exit status: all differences were repaired
@@ -38,12 +37,8 @@ class Command(BaseCommand):
     def _reconcile(self, peer: Peer, *, dry_run: bool) -> None:
         found = left = 0
         for what, part in PARTS.items():
-            differences = self._compare(what, part.compare(peer))
-            found += len(differences)
-            if differences and not dry_run:
-                still = part.repair(peer, differences)
-                left += len(still)
-                self._list(still, adverb="still ")
+            differences, still = self._part(peer, what, part, dry_run=dry_run)
+            found, left = found + differences, left + still
         if not found:
             return
         if dry_run:
@@ -55,17 +50,25 @@ class Command(BaseCommand):
             )
         raise CommandError(f"{found} differed, all are repaired", returncode=REPAIRED)
 
-    def _compare(self, what: str, pages: Iterator[Page[Any]]) -> list[Any]:
+    def _part(self, peer: Peer, what: str, part: Any, *, dry_run: bool) -> tuple[int, int]:
+        """Compare and repair one part, page by page. Returns how many rows differed, and how many
+        of them differ still."""
         rows = 0
         found: list[Any] = []
-        for page in pages:
-            rows += page.rows
-            found += page.differences
-            show_progress(self.stdout, f"{rows} {what} compared")
-        show_progress(self.stdout)
-        self._list(found)
+        left: list[Any] = []
+        try:
+            for page in part.compare(peer):
+                rows += page.rows
+                found += page.differences
+                if not dry_run:
+                    left += part.repair(peer, page.differences)
+                show_progress(self.stdout, f"{rows} {what} compared")
+        finally:  # after an error, the list shows what was repaired
+            show_progress(self.stdout)
+            self._list(found)
         self.stdout.write(f"{rows} {what} compared, {len(found)} differ")
-        return found
+        self._list(left, adverb="still ")
+        return len(found), len(left)
 
     def _list(self, differences: list[Any], *, adverb: str = "") -> None:
         for difference in differences[:MAX_LISTED]:

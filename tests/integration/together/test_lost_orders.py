@@ -16,7 +16,7 @@ from accounts.handlers import release_credit, reserve_credit
 from accounts.models import OutboxEvent as AccountsEvent
 from accounts.models import ParkedEvent as AccountsParked
 from accounts.models import Reservation, User
-from orders import queries, reservations
+from orders import queries, reconcile, reservations
 from orders.domain.commands import CancelOrder, ConfirmOrder, PlaceOrder
 from orders.domain.lines import Line
 from orders.domain.order import Status, decide, fold
@@ -25,6 +25,7 @@ from orders.management.commands.reconcile import DIFFERENT, REPAIRED
 from orders.models import CustomerView, OrderView, OutboxEvent, ParkedEvent, StoredEvent
 from orders.peer import Peer
 from orders.published import announce
+from orders.reconcile import ReconcileError
 from outbox.agreeing import coverage
 from outbox.recorder import record
 from outbox.streams import Cursor
@@ -175,6 +176,33 @@ def test_an_order_that_this_release_cannot_read_is_listed_and_the_others_are_rep
     assert status(different["unknown"]) == Status.DISOWNED
 
 
+def test_many_differing_orders_are_repaired_in_steps(
+    different: dict[str, UUID], flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "IDS_AT_ONCE", 2)
+    monkeypatch.setattr(reservations, "MAX_DIFFERENCES", 1)
+    asked = questions(monkeypatch)
+    with flow.running(*CONSUMERS):
+        for _ in range(2):  # each run repairs one step, and refers to the backfill
+            assert "more than 1 orders differ" in run_reconcile(status=1)
+        run_reconcile()
+    assert status(different["unknown"]) == Status.DISOWNED
+    # Each step is compared, repaired and compared again before the next step.
+    first, second, *_ = filter(None, asked)
+    assert first == second
+    assert max(map(len, asked)) == 2
+
+
+def test_too_many_missing_reservations_refer_to_the_backfill(
+    ada: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reservations, "MAX_DIFFERENCES", 1)
+    for _ in range(2):
+        place(ada)
+    with closing(Peer("accounts")) as peer, pytest.raises(ReconcileError, match="backfill orders"):
+        list(reservations.compare(peer))
+
+
 @pytest.fixture
 def shown(ada: UUID, flow: Flow) -> Iterator[None]:
     """The customer view is complete, so the comparison of users waits for no event."""
@@ -198,8 +226,24 @@ def test_an_order_in_transit_is_not_a_difference(
         monkeypatch.setattr(coverage, "has_reached", check)
         running.enter_context(flow.running(labels=SERVICES))
         place(ada)
+        asked = questions(monkeypatch)
         assert "0 reservations compared, 0 differ" in run_reconcile()
     assert (checks[0], checks[-1]) == (False, True)
+    assert [len(ids) for ids in asked] == [0] * (len(asked) - 1) + [1]  # the poll sends no ids
+
+
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ids of each question about reservations that orders asks from now on."""
+    asked: list[list[str]] = []
+    ask = Peer.ask
+
+    def listen(self: Peer, path: str, **question: Any) -> dict[str, Any]:
+        if path == "/internal/reservations/states/":
+            asked.append(question["ids"])
+        return ask(self, path, **question)
+
+    monkeypatch.setattr(Peer, "ask", listen)
+    return asked
 
 
 def test_an_order_that_ends_during_the_comparison_is_not_a_difference(
