@@ -22,21 +22,4 @@ class Migration(migrations.Migration):
             name="drop_reason",
             field=models.TextField(blank=True, db_default="", default=""),
         ),
-        migrations.RemoveIndex(model_name="parkedevent", name="orders_parked_sequence"),
-        migrations.AddIndex(
-            model_name="parkedevent",
-            index=models.Index(
-                condition=models.Q(("dropped_at", None)),
-                fields=["consumer", "producer", "partition", "key", "id"],
-                name="orders_parked_waiting",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="parkedevent",
-            index=models.Index(
-                condition=models.Q(("dropped_at__isnull", False)),
-                fields=["consumer", "producer", "partition", "key"],
-                name="orders_parked_dropped",
-            ),
-        ),
     ]

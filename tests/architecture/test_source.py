@@ -16,6 +16,7 @@ WHERE: dict[Rule, tuple[str, ...]] = {
     rules.sleeps: ("accounts", "orders", "tests"),
     rules.values_in_sql: PACKAGES,
     rules.unbounded_powers: PACKAGES,
+    rules.blocking_indexes: PACKAGES,
 }
 
 VIOLATIONS: list[tuple[Rule, str]] = [
@@ -69,7 +70,9 @@ def test_every_rule_finds_its_violations() -> None:
     assert missed == []
     for path in ("orders/utils.py", "accounts/core/user.py"):
         assert list(rules.empty_names(parsed("", path)))
-    assert {rule for rule, _ in VIOLATIONS} | {rules.empty_names} == set(WHERE)
+    assert list(rules.blocking_indexes(parsed("migrations.AddIndex()", "orders/migrations/m.py")))
+    by_path = {rules.empty_names, rules.blocking_indexes}
+    assert {rule for rule, _ in VIOLATIONS} | by_path == set(WHERE)
 
 
 def test_every_rule_accepts_valid_code() -> None:

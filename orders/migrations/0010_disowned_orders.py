@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0008_dropped_events"),
+        ("orders", "0009_parked_indexes"),
     ]
 
     operations = [
