@@ -45,11 +45,20 @@ class PeriodicTask(Task):  # type: ignore[type-arg] # generic in the stubs only
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Queue the task. Returns None if it isn't queued."""
-        with self.app.producer_or_acquire(options.pop("producer", None)) as producer:
-            queue = self.app.amqp.router.route(dict(options), self.name, args, kwargs)["queue"]
-            if queue(producer.channel).queue_declare().message_count >= MOST_WAITING:
-                return None
-            return super().apply_async(args, kwargs, producer=producer, **options)
+        is_eager = self.app.conf.task_always_eager
+        if not is_eager and self._waiting(args, kwargs, options) >= MOST_WAITING:
+            return None
+        return super().apply_async(args, kwargs, **options)
+
+    def _waiting(self, args: Any, kwargs: Any, options: dict[str, Any]) -> int:
+        """The number of messages in the task's queue; 0 if the broker doesn't report it."""
+        try:
+            with self.app.producer_or_acquire(options.get("producer")) as producer:
+                queue = self.app.amqp.router.route(dict(options), self.name, args, kwargs)["queue"]
+                return int(queue(producer.channel).queue_declare().message_count)
+        except Exception as exc:  # noqa: BLE001 - queueing fails by itself, with Celery's retries
+            log.info("the queue of %s was not checked: %s", self.name, exc)
+            return 0
 
 
 @shared_task(bind=True, base=PeriodicTask, name="outbox.relay", ignore_result=True, acks_late=False)

@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import kombu
 import pytest
 import redis
 from celery.beat import Scheduler
@@ -59,6 +60,34 @@ def test_a_failed_relay_task_does_not_block_the_next(shop, streams, results, rec
     for _ in range(2):
         tasks.relay(shop.label)
     assert caplog.text.count(f"the relay of {shop.label} stopped") == 2
+
+
+def test_a_task_is_queued_if_its_queue_cannot_be_checked(valkey, monkeypatch):
+    declare = kombu.Queue.queue_declare
+
+    def declare_without_count(self: kombu.Queue, *about: Any, **options: Any) -> None:
+        declare(self, *about, **options)
+
+    app.finalize()
+    broker_url = f"{valkey.url.removesuffix('/0')}/1"
+    with redis.Redis.from_url(broker_url) as broker, app.connection_for_write(broker_url) as line:
+        broker.flushdb()
+        monkeypatch.setattr(kombu.Queue, "queue_declare", declare_without_count)
+        tasks.prune.apply_async(("shop",), queue="probe", producer=app.amqp.Producer(line))
+        assert broker.llen("probe") == 1
+
+
+def test_an_eager_task_needs_no_broker(monkeypatch):
+    ran: list[str] = []
+
+    def run(label: str) -> None:
+        ran.append(label)
+
+    task = app.task(run, base=tasks.PeriodicTask, name="tests.eager")
+    monkeypatch.setattr(app.conf, "task_always_eager", True)
+    monkeypatch.setattr(kombu.Queue, "queue_declare", lambda *_: pytest.fail("a broker was asked"))
+    assert task.apply_async(("shop",)).successful()
+    assert ran == ["shop"]
 
 
 def test_beat_queues_few_messages_while_no_worker_runs(valkey):
