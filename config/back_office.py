@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import dropwhile
+from traceback import walk_tb
 from typing import Any, Final, TypeVar, cast
 
 from django.contrib.admin import AdminSite
@@ -19,6 +21,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 UNUSABLE: Final = (
     DataError, ProgrammingError, ValidationError, ValueError, TypeError, LookupError, OverflowError,
 )  # fmt: skip
+NO_SUCH_OPERATOR: Final = "42883"
 
 
 class BackOffice(AdminSite):
@@ -28,18 +31,29 @@ class BackOffice(AdminSite):
             try:
                 return view(request, *args, **kwargs)
             except UNUSABLE as exc:
-                if _is_caused_by(request, exc):
+                if _can_cause(request, exc) and _is_of_djangos_query(exc):
                     raise BadRequest(f"the admin can't apply the request: {exc}") from exc
                 raise
 
         return super().admin_view(cast(View, checked), cacheable)
 
 
-def _is_caused_by(request: HttpRequest, exc: Exception) -> bool:
-    """Whether the URL of a read, or the selection of an action, causes the error."""
+def _can_cause(request: HttpRequest, exc: Exception) -> bool:
+    """Whether the URL of a read, or the selection of an action, can cause the error."""
+    code = getattr(exc.__cause__, "pgcode", None)
+    if isinstance(exc, ProgrammingError) and code != NO_SUCH_OPERATOR:
+        return False
     if request.method in {"GET", "HEAD"}:
         return bool(request.GET) or isinstance(exc, ValidationError)
     return ACTION_CHECKBOX_NAME in request.POST and isinstance(exc, ValidationError | ValueError)
+
+
+def _is_of_djangos_query(exc: Exception) -> bool:
+    """Whether the error occurred in a query that Django built or ran. The errors of the project's
+    own code, and of its own queries, are mistakes."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(exc.__traceback__)]
+    callers = dropwhile(lambda module: module.startswith("django.db."), reversed(modules))
+    return modules[-1].startswith("django.db.") and next(callers, "").startswith("django.")
 
 
 class BackOfficeConfig(AdminConfig):

@@ -16,9 +16,13 @@ class Xid8Field(models.Field):  # type: ignore[type-arg]
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> int | None:
         return None if value is None else int(value)
 
+    def get_prep_value(self, value: Any) -> Any:
+        return value if value is None or hasattr(value, "as_sql") else int(value)
+
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         # PostgreSQL can't cast an integer to xid8, but it can cast text to xid8.
-        return value if value is None or hasattr(value, "as_sql") else str(int(value))
+        value = value if prepared else self.get_prep_value(value)
+        return value if value is None or hasattr(value, "as_sql") else str(value)
 
 
 class SnapshotField(models.Field):  # type: ignore[type-arg]
