@@ -1,10 +1,12 @@
 """Measures how long a handler runs without a database call."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 DEFAULT_SECONDS = 5.0
 
@@ -16,23 +18,31 @@ def handler_idle_seconds() -> float:
 
 
 class Idleness:
-    """The longest time between two statements, as a wrapper for Django's `execute_wrapper`.
+    """Measures the longest time without a statement while a handler runs.
 
     The error of a session that PostgreSQL ended often says only that the connection is closed, as
     after a crash of the server. The measured time tells the two apart.
     """
 
     def __init__(self) -> None:
-        self._longest_seconds = 0.0
-        self._since = time.monotonic()
+        self.seconds = 0.0
+        self._since = 0.0
 
-    def __call__(self, execute: Callable[..., Any], *statement: Any) -> Any:
-        self._longest_seconds = self.seconds
+    @contextmanager
+    def measured(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        self._since = time.monotonic()
+        try:
+            with connection.execute_wrapper(self._measure):
+                yield
+        finally:
+            self._count()
+
+    def _measure(self, execute: Callable[..., Any], *statement: Any) -> Any:
+        self._count()
         try:
             return execute(*statement)
         finally:
             self._since = time.monotonic()
 
-    @property
-    def seconds(self) -> float:
-        return max(self._longest_seconds, time.monotonic() - self._since)
+    def _count(self) -> None:
+        self.seconds = max(self.seconds, time.monotonic() - self._since)

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import count
 
 from django.db import Error as DatabaseError
@@ -243,14 +244,16 @@ class Reader:
                 self._reset()
                 self._apply_singly(deliveries, reached)
 
-    def _apply(self, deliveries: Sequence[Delivery]) -> None:
-        """Move the positions and apply the events in one transaction."""
+    def _apply(self, deliveries: Sequence[Delivery], idle: Idleness | None = None) -> None:
+        """Move the positions and apply the events in one transaction. `idle` measures the
+        handlers, not the COMMIT: it can take long on a busy server."""
         ends = self._pending | {delivery.partition: delivery.id for delivery in deliveries}
         moves = {p: (self._positions[p], end) for p, end in ends.items()}
         keys = {(delivery.partition, delivery.key) for delivery in deliveries if delivery.key}
         with transaction.atomic(using=self._tables.alias):
             parked = self._inbox.move(moves, keys=keys)
-            self._consumer.handle_all(self._unless_parked(deliveries, parked))
+            with idle.measured(self._tables.connection) if idle else nullcontext():
+                self._consumer.handle_all(self._unless_parked(deliveries, parked))
             if _is_aborted(self._tables.connection):
                 raise transaction.TransactionManagementError(
                     "a handler caught an error that aborted its transaction; raise such errors"
@@ -308,12 +311,10 @@ class Reader:
         """Raises HandlerIdle if the session was lost while the handler made no database call."""
         idle, limit = Idleness(), handler_idle_seconds()
         try:
-            with self._tables.connection.execute_wrapper(idle):
-                self._apply([delivery])
-        except DatabaseError as exc:  # other transient errors don't depend on the session
+            self._apply([delivery], idle)
+        except Exception as exc:
             # The server's time is a little longer: the reply to the last statement takes time.
-            lost = is_transient(exc) or isinstance(exc, InternalError)  # the code is often missing
-            if idle.seconds < 0.9 * limit or not lost:
+            if idle.seconds < 0.9 * limit or not _says_that_the_session_is_lost(exc):
                 raise
             raise HandlerIdle(
                 f"the handler made no database call for {idle.seconds:.1f} s, so PostgreSQL ended "
@@ -350,6 +351,14 @@ class Reader:
         longest = FIRST_PAUSE_SECONDS * 2 ** min(failures, MOST_DOUBLINGS)
         longest = min(LONGEST_PAUSE_SECONDS, longest)
         self._stopping.wait(random.uniform(longest / 2, longest))  # noqa: S311
+
+
+def _says_that_the_session_is_lost(error: BaseException | None) -> bool:
+    """Whether the error, or an error that caused it, can be that of a lost database session. Other
+    transient errors don't depend on the session."""
+    while error is not None and not isinstance(error, DatabaseError):
+        error = error.__cause__
+    return is_transient(error) or isinstance(error, InternalError)  # the code is often missing
 
 
 def _is_aborted(connection: BaseDatabaseWrapper) -> bool:

@@ -733,17 +733,36 @@ SABOTAGES: Final = (
         invariant=16,
         promise="an event whose handler makes no database call for too long is parked",
         file="outbox/consuming/reader.py",
-        old="if idle.seconds < 0.9 * limit or not lost:",
+        old="if idle.seconds < 0.9 * limit or not _says_that_the_session_is_lost(exc):",
         new="if True:",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_handler_that_makes_no_database_call_for_too_long_is_parked",
     ),
     Sabotage(
         invariant=16,
+        promise="a handler that wraps the error of its lost session isn't tried for ever",
+        file="outbox/consuming/reader.py",
+        old="        error = error.__cause__\n    return is_transient(error) or",
+        new="        error = None\n    return is_transient(error) or",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_handler_that_makes_no_database_call_for_too_long_is_parked",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="the time of a COMMIT doesn't count as idle time of the handler",
+        file="outbox/consuming/reader.py",
+        old="self._apply([delivery], idle)\n",
+        new="with idle.measured(self._tables.connection):\n"
+        "                self._apply([delivery])\n",
+        test=f"{OUTBOX}/test_reader.py"
+        "::test_a_commit_that_takes_long_is_not_the_fault_of_its_handler",
+    ),
+    Sabotage(
+        invariant=16,
         promise="an event whose handler waits for an unavailable server is never parked",
         file="outbox/consuming/reader.py",
-        old="except DatabaseError as exc:",
-        new="except Exception as exc:",
+        old="or not _says_that_the_session_is_lost(exc):",
+        new="or not is_transient(exc):",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_handler_that_waits_long_for_an_unavailable_server_is_tried_again",
     ),

@@ -14,6 +14,7 @@ import redis
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
 from outbox.consumer import Consumer, Superseding
+from outbox.consuming import idleness
 from outbox.consuming import reader as reading
 from outbox.consuming.inbox import Inbox
 from outbox.consuming.parking import Parking
@@ -646,15 +647,47 @@ def wait_without_a_call(shop, settings, elsewhere) -> Callable[[], None]:
     return wait
 
 
+@pytest.mark.parametrize("wraps_the_error", [False, True])
 def test_a_handler_that_makes_no_database_call_for_too_long_is_parked(
-    shop, relay, record, reader_of, monkeypatch, wait_without_a_call
+    shop, relay, record, reader_of, monkeypatch, wait_without_a_call, wraps_the_error
 ):
+    def handle(_: Envelope) -> None:
+        wait_without_a_call()
+        if wraps_the_error:
+            try:
+                shop.state._default_manager.exists()
+            except DatabaseError as exc:
+                raise LookupError("there is no state") from exc
+
     monkeypatch.setattr(reading, "TRIES", 1)
-    reader = reader_of(lambda _: wait_without_a_call())
+    reader = reader_of(handle)
     monkeypatch.setattr(reader, "_pause", _limited)
     publish(relay, record, ("a", 1))
     reader.step()
     assert "made no database call for" in shop.parked._default_manager.get().error
+
+
+def test_a_commit_that_takes_long_is_not_the_fault_of_its_handler(
+    shop, relay, record, reader, probe, monkeypatch
+):
+    connection, now = connections[shop.alias], [0.0]
+    commit, handled, failed = connection._commit, [], []
+
+    def commit_late() -> None:
+        """Fail after a long time, for the whole batch and then for the single event."""
+        if handled and len(failed) < 2:
+            failed.append(handled.pop())
+            now[0] += 100.0
+            raise OperationalError("the connection was lost")
+        commit()
+
+    monkeypatch.setattr(reading, "TRIES", 1)
+    monkeypatch.setattr(idleness, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(connection, "_commit", commit_late)
+    probe.fail = handled.append
+    publish(relay, record, ("a", 1))
+    reader.step()
+    assert (len(failed), probe.applied, parked(shop)) == (2, [("a", 1)], [])
 
 
 def test_a_handler_that_waits_long_for_an_unavailable_server_is_tried_again(
