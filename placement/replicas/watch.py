@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PROBE_EVERY_SECONDS: Final = 0.2
 ANSWER_WITHIN_SECONDS: Final = 0.5  # how long a frozen server delays the other probes
+START_AGAIN_SECONDS: Final = 1.0  # after the thread couldn't be started
 DISCONNECT_AFTER: Final = 2  # unanswered probes in a row; load can delay one probe
 
 NOT_PROBED: Final = "it hasn't been probed yet"
@@ -142,6 +143,7 @@ class Watch:
         self._lock = threading.Lock()
         self._groups: dict[str, Group] = {}
         self._thread: threading.Thread | None = None
+        self._start_at = 0.0
         self._stopping = threading.Event()
 
     def group(self, service: str) -> Group | None:
@@ -165,18 +167,25 @@ class Watch:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._groups = {
-                    service: group_of(service) for service in settings.PLACEMENT_REPLICAS
-                }
-                self._stopping = threading.Event()
-                self._thread = threading.Thread(
-                    target=_probe_repeatedly,
-                    args=(tuple(self._groups.values()), self._stopping),
-                    name=f"replica-watch-{os.getpid()}",
-                    daemon=True,
-                )
-                self._thread.start()
+            if self._thread is not None and self._thread.is_alive():
+                return
+            if time.monotonic() < self._start_at:
+                return
+            self._groups = {service: group_of(service) for service in settings.PLACEMENT_REPLICAS}
+            self._stopping = threading.Event()
+            thread = threading.Thread(
+                target=_probe_repeatedly,
+                args=(tuple(self._groups.values()), self._stopping),
+                name=f"replica-watch-{os.getpid()}",
+                daemon=True,
+            )
+            try:
+                thread.start()
+            except RuntimeError as exc:  # the system allows no more threads, or Python exits
+                logger.warning("no replica is used: they can't be probed: %s", exc)
+                self._start_at = time.monotonic() + START_AGAIN_SECONDS
+            else:
+                self._thread = thread
 
 
 def _probe_repeatedly(groups: Iterable[Group], stopping: threading.Event) -> None:

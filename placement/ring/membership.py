@@ -236,8 +236,19 @@ class Membership:
                 view = arrangement.start_probe(view, node, now=now)
                 if not self._swap(view):  # another process changed the view first
                     return
-                # Probe in a thread: a node that hangs must not delay the caller.
-                threading.Thread(target=self._run_probe, args=[node], daemon=True).start()
+                if not self._start_probe(node):
+                    view = arrangement.end_probe(view, node, answered=False, now=now)
+                    if not self._swap(view):
+                        return
+
+    def _start_probe(self, node: str) -> bool:
+        """Probe in a thread: a node that hangs must not delay the caller."""
+        try:
+            threading.Thread(target=self._run_probe, args=[node], daemon=True).start()
+        except RuntimeError as exc:  # the system allows no more threads, or Python exits
+            log.warning("ring node %s can't be probed: %s", node, exc)
+            return False
+        return True
 
     def _run_probe(self, node: str) -> None:
         try:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -198,7 +198,13 @@ class Ring:
         self.members.record_failure(name, at_once=at_once)
 
 
-@cache
+rings: Final[dict[tuple[tuple[str, ...], str, str], Ring]] = {}
+
+
 def connect(urls: tuple[str, ...], *, store_url: str, name: str = "ring") -> Ring:
     """The process's only Ring for these arguments. Raises BadNodes."""
-    return Ring(urls, store_url=store_url, name=name)
+    key = (urls, store_url, name)
+    if (ring := rings.get(key)) is None:
+        # Of several threads, one stores its Ring, and all of them get this one.
+        ring = rings.setdefault(key, Ring(urls, store_url=store_url, name=name))
+    return ring

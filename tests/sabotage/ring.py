@@ -85,6 +85,13 @@ SABOTAGES: Final = (
         test=f"{RESTARTS}::test_a_node_restarted_while_the_store_is_down_serves_no_old_data",
     ),
     Sabotage(
+        promise="a process has one ring, also if several threads connect first",
+        file="placement/ring/process.py",
+        old="ring = rings.setdefault(key, Ring(",
+        new="ring = rings.pop(key, Ring(",
+        test=f"{PURE}::test_racing_first_calls_get_the_same_ring",
+    ),
+    Sabotage(
         promise="a thread that chose a node before its restart reads nothing from it",
         file="placement/ring/process.py",
         old="return view is None or view.members[place.node].since > place.generation",

@@ -59,10 +59,10 @@ def nodes(_nodes: Any, settings: Any) -> Iterator[Any]:
             "OPTIONS": {"STORE": store.url},
         }
     }
-    ring_process.connect.cache_clear()
+    ring_process.rings.clear()
     yield ring
     store.start()
-    ring_process.connect.cache_clear()
+    ring_process.rings.clear()
 
 
 def rename(user: UserState, name: str) -> UserState:

@@ -46,7 +46,7 @@ class Servers:
 
     def cache(self, nodes: int = NODES, **params: Any) -> RingCache:
         """A cache as in another process: it shares only the servers with the other caches."""
-        ring_process.connect.cache_clear()
+        ring_process.rings.clear()
         params.setdefault("OPTIONS", {})["STORE"] = self.store.url
         return RingCache([node.url for node in self.all[:nodes]], params)
 
@@ -65,7 +65,7 @@ def servers(_servers: Servers) -> Iterator[Servers]:
         server.flush()
     yield _servers
     _servers.thaw()
-    ring_process.connect.cache_clear()
+    ring_process.rings.clear()
 
 
 @pytest.fixture

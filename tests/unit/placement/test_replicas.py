@@ -10,7 +10,7 @@ from django.db import DatabaseError, DataError
 
 from placement.replicas.middleware import _is_server_failure
 from placement.replicas.wal import Wal, wal_of
-from placement.replicas.watch import Group, Replica, _probe_repeatedly
+from placement.replicas.watch import Group, Replica, Watch, _probe_repeatedly
 
 BUDGET_SECONDS = 1.0
 ORIGIN = Wal(system=7, timeline=1, lsn=1000, in_recovery=False)
@@ -130,6 +130,19 @@ def test_an_unexpected_error_of_a_probe_takes_the_replica_out_and_the_probes_con
     _probe_repeatedly([Flaky(service="accounts", replicas=(watched.replica,))], stopping)
     assert not watched.replica.healthy
     assert "ValueError('unexpected')" in watched.replica.why
+
+
+def test_a_read_uses_the_primary_if_the_probes_cannot_be_started(
+    settings: Any, no_thread_starts: None
+) -> None:
+    settings.PLACEMENT_REPLICAS = {"accounts": ("replica",)}
+    watch = Watch()
+
+    for _ in range(2):
+        group = watch.group("accounts")
+        assert group is not None
+        assert group.candidates(0) == []
+    watch.stop()
 
 
 def test_candidates_start_with_the_replicas_that_have_reached_the_token() -> None:

@@ -1,12 +1,16 @@
 """Checks the place of each key, and which keys a change of members moves, without a server."""
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from placement.ring import arrangement as ring
+from placement.ring import process
 from placement.ring.arrangement import Arrangement, BadNodes, Place, View
 
 KEYS = [f"mitosis:1:accounts:user:{number}" for number in range(50_000)]
@@ -176,6 +180,25 @@ def test_invalid_node_addresses_are_reported_without_passwords(
         ring.name_nodes(urls)
     assert caught.value.check == check
     assert "secret" not in str(caught.value)
+
+
+def test_racing_first_calls_get_the_same_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    class Slow(process.Ring):
+        def __init__(self, *about: Any, **options: Any) -> None:
+            super().__init__(*about, **options)
+            both.wait(10)
+
+    monkeypatch.setattr(process, "Ring", Slow)
+    monkeypatch.setattr(process, "rings", {})
+
+    def connect(_: int) -> process.Ring:
+        return process.connect(("redis://a:1/0",), store_url="redis://b:1/0")
+
+    with ThreadPoolExecutor(2) as executor:
+        first, second = executor.map(connect, range(2))
+    assert first is second is connect(0)
 
 
 def test_a_node_is_named_after_its_address() -> None:

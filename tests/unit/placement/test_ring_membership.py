@@ -263,6 +263,18 @@ def test_an_ejected_node_that_answers_a_probe_has_a_new_generation(
     assert view.members["a:1/0"].since == view.epoch > view.members["b:1/0"].since
 
 
+def test_a_probe_that_cannot_be_started_counts_as_unanswered(
+    store: MemoryStore, no_thread_starts: None
+) -> None:
+    one = store.process()
+    one.view()
+    one.record_failure("a:1/0", at_once=True)
+    store.seconds += ring.FIRST_PROBE_MS / 1000 + 0.01
+
+    assert up(one.view()) == NAMES[1:]
+    assert state_of(store, "a:1/0") == "ejected"
+
+
 def test_a_probe_that_raises_an_error_counts_as_unanswered(store: MemoryStore) -> None:
     def raise_error(name: str) -> bool:
         raise ValueError("unexpected")
