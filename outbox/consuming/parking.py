@@ -32,6 +32,7 @@ class Sequence:
     partition: int
     key: str
     events: int
+    last: int  # the id of its last event
     since: datetime
     error: str
 
@@ -133,9 +134,13 @@ class Parking:
     def sequences(self) -> Iterator[Sequence]:
         """Yield the sequences, oldest first. Entries without a key: one sequence per partition."""
         groups = self.rows.values("partition", "key").annotate(
-            events=Count("id"), since=Min("parked_at"), first=Min("id"), error=Max("error")
+            events=Count("id"),
+            since=Min("parked_at"),
+            first=Min("id"),
+            last=Max("id"),
+            error=Max("error"),
         )
-        fields = ("partition", "key", "events", "since", "error")
+        fields = ("partition", "key", "events", "last", "since", "error")
         for group in groups.order_by("first").values(*fields):
             yield Sequence(consumer=self._consumer, producer=self._producer, **group)
 
@@ -178,9 +183,17 @@ class Parking:
         return RetryResult(applied=applied, error=left)
 
     def drop(
-        self, *, partition: int, key: str, reason: str, by: str, only_first: bool = False
+        self,
+        *,
+        partition: int,
+        key: str,
+        reason: str,
+        by: str,
+        upto: int | None = None,
+        only_first: bool = False,
     ) -> list[AbstractParkedEvent]:
-        """Give up a sequence, or only its first event. Returns the dropped events.
+        """Give up a sequence, its events up to the id `upto`, or only its first event. Returns the
+        dropped events.
 
         Their rows stay, with the time, the reason and the operator. The consumer never applies
         them, and they hold back no event.
@@ -189,6 +202,8 @@ class Parking:
         with transaction.atomic(using=self._tables.alias):
             inbox.lock(partition)
             chosen = self.rows.filter(partition=partition, key=key)
+            if upto is not None:
+                chosen = chosen.filter(pk__lte=upto)
             if only_first:
                 chosen = chosen.filter(pk=chosen.order_by("id").values("pk")[:1])
             dropped = list(chosen.defer("body", "traceback").order_by("id"))

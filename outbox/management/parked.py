@@ -29,22 +29,36 @@ class Parked(Subcommand):
         parser.add_argument("action", nargs="?", choices=actions, default="list")
         parser.add_argument("key", nargs="?", help="only the sequence of this key")
         parser.add_argument("--consumer", metavar="NAME", help="only this consumer")
+        parser.add_argument("--producer", metavar="NAME", help="only events of this service")
         parser.add_argument("--json", action="store_true", help="print sequences as lines of JSON")
         parser.add_argument("--reason", default="", metavar="TEXT", help="why it is dropped")
         parser.add_argument("--first", action="store_true", help="drop only its first event")
+        parser.add_argument(
+            "--upto",
+            type=int,
+            metavar="ID",
+            help="drop no event after this one; list shows the ids",
+        )
 
     def handle(
-        self, *, action: str, key: str | None, reason: str, first: bool, **options: Any
+        self,
+        *,
+        action: str,
+        key: str | None,
+        reason: str,
+        first: bool,
+        upto: int | None,
+        **options: Any,
     ) -> None:
         if action == "drop" and (key is None or not reason.strip()):
             raise CommandError("drop needs the key of a sequence and --reason TEXT")
-        if action != "drop" and (reason or first):
-            raise CommandError("--reason and --first are options of drop")
-        chosen = list(_chosen(options["consumer"], key))
+        if action != "drop" and (reason or first or upto is not None):
+            raise CommandError("--reason, --first and --upto are options of drop")
+        chosen = list(_chosen(options["consumer"], options["producer"], key))
         if key is not None and not chosen:
             raise CommandError(f"no sequence of the key {key!r} is parked; list shows all keys")
         if action == "drop":
-            self._drop(chosen, reason=reason.strip(), only_first=first)
+            self._drop(chosen, reason=reason.strip(), upto=upto, only_first=first)
         elif action == "retry" and chosen:
             self._retry(chosen)
         else:
@@ -59,7 +73,7 @@ class Parked(Subcommand):
             else:
                 self.stdout.write(
                     f"{found.consumer}  {found.key or '(no key)'}  {found.events} event(s) "
-                    f"since {found.since:%Y-%m-%d %H:%M:%S}  {found.error}"
+                    f"up to id {found.last} since {found.since:%Y-%m-%d %H:%M:%S}  {found.error}"
                 )
 
     def _retry(self, chosen: Chosen) -> None:
@@ -74,23 +88,24 @@ class Parked(Subcommand):
         if stuck:
             raise CommandError(f"{stuck} of {len(chosen)} sequences are still parked")
 
-    def _drop(self, chosen: Chosen, *, reason: str, only_first: bool) -> None:
-        names = sorted({found.consumer for _, _, found in chosen})
-        if len(names) > 1:
-            raise CommandError(f"choose a consumer with --consumer: {', '.join(names)}")
+    def _drop(self, chosen: Chosen, *, reason: str, upto: int | None, only_first: bool) -> None:
+        for what in ("consumer", "producer"):
+            names = sorted({getattr(found, what) for _, _, found in chosen})
+            if len(names) > 1:
+                raise CommandError(f"choose a {what} with --{what}: {', '.join(names)}")
         for _, parked, found in chosen:
-            dropped = len(
-                parked.drop(
-                    partition=found.partition,
-                    key=found.key,
-                    reason=reason,
-                    by=_operator(),
-                    only_first=only_first,
-                )
+            sequence: dict[str, Any] = {"partition": found.partition, "key": found.key}
+            dropped = parked.drop(
+                **sequence,
+                reason=reason,
+                by=_operator(),
+                # Events that arrive meanwhile stay parked: the operator doesn't know them.
+                upto=found.last if upto is None else upto,
+                only_first=only_first,
             )
             self.stdout.write(
-                f"{found.consumer}  {found.key or '(no key)'}  {dropped} dropped, "
-                f"{found.events - dropped} still parked"
+                f"{found.consumer}  {found.key or '(no key)'}  {len(dropped)} dropped, "
+                f"{parked.rows.filter(**sequence).count()} still parked"
             )
 
 
@@ -102,9 +117,11 @@ def _operator() -> str:
         return f"uid {os.getuid()}"
 
 
-def _chosen(name: str | None, key: str | None) -> Iterator[tuple[Consumer, Parking, Sequence]]:
+def _chosen(
+    name: str | None, producer: str | None, key: str | None
+) -> Iterator[tuple[Consumer, Parking, Sequence]]:
     for consumer in [consumers.named(name)] if name else consumers.every():
         for parked in parking.of(consumer):
             for sequence in parked.sequences():
-                if key is None or sequence.key == key:
+                if key in (None, sequence.key) and producer in (None, sequence.producer):
                     yield consumer, parked, sequence

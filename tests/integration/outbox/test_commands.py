@@ -119,15 +119,40 @@ def test_a_dropped_event_stays_with_its_reason_and_holds_back_no_later_event(
     assert status["consumers"]["probe"]["parked"] == 0
 
 
+def test_a_drop_leaves_the_events_that_arrived_after_the_listing(
+    shop, record, relay, refusing, monkeypatch
+):
+    def arrive(sequence: int) -> str:
+        record("a", sequence)
+        relay.drain()
+        refusing.step()
+        return "ada"
+
+    arrive(1)
+    listed = json.loads(run("outbox", "parked", "list", "a", "--json"))["last"]
+    arrive(2)
+    drop = ("outbox", "parked", "drop", "a", "--reason", "a test")
+    assert "1 dropped, 1 still parked" in run(*drop, "--upto", str(listed))
+    # The command finds the second event. The third event arrives before the drop.
+    monkeypatch.setattr("outbox.management.parked._operator", lambda: arrive(3))
+    assert "1 dropped, 1 still parked" in run(*drop)
+    row = shop.parked._default_manager.get(dropped_at=None)
+    assert json.loads(row.body)["sequence"] == 3
+
+
 def test_parked_refuses_wrong_arguments_in_one_line(shop, record, relay, refusing, monkeypatch):
     record("a", 1)
     relay.drain()
     refusing.step()
     (probe,) = consuming.every()
-    monkeypatch.setattr(consuming, "every", lambda: iter([probe, replace(probe, name="other")]))
+    handlers = {**probe.handlers, "elsewhere.thing.changed.v1": refusing}
+    other = replace(probe, name="other", handlers=handlers)
+    monkeypatch.setattr(consuming, "every", lambda: iter([probe, other]))
     parked = shop.parked._default_manager.get()
-    parked.pk, parked.consumer = None, "other"
-    parked.save()
+    for producer in (shop.label, "elsewhere"):
+        parked.pk, parked.consumer, parked.producer = None, "other", producer
+        parked.save()
+    producers = ", ".join(sorted((shop.label, "elsewhere")))
     for arguments, error in [
         (("list", "wrong"), "no sequence of the key 'wrong' is parked"),
         (("retry", "wrong"), "no sequence of the key 'wrong' is parked"),
@@ -136,11 +161,17 @@ def test_parked_refuses_wrong_arguments_in_one_line(shop, record, relay, refusin
         (("drop", "a"), "drop needs the key of a sequence and --reason"),
         (("drop", "a", "--reason", " "), "drop needs the key of a sequence and --reason"),
         (("drop", "a", "--reason", "x"), "choose a consumer with --consumer: other, probe"),
-        (("retry", "a", "--first"), "--reason and --first are options of drop"),
+        (
+            ("drop", "a", "--reason", "x", "--consumer", "other"),
+            f"choose a producer with --producer: {producers}",
+        ),
+        (("retry", "a", "--first"), "--reason, --first and --upto are options of drop"),
     ]:
         with pytest.raises(CommandError, match=error):
             run("outbox", "parked", *arguments)
-    assert shop.parked._default_manager.filter(dropped_at=None).count() == 2
+    assert shop.parked._default_manager.filter(dropped_at=None).count() == 3
+    named = ("--reason", "x", "--consumer", "other", "--producer", "elsewhere")
+    assert "1 dropped, 0 still parked" in run("outbox", "parked", "drop", "a", *named)
 
 
 def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
