@@ -353,7 +353,16 @@ SABOTAGES: Final = (
         file="outbox/consuming/parking.py",
         old="inbox.lock(partition)\n                    waiting",
         new="waiting",
-        test=f"{OUTBOX}/test_sessions.py::test_a_retry_includes_an_event_that_is_being_parked",
+        test=f"{OUTBOX}/test_sessions.py::test_a_retry_or_drop_includes_an_event_that_is_being_parked",
+    ),
+    Sabotage(
+        invariant=14,
+        promise="a drop locks the partition",
+        file="outbox/consuming/parking.py",
+        old="inbox.lock(partition)\n            chosen",
+        new="chosen",
+        test=f"{OUTBOX}/test_sessions.py"
+        "::test_a_retry_or_drop_includes_an_event_that_is_being_parked",
     ),
     Sabotage(
         invariant=14,

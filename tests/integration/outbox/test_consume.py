@@ -47,7 +47,9 @@ def kill(name: str) -> None:
 
 
 def _running(name: str) -> threading.Thread | None:
-    return next((thread for thread in threading.enumerate() if thread.name == name), None)
+    """The thread with this name; None until it has started, and so has an identifier."""
+    threads = (each for each in threading.enumerate() if each.name == name)
+    return next((thread for thread in threads if thread.ident), None)
 
 
 @pytest.mark.parametrize("killed", ["two of {}", "lease of {}.one"], ids=["reader", "lease"])

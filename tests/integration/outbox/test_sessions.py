@@ -217,8 +217,9 @@ def test_few_row_versions_have_the_same_id(shop, opened):
     assert 5 <= len(set(ids)) <= 20
 
 
-def test_a_retry_includes_an_event_that_is_being_parked(
-    shop, relay, record, reader_of, monkeypatch
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_a_retry_or_drop_includes_an_event_that_is_being_parked(
+    shop, relay, record, reader_of, monkeypatch, action
 ):
     applied: list[int] = []
     fixed = threading.Event()
@@ -250,20 +251,25 @@ def test_a_retry_includes_an_event_that_is_being_parked(
     found = Parking(shop, consumer="probe", producer=shop.label)
     (sequence,) = found.sequences()
 
-    def retry() -> None:
-        found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
+    def act() -> None:
+        if action == "retry":
+            found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
+        else:
+            found.drop(partition=sequence.partition, key="a", reason="a test", by="ada")
 
     with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(_closing, reader.step)
         assert deciding.wait(10)
-        retrying = pool.submit(_closing, retry)
+        acting = pool.submit(_closing, act)
         eventually(
-            lambda: retrying.done() or _is_waiting(shop), within_seconds=10, what="the retry waits"
+            lambda: acting.done() or _is_waiting(shop),
+            within_seconds=10,
+            what=f"the {action} waits",
         )
         may_park.set()
         reading.result(10)
-        retrying.result(10)
-    assert applied == [1, 2]
+        acting.result(10)
+    assert applied == ([1, 2] if action == "retry" else [])
     assert list(found.sequences()) == []
 
 
