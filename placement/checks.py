@@ -49,7 +49,7 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
 
 def _service_errors(service: str) -> list[CheckMessage]:
     alias = settings.PLACEMENT_HOMES[service]
-    if not apps.is_installed(service):
+    if service not in apps.app_configs:
         return [
             Error(f"{service} has a database, but isn't in INSTALLED_APPS.", id="placement.E003")
         ]

@@ -106,6 +106,8 @@ class Relay:
                 if not sent and self._at:
                     # Run the script without rows: it checks that all streams exist.
                     self._streams.publish(self.label, expected=self._at, at=self._at, tick=0)
+                elif not sent:
+                    self._publish_first()
             except CursorMoved:
                 self._start = self._find_start()
             except StreamDamaged as exc:
@@ -116,6 +118,16 @@ class Relay:
                 self._start = self._find_start()
             else:
                 return sent
+
+    def _publish_first(self) -> None:
+        """Set the cursor to the first tick if no row waits after a restamp or a lost stream.
+
+        A cursor without origin says that the streams are sent again. Until the next event, requests
+        that wait for their own write would wait in vain.
+        """
+        tick = self._ticks.get(self._start[0])
+        if tick and tick.snapshot != ticks.GENESIS:
+            self._publish(self._prepare(tick, [], expected=""))
 
     def _send(self, made: Tick | None) -> int:
         sent = 0

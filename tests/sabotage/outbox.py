@@ -721,6 +721,15 @@ SABOTAGES: Final = (
         test="tests/unit/outbox/test_awaiting.py::test_an_older_cursor_never_replaces_a_newer_one",
     ),
     Sabotage(
+        invariant=26,
+        promise="the cursor of a restamped outbox names the new server before the next event",
+        file="outbox/publishing/relay.py",
+        old="                elif not sent:\n                    self._publish_first()\n",
+        new="",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_the_cursor_names_this_server_before_the_next_event",
+    ),
+    Sabotage(
         invariant=31,
         promise="a thread that ends stops its process",
         file="outbox/management/threads.py",

@@ -212,6 +212,34 @@ def test_a_restamped_outbox_is_pruned_as_before(shop, streams, record, reader):
     assert Probe(shop).applied == [("a", 1), ("a", 2)]
 
 
+@pytest.mark.parametrize("cause", ["restamp", "flush"])
+def test_the_cursor_names_this_server_before_the_next_event(
+    shop, streams, valkey, record, reader, cause
+):
+    with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)
+        record("a", 1)
+        relay.drain()
+        origin = streams.cursor(shop.label).origin
+        reader.step()
+        reader.confirm()
+        prune(shop, streams)
+    if cause == "restamp":
+        restored_elsewhere(shop)
+        restamp(shop)
+    else:
+        valkey.flush()
+    with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)
+        relay.drain()
+        cursor = streams.cursor(shop.label)
+        assert (cursor.origin, bool(cursor.snapshot)) == (origin, True)
+        record("a", 2)
+        relay.drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", 1), ("a", 2)]
+
+
 def dump_of(shop: Any) -> Callable[[], None]:
     """Dumps the producer's tables; call the result to restore them."""
     kept = {model: list(model._default_manager.values()) for model in (shop.event, shop.tick)}

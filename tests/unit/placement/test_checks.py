@@ -22,3 +22,8 @@ def test_psycopg3_is_reported_as_unusable_for_replicas(
 def test_a_problem_renderer_that_cannot_be_imported_is_reported(settings: Settings) -> None:
     settings.PLACEMENT_PROBLEM_RENDERER = "config.problems.nothing"
     assert ids() == ["placement.E008"]
+
+
+def test_a_service_is_found_by_the_label_of_its_app(settings: Settings) -> None:
+    settings.PLACEMENT_HOMES = {"auth": "default"}  # the name of this app is django.contrib.auth
+    assert ids() == ["placement.E005"]
