@@ -374,12 +374,13 @@ SABOTAGES: Final = (
         "::test_a_dropped_event_stays_with_its_reason_and_holds_back_no_later_event",
     ),
     Sabotage(
+        invariant=14,
         promise="an action of the admin on a dropped event leaves the parked sequence of its key",
         file="outbox/admin.py",
         old="queryset.filter(dropped_at=None)",
         new="queryset",
-        test="tests/integration/orders/test_forms.py"
-        "::TestParkedEvents::test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key",
+        test=f"{OUTBOX}/test_admin.py"
+        "::test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key",
     ),
     Sabotage(
         invariant=14,
@@ -726,8 +727,7 @@ SABOTAGES: Final = (
         file="outbox/publishing/relay.py",
         old="                elif not sent:\n                    self._publish_first()\n",
         new="",
-        test=f"{OUTBOX}/test_recovery.py"
-        "::test_the_cursor_names_this_server_before_the_next_event",
+        test=f"{OUTBOX}/test_recovery.py::test_the_cursor_names_this_server_before_the_next_event",
     ),
     Sabotage(
         invariant=31,

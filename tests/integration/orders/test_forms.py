@@ -10,7 +10,6 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from orders import handlers, models
 from orders.domain.commands import CancelOrder, PlaceOrder
@@ -249,17 +248,13 @@ class TestBrowsableApi:
 
 
 class TestParkedEvents:
-    @staticmethod
-    def park(*entries: str) -> list[models.ParkedEvent]:
-        return [
+    def test_a_sequence_is_dropped_only_with_a_reason(self, office: Client) -> None:
+        rows = [
             models.ParkedEvent.objects.create(
                 consumer="saga", producer="accounts", partition=3, key=str(ADA), entry=entry
             )
-            for entry in entries
+            for entry in ("1-1", "1-2")
         ]
-
-    def test_a_sequence_is_dropped_only_with_a_reason(self, office: Client) -> None:
-        rows = self.park("1-1", "1-2")
         page = reverse("admin:orders_parkedevent_changelist")
         chosen = {"action": "drop", "_selected_action": [rows[1].pk]}
         refused = office.post(page, chosen, follow=True)
@@ -275,16 +270,3 @@ class TestParkedEvents:
         log = LogEntry.objects.order_by("object_id")
         assert [entry.object_id for entry in log] == sorted(str(row.pk) for row in rows)
         assert all(reason in entry.change_message for entry in log)
-
-    @pytest.mark.parametrize("action", ["retry", "drop"])
-    def test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key(
-        self, office: Client, action: str
-    ) -> None:
-        dropped, waiting = self.park("1-1", "1-2")
-        models.ParkedEvent.objects.filter(pk=dropped.pk).update(dropped_at=timezone.now())
-        chosen = {"action": action, "_selected_action": [dropped.pk], "reason": "a test"}
-        page = office.post(reverse("admin:orders_parkedevent_changelist"), chosen, follow=True)
-        assert "nothing was changed" in page.content.decode()
-        waiting.refresh_from_db()
-        assert (waiting.dropped_at, waiting.attempts) == (None, 0)
-        assert not LogEntry.objects.exists()

@@ -1,12 +1,14 @@
-"""The admin's action on parked events."""
+"""The admin's actions on parked events."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.contrib.messages.storage.base import BaseStorage
 from django.test import RequestFactory
+from django.utils import timezone
 
 from outbox import consumer as consuming
 from outbox.admin import ParkedEventAdmin
@@ -25,11 +27,13 @@ class Kept(BaseStorage):
         return []
 
 
-def retry(shop: Any) -> list[tuple[int, str]]:
-    request = RequestFactory().post("/")
+def act(shop: Any, action: str, **fields: Any) -> list[tuple[int, str]]:
+    """Run the action on the parked and dropped events with these fields."""
+    request = RequestFactory().post("/", {"reason": "a test"})
     request._messages = Kept(request)  # type: ignore[attr-defined]
+    request.user = User(username="ada")
     page = ParkedEventAdmin(shop.parked, admin.site)
-    page.retry(request, shop.parked._default_manager.all())
+    getattr(page, action)(request, shop.parked._default_manager.filter(**fields))
     return [(one.level, one.message) for one in request._messages._queued_messages]  # type: ignore[attr-defined]
 
 
@@ -50,14 +54,27 @@ def test_a_retry_uses_the_consumer_of_the_service_of_the_page(
         label="other", name=mine.name, handlers=dict.fromkeys(mine.handlers, ignore)
     )
     monkeypatch.setattr(consuming, "every", lambda: iter([mine, shadowing]))
-    assert retry(shop) == [(messages.SUCCESS, "probe, a: 1 applied")]
+    assert act(shop, "retry") == [(messages.SUCCESS, "probe, a: 1 applied")]
     assert applied == [1]
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key(
+    shop: Any, parked: None, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(consuming, "every", lambda: iter([consumer_of(shop, ignore)]))
+    dropped = shop.parked._default_manager.get()
+    dropped.pk, dropped.entry, dropped.dropped_at = None, "4-1", timezone.now()
+    dropped.save()
+    [(level, text)] = act(shop, action, pk=dropped.pk)
+    assert (level, "nothing was changed" in text) == (messages.WARNING, True)
+    assert shop.parked._default_manager.get(dropped_at=None).entry == "5-1"
 
 
 def test_a_retry_of_a_removed_consumer_says_so(
     shop: Any, parked: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consuming, "every", lambda: iter([]))
-    [(level, text)] = retry(shop)
+    [(level, text)] = act(shop, "retry")
     assert (level, text) == (messages.ERROR, "no consumer 'probe'; consumers: none")
     assert shop.parked._default_manager.count() == 1
