@@ -116,7 +116,8 @@ class MemoryStreams:
             if service.cursor.at == expected:
                 if drop is not None:
                     service.streams.pop(int(drop.rpartition(":")[2]), None)
-                service.cursor = replace(EMPTY, floor=service.cursor.floor)
+                kept = {p: top for p, top in service.cursor.tops.items() if p in service.streams}
+                service.cursor = replace(EMPTY, floor=service.cursor.floor, tops=kept)
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         with self._changed:

@@ -115,7 +115,7 @@ def sees(snapshot: str, xid: int) -> bool:
 def _compare(cursor: Cursor, recorded: Recorded) -> Answer:
     """Compare a transaction with a cursor: REACHED if the transaction has been published."""
     if not cursor.origin or not cursor.snapshot:
-        return Answer.BEHIND  # the streams were lost, and the relay sends them again
+        return Answer.BEHIND  # after a loss of the streams or a restamp, until a relay publishes
     system, _, timeline = cursor.origin.partition(".")
     if int(system) % (1 << 64) != recorded.system or recorded.timeline < int(timeline):
         return Answer.FOREIGN

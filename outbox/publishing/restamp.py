@@ -8,7 +8,7 @@ retention or erasure compares old with new transaction ids.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 from django.apps import apps
 from django.db import models, reset_queries, transaction
 
-from ..errors import CursorMoved, StreamDamaged, Unconfigured
+from ..errors import Unconfigured
 from ..fields import Xid8Field
-from ..streams import WHOLE, Streams, order
+from ..streams import Streams, order
 from ..tables import Tables
 from .origin import SYSTEM
 from .recovery import pages, rows_of
@@ -210,12 +210,10 @@ class Restamp:
             yield
 
     def _finish(self) -> None:
-        label, tick = self._tables.label, self._progress.tick
-        if at := self._streams.cursor(label).at:
-            # The cursor keeps its tops, so consumers receive the entries that they haven't read. If
-            # the streams were lost or have changed, the relay sends them again.
-            with suppress(CursorMoved, StreamDamaged):
-                self._streams.publish(label, expected=at, at=f"{tick}-{WHOLE}", tick=tick)
+        # The cursor names a snapshot of the old server until the relay publishes the first tick.
+        # The tops stay, so consumers receive the entries that they haven't read.
+        label = self._tables.label
+        self._streams.rewind(label, expected=self._streams.cursor(label).at)
         # The relay stores the new server's identifier at its next start.
         self._state.filter(name__in=(RESTAMP, SYSTEM)).delete()
 

@@ -280,10 +280,12 @@ class Streams:
             raise _type_differs(details[0])
 
     def rewind(self, label: str, *, expected: str, drop: str | None = None) -> None:
-        """If the cursor is still at `expected`, reset it, and delete the stream `drop` if given."""
+        """If the cursor is still at `expected`, reset it, and delete the stream `drop` if given.
+        The cursor keeps the tops of the streams that exist."""
         cursor = _cursor(label)
+        streams = (_stream(label, n) for n in range(self.partitions))
         with self._errors(label):
-            self._rewind(keys=[cursor, drop or cursor], args=[expected, self.partitions])
+            self._rewind(keys=[cursor, drop or cursor, *streams], args=[expected])
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         """Wait for a nudge and remove it. Returns False after the timeout."""

@@ -55,13 +55,17 @@ return {'OK'}
 """
 
 # Reset the cursor, so that the relay sends all rows above the floor again; entries that still exist
-# are skipped. KEYS: cursor, a stream to delete (or the cursor again, for none).
-# ARGV: expected at, partitions
+# are skipped. The streams that exist keep their tops: their rows may be deleted, and without a top
+# consumers would move past entries that they haven't read.
+# KEYS: cursor, a stream to delete (or the cursor again, for none), stream of partition 0, 1, …
+# ARGV: expected at
 REWIND: Final = """
 if (redis.call('HGET', KEYS[1], 'at') or '') ~= ARGV[1] then return 0 end
 if KEYS[2] ~= KEYS[1] then redis.call('DEL', KEYS[2]) end
 redis.call('HDEL', KEYS[1], 'at', 'snapshot', 'origin', 'complete')
-for i = 0, ARGV[2] - 1 do redis.call('HDEL', KEYS[1], 'p' .. i) end
+for i = 3, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[1], 'p' .. (i - 3)) end
+end
 return 1
 """
 

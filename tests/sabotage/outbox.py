@@ -722,6 +722,23 @@ SABOTAGES: Final = (
         test="tests/unit/outbox/test_awaiting.py::test_an_older_cursor_never_replaces_a_newer_one",
     ),
     Sabotage(
+        invariant=22,
+        promise="after the loss of one stream, consumers receive the entries of the others",
+        file="outbox/streams/scripts.py",
+        old="if redis.call('EXISTS', KEYS[i]) == 0 then",
+        new="if true then",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_entries_that_no_consumer_has_read_are_delivered_after_a_restamp",
+    ),
+    Sabotage(
+        invariant=26,
+        promise="the cursor of a restamped outbox doesn't name the old server",
+        file="outbox/publishing/restamp.py",
+        old="self._streams.rewind(label, expected=self._streams.cursor(label).at)",
+        new="pass",
+        test=f"{OUTBOX}/test_recovery.py::test_the_cursor_names_this_server_before_the_next_event",
+    ),
+    Sabotage(
         invariant=26,
         promise="the cursor of a restamped outbox names the new server before the next event",
         file="outbox/publishing/relay.py",

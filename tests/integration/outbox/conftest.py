@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from django.db import connections, transaction
 from django.utils import timezone
 
@@ -19,6 +20,13 @@ from outbox.tables import Tables
 def shop(transactional_db: None) -> Tables:
     """The outbox tables of one installed service; the tests work with any service."""
     return next(iter(tables.every()))
+
+
+@pytest.fixture
+def server(valkey: Any) -> Iterator[redis.Redis]:
+    """A plain client of the stream server, to damage its keys."""
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -212,9 +212,9 @@ def test_a_restamped_outbox_is_pruned_as_before(shop, streams, record, reader):
     assert Probe(shop).applied == [("a", 1), ("a", 2)]
 
 
-@pytest.mark.parametrize("cause", ["restamp", "flush"])
+@pytest.mark.parametrize("causes", ["restamp", "flush", "restamp and flush"])
 def test_the_cursor_names_this_server_before_the_next_event(
-    shop, streams, valkey, record, reader, cause
+    shop, streams, valkey, server, record, reader, causes
 ):
     with own_connection(shop) as connection:
         relay = Relay(shop, streams, connection)
@@ -224,10 +224,12 @@ def test_the_cursor_names_this_server_before_the_next_event(
         reader.step()
         reader.confirm()
         prune(shop, streams)
-    if cause == "restamp":
+    if "restamp" in causes:
         restored_elsewhere(shop)
+        server.hset(f"{{{shop.label}}}:cursor", "origin", "1.1")
         restamp(shop)
-    else:
+        assert streams.cursor(shop.label).origin == ""
+    if "flush" in causes:
         valkey.flush()
     with own_connection(shop) as connection:
         relay = Relay(shop, streams, connection)
@@ -291,18 +293,30 @@ def test_a_restamped_outbox_without_a_tick_is_published(shop, streams, record, r
     assert Probe(shop).applied == [("a", 1)]
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["streams kept", "another stream lost"])
 def test_entries_that_no_consumer_has_read_are_delivered_after_a_restamp(
-    shop, streams, record, reader
+    shop, streams, server, record, reader, is_lost
 ):
     with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)
+        record("c", 1)
+        relay.drain()
+        (other,) = streams.cursor(shop.label).tops
+        reader.step()
         record("a", 1)
-        Relay(shop, streams, connection).drain()
+        relay.drain()
+    assert len(streams.cursor(shop.label).tops) == 2
     restored_elsewhere(shop)
     restamp(shop)
     with own_connection(shop) as connection:
-        Relay(shop, streams, connection).drain()
+        relay = Relay(shop, streams, connection)
+        relay.drain()
+        if is_lost:
+            server.delete(f"{{{shop.label}}}:events:{other}")
+            relay.drain()
+    reader.confirm()
     reader.step()
-    assert Probe(shop).applied == [("a", 1)]
+    assert Probe(shop).applied == [("c", 1), ("a", 1)]
 
 
 def test_a_restamp_that_is_stopped_after_any_chunk_continues(

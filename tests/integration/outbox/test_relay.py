@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redis
 from django.db import connections, transaction
 
 from outbox import recorder
@@ -17,12 +16,6 @@ from outbox.streams import Streams
 from outbox.testing import published
 from tests.integration.outbox.conftest import event
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def server(valkey: Any):
-    with redis.Redis.from_url(valkey.url) as client:
-        yield client
 
 
 def in_streams(streams: Streams, label: str) -> list[tuple[str, bytes]]:
