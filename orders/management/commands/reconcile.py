@@ -63,11 +63,11 @@ class Command(BaseCommand):
                 if not dry_run:
                     left += part.repair(peer, page.differences)
                 show_progress(self.stdout, f"{rows} {what} compared")
-        finally:  # after an error, the list shows what was repaired
+        finally:  # after an error too, the lists show what was repaired
             show_progress(self.stdout)
             self._list(found)
+            self._list(left, adverb="still ")
         self.stdout.write(f"{rows} {what} compared, {len(found)} differ")
-        self._list(left, adverb="still ")
         return len(found), len(left)
 
     def _list(self, differences: list[Any], *, adverb: str = "") -> None:

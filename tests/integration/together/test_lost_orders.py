@@ -158,7 +158,7 @@ def test_reservations_and_orders_are_compared_both_ways_and_repaired(
 
 
 def test_an_order_that_this_release_cannot_read_is_listed_and_the_others_are_repaired(
-    ada: UUID, different: dict[str, UUID], flow: Flow
+    ada: UUID, different: dict[str, UUID], flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer, broken = place(ada), place(ada)
     for order_id, version, type_ in ((newer, 2, "OrderShipped"), (broken, 3, "OrderCancelled")):
@@ -174,6 +174,10 @@ def test_an_order_that_this_release_cannot_read_is_listed_and_the_others_are_rep
         for order_id in (newer, broken):
             assert f"{order_id}  still unreadable: " in output
         assert "2 of 2 still differ" in run_reconcile(status=DIFFERENT)
+        monkeypatch.setattr(reservations, "MAX_DIFFERENCES", 1)
+        failed = run_reconcile(status=1)
+        assert f"{newer}  still unreadable: " in failed
+        assert "more than 1 orders differ" in failed
     assert status(different["unknown"]) == Status.DISOWNED
 
 
