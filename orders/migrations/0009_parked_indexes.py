@@ -1,10 +1,10 @@
-from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 
 
 # Consumers park events while the indexes are built, so it isn't one transaction. A build that fails,
 # for example because another transaction stays open for 10 s, leaves an invalid index: run migrate
-# again.
+# again. Until then, queries use the previous index, which a later migration removes.
 class Migration(migrations.Migration):
     atomic = False
 
@@ -35,5 +35,4 @@ class Migration(migrations.Migration):
                 name="orders_parked_dropped",
             ),
         ),
-        RemoveIndexConcurrently(model_name="parkedevent", name="orders_parked_sequence"),
     ]

@@ -86,6 +86,16 @@ def blocking_indexes(module: Module) -> Iterator[str]:
             yield module.at(call)
 
 
+def removals_after_builds(module: Module) -> Iterator[str]:
+    """Yields removals of an index in a migration that also changes something else. If the removal
+    fails, the next `migrate` would run the rest again, for example drop and build new indexes."""
+    if "/migrations/" in module.path:
+        removals = list(calls(module, "RemoveIndexConcurrently"))
+        others = calls(module, "AddIndexConcurrently", "RunSQL", "RunPython")
+        if len(removals) + len(list(others)) > 1:
+            yield from map(module.at, removals)
+
+
 def values_in_sql(module: Module) -> Iterator[str]:
     """Yields calls that build SQL from parts other than constants, table names, `quote_name`."""
     for call in calls(module, "execute", "raw", "extra", "executemany", "RunSQL"):

@@ -17,6 +17,7 @@ WHERE: dict[Rule, tuple[str, ...]] = {
     rules.values_in_sql: PACKAGES,
     rules.unbounded_powers: PACKAGES,
     rules.blocking_indexes: PACKAGES,
+    rules.removals_after_builds: PACKAGES,
 }
 
 VIOLATIONS: list[tuple[Rule, str]] = [
@@ -71,7 +72,9 @@ def test_every_rule_finds_its_violations() -> None:
     for path in ("orders/utils.py", "accounts/core/user.py"):
         assert list(rules.empty_names(parsed("", path)))
     assert list(rules.blocking_indexes(parsed("migrations.AddIndex()", "orders/migrations/m.py")))
-    by_path = {rules.empty_names, rules.blocking_indexes}
+    both = "operations = [AddIndexConcurrently(), RemoveIndexConcurrently()]"
+    assert list(rules.removals_after_builds(parsed(both, "orders/migrations/m.py")))
+    by_path = {rules.empty_names, rules.blocking_indexes, rules.removals_after_builds}
     assert {rule for rule, _ in VIOLATIONS} | by_path == set(WHERE)
 
 
