@@ -5,13 +5,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
 from . import consumer as consumers
-from . import tables
 from .consuming.parking import Parking
-from .errors import Unconfigured
+from .errors import OutboxError, Unconfigured
 from .models import AbstractParkedEvent, AbstractPosition, AbstractTick
 from .streams import described
 
@@ -84,7 +83,7 @@ class ParkedEventAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry the sequences of the selected events", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
-        for name, producer, partition, key in _sequences_of(request, queryset):
+        for name, producer, partition, key, _ in _sequences_of(request, queryset):
             try:
                 consumer = consumers.named(name, of=self.opts.app_label)
             except Unconfigured as exc:
@@ -104,23 +103,36 @@ class ParkedEventAdmin(ReadOnlyAdmin):
         if not reason:
             messages.error(request, "Enter the reason next to the action; nothing was dropped.")
             return
-        of_label, by = tables.of(self.opts.app_label), request.user.get_username()
-        for name, producer, partition, key in _sequences_of(request, queryset):
-            parking = Parking(of_label, consumer=name, producer=producer)
-            dropped = parking.drop(partition=partition, key=key, reason=reason, by=by)
-            for row in dropped:
-                self.log_change(request, row, f"Dropped: {reason}")
+        by = request.user.get_username()
+        for name, producer, partition, key, last in _sequences_of(request, queryset):
+            try:
+                consumer = consumers.named(name, of=self.opts.app_label)
+                parking = Parking(consumer.tables, consumer=name, producer=producer)
+                dropped = parking.drop(
+                    consumer, partition=partition, key=key, upto=last, reason=reason, by=by
+                )
+            except OutboxError as exc:
+                messages.error(request, str(exc))
+                continue
             result = f"{name}, {key or 'without a key'}: {len(dropped)} dropped"
+            if dropped:  # one entry, under the first event: a sequence can be long
+                first = self.model(pk=dropped[0])
+                self.log_change(request, first, f"{result}, up to id {dropped[-1]}: {reason}")
             messages.success(request, result)
 
 
 def _sequences_of(
     request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]
-) -> list[tuple[str, str, int, str]]:
-    """The consumer, producer, partition and key of each sequence that has a selected event. A
-    dropped event belongs to no sequence, also if other events of its key are parked."""
+) -> list[tuple[str, str, int, str, int]]:
+    """The consumer, producer, partition, key and last id of each sequence that has a selected
+    event. A dropped event belongs to no sequence, also if other events of its key are parked."""
     chosen = queryset.filter(dropped_at=None).order_by()
-    found = list(chosen.values_list("consumer", "producer", "partition", "key").distinct())
+    fields = ("consumer", "producer", "partition", "key")
+    of_same = {field: OuterRef(field) for field in fields}
+    rows = queryset.model._default_manager.using(queryset.db)
+    same = rows.filter(dropped_at=None, **of_same).order_by("-id")
+    last = Subquery(same.values("id")[:1])
+    found = list(chosen.annotate(last=last).values_list(*fields, "last").distinct())
     if not found:
         messages.warning(request, "None of the selected events is parked; nothing was changed.")
     return found

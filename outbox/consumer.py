@@ -131,6 +131,11 @@ class Consumer:
         """Whether the event makes earlier events of its aggregate irrelevant."""
         return isinstance(self.handlers.get(envelope.type), Superseding)
 
+    @property
+    def superseding(self) -> list[str]:
+        """The types of the events that supersede earlier events."""
+        return [name for name, handler in self.handlers.items() if isinstance(handler, Superseding)]
+
     def _handler_of(self, envelope: Envelope) -> Handler:
         handler = self.handlers.get(envelope.type)
         if handler is None:

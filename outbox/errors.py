@@ -99,5 +99,10 @@ class RestoredDatabase(DatabaseDiffers):
     could see new rows. Nothing is published, pruned or erased until you run `outbox restamp`."""
 
 
+class DropRefused(OutboxError):
+    """The parked event supersedes earlier events, as an erasure does. If it were dropped, the
+    consumer would keep their data for ever. Fix the cause of its error, then retry the sequence."""
+
+
 class RebuildRefused(OutboxError):
     """A rebuild isn't possible, or isn't possible now. The message says why and what to do."""

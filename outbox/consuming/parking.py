@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from ..consumer import NEXT, Consumer
 from ..envelope import Envelope, subject_of
+from ..errors import DropRefused
 from ..models import AbstractParkedEvent
 from ..streams import Entry
 from ..tables import Tables
@@ -184,29 +185,35 @@ class Parking:
 
     def drop(
         self,
+        consumer: Consumer,
         *,
         partition: int,
         key: str,
+        upto: int,
         reason: str,
         by: str,
-        upto: int | None = None,
         only_first: bool = False,
-    ) -> list[AbstractParkedEvent]:
-        """Give up a sequence, its events up to the id `upto`, or only its first event. Returns the
-        dropped events.
+    ) -> list[int]:
+        """Give up a sequence's events up to the id `upto`, or of these only the first one. Returns
+        the ids of the dropped events.
 
         Their rows stay, with the time, the reason and the operator. The consumer never applies
-        them, and they hold back no event.
+        them, and they hold back no event. Raises DropRefused, and drops nothing, if one of them
+        supersedes earlier events.
         """
         inbox = Inbox(self._tables, consumer=self._consumer, producer=self._producer)
         with transaction.atomic(using=self._tables.alias):
             inbox.lock(partition)
-            chosen = self.rows.filter(partition=partition, key=key)
-            if upto is not None:
-                chosen = chosen.filter(pk__lte=upto)
+            chosen = self.rows.filter(partition=partition, key=key, pk__lte=upto)
             if only_first:
                 chosen = chosen.filter(pk=chosen.order_by("id").values("pk")[:1])
-            dropped = list(chosen.defer("body", "traceback").order_by("id"))
+            kept = chosen.filter(type__in=consumer.superseding).order_by("id").first()
+            if kept:
+                raise DropRefused(
+                    f"nothing was dropped: the event {kept.pk} is {kept.type}, which "
+                    f"{self._consumer} must apply; fix the cause of its error, then retry the key"
+                )
+            dropped = list(chosen.order_by("id").values_list("pk", flat=True))
             chosen.update(dropped_at=timezone.now(), dropped_by=by, drop_reason=reason)
             return dropped
 

@@ -93,9 +93,10 @@ class Parked(Subcommand):
             names = sorted({getattr(found, what) for _, _, found in chosen})
             if len(names) > 1:
                 raise CommandError(f"choose a {what} with --{what}: {', '.join(names)}")
-        for _, parked, found in chosen:
+        for consumer, parked, found in chosen:
             sequence: dict[str, Any] = {"partition": found.partition, "key": found.key}
             dropped = parked.drop(
+                consumer,
                 **sequence,
                 reason=reason,
                 by=_operator(),

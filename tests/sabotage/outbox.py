@@ -384,6 +384,15 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=14,
+        promise="a drop in the admin leaves the events that arrive after its start",
+        file="outbox/admin.py",
+        old="upto=last",
+        new="upto=2**62",
+        test="tests/integration/orders/test_forms.py"
+        "::test_a_drop_leaves_the_events_that_arrive_after_its_start",
+    ),
+    Sabotage(
+        invariant=14,
         promise="a rebuild doesn't apply a dropped event",
         file="outbox/consuming/parking.py",
         old="FROM {parked} WHERE consumer = %s",
@@ -662,6 +671,14 @@ SABOTAGES: Final = (
         old="if consumer.supersedes(envelope):",
         new="if False:",
         test=f"{OUTBOX}/test_reader.py::test_a_superseding_event_deletes_dropped_events",
+    ),
+    Sabotage(
+        invariant=27,
+        promise="a superseding event can't be dropped",
+        file="outbox/consuming/parking.py",
+        old="chosen.filter(type__in=consumer.superseding)",
+        new="chosen.none()",
+        test=f"{OUTBOX}/test_commands.py::test_an_event_that_supersedes_others_is_never_dropped",
     ),
     Sabotage(
         invariant=27,

@@ -1,5 +1,6 @@
 """The admin's actions on parked events."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from outbox import consumer as consuming
 from outbox.admin import ParkedEventAdmin
-from outbox.consumer import Consumer, ignore
+from outbox.consumer import Consumer, Superseding, ignore
 from outbox.consuming.parking import Parking
 from tests.integration.outbox.conftest import consumer_of, event
 
@@ -71,10 +72,22 @@ def test_an_action_on_a_dropped_event_leaves_the_sequence_of_its_key(
     assert shop.parked._default_manager.get(dropped_at=None).entry == "5-1"
 
 
-def test_a_retry_of_a_removed_consumer_says_so(
-    shop: Any, parked: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_an_action_on_a_removed_consumer_says_so(
+    shop: Any, parked: None, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setattr(consuming, "every", lambda: iter([]))
-    [(level, text)] = act(shop, "retry")
+    [(level, text)] = act(shop, action)
     assert (level, text) == (messages.ERROR, "no consumer 'probe'; consumers: none")
-    assert shop.parked._default_manager.count() == 1
+    assert shop.parked._default_manager.filter(dropped_at=None).count() == 1
+
+
+def test_the_admin_drops_no_event_that_supersedes_others(
+    shop: Any, parked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = consumer_of(shop, ignore)
+    handlers = {type_: Superseding(ignore) for type_ in consumer.handlers}
+    monkeypatch.setattr(consuming, "every", lambda: iter([replace(consumer, handlers=handlers)]))
+    [(level, text)] = act(shop, "drop")
+    assert (level, "nothing was dropped" in text) == (messages.ERROR, True)
+    assert shop.parked._default_manager.filter(dropped_at=None).count() == 1

@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from outbox import consumer as consuming
+from outbox.consumer import Superseding
 from outbox.consuming.reader import Reader
 from outbox.publishing.relay import own_connection, try_lock
 from tests.integration.outbox.conftest import consumer_of
@@ -138,6 +139,31 @@ def test_a_drop_leaves_the_events_that_arrived_after_the_listing(
     assert "1 dropped, 1 still parked" in run(*drop)
     row = shop.parked._default_manager.get(dropped_at=None)
     assert json.loads(row.body)["sequence"] == 3
+
+
+def test_an_event_that_supersedes_others_is_never_dropped(
+    shop, record, relay, refusing, monkeypatch
+):
+    erased = f"{shop.label}.thing.erased.v1"
+    (probe,) = consuming.every()
+    consumer = replace(probe, handlers={**probe.handlers, erased: Superseding(refusing)})
+    monkeypatch.setattr(consuming, "every", lambda: iter([consumer]))
+    record("a", 1)
+    record("a", 2, type=erased)
+    relay.drain()
+    refusing.step()
+    rows = shop.parked._default_manager
+    drop = ("outbox", "parked", "drop", "a", "--reason", "a test")
+    refusal = f"nothing was dropped: the event {rows.latest('id').pk} is {erased}, which probe must"
+    with pytest.raises(CommandError, match=refusal):
+        run(*drop)
+    assert rows.filter(dropped_at=None).count() == 2
+    assert "1 dropped, 1 still parked" in run(*drop, "--first")
+    with pytest.raises(CommandError, match=refusal):
+        run(*drop, "--first")
+    refusing.fixed = True
+    assert "1 applied" in run("outbox", "parked", "retry", "a")
+    assert not rows.exists()
 
 
 def test_parked_refuses_wrong_arguments_in_one_line(shop, record, relay, refusing, monkeypatch):

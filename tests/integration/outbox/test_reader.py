@@ -290,7 +290,9 @@ def test_a_superseding_event_deletes_dropped_events(
     of_shadow.pk, of_shadow.consumer = None, "probe.next"
     of_shadow.save()
     parking = Parking(shop, consumer="probe", producer=shop.label)
-    parking.drop(partition=PARTITION, key="a", reason="a test", by="ada")
+    [dropped] = rows.filter(consumer="probe").values_list("pk", flat=True)
+    sequence: dict[str, Any] = {"partition": PARTITION, "key": "a", "upto": dropped}
+    assert parking.drop(consumer, **sequence, reason="a test", by="ada") == [dropped]
     if not parked_itself:
         probe.fail = lambda _: None
     record("a", 2, type=f"{shop.label}.thing.erased.v1")

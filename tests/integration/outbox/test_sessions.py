@@ -1,5 +1,6 @@
 """Locks, plans and durability of the relay's and the readers' database sessions."""
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -252,10 +253,12 @@ def test_a_retry_or_drop_includes_an_event_that_is_being_parked(
     (sequence,) = found.sequences()
 
     def act() -> None:
+        consumer = consumer_of(shop, handle)
+        chosen: dict[str, Any] = {"partition": sequence.partition, "key": "a"}
         if action == "retry":
-            found.retry(consumer_of(shop, handle), partition=sequence.partition, key="a")
+            found.retry(consumer, **chosen)
         else:
-            found.drop(partition=sequence.partition, key="a", reason="a test", by="ada")
+            found.drop(consumer, **chosen, upto=sys.maxsize, reason="a test", by="ada")
 
     with ThreadPoolExecutor(2) as pool:
         reading = pool.submit(_closing, reader.step)
