@@ -1,0 +1,1 @@
+"""The three ways of managing data, side by side: centralized, decentralized, event-driven."""
