@@ -31,7 +31,7 @@ def schedule(sender: Celery, **_: object) -> None:
     """Add to beat's schedule a relay per service, and the entries of each `tasks.BEAT`."""
     from outbox.tasks import beat_schedule
 
-    entries: dict[str, Any] = beat_schedule(settings.SERVICES)
+    entries: dict[str, Any] = beat_schedule(settings.APPLICATIONS)
     for service in settings.SERVICES:
         if module_has_submodule(import_module(service), "tasks"):
             entries |= getattr(import_module(f"{service}.tasks"), "BEAT", {})

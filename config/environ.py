@@ -17,6 +17,7 @@ from placement.ring.arrangement import name_nodes
 
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
+LAB: Final = ("lab", "lab_copy")  # the labels of the lab, which is installed with accounts
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 # Former names of variables. Setting them is an error, because no code would read their values.
 RENAMED: Final = {
@@ -44,6 +45,8 @@ class Environment:
 
     service: str  # all | accounts | orders
     services: tuple[str, ...]  # the services in this process
+    labels: tuple[str, ...]  # the apps with a schema: the services, and the lab's apps
+    lab: bool  # whether this stack has the lab, which is for development only
     database_urls: Mapping[str, str]
     replica_urls: Mapping[str, tuple[str, ...]]
     replica_lag_seconds: float  # a replica with a larger lag isn't read
@@ -190,16 +193,20 @@ def read(source: Mapping[str, str]) -> Environment:
         get.source = {**_stack_variables(source, service), **source}
     services = SHAPES.get(service, SERVICES)
     has_accounts = "accounts" in services
+    lab = get("LAB", _switch, good="on or off", default=False)
+    labels = (*services, *LAB) if lab and has_accounts else services
     environment = Environment(
         service=service,
         services=services,
+        labels=labels,
+        lab=lab,
         database_urls={
             name: get(
                 f"{name.upper()}_DATABASE_URL",
                 _POSTGRES,
                 good=f"postgresql://{name}:password@host:5432/database",
             )
-            for name in services
+            for name in labels
         },
         replica_urls={
             name: get(
@@ -208,7 +215,7 @@ def read(source: Mapping[str, str]) -> Environment:
                 good="comma-separated postgresql:// addresses, or nothing",
                 default=(),
             )
-            for name in services
+            for name in labels
         },
         replica_lag_seconds=get(
             "PLACEMENT_REPLICA_LAG_SECONDS", _seconds, good="seconds, such as 1", default=1.0

@@ -53,10 +53,10 @@ def problem(
 def table() -> Mapping[type[Exception], Mapping[str, Any]]:
     """The declared errors of the installed services."""
     entries: dict[type[Exception], Mapping[str, Any]] = {}
-    for service in settings.SERVICES:
-        api = import_module(f"{service}.api")
+    for name in settings.APPLICATIONS:
+        api = import_module(f"{name}.api")
         if module_has_submodule(api, "problems"):
-            entries |= import_module(f"{service}.api.problems").PROBLEMS
+            entries |= import_module(f"{name}.api.problems").PROBLEMS
     return entries
 
 

@@ -20,7 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz/live", health.live, name="live"),
     path("healthz/ready", health.ready, name="ready"),
     path("metrics", Metrics.as_view(), name="metrics"),
-    *(path("", include(f"{service}.api.urls")) for service in settings.SERVICES),
+    *(path("", include(f"{name}.api.urls")) for name in settings.APPLICATIONS),
 ]
 
 handler400 = "config.problems.bad_request"

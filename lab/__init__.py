@@ -1,1 +1,4 @@
-"""The three ways of managing data, side by side: centralized, decentralized, event-driven."""
+"""Three ways of managing data, side by side: centralized, decentralized, event-driven.
+
+For development: installed if LAB=on. Start with `ways`, then read one module for each way.
+"""

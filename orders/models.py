@@ -19,6 +19,8 @@ class StoredEvent(models.Model):
     replay exactly the events that a snapshot sees.
     """
 
+    served_by = "events"  # in the header Served-By (placement.served_by)
+
     id = models.BigAutoField(primary_key=True)
     stream = models.UUIDField(help_text="The order's id.")
     version = models.PositiveIntegerField()
@@ -42,6 +44,8 @@ class StoredEvent(models.Model):
 
 class OrderView(models.Model):
     """An order after its latest applied event: the source of lists and details."""
+
+    served_by = "projection"  # in the header Served-By
 
     id = models.UUIDField(primary_key=True)
     user_id = models.UUIDField()
@@ -68,6 +72,8 @@ class OrderView(models.Model):
 
 class CustomerView(models.Model):
     """A copy of a customer, built from the events of accounts up to the consumer's position."""
+
+    served_by = "projection"
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()
@@ -112,6 +118,8 @@ class Sales(models.Model):
     `id` is day and SKU ("2026-11-25 tea"): rows sort by day. There are no CHECK constraints against
     negative sums: PostgreSQL would check an upsert's difference before adding it to the row.
     """
+
+    served_by = "projection"
 
     id = models.TextField(primary_key=True)
     day = models.DateField()

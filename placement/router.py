@@ -12,6 +12,7 @@ from django.db.models import Model
 
 from .homes import primaries, primary
 from .replicas import reading
+from .served_by import record_read
 
 __all__ = ["PlacementRouter", "primaries", "primary"]
 
@@ -22,6 +23,11 @@ class PlacementRouter:
     have a new session or log-in yet.)"""
 
     def db_for_read(self, model: type[Model], **_: Any) -> str:
+        alias = self._alias_to_read(model)
+        record_read(model, alias)
+        return alias
+
+    def _alias_to_read(self, model: type[Model]) -> str:
         label = model._meta.app_label
         home = primary(label)
         now = reading.current()
@@ -35,6 +41,7 @@ class PlacementRouter:
         label = model._meta.app_label
         if (now := reading.current()) is not None and label in settings.PLACEMENT_HOMES:
             now.written.add(label)
+        record_read(model, primary(label))  # reads that must be current ask for this alias too
         return primary(label)
 
     def allow_relation(self, one: Model, other: Model, **_: Any) -> bool:

@@ -6,6 +6,8 @@ _env = environment()
 
 SERVICE = _env.service
 SERVICES = _env.services
+LAB = "lab" in _env.labels
+APPLICATIONS = (*SERVICES, "lab") if LAB else SERVICES  # each has an API, a relay and a queue
 DEBUG = _env.debug
 
 INSTALLED_APPS = [
@@ -22,6 +24,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "outbox",
     *SERVICES,
+    *(["lab", "lab.copy"] if LAB else []),
 ]
 
 MIDDLEWARE = [

@@ -1,7 +1,7 @@
 """Databases, their router, and the cache.
 
 In the monolith, the alias of accounts is `default` and the alias of orders is `orders`. In other
-shapes, `default` is the alias of the only service.
+shapes, `default` is the alias of the only service. The lab's aliases are `lab` and `lab_copy`.
 """
 
 from typing import Any
@@ -15,10 +15,11 @@ _env = environment()
 
 # The alias of each service's tables. Apps that aren't listed (contrib) use `default`.
 PLACEMENT_HOMES = {
-    service: service if position else "default" for position, service in enumerate(_env.services)
+    label: label if position else "default" for position, label in enumerate(_env.labels)
 }
 # All services, also those of other deployments: a consistency token has a part for each service.
-PLACEMENT_SERVICES = ALL_SERVICES
+PLACEMENT_SERVICES = (*ALL_SERVICES, "lab") if _env.lab else ALL_SERVICES
+PLACEMENT_SERVED_BY = _env.lab  # name the server of each read in a header
 PLACEMENT_PROBLEM_RENDERER = "config.problems.respond"
 PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # only `manage.py provision` uses it
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
@@ -94,3 +95,17 @@ _RING: dict[str, Any] = {
 }
 _MEMORY: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 CACHES = {"default": _RING if _env.cache_urls else _MEMORY}
+
+
+def _lab_ring(name: str, nodes: tuple[str, ...], arrangement: str = "rendezvous") -> dict[str, Any]:
+    """A ring of its own on the same servers: its keys, its list of nodes, its arrangement."""
+    options = {**_RING["OPTIONS"], "RING": name, "ARRANGEMENT": arrangement}
+    return {**_RING, "LOCATION": list(nodes), "KEY_PREFIX": name, "OPTIONS": options}
+
+
+if "lab" in _env.labels:
+    CACHES |= {
+        "lab-node": _lab_ring("lab-node", _env.cache_urls[:1]),
+        "lab-ring": _lab_ring("lab-ring", _env.cache_urls),
+        "lab-ring-modulo": _lab_ring("lab-ring-modulo", _env.cache_urls, "modulo"),
+    }

@@ -4,6 +4,7 @@ from kombu import Queue
 
 from config.environ import SERVICES as ALL_SERVICES
 from config.environ import environment
+from config.settings.applications import APPLICATIONS
 
 _env = environment()
 
@@ -20,7 +21,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_keepalive": True,
 }
 CELERY_TASK_PUBLISH_RETRY = False  # beat sends the task again a second later
-CELERY_TASK_QUEUES = [Queue(service) for service in _env.services]
+CELERY_TASK_QUEUES = [Queue(application) for application in APPLICATIONS]
 CELERY_TASK_DEFAULT_QUEUE = _env.services[0]
 CELERY_TASK_ROUTES = {f"{service}.*": {"queue": service} for service in _env.services}
 

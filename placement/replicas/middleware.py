@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from psycopg2.errors import QueryCanceled
 from psycopg2.extensions import TransactionRollbackError
 
+from .. import served_by
 from ..events import HAS_OUTBOX, forget_last_writes
 from . import reading
 from .durability import flush_at_commit
@@ -44,6 +45,7 @@ class ConsistencyToken:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         forget_last_writes()
+        served_by.record("")
         with reading.use(reading_of(request)) as now:
             response = self.get_response(request)
             if response.status_code == NOT_FOUND and now.replicas:
@@ -54,6 +56,8 @@ class ConsistencyToken:
             set_token(response, now.renewed_token())
             for name, value in now.headers.items():
                 response[name] = value
+            if getattr(settings, "PLACEMENT_SERVED_BY", False) and (source := served_by.recorded()):
+                response.headers.setdefault(served_by.HEADER, source)
         forget_last_writes()
         return response
 

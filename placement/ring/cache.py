@@ -18,13 +18,17 @@ NEGATIVE_SECONDS: Final = 10.0
 
 class RingCache(RingBackend):
     """LOCATION: the nodes' URLs. OPTIONS: STORE (the stream server's URL; required), RING (a name,
-    if several rings share a stream server), NEGATIVE_SECONDS (how long a loaded None is cached)."""
+    if several rings share a stream server), NEGATIVE_SECONDS (how long a loaded None is cached),
+    ARRANGEMENT (`rendezvous`, or `modulo` to compare)."""
 
     def __init__(self, location: str | Iterable[str], params: Mapping[str, Any]) -> None:
         super().__init__(dict(params))
         options = params.get("OPTIONS", {})
         urls = location.split(",") if isinstance(location, str) else location
         self.ring = connect(
-            tuple(urls), store_url=options["STORE"], name=options.get("RING", "ring")
+            tuple(urls),
+            store_url=options["STORE"],
+            name=options.get("RING", "ring"),
+            arrangement=options.get("ARRANGEMENT", "rendezvous"),
         )
         self.negative_ms = round(options.get("NEGATIVE_SECONDS", NEGATIVE_SECONDS) * 1000)

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
 from .arrangement import BadNodes, name_nodes
+from .process import ARRANGEMENTS
 
 BACKEND: Final = "placement.ring.cache.RingCache"
 STORES: Final = ("OUTBOX_STREAMS_URL", "CELERY_BROKER_URL")
@@ -27,6 +28,11 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
     urls = location.split(",") if isinstance(location, str) else list(location)
     if not config.get("OPTIONS", {}).get("STORE"):
         yield Error("The cache ring has no STORE: set the stream server's URL.", id="ring.E004")
+    if (
+        arrangement := config.get("OPTIONS", {}).get("ARRANGEMENT", "rendezvous")
+    ) not in ARRANGEMENTS:
+        known = " or ".join(ARRANGEMENTS)
+        yield Error(f"ARRANGEMENT is {arrangement!r}; expected {known}.", id="ring.E005")
     try:
         named = name_nodes(urls)
     except BadNodes as exc:

@@ -1,5 +1,7 @@
 """Errors of the cache ring."""
 
+from collections.abc import Iterable
+
 
 class RingError(Exception):
     """The base of all errors of the ring."""
@@ -11,6 +13,14 @@ class NodeFailed(RingError):
     def __init__(self, node: str, why: object) -> None:
         self.node = node
         super().__init__(f"ring node {node}: {why}")
+
+
+class UnknownArrangement(RingError, ValueError):
+    """The option ARRANGEMENT names no way to place keys."""
+
+    def __init__(self, arrangement: str, *, known: Iterable[str]) -> None:
+        self.arrangement = arrangement
+        super().__init__(f"ARRANGEMENT is {arrangement!r}; expected {' or '.join(known)}")
 
 
 class ValueTooLarge(RingError, ValueError):

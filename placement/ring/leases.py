@@ -14,6 +14,7 @@ from contextlib import suppress
 from math import log as ln
 from typing import Any, Final, Literal
 
+from ..served_by import record
 from .arrangement import Place
 from .errors import NodeFailed, ValueTooLarge
 from .process import Ring
@@ -89,6 +90,7 @@ class Reader:
             if entry is None:
                 return False, None
         self.ring.count("hits")
+        record(self.ring.label(place.node))
         return True, entry.value
 
     def _refresh(self, place: Place, token: str, entry: Entry | None) -> tuple[bool, Any]:

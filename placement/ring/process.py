@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
-from . import values
-from .arrangement import Place, Placed, name_nodes
-from .errors import NodeFailed, ValueTooLarge
+from . import modulo, values
+from .arrangement import Place, Placed, View, name_nodes
+from .errors import NodeFailed, UnknownArrangement, ValueTooLarge
 from .gutter import Gutter
 from .membership import Membership
 from .nodes import EpochStore, Node, Pending
@@ -32,11 +32,23 @@ LARGEST_BYTES: Final = 1_000_000
 _UNFIT: Final = ("LOADING", "READONLY", "MISCONF", "BUSY", "MASTERDOWN", "NOAUTH", "NOPERM")
 
 
+# How keys are placed: (the key's place, every place that some process may use for the key).
+ARRANGEMENTS: Final = {
+    "rendezvous": (View.place, View.places),
+    "modulo": (modulo.place, modulo.places),  # to compare
+}
+
+
 class Ring:
     """One ring, shared by the threads of a process."""
 
-    def __init__(self, urls: Iterable[str], *, store_url: str, name: str) -> None:
+    def __init__(
+        self, urls: Iterable[str], *, store_url: str, name: str, arrangement: str = "rendezvous"
+    ) -> None:
+        if arrangement not in ARRANGEMENTS:
+            raise UnknownArrangement(arrangement, known=ARRANGEMENTS)
         self.urls = name_nodes(urls)
+        self._place, self._places = ARRANGEMENTS[arrangement]
         self.counts: Counter[str] = Counter()
         self.gutter = Gutter()
         self.seen = Seen()
@@ -64,7 +76,7 @@ class Ring:
         if (view := self.members.view()) is None:
             return dict.fromkeys(keys)
         may_use = self.members.may_use
-        places = ((key, view.place(key)) for key in keys)
+        places = ((key, self._place(view, key)) for key in keys)
         return {key: place if place and may_use(place.node) else None for key, place in places}
 
     def places(self, keys: Iterable[str]) -> tuple[Placed, bool]:
@@ -77,11 +89,16 @@ class Ring:
         placed = [
             (key, place)
             for key in keys
-            for place in view.places(key, settled=settled)
+            for place in self._places(view, key, settled=settled)
             # Otherwise every writer would wait for an ejected node that hangs.
             if view.members[place.node].is_up or not self._failed_recently(place.node)
         ]
         return placed, confirmed is not None
+
+    def label(self, node: str) -> str:
+        """A short name for the node: `ring-0` for the first address of this process."""
+        names = list(self.urls)
+        return f"ring-{names.index(node)}" if node in names else f"ring {node}"
 
     def has_moved(self, place: Place, *, asked: float) -> bool:
         """Whether the node was ejected or restarted since the place was computed. Called after a
@@ -198,13 +215,16 @@ class Ring:
         self.members.record_failure(name, at_once=at_once)
 
 
-rings: Final[dict[tuple[tuple[str, ...], str, str], Ring]] = {}
+rings: Final[dict[tuple[tuple[str, ...], str, str, str], Ring]] = {}
 
 
-def connect(urls: tuple[str, ...], *, store_url: str, name: str = "ring") -> Ring:
-    """The process's only Ring for these arguments. Raises BadNodes."""
-    key = (urls, store_url, name)
+def connect(
+    urls: tuple[str, ...], *, store_url: str, name: str = "ring", arrangement: str = "rendezvous"
+) -> Ring:
+    """The process's only Ring for these arguments. Raises BadNodes or UnknownArrangement."""
+    key = (urls, store_url, name, arrangement)
     if (ring := rings.get(key)) is None:
+        new = Ring(urls, store_url=store_url, name=name, arrangement=arrangement)
         # Of several threads, one stores its Ring, and all of them get this one.
-        ring = rings.setdefault(key, Ring(urls, store_url=store_url, name=name))
+        ring = rings.setdefault(key, new)
     return ring

@@ -34,7 +34,7 @@ def name_for(worker: str) -> str:
 
 def create(admin_dsn: str, *, name: str, password: str) -> None:
     """Create the database `name` for this shape, as a copy of the migrated template."""
-    services = dict.fromkeys(settings.SERVICES, password)
+    services = dict.fromkeys(settings.PLACEMENT_HOMES, password)
     with _locked(admin_dsn) as cursor:
         _drop_abandoned(cursor)
         template = f"tpl_{settings.SERVICE}_{_fingerprint()}"

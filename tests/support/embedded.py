@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Ignore the tests of a service that isn't installed: its models can't be imported."""
     service = _service_of(collection_path)
-    return True if service and service not in surroundings.SERVICES else None
+    installed = surroundings.LABELS[surroundings.SHAPE]
+    return True if service and service not in installed else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -85,7 +86,7 @@ def _tier_of(path: Path) -> str:
 
 def _service_of(path: Path) -> str:
     parts = _parts(path)
-    return parts[1] if len(parts) > 1 and parts[1] in surroundings.SHAPES else ""
+    return parts[1] if len(parts) > 1 and parts[1] in surroundings.LABELS["all"] else ""
 
 
 def _keep_small(item: pytest.Item) -> None:
@@ -108,7 +109,10 @@ def _give_databases(item: pytest.Item) -> None:
 
     mark = item.get_closest_marker("django_db")
     tier, area, *_ = (*_parts(item.path), "", "")
-    by_path = tier in WITH_DATABASES and area in {*surroundings.SERVICES, "outbox"}
+    by_path = tier in WITH_DATABASES and area in {
+        *surroundings.LABELS[surroundings.SHAPE],
+        "outbox",
+    }
     if mark is None and not by_path:
         return
     args, kwargs = (mark.args, mark.kwargs) if mark else ((), {})
@@ -213,7 +217,7 @@ def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., 
     from tests.support import databases
 
     name = databases.name_for(f"{worker}_blank")
-    services = surroundings.SHAPES["all"]
+    services = surroundings.LABELS["all"]
     provision(postgres.dsn, database=name, services=dict.fromkeys(services, ROLE_PASSWORD))
     yield _environments(postgres, name)
     databases.drop(postgres.dsn, name=name)
@@ -228,7 +232,7 @@ def _environments(postgres: "Postgres", database: str) -> Callable[..., dict[str
             postgres.dsn,
             name=database,
             password=ROLE_PASSWORD,
-            services=surroundings.SHAPES[shape],
+            services=surroundings.LABELS[shape],
         )
         return {**inherited, **surroundings.variables(shape), **addresses, **more}
 

@@ -22,6 +22,11 @@ SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "accounts": ("accounts",),
     "orders": ("orders",),
 }
+# The schemas of a shape: those of its services. Tests of the monolith also have the lab's.
+LABELS: Final[Mapping[str, tuple[str, ...]]] = {
+    **SHAPES,
+    "all": ("accounts", "orders", "lab", "lab_copy"),
+}
 SHAPE: Final = os.environ.get("SERVICE") or "all"
 SERVICES: Final = SHAPES[SHAPE]
 NOWHERE: Final = "127.0.0.1:9"  # the discard port; no process listens there
@@ -43,8 +48,9 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
         "LOG_LEVEL": "WARNING",
         "LOG_FORMAT": "plain",
     }
-    for service in SHAPES[shape]:
-        given[f"{service.upper()}_DATABASE_URL"] = f"postgresql://{service}:x@{NOWHERE}/nowhere"
+    given["LAB"] = "on" if "lab" in LABELS[shape] else "off"
+    for label in LABELS[shape]:
+        given[f"{label.upper()}_DATABASE_URL"] = f"postgresql://{label}:x@{NOWHERE}/nowhere"
     if "accounts" in SHAPES[shape]:
         given["JWT_SIGNING_KEY_FILE"] = str(SIGNING_KEY)
     else:
@@ -57,7 +63,7 @@ def prepare() -> None:
     if not SIGNING_KEY.exists() or not JWKS.exists():
         _make_keys()
     known = {name for shape in SHAPES for name in variables(shape)}
-    known |= {f"{service.upper()}_REPLICA_URLS" for service in SHAPES["all"]}
+    known |= {f"{label.upper()}_REPLICA_URLS" for label in LABELS["all"]}
     for name in known | {
         "DEBUG",
         "JWKS",
