@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.db import connections, router
 
@@ -51,7 +51,7 @@ class Stored:
 
 def append(user_id: str, event: Event, *, version: int) -> bool:
     """Append the event as this version; False if a concurrent writer has appended that version."""
-    values = [user_id, version, type(event).__name__, json.dumps(asdict(event))]
+    values: list[Any] = [user_id, version, type(event).__name__, json.dumps(asdict(event))]
     with connections[router.db_for_write(UserEvent)].cursor() as cursor:
         cursor.execute(APPEND, values)
         return bool(cursor.rowcount)

@@ -44,12 +44,12 @@ class UserRows(models.QuerySet["UserRow"]):
             [[u.id for u in latest], [u.name for u in latest], [u.version for u in latest]],
         )
 
-    def _write(self, statement: str, values: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+    def _write(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
         connection = connections[router.db_for_write(self.model)]
         table = connection.ops.quote_name(self.model._meta.db_table)
         with connection.cursor() as cursor:
             cursor.execute(statement.format(table=table), values)
-            return cursor.fetchall()
+            return list(cursor)
 
 
 class UserRow(models.Model):

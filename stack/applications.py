@@ -75,13 +75,14 @@ def _gunicorn(listener: socket.socket) -> tuple[str, ...]:
 
 
 def _worker(deployment: Deployment) -> tuple[str, ...]:
+    queues = (*deployment.services, "lab") if deployment.has_lab else deployment.services
     return (
         # Celery's warning doesn't apply: the broker is private, and workers accept only JSON.
         *("-W", "ignore:You're running the worker with superuser"),
         *("-m", "celery", "--quiet", "--app", "config", "worker"),
         *("--hostname", f"{deployment.prefix}worker@%h"),
         *("--pool", "threads", "--concurrency", str(WORKER_THREADS)),
-        *("--queues", ",".join(deployment.services), "--without-mingle", "--without-gossip"),
+        *("--queues", ",".join(queues), "--without-mingle", "--without-gossip"),
     )
 
 

@@ -17,7 +17,7 @@ from .credentials import Credentials
 from .errors import StackError
 from .ports import LOOPBACK, WebPorts
 from .servers import Addresses
-from .shapes import SERVICES, Deployment
+from .shapes import LAB, SERVICES, Deployment
 
 DATABASE: Final = "mitosis"
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
@@ -26,6 +26,7 @@ PYTHON: Final = sys.executable
 # The caller's environment may override these variables. They don't name a server or a service.
 TUNING: Final = (
     "DEBUG",
+    "LAB",
     "LOG_FORMAT",
     "LOG_LEVEL",
     "ORDERS_DEADLINE_SECONDS",
@@ -65,20 +66,20 @@ class Stack:
         """The base URL of each service; in the monolith, all services have the same URL."""
         return {name: self.url(d) for d in deployments for name in d.services}
 
-    def primary(self, service: str) -> str:
-        """The DSN of the primary for the service's own role."""
-        return self._dsn(service, self.addresses.pg_port)
+    def primary(self, schema: str) -> str:
+        """The DSN of the primary for the schema's own role."""
+        return self._dsn(schema, self.addresses.pg_port)
 
-    def replicas(self, service: str) -> list[str]:
+    def replicas(self, schema: str) -> list[str]:
         port = self.addresses.replica_port
-        return [] if port is None else [self._dsn(service, port)]
+        return [] if port is None else [self._dsn(schema, port)]
 
-    def _dsn(self, service: str, port: int) -> str:
+    def _dsn(self, schema: str, port: int) -> str:
         return dsn_for(
             f"host={self.addresses.pg_host} port={port}",
             database=DATABASE,
-            role=service,
-            password=self.credentials.role_password(service),
+            role=schema,
+            password=self.credentials.role_password(schema),
         )
 
     @property
@@ -100,6 +101,7 @@ class Stack:
             "METRICS_KEY": self.credentials.metrics_key,
             "SECRET_KEY": self.credentials.secret_key(deployment.service),
             "DEBUG": "off",
+            "LAB": "on",
             "HTTPS": "off",
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "LOG_FORMAT": "plain",
@@ -107,7 +109,7 @@ class Stack:
             "THROTTLE_USER": "100000/min",
             **{f"{name.upper()}_URL": urls[name] for name in SERVICES},
         }
-        for name in deployment.services:
+        for name in deployment.schemas:
             variables[f"{name.upper()}_DATABASE_URL"] = self.primary(name)
             variables[f"{name.upper()}_REPLICA_URLS"] = ",".join(self.replicas(name))
         if "accounts" in deployment.services:
@@ -132,7 +134,8 @@ def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, st
 
     It has no address of another service's data. `programs` is on the PATH for dbshell's psql.
     """
-    foreign = {f"{s.upper()}_{end}" for s in SERVICES for end in ("DATABASE_URL", "REPLICA_URLS")}
+    schemas, ends = (*SERVICES, *LAB), ("DATABASE_URL", "REPLICA_URLS")
+    foreign = {f"{schema.upper()}_{end}" for schema in schemas for end in ends}
     return {
         **{key: value for key, value in os.environ.items() if key not in foreign},
         **variables,

@@ -88,6 +88,7 @@ def welcome(stack: Stack, deployments: tuple[Deployment, ...], log: Path) -> str
     routes = [
         ("users", f"{urls['accounts']}/api/users/"),
         ("orders", f"{urls['orders']}/api/orders/"),
+        ("lab", f"{urls['accounts']}/lab/"),
     ]
     for deployment in deployments:
         routes.append((f"{deployment.prefix}docs", f"{stack.url(deployment)}/api/docs/"))

@@ -20,7 +20,7 @@ from .processes import Recorded
 from .report import welcome
 from .runfile import Run, end_leftovers, write_run
 from .servers import Servers
-from .shapes import SERVICES, SHAPES, Deployment
+from .shapes import LAB, SERVICES, SHAPES, Deployment
 from .supervisor import Supervisor
 from .terminal import Output
 from .watch import ServerWatch
@@ -114,7 +114,7 @@ class Session:
             provision(
                 stack.addresses.admin_dsn,
                 database=environment.DATABASE,
-                services={name: self.credentials.role_password(name) for name in SERVICES},
+                services={name: self.credentials.role_password(name) for name in (*SERVICES, *LAB)},
             )
         except psycopg2.Error as error:
             raise StackError(f"cannot create the database: {error}".strip()) from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 SERVICES: Final = ("accounts", "orders")
+LAB: Final = ("lab", "lab_copy")  # the schemas of the lab, which is deployed with accounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +15,15 @@ class Deployment:
     service: str  # the value of SERVICE
     services: tuple[str, ...]
     prefix: str = ""  # the start of its process names
+
+    @property
+    def has_lab(self) -> bool:
+        return "accounts" in self.services
+
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """The schemas of this deployment; each has a role with its name."""
+        return (*self.services, *LAB) if self.has_lab else self.services
 
     @property
     def web(self) -> str:

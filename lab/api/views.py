@@ -43,11 +43,11 @@ class WayList(OpenView):
 
 class UsersView(OpenView, GenericAPIView[Any]):
     def users(self) -> Users:
-        """The users in the way and the variant of the request. Raises UnknownWay, UnknownVariant."""
+        """The users of the request. Raises UnknownWay or UnknownVariant."""
         return ways.open(self.kwargs["way"], self.request.query_params.get("variant", ""))
 
     def behind(self, users: Users) -> HttpResponseBase | None:
-        """The response 503 if the projection of this variant doesn't have the client's own write."""
+        """Wait for the projection; the response 503 if it doesn't have the client's own write."""
         now = reading.current()
         if users.projection is None or now is None:
             return None
