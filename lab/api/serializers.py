@@ -18,7 +18,9 @@ class TextField(serializers.CharField):
 
 class UserSerializer(serializers.Serializer[Any]):
     name = TextField(max_length=200)
-    id = serializers.RegexField(f"^{ID}\\Z", required=False, help_text="A UUID if omitted.")
+    id = serializers.RegexField(
+        f"^{ID}\\Z", required=False, allow_blank=True, help_text="A UUID if omitted."
+    )
     version = serializers.IntegerField(read_only=True)
 
 

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from django.http import HttpResponseBase
 from rest_framework.exceptions import ValidationError
-from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -41,7 +40,13 @@ class WayList(OpenView):
         return Response({way: _variants(way, request) for way in ways.WAYS})
 
 
-class UsersView(OpenView, GenericAPIView[Any]):
+class UsersView(OpenView):
+    serializer_class: type[UserSerializer]
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> UserSerializer:
+        """The name that the browsable API calls to render forms."""
+        return self.serializer_class(*args, **kwargs)
+
     def users(self) -> Users:
         """The users of the request. Raises UnknownWay or UnknownVariant."""
         return ways.open(self.kwargs["way"], self.request.query_params.get("variant", ""))
@@ -71,7 +76,7 @@ class UserList(UsersView):
             raise ValidationError({"after": ["Expected the id of a user."]})
         if behind := self.behind(users):
             return behind
-        page = users.list(after=after)
+        page = users.list(after=after, limit=PAGE)
         headers = _source(served_by.recorded(), page)
         if len(page) == PAGE:
             query = urlencode({**request.query_params.dict(), "after": page[-1].id})
@@ -83,7 +88,7 @@ class UserList(UsersView):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         fields = serializer.validated_data
-        user = users.create(fields["name"], user_id=fields.get("id"))
+        user = users.create(fields["name"], user_id=fields.get("id") or None)
         location = reverse("lab-user", [way, user.id], request=request)
         return self.answer(user, status=201, Location=location)
 
