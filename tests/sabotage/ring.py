@@ -87,8 +87,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a process has one ring, also if several threads connect first",
         file="placement/ring/process.py",
-        old="ring = rings.setdefault(key, Ring(",
-        new="ring = rings.pop(key, Ring(",
+        old="ring = rings.setdefault(key, new)",
+        new="rings[key] = ring = new",
         test=f"{PURE}::test_racing_first_calls_get_the_same_ring",
     ),
     Sabotage(

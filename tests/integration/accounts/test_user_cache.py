@@ -21,6 +21,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
 from outbox.testing import deliver, published
+from placement import served_by
 from placement.ring import process as ring_process
 from stack import processes
 from stack.servers import Valkey
@@ -80,9 +81,11 @@ def test_a_cached_user_is_read_without_the_database(
     nodes: Any, ada: UserState, django_assert_num_queries: Any
 ) -> None:
     assert queries.user(ada.id) == ada
+    assert served_by.recorded() == "primary"
 
     with django_assert_num_queries(0):
         assert queries.user(ada.id) == ada
+    assert served_by.recorded() in {"ring-0", "ring-1", "ring-2"}
 
 
 def test_a_change_is_seen_by_the_next_read(nodes: Any, ada: UserState) -> None:

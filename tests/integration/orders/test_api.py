@@ -77,6 +77,21 @@ def test_a_new_order_is_found_before_and_after_the_view_shows_it(ada_api: APICli
     assert ada_api.get("/api/orders/").json()["results"] == [detail.json()]
 
 
+def test_in_development_a_header_names_the_table_that_served_a_read(
+    ada_api: APIClient, settings: Any
+) -> None:
+    url = post(ada_api)["Location"]
+    settings.PLACEMENT_SERVED_BY = False
+    assert "Served-By" not in ada_api.get(url)
+    settings.PLACEMENT_SERVED_BY = True
+    assert ada_api.get(url)["Served-By"] == "events"
+    project()
+    ada_api.cookies.clear()
+    assert ada_api.get(url)["Served-By"] == "projection"
+    assert ada_api.get("/api/orders/")["Served-By"] == "projection"
+    assert "Served-By" not in ada_api.get("/healthz/live")
+
+
 def test_an_order_is_shown_with_its_last_change_while_the_view_is_behind(
     ada_api: APIClient, place: Place
 ) -> None:

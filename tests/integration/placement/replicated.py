@@ -125,4 +125,4 @@ class Replicated:
 def services() -> tuple[str, ...]:
     from django.conf import settings
 
-    return tuple(settings.SERVICES)
+    return tuple(settings.APPLICATIONS)

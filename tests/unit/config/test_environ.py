@@ -64,6 +64,22 @@ def test_a_service_needs_only_its_own_variables() -> None:
     assert "ACCOUNTS_DATABASE_URL" not in given("orders")
 
 
+def test_the_lab_is_off_unless_it_is_switched_on() -> None:
+    off = read(given(LAB=""))
+
+    assert (off.lab, off.labels, set(off.database_urls)) == (False, off.services, set(off.services))
+
+
+def test_the_lab_is_installed_with_accounts_and_its_schemas_need_addresses() -> None:
+    source = given(LAB="on")
+    del source["LAB_COPY_DATABASE_URL"]
+
+    assert read(given(LAB="on")).labels == ("accounts", "orders", "lab", "lab_copy")
+    assert read(given("orders", LAB="on")).labels == ("orders",)
+    (problem,) = problems_of(source)
+    assert problem.startswith("LAB_COPY_DATABASE_URL is not set; expected postgresql://lab_copy:")
+
+
 def test_a_service_without_accounts_needs_the_address_of_its_keys() -> None:
     source = given("orders")
     del source["JWKS"]

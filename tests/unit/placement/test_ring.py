@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from placement.ring import arrangement as ring
-from placement.ring import process
+from placement.ring import modulo, process
 from placement.ring.arrangement import Arrangement, BadNodes, Place, View
+from placement.ring.process import ARRANGEMENTS
 
 KEYS = [f"mitosis:1:accounts:user:{number}" for number in range(50_000)]
 FEW = KEYS[:60]
@@ -58,18 +60,35 @@ def test_only_the_keys_of_an_ejected_node_move(nodes: int) -> None:
     assert gone not in after
 
 
+@pytest.mark.parametrize("nodes", [3, 7])
+def test_modulo_moves_most_keys_when_a_node_leaves_and_returns(nodes: int) -> None:
+    view = ring.create_view(named(nodes), now=1)
+    left = ring.leave(view, named(nodes)[-1], now=2)
+    views = (view, left, ring.join(left, named(nodes), now=3))
+    before, without, after = (
+        [place.node for key in KEYS if (place := modulo.place(each, key))] for each in views
+    )
+    moved = sum(a != b for a, b in zip(before, without, strict=True)) / len(KEYS)
+
+    assert moved == pytest.approx(1 - 1 / nodes, rel=0.05)
+    assert max(Counter(before).values()) <= 1.05 * len(KEYS) / nodes
+    assert after == before
+
+
 CHANGES = ("eject", "join", "leave", "probe", "forget_all")
 
 
+@pytest.mark.parametrize("place", [View.place, modulo.place])
 @given(
-    st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 3), st.integers(-50, 50))),
+    steps=st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 3), st.integers(-50, 50))),
 )
-@example([("eject", 0, 5), ("probe", 0, 5), ("eject", 0, 5)])
-@example([("eject", 0, -50), ("probe", 0, 0), ("eject", 0, 0), ("probe", 0, -50)])
+@example(steps=[("eject", 0, 5), ("probe", 0, 5), ("eject", 0, 5)])
+@example(steps=[("eject", 0, -50), ("probe", 0, 0), ("eject", 0, 0), ("probe", 0, -50)])
 def test_a_key_never_returns_to_a_former_place(
-    steps: list[tuple[str, int, int]],
+    place: Callable[[View, str], Place | None], steps: list[tuple[str, int, int]]
 ) -> None:
     """Data that a node kept from an earlier time has another generation, even if clocks jump."""
+    keeps_generations = place is View.place or len(steps) <= ring.PAST
     names = named(5)
     view = ring.create_view(names[:3], now=1000)
     now = 1000
@@ -78,11 +97,12 @@ def test_a_key_never_returns_to_a_former_place(
         now += ahead
         after = changed(view, change, names[which], now)
         for key in FEW:
-            was, is_now = view.place(key), after.place(key)
+            was, is_now = place(view, key), place(after, key)
             assert (key, is_now) not in former or is_now is None
             if was != is_now:
                 former.add((key, was))
-            if change != "forget_all" and was and is_now and was.node == is_now.node:
+            stays = was and is_now and was.node == is_now.node and change != "forget_all"
+            if stays and keeps_generations:
                 assert was == is_now, "a key that stays on its node keeps its generation"
         assert ring.decode(after.encode()).encode() == after.encode()
         view = after
@@ -129,17 +149,19 @@ def test_the_probe_of_a_dead_process_is_taken_over() -> None:
     assert probing.due(now=ring.FIRST_PROBE_MS + ring.PROBE_MS) == named(1)
 
 
-def test_an_invalidation_covers_every_place_that_a_process_may_use() -> None:
+@pytest.mark.parametrize("how", ARRANGEMENTS)
+def test_an_invalidation_covers_every_place_that_a_process_may_use(how: str) -> None:
+    place, places = ARRANGEMENTS[how]
     view = ring.create_view(named(3), now=1000)
     key = KEYS[0]
-    was = view.place(key)
+    was = place(view, key)
     assert was is not None
     moved = ring.eject(view, was.node, now=5000)
 
-    assert moved.places(key, settled=False) == [moved.place(key), was]
-    assert moved.places(key, settled=True) == [moved.place(key)]
-    again = ring.eject(moved, moved.place(key).node, now=999_999)  # type: ignore[union-attr]
-    assert was in again.places(key, settled=False), "even if clocks jump"
+    assert places(moved, key, settled=False) == [place(moved, key), was]
+    assert places(moved, key, settled=True) == [place(moved, key)]
+    again = ring.eject(moved, place(moved, key).node, now=999_999)  # type: ignore[union-attr]
+    assert was in places(again, key, settled=False), "even if clocks jump"
 
 
 def test_a_key_has_no_place_if_no_node_is_up() -> None:

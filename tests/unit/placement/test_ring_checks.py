@@ -31,6 +31,8 @@ def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
         ([GOOD[0], GOOD[0]], {}, ["ring.E002"]),
         ([*GOOD, "redis://:pw@10.0.0.9:6379/3"], {}, ["ring.E003"]),
         (GOOD, {"STORE": ""}, ["ring.E004"]),
+        (GOOD, {"ARRANGEMENT": "modulo"}, []),
+        (GOOD, {"ARRANGEMENT": "random"}, ["ring.E005"]),
         ([GOOD[0], "redis://:other@10.0.0.2:6379/0"], {}, ["ring.W001"]),
     ],
 )

@@ -4,6 +4,7 @@ from django.contrib.sessions.models import Session
 from django.db import router
 from django.test import override_settings
 
+from placement import served_by
 from placement.replicas.reading import Reading, current, use
 from placement.router import PlacementRouter, primaries, primary
 
@@ -106,3 +107,18 @@ def test_after_a_request_no_reading_is_current() -> None:
     with use(Reading()):
         pass
     assert current() is None
+
+
+@REPLICATED
+def test_each_read_records_the_server_or_the_kind_of_table_that_serves_it() -> None:
+    for alias, server in (("default-replica-0", "replica-0"), (None, "primary")):
+        with use(Reading(chosen={"accounts": alias})):
+            PlacementRouter().db_for_read(Row)  # type: ignore[arg-type]
+        assert served_by.recorded() == server
+
+    class Projection(Row):
+        served_by = "projection"
+
+    PlacementRouter().db_for_read(Projection)  # type: ignore[arg-type]
+    router.db_for_read(Session)  # a contrib table isn't what the request asked for
+    assert served_by.recorded() == "projection"

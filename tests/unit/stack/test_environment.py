@@ -48,6 +48,15 @@ def test_a_service_never_gets_the_addresses_of_the_other(
     assert stack.credentials.role_password(other.lower()) not in "".join(given.values())
 
 
+def test_the_lab_is_in_the_deployment_of_accounts(stack: Stack) -> None:
+    for service in ("all", "accounts"):
+        given = read(variables(stack, service))
+        assert given.labels[-2:] == ("lab", "lab_copy")
+        assert given.replica_urls["lab"]
+    assert read(variables(stack, "orders")).labels == ("orders",)
+    assert "LAB_DATABASE_URL" not in variables(stack, "orders")
+
+
 def test_only_accounts_holds_the_signing_key(stack: Stack) -> None:
     assert "JWT_SIGNING_KEY_FILE" in variables(stack, "accounts")
     assert "JWT_SIGNING_KEY_FILE" not in variables(stack, "orders")
