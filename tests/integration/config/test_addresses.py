@@ -28,6 +28,7 @@ def test_each_replica_has_a_read_only_alias() -> None:
         ACCOUNTS_REPLICA_URLS="postgresql://accounts:x@one/m,postgresql://accounts:x@two:6432/m",
         ORDERS_REPLICA_URLS="postgresql://orders:x@one/m",
         PLACEMENT_REPLICA_LAG_SECONDS="2.5",
+        LAB="off",
     )
 
     assert replicas == {

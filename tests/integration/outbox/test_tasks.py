@@ -103,13 +103,13 @@ def test_beat_queues_few_messages_while_no_worker_runs(valkey):
             """Queue every periodic task once; returns the length of each queue."""
             for entry in entries:
                 scheduler.apply_async(entry, producer=producer, advance=False)
-            return [broker.llen(service) for service in settings.SERVICES]
+            return [broker.llen(service) for service in settings.APPLICATIONS]
 
         once = queue_all()
         assert sum(once) == len(entries)
         assert max(once) < tasks.MOST_WAITING
         for _ in range(tasks.MOST_WAITING):
             queue_all()
-        assert queue_all() == [tasks.MOST_WAITING for _ in settings.SERVICES]
+        assert queue_all() == [tasks.MOST_WAITING for _ in settings.APPLICATIONS]
         broker.flushdb()  # as if a worker had read all messages
         assert queue_all() == once
