@@ -111,7 +111,8 @@ class Stack:
         }
         for name in deployment.schemas:
             variables[f"{name.upper()}_DATABASE_URL"] = self.primary(name)
-            variables[f"{name.upper()}_REPLICA_URLS"] = ",".join(self.replicas(name))
+            if name != "lab_copy":  # its reads are on the primary
+                variables[f"{name.upper()}_REPLICA_URLS"] = ",".join(self.replicas(name))
         if "accounts" in deployment.services:
             variables["JWT_SIGNING_KEY_FILE"] = str(self.credentials.signing_key_file)
         else:

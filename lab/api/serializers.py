@@ -17,10 +17,10 @@ class TextField(serializers.CharField):
 
 
 class UserSerializer(serializers.Serializer[Any]):
-    name = TextField(max_length=200)
     id = serializers.RegexField(
-        f"^{ID}\\Z", required=False, allow_blank=True, help_text="A UUID if omitted."
+        rf"^{ID}\Z", required=False, allow_blank=True, help_text="If it is empty: a UUID."
     )
+    name = TextField(max_length=200)
     version = serializers.IntegerField(read_only=True)
 
 

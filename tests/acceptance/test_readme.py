@@ -1,15 +1,19 @@
-"""Runs the commands of the README's walk-through in each shape."""
+"""Runs the commands of README's walk-through, and of the lab's page, in each shape."""
 
 import re
 import shutil
 import subprocess
+from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.support.stacks import RunningStack
 from tests.support.surroundings import CHECKOUT
+from tests.support.waiting import eventually
 
 README = CHECKOUT / "README.md"
+LAB = CHECKOUT / "lab" / "README.md"
 FENCE = re.compile(r"^( *)```console *\n(.*?)^\1``` *$", re.MULTILINE | re.DOTALL)
 SHOWN = ("CONFIRMED", "REJECTED", "CANCELLED")
 
@@ -46,12 +50,45 @@ def test_the_walk_through_of_the_readme_works(stack: RunningStack) -> None:
         pytest.skip("README.md doesn't exist")
     script = walk_through(README.read_text(encoding="utf-8"))
     assert "curl" in script, "README.md has no console block that calls $ACCOUNTS or $ORDERS"
+    printed = run(script, stack)
+    assert re.search(".*".join(SHOWN), printed, re.DOTALL), f"{script}\n\n{printed}"
+
+
+def test_the_commands_of_the_lab_print_what_its_page_shows(stack: RunningStack) -> None:
+    text = LAB.read_text(encoding="utf-8")
+    blocks = [block for _, block in FENCE.findall(text)]
+    user = f"ada-{uuid4()}"
+    shown = [
+        line.replace('"id":"ada"', f'"id":"{user}"')
+        for block in blocks
+        for line in block.splitlines()
+        if not line.startswith(("$ ", "> "))
+    ]
+    read_replicas(f"{stack.status()['urls']['accounts']}/lab/centralized/users/")
+    printed = run("\n".join(map(commands, blocks)), stack, ID=user)
+
+    assert printed.splitlines() == shown
+
+
+def read_replicas(url: str) -> None:
+    """Wait until every web process reads from the replica: its first read is on the primary."""
+
+    def from_replica() -> bool:
+        answers = [httpx.get(url) for _ in range(10)]
+        return all(answer.headers["Served-By"] == "replica-0" for answer in answers)
+
+    eventually(from_replica, within_seconds=30, what="reads from the replica")
+
+
+def run(script: str, stack: RunningStack, **variables: str) -> str:
+    """Run the script in a shell and return its output. Fails if a command fails."""
     urls = stack.status()["urls"]
+    addresses = {"ACCOUNTS": urls["accounts"], "ORDERS": urls["orders"]}
     bash = shutil.which("bash")
     assert bash
     done = subprocess.run(
         [bash, "-c", f"set -euo pipefail\n{script}"],
-        env={**stack.environment, "ACCOUNTS": urls["accounts"], "ORDERS": urls["orders"]},
+        env={**stack.environment, **addresses, **variables},
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -59,9 +96,8 @@ def test_the_walk_through_of_the_readme_works(stack: RunningStack) -> None:
         timeout=60,
         check=False,
     )
-    transcript = f"{script}\n\n{done.stdout}"
-    assert done.returncode == 0, transcript
-    assert re.search(".*".join(SHOWN), done.stdout, re.DOTALL), transcript
+    assert done.returncode == 0, f"{script}\n\n{done.stdout}"
+    return done.stdout
 
 
 def test_commands_are_extracted_from_console_blocks() -> None:

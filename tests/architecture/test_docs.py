@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("documents")
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path.relative_to(CHECKOUT).as_posix()
-    for folder in (".", "docs", "docs/adr")
+    for folder in (".", "docs", "docs/adr", "lab")
     for path in (CHECKOUT / folder).glob("*.md")
 )
 ADRS = sorted((CHECKOUT / "docs" / "adr").glob("*.md"))
