@@ -145,7 +145,7 @@ def test_the_copy_ignores_a_late_or_repeated_event() -> None:
     users.create("Ada", user_id="ada")
     users.update("ada", "Ada King")
     created, updated = published(OutboxEvent)
-    for envelope in (updated, created, updated):
+    for envelope in (updated, updated, created):
         deliver(envelope, consumer="lab_copy")
 
     assert users.get("ada").name == "Ada King"
