@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from xml.sax.saxutils import escape
+
+from tests.benchmarks.drawing import FAINT, HELD, INK, LIMIT, OURS, box, document, path, text
 
 WIDTH, ROW, LEFT, RIGHT = 860, 22, 300, 110
-OURS, LIMIT, HELD, INK, FAINT = "#2563eb", "#cbd5e1", "#d97706", "#1f2937", "#6b7280"
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -19,7 +19,7 @@ def render(results: Mapping[str, Any]) -> str:
             top += height + 24
     machine = results["machine"]
     body.append(
-        _text(
+        text(
             20,
             top,
             f"{machine['cpu']}, {machine['cores']} cores; PostgreSQL {machine['postgresql']},"
@@ -27,13 +27,7 @@ def render(results: Mapping[str, Any]) -> str:
             colour=FAINT,
         )
     )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + 20}"'
-        f' viewBox="0 0 {WIDTH} {top + 20}" font-family="system-ui, sans-serif" font-size="13">\n'
-        f'<rect width="{WIDTH}" height="{top + 20}" fill="#ffffff"/>\n'
-        + "\n".join(body)
-        + "\n</svg>\n"
-    )
+    return document(body, width=WIDTH, height=top + 20)
 
 
 Row = tuple[str, float, float, str]  # name, figure, limit, label
@@ -42,13 +36,13 @@ Row = tuple[str, float, float, str]  # name, figure, limit, label
 def _bars(title: str, rows: Sequence[Row], top: int) -> tuple[list[str], int]:
     widest = max(max(figure, limit) for _, figure, limit, _ in rows) or 1.0
     scale = (WIDTH - LEFT - RIGHT) / widest
-    drawn = [_text(20, top + 6, title, weight="bold")]
+    drawn = [text(20, top + 6, title, weight="bold")]
     for number, (name, figure, limit, label) in enumerate(rows):
         y = top + 18 + number * ROW
-        drawn.append(_text(LEFT - 8, y + 13, name, anchor="end"))
-        drawn.append(_box(LEFT, y, limit * scale, ROW - 4, LIMIT))
-        drawn.append(_box(LEFT, y + 4, figure * scale, ROW - 12, OURS))
-        drawn.append(_text(LEFT + max(figure, limit) * scale + 6, y + 13, label, colour=FAINT))
+        drawn.append(text(LEFT - 8, y + 13, name, anchor="end"))
+        drawn.append(box(LEFT, y, limit * scale, ROW - 4, LIMIT))
+        drawn.append(box(LEFT, y + 4, figure * scale, ROW - 12, OURS))
+        drawn.append(text(LEFT + max(figure, limit) * scale + 6, y + 13, label, colour=FAINT))
     return drawn, 18 + len(rows) * ROW
 
 
@@ -86,13 +80,13 @@ def _end_to_end(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
     longest = max(max(values[:99]) for values, _, _ in curves) or 1.0
     across, floor = WIDTH - LEFT - RIGHT, top + 24 + height
     title = f"End to end at {found['offered_per_second']} events/s: ms from commit to commit"
-    drawn = [_text(20, top + 6, title, weight="bold")]
+    drawn = [text(20, top + 6, title, weight="bold")]
     for rank in (0, 25, 50, 75, 99):
         x = LEFT + across * rank / 99
-        drawn.append(_path([(x, top + 24), (x, floor)], LIMIT, 1))
-        drawn.append(_text(x, floor + 16, f"p{rank}", anchor="middle", colour=FAINT))
+        drawn.append(path([(x, top + 24), (x, floor)], LIMIT, 1))
+        drawn.append(text(x, floor + 16, f"p{rank}", anchor="middle", colour=FAINT))
     drawn += [
-        _text(LEFT - 8, floor - share * height + 4, f"{longest * share:.1f} ms", anchor="end")
+        text(LEFT - 8, floor - share * height + 4, f"{longest * share:.1f} ms", anchor="end")
         for share in (0, 0.5, 1)
     ]
     for number, (values, colour, name) in enumerate(curves):
@@ -100,8 +94,8 @@ def _end_to_end(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
             (LEFT + across * rank / 99, floor - height * min(value / longest, 1.0))
             for rank, value in enumerate(values[:99], start=1)
         ]
-        drawn.append(_path(points, colour, 2))
-        drawn.append(_text(20, top + 40 + number * 18, name, colour=colour))
+        drawn.append(path(points, colour, 2))
+        drawn.append(text(20, top + 40 + number * 18, name, colour=colour))
     return drawn, 24 + height + 20
 
 
@@ -156,7 +150,7 @@ def _retention(found: Mapping[str, Any], top: int) -> tuple[list[str], int]:
         f"{found['events']:,} events at {found['offered_per_second']:,}/s,"
         f" kept for {found['retention_seconds']:g} s"
     )
-    drawn, height = [_text(20, top + 6, title, weight="bold")], 24
+    drawn, height = [text(20, top + 6, title, weight="bold")], 24
     for lines in (
         (("rows", OURS, "rows"), ("entries", HELD, "entries")),
         (
@@ -177,17 +171,17 @@ def _over_time(
     end = samples[-1]["seconds"] or 1.0
     highest = max(one[name] for one in samples for name, _, _ in lines) or 1.0
     floor = top + height
-    yield _path([(LEFT, floor), (LEFT + across, floor)], LIMIT, 1)
-    yield _text(LEFT - 8, top + 8, _short(round(highest)), anchor="end")
-    yield _text(LEFT - 8, floor + 4, "0", anchor="end")
-    yield _text(LEFT + across, floor + 16, f"{end:.0f} s", anchor="end", colour=FAINT)
+    yield path([(LEFT, floor), (LEFT + across, floor)], LIMIT, 1)
+    yield text(LEFT - 8, top + 8, _short(round(highest)), anchor="end")
+    yield text(LEFT - 8, floor + 4, "0", anchor="end")
+    yield text(LEFT + across, floor + 16, f"{end:.0f} s", anchor="end", colour=FAINT)
     for number, (name, colour, label) in enumerate(lines):
         points = [
             (LEFT + across * one["seconds"] / end, floor - height * one[name] / highest)
             for one in samples
         ]
-        yield _path(points, colour, 2)
-        yield _text(20, top + 24 + number * 18, label, colour=colour)
+        yield path(points, colour, 2)
+        yield text(20, top + 24 + number * 18, label, colour=colour)
 
 
 PANELS = {
@@ -198,35 +192,3 @@ PANELS = {
     "retention": _retention,
     "ring": _ring,
 }
-
-
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    *,
-    anchor: str = "start",
-    colour: str = INK,
-    weight: str = "normal",
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
-        f' font-weight="{weight}">{escape(text)}</text>'
-    )
-
-
-def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}" rx="2"'
-        f' fill="{colour}"/>'
-    )
-
-
-def _path(points: Sequence[tuple[float, float]], colour: str, width: int) -> str:
-    steps = " ".join(_steps(points))
-    return f'<path d="{steps}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
-
-
-def _steps(points: Sequence[tuple[float, float]]) -> Iterator[str]:
-    for number, (x, y) in enumerate(points):
-        yield f"{'L' if number else 'M'}{x:.1f},{y:.1f}"
