@@ -1,0 +1,141 @@
+"""The private servers and processes of the lab: two standbys, the ring, and the lab's own services.
+
+One standby replays at once; the replay of the other is delayed, so that a short lag is certain.
+"""
+
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from placement.provision import dsn_for, provision
+from stack.applications import processes_of
+from stack.environment import DATABASE, for_process
+from stack.postgres import HOST, Standby
+from tests.benchmarks.ground import SHAPE, Ground
+from tests.benchmarks.lab.cost import STATEMENTS, Work, cpu_seconds
+from tests.benchmarks.lab.group import Group
+from tests.support.waiting import eventually
+
+DELAY_MS: Final = 50
+LABELS: Final = ("lab", "lab_copy")
+NODES: Final = 3
+READY_SECONDS: Final = 60.0
+PROCESSES: Final = ("worker", "beat", "consumer")
+
+
+class Delayed(Standby):
+    """A standby that replays each commit DELAY_MS after its time on the primary."""
+
+    def _settings(self, port: int) -> dict[str, str | int]:
+        return {**super()._settings(port), "recovery_min_apply_delay": f"{DELAY_MS}ms"}
+
+
+class LabGround(Ground):
+    """The servers of a run, and the processes that publish and apply the lab's events."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.delayed = Delayed(self.servers.postgres, "postgres-delayed", slot="delayed")
+        self._running: dict[str, subprocess.Popen[Any]] = {}
+        self._variables: dict[str, str] = {}
+
+    def start(self) -> None:
+        self.delayed.stop()  # of an interrupted run
+        super().start()
+        self.restart_postgres(shared_preload_libraries="pg_stat_statements")
+        self.servers.start(standby=True, ring=NODES + 1)
+        self.need_application()
+        self.query("CREATE EXTENSION pg_stat_statements", dsn=self.application_dsn)
+        passwords = {label: self.stack.credentials.role_password(label) for label in LABELS}
+        provision(self.servers.postgres.dsn, database=DATABASE, services=passwords)
+        accounts = self.stack.variables(SHAPE[0], SHAPE)
+        self._variables = {
+            **accounts,
+            "LAB": "on",
+            "CACHE_URLS": ",".join(self.servers.addresses.ring_urls[:NODES]),
+            **{f"{label.upper()}_DATABASE_URL": self._dsn(label) for label in LABELS},
+        }
+        self.run("migrate", self.environment(), "manage.py", "migrate", "--verbosity", "0")
+        self.delayed.start()
+
+    def stop(self, *, keep_logs: bool) -> None:
+        self.end_processes()
+        self.delayed.stop()
+        super().stop(keep_logs=keep_logs)
+
+    # -- environments ----------------------------------------------------------------------
+
+    def environment(self, *, standby: str = "", nodes: int = NODES) -> dict[str, str]:
+        """The environment of a process of the lab. `standby` is plain, delayed or empty."""
+        ports = {
+            "plain": self.servers.standby.port if self.servers.standby else 0,
+            "delayed": self.delayed.port,
+        }
+        replicas = self._dsn("lab", ports[standby]) if standby else ""
+        return {
+            **for_process(self._variables, kind="bench"),
+            "CACHE_URLS": ",".join(self.servers.addresses.ring_urls[:nodes]),
+            "ACCOUNTS_REPLICA_URLS": "",
+            "LAB_REPLICA_URLS": replicas,
+        }
+
+    def _dsn(self, label: str, port: int | None = None) -> str:
+        return dsn_for(
+            f"host={HOST} port={port or self.servers.postgres.port}",
+            database=DATABASE,
+            role=label,
+            password=self.stack.credentials.role_password(label),
+        )
+
+    # -- processes -------------------------------------------------------------------------
+
+    @contextmanager
+    def clients(self, *, standby: str = "", nodes: int = NODES) -> Iterator[Group]:
+        name = f"clients-{standby or 'primary'}-{nodes}"
+        group = Group(self, name, self.environment(standby=standby, nodes=nodes))
+        try:
+            yield group
+        finally:
+            group.end()
+
+    def spawn_lab(self, kinds: Collection[str] = PROCESSES) -> None:
+        """Starts the processes that publish and apply events: the worker with the relay, beat, and
+        the consumers."""
+        for spec in processes_of(SHAPE[0], url=self.stack.url(SHAPE[0]), variables=self._variables):
+            kind = spec.name.rpartition("-")[2]
+            if kind in kinds:
+                environment = {**spec.environment, **self._lab_only()}
+                self._running[kind] = self.spawn(spec.name, environment, *_command(spec.command))
+
+    def _lab_only(self) -> Mapping[str, str]:
+        return {"ACCOUNTS_REPLICA_URLS": ""}
+
+    def kill(self, kind: str) -> None:
+        process = self._running.pop(kind)
+        process.kill()
+        self.end(process)
+
+    # -- the primary -----------------------------------------------------------------------
+
+    def work(self) -> Work:
+        """The work of the primary until now, for all roles of the lab."""
+        [(statements,)] = self.query(STATEMENTS, list(LABELS), dsn=self.application_dsn)
+        return Work(cpu_seconds=cpu_seconds(self.servers.postgres.pid), statements=int(statements))
+
+    def wait_replayed(self) -> None:
+        """Returns when both standbys have replayed everything that the primary has flushed."""
+        lsn = self.query("SELECT pg_current_wal_flush_lsn()")[0][0]
+        replayed = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= %s"
+        eventually(
+            lambda: self.query(replayed, lsn)[0][0] >= 2,
+            within_seconds=READY_SECONDS,
+            what="both standbys have replayed",
+        )
+
+
+def _command(command: Collection[str]) -> list[str]:
+    """The arguments for Python: `accounts` reads only its own queue, so name the lab's too."""
+    _, *arguments = command
+    return [f"{each},lab" if each == SHAPE[0].service else each for each in arguments]

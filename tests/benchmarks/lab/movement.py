@@ -1,0 +1,51 @@
+"""Counts the users whose cached value is lost when a node joins the ring or leaves it."""
+
+from collections import Counter
+from typing import Any
+
+from tests.benchmarks.lab.cases import Case
+from tests.benchmarks.lab.ground import NODES, LabGround
+from tests.benchmarks.lab.group import Group
+from tests.benchmarks.lab.scale import LabScale
+from tests.benchmarks.progress import Progress
+
+
+def measure(
+    ground: LabGround, scale: LabScale, progress: Progress, cases: list[Case]
+) -> list[dict[str, Any]]:
+    """Caches all users on NODES nodes, adds a node, reads all users, removes the node, and reads
+    all users again. A user has moved if the primary serves the read."""
+    measured = [case for case in cases if case.ring]
+    progress.begin("movement", steps=3 * len(measured))
+    found = []
+    users = scale.moved_users
+    with ground.clients() as few:
+        for case in measured:
+            progress.step(f"{case.name}: {users:,} users on {NODES} nodes")
+            _visit(few, case, users)
+    for case in measured:
+        with ground.clients(nodes=NODES + 1) as more:
+            progress.step(f"{case.name}: a node joins")
+            joined = _visit(more, case, users)
+            progress.step(f"{case.name}: the node leaves")
+            last = ground.servers.ring[NODES].port
+            more.ask("leave", cache=case.ring, port=last)
+            left = _visit(more, case, users)
+        for event, moved in (("joins", joined), ("leaves", left)):
+            found.append(
+                {
+                    "case": case.name,
+                    "event": event,
+                    "nodes": NODES + 1,
+                    "users": users,
+                    "moved_share": round(moved / users, 4),
+                    "node_share": round(1 / (NODES + 1), 4),
+                }
+            )
+    return found
+
+
+def _visit(group: Group, case: Case, users: int) -> int:
+    """Returns the number of reads that the primary served."""
+    parts = group.ask("visit", case=case.question(), users=users)
+    return sum(map(Counter, parts), Counter[str]())["primary"]
