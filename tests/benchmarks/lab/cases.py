@@ -13,10 +13,14 @@ class Case:
     variant: str
     sends_token: bool = True
     uses_replica: bool = False
-    counts_loads: bool = False  # whether its reads show how often a cache is filled
+    counts_loads: bool = False  # whether only clients fill its cache: no event invalidates it again
     ring: str = ""  # the name in CACHES of its ring of several nodes
     own_writes: bool = True  # whether a client never reads an older version than it wrote
     monotonic: bool = True  # whether a client never reads an older version after a newer one
+
+    @property
+    def is_cached(self) -> bool:
+        return self.counts_loads or bool(self.ring)
 
     def question(self) -> dict[str, Any]:
         """The fields that a client process needs."""

@@ -27,8 +27,13 @@ class Refused(Exception):
 class Client:
     """Not thread-safe: a client sends one request at a time."""
 
-    def __init__(self, way: str, variant: str, *, sends_token: bool) -> None:
+    def __init__(
+        self, way: str, variant: str, *, sends_token: bool, life_seconds: float | None = None
+    ) -> None:
+        """`life_seconds` is how long a cache keeps a user; None for the way's own number."""
         self._users: Users = ways.open(way, variant)
+        if life_seconds is not None:
+            self._users.life_seconds = life_seconds  # type: ignore[attr-defined]
         self._sends_token = sends_token
         self._middleware = ConsistencyToken(self._respond)
         self._token = ""

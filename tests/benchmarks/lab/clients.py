@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.lab.client import Client
 
 THREADS = 4
+VISIT_LIFE_SECONDS = 600.0  # longer than the visits: an expired value would count as a moved one
 
 
 class Process:
@@ -53,7 +54,7 @@ class Process:
         mine = range(self.number, users, self.processes)
 
         def work(numbers: range) -> Counter[str]:
-            client = _client(case)
+            client = _client(case, life_seconds=VISIT_LIFE_SECONDS)
             return Counter(client.read(user_id(number)).served_by for number in numbers)
 
         parts = self._pool.map(work, [mine[thread::THREADS] for thread in range(THREADS)])
@@ -104,6 +105,31 @@ class Process:
             lambda: _client(case).write(user_id(number), f"Renamed at {time.monotonic()}").version
         )
         return renamed.result()
+
+    def lengthen(self, *, case: dict[str, Any], number: int, versions: int) -> int:
+        """Creates a user and writes it until it has this version, in the first process."""
+
+        def work() -> int:
+            client = _client(case)
+            version = client.create(user_id(number), "Customer").version
+            while version < versions:
+                version = client.write(user_id(number), f"Customer at {version}").version
+            return version
+
+        return 0 if self.number else self._pool.submit(work).result()
+
+    def time_reads(self, *, case: dict[str, Any], number: int, reads: int) -> list[float]:
+        """Reads one user repeatedly, in the first process. Returns the seconds of each read."""
+
+        def work() -> list[float]:
+            client, took = _client(case), []
+            for _ in range(reads):
+                started = time.perf_counter()
+                client.read(user_id(number))
+                took.append(time.perf_counter() - started)
+            return took
+
+        return [] if self.number else self._pool.submit(work).result()
 
     def leave(self, *, cache: str, port: int) -> bool:
         """Removes the node at this port from the ring, in the first process."""
@@ -173,10 +199,10 @@ def _send(client: "Client", operation: Operation) -> Any:
     return client.read(user_id(operation.user))
 
 
-def _client(case: dict[str, Any]) -> "Client":
+def _client(case: dict[str, Any], *, life_seconds: float | None = None) -> "Client":
     from tests.benchmarks.lab.client import Client
 
-    return Client(case["way"], case["variant"], sends_token=case["sends_token"])
+    return Client(**case, life_seconds=life_seconds)
 
 
 def _closing(work: Callable[[int], str]) -> Callable[[int], str]:

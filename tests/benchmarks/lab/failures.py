@@ -45,9 +45,7 @@ def parts(ground: LabGround) -> dict[str, Part]:
         "projection": Part(
             kill=lambda: ground.kill("consumer"), start=lambda: ground.spawn_lab({"consumer"})
         ),
-        "relay": Part(
-            kill=lambda: ground.kill("worker"), start=lambda: ground.spawn_lab({"worker"})
-        ),
+        "relay": Part(kill=lambda: ground.kill("relay"), start=lambda: ground.spawn_lab({"relay"})),
     }
 
 

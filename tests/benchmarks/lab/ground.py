@@ -4,13 +4,12 @@ One standby replays at once; the replay of the other is delayed, so that a short
 """
 
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from placement.provision import dsn_for, provision
-from stack.applications import processes_of
 from stack.environment import DATABASE, for_process
 from stack.postgres import HOST, Standby
 from tests.benchmarks.ground import SHAPE, Ground
@@ -22,7 +21,10 @@ DELAY_MS: Final = 50
 LABELS: Final = ("lab", "lab_copy")
 NODES: Final = 3
 READY_SECONDS: Final = 60.0
-PROCESSES: Final = ("worker", "beat", "consumer")
+PROCESSES: Final = {
+    "relay": ("manage.py", "outbox", "relay", "lab"),
+    "consumer": ("manage.py", "outbox", "consume"),
+}
 
 
 class Delayed(Standby):
@@ -59,6 +61,7 @@ class LabGround(Ground):
         }
         self.run("migrate", self.environment(), "manage.py", "migrate", "--verbosity", "0")
         self.delayed.start()
+        self.spawn_lab()
 
     def stop(self, *, keep_logs: bool) -> None:
         self.end_processes()
@@ -100,20 +103,13 @@ class LabGround(Ground):
         finally:
             group.end()
 
-    def spawn_lab(self, kinds: Collection[str] = PROCESSES) -> None:
-        """Starts the processes that publish and apply events: the worker with the relay, beat, and
-        the consumers."""
-        for spec in processes_of(SHAPE[0], url=self.stack.url(SHAPE[0]), variables=self._variables):
-            kind = spec.name.rpartition("-")[2]
-            if kind in kinds:
-                environment = {**spec.environment, **self._lab_only()}
-                self._running[kind] = self.spawn(spec.name, environment, *_command(spec.command))
+    def spawn_lab(self, names: Collection[str] = tuple(PROCESSES)) -> None:
+        """Starts the processes that publish and apply the lab's events."""
+        for name in names:
+            self._running[name] = self.spawn(name, self.environment(), *PROCESSES[name])
 
-    def _lab_only(self) -> Mapping[str, str]:
-        return {"ACCOUNTS_REPLICA_URLS": ""}
-
-    def kill(self, kind: str) -> None:
-        process = self._running.pop(kind)
+    def kill(self, name: str) -> None:
+        process = self._running.pop(name)
         process.kill()
         self.end(process)
 
@@ -134,8 +130,11 @@ class LabGround(Ground):
             what="both standbys have replayed",
         )
 
-
-def _command(command: Collection[str]) -> list[str]:
-    """The arguments for Python: `accounts` reads only its own queue, so name the lab's too."""
-    _, *arguments = command
-    return [f"{each},lab" if each == SHAPE[0].service else each for each in arguments]
+    def cache_bytes(self) -> int:
+        """The memory of all nodes of the ring."""
+        found = 0
+        for node in self.servers.ring:
+            lines = node.command("INFO memory").splitlines()
+            fields = dict(line.split(":", 1) for line in lines if ":" in line)
+            found += int(fields["used_memory"])
+        return found

@@ -15,6 +15,7 @@ class LabScale:
     saturated_seconds: float
     paced_seconds: float  # to measure latency and the primary's work
     observed_seconds: float  # to observe versions, for each mix and standby
+    histories: tuple[int, ...]  # events of one user
     expiries: int  # of one key that a crowd reads
     readers: int  # of this crowd, in each process
     moved_users: int  # cached before a node joins
@@ -35,6 +36,7 @@ FULL: Final = LabScale(
     saturated_seconds=4.0,
     paced_seconds=6.0,
     observed_seconds=8.0,
+    histories=(1, 20, 200, 2_000),
     expiries=20,
     readers=16,
     moved_users=10_000,
@@ -54,6 +56,7 @@ QUICK: Final = LabScale(
     saturated_seconds=0.4,
     paced_seconds=0.6,
     observed_seconds=0.6,
+    histories=(1, 20, 200),
     expiries=3,
     readers=8,
     moved_users=1_000,
@@ -74,6 +77,7 @@ TINY: Final = LabScale(
     saturated_seconds=0.05,
     paced_seconds=0.1,
     observed_seconds=0.3,
+    histories=(1, 25),
     expiries=1,
     readers=4,
     moved_users=60,
