@@ -66,7 +66,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     ground.spawn_application()
     plain, held = [], []
     try:
-        wait_ready(ground)
+        _wait_ready(ground)
         progress.step("warming up")
         _run(ground, scale, accounts, seconds=scale.warm_seconds)
         for _ in range(scale.load_rounds):
@@ -151,8 +151,7 @@ def _drain(ground: Ground, note: int, *, number: int) -> None:
     pause(0.5)  # to count repeated applications
 
 
-def wait_ready(ground: Ground) -> None:
-    """Returns when the processes of `spawn_application` serve and consume."""
+def _wait_ready(ground: Ground) -> None:
     for deployment in SHAPE:
         url = f"{ground.stack.url(deployment)}/healthz/ready"
         eventually(

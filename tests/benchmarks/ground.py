@@ -223,21 +223,17 @@ class Ground:
         self._finish(process)
         return json.loads(text)
 
-    def spawn_application(self) -> dict[str, subprocess.Popen[Any]]:
-        """Starts every process of both deployments, as `./dev up --services` does. Returns the
-        processes by name."""
+    def spawn_application(self) -> None:
+        """Starts every process of both deployments, as `./dev up --services` does."""
         stack = self.stack
-        return {
-            spec.name: self.spawn(
-                spec.name, spec.environment, *spec.command[1:], inherits=spec.inherits
-            )
-            for deployment in SHAPE
+        for deployment in SHAPE:
             for spec in processes_of(
                 deployment,
                 listener=self._listeners[deployment.web],
                 variables=stack.variables(deployment, SHAPE),
-            )
-        }
+            ):
+                arguments = spec.command[1:]
+                self.spawn(spec.name, spec.environment, *arguments, inherits=spec.inherits)
 
     def end(self, *processes: subprocess.Popen[Any]) -> None:
         """Terminates the processes, and kills each process that doesn't end in time."""

@@ -4,10 +4,13 @@ accounts for each customer, by one request for all, and from the copy that event
 Both services run as in production. Then accounts is stopped, and the list is read again.
 """
 
+import urllib.request
+from collections.abc import Mapping
 from typing import Any, Final
 
+from stack.applications import processes_of
 from stack.credentials import ADMIN_EMAIL
-from tests.benchmarks.end_to_end import REGISTER, wait_ready
+from tests.benchmarks.end_to_end import REGISTER
 from tests.benchmarks.figures import ratio
 from tests.benchmarks.ground import SHAPE
 from tests.benchmarks.lab.access_reader import WAYS
@@ -32,18 +35,18 @@ def measure(
     """Returns the milliseconds of a list for each way, and how many lists failed or had no name
     while accounts was stopped."""
     progress.begin("access", steps=4)
-    progress.step("starting both services")
-    processes = ground.spawn_application()
+    progress.step("starting accounts, and the consumers of orders")
+    environments = ground.need_application()
+    web = _start(ground, environments)
     try:
-        wait_ready(ground)
         progress.step(f"{CUSTOMERS} customers order")
-        question = _prepare(ground)
+        question = _prepare(ground, environments)
         progress.step(f"{scale.lists} lists of {CUSTOMERS} orders")
-        environment = ground.need_application()["orders"]
-        measured = ground.ask("lab.access_reader", environment, lists=scale.lists, **question)
+        orders = environments["orders"]
+        measured = ground.ask("lab.access_reader", orders, lists=scale.lists, **question)
         progress.step("lists while accounts is stopped")
-        ground.end(*(each for name, each in processes.items() if name.startswith("accounts-")))
-        stopped = ground.ask("lab.access_reader", environment, lists=1, **question)
+        ground.end(web)
+        stopped = ground.ask("lab.access_reader", orders, lists=1, **question)
     finally:
         ground.end_processes()
     found = {way: spread(measured[way]["ms"]) for way in WAYS}
@@ -59,9 +62,37 @@ def measure(
     }
 
 
-def _prepare(ground: LabGround) -> dict[str, Any]:
+def _start(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> Any:
+    """Starts the web server of accounts, both relays, and the consumers of orders. Returns the web
+    server."""
+    for service, environment in environments.items():
+        ground.spawn(f"{service}-relay", environment, "manage.py", "outbox", "relay", service)
+    ground.spawn("orders-consumer", environments["orders"], "manage.py", "outbox", "consume")
+    accounts = SHAPE[0]
+    url = ground.stack.url(accounts)
+    variables = ground.stack.variables(accounts, SHAPE)
+    [spec] = [
+        spec
+        for spec in processes_of(accounts, url=url, variables=variables)
+        if spec.name == accounts.web
+    ]
+    web = ground.spawn(spec.name, spec.environment, *spec.command[1:])
+    eventually(
+        lambda: _answers(f"{url}/healthz/ready"), within_seconds=SHOWN_SECONDS, what="accounts"
+    )
+    return web
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _prepare(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> dict[str, Any]:
     """Registers the customers, and places an order for each. Returns the reader's question."""
-    environments = ground.need_application()
     rows = ground.query(REGISTER, CUSTOMERS, dsn=ground.application_dsn)
     users = [user for (user,) in rows]
     ground.run("backfill", environments["accounts"], "manage.py", "outbox", "backfill", "accounts")
