@@ -27,23 +27,23 @@ def measure(
     for standby, measured in standbys.items():
         if not measured:
             continue
-        with ground.clients(standby=standby) as group:
-            for mix in MIXES:
-                for case in measured:
-                    progress.step(f"{case.name}, {mix}, {standby} standby")
-                    workload = workload_of(
-                        scale, mix, seed=len(found) + 1, seconds=scale.observed_seconds
-                    )
-                    result = run(group, workload, case)
-                    observed = observe(Answer(*each) for each in result["answers"])
-                    found.append(
-                        {
-                            "case": case.name,
-                            "way": case.way,
-                            "mix": mix,
-                            "standby": standby,
-                            "failed": len(result["failures"]),
-                            **asdict(observed),
-                        }
-                    )
+        group = ground.clients(standby=standby)
+        for mix in MIXES:
+            for case in measured:
+                progress.step(f"{case.name}, {mix}, {standby} standby")
+                workload = workload_of(
+                    scale, mix, seed=len(found) + 1, seconds=scale.observed_seconds
+                )
+                result = run(group, workload, case)
+                observed = observe(Answer(*each) for each in result["answers"])
+                found.append(
+                    {
+                        "case": case.name,
+                        "way": case.way,
+                        "mix": mix,
+                        "standby": standby,
+                        "failed": len(result["failures"]),
+                        **asdict(observed),
+                    }
+                )
     return found

@@ -68,7 +68,8 @@ def _observe(ground: LabGround, scale: LabScale, case: Case, name: str) -> dict[
     part = parts(ground)[name]
     seconds = scale.calm_seconds + scale.dead_seconds + scale.back_seconds
     workload = workload_of(scale, MIX, seed=1, seconds=seconds)
-    with ground.clients(standby="plain") as group, ThreadPoolExecutor(1) as pool:
+    group = ground.clients()
+    with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run, group, workload, case)
         pause(START_SECONDS + scale.calm_seconds)
         part.kill()

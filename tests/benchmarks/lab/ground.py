@@ -4,8 +4,7 @@ One standby replays at once; the replay of the other is delayed, so that a short
 """
 
 import subprocess
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +39,7 @@ class LabGround(Ground):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.delayed = Delayed(self.servers.postgres, "postgres-delayed", slot="delayed")
+        self._groups: dict[str, Group] = {}
         self._running: dict[str, subprocess.Popen[Any]] = {}
         self._variables: dict[str, str] = {}
 
@@ -94,14 +94,14 @@ class LabGround(Ground):
 
     # -- processes -------------------------------------------------------------------------
 
-    @contextmanager
-    def clients(self, *, standby: str = "", nodes: int = NODES) -> Iterator[Group]:
-        name = f"clients-{standby or 'primary'}-{nodes}"
-        group = Group(self, name, self.environment(standby=standby, nodes=nodes))
-        try:
-            yield group
-        finally:
-            group.end()
+    def clients(self, *, standby: str = "plain", nodes: int = NODES) -> Group:
+        """The client processes with this environment. They are started once, because a start
+        takes longer than most measurements."""
+        name = f"clients-{standby}-{nodes}"
+        if name not in self._groups:
+            environment = self.environment(standby=standby, nodes=nodes)
+            self._groups[name] = Group(self, name, environment)
+        return self._groups[name]
 
     def spawn_lab(self, names: Collection[str] = tuple(PROCESSES)) -> None:
         """Starts the processes that publish and apply the lab's events."""

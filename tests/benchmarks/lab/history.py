@@ -24,26 +24,23 @@ def measure(
         return []
     progress.begin("history", steps=(1 + scale.rounds) * len(scale.histories))
     found = []
-    with ground.clients() as group:
-        for number, events in enumerate(scale.histories, start=scale.users):
-            progress.step(f"a user with {events:,} events")
-            # This case writes the snapshots; the events are the same.
-            group.ask(
-                "lengthen", case=BY_NAME["snapshots"].question(), number=number, versions=events
-            )
-            _wait_shown(ground, number, events)
-            took: dict[str, list[float | None]] = {case.name: [] for case in measured}
-            for turn in range(scale.rounds):
-                progress.step(f"reads of {events:,} events, round {turn + 1}")
-                for case in measured:
-                    [times, *_] = group.ask(
-                        "time_reads", case=case.question(), number=number, reads=READS
-                    )
-                    took[case.name].append(round(percentile(times, 50) * 1000, 3))
-            found += [
-                {"case": name, "events": events, "ms": spread(values)}
-                for name, values in took.items()
-            ]
+    group = ground.clients()
+    for number, events in enumerate(scale.histories, start=scale.users):
+        progress.step(f"a user with {events:,} events")
+        # This case writes the snapshots; the events are the same.
+        group.ask("lengthen", case=BY_NAME["snapshots"].question(), number=number, versions=events)
+        _wait_shown(ground, number, events)
+        took: dict[str, list[float | None]] = {case.name: [] for case in measured}
+        for turn in range(scale.rounds):
+            progress.step(f"reads of {events:,} events, round {turn + 1}")
+            for case in measured:
+                [times, *_] = group.ask(
+                    "time_reads", case=case.question(), number=number, reads=READS
+                )
+                took[case.name].append(round(percentile(times, 50) * 1000, 3))
+        found += [
+            {"case": name, "events": events, "ms": spread(values)} for name, values in took.items()
+        ]
     return found
 
 

@@ -21,21 +21,21 @@ def measure(
     measured = [case for case in cases if case.counts_loads]
     progress.begin("leases", steps=scale.expiries * len(measured))
     loads: dict[str, list[int]] = {case.name: [] for case in measured}
-    with ground.clients() as group:
-        for _ in range(scale.expiries):
-            for case in measured:
-                progress.step(f"{case.name}: {scale.readers * PROCESSES} readers of one user")
-                question = case.question()
-                group.ask("rename", case=question, number=USER)
-                crowd = {"number": USER, "readers": scale.readers}
-                reads = sum(
-                    map(
-                        Counter,
-                        group.ask("crowd", case=question, begin=group.begin_soon(), **crowd),
-                    ),
-                    Counter[str](),
-                )
-                loads[case.name].append(reads["primary"])
+    group = ground.clients()
+    for _ in range(scale.expiries):
+        for case in measured:
+            progress.step(f"{case.name}: {scale.readers * PROCESSES} readers of one user")
+            question = case.question()
+            group.ask("rename", case=question, number=USER)
+            crowd = {"number": USER, "readers": scale.readers}
+            reads = sum(
+                map(
+                    Counter,
+                    group.ask("crowd", case=question, begin=group.begin_soon(), **crowd),
+                ),
+                Counter[str](),
+            )
+            loads[case.name].append(reads["primary"])
     return [
         {
             "case": case.name,

@@ -25,16 +25,16 @@ def measure(
     progress.begin("cost", steps=(1 + scale.rounds) * len(measured))
     rounds: dict[str, list[dict[str, float | None]]] = {case.name: [] for case in measured}
     failed = dict.fromkeys(rounds, 0)
-    with ground.clients(standby="plain") as group:
-        for number in range(-1, scale.rounds):
-            for case in measured:
-                progress.step(f"{case.name}, round {number + 1}" if number >= 0 else case.name)
-                if number < 0:
-                    _saturate(group, scale, case, seed=0, seconds=scale.warm_seconds)
-                    continue
-                found, failures = _round(ground, group, scale, case, seed=number + 1)
-                rounds[case.name].append(found)
-                failed[case.name] += failures
+    group = ground.clients()
+    for number in range(-1, scale.rounds):
+        for case in measured:
+            progress.step(f"{case.name}, round {number + 1}" if number >= 0 else case.name)
+            if number < 0:
+                _saturate(group, scale, case, seed=0, seconds=scale.warm_seconds)
+                continue
+            found, failures = _round(ground, group, scale, case, seed=number + 1)
+            rounds[case.name].append(found)
+            failed[case.name] += failures
     return [
         {
             "case": case.name,

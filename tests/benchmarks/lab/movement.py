@@ -19,18 +19,17 @@ def measure(
     progress.begin("movement", steps=3 * len(measured))
     found = []
     users = scale.moved_users
-    with ground.clients() as few:
-        for case in measured:
-            progress.step(f"{case.name}: {users:,} users on {NODES} nodes")
-            _visit(few, case, users)
+    few = ground.clients()
     for case in measured:
-        with ground.clients(nodes=NODES + 1) as more:
-            progress.step(f"{case.name}: a node joins")
-            joined = _visit(more, case, users)
-            progress.step(f"{case.name}: the node leaves")
-            last = ground.servers.ring[NODES].port
-            more.ask("leave", cache=case.ring, port=last)
-            left = _visit(more, case, users)
+        progress.step(f"{case.name}: {users:,} users on {NODES} nodes")
+        _visit(few, case, users)
+    for case in measured:
+        more = ground.clients(nodes=NODES + 1)
+        progress.step(f"{case.name}: a node joins")
+        joined = _visit(more, case, users)
+        progress.step(f"{case.name}: the node leaves")
+        more.ask("leave", cache=case.ring, port=ground.servers.ring[NODES].port)
+        left = _visit(more, case, users)
         for event, moved in (("joins", joined), ("leaves", left)):
             found.append(
                 {

@@ -37,26 +37,26 @@ def measure(
     measured = [case for case in cases if case.name in TABLES]
     progress.begin("storage", steps=len(ways) + len(measured))
     found = []
-    with ground.clients() as group:
-        for way in ways:
-            progress.step(f"creating {scale.users:,} users, {way}")
-            creator, table = CREATORS[way]
-            group.ask("create", case=BY_NAME[creator].question(), users=scale.users)
-            _wait_shown(ground, table, scale.users)
-        for case in measured:
-            progress.step(f"{case.name}: bytes of a user")
-            [(size,)] = ground.query(SIZES, list(TABLES[case.name]), dsn=ground.application_dsn)
-            before = ground.cache_bytes()
-            if case.is_cached:
-                group.ask("visit", case=case.question(), users=scale.users)
-            cached = max(ground.cache_bytes() - before, 0)
-            found.append(
-                {
-                    "case": case.name,
-                    "table_bytes": round(int(size) / scale.users),
-                    "cache_bytes": round(cached / scale.users),
-                }
-            )
+    group = ground.clients()
+    for way in ways:
+        progress.step(f"creating {scale.users:,} users, {way}")
+        creator, table = CREATORS[way]
+        group.ask("create", case=BY_NAME[creator].question(), users=scale.users)
+        _wait_shown(ground, table, scale.users)
+    for case in measured:
+        progress.step(f"{case.name}: bytes of a user")
+        [(size,)] = ground.query(SIZES, list(TABLES[case.name]), dsn=ground.application_dsn)
+        before = ground.cache_bytes()
+        if case.is_cached:
+            group.ask("visit", case=case.question(), users=scale.users)
+        cached = max(ground.cache_bytes() - before, 0)
+        found.append(
+            {
+                "case": case.name,
+                "table_bytes": round(int(size) / scale.users),
+                "cache_bytes": round(cached / scale.users),
+            }
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Final
 
 from tests.benchmarks.lab.cases import BY_NAME
@@ -89,7 +90,11 @@ def _movement(found: list[Mapping[str, Any]]) -> Iterator[Verdict]:
     for one in found:
         share, moved = one["node_share"], one["moved_share"]
         by_modulus = BY_NAME[one["case"]].ring.endswith("modulo")
-        limit = (1 - share) * LEAST_MOVED if by_modulus else share * MOST_MOVED
+        # Few users deviate from their expected share by chance.
+        chance = 3 * sqrt(share * (1 - share) / one["users"])
+        at_most = max(share * MOST_MOVED, share + chance)
+        at_least = min((1 - share) * LEAST_MOVED, 1 - share - chance)
+        limit = at_least if by_modulus else at_most
         yield Verdict(
             promise=f"{one['case']}: when a node {one['event']},"
             f" {'at least' if by_modulus else 'at most'} {limit:.1%} of the users move",
