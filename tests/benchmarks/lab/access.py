@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from stack.applications import processes_of
 from stack.credentials import ADMIN_EMAIL
+from tests.benchmarks.clock import wait_until
 from tests.benchmarks.end_to_end import REGISTER
 from tests.benchmarks.figures import ratio
 from tests.benchmarks.ground import SHAPE
@@ -19,7 +20,6 @@ from tests.benchmarks.lab.ground import LabGround
 from tests.benchmarks.lab.load import spread
 from tests.benchmarks.lab.scale import LabScale
 from tests.benchmarks.progress import Progress
-from tests.support.waiting import eventually
 
 CUSTOMERS: Final = 50
 SHOWN_SECONDS: Final = 60.0
@@ -77,8 +77,11 @@ def _start(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> Any
         if spec.name == accounts.web
     ]
     web = ground.spawn(spec.name, spec.environment, *spec.command[1:])
-    eventually(
-        lambda: _answers(f"{url}/healthz/ready"), within_seconds=SHOWN_SECONDS, what="accounts"
+    wait_until(
+        lambda: _answers(f"{url}/healthz/ready"),
+        look_every_seconds=0.1,
+        within_seconds=SHOWN_SECONDS,
+        what="accounts is ready",
     )
     return web
 
@@ -97,8 +100,9 @@ def _prepare(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> d
     users = [user for (user,) in rows]
     ground.run("backfill", environments["accounts"], "manage.py", "outbox", "backfill", "accounts")
     ground.ask("lab.access_reader", environments["orders"], place=users)
-    eventually(
+    wait_until(
         lambda: ground.query(SHOWN, dsn=ground.application_dsn) == [(CUSTOMERS, CUSTOMERS)],
+        look_every_seconds=0.1,
         within_seconds=SHOWN_SECONDS,
         what="orders shows all orders and customers",
     )

@@ -149,6 +149,8 @@ class Process:
 
 
 def _pace(operations: Sequence[Operation], case: dict[str, Any], begin: float) -> dict[str, Any]:
+    from tests.benchmarks.lab.client import Refused
+
     clients: dict[int, Client] = {}
     free: dict[int, float] = {}  # when the client had its previous answer
     found: dict[str, list[Any]] = {"answers": [], "latencies": [], "failures": []}
@@ -160,8 +162,8 @@ def _pace(operations: Sequence[Operation], case: dict[str, Any], begin: float) -
         try:
             answer = _send(client, each)
         except Exception as error:  # noqa: BLE001 - any error is an error of the request
-            text = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-            found["failures"].append([sent, time.monotonic(), each.writes, text])
+            name = str(error) if isinstance(error, Refused) else type(error).__name__
+            found["failures"].append([sent, time.monotonic(), each.writes, name])
         else:
             received = time.monotonic()
             found["latencies"].append(received - max(due, free.get(each.client, due)))

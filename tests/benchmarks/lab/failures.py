@@ -1,6 +1,7 @@
 """Shows what clients see while one part is dead: failed requests, stale reads, and how long until
 requests succeed again."""
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,17 +88,20 @@ def _observe(ground: LabGround, scale: LabScale, case: Case, name: str) -> dict[
         "requests": len(answers) + len(result["failures"]),
         "failed_reads": sum(not writes for _, _, writes, _ in result["failures"]),
         "failed_writes": sum(bool(writes) for _, _, writes, _ in result["failures"]),
-        "longest_silence_ms": silence_ms(answers),
+        "longest_silence_ms": silence_ms(answers, result["failures"]),
         "slowest_ms": round(max(result["latencies"], default=0.0) * 1000),
         "stale": observed.stale,
         "stale_own": observed.stale_own,
         "older": observed.older,
-        "errors": sorted({text for *_, text in result["failures"]})[:3],
+        "errors": dict(Counter(text for *_, text in result["failures"])),
     }
 
 
-def silence_ms(answers: list[Answer]) -> int:
-    """The longest time without an answer."""
-    times = sorted(each.received for each in answers)
-    gaps = (later - earlier for earlier, later in pairwise(times))
-    return round(max(gaps, default=0.0) * 1000)
+def silence_ms(answers: list[Answer], failures: list[list[Any]]) -> int:
+    """The longest time in which no request succeeded, from the first request of the run to the end
+    of the last."""
+    sent = [each.sent for each in answers] + [at for at, *_ in failures]
+    ended = [each.received for each in answers] + [at for _, at, *_ in failures]
+    succeeded = sorted(each.received for each in answers)
+    times = [min(sent, default=0.0), *succeeded, max(ended, default=0.0)]
+    return round(max(later - earlier for earlier, later in pairwise(times)) * 1000)

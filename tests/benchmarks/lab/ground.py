@@ -11,10 +11,10 @@ from typing import Any, Final
 from placement.provision import dsn_for, provision
 from stack.environment import DATABASE, for_process
 from stack.postgres import HOST, Standby
+from tests.benchmarks.clock import wait_until
 from tests.benchmarks.ground import SHAPE, Ground
 from tests.benchmarks.lab.cost import STATEMENTS, Work, cpu_seconds
 from tests.benchmarks.lab.group import Group
-from tests.support.waiting import eventually
 
 DELAY_MS: Final = 50
 LABELS: Final = ("lab", "lab_copy")
@@ -124,8 +124,9 @@ class LabGround(Ground):
         """Returns when both standbys have replayed everything that the primary has flushed."""
         lsn = self.query("SELECT pg_current_wal_flush_lsn()")[0][0]
         replayed = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= %s"
-        eventually(
+        wait_until(
             lambda: self.query(replayed, lsn)[0][0] >= 2,
+            look_every_seconds=0.05,
             within_seconds=READY_SECONDS,
             what="both standbys have replayed",
         )

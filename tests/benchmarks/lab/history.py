@@ -3,13 +3,13 @@ events, folded from the last snapshot, or read from the projection."""
 
 from typing import Any
 
+from tests.benchmarks.clock import wait_until
 from tests.benchmarks.figures import percentile
 from tests.benchmarks.lab.cases import BY_NAME, Case, user_id
 from tests.benchmarks.lab.ground import LabGround
 from tests.benchmarks.lab.load import spread
 from tests.benchmarks.lab.scale import LabScale
 from tests.benchmarks.progress import Progress
-from tests.support.waiting import eventually
 
 READS = 40  # of each case, in a row
 SHOWN_SECONDS = 30.0
@@ -46,8 +46,9 @@ def measure(
 
 def _wait_shown(ground: LabGround, number: int, version: int) -> None:
     shown = "SELECT version FROM lab.lab_userview WHERE id = %s"
-    eventually(
+    wait_until(
         lambda: ground.query(shown, user_id(number), dsn=ground.application_dsn) == [(version,)],
+        look_every_seconds=0.1,
         within_seconds=SHOWN_SECONDS,
         what=f"the projection shows version {version}",
     )

@@ -2,11 +2,11 @@
 
 from typing import Any, Final
 
+from tests.benchmarks.clock import wait_until
 from tests.benchmarks.lab.cases import BY_NAME, Case
 from tests.benchmarks.lab.ground import LabGround
 from tests.benchmarks.lab.scale import LabScale
 from tests.benchmarks.progress import Progress
-from tests.support.waiting import eventually
 
 # The tables that keep the users of a case. The outbox isn't listed, because it is pruned.
 TABLES: Final = {
@@ -62,8 +62,9 @@ def measure(
 
 def _wait_shown(ground: LabGround, table: str, users: int) -> None:
     counting = f"SELECT count(*) FROM {table}"  # noqa: S608 - a constant
-    eventually(
+    wait_until(
         lambda: ground.query(counting, dsn=ground.application_dsn)[0][0] >= users,
+        look_every_seconds=0.1,
         within_seconds=SHOWN_SECONDS,
         what=f"{table} shows all users (see consumer.log and relay.log)",
     )

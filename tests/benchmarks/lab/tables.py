@@ -28,22 +28,24 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _consistency(results: Mapping[str, Any]) -> Table:
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in results["consistency"]:
+        groups.setdefault((one["case"], one["standby"]), []).append(one)
+    mixes = ", ".join(one["mix"] for one in next(iter(groups.values())))
     return Table(
-        title="What may a client read?",
+        title=f"Which share of the reads is stale? (reads/writes {mixes})",
         columns=(
-            *("way", "standby", "mix", "reads", "stale", "stale own", "older after newer"),
+            *("way", "standby", "reads", "stale", "stale own", "older after newer"),
             "stale at most",
         ),
         rows=[
             (
-                one["case"],
-                one["standby"],
-                one["mix"],
-                f"{one['reads']:,}",
-                *(_share(one[kind], one["reads"]) for kind in ("stale", "stale_own", "older")),
-                f"{one['oldest_ms']:,.0f} ms",
+                *names,
+                f"{sum(one['reads'] for one in mixed):,}",
+                *(_shares(mixed, kind) for kind in ("stale", "stale_own", "older")),
+                f"{max(one['oldest_ms'] for one in mixed):,.0f} ms",
             )
-            for one in results["consistency"]
+            for names, mixed in groups.items()
         ],
     )
 
@@ -217,8 +219,13 @@ TABLES: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], 
 }
 
 
-def _share(number: int, of: int) -> str:
-    return "0" if not number else f"{number:,} ({number / max(of, 1):.1%})"
+def _shares(mixed: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """The share of the reads in each mix; 0 only if there was no such read."""
+    if not any(one[kind] for one in mixed):
+        return "0"
+    return ", ".join(
+        f"{one[kind] / max(one['reads'], 1):.1%}" if one[kind] else "0" for one in mixed
+    )
 
 
 def _spread(figure: Mapping[str, float] | None, unit: str, *, digits: int = 1) -> str:

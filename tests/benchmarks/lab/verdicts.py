@@ -105,11 +105,18 @@ def _movement(found: list[Mapping[str, Any]]) -> Iterator[Verdict]:
 
 def _failures(found: list[Mapping[str, Any]]) -> Iterator[Verdict]:
     for one in found:
-        if BY_NAME[one["case"]].own_writes:
+        case, where = BY_NAME[one["case"]], f"{one['case']}, the {one['part']} dies"
+        if case.own_writes:
             yield Verdict(
-                promise=f"{one['case']}: no stale own read while the {one['part']} dies",
+                promise=f"{where}: clients read their own writes",
                 kept=one["stale_own"] == 0,
-                found=str(one["stale_own"]),
+                found=f"{one['stale_own']} stale own reads",
+            )
+        if case.monotonic:
+            yield Verdict(
+                promise=f"{where}: no older version after a newer one",
+                kept=one["older"] == 0,
+                found=f"{one['older']} older reads",
             )
 
 

@@ -114,7 +114,7 @@ def results() -> dict[str, Any]:
                 "stale": 7,
                 "stale_own": 0,
                 "older": 0,
-                "errors": ["OperationalError: connection refused"],
+                "errors": {"OperationalError": 43},
             }
             for part, cases in DEATHS
             for case in cases

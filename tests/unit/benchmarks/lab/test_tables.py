@@ -33,13 +33,17 @@ def test_a_figure_shows_its_median_and_spread_or_that_it_is_unknown():
     assert rows["primary"][5:] == ("–", "–")
 
 
-def test_stale_reads_are_shown_with_their_share_of_all_reads():
-    rows = tables(results())["token"].rows
+def test_stale_reads_are_shown_with_their_share_in_each_mix():
+    found = results()
+    found["consistency"][-1]["stale_own"] = 0
+    rows = {row[:2]: row for row in tables(found)["token"].rows}
 
-    assert ("split-without-token", "delayed", "95/5", "1,000", "180 (18.0%)", "90 (9.0%)") in [
-        row[:6] for row in rows
-    ]
-    assert {row[0] for row in rows} == {"split", "split-without-token"}
+    assert rows["split-without-token", "delayed"] == (
+        *("split-without-token", "delayed", "3,000"),
+        *("18.0%, 18.0%, 18.0%", "9.0%, 9.0%, 0", "9.0%, 9.0%, 9.0%", "48 ms"),
+    )
+    assert rows["split", "delayed"][3:6] == ("0", "0", "0")
+    assert {case for case, _ in rows} == {"split", "split-without-token"}
 
 
 def test_the_text_of_a_table_is_aligned():
