@@ -132,8 +132,7 @@ class Process:
         return [] if self.number else self._pool.submit(work).result()
 
     def leave(self, *, cache: str, port: int) -> bool:
-        """Removes the node at this port from the ring, for all processes. Each process does this,
-        so that each knows the change when it answers."""
+        """Removes the node at this port from the ring, for all processes."""
         from django.core.cache import caches
 
         from placement.ring import arrangement
