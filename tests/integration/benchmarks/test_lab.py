@@ -38,9 +38,9 @@ def test_a_run_measures_every_way_and_stops_its_servers(tmp_path: Path) -> None:
     assert {part for parts, _ in TABLES.values() for part in parts} <= found.keys()
     assert {one["case"]: one["most_loads"] for one in found["leases"]}["cache"] == 1
     assert found["access"]["without_accounts"] == {"single": False, "batched": False, "copy": True}
-    served = {one["case"]: set(one["served_by"]) for one in found["consistency"]}
-    assert served["primary"] == {"primary"}
-    assert served["copy"] == {"projection"}
+    served = {(one["case"], one["mix"]): set(one["served_by"]) for one in found["consistency"]}
+    assert served["primary", "95/5"] == {"primary"}
+    assert served["copy", "95/5"] == {"projection"}
     for file in charts.glob("*.svg"):
         ET.parse(file)  # noqa: S314 - our own file
     assert not (root / "postgres").exists()
