@@ -30,7 +30,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 # Django, not argparse, parses the arguments and options of these verbs.
-_DJANGO_COMMANDS = {"manage": commands.manage, "production": commands.production}
+_DJANGO_COMMANDS = {
+    "manage": commands.manage,
+    "journey": commands.journey,
+    "production": commands.production,
+}
 
 
 def _parser() -> argparse.ArgumentParser:

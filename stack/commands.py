@@ -9,13 +9,17 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
+import psycopg2
+
+from placement.provision import dsn_for, provision
+
 from .binaries import Binaries
 from .environment import CHECKOUT, PYTHON, for_command, inherited, requested_service
 from .errors import StackError, StackInUse
 from .lock import is_flocked
 from .owner import home_of, server_user
 from .processes import wait_gone
-from .report import known_stack, log_file, status_text
+from .report import known_stack, log_file, running, status_text
 from .runfile import end_leftovers, end_recorded, leftovers, read_run
 from .servers import Servers
 from .session import READY_SECONDS, Session
@@ -23,6 +27,9 @@ from .shapes import MONOLITH, SHAPES, deployment_of
 from .terminal import Output, show
 
 LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
+# The example project of docs/journey.md: its database, the role of stage 0, the roles of stage 1.
+JOURNEY: Final = "journey"
+JOURNEY_SERVICES: Final = ("customers", "shop")
 DOWN_SECONDS: Final = 60.0  # enough for the processes' grace time and PostgreSQL's checkpoint
 _POLL_SECONDS: Final = 0.05
 
@@ -114,6 +121,26 @@ def manage(root: Path, arguments: list[str]) -> NoReturn:
     )
 
 
+def journey(root: Path, arguments: list[str]) -> NoReturn:
+    """Replace this process by `manage.py` of the example project, with a database of its own on the
+    running stack's server."""
+    running(root)
+    stack = known_stack(root)
+    admin_dsn, passwords = stack.addresses.admin_dsn, stack.credentials.role_password
+    try:
+        provision(admin_dsn, database=JOURNEY, services={JOURNEY: passwords(JOURNEY)})
+    except psycopg2.Error as error:
+        raise StackError(f"cannot create the database {JOURNEY}: {error}".strip()) from error
+    addresses = {
+        f"{role.upper()}_DATABASE_URL": dsn_for(
+            admin_dsn, database=JOURNEY, role=role, password=passwords(role)
+        )
+        for role in (JOURNEY, *JOURNEY_SERVICES)
+    }
+    addresses["PLACEMENT_ADMIN_DATABASE_URL"] = admin_dsn
+    _become_manage(root, arguments, addresses, program="docs/journey/manage.py")
+
+
 def production(root: Path, arguments: list[str]) -> NoReturn:
     """Replace this process by `manage.py` with the production settings, to check them."""
     (monolith,) = SHAPES[MONOLITH]
@@ -150,12 +177,14 @@ def clean(root: Path) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _become_manage(root: Path, arguments: list[str], variables: dict[str, str]) -> NoReturn:
+def _become_manage(
+    root: Path, arguments: list[str], variables: dict[str, str], *, program: str = "manage.py"
+) -> NoReturn:
     home = home_of(root)
     programs = Binaries.reachable(home=home, user=server_user(home)).postgres
     os.chdir(CHECKOUT)
     environment = for_command(variables, programs=programs)
-    os.execve(PYTHON, [PYTHON, "manage.py", *arguments], environment)
+    os.execve(PYTHON, [PYTHON, program, *arguments], environment)
 
 
 def _holder(root: Path) -> int | None:
