@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import identify_hasher, is_password_usable, make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, router, transaction
@@ -18,7 +18,14 @@ from outbox.recorder import record
 
 from . import cached
 from .domain import user as rules
-from .domain.commands import DeactivateUser, RegisterUser, ReleaseCredit, ReserveCredit, UpdateUser
+from .domain.commands import (
+    DeactivateUser,
+    ImportUser,
+    RegisterUser,
+    ReleaseCredit,
+    ReserveCredit,
+    UpdateUser,
+)
 from .domain.errors import EmailTaken, UserNotFound, WeakPassword
 from .domain.events import (
     CreditChange,
@@ -46,6 +53,26 @@ def register_user(command: RegisterUser) -> UserState:
     except IntegrityError as exc:
         raise _email_taken_or(exc, email=command.email) from exc
     return event.user
+
+
+def import_user(command: ImportUser) -> bool:
+    """Register a user of another application, as of the time of its registration there. Returns
+    False if this id exists. Raises EmailTaken, or WeakPassword if the password isn't a hash."""
+    if is_password_usable(command.password):
+        try:
+            identify_hasher(command.password)
+        except ValueError as exc:
+            raise WeakPassword(["The password isn't a hash of Django."]) from exc
+    if User.objects.using(router.db_for_write(User)).filter(pk=command.user_id).exists():
+        return False
+    try:
+        with transaction.atomic(using=router.db_for_write(User), savepoint=False):
+            event = rules.register(command, now=command.registered_at)
+            User.objects.create(**asdict(event.user), password=command.password)
+            _announce(event)
+    except IntegrityError as exc:
+        raise _email_taken_or(exc, email=command.email) from exc
+    return True
 
 
 def update_user(command: UpdateUser) -> UserState:

@@ -30,8 +30,10 @@ from .domain.commands import (
     RejectOrder,
 )
 from .domain.errors import IdempotencyInFlight, IdempotencyKeyReused, OrderNotFound
+from .domain.events import Event
+from .domain.importing import ImportOrder, history_of
 from .domain.metadata import Metadata
-from .domain.order import Order, decide, evolve, fold
+from .domain.order import Order, Status, decide, evolve, fold
 from .models import IdempotentRequest, OrderDeadline, OutboxEvent, StoredEvent
 from .published import announce, announce_current, represent
 
@@ -46,11 +48,41 @@ def place_order(command: PlaceOrder, *, metadata: Metadata = NO_METADATA) -> Ord
     """
     with transaction.atomic(using=router.db_for_write(StoredEvent), savepoint=False):
         order = _execute(command, metadata)
-        OrderDeadline.objects.create(
-            order_id=order.id,
-            due_at=order.placed_at + timedelta(seconds=settings.ORDERS_DEADLINE_SECONDS),
-        )
+        _set_deadline(order.id, placed_at=order.placed_at)
     return order
+
+
+def import_order(command: ImportOrder) -> bool:
+    """Store an order of another application, with the events that lead to its status. Returns False
+    if this id exists. Raises InvalidLines or NotImportable.
+
+    Announces only the order's current state: otherwise accounts would first reserve the credit of
+    ended orders, and could refuse an active order of the same customer.
+    """
+    alias = router.db_for_write(StoredEvent)
+    with transaction.atomic(using=alias, savepoint=False):
+        if event_store.last_of([command.order_id]):
+            return False
+        events: list[Event] = []
+        for step, at in history_of(command):
+            events += decide(fold(events), step, at=at)
+        if order := fold(events):
+            xid = event_store.append(
+                command.order_id,
+                expected_version=0,
+                events=events,
+                metadata=Metadata(actor="import", correlation=str(command.order_id)),
+                announcing=[row_of(announce_current(order))],
+            )
+            nudge_on_commit(xid, into=OutboxEvent, using=alias)
+            if order.status is Status.PENDING:
+                _set_deadline(order.id, placed_at=timezone.now())
+        return True
+
+
+def _set_deadline(order_id: UUID, *, placed_at: datetime) -> None:
+    due_at = placed_at + timedelta(seconds=settings.ORDERS_DEADLINE_SECONDS)
+    OrderDeadline.objects.create(order_id=order_id, due_at=due_at)
 
 
 def confirm_order(command: ConfirmOrder, *, metadata: Metadata = NO_METADATA) -> Order:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from . import commands, report
 from .environment import stack_root
 from .errors import StackError, explained
-from .shapes import MONOLITH
+from .shapes import DIVIDED, MONOLITH, OWN_SERVERS
 from .terminal import show
 
 
@@ -48,13 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     up = verbs.add_parser(
         "up", allow_abbrev=False, help="start servers and processes; Ctrl-C stops them"
     )
-    up.set_defaults(run=_up, shape=MONOLITH)
+    up.set_defaults(run=_up)
     up.add_argument(
-        "--services",
-        action="store_const",
-        dest="shape",
-        const="services",
-        help="start two deployments instead of the monolith",
+        "--services", action="store_true", help="start two deployments instead of the monolith"
+    )
+    up.add_argument(
+        "--own-servers",
+        action="store_true",
+        help="with --services: a PostgreSQL server for each deployment; moves the data",
     )
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
@@ -71,9 +72,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace) -> int:
+    if options.own_servers and not options.services:
+        raise StackError("--own-servers needs --services: the monolith uses one server")
+    shape = OWN_SERVERS if options.own_servers else DIVIDED if options.services else MONOLITH
     if options.detach:
-        return commands.up_detached(stack_root(), shape=options.shape)
-    commands.up(stack_root(), shape=options.shape, detached=options.background)
+        return commands.up_detached(stack_root(), shape=shape)
+    commands.up(stack_root(), shape=shape, detached=options.background)
     return 0
 
 

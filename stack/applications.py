@@ -65,6 +65,17 @@ def preparation_of(
     )
 
 
+def restamp_of(deployment: Deployment, *, label: str, variables: Mapping[str, str]) -> ProcessSpec:
+    """The process that prepares a restored outbox. It must end before the others start."""
+    return ProcessSpec(
+        name=f"{label}-restamp",
+        command=(PYTHON, "manage.py", "outbox", "restamp", label),
+        environment=for_process(variables, kind="prepare"),
+        directory=CHECKOUT,
+        ready=alive_for(0.0),
+    )
+
+
 def _gunicorn(listener: socket.socket) -> tuple[str, ...]:
     return (
         *("-m", "gunicorn", "config.wsgi:application", "--bind", f"fd://{listener.fileno()}"),

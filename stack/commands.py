@@ -23,7 +23,7 @@ from .report import known_stack, log_file, running, status_text
 from .runfile import end_leftovers, end_recorded, leftovers, read_run
 from .servers import Servers
 from .session import READY_SECONDS, Session
-from .shapes import MONOLITH, SHAPES, deployment_of
+from .shapes import FLAGS, MONOLITH, SHAPES, deployment_of
 from .terminal import Output, show
 
 LOCAL: Final = CHECKOUT / ".local"  # data of the stack, of tests and of benchmarks
@@ -48,9 +48,7 @@ def up(root: Path, *, shape: str, detached: bool = False) -> None:
 
 def up_detached(root: Path, *, shape: str) -> int:
     """Start `up` in the background. Return 0 when the stack is ready, else the exit status."""
-    command = [PYTHON, "-m", "stack", "up", "--background"]
-    if shape != MONOLITH:
-        command.append("--services")
+    command = [PYTHON, "-m", "stack", "up", "--background", *FLAGS[shape]]
     supervisor = subprocess.Popen(
         command,
         cwd=CHECKOUT,
@@ -171,7 +169,7 @@ def clean(root: Path) -> None:
     for name in ("bin", "env", "log", "secrets"):
         shutil.rmtree(home / name, ignore_errors=True)
         shutil.rmtree(root / name, ignore_errors=True)
-    for name in ("home-mark", "lock", "ports.json", "run.json"):
+    for name in ("databases.json", "home-mark", "lock", "ports.json", "run.json"):
         (root / name).unlink(missing_ok=True)
     if home != root:
         shutil.rmtree(home, ignore_errors=True)

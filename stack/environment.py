@@ -68,10 +68,12 @@ class Stack:
 
     def primary(self, schema: str) -> str:
         """The DSN of the primary for the schema's own role."""
-        return self._dsn(schema, self.addresses.pg_port)
+        own = self.addresses.own_ports.get(schema)
+        return self._dsn(schema, own[0] if own else self.addresses.pg_port)
 
     def replicas(self, schema: str) -> list[str]:
-        port = self.addresses.replica_port
+        own = self.addresses.own_ports.get(schema)
+        port = own[1] if own else self.addresses.replica_port
         return [] if port is None else [self._dsn(schema, port)]
 
     def _dsn(self, schema: str, port: int) -> str:

@@ -6,15 +6,16 @@ from typing import Any
 from .credentials import ADMIN_EMAIL, Credentials
 from .environment import Stack, web_ports
 from .errors import StackError
+from .moving import on_own_server
 from .runfile import Run, leftovers, read_run
 from .servers import Servers
-from .shapes import SERVICES, SHAPES, Deployment
+from .shapes import DIVIDED, MONOLITH, SERVICES, SHAPES, Deployment
 
 
 def known_stack(root: Path) -> Stack:
     """Read the stack from its files, whether it runs or not. Servers that never ran have port 0."""
     servers = Servers(root)
-    servers.arrange()
+    servers.arrange(own=on_own_server(root))
     ports = web_ports(root)
     return Stack(
         root=root,
@@ -44,7 +45,7 @@ def status(root: Path) -> dict[str, Any]:
     stack = known_stack(root)
     deployments = SHAPES[run.shape]
     return {
-        "shape": run.shape,
+        "shape": MONOLITH if run.shape == MONOLITH else DIVIDED,
         "state": run.state,
         "urls": stack.urls(deployments),
         "processes": [

@@ -1,4 +1,4 @@
-"""The servers of one data root: PostgreSQL with a standby, streams, and the ring's nodes.
+"""The servers of one data root: PostgreSQL with standbys, streams, and the ring's nodes.
 
 servers = Servers(root)
 addresses = servers.start()
@@ -6,10 +6,10 @@ addresses = servers.start()
 servers.stop()
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,27 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnServer:
+    """The PostgreSQL server of one service, and its standby."""
+
+    primary: Postgres
+    standby: Standby
+
+    @classmethod
+    def of(cls, root: Path, service: str) -> "OwnServer":
+        primary = Postgres(root, f"postgres-{service}")
+        return cls(primary=primary, standby=Standby(primary, f"{primary.name}-replica"))
+
+    def start(self) -> None:
+        self.primary.start()
+        self.standby.start()
+
+    def stop(self) -> None:
+        self.standby.stop()
+        self.primary.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     """The addresses of a root's servers, with passwords."""
 
@@ -44,6 +65,8 @@ class Addresses:
     replica_port: int | None  # None without a standby
     streams_url: str
     ring_urls: tuple[str, ...]
+    # The ports of the services that have a server of their own: of its primary and of its standby.
+    own_ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Servers:
@@ -59,23 +82,29 @@ class Servers:
         self.postgres = Postgres(self.root)
         self.standby: Standby | None = None
         self.ring: tuple[Valkey, ...] = ()
+        self.own: dict[str, OwnServer] = {}  # by service
 
     @cached_property
     def streams(self) -> Valkey:
         password = self._password("streams")
         return Valkey(self.root, "streams", append_only=True, password=password)
 
-    def arrange(self, *, standby: bool = True, ring: int = 3) -> None:
-        """Set the list of servers but start none; `addresses` are the addresses of the last run."""
+    def arrange(self, *, standby: bool = True, ring: int = 3, own: Sequence[str] = ()) -> None:
+        """Set the list of servers but start none; `addresses` are the addresses of the last run.
+
+        `own` names the services that have a PostgreSQL server of their own, with a standby.
+        """
         self.standby = Standby(self.postgres) if standby else None
         self.ring = tuple(self._node(f"ring-{number}") for number in range(ring))
+        self.own = {service: OwnServer.of(self.root, service) for service in own}
 
-    def start(self, *, standby: bool = True, ring: int = 3) -> Addresses:
+    def start(self, *, standby: bool = True, ring: int = 3, own: Sequence[str] = ()) -> Addresses:
         """Start the servers in parallel; return when all are ready. If one fails, stop all."""
         try:
             self.lock.acquire()
-            self.arrange(standby=standby, ring=ring)
-            _together([self._start_databases, *(s.start for s in (self.streams, *self.ring))])
+            self.arrange(standby=standby, ring=ring, own=own)
+            others: list[Server | OwnServer] = [self.streams, *self.ring, *self.own.values()]
+            _together([self._start_databases, *(server.start for server in others)])
         except BaseException as error:
             with suppress(StackError, OSError):  # report only the first error
                 if self.lock.is_held:
@@ -96,7 +125,8 @@ class Servers:
         own = {node.name: node for node in self.ring}
         names = [folder.name for folder in home_of(self.root).glob("ring-*")]
         ring = [own.get(name) or self._node(name) for name in names]
-        _together([self._stop_databases, self.streams.stop, *(node.stop for node in ring)])
+        others: list[Server | OwnServer] = [self.streams, *ring, *self._own_servers()]
+        _together([self._stop_databases, *(server.stop for server in others)])
         if release:
             self.lock.release()
 
@@ -110,12 +140,22 @@ class Servers:
             streams_url=self.streams.url,
             # A node has no port before its first start.
             ring_urls=tuple(node.url for node in self.ring if node.port),
+            own_ports={name: (o.primary.port, o.standby.port) for name, o in self.own.items()},
         )
 
     def all(self) -> tuple[Server, ...]:
         """The servers that `start` or `arrange` set, in the order of `./dev status`."""
         standby = (self.standby,) if self.standby else ()
-        return (self.postgres, *standby, self.streams, *self.ring)
+        own = [server for one in self.own.values() for server in (one.primary, one.standby)]
+        return (self.postgres, *standby, *own, self.streams, *self.ring)
+
+    def of(self, service: str, *, own: bool) -> Postgres:
+        """The primary for this service: its own server, or the server that services share."""
+        return self.own[service].primary if own else self.postgres
+
+    def retire(self, service: str) -> None:
+        """Stop the service's own server, which no longer has any data in use."""
+        self.own.pop(service).stop()
 
     def _start_databases(self) -> None:
         self.postgres.start()
@@ -125,6 +165,12 @@ class Servers:
     def _stop_databases(self) -> None:
         (self.standby or Standby(self.postgres)).stop()
         self.postgres.stop()
+
+    def _own_servers(self) -> list[OwnServer]:
+        """Those of this run and of earlier runs."""
+        names = [folder.name for folder in home_of(self.root).glob("postgres-*")]
+        services = [name.removeprefix("postgres-") for name in names if "replica" not in name]
+        return [self.own.get(name) or OwnServer.of(self.root, name) for name in services]
 
     def _node(self, name: str) -> Valkey:
         return Valkey(self.root, name, append_only=False, password=self._password("ring"))

@@ -3,7 +3,9 @@
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,16 +13,17 @@ import psycopg2
 
 from placement.provision import provision
 
-from . import applications, environment
+from . import applications, environment, moving
 from .credentials import ADMIN_EMAIL, Credentials
 from .environment import Stack
 from .errors import StackError
 from .files import write_json
+from .moving import Move
 from .processes import Recorded
 from .report import welcome
 from .runfile import Run, end_leftovers, write_run
 from .servers import Servers
-from .shapes import LAB, SERVICES, SHAPES, Deployment
+from .shapes import LAB, ON_OWN_SERVER, SERVICES, SHAPES, Deployment
 from .supervisor import Supervisor
 from .terminal import Output
 from .watch import ServerWatch
@@ -35,6 +38,7 @@ class Session:
         self.root = root
         self.shape = shape
         self.deployments = SHAPES[shape]
+        self.own = ON_OWN_SERVER[shape]
         self.output = output
         self.detached = detached
         self.servers = Servers(root)
@@ -87,16 +91,23 @@ class Session:
         return False
 
     def _start_servers(self) -> Stack:
-        addresses = self.servers.start()
-        self.supervisor.servers = ServerWatch(self.servers.all(), output=self.output)
-        self._record()
+        """Start the servers that have data and those that get data."""
+        own = {*moving.on_own_server(self.root), *self.own}
+        addresses = self.servers.start(own=sorted(own))
+        self._watch_servers()
         self._progress("servers")
+        # The processes use the addresses after the moves.
+        ports = {name: addresses.own_ports[name] for name in self.own}
         return Stack(
             root=self.root,
-            addresses=addresses,
+            addresses=replace(addresses, own_ports=ports),
             credentials=self.credentials,
             web_ports={one.web: self._listen(one.web) for one in self.deployments},
         )
+
+    def _watch_servers(self) -> None:
+        self.supervisor.servers = ServerWatch(self.servers.all(), output=self.output)
+        self._record()
 
     def _listen(self, name: str) -> int:
         """Listen for this web server, once in this run, and return the port."""
@@ -111,11 +122,13 @@ class Session:
     def _prepare(self, stack: Stack) -> bool:
         """Create roles, schemas, tables, staff accounts. Return False if a stop was requested."""
         try:
-            provision(
-                stack.addresses.admin_dsn,
-                database=environment.DATABASE,
-                services={name: self.credentials.role_password(name) for name in (*SERVICES, *LAB)},
-            )
+            for name in (*SERVICES, *LAB):
+                provision(
+                    self.servers.of(name, own=name in self.own).dsn,
+                    database=environment.DATABASE,
+                    services={name: self.credentials.role_password(name)},
+                )
+            moves = self._copy_schemas()
         except psycopg2.Error as error:
             raise StackError(f"cannot create the database: {error}".strip()) from error
         self.supervisor.run_once(
@@ -127,8 +140,44 @@ class Session:
             )
             for deployment in self.deployments
         )
+        self._finish_moves(moves, stack)
         self._progress("database")
         return not self.supervisor.stop_requests
+
+    def _copy_schemas(self) -> list[Move]:
+        """Copy the schemas that aren't on the server that this shape needs. Returns the moves."""
+        moves = []
+        for name in {*moving.on_own_server(self.root), *self.own}:
+            was, is_own = name in moving.on_own_server(self.root), name in self.own
+            source, target = (self.servers.of(name, own=own) for own in (was, is_own))
+            move = Move(service=name, source=source, target=target)
+            if was != is_own and move.has_data:
+                started_at = time.monotonic()
+                size = move.copy(self.root)
+                seconds = time.monotonic() - started_at
+                self.output.note(f"moved {move}: {size / 1000:.0f} kB in {seconds:.1f} s")
+                moves.append(move)
+        return moves
+
+    def _finish_moves(self, moves: Sequence[Move], stack: Stack) -> None:
+        """Restamp the copies, record them as the data in use, and delete what they replace."""
+        self.supervisor.run_once(
+            applications.restamp_of(
+                deployment, label=move.service, variables=self._variables(stack, deployment)
+            )
+            for move in moves
+            for deployment in self.deployments
+            if move.service in deployment.services
+        )
+        if self.supervisor.stop_requests:
+            return
+        moving.record(self.root, self.own)
+        for move in moves:
+            move.finish()
+        if unused := self.servers.own.keys() - {*self.own}:
+            for name in unused:
+                self.servers.retire(name)
+            self._watch_servers()
 
     def _start_processes(self, stack: Stack) -> None:
         self.supervisor.start(

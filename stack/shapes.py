@@ -1,4 +1,7 @@
-"""The two shapes of the application: one monolith, or one deployment for each service."""
+"""The two shapes of the application: one monolith, or one deployment for each service.
+
+The deployments of the second shape share a PostgreSQL server, or have one server each.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +34,27 @@ class Deployment:
 
 
 MONOLITH: Final = "monolith"
+DIVIDED: Final = "services"
+OWN_SERVERS: Final = "services on own servers"
+_DEPLOYMENTS: Final = tuple(
+    Deployment(service=name, services=(name,), prefix=f"{name}-") for name in SERVICES
+)
 SHAPES: Final[Mapping[str, tuple[Deployment, ...]]] = {
     MONOLITH: (Deployment(service="all", services=SERVICES),),
-    "services": tuple(
-        Deployment(service=name, services=(name,), prefix=f"{name}-") for name in SERVICES
-    ),
+    DIVIDED: _DEPLOYMENTS,
+    OWN_SERVERS: _DEPLOYMENTS,
+}
+# The services whose schema is not on the first server, but on a server of their own.
+ON_OWN_SERVER: Final[Mapping[str, tuple[str, ...]]] = {
+    MONOLITH: (),
+    DIVIDED: (),
+    OWN_SERVERS: SERVICES[1:],
+}
+# The flags of `./dev up`.
+FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
+    MONOLITH: (),
+    DIVIDED: ("--services",),
+    OWN_SERVERS: ("--services", "--own-servers"),
 }
 
 

@@ -1,6 +1,7 @@
 """The commands of accounts. A command can be refused."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,6 +20,13 @@ class RegisterUser:
     credit_limit: Decimal = DEFAULT_CREDIT_LIMIT
     is_staff: bool = False
     user_id: UUID = field(default_factory=uuid7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportUser(RegisterUser):
+    """Registers a user of another application. `password` is the hash that Django stored there."""
+
+    registered_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

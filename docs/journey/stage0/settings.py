@@ -16,7 +16,7 @@ def database(variable: str) -> dict[str, Any]:
 SECRET_KEY = "for the example only"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"  # sends nothing
 celery = Celery("journey")
 celery.conf.task_always_eager = True  # the example runs tasks at once and needs no worker
 

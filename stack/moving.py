@@ -1,0 +1,109 @@
+"""Moves the schema of a service to another PostgreSQL server, by dump and restore.
+
+The service's processes must be stopped. The file `databases.json` names the services whose schema
+is on their own server. It changes only when the copy is complete, so after a crash the next start
+copies again from the server that the file names. Before the change, nothing uses the copy.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg2
+from psycopg2.sql import SQL, Identifier
+
+from placement.provision import dsn_for
+
+from .environment import DATABASE
+from .errors import StackError
+from .files import read_json, write_json
+from .postgres import HOST, Postgres
+
+_FILE: Final = "databases.json"
+
+
+def on_own_server(root: Path) -> tuple[str, ...]:
+    """The services whose schema is on their own server, also while the stack is down."""
+    return tuple(read_json(root / _FILE).get("own", ()))
+
+
+def record(root: Path, services: Iterable[str]) -> None:
+    write_json(root / _FILE, {"own": sorted(services)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    service: str
+    source: Postgres
+    target: Postgres
+
+    def __str__(self) -> str:
+        return f"{self.service} from {self.source.name} to {self.target.name}"
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the source has the schema. It has none before the first start."""
+        exists = "SELECT 1 FROM pg_database WHERE datname = %s"
+        if not self.source.query(exists, DATABASE):
+            return False
+        return self._execute(self.source, "SELECT 1 FROM pg_namespace WHERE nspname = %s") == 1
+
+    def copy(self, folder: Path) -> int:
+        """Replace the schema on the target; returns the size of the dump in bytes. The target must
+        have the database and the role. Raises StackError."""
+        dump = folder / f"{self.service}.dump"
+        dump.touch(mode=0o600)  # it contains personal data
+        try:
+            _run(self.source, "pg_dump", "--format=custom", f"--schema={self.service}", file=dump)
+            self._drop(self.target)
+            options = ("--exit-on-error", "--single-transaction", f"--dbname={DATABASE}")
+            _run(self.target, "pg_restore", *options, file=dump)
+            return dump.stat().st_size
+        finally:
+            dump.unlink()
+
+    def finish(self) -> None:
+        """Delete the schema from the source, so that no process reads old data."""
+        self._drop(self.source)
+
+    def _drop(self, server: Postgres) -> None:
+        self._execute(server, "DROP SCHEMA IF EXISTS {} CASCADE")
+
+    def _execute(self, server: Postgres, statement: str) -> int:
+        """Run the statement as superuser. {} stands for the schema, %s for its name."""
+        text = SQL(statement).format(Identifier(self.service))
+        dsn = dsn_for(server.dsn, database=DATABASE)
+        with closing(psycopg2.connect(dsn)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(text, [self.service] if "%s" in statement else None)
+                return int(cursor.rowcount)
+
+
+def _run(server: Postgres, program: str, *options: str, file: Path) -> None:
+    """Run one of PostgreSQL's tools as superuser; it writes or reads `file`. Raises StackError."""
+    reads = program == "pg_restore"
+    done = subprocess.run(
+        [server.binaries.postgres / program, *options, *([file] if reads else [f"--file={file}"])],
+        env={
+            "PATH": os.defpath,
+            "LC_ALL": "C",
+            "PGHOST": HOST,
+            "PGPORT": str(server.port),
+            "PGUSER": "postgres",
+            "PGPASSWORD": server.password,
+            "PGDATABASE": DATABASE,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = " ".join(done.stdout.split()) or f"status {done.returncode}"
+        raise StackError(f"{program} failed on {server.name}: {reason}")
