@@ -8,6 +8,14 @@ ORDERS: Final = "tests/integration/orders"
 
 SABOTAGES: Final = (
     Sabotage(
+        promise="an imported order that has ended takes no credit from an active one",
+        file="orders/handlers.py",
+        old="announcing=[row_of(announce_current(order))],",
+        new="announcing=[row_of(announce(events[0], order))],",
+        test="tests/integration/together/test_imports.py"
+        "::test_imported_orders_hold_exactly_the_credit_of_the_active_ones",
+    ),
+    Sabotage(
         promise="a decision about an order that orders has lost parks nothing",
         file="orders/domain/order.py",
         old="        ConfirmOrder: OrderDisowned,",
