@@ -40,7 +40,13 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(shape: str) -> Iterator[RunningStack]:
+def stack(shape: str, request: pytest.FixtureRequest) -> Iterator[RunningStack]:
+    if root := request.config.getoption("--stack"):
+        given = RunningStack(Path(root))
+        if given.status()["shape"] != shape:
+            pytest.skip("the given stack has another shape")
+        yield given
+        return
     with own_stack(shape) as stack:
         yield stack
 

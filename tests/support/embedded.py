@@ -32,6 +32,9 @@ UNIT_SECONDS = 30  # a unit test takes milliseconds; a busy machine may need mor
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long tests too")
     parser.addoption(
+        "--stack", help="run acceptance tests on the stack of this folder, which is up"
+    )
+    parser.addoption(
         "--full", action="store_true", help="run all tests, at the sizes that the documents state"
     )
 

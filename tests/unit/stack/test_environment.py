@@ -136,4 +136,9 @@ def test_a_command_inherits_all_but_the_addresses_of_the_other_service(
 def test_process_names_include_the_service_only_in_the_divided_shape() -> None:
     names = {shape: [deployment.web for deployment in all_of] for shape, all_of in SHAPES.items()}
 
-    assert names == {"monolith": ["web"], "services": ["accounts-web", "orders-web"]}
+    divided = ["accounts-web", "orders-web"]
+    assert names == {
+        "monolith": ["web"],
+        "services": divided,
+        "services on own servers": divided,
+    }

@@ -1,0 +1,133 @@
+"""Runs the commands of docs/journey.md, from stage 0 to stage 5 and back, on one data root."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import jwt
+import pytest
+
+from tests.acceptance.people import Customer, Shop, shop_at, soon
+from tests.acceptance.test_readme import FENCE, commands
+from tests.support.stacks import SERVICES, RunningStack, own_stack
+from tests.support.surroundings import CHECKOUT
+
+PAGE = CHECKOUT / "docs" / "journey.md"
+STAGES = ("Stage 2", "Stage 3", "Stage 4", "Stage 5", "Back to stage 2")
+TIER = [f"tests/acceptance/test_{name}.py" for name in ("placing_orders", "readme", "copies")]
+IMPORTED = ("ada@example.com", "bob@example.com")
+PASSWORD = "tea-at-four-in-Bern"
+SECTION_SECONDS, TIER_SECONDS = 180, 120
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_journey_keeps_orders_and_credit() -> None:
+    sections = sections_of(PAGE.read_text(encoding="utf-8"))
+    assert [title for title in sections if title.startswith(STAGES)] == list(sections)[
+        -len(STAGES) :
+    ]
+    customers: list[Customer] = []
+    with own_stack() as stack:
+        for title, (script, output) in sections.items():
+            printed = figures_left_out(run(stack, script))
+            missing = [line for line in output if figures_left_out(line) not in printed]
+            assert not missing, f"{title}: {missing}\n{printed}"
+            if not title.startswith(STAGES):
+                continue
+            with shop_at(stack.status()["urls"]) as shop:
+                customers = customers or [known(shop, email) for email in IMPORTED]
+                for customer in customers:
+                    # The token of stage 2 is valid in all stages; a log-in is possible too.
+                    customer.shop = shop
+                    keeps_its_books(customer)
+            is_on_the_right_servers(stack, own=title.startswith("Stage 5"))
+            accept(stack)
+            assert stack.parked() == {}
+        stack.down()
+
+
+def keeps_its_books(customer: Customer) -> None:
+    """Ada and Bob have the same orders: 4.50 and 13.50 are confirmed, 900.00 is cancelled."""
+    found = [(order["status"], order["total"]) for order in customer.orders()]
+    assert found == [("CONFIRMED", "13.50"), ("CANCELLED", "900.00"), ("CONFIRMED", "4.50")]
+    soon(lambda: str(customer.reserved()) == "18.00", "the credit of two orders is reserved")
+    customer.log_in()
+
+
+def known(shop: Shop, email: str) -> Customer:
+    customer = Customer(shop=shop, id="", email=email, password=PASSWORD).log_in()
+    claims = jwt.decode(customer.access, options={"verify_signature": False})
+    customer.id = claims["sub"]
+    return customer
+
+
+def is_on_the_right_servers(stack: RunningStack, *, own: bool) -> None:
+    """Each service has its primary and its replica; the old server keeps no copy of the schema."""
+    systems = {}
+    for service in SERVICES:
+        found = []
+        for replica in (False, True):
+            with stack.database(service, replica=replica) as ask:
+                found += ask(
+                    "SELECT system_identifier, pg_is_in_recovery() FROM pg_control_system()"
+                )
+        (primary, is_standby), (standby, is_replica) = found
+        assert primary == standby
+        assert (is_standby, is_replica) == (False, True)
+        systems[service] = primary
+    assert (systems["accounts"] != systems["orders"]) is own
+    with stack.database("accounts") as ask:
+        [(schemas,)] = ask("SELECT count(*) FROM pg_namespace WHERE nspname = 'orders'")
+    assert schemas == (0 if own else 1)
+
+
+def accept(stack: RunningStack) -> None:
+    """Run acceptance tests against this stack, which is up."""
+    options = ("-n", "0", "--long", "-q", "-p", "no:cacheprovider", "--stack", str(stack.root))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *TIER],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIER_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def run(stack: RunningStack, script: str) -> str:
+    bash = shutil.which("bash")
+    assert bash
+    done = subprocess.run(
+        [bash, "-c", f"set -euo pipefail\n{script}"],
+        env=stack.environment,
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECTION_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n\n{done.stdout}\nsee {stack.log}"
+    return done.stdout
+
+
+def sections_of(page: str) -> dict[str, tuple[str, list[str]]]:
+    """Return the commands of each section, and the lines that the page shows as their output."""
+    found = {}
+    for section in re.split(r"(?m)^## |^# ", page)[1:]:
+        blocks = [block for _, block in FENCE.findall(section)]
+        if blocks:
+            script = "\n".join(commands(block) for block in blocks)
+            shown = [line for block in blocks for line in block.splitlines() if line[:2] != "$ "]
+            found[section.partition("\n")[0]] = (script, shown)
+    return found
+
+
+def figures_left_out(text: str) -> str:
+    """The tests at each stage add users and orders, so the compared rows have other numbers."""
+    return re.sub(r"\d+(?= (users|reservations) compared)", "N", text)
