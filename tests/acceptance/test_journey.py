@@ -8,7 +8,7 @@ import sys
 import jwt
 import pytest
 
-from tests.acceptance.people import Customer, Shop, shop_at, soon
+from tests.acceptance.people import Customer, Shop, answered, shop_at, soon
 from tests.acceptance.test_readme import FENCE, commands
 from tests.support.stacks import SERVICES, RunningStack, own_stack
 from tests.support.surroundings import CHECKOUT
@@ -21,7 +21,7 @@ PASSWORD = "tea-at-four-in-Bern"
 SECTION_SECONDS, TIER_SECONDS = 180, 120
 
 
-@pytest.mark.long
+@pytest.mark.full  # takes four minutes
 @pytest.mark.timeout(900)
 def test_the_journey_keeps_orders_and_credit() -> None:
     sections = sections_of(PAGE.read_text(encoding="utf-8"))
@@ -29,6 +29,7 @@ def test_the_journey_keeps_orders_and_credit() -> None:
         -len(STAGES) :
     ]
     customers: list[Customer] = []
+    traveller: Traveller | None = None
     with own_stack() as stack:
         for title, (script, output) in sections.items():
             printed = figures_left_out(run(stack, script))
@@ -42,6 +43,8 @@ def test_the_journey_keeps_orders_and_credit() -> None:
                     # The token of stage 2 is valid in all stages; a log-in is possible too.
                     customer.shop = shop
                     keeps_its_books(customer)
+                traveller = traveller or Traveller(shop.register(name="Eve"))
+                traveller.arrives(shop)
             is_on_the_right_servers(stack, own=title.startswith("Stage 5"))
             accept(stack)
             assert stack.parked() == {}
@@ -54,6 +57,25 @@ def keeps_its_books(customer: Customer) -> None:
     assert found == [("CONFIRMED", "13.50"), ("CANCELLED", "900.00"), ("CONFIRMED", "4.50")]
     soon(lambda: str(customer.reserved()) == "18.00", "the credit of two orders is reserved")
     customer.log_in()
+
+
+class Traveller:
+    """A client that sends the consistency token of its last write, also after the next move."""
+
+    def __init__(self, customer: Customer) -> None:
+        self.customer = customer
+        self.token = ""
+        self.placed: list[str] = []
+
+    def arrives(self, shop: Shop) -> None:
+        self.customer.shop = shop
+        self.customer.log_in()
+        headers = {**self.customer.bearer, "Consistency-Token": self.token}
+        listed = answered(shop.orders.get("/api/orders/", headers=headers), 200)["results"]
+        assert [order["id"] for order in listed] == self.placed[::-1]
+        response = self.customer.ask_to_place("1.00")
+        self.token = response.headers["Consistency-Token"]
+        self.placed.append(answered(response, 201)["id"])
 
 
 def known(shop: Shop, email: str) -> Customer:
