@@ -181,3 +181,9 @@ def test_an_unknown_service_is_refused_in_one_line(
 
     assert main(["manage", "check"]) == 1
     assert "expected all, accounts or orders" in capsys.readouterr().err
+
+
+def test_own_servers_need_two_deployments(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--own-servers"]) == 1
+    assert capsys.readouterr().err.startswith("error: --own-servers needs --services")
+    assert not (root / "run.json").exists()
