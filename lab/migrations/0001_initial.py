@@ -154,8 +154,13 @@ class Migration(migrations.Migration):
                     models.Index(
                         condition=models.Q(("dropped_at", None)),
                         fields=["consumer", "producer", "partition", "key", "id"],
-                        name="lab_parked_sequence",
-                    )
+                        name="lab_parked_waiting",
+                    ),
+                    models.Index(
+                        condition=models.Q(("dropped_at__isnull", False)),
+                        fields=["consumer", "producer", "partition", "key"],
+                        name="lab_parked_dropped",
+                    ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(
