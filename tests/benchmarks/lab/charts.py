@@ -91,7 +91,7 @@ def _stale_own(found: list[Mapping[str, Any]]) -> Chart:
             share = 100 * one["stale_own"] / max(one["reads"], 1)
             shares.setdefault(one["case"], []).append(share)
     return Chart(
-        question="How many reads 50 ms behind miss the reader's own write? (three mixes)",
+        question="How many reads of a late standby miss the reader's own write? (three mixes)",
         unit="%",
         bars=[
             Bar(name=case, on=case == "split", value=median(all_), low=min(all_), high=max(all_))
