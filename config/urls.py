@@ -3,7 +3,6 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
 from config import health
@@ -11,7 +10,7 @@ from config.index import ApiRoot, Schema
 from config.metrics import Metrics
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", RedirectView.as_view(pattern_name="api-root"), name="home"),
+    path("", include("pages.urls")),
     path("api/", ApiRoot.as_view(), name="api-root"),
     path("api/schema/", Schema.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),

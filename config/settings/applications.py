@@ -22,6 +22,7 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "pages",
     "outbox",
     *SERVICES,
     *(["lab", "lab.copy"] if LAB else []),
@@ -55,6 +56,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "pages.site.answering",
             ]
         },
     }

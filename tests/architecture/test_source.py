@@ -6,7 +6,7 @@ from tests.architecture import rules
 from tests.architecture.source import Module, modules, parsed
 
 Rule = Callable[[Module], Iterator[str]]
-PACKAGES = ("accounts", "orders", "outbox", "config", "placement", "stack", "lab")
+PACKAGES = ("accounts", "orders", "outbox", "config", "placement", "pages", "stack", "lab")
 
 WHERE: dict[Rule, tuple[str, ...]] = {
     rules.transactions_without_alias: PACKAGES,

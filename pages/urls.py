@@ -1,0 +1,9 @@
+from django.urls import URLPattern, URLResolver, path
+
+from . import views
+
+app_name = "pages"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", views.Front.as_view(), name="front"),
+]
