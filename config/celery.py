@@ -28,10 +28,12 @@ def configure_logging(**_: object) -> None:
 
 @app.on_after_finalize.connect
 def schedule(sender: Celery, **_: object) -> None:
-    """Add to beat's schedule a relay per service, and the entries of each `tasks.BEAT`."""
+    """Add to beat's schedule a relay and a sample of the state per service, and the entries of each
+    `tasks.BEAT`."""
     from outbox.tasks import beat_schedule
 
     entries: dict[str, Any] = beat_schedule(settings.APPLICATIONS)
+    entries |= import_module("pages.tasks").beat_schedule(settings.SERVICES)
     for service in settings.SERVICES:
         if module_has_submodule(import_module(service), "tasks"):
             entries |= getattr(import_module(f"{service}.tasks"), "BEAT", {})

@@ -126,7 +126,11 @@ def _rows(found: Tables, count_at_most: int | None) -> int:
     with found.connection.cursor() as cursor:
         event = found.quoted(found.event)
         counted = COUNTED_ROWS if count_at_most is None else count_at_most
-        values = {"event": event, "counted": counted, "at_most": count_at_most}
+        values: dict[str, str | int | None] = {
+            "event": event,
+            "counted": counted,
+            "at_most": count_at_most,
+        }
         cursor.execute(_ROWS.format(event=event), values)
         return int(cursor.fetchone()[0])
 

@@ -5,12 +5,13 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.urls import reverse
 
-from . import peers
+from . import history, peers
 from .advice import advise_away
 from .figures import figures_of, states_of
 from .status import of_deployment
@@ -101,5 +102,15 @@ def _of_all() -> State:
     return state
 
 
+def _history_of_all() -> State:
+    found = history.of_deployment()
+    for name in peers.others():
+        with suppress(peers.PeerAway):  # the status says so
+            found = {**found, **ask_peer(name, reverse("pages:peer-history"))}
+    return found
+
+
 OWN: Final = Shared(of_deployment, fresh_seconds=FRESH_SECONDS)  # for other deployments
 ALL: Final = Shared(_of_all, fresh_seconds=FRESH_SECONDS)
+OWN_HISTORY: Final = Shared(history.of_deployment, fresh_seconds=history.EVERY_SECONDS / 2)
+HISTORY: Final = Shared(_history_of_all, fresh_seconds=history.EVERY_SECONDS / 2)

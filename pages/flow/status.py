@@ -45,10 +45,8 @@ ORDER BY xact_start LIMIT 1
 
 def of_deployment() -> State:
     """The state of every service in this deployment, and of the cache ring as it sees it."""
-    client = streams.connect()
-    error = "" if client.is_reachable() else "the stream server doesn't answer"
     services = {
-        found.label: _of_service(found, client, error)
+        found.label: _of_service(found)
         for found in tables.every()
         if found.label in settings.SERVICES
     }
@@ -56,26 +54,28 @@ def of_deployment() -> State:
     return {"services": services, "ring": ring, "warnings": advise_ring(ring)}
 
 
-def _of_service(found: Tables, client: Streams, error: str) -> State:
-    state: State = {
-        "database": True,
-        "replicas": _replicas(found.label),
-        "streams": _of_streams(found, client, error),
-    }
+def measured(found: Tables) -> State:
+    """The state of the service's tables and streams."""
+    client = streams.connect()
+    state: State = {"database": True, "streams": _of_streams(found, client)}
     try:
-        state |= _of_tables(found, client, state["streams"])
+        return state | _of_tables(found, client, state["streams"])
     except (DatabaseError, InterfaceError) as exc:
-        state |= {"database": False, "error": " ".join(str(exc).split())}
+        return state | {"database": False, "error": " ".join(str(exc).split())}
+
+
+def _of_service(found: Tables) -> State:
+    state = measured(found) | {"replicas": _replicas(found.label)}
     state["warnings"] = advise(found.label, state)
     # Without the seconds, which change although nothing happens: the page's ETag stays the same.
     confirmed = {name: seen["confirmed"] for name, seen in state.pop("subscribers", {}).items()}
     return state | {"confirmed": confirmed}
 
 
-def _of_streams(found: Tables, client: Streams, error: str) -> State:
+def _of_streams(found: Tables, client: Streams) -> State:
     try:
-        if error:
-            raise StreamsUnavailable(error)
+        if not client.is_reachable():  # has a short timeout, unlike the calls below
+            raise StreamsUnavailable("the stream server doesn't answer")
         at, sizes = client.cursor(found.label).at, client.sizes(found.label)
     except STREAM_ERRORS as exc:
         return {"error": str(exc), "at": "", "cursor": None, "partitions": [], "published": None}

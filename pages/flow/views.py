@@ -1,7 +1,5 @@
 """`/flow/`: the running system for staff, and the same as JSON for the page's script."""
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse
 from django.views.generic import View
 from drf_spectacular.utils import extend_schema
@@ -15,14 +13,24 @@ from ..access import StaffOnly
 from . import peers, snapshot
 
 
-class StatusJson(StaffOnly, View):
-    """The state of all deployments. The ETag is the same while nothing changes."""
+class SharedJson(StaffOnly, View):
+    """Answers with the shared snapshot. Its ETag is the same while nothing changes."""
+
+    shared: snapshot.Shared
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        found = snapshot.ALL.get()
+        found = self.shared.get()
         response = HttpResponse(found.body, content_type="application/json")
         response["ETag"] = found.etag
         return response
+
+
+class StatusJson(SharedJson):
+    shared = snapshot.ALL
+
+
+class HistoryJson(SharedJson):
+    shared = snapshot.HISTORY
 
 
 class IsSigned(BasePermission):
@@ -40,12 +48,14 @@ class PeerView(APIView):
 
     @extend_schema(exclude=True)
     def post(self, request: Request) -> Response:
-        return Response(self.answer())
+        return Response(self.shared.get().state)
 
-    def answer(self) -> dict[str, Any]:
-        raise NotImplementedError
+    shared: snapshot.Shared
 
 
 class PeerStatus(PeerView):
-    def answer(self) -> dict[str, Any]:
-        return snapshot.OWN.get().state
+    shared = snapshot.OWN
+
+
+class PeerHistory(PeerView):
+    shared = snapshot.OWN_HISTORY

@@ -14,7 +14,7 @@ from pages.flow import snapshot
 @pytest.fixture(autouse=True)
 def _no_kept_state() -> None:
     """A state of the test before must not be shown."""
-    for shared in (snapshot.OWN, snapshot.ALL):
+    for shared in (snapshot.OWN, snapshot.ALL, snapshot.OWN_HISTORY, snapshot.HISTORY):
         shared.forget()
     snapshot._away.clear()
 

@@ -12,3 +12,4 @@ def test_beat_keeps_the_schedule_of_the_settings() -> None:
     schedule(sender)
     assert sender.conf.beat_schedule["own"] == own["own"]
     assert f"relay-{settings.SERVICES[0]}" in sender.conf.beat_schedule
+    assert f"sample-{settings.SERVICES[0]}" in sender.conf.beat_schedule
