@@ -29,7 +29,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "config.browsable.BrowsableAPI",
     ],
     "DEFAULT_PARSER_CLASSES": [
         "config.parsing.JSONParser",
