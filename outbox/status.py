@@ -55,18 +55,22 @@ class Report(TypedDict):
 
 # A count of the rows of one week would exceed the statement timeout.
 _ROWS = """
-SELECT CASE WHEN reltuples > %(counted)s THEN reltuples ELSE (SELECT count(*) FROM {event}) END
+SELECT CASE WHEN reltuples > %(counted)s THEN reltuples
+  ELSE (SELECT count(*) FROM (SELECT FROM {event} LIMIT %(at_most)s) few) END
 FROM pg_class WHERE oid = %(event)s::regclass
 """
 
 # The rows that the tick before the cursor's tick doesn't see, except the rows that were sent.
 _UNPUBLISHED = """
 SELECT count(*), min(id) FROM (
-  SELECT id, xid FROM {event} WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
-  UNION ALL
-  SELECT e.id, e.xid FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS open (xid)
-  JOIN {event} e ON e.xid = open.xid
-) waiting WHERE NOT (id <= %(row)s AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot))
+  SELECT id FROM (
+    SELECT id, xid FROM {event} WHERE xid >= pg_snapshot_xmax(%(previous)s::pg_snapshot)
+    UNION ALL
+    SELECT e.id, e.xid FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS open (xid)
+    JOIN {event} e ON e.xid = open.xid
+  ) later WHERE NOT (id <= %(row)s AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot))
+  LIMIT %(at_most)s
+) waiting
 """
 
 
@@ -80,7 +84,8 @@ def of_service(
     found: Tables, streams: Streams, *, count_at_most: int | None = None
 ) -> ServiceReport:
     """The state of one service. With `count_at_most`, the lag of a consumer is counted up to about
-    this number in each partition, else completely. Raises DatabaseError."""
+    this number in each partition, and rows up to this number, else completely. Raises
+    DatabaseError."""
     at, error = "", None
     try:
         at = streams.cursor(found.label).at
@@ -91,7 +96,7 @@ def of_service(
         of_streams = StreamsReport(entries=None, cursor=None, error=error)
     known = error is None
     return ServiceReport(
-        outbox=of_outbox(found, at, known=known),
+        outbox=of_outbox(found, at, known=known, count_at_most=count_at_most),
         streams=of_streams,
         subscribers=of_subscribers(found),
         consumers={
@@ -102,21 +107,27 @@ def of_service(
     )
 
 
-def of_outbox(found: Tables, at: str, *, known: bool) -> OutboxReport:
+def of_outbox(
+    found: Tables, at: str, *, known: bool, count_at_most: int | None = None
+) -> OutboxReport:
+    """The backlog of the outbox behind the cursor `at`. Unless the cursor is `known`, what was
+    published is unknown."""
     last_tick = found.rows(found.tick).order_by("-id").first()
-    unpublished, oldest = _unpublished(found, at) if known else (None, None)
+    unpublished, oldest = _unpublished(found, at, count_at_most) if known else (None, None)
     return {
-        "rows": _rows(found),
+        "rows": _rows(found, count_at_most),
         "unpublished": unpublished,
         "oldest_unpublished_seconds": _age_seconds(found, oldest),
         "last_tick": last_tick.pk if last_tick else 0,
     }
 
 
-def _rows(found: Tables) -> int:
+def _rows(found: Tables, count_at_most: int | None) -> int:
     with found.connection.cursor() as cursor:
         event = found.quoted(found.event)
-        cursor.execute(_ROWS.format(event=event), {"event": event, "counted": COUNTED_ROWS})
+        counted = COUNTED_ROWS if count_at_most is None else count_at_most
+        values = {"event": event, "counted": counted, "at_most": count_at_most}
+        cursor.execute(_ROWS.format(event=event), values)
         return int(cursor.fetchone()[0])
 
 
@@ -132,12 +143,13 @@ def _seconds_since(moment: datetime | None) -> float | None:
     return None if moment is None else max(0.0, (datetime.now(UTC) - moment).total_seconds())
 
 
-def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
+def _unpublished(found: Tables, at: str, at_most: int | None) -> tuple[int, int | None]:
     events, ticks = found.rows(found.event), found.rows(found.tick)
     tick_id, row = order(at) if at else (0, 0)
     tick = ticks.filter(pk=tick_id).first() if at else None
     if tick is None:
-        return events.count(), events.order_by("id").values_list("pk", flat=True).first()
+        oldest = events.order_by("id").values_list("pk", flat=True).first()
+        return events[:at_most].count(), oldest
     previous = ticks.filter(pk=tick.prev or 0).first() or tick
     with found.connection.cursor() as cursor:
         cursor.execute(
@@ -146,6 +158,7 @@ def _unpublished(found: Tables, at: str) -> tuple[int, int | None]:
                 "previous": previous.snapshot,
                 "snapshot": tick.snapshot,
                 "row": min(row, models.BigIntegerField.MAX_BIGINT),
+                "at_most": at_most,
             },
         )
         waiting, oldest = cursor.fetchone()
@@ -165,17 +178,29 @@ def _age_seconds(found: Tables, row: int | None) -> float | None:
 def of_consumer(
     consumer: consumers.Consumer, streams: Streams, *, known: bool, count_at_most: int | None = None
 ) -> ConsumerReport:
-    lag_events, oldest = 0, ""
-    for producer in consumer.producers if known else ():
-        inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
-        after = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
-        number, first = streams.count_after(producer, after, at_most=count_at_most)
-        lag_events += number
-        if first and (not oldest or order(first) < order(oldest)):
-            oldest = first
-    waited = max(0.0, time.time() - order(oldest)[0] / 1000) if oldest else 0.0
+    lags = [
+        lag_behind(consumer, producer, streams, count_at_most=count_at_most)
+        for producer in (consumer.producers if known else ())
+    ]
+    parked = sum(found.count(at_most=count_at_most) for found in parking.of(consumer))
     return {
-        "lag_events": lag_events if known else None,
-        "lag_seconds": round(waited, 3) if known else None,
-        "parked": sum(found.rows.count() for found in parking.of(consumer)),
+        "lag_events": sum(events for events, _ in lags) if known else None,
+        "lag_seconds": max((seconds for _, seconds in lags), default=0.0) if known else None,
+        "parked": parked,
     }
+
+
+def lag_behind(
+    consumer: consumers.Consumer,
+    producer: str,
+    streams: Streams,
+    *,
+    count_at_most: int | None = None,
+) -> tuple[int, float]:
+    """The number of the producer's entries that the consumer hasn't applied, and the age of the
+    oldest of them in seconds, 0 for none."""
+    inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
+    after = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
+    number, first = streams.count_after(producer, after, at_most=count_at_most)
+    waited = max(0.0, time.time() - order(first)[0] / 1000) if first else 0.0
+    return number, round(waited, 3)

@@ -5,7 +5,7 @@
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from . import consumer as consumers
 from .envelope import Envelope
 from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
 from .models import AbstractOutboxEvent
-from .streams import WHOLE, Batch, Cursor, Entry, order
+from .streams import WHOLE, Batch, Cursor, Entry, Size, order
 from .streams.client import COUNTED_AT_ONCE, Confirmation, row_outside
 
 EMPTY = Cursor(at="", tops={})
@@ -28,6 +28,7 @@ class _Service:
     cursor: Cursor = EMPTY
     partitions: int | None = None
     streams: dict[int, list[tuple[str, bytes]]] = field(default_factory=dict)
+    added: Counter[int] = field(default_factory=Counter)  # by partition
     nudged: bool = False
     confirmed: dict[str, dict[int, int]] = field(default_factory=dict)
     confirmed_at: dict[str, datetime] = field(default_factory=dict)
@@ -199,6 +200,11 @@ class MemoryStreams:
             leases[member] = now + lease_seconds
             return sorted(leases)
 
+    def members(self, group: str) -> list[str]:
+        with self._changed:
+            leases = self._services[group].leases.items()
+            return sorted(name for name, end in leases if end > time.monotonic())
+
     def leave(self, group: str, member: str) -> None:
         with self._changed:
             self._services[group].leases.pop(member, None)
@@ -221,8 +227,15 @@ class MemoryStreams:
         ]
 
     def entries(self, label: str) -> int:
+        return sum(size.entries for size in self.sizes(label))
+
+    def sizes(self, label: str) -> list[Size]:
         with self._changed:
-            return sum(len(stream) for stream in self._services[label].streams.values())
+            service = self._services[label]
+            return [
+                Size(len(service.streams.get(partition, ())), service.added[partition])
+                for partition in range(self.partitions)
+            ]
 
     def count_after(
         self, label: str, after: Mapping[int, str], *, at_most: int | None = None
@@ -264,6 +277,7 @@ def _add(label: str, service: _Service, partition: int, entry_id: str, body: str
     stream = service.streams.setdefault(partition, [])
     if not stream or order(entry_id) > order(stream[-1][0]):
         stream.append((entry_id, body.encode()))
+        service.added[partition] += 1
     elif not any(entry_id == present for present, _ in stream):
         raise StreamDamaged(_stream(label, partition), foreign=True)
 

@@ -23,6 +23,27 @@ from ..tables import Tables
 from .delivery import Delivery, storable
 from .inbox import Inbox
 
+# PostgreSQL has no skip scan for this, so each step looks up the first row after the previous
+# sequence (wiki.postgresql.org/wiki/Loose_indexscan), in the index of the parked events.
+_HEADS = """
+WITH RECURSIVE head AS (
+  (SELECT id, partition, key, 1 AS number FROM {parked}
+   WHERE consumer = %(consumer)s AND producer = %(producer)s AND dropped_at IS NULL
+   AND (partition, key) > (%(partition)s, %(key)s)
+   ORDER BY partition, key, id LIMIT 1)
+  UNION ALL
+  SELECT later.id, later.partition, later.key, head.number + 1
+  FROM head CROSS JOIN LATERAL (
+    SELECT id, partition, key FROM {parked}
+    WHERE consumer = %(consumer)s AND producer = %(producer)s AND dropped_at IS NULL
+    AND (partition, key) > (head.partition, head.key)
+    ORDER BY partition, key, id LIMIT 1
+  ) later WHERE head.number < %(limit)s
+)
+SELECT id, consumer, producer, each.partition, each.key, entry, type, error, attempts, parked_at
+FROM head JOIN {parked} each USING (id) ORDER BY head.number
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
@@ -64,6 +85,10 @@ class Parking:
         """The parked and the dropped events."""
         rows = self._tables.rows(self._tables.parked)
         return rows.filter(consumer=self._consumer, producer=self._producer)
+
+    def count(self, *, at_most: int | None = None) -> int:
+        """The number of parked events, counted up to `at_most`."""
+        return self.rows.order_by()[:at_most].count()
 
     def among(self, entries: Collection[Entry]) -> set[tuple[int, str]]:
         """Of these entries, the partition and the id of each one that is parked or dropped."""
@@ -131,6 +156,26 @@ class Parking:
             rows = rows.filter(consumer__in=(self._consumer, self._consumer + NEXT))
             rows.filter(partition=partition, entry__in=entries).delete()
         return of_key.filter(dropped_at=None).count()
+
+    def heads(
+        self, *, after: tuple[int, str] = (-1, ""), limit: int
+    ) -> Iterator[AbstractParkedEvent]:
+        """Yield the first event of each of the next `limit` sequences after a partition and key, in
+        this order. Each sequence costs one look-up, however many events are parked. The event's
+        body and traceback are read when they are used."""
+        rows = self._tables.rows(self._tables.parked)
+        statement = _HEADS.format(parked=self._tables.quoted(self._tables.parked))
+        partition, key = after
+        yield from rows.raw(
+            statement,
+            {
+                "consumer": self._consumer,
+                "producer": self._producer,
+                "partition": partition,
+                "key": key,
+                "limit": limit,
+            },
+        )
 
     def sequences(self) -> Iterator[Sequence]:
         """Yield the sequences, oldest first. Entries without a key: one sequence per partition."""

@@ -89,6 +89,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """The number of entries in a stream, and of all entries that were ever added to it."""
+
+    entries: int
+    added: int
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmation:
     """The last tick that a subscriber has applied completely, for each partition."""
 
@@ -431,10 +439,31 @@ class Streams:
 
     def entries(self, label: str) -> int:
         """The number of entries in the service's streams."""
+        return sum(size.entries for size in self.sizes(label))
+
+    def sizes(self, label: str) -> list[Size]:
+        """The size of each partition's stream."""
         with self._errors(label), self._client.pipeline(transaction=False) as pipe:
             for partition in range(self.partitions):
                 pipe.xlen(_stream(label, partition))
-            return int(sum(pipe.execute()))
+                pipe.xinfo_stream(_stream(label, partition))
+            found: Any = pipe.execute(raise_on_error=False)
+            for length in found[::2]:
+                if isinstance(length, Exception):
+                    raise length
+        # A stream that doesn't exist has a length, but no information.
+        return [
+            Size(length, 0 if isinstance(info, Exception) else int(info["entries-added"]))
+            for length, info in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def members(self, group: str) -> list[str]:
+        """The live members of a consumer's group."""
+        with self._errors(group), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(_members(group), 0, -1, withscores=True)
+            (seconds, _), leases = pipe.execute()
+        return [name.decode() for name, end_ms in leases if end_ms > seconds * 1000]
 
     def count_after(
         self, label: str, after: Mapping[int, str], *, at_most: int | None = None
@@ -444,14 +473,24 @@ class Streams:
         Counts in steps of COUNTED_AT_ONCE, so that a long backlog doesn't block the server. With
         `at_most`, the count of a partition stops after the step that reaches this number.
         """
-        steps = [
-            step
-            for partition, position in after.items()
-            for step in self._count_in_steps(label, partition, position, at_most)
-        ]
-        return sum(number for number, _ in steps), min(
-            (first for _, first in steps), key=order, default=""
-        )
+        positions = {} if at_most == 0 else dict(after)
+        counted = dict.fromkeys(after, 0)
+        oldest: list[str] = []
+        while positions:
+            with self._errors(label), self._client.pipeline(transaction=False) as pipe:
+                for partition, position in positions.items():
+                    keys = [_stream(label, partition)]
+                    self._count_after(keys=keys, args=[position, COUNTED_AT_ONCE], client=pipe)
+                replies: Any = pipe.execute()
+            for partition, (number, first, last) in zip(list(positions), replies, strict=True):
+                counted[partition] += number
+                if number:
+                    oldest.append(first.decode())
+                    positions[partition] = last.decode()
+                is_enough = at_most is not None and counted[partition] >= at_most
+                if number < COUNTED_AT_ONCE or is_enough:
+                    del positions[partition]
+        return sum(counted.values()), min(oldest, key=order, default="")
 
     def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
         """The id of the oldest entry after these ids; '' for none. Has the same short timeout as
@@ -461,18 +500,6 @@ class Streams:
                 pipe.xrange(_stream(label, partition), f"({position}", count=1)
             found: Any = pipe.execute()
         return min((items[0][0].decode() for items in found if items), key=order, default="")
-
-    def _count_in_steps(
-        self, label: str, partition: int, position: str, at_most: int | None
-    ) -> Iterator[tuple[int, str]]:
-        keys, number, counted = [_stream(label, partition)], COUNTED_AT_ONCE, 0
-        while number == COUNTED_AT_ONCE and (at_most is None or counted < at_most):
-            with self._errors(label):
-                reply: Any = self._count_after(keys=keys, args=[position, COUNTED_AT_ONCE])
-            number, position = int(reply[0]), reply[2].decode()
-            counted += number
-            if number:
-                yield number, reply[1].decode()
 
 
 class NudgeConnection:

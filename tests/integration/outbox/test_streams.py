@@ -20,7 +20,7 @@ from outbox.errors import (
     StreamsMisconfigured,
     StreamsUnavailable,
 )
-from outbox.streams import Entry, Streams
+from outbox.streams import Entry, Size, Streams
 from outbox.testing import MemoryStreams
 from tests.support.waiting import eventually
 
@@ -254,6 +254,7 @@ def test_lag_is_counted_across_partitions_and_steps(place):
     streams, _ = place
     rows = [(n, n % 2, "x") for n in range(1, 4001)]
     streams.publish("shop", expected="", at="5-4000", tick=5, rows=rows)
+    assert streams.sizes("shop")[:3] == [Size(2000, 2000), Size(2000, 2000), Size(0, 0)]
     assert streams.count_after("shop", START) == (4000, "5-1")
     assert streams.count_after("shop", START | {0: "5-4000"}) == (2000, "5-1")
     assert streams.count_after("shop", START | {0: "5-4000", 1: "5-3999"}) == (0, "")
@@ -324,11 +325,13 @@ def test_a_renewed_lease_is_kept_and_a_released_one_is_gone(place):
 def test_a_lease_expires_unless_renewed(place):
     streams, _ = place
     streams.heartbeat("shop", "one", lease_seconds=0.001)
+    eventually(lambda: streams.members("shop") == [], within_seconds=5, what="no member is live")
     eventually(
         lambda: streams.heartbeat("shop", "two", lease_seconds=60) == ["two"],
         within_seconds=5,
         what="the lease expires",
     )
+    assert streams.members("shop") == ["two"]
 
 
 # -- real servers only ----------------------------------------------------------------------
@@ -346,7 +349,7 @@ def test_every_call_names_the_key_of_another_type(streams: Streams, valkey: Any)
     keys: dict[str, list[Callable[[], object]]] = {
         "events:3": [
             lambda: read(streams),
-            lambda: streams.entries("shop"),
+            lambda: streams.sizes("shop"),
             lambda: streams.count_after("shop", START),
             lambda: streams.oldest_after("shop", START),
             lambda: list(streams.entries_of("shop", 3)),
@@ -363,6 +366,7 @@ def test_every_call_names_the_key_of_another_type(streams: Streams, valkey: Any)
         "members": [
             lambda: streams.heartbeat("shop", "one", lease_seconds=60),
             lambda: streams.leave("shop", "one"),
+            lambda: streams.members("shop"),
         ],
     }
     for name, uses in keys.items():

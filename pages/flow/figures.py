@@ -1,0 +1,105 @@
+"""The numbers and states of the picture by name, so that one rule of the page's script updates all.
+
+A name is `<service>/<figure>`, or `<subscriber>/<producer>/<figure>`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from .advice import BAD_SECONDS, WAITING_SECONDS
+from .status import COUNT_AT_MOST
+
+State = dict[str, Any]
+UNKNOWN: Final = "?"
+
+
+def figures_of(state: State) -> dict[str, str | int]:
+    """The figures as the page shows them; a name with the ending `total` has an integer, whose
+    change is a rate."""
+    found: dict[str, str | int] = {}
+    for label, service in state["services"].items():
+        found |= {f"{label}/{name}": value for name, value in _of_service(service).items()}
+        for consumer in service.get("consumers", ()):
+            name = f"{consumer['subscriber']}/{consumer['producer']}"
+            found |= {f"{name}/{key}": value for key, value in _of_consumer(consumer).items()}
+    for node in state["ring"]["nodes"]:
+        found[f"ring/{node['node']}/keys"] = f"{node['keys']:,}"
+    return found
+
+
+def states_of(state: State) -> dict[str, str]:
+    """`good`, `warn` or `bad` for each part of the picture."""
+    found: dict[str, str] = {}
+    for label, service in state["services"].items():
+        streams = service["streams"]
+        found[f"{label}/database"] = "good" if service["database"] else "bad"
+        found[f"{label}/streams"] = "bad" if streams["error"] else "good"
+        found[f"{label}/outbox"] = _by_age(_outbox(service)["oldest_unpublished_seconds"])
+        for replica in service["replicas"]:
+            found[f"{label}/{replica['name']}"] = "good" if replica["healthy"] else "warn"
+        for consumer in service.get("consumers", ()):
+            name = f"{consumer['subscriber']}/{consumer['producer']}"
+            is_bad = consumer["parked"] or consumer["members"] == 0
+            found[name] = "bad" if is_bad else _by_age(consumer["lag_seconds"])
+    for node in state["ring"]["nodes"]:
+        found[f"ring/{node['node']}"] = "good" if node["state"] == "up" else "warn"
+    return found
+
+
+def _by_age(seconds: float | None) -> str:
+    if (seconds or 0.0) <= WAITING_SECONDS:
+        return "good"
+    return "bad" if (seconds or 0.0) > BAD_SECONDS else "warn"
+
+
+def _outbox(service: State) -> State:
+    unknown = dict.fromkeys(("rows", "unpublished", "oldest_unpublished_seconds", "recorded"))
+    return {**unknown, "last_tick": 0, **service.get("outbox", {})}
+
+
+def _of_service(service: State) -> dict[str, str | int]:
+    outbox, streams = _outbox(service), service["streams"]
+    oldest = service.get("oldest_transaction")
+    found: dict[str, str | int] = {
+        "rows": _counted(outbox["rows"], at_most=None),
+        "unpublished": _counted(outbox["unpublished"]),
+        "oldest": seconds(outbox["oldest_unpublished_seconds"] or 0.0),
+        "tick": _time_of(outbox["last_tick"]),
+        "entries": f"{sum(streams['partitions']):,}" if not streams["error"] else UNKNOWN,
+        "transaction": seconds(oldest["seconds"]) if oldest else "none",
+    }
+    if outbox["recorded"] is not None:
+        found["recorded-total"] = outbox["recorded"]
+    if streams["published"] is not None:
+        found["published-total"] = streams["published"]
+    for replica in service["replicas"]:
+        lag = replica["lag_bytes"]
+        found[replica["name"]] = UNKNOWN if lag is None else f"{lag:,} B"
+    return found
+
+
+def _of_consumer(consumer: State) -> dict[str, str | int]:
+    members = consumer["members"]
+    return {
+        "lag": _counted(consumer["lag_events"]),
+        "seconds": UNKNOWN if consumer["lag_seconds"] is None else seconds(consumer["lag_seconds"]),
+        "parked": _counted(consumer["parked"]),
+        "members": UNKNOWN if members is None else members,
+    }
+
+
+def _counted(value: int | None, *, at_most: int | None = COUNT_AT_MOST) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"≥ {value:,}" if at_most is not None and value >= at_most else f"{value:,}"
+
+
+def seconds(value: float) -> str:
+    if value < 60:
+        return f"{value:.1f} s" if value else "0 s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
+
+
+def _time_of(tick: int) -> str:
+    """The UTC time of a tick, whose id is its time in milliseconds."""
+    return f"{datetime.fromtimestamp(tick / 1000, UTC):%H:%M:%S}" if tick else "none"

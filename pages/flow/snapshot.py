@@ -1,0 +1,105 @@
+"""The state of all deployments, computed at most once a second for all pages of a process."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.urls import reverse
+
+from . import peers
+from .advice import advise_away
+from .figures import figures_of, states_of
+from .status import of_deployment
+
+State = dict[str, Any]
+
+FRESH_SECONDS: Final = 0.9  # less than a page's interval, so that each poll of one page is new
+AWAY_SECONDS: Final = 5.0  # a deployment that didn't answer isn't asked again before
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    state: State
+    body: bytes  # the state as JSON
+    etag: str
+
+
+class Shared:
+    """Keeps one snapshot for all threads. While a thread computes the next one, the others get the
+    last one, so that a server that hangs holds one thread and not all."""
+
+    def __init__(self, compute: Callable[[], State], *, fresh_seconds: float) -> None:
+        self._compute = compute
+        self._fresh_seconds = fresh_seconds
+        self._lock = threading.Lock()
+        self._kept: Snapshot | None = None
+        self._until = 0.0
+
+    def get(self) -> Snapshot:
+        kept = self._kept
+        if kept is not None and time.monotonic() < self._until:
+            return kept
+        if not self._lock.acquire(blocking=kept is None) and kept is not None:
+            return kept
+        try:
+            if self._kept is None or time.monotonic() >= self._until:
+                started = time.monotonic()
+                self._kept = _packed(self._compute())
+                # A slow computation isn't repeated at once: its servers are busy or away.
+                took = time.monotonic() - started
+                self._until = started + max(self._fresh_seconds, 2 * took)
+            return self._kept
+        finally:
+            self._lock.release()
+
+    def forget(self) -> None:
+        """Compute again at the next call, because this process has changed something."""
+        self._until = 0.0
+
+
+def _packed(state: State) -> Snapshot:
+    body = json.dumps(state, default=str).encode()
+    return Snapshot(state, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+_away: dict[str, tuple[float, str]] = {}
+
+
+def ask_peer(name: str, path: str) -> State:
+    """The other deployment's answer. Raises PeerAway, also for AWAY_SECONDS after a failure."""
+    until, why = _away.get(name, (0.0, ""))
+    if time.monotonic() < until:
+        raise peers.PeerAway(why)
+    try:
+        return peers.ask(name, path)
+    except peers.PeerAway as exc:
+        _away[name] = time.monotonic() + AWAY_SECONDS, str(exc)
+        raise
+
+
+def _of_all() -> State:
+    own = of_deployment()
+    state: State = {
+        "services": dict(own["services"]),
+        "ring": own["ring"],
+        "warnings": own["warnings"],
+        "here": sorted(own["services"]),
+    }
+    for name in peers.others():
+        try:
+            state["services"] |= ask_peer(name, reverse("pages:peer-status"))["services"]
+        except peers.PeerAway as exc:
+            state["warnings"] = [advise_away(name, str(exc)), *state["warnings"]]
+    for service in state["services"].values():
+        state["warnings"] = [*state["warnings"], *service.pop("warnings")]
+    state["warnings"].sort(key=lambda advice: advice["level"] != "bad")
+    state["figures"], state["states"] = figures_of(state), states_of(state)
+    return state
+
+
+OWN: Final = Shared(of_deployment, fresh_seconds=FRESH_SECONDS)  # for other deployments
+ALL: Final = Shared(_of_all, fresh_seconds=FRESH_SECONDS)

@@ -1,0 +1,165 @@
+"""What /flow/ shows and who may see it."""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import psycopg2
+import pytest
+from django.conf import LazySettings, settings
+from django.contrib.auth.models import User
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections, transaction
+from django.test import Client
+
+from outbox import recorder
+from outbox.streams import Streams
+from outbox.tables import Tables
+from pages.flow import peers, snapshot
+from tests.integration.outbox.conftest import event
+
+SERVICE = settings.SERVICES[0]
+NOTHING = {"services": {}, "ring": {"nodes": [], "is_bypassed": False}, "warnings": []}
+Status = Callable[[], dict[str, Any]]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_only_staff_may_see_the_flow(client: Client, staff: Client) -> None:
+    client.force_login(User.objects.create_user("bob", "bob@example.com", "x"))
+    for path in ("/flow/status.json",):
+        assert Client().get(path, headers={"Accept": "application/json"}).status_code == 403
+        assert client.get(path).status_code == 403
+        assert staff.get(path).status_code == 200, path
+
+
+def test_the_status_has_the_backlog_of_every_service(
+    status: Status, shop: Tables, streams: Streams
+) -> None:
+    with transaction.atomic(using=shop.alias):
+        recorder.record(event(shop), into=shop.event)
+    streams.heartbeat("accounts.credit", "one", lease_seconds=60)
+    found = status()
+    assert set(found["services"]) == set(settings.SERVICES)
+    state = found["services"][shop.label]
+    assert state["outbox"]["unpublished"] == 1
+    assert len(state["streams"]["partitions"]) == streams.partitions
+    for consumer in state["consumers"]:
+        assert consumer["lag_events"] == 0
+        expected = [0] * streams.partitions if consumer["name"] == "credit" else []
+        assert consumer["owners"] == expected
+    assert found["figures"][f"{shop.label}/unpublished"] == "1"
+
+
+def test_the_same_state_has_the_same_etag_and_is_not_sent_again(
+    staff: Client, status: Status, shop: Tables, streams: Streams
+) -> None:
+    status()
+    first = staff.get("/flow/status.json")
+    snapshot.ALL.forget()
+    again = staff.get("/flow/status.json", headers={"If-None-Match": first["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    with transaction.atomic(using=shop.alias):
+        recorder.record(event(shop), into=shop.event)
+    snapshot.ALL.forget()
+    changed = staff.get("/flow/status.json", headers={"If-None-Match": first["ETag"]})
+    assert changed.status_code == 200
+
+
+def test_polls_of_the_same_second_share_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+
+    def compute() -> dict[str, Any]:
+        computed.append(1)
+        return {}
+
+    shared = snapshot.Shared(compute, fresh_seconds=60)
+    polls = [threading.Thread(target=shared.get) for _ in range(20)]
+    for poll in polls:
+        poll.start()
+    for poll in polls:
+        poll.join()
+    assert computed == [1]
+
+
+def test_a_stopped_stream_server_is_explained(status: Status) -> None:
+    found = status()
+    state = found["services"][SERVICE]
+    assert state["outbox"]["unpublished"] is None
+    [warning] = [each for each in found["warnings"] if each["see"] == "events-stay-unpublished"][:1]
+    assert "nothing" in warning["do"]
+    assert found["states"][f"{SERVICE}/streams"] == "bad"
+
+
+def test_an_unreachable_database_is_explained(
+    status: Status, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = settings.SERVICES[-1]
+    alias = connections[settings.PLACEMENT_HOMES[lost]].alias
+    if alias == "default":
+        pytest.skip("without the database of sessions, no page answers")
+    connections[alias].close()
+    monkeypatch.setitem(connections[alias].settings_dict, "PORT", "9")
+    found = status()
+    assert found["services"][lost]["database"] is False
+    assert "writes-answer-503" in {each["see"] for each in found["warnings"]}
+
+
+def test_a_transaction_that_stays_open_is_named(
+    status: Status, shop: Tables, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.flow import advice
+
+    monkeypatch.setattr(advice, "OPEN_SECONDS", 0.5)
+    with closing(psycopg2.connect(**connections[shop.alias].get_connection_params())) as other:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id(), pg_sleep(1.1)")
+        found = status()
+        oldest = found["services"][shop.label]["oldest_transaction"]
+        assert oldest["pid"] == other.info.backend_pid
+        assert "a-transaction-stays-open" in {each["see"] for each in found["warnings"]}
+
+
+class Silent(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None: ...
+
+
+def serve_once(server: WSGIServer) -> None:
+    server.handle_request()
+    connections.close_all()  # of this thread
+
+
+def test_each_deployment_shows_the_other_and_says_when_it_is_away(
+    status: Status, streams: Streams, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process is both deployments: it asks itself over HTTP."""
+    monkeypatch.setattr(peers, "others", lambda: iter([SERVICE]))
+    monkeypatch.setattr(snapshot, "of_deployment", lambda: dict(NOTHING))
+    with make_server("127.0.0.1", 0, WSGIHandler(), handler_class=Silent) as server:
+        settings.PEER_URLS = {SERVICE: f"http://127.0.0.1:{server.server_port}"}
+        answering = threading.Thread(target=serve_once, args=[server])
+        answering.start()
+        found = status()
+        answering.join()
+    assert SERVICE in found["services"]
+    assert found["here"] == []
+    settings.PEER_URLS = {SERVICE: "http://127.0.0.1:9"}
+    away = status()["warnings"][0]
+    assert away["see"] == "the-other-deployment-is-away"
+    assert f"{SERVICE} doesn't answer" in away["text"]
+
+
+@pytest.mark.parametrize("changed", ["no token", "other path", "other body"])
+def test_the_status_for_other_deployments_needs_a_signature(client: Client, changed: str) -> None:
+    path, body = "/internal/flow/status/", b"{}"
+    signed = "/internal/other/" if changed == "other path" else path
+    headers = dict(peers._headers(SERVICE, signed, body))
+    if changed == "no token":
+        del headers["Authorization"]
+    sent = b'{"a": 1}' if changed == "other body" else body
+    answer = client.post(path, sent, content_type="application/json", headers=headers)
+    assert answer.status_code == 401
+    assert "services" not in json.loads(answer.content)
