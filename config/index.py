@@ -1,14 +1,18 @@
-"""The API's root page and its OpenAPI schema."""
+"""The API's root page, its OpenAPI schema, and the docs made of the schema."""
 
 from collections.abc import Iterator
+from typing import Any
 
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from config import csp
 
 
 class ApiRoot(APIView):
@@ -29,6 +33,16 @@ class Schema(SpectacularAPIView):
 
     def _get_version_parameter(self, request: Request) -> None:
         return None
+
+
+class Docs(SpectacularSwaggerSplitView):
+    """Swagger UI, with its script in a response of its own. It has inline styles."""
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        response.headers[csp.HEADER] = csp.policy(settings.CSP_OF_BROWSABLE_API)
+        return super().finalize_response(request, response, *args, **kwargs)
 
 
 def _is_entrance(route: str) -> bool:

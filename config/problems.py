@@ -1,8 +1,8 @@
 """Turns every error of DRF, Django and the services into an RFC 9457 problem+json response.
 
 Services declare their errors in `<service>.api.problems.PROBLEMS`:
-{exception class: {"status", "slug", "title"}}. The detail is the exception's text. If the
-exception has a dict `extras`, its items become extension members.
+{exception class: {"status", "slug", "title", "explanation"}}. The detail is the exception's text.
+If the exception has a dict `extras`, its items become extension members. A browser gets a page.
 """
 
 import sys
@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, JsonResponse
-from django.utils.module_loading import module_has_submodule
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string, module_has_submodule
 from psycopg2.errors import ReadOnlySqlTransaction
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -122,29 +123,33 @@ def _members(exc: Exception) -> dict[str, Any]:
 
 def respond(
     request: HttpRequest, status: int, *, slug: str, detail: str, title: str = ""
-) -> JsonResponse:
-    """Return the response for an error that no DRF view raised."""
+) -> HttpResponse:
+    """Return the response for an error that no DRF view raised: a page for a browser, or JSON."""
     document = problem(status, slug=slug, title=title, detail=detail, instance=request.path)
-    return JsonResponse(document, status=status, content_type=CONTENT_TYPE)
+    response: HttpResponse | None = import_string(settings.PROBLEM_PAGE)(request, document)
+    if response is None:
+        response = JsonResponse(document, status=status, content_type=CONTENT_TYPE)
+    patch_vary_headers(response, ["Accept"])
+    return response
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return respond(request, 400, slug="bad-request", detail="The request can't be understood.")
 
 
-def permission_denied(request: HttpRequest, exception: Exception) -> JsonResponse:
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     return respond(request, 403, slug="permission-denied", detail="You may not do this.")
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> JsonResponse:
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return respond(request, 403, slug="csrf", detail="The form has expired; load it again.")
 
 
-def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return respond(request, 404, slug="not-found", detail="There is nothing here.")
 
 
-def server_error(request: HttpRequest) -> JsonResponse:
+def server_error(request: HttpRequest) -> HttpResponse:
     """Django calls it while it handles the exception, of a view or a middleware."""
     if _is_outage(sys.exc_info()[1]):
         return unavailable(request)
@@ -153,7 +158,7 @@ def server_error(request: HttpRequest) -> JsonResponse:
     )
 
 
-def unavailable(request: HttpRequest) -> JsonResponse:
+def unavailable(request: HttpRequest) -> HttpResponse:
     detail = "A server that this request needs doesn't answer. Try again."
     response = respond(request, 503, slug="unavailable", detail=detail)
     response["Retry-After"] = str(RETRY_SECONDS)

@@ -3,17 +3,16 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularSwaggerView
 
 from config import health
-from config.index import ApiRoot, Schema
+from config.index import ApiRoot, Docs, Schema
 from config.metrics import Metrics
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("pages.urls")),
     path("api/", ApiRoot.as_view(), name="api-root"),
     path("api/schema/", Schema.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", Docs.as_view(url_name="schema"), name="docs"),
     path("admin/", admin.site.urls),
     path("api/session/", include("rest_framework.urls")),
     path("healthz/live", health.live, name="live"),

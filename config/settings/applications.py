@@ -18,18 +18,19 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "pages",  # its log-in page overrides the one of the browsable API
     "rest_framework",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "pages",
     "outbox",
     *SERVICES,
     *(["lab", "lab.copy"] if LAB else []),
 ]
 
 MIDDLEWARE = [
-    "config.middleware.whole_body",  # first: every other middleware may answer without the body
+    "config.csp.content_security_policy",  # first: for the response of each middleware
+    "config.middleware.whole_body",  # every middleware after it may answer without the body
     "config.middleware.same_method",  # must wrap every redirect
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -14,6 +14,10 @@ METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may 
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 
+# config and pages refer to each other only by these paths.
+PROBLEM_PAGE = "pages.errors.page"
+PROBLEM_TYPES = "config.problem_types.types"
+
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # bytes; the response to a larger body is 413
 
 REST_FRAMEWORK = {
@@ -25,7 +29,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "config.browsable.BrowsableAPI",
     ],
     "DEFAULT_PARSER_CLASSES": [
         "config.parsing.JSONParser",

@@ -30,6 +30,20 @@ SECURE_REFERRER_POLICY = "same-origin"
 # This header is trusted only if PROXIES says that a proxy sets it.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _env.proxies else None
 X_FRAME_OPTIONS = "DENY"
+# In the form of Django 6. A browser runs and loads only what this process serves as a file.
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+    "object-src": ["'none'"],
+}
+# The templates of DRF and Swagger UI contain style attributes, and their styles contain images.
+CSP_OF_BROWSABLE_API = {
+    **SECURE_CSP,
+    "style-src": ["'self'", "'unsafe-inline'"],
+    "img-src": ["'self'", "data:"],
+}
 
 # Cookies ignore ports. With the same cookie name, services on one host would log each other out.
 SESSION_COOKIE_NAME = f"mitosis_{_env.service}_session"

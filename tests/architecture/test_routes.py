@@ -12,6 +12,8 @@ from pages.access import StaffOnly
 # Routes without authentication, each with the reason.
 OPEN = {
     "",  # the front page; without figures for people who aren't logged in
+    "problems/",  # explains the types of errors
+    "problems/<slug:slug>/",
     "api/",  # lists the endpoints
     "api/docs/",
     "api/schema/",
