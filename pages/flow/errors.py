@@ -1,7 +1,6 @@
 """Groups the errors of parked sequences: two errors are alike if only their values differ."""
 
 import hashlib
-import json
 import re
 from typing import Final
 
@@ -21,6 +20,5 @@ def kind_of(error: str) -> str:
 
 
 def group_of(label: str, consumer: str, producer: str, kind: str) -> str:
-    """The id of a group in a URL."""
-    named = json.dumps([label, consumer, producer, kind])
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
+    """The id of a group in a URL: where its events are parked, and a hash of the error."""
+    return f"{label}:{consumer}:{producer}:{hashlib.sha256(kind.encode()).hexdigest()[:16]}"

@@ -1,0 +1,217 @@
+// Keeps /flow/ current: reads the state once a second while the page is visible, and the history
+// every ten seconds. The server draws the page; this module changes figures, states and lists.
+
+const EVERY_MS = 1000;
+const HISTORY_MS = 10_000;
+const RATE_SECONDS = 5; // a rate is the change of a total over about this time
+const MARKS = { good: "●", warn: "▲", bad: "■" };
+
+const page = document.getElementById("flow");
+const live = document.getElementById("live");
+const here = new Set(page.dataset.here.split(" "));
+const kept = { etag: "", at: 0, totals: [], warnings: "", groups: "" };
+let charts = [];
+let history = null;
+let timer = 0;
+
+function say(text, level) {
+  if (live.textContent !== text) live.textContent = text;
+  live.className = `state ${level}`;
+}
+
+function element(name, text = "", attributes = {}) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// -- the state ---------------------------------------------------------------------------
+
+async function poll() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  const started = Date.now();
+  try {
+    const headers = kept.etag ? { "If-None-Match": kept.etag } : {};
+    const signal = AbortSignal.timeout(10 * EVERY_MS);
+    const answer = await fetch(page.dataset.status, { headers, signal, cache: "no-store" });
+    if (answer.status === 403) return say("stopped: log in again", "bad");
+    if (answer.status !== 200 && answer.status !== 304) throw new Error(`${answer.status}`);
+    if (answer.status === 200) {
+      kept.etag = answer.headers.get("ETag") ?? "";
+      const state = await answer.json();
+      if (partsOf(state) !== page.dataset.parts) return location.reload(); // another picture
+      show(state);
+    }
+    showRates();
+    say("live: updated every second", "good");
+  } catch (error) {
+    say(`the server of this page doesn't answer (${error.message})`, "bad");
+  }
+  timer = setTimeout(poll, Math.max(0, EVERY_MS - (Date.now() - started)));
+}
+
+function partsOf(state) {
+  return Object.keys(state.states).sort().join(" ");
+}
+
+function show(state) {
+  for (const node of page.querySelectorAll("[data-figure]")) {
+    const text = String(state.figures[node.dataset.figure] ?? "?");
+    if (node.textContent !== text) node.textContent = text;
+  }
+  for (const node of page.querySelectorAll("[data-state]")) {
+    const level = state.states[node.dataset.state];
+    node.classList.remove("good", "warn", "bad");
+    if (level) node.classList.add(level);
+    const mark = node.querySelector(".mark");
+    if (mark) mark.textContent = MARKS[level] ?? "?";
+  }
+  kept.figures = state.figures;
+  kept.at = Date.now();
+  showWarnings(state.warnings);
+  showGroups(Object.values(state.services).flatMap((service) => service.parked ?? []));
+}
+
+function showRates() {
+  const now = Date.now() / 1000;
+  kept.totals.push([now, kept.figures]);
+  while (kept.totals.length > 2 && kept.totals[1][0] <= now - RATE_SECONDS) kept.totals.shift();
+  const [then, before] = kept.totals[0];
+  for (const node of page.querySelectorAll("[data-rate]")) {
+    const name = node.dataset.rate;
+    const change = kept.figures[name] - before[name];
+    const known = now > then && change >= 0;
+    node.textContent = known ? (change / (now - then)).toFixed(1) : "–";
+  }
+}
+
+function showWarnings(warnings) {
+  const text = JSON.stringify(warnings);
+  if (text === kept.warnings) return;
+  kept.warnings = text;
+  const notes = warnings.map(({ level, text, do: advice, see }) => {
+    const note = element("div", "", { class: `note ${level}` });
+    const first = element("p");
+    const second = element("p", `${advice} `);
+    first.append(element("strong", text));
+    second.append(element("a", "More about this", { href: `${page.dataset.help}#${see}` }));
+    note.append(first, second);
+    return note;
+  });
+  const nothing = "Nothing: every server and process that this page asks works.";
+  if (!notes.length) notes.push(element("p", nothing, { class: "muted" }));
+  replaced("warnings", notes);
+}
+
+function showGroups(groups) {
+  const text = JSON.stringify(groups);
+  if (text === kept.groups) return;
+  kept.groups = text;
+  const items = groups.map((group) => {
+    const item = element("li");
+    const number = `${group.is_partial ? "≥ " : ""}${group.sequences}`;
+    item.append(element("strong", number, { class: "figure" }));
+    item.append(` ${group.consumer} ← ${group.producer} `);
+    if (here.has(group.service)) {
+      const href = `${page.dataset.parked}?group=${encodeURIComponent(group.id)}`;
+      item.append(element("a", group.error, { href }));
+    } else {
+      item.append(`${group.error} (see the flow page of ${group.service})`);
+    }
+    return item;
+  });
+  if (!items.length) items.push(element("li", "Nothing is parked.", { class: "muted" }));
+  replaced("groups", items);
+}
+
+// A link that has the focus keeps it, if the new list has the same link.
+function replaced(id, children) {
+  const list = document.getElementById(id);
+  const focused = list.contains(document.activeElement) ? document.activeElement.href : "";
+  list.replaceChildren(...children);
+  if (focused) [...list.querySelectorAll("a")].find((link) => link.href === focused)?.focus();
+}
+
+// -- the last hour -----------------------------------------------------------------------
+
+async function readHistory() {
+  if (document.hidden) return;
+  try {
+    const answer = await fetch(page.dataset.history, { cache: "no-cache" });
+    if (answer.ok) {
+      history = await answer.json();
+      draw();
+      for (const node of page.querySelectorAll("[data-trend]")) {
+        node.textContent = history[node.dataset.service]?.trends[node.dataset.trend] ?? "";
+      }
+    }
+  } catch {
+    // The state says that the server doesn't answer.
+  }
+}
+
+function colour(name) {
+  return getComputedStyle(page).getPropertyValue(name).trim();
+}
+
+function seriesOf(kind, series) {
+  if (kind === "rates") return [["recorded", series.recorded], ["published", series.published]];
+  return [["outbox", series.oldest], ...Object.entries(series.consumers)];
+}
+
+function draw() {
+  for (const chart of charts) chart.destroy();
+  charts = [];
+  const lines = ["--link", "--warn", "--good", "--bad", "--muted", "--ink"].map(colour);
+  const axis = {
+    stroke: colour("--muted"),
+    grid: { stroke: colour("--line"), width: 1 },
+    ticks: { stroke: colour("--line"), width: 1 },
+  };
+  for (const place of page.querySelectorAll("[data-chart]")) {
+    const series = history[place.dataset.service];
+    if (!series?.at.length) continue;
+    const shown = seriesOf(place.dataset.chart, series);
+    const options = {
+      width: place.clientWidth,
+      height: 200,
+      cursor: { drag: { x: false, y: false } },
+      scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+      axes: [axis, { ...axis, size: 44 }],
+      series: [
+        {},
+        ...shown.map(([label], number) => ({
+          label,
+          stroke: lines[number % lines.length],
+          width: 1.5,
+          dash: number % 2 ? [6, 3] : [], // lines differ without colour too
+          points: { show: false },
+        })),
+      ],
+    };
+    charts.push(new uPlot(options, [series.at, ...shown.map(([, values]) => values)], place));
+  }
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    clearTimeout(timer);
+    return say("paused: the page is hidden", "warn");
+  }
+  kept.totals = [];
+  poll();
+  readHistory();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => history && draw());
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width || !history) return;
+  width = innerWidth;
+  draw();
+});
+kept.figures = {};
+poll();
+readHistory();
+setInterval(readHistory, HISTORY_MS);
