@@ -5,9 +5,32 @@ from typing import Final
 from tests.sabotage.sabotage import Sabotage
 
 HTTP: Final = "tests/unit/config/test_middleware.py"
+PAGES: Final = "tests/unit/pages"
 USERS: Final = "tests/integration/accounts/test_users_api.py"
 
 SABOTAGES: Final = (
+    Sabotage(
+        promise="every response has a Content-Security-Policy",
+        file="config/csp.py",
+        old="response.headers.setdefault(HEADER, policy(settings.SECURE_CSP))",
+        new="pass",
+        test=f"{PAGES}/test_security.py::test_a_response_has_the_strict_policy",
+    ),
+    Sabotage(
+        promise="the page of an error needs no database",
+        file="pages/templates/pages/error.html",
+        old="{% block account %}{% endblock %}",
+        new="",
+        test=f"{PAGES}/test_errors.py::test_a_browser_gets_a_page_that_needs_no_database",
+    ),
+    Sabotage(
+        promise="only staff see figures on the front page",
+        file="pages/views.py",
+        old='state["warnings"] if self._is_staff() else []',
+        new='state["warnings"]',
+        test=f"{PAGES}/test_front.py::"
+        "test_a_failure_is_words_for_everybody_and_advice_with_figures_for_staff",
+    ),
     Sabotage(
         promise="a chunked body is read",
         file="config/requests.py",

@@ -85,10 +85,6 @@ def test_the_admin_is_open_to_staff(admin_client: Client) -> None:
     assert admin_client.get("/admin/").status_code == 200
 
 
-def test_the_front_page_redirects_to_the_api(client: Client) -> None:
-    assert client.get("/", follow=True).redirect_chain == [("/api/", 302)]
-
-
 def test_the_api_root_lists_its_routes(api: APIClient) -> None:
     routes = api.get("/api/").json()
 
