@@ -4,12 +4,13 @@
 const EVERY_MS = 1000;
 const HISTORY_MS = 10_000;
 const RATE_SECONDS = 5; // a rate is the change of a total over about this time
+const DIFFERS = 3; // states in a row with other parts, since processes can disagree for a moment
 const MARKS = { good: "●", warn: "▲", bad: "■" };
 
 const page = document.getElementById("flow");
 const live = document.getElementById("live");
 const here = new Set(page.dataset.here.split(" "));
-const kept = { etag: "", at: 0, totals: [], warnings: "", groups: "" };
+const kept = { etag: "", differs: 0, figures: {}, totals: [], warnings: "", groups: "" };
 let charts = [];
 let history = null;
 let timer = 0;
@@ -38,12 +39,13 @@ async function poll() {
     const answer = await fetch(page.dataset.status, { headers, signal, cache: "no-store" });
     if (answer.status === 403) return say("stopped: log in again", "bad");
     if (answer.status !== 200 && answer.status !== 304) throw new Error(`${answer.status}`);
+    if (answer.status === 304 && kept.differs) kept.differs += 1;
     if (answer.status === 200) {
       kept.etag = answer.headers.get("ETag") ?? "";
       const state = await answer.json();
-      if (partsOf(state) !== page.dataset.parts) return location.reload(); // another picture
       show(state);
     }
+    if (kept.differs >= DIFFERS) return location.reload(); // the picture has other parts
     showRates();
     say("live: updated every second", "good");
   } catch (error) {
@@ -68,8 +70,8 @@ function show(state) {
     const mark = node.querySelector(".mark");
     if (mark) mark.textContent = MARKS[level] ?? "?";
   }
+  kept.differs = partsOf(state) === page.dataset.parts ? 0 : kept.differs + 1;
   kept.figures = state.figures;
-  kept.at = Date.now();
   showWarnings(state.warnings);
   showGroups(Object.values(state.services).flatMap((service) => service.parked ?? []));
 }
@@ -211,7 +213,6 @@ addEventListener("resize", () => {
   width = innerWidth;
   draw();
 });
-kept.figures = {};
 poll();
 readHistory();
 setInterval(readHistory, HISTORY_MS);
