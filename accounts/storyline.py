@@ -16,7 +16,7 @@ from outbox.tracing import Place, Tracer
 
 from . import cached
 from .domain.events import CreditRefused, CreditReleased, CreditReserved
-from .models import OutboxEvent, Reservation, User
+from .models import Reservation, User
 from .published import TYPES, amount, instant
 
 LABEL: Final = "accounts"
@@ -38,10 +38,10 @@ def of_order(order_id: UUID, places: Sequence[Any]) -> dict[str, Any]:
     `effects` has one list for each place. Raises msgspec.ValidationError for malformed places.
     """
     asked = msgspec.convert(places, list[Place])
-    theirs, ours = Tracer("orders"), Tracer(LABEL)
+    tracer = Tracer("orders")
     rows = Reservation.objects.using(router.db_for_write(Reservation))
     # First the effects, then the rows that they wrote: an applied event has its row.
-    effects = [_effects(theirs, place) for place in asked]
+    effects = [_effects(tracer, place) for place in asked]
     reservation = rows.filter(pk=order_id).first()
     if reservation is None:
         return {"reservation": None, "events": [], "effects": effects, "customer": None}
@@ -52,26 +52,25 @@ def of_order(order_id: UUID, places: Sequence[Any]) -> dict[str, Any]:
             "created_at": instant(reservation.created_at),
             "updated_at": instant(reservation.updated_at),
         },
-        "events": [_event(place, ours) for place in _places(reservation, ours)],
+        "events": _events(reservation),
         "effects": effects,
         "customer": _customer(reservation.user_id),
     }
 
 
-def _places(reservation: Reservation, tracer: Tracer) -> list[Place]:
-    xids = {reservation.decided_xid, reservation.released_xid} - {None}
-    return tracer.locate(
-        tables.of(LABEL), xids=[xid for xid in xids if xid], subject=str(reservation.order_id)
-    )
-
-
-def _event(place: Place, tracer: Tracer) -> dict[str, Any]:
-    body = OutboxEvent.objects.using(router.db_for_write(OutboxEvent)).get(pk=place.row).body
-    return {
-        "what": _sentence(Envelope.decode(body)),
-        "place": msgspec.to_builtins(place),
-        "effects": _effects(tracer, place),
-    }
+def _events(reservation: Reservation) -> list[dict[str, Any]]:
+    """The events that decided about the credit and that released it."""
+    tracer = Tracer(LABEL)
+    xids = {xid for xid in (reservation.decided_xid, reservation.released_xid) if xid}
+    found = tracer.locate(tables.of(LABEL), xids=xids, subject=str(reservation.order_id))
+    return [
+        {
+            "what": _sentence(envelope),
+            "place": msgspec.to_builtins(place),
+            "effects": _effects(tracer, place),
+        }
+        for place, envelope in found
+    ]
 
 
 def _effects(tracer: Tracer, place: Place) -> list[dict[str, Any]]:
@@ -95,7 +94,7 @@ def _sentence(envelope: Envelope) -> str:
 
 def _customer(user_id: UUID | None) -> dict[str, Any] | None:
     """The version of the customer's copy in the cache; None for an unknown or erased customer."""
-    users = User.objects.using(router.db_for_write(User)).filter(pk=user_id, erased_at=None)
-    if user_id is None or not users.exists():
+    users = User.objects.using(router.db_for_write(User)).filter(erased_at=None)
+    if user_id is None or not users.filter(pk=user_id).exists():
         return None
     return {"cached_version": cached.cached_version(user_id)}

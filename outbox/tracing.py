@@ -6,9 +6,10 @@ event is found by the transaction that recorded it, because the outbox has an in
 
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 
 from msgspec import Struct
 
@@ -120,7 +121,9 @@ class Tracer:
         except (StreamsUnavailable, StreamsMisconfigured):
             return None
 
-    def locate(self, tables: Tables, *, xids: Collection[int], subject: str) -> list[Place]:
+    def locate(
+        self, tables: Tables, *, xids: Collection[int], subject: str
+    ) -> list[tuple[Place, Envelope]]:
         """The events that these transactions recorded and that contain the text `subject`, in the
         order of their rows. `tables` are the producer's."""
         with tables.connection.cursor() as cursor:
@@ -129,15 +132,15 @@ class Tracer:
                 {"xids": [str(xid) for xid in xids], "subject": subject},
             )
             rows = cursor.fetchall()
-        places = (self._place(tables, *row) for row in rows)
-        return [place for place in places if place is not None]
+        found = []
+        for row, xid, partition, body in rows:
+            with suppress(MalformedEnvelope):
+                envelope = Envelope.decode(body)
+                tick = _first_tick(tables, xid)
+                found.append((self._place(envelope, row, partition, tick), envelope))
+        return found
 
-    def _place(self, tables: Tables, row: int, xid: str, partition: int, body: str) -> Place | None:
-        try:
-            envelope = Envelope.decode(body)
-        except MalformedEnvelope:
-            return None
-        tick = _first_tick(tables, xid)
+    def _place(self, envelope: Envelope, row: int, partition: int, tick: int | None) -> Place:
         return Place(
             id=str(envelope.id),
             type=envelope.type,
@@ -167,35 +170,28 @@ class Tracer:
                 yield self._effect(consumer, place)
 
     def _effect(self, consumer: consumers.Consumer, place: Place) -> Effect:
-        tables, about = consumer.tables, {"service": consumer.label, "consumer": consumer.name}
+        tables, name = consumer.tables, consumer.name
         # First the position: an event that is parked between the two reads has moved it.
-        positions = stored(
-            tables, consumer=consumer.name, producer=self.producer, using=tables.alias
-        )
+        positions = stored(tables, consumer=name, producer=self.producer, using=tables.alias)
         at = positions.get(place.partition, START)
-        parking = Parking(tables, consumer=consumer.name, producer=self.producer)
-        if parked := _parked(parking, place):
-            return Effect(
-                state=_state_of(parked),
-                position=at,
-                since=parked.dropped_at or parked.parked_at,
-                error=parked.error,
-                **about,
-            )
+        effect = partial(Effect, service=consumer.label, consumer=name, position=at)
+        if parked := _parked(Parking(tables, consumer=name, producer=self.producer), place):
+            since = parked.dropped_at or parked.parked_at
+            return effect(state=_state_of(parked), since=since, error=parked.error)
         if place.row is None or (place.entry and order(at) >= order(place.entry)):
-            return Effect(state=State.APPLIED, position=at, **about)
+            return effect(state=State.APPLIED)
         if place.published is False:
-            return Effect(state=State.UNPUBLISHED, position=at, **about)
+            return effect(state=State.UNPUBLISHED)
+        if place.published is None:
+            return effect(state=State.UNKNOWN)
         try:
             behind, oldest = streams.connect().count_after(
                 self.producer, {place.partition: at}, at_most=COUNTED_EVENTS
             )
         except (StreamsUnavailable, StreamsMisconfigured):
-            return Effect(state=State.UNKNOWN, position=at, **about)
+            return effect(state=State.UNKNOWN)
         seconds = max(0.0, time.time() - order(oldest)[0] / 1000) if oldest else 0.0
-        return Effect(
-            state=State.BEHIND, position=at, behind=behind, behind_seconds=seconds, **about
-        )
+        return effect(state=State.BEHIND, behind=behind, behind_seconds=seconds)
 
 
 def pruned(tables: Tables, xid: int, *, type: str, key: str, sequence: int) -> Place | None:  # noqa: A002

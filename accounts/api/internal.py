@@ -177,8 +177,8 @@ class OrderStory(InternalView):
 
     serializer_class = StorySerializer
 
-    def answer(self, *, order_id: UUID, places: list[Any]) -> dict[str, Any]:
+    def answer(self, **params: Any) -> dict[str, Any]:
         try:
-            return storyline.of_order(order_id, places)
+            return storyline.of_order(**params)
         except msgspec.ValidationError as exc:
             raise serializers.ValidationError({"places": [str(exc)]}) from exc

@@ -6,10 +6,10 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from uuid_utils.compat import uuid7
 
+from ..chapters import Outcome
 from ..domain.errors import InvalidLines
 from ..domain.lines import Line, check_lines
 from ..domain.order import Status
-from ..storyline import Outcome
 from .fields import (
     IdempotencyKeyField,
     LineSerializer,
