@@ -132,7 +132,7 @@ class Story(Struct, frozen=True, kw_only=True):
         return any(step.state in (Outcome.PARKED, Outcome.DROPPED) for step in self.waits)
 
 
-class Teller:
+class StoryBuilder:
     """Makes the steps of one story from the facts of both services."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """The story of an order over both services (chapters.py has its parts).
 
-The event store and the outbox have the part of orders. accounts tells its own part: in the same
+The event store and the outbox have the part of orders. accounts adds its own part: in the same
 process, or over HTTP. If accounts doesn't answer, the story has the part of orders, and says so.
 """
 
@@ -17,7 +17,7 @@ from outbox import tables, tracing
 from outbox.tracing import Place, Tracer
 
 from . import event_store
-from .chapters import LABEL, OWNER, Chapter, Outcome, Step, Story, Teller
+from .chapters import LABEL, OWNER, Chapter, Outcome, Step, Story, StoryBuilder
 from .domain.events import Event
 from .domain.order import Status, fold
 from .models import OrderView, StoredEvent
@@ -38,14 +38,14 @@ def story(order_id: UUID, *, for_staff: bool) -> Story | None:
     tracer = Tracer(LABEL)
     places = _places(rows, events, tracer)
     part, away = _part_of_accounts(order_id, [place for place in places if place])
-    teller = Teller(order, part, away, for_staff=for_staff)
+    builder = StoryBuilder(order, part, away, for_staff=for_staff)
     effects = iter(part["effects"] if part else ())
     chapters: list[Chapter] = []
     for row, event, place in zip(rows, events, places, strict=True):
-        chapters += teller.decision_before(row, event)
+        chapters += builder.decision_before(row, event)
         theirs = next(effects, None) if place else None
-        chapters.append(teller.chapter(row, event, place, theirs, tracer))
-    teller.insert_others(chapters)
+        chapters.append(builder.chapter(row, event, place, theirs, tracer))
+    builder.insert_others(chapters)
     return Story(
         order_id=order.id,
         user_id=order.user_id,
@@ -53,7 +53,7 @@ def story(order_id: UUID, *, for_staff: bool) -> Story | None:
         version=order.version,
         away=away,
         chapters=chapters,
-        now=list(teller.now()),
+        now=list(builder.now()),
     )
 
 
@@ -112,6 +112,6 @@ def _part_of_accounts(order_id: UUID, places: Sequence[Place]) -> tuple[dict[str
     except PeerUnavailable:
         return None, f"{OWNER} doesn't answer; its part of the story is missing"
     except PeerError as exc:
-        return None, f"{OWNER} doesn't tell its part of the story: {exc}"
+        return None, f"{OWNER} refuses its part of the story: {exc}"
     except (DatabaseError, InterfaceError):
         return None, f"the database of {OWNER} doesn't answer; its part of the story is missing"

@@ -33,7 +33,7 @@ WHERE xid = ANY (%(xids)s::xid8[]) AND strpos(body, %(subject)s) > 0 ORDER BY id
 """
 
 # Each tick sees all that the tick before it sees. So a binary search over the ids finds the first
-# tick that sees a transaction, in about forty index probes, whatever the clocks were.
+# tick that sees a transaction, in about forty index probes. Clocks don't matter.
 _FIRST_TICK = """
 WITH RECURSIVE search (below, upto) AS (
   SELECT oldest.id, newest.id

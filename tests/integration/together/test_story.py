@@ -46,22 +46,22 @@ def shape(request: pytest.FixtureRequest, settings: Any) -> str:
     return str(request.param)
 
 
-def told(order_id: UUID, *, for_staff: bool = True) -> Story:
+def story_of(order_id: UUID, *, for_staff: bool = True) -> Story:
     story = storyline.story(order_id, for_staff=for_staff)
     assert story is not None
     return story
 
 
-def eventually_told(order_id: UUID, condition: Callable[[Story], bool]) -> Story:
+def eventually_story(order_id: UUID, condition: Callable[[Story], bool]) -> Story:
     return eventually(
-        lambda: story if condition(story := told(order_id)) else None,
+        lambda: story if condition(story := story_of(order_id)) else None,
         within_seconds=20,
         what="the story is as expected",
     )
 
 
 def complete(order_id: UUID, status: str) -> Story:
-    return eventually_told(order_id, lambda story: story.complete and story.status == status)
+    return eventually_story(order_id, lambda story: story.complete and story.status == status)
 
 
 def outline(story: Story) -> list[tuple[str, str, list[str]]]:
@@ -147,7 +147,7 @@ def test_the_story_of_a_cancelled_order_shows_the_credit_coming_back(
     assert now(story, "view")[1] == "customer_view has version 3"
 
 
-def test_a_late_decision_is_told_before_the_end_that_it_came_after(ada: UUID, flow: Flow) -> None:
+def test_a_late_decision_is_shown_before_the_release(ada: UUID, flow: Flow) -> None:
     order_id = place(ada)
     cancel_order(CancelOrder(order_id=order_id))
     with flow.running(*CONSUMERS):
@@ -169,9 +169,9 @@ def test_a_parked_step_is_shown_with_its_error_until_it_is_retried(
         broken.setitem(of_accounts.CONSUMERS["credit"], PLACED, fail)
         with flow.running(*CONSUMERS):
             order_id = place(ada)
-            eventually_told(order_id, lambda story: story.is_stuck)
+            eventually_story(order_id, lambda story: story.is_stuck)
             cancel_order(CancelOrder(order_id=order_id))
-            story = eventually_told(
+            story = eventually_story(
                 order_id,
                 lambda story: "an earlier event" in of_consumer(story, "credit", chapter=1).why,
             )
@@ -179,7 +179,7 @@ def test_a_parked_step_is_shown_with_its_error_until_it_is_retried(
     assert (step.state, step.at) == ("parked", None)
     assert step.why.startswith("parked since ")
     assert step.why.endswith(": RuntimeError: the shelf is empty")
-    assert "shelf" not in of_consumer(told(order_id, for_staff=False), "credit").why
+    assert "shelf" not in of_consumer(story_of(order_id, for_staff=False), "credit").why
     credit = consumer.named("credit")
     parked = AccountsParked.objects.order_by("id")[0]
     [found] = parking.of(credit)
@@ -192,7 +192,9 @@ def test_a_frozen_consumer_is_shown_as_behind(ada: UUID, flow: Flow) -> None:
     others = [name for name in CONSUMERS if name != "credit"]
     with flow.running(*others):
         order_id = place(ada)
-        story = eventually_told(order_id, lambda story: of_consumer(story, "sales").state == "done")
+        story = eventually_story(
+            order_id, lambda story: of_consumer(story, "sales").state == "done"
+        )
     step = of_consumer(story, "credit")
     assert step.state == "waits"
     assert step.why.startswith("behind by 1 in its partition")
@@ -203,7 +205,7 @@ def test_a_frozen_consumer_is_shown_as_behind(ada: UUID, flow: Flow) -> None:
 
 
 def test_an_unpublished_event_waits_for_its_relay(ada: UUID) -> None:
-    story = told(place(ada))
+    story = story_of(place(ada))
     tick = next(step for step in story.chapters[0].steps if step.kind == "tick")
     assert tick.why == "no tick sees the row: the relay of orders hasn't run since"
     assert of_consumer(story, "order_view").why == "the relay of orders hasn't published the event"
@@ -214,7 +216,7 @@ def test_without_the_stream_server_applied_steps_are_still_known(
 ) -> None:
     with flow.running(*(name for name in CONSUMERS if name != "saga")):
         order_id = place(ada)
-        eventually_told(order_id, lambda story: len(story.chapters) == 2 and all(
+        eventually_story(order_id, lambda story: len(story.chapters) == 2 and all(
             step.state == "done" for step in story.chapters[0].steps))  # fmt: skip
 
     def fail(*about: Any, **more: Any) -> Any:
@@ -222,7 +224,7 @@ def test_without_the_stream_server_applied_steps_are_still_known(
 
     for name in ("peek_cursor", "count_after"):
         monkeypatch.setattr(Streams, name, fail)
-    story = told(order_id)
+    story = story_of(order_id)
     assert of_consumer(story, "credit").state == "done"
     unknown = [step for step in story.chapters[1].steps if step.state == "unknown"]
     assert {step.why for step in unknown} == {"the stream server doesn't answer"}
@@ -239,7 +241,7 @@ def test_without_accounts_the_story_says_so_and_shows_the_part_of_orders(
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     settings.PEER_URLS = {"accounts": f"http://127.0.0.1:{port}"}
-    story = told(order_id)
+    story = story_of(order_id)
     assert story.away == "accounts doesn't answer; its part of the story is missing"
     assert not story.complete
     assert [(c.service, c.what) for c in story.chapters] == [
@@ -260,7 +262,7 @@ def test_the_story_stays_complete_after_retention_has_deleted_its_rows(
     last = Tick.objects.order_by("-id").values_list("pk", flat=True)[0]
     OutboxEvent.objects.all().delete()
     Tick.objects.exclude(pk=last).delete()
-    story = told(order_id)
+    story = story_of(order_id)
     assert story.complete
     rows = [step.what for step in story.chapters[0].steps if step.kind == "row"]
     assert rows == ["the outbox row is deleted, because every subscriber has confirmed it"]
@@ -269,7 +271,7 @@ def test_the_story_stays_complete_after_retention_has_deleted_its_rows(
 def test_a_row_that_the_database_has_lost_is_not_shown_as_deleted(ada: UUID) -> None:
     order_id = place(ada)
     OutboxEvent.objects.all().delete()
-    [row] = [step for step in told(order_id).chapters[0].steps if step.kind == "row"]
+    [row] = [step for step in story_of(order_id).chapters[0].steps if step.kind == "row"]
     assert row.state == "unknown"
 
 
@@ -277,7 +279,7 @@ def test_the_first_tick_of_each_row_is_found(ada: UUID, flow: Flow) -> None:
     with flow.running("order_view"):
         orders = [place(ada) for _ in range(5)]
         for order_id in orders:
-            eventually_told(
+            eventually_story(
                 order_id, lambda story: of_consumer(story, "order_view").state == "done"
             )
     own = tables.of("orders")
