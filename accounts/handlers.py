@@ -196,7 +196,7 @@ def release_credit(command: ReleaseCredit) -> CreditReleased | None:
             return None
         reservation.status = Reservation.Status.RELEASED
         reservation.updated_at = now
-        reservation.released_xid = CurrentXactId()  # type: ignore[assignment]
+        reservation.released_xid = CurrentXactId()
         reservation.save(update_fields=["status", "updated_at", "released_xid"])
         user = User.objects.release_credit(user_id, held, now=now)
         event = CreditReleased(user=user, order_id=command.order_id, amount=held)

@@ -1,7 +1,6 @@
 """The story of an order as a page."""
 
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.http import Http404
@@ -16,8 +15,8 @@ class Story(StaffOnly, TemplateView):
 
     template_name = "pages/story.html"
 
-    def get_context_data(self, *, order_id: UUID, **context: Any) -> dict[str, Any]:
-        story = import_string(settings.STORY)(order_id, for_staff=True)
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        story = import_string(settings.STORY)(context["order_id"], for_staff=True)
         if story is None:
-            raise Http404(f"no order {order_id}")
-        return super().get_context_data(story=story, order_id=order_id, **context)
+            raise Http404
+        return super().get_context_data(story=story, **context)
