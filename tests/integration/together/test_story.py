@@ -17,7 +17,7 @@ from orders import storyline
 from orders.chapters import Step, Story
 from orders.domain.commands import CancelOrder
 from orders.handlers import cancel_order
-from orders.models import OutboxEvent, Tick
+from orders.models import OrderView, OutboxEvent, Tick
 from outbox import consumer, tables, tracing
 from outbox.consuming import parking
 from outbox.errors import StreamsUnavailable
@@ -53,14 +53,22 @@ def story_of(order_id: UUID, *, for_staff: bool = True) -> Story:
 
 
 def eventually_story(order_id: UUID, condition: Callable[[Story], bool]) -> Story:
-    return eventually(
-        lambda: story if condition(story := story_of(order_id)) else None,
-        within_seconds=20,
-        what="the story is as expected",
-    )
+    seen: list[Story] = []
+
+    def is_met() -> bool:
+        seen[:] = [story_of(order_id)]
+        return condition(seen[0])
+
+    try:
+        eventually(is_met, within_seconds=30, what="the story is as expected")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}: {seen[0].status}, {seen[0].waits}") from exc
+    return seen[0]
 
 
 def complete(order_id: UUID, status: str) -> Story:
+    shown = OrderView.objects.filter(pk=order_id, status=status)
+    eventually(shown.exists, within_seconds=30, what=f"the order is shown as {status}")
     return eventually_story(order_id, lambda story: story.complete and story.status == status)
 
 
@@ -193,7 +201,11 @@ def test_a_frozen_consumer_is_shown_as_behind(ada: UUID, flow: Flow) -> None:
     with flow.running(*others):
         order_id = place(ada)
         story = eventually_story(
-            order_id, lambda story: of_consumer(story, "sales").state == "done"
+            order_id,
+            lambda story: (
+                {step.state for step in story.chapters[0].steps[2:]} == {"done", "waits"}
+                and [step.state for step in story.now] == ["waits", "done"]
+            ),
         )
     step = of_consumer(story, "credit")
     assert step.state == "waits"
