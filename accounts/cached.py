@@ -46,6 +46,16 @@ def user(user_id: UUID, *, load: Load) -> UserState | None:
         return state
 
 
+def cached_version(user_id: UUID) -> int | None:
+    """The version in the cache, without loading it; None if the cache has none."""
+    found: Any = cache.get(_key(user_id)) if _has_versions() else None
+    try:
+        _, fields = found
+        return None if fields is None else int(fields["version"])
+    except (TypeError, ValueError, KeyError):
+        return None
+
+
 def invalidate(user_id: UUID, version: int) -> bool:
     """Stop serving versions older than `version`. False if a node may still serve them."""
     return not _has_versions() or bool(cache.invalidate(_key(user_id), version))  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from django.db import IntegrityError, router, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from outbox.models import CurrentXactId
 from outbox.recorder import record
 
 from . import cached
@@ -195,7 +196,8 @@ def release_credit(command: ReleaseCredit) -> CreditReleased | None:
             return None
         reservation.status = Reservation.Status.RELEASED
         reservation.updated_at = now
-        reservation.save(update_fields=["status", "updated_at"])
+        reservation.released_xid = CurrentXactId()
+        reservation.save(update_fields=["status", "updated_at", "released_xid"])
         user = User.objects.release_credit(user_id, held, now=now)
         event = CreditReleased(user=user, order_id=command.order_id, amount=held)
         _announce(event)
@@ -223,6 +225,7 @@ def _refuse(
         user_id=command.user_id,
         amount=command.amount,
         updated_at=now,
+        decided_xid=CurrentXactId(),  # a tombstone has the transaction of the order's end
     )
     event = CreditRefused(
         user=user,

@@ -13,6 +13,7 @@ from django.db.models.functions import Lower
 from uuid_utils.compat import uuid7
 
 from outbox import models as outbox
+from outbox.fields import Xid8Field
 
 from .domain.state import UserState
 
@@ -165,8 +166,9 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
         with connections[router.db_for_write(self.model)].cursor() as cursor:
             cursor.execute(
                 "INSERT INTO accounts_reservation"
-                " (order_id, user_id, amount, status, created_at, updated_at)"
-                " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (order_id) DO NOTHING",
+                " (order_id, user_id, amount, status, created_at, updated_at, decided_xid)"
+                " VALUES (%s, %s, %s, %s, %s, %s, pg_current_xact_id())"
+                " ON CONFLICT (order_id) DO NOTHING",
                 [order_id, user_id, amount, status, now, now],
             )
             return bool(cursor.rowcount == 1)
@@ -177,6 +179,8 @@ class Reservation(models.Model):
 
     RELEASED without an amount is a tombstone: the event of the order's end arrived first, so a
     later reservation is refused. `user_id` isn't a foreign key, because the user may be unknown.
+    The transactions that decided and released find their outbox rows, for the order's story. They
+    are null in rows of earlier releases.
     """
 
     class Status(models.TextChoices):
@@ -191,6 +195,8 @@ class Reservation(models.Model):
     status = models.CharField(max_length=8, choices=Status)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
+    decided_xid = Xid8Field(null=True, editable=False)
+    released_xid = Xid8Field(null=True, editable=False)
 
     objects = ReservationQuerySet.as_manager()
 

@@ -42,8 +42,12 @@ class PeerRefused(PeerError):
 class Peer:
     """A client of one service. It keeps one connection open and isn't thread-safe."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, timeout_seconds: float = TIMEOUT_SECONDS, tries: int = TRIES
+    ) -> None:
         self.name = name
+        self._timeout_seconds = timeout_seconds
+        self._tries = tries
         if not settings.PEER_URLS.get(name):
             raise PeerRefused(f"{name.upper()}_URL is not set: set it to the URL of {name}")
         if not settings.PEER_KEY:
@@ -54,12 +58,12 @@ class Peer:
     def ask(self, path: str, **question: Any) -> dict[str, Any]:
         """The JSON response to an idempotent request.
 
-        Raises PeerUnavailable after TRIES attempts, or PeerRefused without a retry.
+        Raises PeerUnavailable after `tries` attempts, or PeerRefused without a retry.
         """
         body = json.dumps(question).encode()
         path = self._address.path.rstrip("/") + path
         problem = ""
-        for _ in islice(paced(every_seconds=PAUSE_SECONDS, within_seconds=inf), TRIES):
+        for _ in islice(paced(every_seconds=PAUSE_SECONDS, within_seconds=inf), self._tries):
             try:
                 status, answer = self._post(path, body)
             except (OSError, HTTPException) as exc:
@@ -81,7 +85,7 @@ class Peer:
     def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
         if self._connection is None:
             kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
-            self._connection = kind(self._address.netloc, timeout=TIMEOUT_SECONDS)
+            self._connection = kind(self._address.netloc, timeout=self._timeout_seconds)
         self._connection.request("POST", path, body, _headers(self.name, path, body))
         response = self._connection.getresponse()
         answer = response.read(MAX_BYTES + 1)

@@ -11,7 +11,6 @@ from .domain.codec import CODECS
 from .domain.errors import OrderNotFound, VersionNotFound
 from .domain.order import ACTIVE, LEADS_TO, Order, Status, fold
 from .models import CustomerView, OrderView, Sales, StoredEvent
-from .storyline import Step, steps_of
 
 
 def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
@@ -66,11 +65,6 @@ def order_as_it_was(
     if found is None or version not in (None, found.version):
         raise VersionNotFound(order_id, asked=at or version)
     return found
-
-
-def story(order_id: UUID) -> list[Step]:
-    """The steps of the order in orders and accounts, from the stored events."""
-    return [step for row in event_store.stored(order_id) for step in steps_of(row)]
 
 
 def events(order_id: UUID) -> list[StoredEvent]:

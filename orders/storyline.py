@@ -1,79 +1,117 @@
-"""The history of an order in sentences, from its stored events.
+"""The story of an order over both services (chapters.py has its parts).
 
-A decision of accounts is not a stored event. The stored event that it caused has the decision's id,
-which is a UUIDv7 that contains the time of the decision.
+The event store and the outbox have the part of orders. accounts adds its own part: in the same
+process, or over HTTP. If accounts doesn't answer, the story has the part of orders, and says so.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from typing import Any, Final
 from uuid import UUID
 
-from .domain.codec import Encoded, decode
-from .domain.events import (
-    Event,
-    OrderCancelled,
-    OrderConfirmed,
-    OrderDisowned,
-    OrderExpired,
-    OrderPlaced,
-    OrderRejected,
-)
-from .domain.lines import total_of
-from .domain.notation import write_amount
-from .models import StoredEvent
+import msgspec
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, router
+from django.utils.module_loading import import_string
 
-DECISIONS: dict[type[Event], str] = {
-    OrderConfirmed: "accounts reserved the credit",
-    OrderRejected: "accounts refused the credit",
-    OrderDisowned: "accounts decided about the credit",
-}
+from outbox import tables, tracing
+from outbox.tracing import Place, Tracer
+
+from . import event_store
+from .chapters import LABEL, OWNER, Chapter, Outcome, Step, Story, StoryBuilder
+from .domain.events import Event
+from .domain.order import Status, fold
+from .models import OrderView, StoredEvent
+from .peer import Peer, PeerError, PeerUnavailable
+from .published import PUBLIC_TYPES, UPDATED
+
+PEER_SECONDS: Final = 2.0  # a person waits for the page
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One sentence. `id` is the id of accounts' public event, or the version of a stored event."""
-
-    at: datetime
-    service: str
-    what: str
-    id: str
-
-
-def steps_of(row: StoredEvent) -> Iterator[Step]:
-    """Yield the decision of accounts that caused a stored event, if any, and then the event."""
-    encoded = Encoded(type=row.type, schema_version=row.schema_version, data=row.data)
-    event = decode(encoded, order_id=row.stream)
-    cause = row.metadata.get("causation")
-    if cause and type(event) in DECISIONS:
-        at, what = _time_of(cause) or event.at, DECISIONS[type(event)]
-        yield Step(at=at, service="accounts", what=what, id=cause)
-    what = _describe(event, by_staff=str(row.metadata.get("actor")).startswith("staff "))
-    yield Step(at=event.at, service="orders", what=what, id=str(row.version))
-
-
-def _describe(event: Event, *, by_staff: bool) -> str:
-    by = " by staff" if by_staff else ""  # customers must not see the name of the member of staff
-    match event:
-        case OrderPlaced():
-            total = write_amount(total_of(event.lines))
-            return f"placed{by}: {len(event.lines)} line(s), {total} in all"
-        case OrderConfirmed():
-            return "confirmed"
-        case OrderRejected():
-            return f"rejected: {event.reason}"
-        case OrderCancelled():
-            return f"cancelled{by}"
-        case OrderExpired():
-            return "expired: no decision before its deadline"
-        case OrderDisowned():
-            return "disowned: the database has lost this order; its credit is released"
+def story(order_id: UUID, *, for_staff: bool) -> Story | None:
+    """The story of an order; None if the order is unknown. Only staff see the errors of parked
+    events. Raises UnreadableEvent or BrokenStream."""
+    rows = list(event_store.stored(order_id))
+    events = [event_store.event_of(row) for row in rows]
+    order = fold(events)
+    if order is None:
+        return _lost(order_id)
+    tracer = Tracer(LABEL)
+    places = _places(rows, events, tracer)
+    part, away = _part_of_accounts(order_id, [place for place in places if place])
+    builder = StoryBuilder(order, part, away, for_staff=for_staff)
+    effects = iter(part["effects"] if part else ())
+    chapters: list[Chapter] = []
+    for row, event, place in zip(rows, events, places, strict=True):
+        chapters += builder.decision_before(row, event)
+        theirs = next(effects, None) if place else None
+        chapters.append(builder.chapter(row, event, place, theirs, tracer))
+    builder.insert_others(chapters)
+    return Story(
+        order_id=order.id,
+        user_id=order.user_id,
+        status=order.status,
+        version=order.version,
+        away=away,
+        chapters=chapters,
+        now=list(builder.now()),
+    )
 
 
-def _time_of(text: str) -> datetime | None:
-    """The time in a UUIDv7, in milliseconds (RFC 9562); None for any other text."""
-    try:
-        id_ = UUID(text)
-    except ValueError:
+def _lost(order_id: UUID) -> Story | None:
+    """The story of an order that only the view has, because a failover lost its events."""
+    shown = OrderView.objects.using(router.db_for_write(OrderView)).filter(pk=order_id).first()
+    if shown is None:
         return None
-    return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC) if id_.version == 7 else None
+    why = "a failover lost them: run manage.py reconcile"
+    gone = Step(kind="event", service=LABEL, what="stored events", state=Outcome.UNKNOWN, why=why)
+    return Story(
+        order_id=order_id,
+        user_id=shown.user_id,
+        status=Status(shown.status),
+        version=shown.version,
+        away="",
+        chapters=[],
+        now=[gone],
+    )
+
+
+def _places(
+    rows: Sequence[StoredEvent], events: Sequence[Event], tracer: Tracer
+) -> list[Place | None]:
+    """The place of each stored event's public event; None if the database doesn't have its row. An
+    import announces several events with one row."""
+    own = tables.of(LABEL)
+    xids = {row.xid for row in rows}
+    found = [place for place, _ in tracer.locate(own, xids=xids, subject=str(rows[0].stream))]
+    exact = {(place.type, place.sequence): place for place in found}
+    imported = {place.sequence: place for place in found if place.type == UPDATED}
+    places: list[Place | None] = []
+    for row, event in zip(rows, events, strict=True):
+        type_, key = PUBLIC_TYPES[type(event)], str(row.stream)
+        place = exact.get((type_, row.version)) or next(
+            (imported[n] for n in sorted(imported) if n >= row.version), None
+        )
+        places.append(
+            place or tracing.pruned(own, row.xid, type=type_, key=key, sequence=row.version)
+        )
+    return places
+
+
+def _part_of_accounts(order_id: UUID, places: Sequence[Place]) -> tuple[dict[str, Any] | None, str]:
+    """What accounts knows, and '' or the reason why it isn't known."""
+    asked = msgspec.to_builtins(list(places))
+    try:
+        if path := settings.STORY_PARTS.get(OWNER):
+            return import_string(path)(order_id, asked), ""
+        peer = Peer(OWNER, timeout_seconds=PEER_SECONDS, tries=1)
+        try:
+            path = "/internal/orders/story/"
+            return peer.ask(path, order_id=str(order_id), places=asked), ""
+        finally:
+            peer.close()
+    except PeerUnavailable:
+        return None, f"{OWNER} doesn't answer; its part of the story is missing"
+    except PeerError as exc:
+        return None, f"{OWNER} refuses its part of the story: {exc}"
+    except (DatabaseError, InterfaceError):
+        return None, f"the database of {OWNER} doesn't answer; its part of the story is missing"

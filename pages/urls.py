@@ -1,6 +1,7 @@
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, path
 
-from . import views
+from . import story, views
 from .flow.urls import urlpatterns as flow
 
 app_name = "pages"
@@ -11,3 +12,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("problems/<slug:slug>/", views.ProblemType.as_view(), name="problem-type"),
     *flow,
 ]
+
+if settings.STORY:  # orders is installed
+    urlpatterns += [path("orders/<uuid:order_id>/", story.Story.as_view(), name="story")]

@@ -1,5 +1,5 @@
 """Routes for other services, to compare and repair their copies of users, and to compare orders
-with reservations. Users have no access.
+with reservations, and to show the story of an order. Users have no access.
 
 All routes use POST: a request may list a thousand ids. Only the two backfill routes write, and
 a request to them may be repeated.
@@ -8,6 +8,7 @@ a request to them may be repeated.
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.parsers import JSONParser
@@ -18,12 +19,13 @@ from rest_framework.views import APIView
 
 from outbox.agreeing.checksums import BUCKETS, FIRST
 
-from .. import handlers, queries
+from .. import handlers, queries, storyline
 from .peers import IsPeer, PeerAuthentication
 
 MAX_ROWS = 200_000  # per page of buckets: about a second of work
 MAX_STAMPS = 5_000
 MAX_IDS = 1_000
+MAX_PLACES = 50  # public events of one order
 
 SNAPSHOT = r"^[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?$"
 
@@ -57,6 +59,13 @@ class ReservationsSerializer(serializers.Serializer[Any]):
     """Selects reservations. Without ids, the answer has only the positions and the snapshot."""
 
     ids = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_IDS)
+
+
+class StorySerializer(serializers.Serializer[Any]):
+    """An order, and where its public events are (outbox.tracing.Place)."""
+
+    order_id = serializers.UUIDField()
+    places = serializers.ListField(child=serializers.DictField(), max_length=MAX_PLACES)
 
 
 class BackfillPageSerializer(serializers.Serializer[Any]):
@@ -161,3 +170,15 @@ class Reservations(InternalView):
             "applied": applied,
             "snapshot": queries.snapshot(),
         }
+
+
+class OrderStory(InternalView):
+    """Return the part of accounts in an order's story."""
+
+    serializer_class = StorySerializer
+
+    def answer(self, **params: Any) -> dict[str, Any]:
+        try:
+            return storyline.of_order(**params)
+        except msgspec.ValidationError as exc:
+            raise serializers.ValidationError({"places": [str(exc)]}) from exc

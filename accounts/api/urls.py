@@ -37,6 +37,7 @@ urlpatterns = [
         internal.Reservations.as_view(),
         name="internal-reservations",
     ),
+    path("internal/orders/story/", internal.OrderStory.as_view(), name="internal-order-story"),
     path("api/token/", login.Login.as_view(), name="token"),
     path("api/token/refresh/", login.Refresh.as_view(), name="token-refresh"),
     path(".well-known/jwks.json", login.key_set, name="jwks"),

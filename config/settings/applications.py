@@ -8,6 +8,10 @@ SERVICE = _env.service
 SERVICES = _env.services
 LAB = "lab" in _env.labels
 APPLICATIONS = (*SERVICES, "lab") if LAB else SERVICES  # each has an API, a relay and a queue
+# Where an order's story comes from, and the part of each service that is installed. The part of any
+# other service comes over HTTP.
+STORY = "orders.storyline.story" if "orders" in SERVICES else ""
+STORY_PARTS = {"accounts": "accounts.storyline.of_order"} if "accounts" in SERVICES else {}
 DEBUG = _env.debug
 
 INSTALLED_APPS = [

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from uuid_utils.compat import uuid7
 
+from ..chapters import Outcome
 from ..domain.errors import InvalidLines
 from ..domain.lines import Line, check_lines
 from ..domain.order import Status
@@ -87,14 +88,51 @@ class PastSerializer(serializers.Serializer[Any]):
 
 
 class StepSerializer(serializers.Serializer[Any]):
-    """One step in the history of an order."""
+    """One step of an event, or of the views as they are now."""
 
-    at = serializers.DateTimeField(format=TIME_FORMAT)
-    service = serializers.CharField(help_text="The service that did this step: orders or accounts.")
+    kind = serializers.CharField(
+        help_text="request, event, row, tick, entry, consumer, view, cache or credit"
+    )
+    service = serializers.CharField(help_text="The service of this step: orders or accounts.")
     what = serializers.CharField()
+    state = serializers.ChoiceField(choices=[outcome.value for outcome in Outcome])
+    at = serializers.DateTimeField(
+        format=TIME_FORMAT, allow_null=True, help_text="Null if no row holds the time."
+    )
+    id = serializers.CharField(
+        help_text="What the step wrote: a version, a row, a tick or an entry. For a consumer, the "
+        "partition and its position."
+    )
+    why = serializers.CharField(help_text="Why the step isn't done; empty if it is done.")
+
+
+class ChapterSerializer(serializers.Serializer[Any]):
+    """One event, and its way to every consumer."""
+
+    service = serializers.CharField()
+    type = serializers.CharField()
+    what = serializers.CharField()
+    at = serializers.DateTimeField(format=TIME_FORMAT, allow_null=True)
     id = serializers.CharField(
         help_text="The version of an event of orders, or the id of a public event of accounts."
     )
+    steps = StepSerializer(many=True)
+
+
+class StorySerializer(serializers.Serializer[Any]):
+    """The story of an order over both services."""
+
+    order_id = serializers.UUIDField()
+    user_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=[status.value for status in Status])
+    version = serializers.IntegerField()
+    complete = serializers.BooleanField(help_text="Whether every step is done.")
+    away = serializers.CharField(
+        help_text="Why the part of accounts is missing; empty if it is here."
+    )
+    waits = StepSerializer(many=True, help_text="The steps that are not done.")
+    chapters = ChapterSerializer(many=True)
+    now = StepSerializer(many=True, help_text="The credit, the views and the cache.")
 
 
 class StoredEventSerializer(serializers.Serializer[Any]):

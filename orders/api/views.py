@@ -23,7 +23,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 from uuid_utils.compat import uuid7
 
-from .. import handlers, queries
+from .. import handlers, queries, storyline
 from ..domain.commands import CancelOrder, PlaceOrder
 from ..domain.errors import IdempotencyInFlight, OrderNotFound
 from ..domain.metadata import Metadata
@@ -36,8 +36,8 @@ from .serializers import (
     PastSerializer,
     PlaceOrderSerializer,
     SalesSerializer,
-    StepSerializer,
     StoredEventSerializer,
+    StorySerializer,
 )
 
 KEY_HEADER = "Idempotency-Key"
@@ -126,7 +126,8 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
             metadata=_metadata(request),
         )
         location = reverse("order-detail", args=[answer.order_id], request=request)
-        return Response(answer.body, status=answer.status, headers={"Location": location})
+        headers = {"Location": location, **_story_link(request, answer.order_id)}
+        return Response(answer.body, status=answer.status, headers=headers)
 
     @extend_schema(parameters=[ORDER_ID, PastSerializer], responses=OrderSerializer)
     def retrieve(self, request: Request, order_id: UUID) -> Response:
@@ -137,7 +138,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         past.is_valid(raise_exception=True)
         if past.validated_data:
             order = queries.order_as_it_was(order_id, **past.validated_data)
-        return Response(OrderSerializer(order).data)
+        return Response(OrderSerializer(order).data, headers=_story_link(request, order_id))
 
     @extend_schema(
         parameters=[ORDER_ID],
@@ -152,7 +153,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         """Cancel a pending or confirmed order; 409 if it has ended."""
         self._order(order_id)
         order = handlers.cancel_order(CancelOrder(order_id=order_id), metadata=_metadata(request))
-        return Response(represent(order))
+        return Response(represent(order), headers=_story_link(request, order_id))
 
     @extend_schema(parameters=[ORDER_ID], responses=StoredEventSerializer(many=True), filters=False)
     @action(detail=True, pagination_class=None)
@@ -161,12 +162,19 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         self._order(order_id)
         return Response(StoredEventSerializer(queries.events(order_id), many=True).data)
 
-    @extend_schema(parameters=[ORDER_ID], responses=StepSerializer(many=True), filters=False)
+    @extend_schema(parameters=[ORDER_ID], responses=StorySerializer, filters=False)
     @action(detail=True, pagination_class=None)
     def story(self, request: Request, order_id: UUID) -> Response:
-        """The history of an order in sentences, with the decisions of accounts."""
+        """Every step of an order over both services, and what it waits for. Errors of parked events
+        are shown to staff."""
         self._order(order_id)
-        return Response(StepSerializer(queries.story(order_id), many=True).data)
+        caller: Any = request.user
+        story = storyline.story(order_id, for_staff=caller.is_staff)
+        if story is None:
+            raise OrderNotFound(order_id)
+        page = reverse("pages:story", args=[order_id], request=request)
+        link = f'<{page}>; rel="alternate"; type="text/html"'
+        return Response(StorySerializer(story).data, headers={"Link": link})
 
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)
@@ -194,6 +202,12 @@ class SalesViewSet(ListModelMixin, GenericViewSet[Any]):
 
     def get_queryset(self) -> QuerySet[Any]:
         return queries.sales()
+
+
+def _story_link(request: Request, order_id: UUID) -> dict[str, str]:
+    """The header that links an order to its story (RFC 8288)."""
+    story = reverse("order-story", args=[order_id], request=request)
+    return {"Link": f'<{story}>; rel="describedby"; title="story"'}
 
 
 def _customer(request: Request, named: UUID | None) -> UUID:

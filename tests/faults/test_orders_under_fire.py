@@ -10,6 +10,7 @@ import pytest
 from tests.faults.books import Books
 from tests.faults.buyers import Buyers, planned
 from tests.faults.fire import Fire, burn, has_settled
+from tests.faults.stories import incomplete
 from tests.support.stacks import RunningStack, own_stack
 
 SEED = 20261124
@@ -113,6 +114,8 @@ def test_every_order_ends_once_and_the_ledger_is_exact_across_crashes(
         )
         assert report.complaints == [], f"{stack}"
         assert Books.of(stack).discrepancies(plan, report) == [], f"seed {SEED}; {stack}"
+        # Both full shapes together: the stories of 10,000 orders.
+        assert incomplete(stack, report.orders.values()) == [], f"seed {SEED}; {stack}"
         if orders >= MANY_ORDERS and worker == "main":
             assert outage.added_seconds < ADDED_SECONDS, f"{outage}; {stack}"
         falsify(stack)

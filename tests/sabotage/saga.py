@@ -5,6 +5,7 @@ from typing import Final
 from tests.sabotage.sabotage import Sabotage
 
 ORDERS: Final = "tests/integration/orders"
+STORY: Final = "tests/integration/together/test_story.py"
 
 SABOTAGES: Final = (
     Sabotage(
@@ -62,5 +63,26 @@ SABOTAGES: Final = (
         new="for suspects in [sorted(held ^ active)]:",
         test="tests/integration/together/test_lost_orders.py"
         "::test_many_differing_orders_are_repaired_in_steps",
+    ),
+    Sabotage(
+        promise="a customer doesn't see the error of a parked event in a story",
+        file="orders/chapters.py",
+        old='return f": {effect.error}" if self._for_staff else ""',
+        new='return f": {effect.error}"',
+        test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
+    ),
+    Sabotage(
+        promise="a story shows a parked event as parked, although the position has passed it",
+        file="outbox/tracing.py",
+        old="return rows.filter(entry=place.entry).first()",
+        new="return None",
+        test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
+    ),
+    Sabotage(
+        promise="a story names the first tick that sees a row",
+        file="outbox/tracing.py",
+        old="FROM search ORDER BY upto - below LIMIT 1",
+        new="FROM search ORDER BY below - upto LIMIT 1",
+        test=f"{STORY}::test_the_first_tick_of_each_row_is_found",
     ),
 )

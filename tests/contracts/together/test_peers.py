@@ -11,9 +11,9 @@ from rest_framework.test import APIRequestFactory
 
 from accounts.api.internal import InternalView
 from accounts.api.peers import AUDIENCE, PeerAuthentication
-from orders import peer, reconcile, reservations
+from orders import peer, reconcile, reservations, storyline
 
-SOURCE = getsource(reconcile) + getsource(reservations)
+SOURCE = "".join(map(getsource, (reconcile, reservations, storyline)))
 PATHS = sorted(set(re.findall(r"/internal/[a-z/-]+", SOURCE)))
 BODY = b'{"ids": []}'
 
@@ -30,8 +30,8 @@ def signed_request(path: str, *, body: bytes = BODY, signed_for: str = "") -> Re
     )
 
 
-def test_orders_calls_seven_internal_routes() -> None:
-    assert len(PATHS) == 7
+def test_orders_calls_eight_internal_routes() -> None:
+    assert len(PATHS) == 8
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -20,6 +20,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "backfill-page": {"rows": 10},
     "reservations/page": {"rows": 10},
     "reservations/states": {"ids": ["0190a000-0000-7000-8000-0000000000b1"]},
+    "orders/story": {"order_id": "0190a000-0000-7000-8000-0000000000b1", "places": []},
 }
 ROUTES = tuple(QUESTIONS)
 

@@ -350,7 +350,7 @@ def test_an_order_is_shown_at_a_past_version_or_time(
         problem(ada_api.get(url, nonsense), 400, "validation")
 
 
-def test_the_story_lists_the_steps_of_both_services(
+def test_the_story_lists_the_events_of_both_services(
     place: Place, ada_api: APIClient, bob_api: APIClient
 ) -> None:
     order = place()
@@ -358,15 +358,30 @@ def test_the_story_lists_the_steps_of_both_services(
         ConfirmOrder(order_id=order.id, user_id=ADA), metadata=Metadata(causation=DECIDED_AT_NOON)
     )
     handlers.cancel_order(CancelOrder(order_id=order.id), metadata=Metadata(actor="staff grace"))
-    steps = ada_api.get(f"/api/orders/{order.id}/story/").json()
-    assert [(step["service"], step["what"]) for step in steps] == [
+    answer = ada_api.get(f"/api/orders/{order.id}/story/")
+    chapters = answer.json()["chapters"]
+    assert [(chapter["service"], chapter["what"]) for chapter in chapters] == [
         ("orders", "placed: 2 line(s), 40.00 in all"),
         ("accounts", "accounts reserved the credit"),
         ("orders", "confirmed"),
         ("orders", "cancelled by staff"),
     ]
-    assert (steps[1]["id"], steps[1]["at"]) == (DECIDED_AT_NOON, "2025-01-02T12:00:00.000000Z")
+    assert (chapters[1]["id"], chapters[1]["at"]) == (
+        DECIDED_AT_NOON,
+        "2025-01-02T12:00:00.000000Z",
+    )
+    assert b"grace" not in answer.content
     problem(bob_api.get(f"/api/orders/{order.id}/story/"), 404, "order-not-found")
+
+
+def test_an_order_links_to_its_story_and_the_story_to_its_page(ada_api: APIClient) -> None:
+    placed = post(ada_api)
+    url = f"http://testserver/api/orders/{placed.json()['id']}/"
+    link = f'<{url}story/>; rel="describedby"; title="story"'
+    answers = [placed, ada_api.get(url), ada_api.post(f"{url}cancel/")]
+    assert [answer["Link"] for answer in answers] == [link] * 3
+    page = f"http://testserver/orders/{placed.json()['id']}/"
+    assert ada_api.get(f"{url}story/")["Link"] == f'<{page}>; rel="alternate"; type="text/html"'
 
 
 def test_a_disowned_order_is_shown_with_its_story(ada_api: APIClient, bob_api: APIClient) -> None:
@@ -380,7 +395,8 @@ def test_a_disowned_order_is_shown_with_its_story(ada_api: APIClient, bob_api: A
     assert ada_api.get(url).json() == shown
     assert ids(ada_api, status="DISOWNED") == [str(order_id)]
     assert [event["type"] for event in ada_api.get(f"{url}events/").json()] == ["OrderDisowned"]
-    assert [step["what"] for step in ada_api.get(f"{url}story/").json()] == [
+    chapters = ada_api.get(f"{url}story/").json()["chapters"]
+    assert [chapter["what"] for chapter in chapters] == [
         "accounts decided about the credit",
         "disowned: the database has lost this order; its credit is released",
     ]
