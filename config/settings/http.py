@@ -14,6 +14,16 @@ METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may 
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 
+DESCRIPTION = """\
+Users and their credit, orders and their history.
+
+**Log in.** A customer: run *Register a user* and *Log in* below; their examples belong together.
+Press *Authorize* and enter the value of `access` at *bearer*. It is valid for 15 minutes.
+Staff: log in to the [admin](/admin/); this page then uses the session.
+
+**In two deployments**, users and log-in are at accounts, and its tokens are valid at orders too.
+"""
+
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # bytes; the response to a larger body is 413
 
 REST_FRAMEWORK = {
@@ -25,7 +35,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "config.rendering.PageRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": [
         "config.parsing.JSONParser",
@@ -55,7 +65,7 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Mitosis",
-    "DESCRIPTION": "Users and their credit, orders and their history.",
+    "DESCRIPTION": DESCRIPTION,
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],

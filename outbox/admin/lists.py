@@ -11,9 +11,10 @@ from typing import Any, Final
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
-from django.db import connections
+from django.db import DataError, connections
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
@@ -33,7 +34,10 @@ class KeysetList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         after = self._after(request)
-        found = list(self.queryset.filter(after)[: self.list_per_page + 1])
+        try:
+            found = list(self.queryset.filter(after)[: self.list_per_page + 1])
+        except (DataError, ValueError) as exc:  # of a value in the URL
+            raise IncorrectLookupParameters from exc
         self.result_list = found[: self.list_per_page]
         self.next_page = ""
         if len(found) > self.list_per_page:
@@ -104,6 +108,12 @@ class IndexedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_changelist(self, request: HttpRequest, **_: Any) -> type[ChangeList]:
         return KeysetList
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """A URL filters by an indexed column or by a filter of the list, else it gets 400."""
+        filters = {_name_of(each) for each in self.list_filter}
+        name, _, kind = lookup.partition("__")
+        return name in {*self.search_fields, *filters} and kind in {"", "exact", "isempty"}
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -122,6 +132,13 @@ class IndexedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             except ValidationError:
                 continue
         return found
+
+
+def _name_of(list_filter: Any) -> str:
+    """The field or the parameter of an item of `list_filter`."""
+    if isinstance(list_filter, tuple):
+        return str(list_filter[0])
+    return str(getattr(list_filter, "parameter_name", list_filter))
 
 
 class ReadOnlyAdmin(IndexedAdmin):
