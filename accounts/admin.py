@@ -81,7 +81,7 @@ class UserAdmin(outbox.IndexedAdmin):
     list_display = (
         "email", "name", "credit_limit", "credit_reserved", "is_staff", "is_active", "version",
     )  # fmt: skip
-    search_fields = ("id", "email")
+    search_fields = ("id",)
     search_help_text = "Finds an exact address or id; other text in the names, which is slow."
     ordering = ("-id",)
     fields = (
@@ -94,16 +94,10 @@ class UserAdmin(outbox.IndexedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).filter(erased_at=None)
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
-    ) -> tuple[QuerySet[User], bool]:
-        term = search_term.strip()
+    def matches(self, term: str) -> Q:
         if "@" in term:
-            return queries.with_email(queryset, term), False
-        found, may_repeat = super().get_search_results(request, queryset, term)
-        if found.query.is_empty():
-            found = queryset.filter(name__icontains=term)
-        return found, may_repeat
+            return Q(pk__in=queries.with_email(User.objects.all(), term).values("pk"))
+        return super().matches(term) or Q(name__icontains=term)
 
     @admin.display(description="See also")
     def related(self, user: User) -> str:

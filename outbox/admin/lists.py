@@ -112,7 +112,10 @@ class IndexedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """A URL filters by an indexed column or by a filter of the list, else it gets 400."""
         filters = {_name_of(each) for each in self.list_filter}
         name, _, kind = lookup.partition("__")
-        return name in {*self.search_fields, *filters} and kind in {"", "exact", "isempty"}
+        if name in {*self.search_fields, *filters}:
+            return kind in {"", "exact", "isempty"}
+        columns = {each for field in self.opts.fields for each in (field.name, field.attname)}
+        return name not in columns and super().lookup_allowed(lookup, value, request)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

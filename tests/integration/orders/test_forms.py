@@ -345,7 +345,7 @@ class TestBrowsableApi:
             order = f"/api/orders/{place().id}/"
             project()
             body = {"lines": LINES, "user_id": str(ADA)}
-            key = {"Idempotency-Key": "k"}
+            key, stale = {"Idempotency-Key": "k"}, {"Prefer": "stale-ok"}
             found.append(
                 [
                     client.post("/api/orders/", body, "application/json", headers=key)
@@ -353,7 +353,10 @@ class TestBrowsableApi:
                     else client.post("/api/orders/", body, headers=key),
                     *(client.get(f"{order}{route}") for route in ("", "events/", "story/")),
                     client.post(f"{order}cancel/"),
-                    *(client.get(route) for route in ("/api/orders/", "/api/sales/", "/metrics")),
+                    *(
+                        client.get(route, headers=stale)
+                        for route in ("/api/orders/", "/api/sales/", "/metrics")
+                    ),
                 ]
             )
         statuses = [[response.status_code for response in each] for each in found]
