@@ -1,14 +1,18 @@
 """The back office of accounts. It calls the handlers, so that an event announces each change."""
 
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.contrib.admin.utils import unquote
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
 from outbox import admin as outbox
 
+from . import queries
 from .domain.commands import DEFAULT_CREDIT_LIMIT, DeactivateUser, RegisterUser, UpdateUser
 from .domain.errors import AccountsError
 from .handlers import deactivate_user, register_user, update_user
@@ -25,6 +29,7 @@ from .models import (
     UserHistory,
 )
 
+SHOWN_VERSIONS: Final = 200  # in the history of a user
 EDITABLE = ("name", "email", "credit_limit", "is_staff", "is_active")
 
 
@@ -69,31 +74,51 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(outbox.IndexedAdmin):
+    explanation = "Customers and their credit. A change here is announced to orders."
+    object_history_template = "outbox/object_history.html"
     form = UserForm
     list_display = (
         "email", "name", "credit_limit", "credit_reserved", "is_staff", "is_active", "version",
     )  # fmt: skip
-    list_filter = ("is_active", "is_staff", "created_at")
-    search_fields = ("email", "name")
+    search_fields = ("id",)
+    search_help_text = "Finds an exact address or id; other text in the names, which is slow."
     ordering = ("-id",)
     fields = (
         *EDITABLE, "new_password", "seen_version",
-        "credit_reserved", "version", "created_at", "updated_at",
+        "credit_reserved", "version", "created_at", "updated_at", "related",
     )  # fmt: skip
-    readonly_fields = ("credit_reserved", "version", "created_at", "updated_at")
+    readonly_fields = ("credit_reserved", "version", "created_at", "updated_at", "related")
     actions = ("deactivate",)
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).filter(erased_at=None)
 
+    def matches(self, term: str) -> Q:
+        if "@" in term:
+            return Q(pk__in=queries.with_email(User.objects.all(), term).values("pk"))
+        return super().matches(term) or Q(name__icontains=term)
+
+    @admin.display(description="See also")
+    def related(self, user: User) -> str:
+        return outbox.links(
+            {
+                "reservations": outbox.list_url("accounts", "reservation", user_id=user.pk),
+                "versions": outbox.list_url("accounts", "userhistory", user=user.pk),
+                "orders": outbox.list_url("orders", "orderview", user_id=user.pk),
+                "copy in orders": outbox.row_url("orders", "customerview", user.pk),
+                "API": reverse("user-detail", args=[user.pk]),
+            }
+        )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"events_title": "Versions", "events": _versions(object_id)}
+        return super().history_view(request, object_id, context | (extra_context or {}))
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        # Filters on the password hash would reveal the hash character by character.
-        return not lookup.startswith("password") and super().lookup_allowed(lookup, value, request)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -137,34 +162,94 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         chosen = list(queryset.filter(is_active=True).values_list("pk", flat=True))
         for user_id in chosen:
             deactivate_user(DeactivateUser(user_id=user_id))
+            self.log_change(request, User.objects.get(pk=user_id), "Deactivated.")
         self.message_user(request, f"{len(chosen)} deactivated.", messages.SUCCESS)
+
+
+def _versions(user_id: str) -> list[dict[str, Any]]:
+    """The versions of a user, for the page of the user's history."""
+    try:
+        rows = UserHistory.objects.filter(user=UUID(unquote(user_id))).order_by("version")
+    except ValueError:
+        return []  # Django redirects
+    return [
+        {
+            "version": row.version,
+            "name": row.event,
+            "url": outbox.row_url("accounts", "userhistory", row.pk),
+            "at": row.recorded_at,
+            "data": outbox.readable(row.data),
+        }
+        for row in rows[:SHOWN_VERSIONS]
+    ]
+
+
+def user_link(user_id: UUID | None) -> str:
+    return outbox.link(user_id, user_id and outbox.row_url("accounts", "user", user_id))
 
 
 @admin.register(UserHistory)
 class UserHistoryAdmin(outbox.ReadOnlyAdmin):
-    list_display = ("user", "version", "event", "recorded_at")
-    list_filter = ("event", "recorded_at")
+    explanation = "Each version of each user, with the event that led to it."
+    list_display = ("id", "customer", "version", "event", "recorded_at")
+    fields = readonly_fields = ("customer", "version", "event", "recorded_at", "content")
     list_select_related = ("user",)
-    search_fields = ("user__email", "user__id")
+    search_fields = ("user",)
+    search_help_text = "Finds the exact id or e-mail address of a user."
     ordering = ("-id",)
+
+    def matches(self, term: str) -> Q:
+        if "@" in term:
+            return Q(user__in=queries.with_email(User.objects.all(), term).values("pk"))
+        return super().matches(term)
+
+    @admin.display(description="user")
+    def customer(self, row: UserHistory) -> str:
+        return outbox.link(row.user, outbox.row_url("accounts", "user", row.user_id))
+
+    @admin.display(description="data")
+    def content(self, row: UserHistory) -> str:
+        return outbox.readable(row.data)
 
 
 @admin.register(Erasure)
 class ErasureAdmin(outbox.ReadOnlyAdmin):
+    explanation = "Forgotten users, and whether their older events are purged."
+    is_plumbing = True
     list_display = ("user_id", "row", "purged_at")
-    search_fields = ("=user_id",)
-    ordering = ("-row",)
+    search_fields = ("user_id",)
+    ordering = ("-user_id",)
 
 
 @admin.register(Reservation)
 class ReservationAdmin(outbox.ReadOnlyAdmin):
-    list_display = ("order_id", "user_id", "amount", "status", "updated_at")
-    list_filter = ("status",)
+    explanation = "The credit that each order holds, has released, or was refused."
+    list_display = ("order_id", "user", "amount", "status", "updated_at")
+    fields = readonly_fields = (
+        "order_id", "user", "amount", "status", "created_at", "updated_at", "related",
+    )  # fmt: skip
     search_fields = ("order_id", "user_id")
-    ordering = ("-updated_at",)
+    ordering = ("-order_id",)
+
+    @admin.display(description="user")
+    def user(self, reservation: Reservation) -> str:
+        return user_link(reservation.user_id)
+
+    @admin.display(description="See also")
+    def related(self, reservation: Reservation) -> str:
+        return outbox.links(
+            {
+                "order": outbox.row_url("orders", "orderview", reservation.pk),
+                "story of the order": outbox.page_url("orders", f"/orders/{reservation.pk}/"),
+            }
+        )
 
 
-admin.site.register(OutboxEvent, outbox.OutboxEventAdmin)
+@admin.register(OutboxEvent)
+class OutboxEventAdmin(outbox.OutboxEventAdmin):
+    pages = {"accounts.user": ("accounts", "user"), "accounts.credit": ("accounts", "user")}
+
+
 admin.site.register(Tick, outbox.TickAdmin)
 admin.site.register(Position, outbox.PositionAdmin)
 admin.site.register(ParkedEvent, outbox.ParkedEventAdmin)

@@ -1,4 +1,7 @@
-"""The admin site. It answers 400 to a query string or a selection that it can't apply."""
+"""The admin site. Its index has the domain first, and the mechanism's tables in their own sections.
+
+It answers 400 to a query string or a selection that it can't apply.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,6 +9,7 @@ from itertools import dropwhile
 from traceback import walk_tb
 from typing import Any, Final, TypeVar, cast
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -24,7 +28,40 @@ UNUSABLE: Final = (
 NO_SUCH_OPERATOR: Final = "42883"
 
 
+PROJECT: Final = "Mitosis"
+
+
 class BackOffice(AdminSite):
+    index_title = "Back office"
+    index_template = "back_office/index.html"
+    app_index_template = "back_office/app_index.html"
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        names = f"{PROJECT}: {' and '.join(settings.SERVICES)}"
+        return super().each_context(request) | {
+            "site_header": names,
+            "site_title": names,
+            "other_sites": settings.OUTBOX_SITES,
+        }
+
+    def get_app_list(
+        self, request: HttpRequest, app_label: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The services' own tables, the staff accounts, and then the plumbing of each service."""
+        domain, rest, plumbing = [], [], []
+        for app in super().get_app_list(request, app_label):
+            for entry in app["models"]:
+                page = self._registry[entry["model"]]
+                entry["explanation"] = getattr(page, "explanation", "")
+                entry["is_plumbing"] = getattr(page, "is_plumbing", False)
+            own = [entry for entry in app["models"] if not entry["is_plumbing"]]
+            pipes = [entry for entry in app["models"] if entry["is_plumbing"]]
+            if own:
+                (domain if pipes else rest).append(app | {"models": own})
+            if pipes:
+                plumbing.append(app | {"name": f"Plumbing of {app['name']}", "models": pipes})
+        return [*domain, *rest, *plumbing]
+
     def admin_view(self, view: View, cacheable: bool = False) -> View:
         @wraps(view)
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

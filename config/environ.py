@@ -59,6 +59,7 @@ class Environment:
     outbox_retention_seconds: float
     outbox_handler_idle_seconds: float
     peer_urls: Mapping[str, str]
+    public_urls: Mapping[str, str]  # for links in a browser; if empty, the peer's URL
     peer_key: str  # signs requests between the services; if empty, the services send none
     metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
     jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
@@ -258,6 +259,15 @@ def read(source: Mapping[str, str]) -> Environment:
         peer_urls={
             name: get(
                 f"{name.upper()}_URL",
+                _url("http", "https"),
+                good=f"https://{name}.example.com",
+                default="",
+            )
+            for name in SERVICES
+        },
+        public_urls={
+            name: get(
+                f"{name.upper()}_PUBLIC_URL",
                 _url("http", "https"),
                 good=f"https://{name}.example.com",
                 default="",

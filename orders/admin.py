@@ -2,10 +2,12 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.contrib.admin.utils import unquote
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from uuid_utils.compat import uuid7
@@ -35,11 +37,27 @@ from .models import (
     Tick,
 )
 
+FORM = ("user_id", "order_lines", "idempotency_key")
+SHOWN = (
+    "id", "customer_name", "status", "content", "total", "reason", "version", "placed_at",
+    "updated_at", "related",
+)  # fmt: skip
 EXAMPLE_LINES = [{"sku": "tea", "quantity": 2, "unit_price": "4.50"}]
 
 
 def fresh_key() -> str:
     return str(uuid7())
+
+
+class CustomerInput(forms.TextInput):
+    """An input for a customer's id that suggests the newest customers by name."""
+
+    template_name = "orders/customer_input.html"
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        context["widget"]["attrs"]["list"] = f"{name}-suggestions"
+        return context | {"customers": queries.newest_customers()}
 
 
 class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -58,6 +76,11 @@ class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = OrderView
         fields = ("user_id",)
+        labels = {"user_id": "Customer"}
+        widgets = {"user_id": CustomerInput(attrs={"size": 40})}
+        help_texts = {
+            "user_id": "The id. Type a part of a name or an address to choose among the newest."
+        }
 
     def clean_order_lines(self) -> tuple[Line, ...]:
         try:
@@ -71,30 +94,50 @@ class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(OrderView)
-class OrderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class OrderAdmin(outbox.IndexedAdmin):
     """Orders from the projection. Staff can place and cancel orders here, but can't edit them."""
 
+    explanation = "Orders after their latest event. You can place and cancel orders here."
+    object_history_template = "outbox/object_history.html"
     form = PlaceOrderForm
     list_display = (
-        "id", "customer_name", "status", "total", "reason", "version", "placed_at",
+        "id", "customer_name", "status", "total", "reason", "version", "placed_at", "story",
     )  # fmt: skip
-    list_filter = ("status", "placed_at")
-    search_fields = ("=id", "=user_id")
+    list_filter = ("status",)
+    search_fields = ("id", "user_id")
     ordering = ("-id",)
     actions = ("cancel",)
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OrderView]:
         return queries.orders_with_customers()
 
     @admin.display(description="customer")
     def customer_name(self, order: Any) -> str:
-        return order.customer_name or str(order.user_id)
+        return customer_link(order.user_id, order.customer_name)
+
+    @admin.display
+    def story(self, order: OrderView) -> str:
+        return outbox.link("story", story_url(order.pk))
+
+    @admin.display(description="lines")
+    def content(self, order: OrderView) -> str:
+        return outbox.readable(order.lines)
+
+    @admin.display(description="See also")
+    def related(self, order: OrderView) -> str:
+        return order_links(order.pk)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
-            return ("user_id", "order_lines", "idempotency_key")
-        return [field.name for field in OrderView._meta.fields]
+        return FORM if obj is None else SHOWN
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else SHOWN
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"events_title": "Events", "events": _events(object_id)}
+        return super().history_view(request, object_id, context | (extra_context or {}))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -161,54 +204,161 @@ def _actor(request: HttpRequest) -> str:
     return f"staff {request.user.get_username()}"
 
 
+def story_url(order_id: UUID) -> str:
+    return f"/orders/{order_id}/"
+
+
+def order_links(order_id: UUID) -> str:
+    return outbox.links(
+        {
+            "story": story_url(order_id),
+            "events": outbox.list_url("orders", "storedevent", stream=order_id),
+            "reservation": outbox.row_url("accounts", "reservation", order_id),
+            "API": reverse("order-detail", args=[order_id]),
+        }
+    )
+
+
+def order_link(order_id: UUID) -> str:
+    return outbox.link(order_id, outbox.row_url("orders", "orderview", order_id))
+
+
+def customer_link(user_id: UUID, name: str | None = None) -> str:
+    return outbox.link(name or user_id, outbox.row_url("orders", "customerview", user_id))
+
+
+def _events(order_id: str) -> list[dict[str, Any]]:
+    """The stored events of an order, for the page of the order's history."""
+    try:
+        rows = queries.events(UUID(unquote(order_id)))
+    except ValueError:
+        return []  # Django redirects
+    return [
+        {
+            "version": row.version,
+            "name": row.type,
+            "url": outbox.row_url("orders", "storedevent", row.pk),
+            "at": row.recorded_at,
+            "by": row.metadata.get("actor") or f"event {row.metadata.get('causation')}",
+            "data": outbox.readable(row.data),
+        }
+        for row in rows
+    ]
+
+
 @admin.register(StoredEvent)
 class StoredEventAdmin(outbox.ReadOnlyAdmin):
-    list_display = ("id", "stream", "version", "type", "recorded_at")
-    list_filter = ("type",)
-    search_fields = ("=stream",)
+    explanation = "The events of each order. They are the source of truth, and never change."
+    list_display = ("id", "order", "version", "type", "recorded_at")
+    fields = readonly_fields = (
+        "id", "order", "version", "type", "schema_version", "content", "about", "xid",
+        "recorded_at", "related",
+    )  # fmt: skip
+    search_fields = ("id", "stream")
     ordering = ("-id",)
+
+    @admin.display(description="order")
+    def order(self, event: StoredEvent) -> str:
+        return order_link(event.stream)
+
+    @admin.display(description="data")
+    def content(self, event: StoredEvent) -> str:
+        return outbox.readable(event.data)
+
+    @admin.display(description="metadata")
+    def about(self, event: StoredEvent) -> str:
+        return outbox.readable(event.metadata)
+
+    @admin.display(description="See also")
+    def related(self, event: StoredEvent) -> str:
+        return order_links(event.stream)
 
 
 @admin.register(CustomerView)
 class CustomerAdmin(outbox.ReadOnlyAdmin):
+    explanation = "Copies of the customers of accounts, built from events."
     list_display = (
         "email", "name", "credit_limit", "credit_reserved", "is_active", "version", "updated_at",
     )  # fmt: skip
-    list_filter = ("is_active",)
-    search_fields = ("email", "name")
+    fields = readonly_fields = (
+        "id", "name", "email", "credit_limit", "credit_reserved", "is_active", "version",
+        "created_at", "updated_at", "related",
+    )  # fmt: skip
+    search_fields = ("id",)
+    search_help_text = "Finds an exact id; other text in addresses and names, which is slow."
     ordering = ("-id",)
+
+    def matches(self, term: str) -> Q:
+        return super().matches(term) or Q(email__icontains=term) | Q(name__icontains=term)
+
+    @admin.display(description="See also")
+    def related(self, customer: CustomerView) -> str:
+        return outbox.links(
+            {
+                "orders": outbox.list_url("orders", "orderview", user_id=customer.pk),
+                "user in accounts": outbox.row_url("accounts", "user", customer.pk),
+                "reservations": outbox.list_url("accounts", "reservation", user_id=customer.pk),
+            }
+        )
 
 
 @admin.register(Sales)
 class SalesAdmin(outbox.ReadOnlyAdmin):
+    explanation = "The sales of each day and SKU in confirmed orders."
     list_display = ("day", "sku", "orders", "quantity", "revenue")
-    list_filter = ("day",)
-    search_fields = ("=sku",)
+    search_fields = ("id", "sku")
+    search_help_text = "Finds an exact SKU, or a day and an SKU, such as 2026-11-25 tea."
     ordering = ("-id",)
 
 
 @admin.register(CountedOrder)
 class CountedOrderAdmin(outbox.ReadOnlyAdmin):
+    explanation = "The share of each order in the sales, so that nothing is counted twice."
+    is_plumbing = True
     list_display = ("order_id", "version", "day", "sales")
-    search_fields = ("=order_id",)
+    search_fields = ("order_id",)
     ordering = ("-order_id",)
 
 
 @admin.register(OrderDeadline)
 class OrderDeadlineAdmin(outbox.ReadOnlyAdmin):
-    list_display = ("order_id", "due_at")
-    search_fields = ("=order_id",)
-    ordering = ("due_at",)
+    explanation = "When each pending order expires."
+    is_plumbing = True
+    list_display = ("order", "due_at")
+    search_fields = ("order_id",)
+    ordering = ("due_at", "order_id")
+
+    @admin.display(description="order")
+    def order(self, deadline: OrderDeadline) -> str:
+        return order_link(deadline.pk)
 
 
 @admin.register(IdempotentRequest)
 class IdempotentRequestAdmin(outbox.ReadOnlyAdmin):
-    list_display = ("caller", "key", "status", "order_id", "created_at")
-    search_fields = ("=caller", "=key", "=order_id")
+    explanation = "Requests that placed an order, and the answers that repeated requests get."
+    is_plumbing = True
+    list_display = ("id", "caller", "key", "status", "order", "created_at")
+    fields = readonly_fields = (
+        "caller", "key", "fingerprint", "status", "content", "order", "created_at",
+    )  # fmt: skip
+    search_fields = ("caller",)
+    search_help_text = "Finds an exact caller."
     ordering = ("-id",)
 
+    @admin.display(description="order")
+    def order(self, request: IdempotentRequest) -> str:
+        return order_link(request.order_id)
 
-admin.site.register(OutboxEvent, outbox.OutboxEventAdmin)
+    @admin.display(description="body")
+    def content(self, request: IdempotentRequest) -> str:
+        return outbox.readable(request.body)
+
+
+@admin.register(OutboxEvent)
+class OutboxEventAdmin(outbox.OutboxEventAdmin):
+    pages = {"orders.order": ("orders", "orderview")}
+
+
 admin.site.register(Tick, outbox.TickAdmin)
 admin.site.register(Position, outbox.PositionAdmin)
 admin.site.register(ParkedEvent, outbox.ParkedEventAdmin)

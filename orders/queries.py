@@ -12,6 +12,8 @@ from .domain.errors import OrderNotFound, VersionNotFound
 from .domain.order import ACTIVE, LEADS_TO, Order, Status, fold
 from .models import CustomerView, OrderView, Sales, StoredEvent
 
+SUGGESTED = 200  # customers
+
 
 def orders(*, of_user: UUID | None = None) -> QuerySet[OrderView]:
     """All orders, or those of one user."""
@@ -75,6 +77,11 @@ def events(order_id: UUID) -> list[StoredEvent]:
 def customer(user_id: UUID) -> CustomerView | None:
     """The customer from the customer view; None if no event of the customer is applied yet."""
     return CustomerView.objects.filter(pk=user_id).first()
+
+
+def newest_customers() -> list[CustomerView]:
+    """The newest active customers, for forms that suggest them."""
+    return list(CustomerView.objects.filter(is_active=True).order_by("-id")[:SUGGESTED])
 
 
 def orders_with_customers() -> QuerySet[OrderView]:

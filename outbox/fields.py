@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -15,6 +16,12 @@ class Xid8Field(models.Field):  # type: ignore[type-arg]
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> int | None:
         return None if value is None else int(value)
+
+    def to_python(self, value: Any) -> int | None:
+        try:
+            return None if value is None else int(value)
+        except (TypeError, ValueError) as exc:
+            raise ValidationError(f"{value!r:.100} isn't a transaction id") from exc
 
     def get_prep_value(self, value: Any) -> Any:
         return value if value is None or hasattr(value, "as_sql") else int(value)

@@ -6,7 +6,7 @@ from django.contrib.auth.hashers import check_password, make_password
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
@@ -20,6 +20,12 @@ from . import tokens
 from .serializers import LoginSerializer, RefreshSerializer, TokensSerializer
 
 JWKS_SECONDS = 300  # how long clients may cache the key set
+
+CREDENTIALS = OpenApiExample(
+    "The user of the example of a registration",
+    value={"email": "ada@example.com", "password": "a long password"},
+    request_only=True,
+)
 
 
 class TokenView(GenericAPIView[Any]):
@@ -47,7 +53,12 @@ class Login(TokenView):
 
     serializer_class = LoginSerializer
 
-    @extend_schema(operation_id="token_create", responses=TokensSerializer)
+    @extend_schema(
+        summary="Log in",
+        operation_id="token_create",
+        examples=[CREDENTIALS],
+        responses=TokensSerializer,
+    )
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -69,7 +80,11 @@ class Refresh(TokenView):
 
     serializer_class = RefreshSerializer
 
-    @extend_schema(operation_id="token_refresh_create", responses=TokensSerializer)
+    @extend_schema(
+        summary="Refresh the tokens",
+        operation_id="token_refresh_create",
+        responses=TokensSerializer,
+    )
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)

@@ -5,7 +5,13 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework.filters import SearchFilter
 from rest_framework.generics import GenericAPIView, ListAPIView
 from rest_framework.permissions import IsAuthenticated
@@ -14,6 +20,8 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import Serializer
 from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
+
+from outbox.admin import page_url, row_url
 
 from .. import queries
 from ..domain.commands import RegisterUser, UpdateUser
@@ -37,6 +45,7 @@ IF_MATCH = OpenApiParameter(
     OpenApiParameter.HEADER,
     description='The ETag of the version that the change is based on, such as `"3"`; several, or '
     "`*`. Required, unless `version` is in the body.",
+    examples=[OpenApiExample("Any version", value="*")],
 )
 CHANGE_RESPONSES = {
     200: UserSerializer,
@@ -46,6 +55,19 @@ CHANGE_RESPONSES = {
 }
 
 
+REGISTRATION = OpenApiExample(
+    "Ada",
+    value={"name": "Ada", "email": "ada@example.com", "password": "a long password"},
+    request_only=True,
+)
+# Each of these works for a user of any version.
+RENAMING = OpenApiExample("Another name", value={"name": "Ada Lovelace"}, request_only=True)
+REPLACING = OpenApiExample(
+    "All fields", value={"name": "Ada Lovelace", "email": "ada@example.com"}, request_only=True
+)
+
+
+@extend_schema_view(get=extend_schema(summary="List users"))
 class UserList(ListAPIView[Any]):
     """Register a user; list the users that the caller may see: all for staff, else the caller."""
 
@@ -66,7 +88,14 @@ class UserList(ListAPIView[Any]):
         scoped = [ScopedRateThrottle()] if self.request.method == "POST" else []
         return [*super().get_throttles(), *scoped]
 
+    def links(self, data: Any) -> list[tuple[str, str]]:
+        """The related pages of the browsable API."""
+        shown = data.get("results", [data])
+        return [(each["email"], reverse("user-detail", [each["id"]])) for each in shown]
+
     @extend_schema(
+        summary="Register a user",
+        examples=[REGISTRATION],
         # Registration needs no authentication; staff may set more fields.
         auth=[{"bearer": []}, {"staffSession": []}, {}],  # type: ignore[list-item]
         responses={
@@ -85,6 +114,18 @@ class UserList(ListAPIView[Any]):
         return Response(body, status=201, headers=etag(request, user) | {"Location": location})
 
 
+def _links(user_id: UUID, *, is_staff: bool) -> list[tuple[str, str]]:
+    found = [
+        ("User", reverse("user-detail", [user_id])),
+        ("History", reverse("user-history", [user_id])),
+    ]
+    if orders := page_url("orders", f"/api/orders/?user_id={user_id}"):
+        found.append(("Orders", orders))
+    if is_staff:
+        found.append(("Admin", str(row_url("accounts", "user", user_id))))
+    return found
+
+
 class UserDetail(GenericAPIView[Any]):
     """One user: the caller, or any user for staff."""
 
@@ -95,15 +136,30 @@ class UserDetail(GenericAPIView[Any]):
         require_visible(self.request, self.kwargs["user_id"])
         return queries.user(self.kwargs["user_id"])
 
+    def links(self, data: Any) -> list[tuple[str, str]]:
+        """The related pages of the browsable API."""
+        return _links(self.kwargs["user_id"], is_staff=caller(self.request).is_staff)
+
+    @extend_schema(summary="Read a user")
     def get(self, request: Request, user_id: UUID) -> Response:
         user = self.get_object()
         return Response(self.get_serializer(user).data, headers=etag(request, user))
 
-    @extend_schema(parameters=[IF_MATCH], responses=CHANGE_RESPONSES)
+    @extend_schema(
+        summary="Replace a user",
+        examples=[REPLACING],
+        parameters=[IF_MATCH],
+        responses=CHANGE_RESPONSES,
+    )
     def put(self, request: Request, user_id: UUID) -> Response:
         return self._update(request, user_id, partial=False)
 
-    @extend_schema(parameters=[IF_MATCH], responses=CHANGE_RESPONSES)
+    @extend_schema(
+        summary="Change a user",
+        examples=[RENAMING],
+        parameters=[IF_MATCH],
+        responses=CHANGE_RESPONSES,
+    )
     def patch(self, request: Request, user_id: UUID) -> Response:
         return self._update(request, user_id, partial=True)
 
@@ -126,6 +182,7 @@ class UserDetail(GenericAPIView[Any]):
         return Response(self.get_serializer(user).data, headers=etag(request, user))
 
 
+@extend_schema_view(get=extend_schema(summary="List the versions of a user"))
 class UserHistoryList(ListAPIView[Any]):
     """All versions of a user, the newest first."""
 
@@ -135,6 +192,10 @@ class UserHistoryList(ListAPIView[Any]):
     serializer_class = HistorySerializer
     filter_backends = ()
     ordering = ("-version",)
+
+    def links(self, data: Any) -> list[tuple[str, str]]:
+        """The related pages of the browsable API."""
+        return _links(self.kwargs["user_id"], is_staff=caller(self.request).is_staff)
 
     def get_queryset(self) -> QuerySet[Any]:
         if getattr(self, "swagger_fake_view", False):

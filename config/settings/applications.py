@@ -1,5 +1,8 @@
 """Installed apps, middleware, templates and static files."""
 
+from pathlib import Path
+
+from config.environ import SERVICES as ALL_SERVICES
 from config.environ import environment
 
 _env = environment()
@@ -55,6 +58,8 @@ ASGI_APPLICATION = "config.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Found before the templates of apps: pages of the admin and of the browsable API.
+        "DIRS": [Path(__file__).parents[1] / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -85,4 +90,11 @@ _STATIC_STORAGE = (
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": _STATIC_STORAGE},
+}
+
+# The sites of other deployments, for links between the rows of two services.
+OUTBOX_SITES = {
+    name: url
+    for name in ALL_SERVICES
+    if name not in SERVICES and (url := _env.public_urls[name] or _env.peer_urls[name])
 }

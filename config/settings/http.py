@@ -18,6 +18,16 @@ ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 PROBLEM_PAGE = "pages.errors.page"
 PROBLEM_TYPES = "config.problem_types.types"
 
+DESCRIPTION = """\
+Users and their credit, orders and their history.
+
+**Log in.** A customer: run *Register a user* and *Log in* below; their examples belong together.
+Press *Authorize* and enter the value of `access` at *bearer*. It is valid for 15 minutes.
+Staff: log in to the [admin](/admin/); this page then uses the session.
+
+**In two deployments**, users and log-in are at accounts, and its tokens are valid at orders too.
+"""
+
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # bytes; the response to a larger body is 413
 
 REST_FRAMEWORK = {
@@ -29,7 +39,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "config.browsable.BrowsableAPI",
+        "config.rendering.PageRenderer",
     ],
     "DEFAULT_PARSER_CLASSES": [
         "config.parsing.JSONParser",
@@ -59,7 +69,7 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Mitosis",
-    "DESCRIPTION": "Users and their credit, orders and their history.",
+    "DESCRIPTION": DESCRIPTION,
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],

@@ -15,6 +15,7 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from .. import queries
 from ..domain.lines import MAX_LINES, MAX_QUANTITY, MAX_SKU_LENGTH, is_sku
 
 PRICE: Final = r"^[0-9]{1,7}(?:\.[0-9]{1,2})?$"
@@ -80,6 +81,13 @@ class UserIdField(serializers.UUIDField):
         if not isinstance(data, str):
             self.fail("invalid", value=data)
         return UUID(str(super().to_internal_value(data)))
+
+
+class CustomerField(UserIdField):
+    """The form of this field suggests the newest customers to staff."""
+
+    def suggestions(self) -> list[Any]:
+        return queries.newest_customers() if self.context["request"].user.is_staff else []
 
 
 class VersionField(serializers.IntegerField):

@@ -11,11 +11,11 @@ from ..domain.errors import InvalidLines
 from ..domain.lines import Line, check_lines
 from ..domain.order import Status
 from .fields import (
+    CustomerField,
     IdempotencyKeyField,
     LineSerializer,
     LinesField,
     MomentField,
-    UserIdField,
     VersionField,
 )
 
@@ -38,7 +38,12 @@ class PlaceOrderSerializer(serializers.Serializer[Any]):
     """
 
     lines = LinesField(initial=example_lines, style={"base_template": "textarea.html", "rows": 6})
-    user_id = UserIdField(required=False, allow_null=True, help_text="Staff only.")
+    user_id = CustomerField(
+        required=False,
+        allow_null=True,
+        help_text="The customer's id. Only staff may set it.",
+        style={"template": "orders/customer_field.html", "list": "customers"},
+    )
     idempotency_key = IdempotencyKeyField(
         required=False, label="", initial=fresh_key, style={"input_type": "hidden"}
     )

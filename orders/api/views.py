@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
+    OpenApiExample,
     OpenApiParameter,
     OpenApiResponse,
     extend_schema,
@@ -22,6 +23,8 @@ from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 from uuid_utils.compat import uuid7
+
+from outbox.admin import page_url, row_url
 
 from .. import handlers, queries, storyline
 from ..domain.commands import CancelOrder, PlaceOrder
@@ -49,6 +52,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     OpenApiParameter.HEADER,
     required=True,  # a form has it in its body
     pattern=KEY,
+    examples=[OpenApiExample("A key", value="my first order")],
     description="1 to 255 printable ASCII characters. A repeated request with the same key returns "
     "the same response and places nothing.",
 )
@@ -80,7 +84,14 @@ PROJECTION_HEADERS = [
 ]
 
 
-@extend_schema_view(list=extend_schema(parameters=PROJECTION_HEADERS))
+PLACING = OpenApiExample(
+    "Two teas, for yourself",
+    value={"lines": [{"sku": "tea", "quantity": 2, "unit_price": "4.50"}]},
+    request_only=True,
+)
+
+
+@extend_schema_view(list=extend_schema(parameters=PROJECTION_HEADERS, summary="List orders"))
 class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
     """Your orders; all orders if you are staff."""
 
@@ -102,6 +113,8 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return OrderSerializer
 
     @extend_schema(
+        summary="Place an order",
+        examples=[PLACING],
         parameters=[IDEMPOTENCY_KEY],
         request=PlaceOrderSerializer,
         responses={
@@ -129,7 +142,11 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         headers = {"Location": location, **_story_link(request, answer.order_id)}
         return Response(answer.body, status=answer.status, headers=headers)
 
-    @extend_schema(parameters=[ORDER_ID, PastSerializer], responses=OrderSerializer)
+    @extend_schema(
+        summary="Read an order",
+        parameters=[ORDER_ID, PastSerializer],
+        responses=OrderSerializer,
+    )
     def retrieve(self, request: Request, order_id: UUID) -> Response:
         """One order: its current state, or its state at `version` or `at`. With both, 404 unless
         the order had this version at this time."""
@@ -141,6 +158,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return Response(OrderSerializer(order).data, headers=_story_link(request, order_id))
 
     @extend_schema(
+        summary="Cancel an order",
         parameters=[ORDER_ID],
         request=CancelOrderSerializer,
         responses={
@@ -155,14 +173,34 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         order = handlers.cancel_order(CancelOrder(order_id=order_id), metadata=_metadata(request))
         return Response(represent(order), headers=_story_link(request, order_id))
 
-    @extend_schema(parameters=[ORDER_ID], responses=StoredEventSerializer(many=True), filters=False)
+    @extend_schema(
+        summary="Read an order before it is cancelled",
+        parameters=[ORDER_ID],
+        responses=OrderSerializer,
+    )
+    @cancel.mapping.get
+    def cancel_form(self, request: Request, order_id: UUID) -> Response:
+        """The order. In a browser, the page has the form that cancels it."""
+        return Response(OrderSerializer(self._order(order_id)).data)
+
+    @extend_schema(
+        summary="List the events of an order",
+        parameters=[ORDER_ID],
+        responses=StoredEventSerializer(many=True),
+        filters=False,
+    )
     @action(detail=True, pagination_class=None)
     def events(self, request: Request, order_id: UUID) -> Response:
         """All events of an order, the oldest first."""
         self._order(order_id)
         return Response(StoredEventSerializer(queries.events(order_id), many=True).data)
 
-    @extend_schema(parameters=[ORDER_ID], responses=StorySerializer, filters=False)
+    @extend_schema(
+        summary="Read the story of an order",
+        parameters=[ORDER_ID],
+        responses=StorySerializer,
+        filters=False,
+    )
     @action(detail=True, pagination_class=None)
     def story(self, request: Request, order_id: UUID) -> Response:
         """Every step of an order over both services, and what it waits for. Errors of parked events
@@ -175,6 +213,25 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         page = reverse("pages:story", args=[order_id], request=request)
         link = f'<{page}>; rel="alternate"; type="text/html"'
         return Response(StorySerializer(story).data, headers={"Link": link})
+
+    def links(self, data: Any) -> list[tuple[str, str]]:
+        """The related pages of the browsable API."""
+        if not self.detail:
+            shown = data.get("results", [data])
+            return [(f"{each['status']} {each['id']}", _url(each["id"])) for each in shown]
+        order_id: UUID = self.kwargs["order_id"]
+        found: list[tuple[str, str | None]] = [
+            ("Order", _url(order_id)),
+            ("Events", _url(order_id, "events")),
+            ("Story", _url(order_id, "story")),
+            ("Cancel", _url(order_id, "cancel")),
+        ]
+        if "user_id" in data:
+            found.append(("Customer", page_url("accounts", f"/api/users/{data['user_id']}/")))
+        if self.request.user.is_staff:
+            found.append(("Story as a page", f"/orders/{order_id}/"))
+            found.append(("Admin", row_url("orders", "orderview", order_id)))
+        return [(text, url) for text, url in found if url]
 
     def handle_exception(self, exc: Exception) -> Response:
         response = super().handle_exception(exc)
@@ -191,7 +248,9 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         return order
 
 
-@extend_schema_view(list=extend_schema(parameters=PROJECTION_HEADERS))
+@extend_schema_view(
+    list=extend_schema(parameters=PROJECTION_HEADERS, summary="List the sales per day and SKU")
+)
 class SalesViewSet(ListModelMixin, GenericViewSet[Any]):
     """Sales per day and SKU. For staff."""
 
@@ -208,6 +267,10 @@ def _story_link(request: Request, order_id: UUID) -> dict[str, str]:
     """The header that links an order to its story (RFC 8288)."""
     story = reverse("order-story", args=[order_id], request=request)
     return {"Link": f'<{story}>; rel="describedby"; title="story"'}
+
+
+def _url(order_id: Any, page: str = "detail") -> str:
+    return str(reverse(f"order-{page}", args=[order_id]))
 
 
 def _customer(request: Request, named: UUID | None) -> UUID:

@@ -44,7 +44,7 @@ def test_a_staff_session_opens_the_back_office_and_the_api(
     with httpx.Client(base_url=shop.of(service).base_url, follow_redirects=True) as browser:
         is_problem(browser.get(own), 401)
         log_in(browser, stack.status()["admin"])
-        assert "Site administration" in browser.get("/admin/").text
+        assert "Back office" in browser.get("/admin/").text
         assert browser.get(own).status_code == 200
         # A request with a session but without a CSRF token changes nothing.
         is_problem(browser.post("/api/orders/" if service == "orders" else "/api/users/"), 403)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from stack.environment import CHECKOUT
 from stack.errors import StackError
 from tests.benchmarks import (
+    admin,
     consumers,
     document,
     end_to_end,
@@ -40,6 +41,7 @@ Part = Callable[[Ground, Scale, Progress], Any]
 PARTS: Final[dict[str, Part]] = {
     "write_overhead": overhead.measure,
     "event_store": store.measure,
+    "admin": admin.measure,
     "rebuild": rebuild.measure,
     "consumer": consumers.measure,
     "relay": relay.measure,

@@ -132,6 +132,16 @@ def _rebuild(found: Mapping[str, Any]) -> Iterator[Row]:
     )
 
 
+def _admin(found: Mapping[str, Any]) -> Iterator[Row]:
+    for page, medians in found["pages_ms"].items():
+        yield (
+            f"admin list of {found['rows'][-1]:,} outbox rows: {page}",
+            f"{medians[-1]:.1f} ms",
+            f"{medians[0]:.1f} ms ({found['rows'][0]:,} rows)",
+            f"{medians[-1] / medians[0]:.2f}",
+        )
+
+
 def _retention(found: Mapping[str, Any]) -> Iterator[Row]:
     yield (
         f"retention: {found['events']:,} events",
@@ -169,6 +179,7 @@ PARTS: Final[dict[str, Callable[[Any], Iterator[Row]]]] = {
     "write_overhead": _write_overhead,
     "event_store": _event_store,
     "rebuild": _rebuild,
+    "admin": _admin,
     "retention": _retention,
     "ring": _ring,
     "ring_events": _ring_events,

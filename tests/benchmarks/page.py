@@ -222,6 +222,14 @@ def _retention(found: Mapping[str, Any]) -> Iterator[str]:
     yield "  growth: the highest value of the last third, divided by the highest value before"
 
 
+def _admin(found: Mapping[str, Any]) -> Iterator[str]:
+    columns = (f"ms, {rows:,} rows" for rows in found["rows"])
+    yield from _title("Admin list of the outbox", *columns)
+    for page, medians in found["pages_ms"].items():
+        yield _line(page, *(f"{one:.1f}" for one in medians))
+    yield f"  highest ratio {found['ratio']:.2f}"
+
+
 KEPT = {
     "rows": "rows of the outbox",
     "ticks": "ticks",
@@ -238,6 +246,7 @@ PARTS = {
     "consumer": _consumer,
     "write_overhead": _write_overhead,
     "event_store": _event_store,
+    "admin": _admin,
     "retention": _retention,
     "ring": _ring,
     "ring_events": _ring_events,

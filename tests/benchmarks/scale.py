@@ -27,6 +27,8 @@ class Scale:
     rebuild_events: int  # stored events
     rebuild_writes: int  # orders placed each second during the rebuild
     rebuild_reads: int  # reads of a user's orders, each second
+    admin_rows: tuple[int, ...]  # rows of the outbox, the smallest number first
+    admin_requests: int  # for each page
     retention_events: int  # written while older events are pruned
     retention_per_second: int
     retention_seconds: float
@@ -41,7 +43,7 @@ class Scale:
 
 FULL: Final = Scale(
     name="full",
-    when_named=frozenset({"retention"}),  # takes nearly as long as all other parts together
+    when_named=frozenset({"retention", "admin"}),  # these take as long as all other parts
     rival=True,
     rounds=5,
     backlogs=(10_000, 100_000, 1_000_000),
@@ -61,6 +63,8 @@ FULL: Final = Scale(
     rebuild_events=1_000_000,
     rebuild_writes=50,
     rebuild_reads=100,
+    admin_rows=(10_000, 10_000_000),
+    admin_requests=30,
     retention_events=10_000_000,
     retention_per_second=8_000,
     retention_seconds=120.0,
@@ -74,7 +78,7 @@ FULL: Final = Scale(
 )
 QUICK: Final = Scale(
     name="quick",
-    when_named=frozenset({"retention", "rebuild", "ring", "ring_events"}),
+    when_named=frozenset({"retention", "admin", "rebuild", "ring", "ring_events"}),
     rival=False,
     rounds=1,
     backlogs=(30_000,),
@@ -94,6 +98,8 @@ QUICK: Final = Scale(
     rebuild_events=20_000,
     rebuild_writes=50,
     rebuild_reads=100,
+    admin_rows=(1_000, 100_000),
+    admin_requests=10,
     retention_events=240_000,
     retention_per_second=8_000,
     retention_seconds=5.0,
@@ -128,6 +134,8 @@ TINY: Final = Scale(
     rebuild_events=200,
     rebuild_writes=20,
     rebuild_reads=20,
+    admin_rows=(100, 400),
+    admin_requests=2,
     retention_events=4_500,
     retention_per_second=500,
     retention_seconds=0.5,

@@ -376,7 +376,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=14,
         promise="an action of the admin on a dropped event leaves the parked sequence of its key",
-        file="outbox/admin.py",
+        file="outbox/admin/parked.py",
         old="queryset.filter(dropped_at=None)",
         new="queryset",
         test=f"{OUTBOX}/test_admin.py"
@@ -385,7 +385,7 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=14,
         promise="a drop in the admin leaves the events that arrive after its start",
-        file="outbox/admin.py",
+        file="outbox/admin/parked.py",
         old="upto=last",
         new="upto=2**62",
         test="tests/integration/orders/test_forms.py"

@@ -8,16 +8,20 @@ from uuid import UUID
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import Permission
 from django.contrib.auth.models import User as Staff
+from django.db import connections, router
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts import admin as accounts_admin
 from accounts.domain.commands import ReserveCredit, UpdateUser
 from accounts.domain.state import UserState
 from accounts.handlers import reserve_credit, update_user
-from accounts.models import OutboxEvent, Reservation, User
+from accounts.models import OutboxEvent, Position, Reservation, User
+from outbox import admin as outbox_admin
 from outbox.testing import published
 from tests.integration.accounts.conftest import PASSWORD, Register
 
@@ -97,6 +101,7 @@ def test_the_deactivate_action_counts_only_active_users(
     response = admin_client.post(LIST, form, follow=True)
     assert b"0 deactivated." in response.content
     assert len(types()) == 6
+    assert LogEntry.objects.filter(change_message="Deactivated.").count() == 3
 
 
 def test_an_outdated_form_is_refused_with_a_message(ada: UserState, admin_client: Client) -> None:
@@ -217,6 +222,37 @@ def test_staff_with_only_view_permission_change_nothing(ada: UserState, client: 
 def test_the_page_of_an_unknown_user_redirects(admin_client: Client) -> None:
     for user_id in ("x", "0190a000-0000-7000-8000-000000000001"):
         assert admin_client.get(f"{LIST}{user_id}/change/", follow=True).status_code == 200
+
+
+def test_a_list_has_pages_in_its_own_order_and_counts_no_rows(
+    register: Register, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts_admin.UserAdmin, "list_per_page", 2)
+    ids = sorted((str(register().id) for _ in range(5)), reverse=True)
+    alias = router.db_for_write(User)
+    Position.objects.bulk_create(
+        Position(consumer=f"c{n // 2}", producer="orders", partition=n % 2) for n in range(5)
+    )
+    monkeypatch.setattr(outbox_admin.PositionAdmin, "list_per_page", 2)
+    positions = [str(row) for row in Position.objects.order_by("consumer", "partition")]
+    for listing, rows in ((LIST, ids), ("/admin/accounts/position/", positions)):
+        shown, page = [], listing
+        with CaptureQueriesContext(connections[alias]) as queries:
+            while page:
+                answer = admin_client.get(page).context["cl"]
+                shown += [str(row if rows is positions else row.pk) for row in answer.result_list]
+                page = answer.next_page and listing + answer.next_page
+        assert shown == rows
+        assert not [one for one in queries if "count(" in one["sql"].lower()]
+        assert admin_client.get(f"{listing}?o=3").status_code == 200
+
+
+def test_a_user_is_found_by_address_id_and_name(ada: UserState, admin_client: Client) -> None:
+    for term in ("ADA@example.com", str(ada.id), ada.name[:2]):
+        assert str(ada.id) in admin_client.get(LIST, {"q": term}).content.decode(), term
+    assert str(ada.id) not in admin_client.get(LIST, {"q": "nobody"}).content.decode()
+    history = admin_client.get(f"{LIST}{ada.id}/history/").content.decode()
+    assert "/admin/accounts/userhistory/" in history
 
 
 def test_the_list_cannot_be_filtered_by_password_hash(ada: UserState, admin_client: Client) -> None:

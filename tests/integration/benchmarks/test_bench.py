@@ -21,6 +21,7 @@ def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> 
         "--only",
         "write_overhead",
         "event_store",
+        "admin",
         "relay",
         "consumer",
         "ring",
@@ -48,6 +49,7 @@ def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> 
     assert {one["backlog"] for one in found["relay"]} == {200}
     assert len(found["write_overhead"]["runs"]) == 10
     assert found["event_store"]["appends_per_second"] > 0
+    assert set(map(len, found["admin"]["pages_ms"].values())) == {2}
     assert found["consumer"]["batch_events_per_second"] > 0
     assert {one["operation"] for one in found["ring"]["many"]} == {"get", "get_many", "set_many"}
     assert all(one["ratio"] > 0 for one in found["ring"]["lookups"])

@@ -1,5 +1,7 @@
 """Staff with a session use the admin and the browsable API with its CSRF protection."""
 
+from typing import Any
+
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
@@ -81,8 +83,21 @@ def test_cookie_names_contain_the_name_of_the_service(
     assert set(client.cookies) == {f"mitosis_{settings.SERVICE}_session"}
 
 
-def test_the_admin_is_open_to_staff(admin_client: Client) -> None:
-    assert admin_client.get("/admin/").status_code == 200
+def test_the_admin_names_its_services_and_has_the_domain_before_the_plumbing(
+    client: Client, admin_client: Client, settings: LazySettings
+) -> None:
+    named = f"Mitosis: {' and '.join(settings.SERVICES)}"
+    assert f"| {named}</title>" in Client().get("/admin/login/").content.decode()
+    settings.OUTBOX_SITES = {"other": "http://other.example.com"}
+    page = admin_client.get("/admin/")
+    assert f"| {named}</title>" in page.content.decode()
+    assert 'href="http://other.example.com/admin/"' in page.content.decode()
+    sections = [app["name"] for app in page.context["app_list"]]
+    plumbing = [f"Plumbing of {name.capitalize()}" for name in sorted(settings.SERVICES)]
+    assert sections[: len(plumbing)] == [name.capitalize() for name in sorted(settings.SERVICES)]
+    assert sections[-len(plumbing) :] == plumbing
+    own = [app for app in page.context["app_list"] if app["app_label"] in settings.SERVICES]
+    assert all(model["explanation"] for app in own for model in app["models"])
 
 
 def test_the_api_root_lists_its_routes(api: APIClient) -> None:
@@ -90,6 +105,31 @@ def test_the_api_root_lists_its_routes(api: APIClient) -> None:
 
     assert routes["api/docs/"] == "http://testserver/api/docs/"
     assert not [route for route in routes if "<" in route]
+
+
+def test_the_examples_of_the_documentation_work_at_the_first_try(
+    api: APIClient, settings: LazySettings
+) -> None:
+    paths = api.get("/api/schema/", headers={"Accept": "application/json"}).json()["paths"]
+    operations = [(path, *one) for path, each in paths.items() for one in each.items()]
+    own = [one for one in operations if one[0].startswith("/api/")]
+    assert [one[:2] for one in own if not one[2].get("summary")] == []
+
+    def example(path: str) -> Any:
+        (content,) = paths[path]["post"]["requestBody"]["content"].values()
+        (found,) = content["examples"].values()
+        return found["value"]
+
+    if "accounts" in settings.SERVICES:
+        user = api.post("/api/users/", example("/api/users/"))
+        assert user.status_code == 201
+        assert api.post("/api/token/", example("/api/token/")).status_code == 200
+    if "orders" in settings.SERVICES:
+        token = access_token("01980a3e-5f00-7000-8000-000000000001")
+        (key,) = paths["/api/orders/"]["post"]["parameters"][0]["examples"].values()
+        headers = {"Idempotency-Key": key["value"], "Authorization": f"Bearer {token}"}
+        placed = api.post("/api/orders/", example("/api/orders/"), headers=headers)
+        assert placed.status_code == 201
 
 
 def test_the_documentation_loads_nothing_from_a_third_party(client: Client) -> None:

@@ -2,18 +2,21 @@
 
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connections, router
 from django.test import Client
 from django.urls import reverse
 
-from orders import handlers, models
+from orders import handlers, models, queries
 from orders.domain.commands import CancelOrder, PlaceOrder
-from orders.models import CustomerView, OrderView, OutboxEvent, Position, StoredEvent
+from orders.models import CustomerView, OrderView, OutboxEvent, Position, StoredEvent, Tick
 from outbox.consuming.parking import Parking
 from outbox.streams import WHOLE
 from outbox.testing import deliver
@@ -180,7 +183,67 @@ def test_the_pages_of_positions_show_a_complete_tick_in_words(office: Client) ->
     for page in (listing, f"{listing}{position.pk}/change/"):
         shown = office.get(page).content.decode()
         assert "1700000000000, complete" in shown
+        assert "2023-11-14 22:13:20.000 UTC" in shown
         assert str(WHOLE) not in shown
+
+
+def test_an_order_links_to_its_customer_events_reservation_and_story(
+    office: Client, place: Place, settings: Any
+) -> None:
+    settings.OUTBOX_SITES = {"accounts": "http://accounts.example.com"}
+    order = place()
+    project()
+    (stored,) = queries.events(order.id)
+    page = office.get(f"{CHANGELIST}{order.id}/change/").content.decode()
+    site = "" if apps.is_installed("accounts") else "http://accounts.example.com"
+    for url in (
+        f"/admin/orders/customerview/{ADA}/change/",
+        f"/admin/orders/storedevent/?stream={order.id}",
+        f"{site}/admin/accounts/reservation/{order.id}/change/",
+        f"/orders/{order.id}/",
+        f"/api/orders/{order.id}/",
+    ):
+        assert f'href="{url}"' in page
+    events = office.get(f"/admin/orders/storedevent/?stream={order.id}").content.decode()
+    assert f"/admin/orders/orderview/{order.id}/change/" in events
+    history = office.get(f"{CHANGELIST}{order.id}/history/").content.decode()
+    assert f"/admin/orders/storedevent/{stored.pk}/change/" in history
+    assert "OrderPlaced" in history
+    assert "&quot;sku&quot;: &quot;tea&quot;" in history
+
+
+def test_an_outbox_row_shows_its_event_and_whether_it_is_sent(
+    office: Client, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, listing = place(), reverse("admin:orders_outboxevent_changelist")
+    cursor = SimpleNamespace(at="")
+    server = SimpleNamespace(peek_cursor=lambda _: cursor)
+    monkeypatch.setattr("outbox.admin.rows.connect", lambda: server)
+    with connections[router.db_for_write(OutboxEvent)].cursor() as database:
+        database.execute("SELECT pg_current_snapshot()::text")
+        (snapshot,) = database.fetchone()
+    Tick.objects.create(id=1_700_000_000_000, prev=None, snapshot="1:1:")
+    Tick.objects.create(id=1_700_000_000_123, prev=1_700_000_000_000, snapshot=snapshot)
+    row = OutboxEvent.objects.get()
+    for at, sent in (
+        ("", "No"),
+        (f"1700000000000-{WHOLE}", "No"),
+        (f"1700000000123-{row.pk - 1}", "No"),
+        (f"1700000000123-{row.pk}", "Yes"),
+        (f"1700000000123-{WHOLE}", "Yes"),
+        ("1800000000000-1", "Unknown"),
+    ):
+        cursor.at = at
+        page = office.get(listing).content.decode()
+        assert re.search(r'field-is_sent"><img [^>]*alt="(\w+)"', page)[1] == {  # type: ignore[index]
+            "Yes": "True", "No": "False", "Unknown": "None",
+        }[sent], at  # fmt: skip
+    assert "orders.order.placed.v1" in page
+    assert f"/admin/orders/orderview/{order.id}/change/" in page
+    detail = office.get(f"{listing}{row.pk}/change/").content.decode()
+    assert f"&quot;subject&quot;: &quot;{order.id}&quot;,\n" in detail
+    ticks = office.get(reverse("admin:orders_tick_changelist")).content.decode()
+    assert "2023-11-14 22:13:20.123 UTC" in ticks
 
 
 def test_the_list_names_customers_and_can_be_searched(office: Client, place: Place) -> None:
@@ -225,27 +288,79 @@ class TestBrowsableApi:
         assert response.status_code == 400
         assert "Name the customer" in response.content.decode()
 
+    def test_what_was_typed_stays_after_an_error(self, office: Client) -> None:
+        typed = {"lines": "[nonsense", "user_id": "nobody", "idempotency_key": "k"}
+        page = self.send(office, "/api/orders/", typed).content.decode()
+        assert "[nonsense</textarea>" in page
+        assert 'value="nobody"' in page
+        assert "Must be a valid UUID." in page
+        assert "Value must be valid JSON." in page
+
+        typed |= {"lines": json.dumps(LINES), "user_id": str(ADA)}
+        assert self.send(office, "/api/orders/", typed).status_code == 201
+        typed |= {"lines": json.dumps([{**LINES[0], "sku": "pot"}])}
+        refused = self.send(office, "/api/orders/", typed)
+        assert refused.status_code == 422
+        assert "pot" in refused.content.decode().partition("</textarea>")[0]
+        (key,) = re.findall(r'name="idempotency_key"[^>]*value="([^"]+)"', refused.content.decode())
+        assert key != "k"  # this key belongs to the order
+
+    def test_the_form_suggests_customers_to_staff_only(self, office: Client, ada_api: Any) -> None:
+        deliver(user("registered", 1, name="Ada Lovelace"), consumer="customer_view")
+        for client, count in ((office, 1), (ada_api, 0)):
+            page = self.page(client, "/api/orders/").content.decode()
+            assert page.count(f'<option value="{ADA}">Ada Lovelace,') == count
+        page = office.get(ADD).content.decode()
+        assert f'<option value="{ADA}">Ada Lovelace,' in page
+
     def test_malformed_lines_get_400(self, office: Client) -> None:
         for lines in ("", "nonsense", "[]", "[" * 100_000):
             form = {"lines": lines, "user_id": str(ADA), "idempotency_key": "k"}
             assert self.send(office, "/api/orders/", form).status_code == 400, lines[:80]
         assert announced() == []
 
-    def test_the_page_of_an_order_links_to_its_cancel_form(
+    def test_the_pages_of_an_order_link_to_each_other_and_to_the_cancel_form(
         self, office: Client, place: Place
     ) -> None:
-        path = f"/api/orders/{place().id}/"
-        page = self.page(office, path)
-        assert f"{path}cancel/" in page.content.decode()
-        assert 'method="POST"' in self.page(office, f"{path}cancel/").content.decode()
+        order_id = place().id
+        project()
+        path = f"/api/orders/{order_id}/"
+        assert f'href="{path}"' in self.page(office, "/api/orders/").content.decode()
+        for route in (path, f"{path}events/", f"{path}story/", f"{path}cancel/"):
+            page = self.page(office, route)
+            assert page.status_code == 200, route
+            for linked in ("", "events/", "story/", "cancel/"):
+                assert f'href="{path}{linked}"' in page.content.decode(), (route, linked)
+            assert f'href="/orders/{order_id}/"' in page.content.decode()
+        form = self.page(office, f"{path}cancel/").content.decode()
+        assert f'action="{path}cancel/" method="POST"' in form
         assert self.send(office, f"{path}cancel/", {}).status_code == 200
         assert announced() == ["placed", "cancelled"]
 
-    def test_every_page_renders(self, office: Client, place: Place) -> None:
-        path = f"/api/orders/{place().id}/"
-        project()
-        for route in ("/api/orders/", path, f"{path}events/"):
-            assert self.page(office, route).status_code == 200
+    def test_a_session_of_staff_may_do_what_a_token_of_staff_may(
+        self, office: Client, staff_api: Any, place: Place
+    ) -> None:
+        found = []
+        for client in (office, staff_api):
+            order = f"/api/orders/{place().id}/"
+            project()
+            body = {"lines": LINES, "user_id": str(ADA)}
+            key, stale = {"Idempotency-Key": "k"}, {"Prefer": "stale-ok"}
+            found.append(
+                [
+                    client.post("/api/orders/", body, "application/json", headers=key)
+                    if client is office
+                    else client.post("/api/orders/", body, headers=key),
+                    *(client.get(f"{order}{route}") for route in ("", "events/", "story/")),
+                    client.post(f"{order}cancel/"),
+                    *(
+                        client.get(route, headers=stale)
+                        for route in ("/api/orders/", "/api/sales/", "/metrics")
+                    ),
+                ]
+            )
+        statuses = [[response.status_code for response in each] for each in found]
+        assert statuses[0] == statuses[1] == [201, *[200] * 7]
 
 
 def park(entry: str) -> models.ParkedEvent:

@@ -55,8 +55,14 @@ def test_a_retry_uses_the_consumer_of_the_service_of_the_page(
         label="other", name=mine.name, handlers=dict.fromkeys(mine.handlers, ignore)
     )
     monkeypatch.setattr(consuming, "every", lambda: iter([mine, shadowing]))
+    last = shop.parked._default_manager.get().pk
+    logged: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        ParkedEventAdmin, "log_change", lambda _, __, row, text: logged.append((row.pk, text))
+    )
     assert act(shop, "retry") == [(messages.SUCCESS, "probe, a: 1 applied")]
     assert applied == [1]
+    assert logged == [(last, "Retried: probe, a: 1 applied")]
 
 
 @pytest.mark.parametrize("action", ["retry", "drop"])

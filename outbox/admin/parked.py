@@ -1,67 +1,37 @@
-"""Admin classes for the outbox's tables. Each service registers its models with these classes."""
+"""The admin page of parked events, with the actions that retry or drop their sequences."""
 
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
-from . import consumer as consumers
-from .consuming.parking import Parking
-from .errors import OutboxError, Unconfigured
-from .models import AbstractParkedEvent, AbstractPosition, AbstractTick
-from .streams import described
+from .. import consumer as consumers
+from ..consuming.parking import Parking
+from ..errors import OutboxError, Unconfigured
+from ..models import AbstractParkedEvent
+from ..partitions import partition_count, partition_of
+from .lists import ReadOnlyAdmin, readable
 
-
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """An admin page on which no row can be added, changed or deleted."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+ERROR_CHARACTERS: Final = 160  # in the list
 
 
-class OutboxEventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "xid", "partition", "body")
-    list_filter = ("partition",)
-    ordering = ("-id",)
+class ConsumerFilter(admin.SimpleListFilter):
+    """Filters by the service's consumers. Django's own filter would read the table for them."""
 
+    title = parameter_name = "consumer"
 
-class TickAdmin(ReadOnlyAdmin):
-    list_display = ("id", "prev", "snapshot_text")
-    ordering = ("-id",)
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        label = model_admin.opts.app_label
+        return [(one.name, one.name) for one in consumers.every() if one.label == label]
 
-    @admin.display(description="snapshot")  # not sortable: PostgreSQL doesn't order snapshots
-    def snapshot_text(self, tick: AbstractTick) -> str:
-        return str(tick.snapshot)
-
-
-class PositionAdmin(ReadOnlyAdmin):
-    list_display = fields = ("consumer", "producer", "partition", "applied")
-    readonly_fields = ("applied",)
-    list_filter = ("consumer", "producer")
-    ordering = ("consumer", "producer", "partition")
-
-    @admin.display(description="entry", ordering="entry")
-    def applied(self, position: AbstractPosition) -> str:
-        return described(position.entry)
-
-
-class SubscriptionAdmin(ReadOnlyAdmin):
-    list_display = ("name", "confirmed", "confirmed_at")
-
-
-class StateAdmin(ReadOnlyAdmin):
-    list_display = ("name", "value")
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(consumer=self.value()) if self.value() else queryset
 
 
 class ParkedActionForm(ActionForm):
@@ -71,19 +41,53 @@ class ParkedActionForm(ActionForm):
 class ParkedEventAdmin(ReadOnlyAdmin):
     """Lists parked and dropped events, with actions that retry or drop their parked sequences."""
 
-    list_display = ("id", "consumer", "key", "type", "error", "attempts", "parked_at", "dropped_at")
-    list_filter = ("consumer", "producer", ("dropped_at", admin.EmptyFieldListFilter))
-    search_fields = ("key", "type", "error")
+    explanation = "Events that a consumer can't apply, and the later events of their keys."
+    is_plumbing = True
+    list_display = (
+        "id", "consumer", "key", "type", "reason", "attempts", "parked_at", "dropped_at",
+    )  # fmt: skip
+    fields = (
+        "consumer", "producer", "partition", "key", "entry", "type", "attempts", "parked_at",
+        "error", "raised_at", "event", "dropped_at", "dropped_by", "drop_reason",
+    )  # fmt: skip
+    readonly_fields = ("raised_at", "event")
+    list_filter = (ConsumerFilter, ("dropped_at", admin.EmptyFieldListFilter))
+    search_fields = ("id",)
+    search_help_text = "Finds an exact key or id."
     ordering = ("id",)
     action_form = ParkedActionForm
     actions = ("retry", "drop")
+
+    @admin.display(description="error")
+    def reason(self, parked: AbstractParkedEvent) -> str:
+        return Truncator(parked.error).chars(ERROR_CHARACTERS) or "waits behind an event of its key"
+
+    @admin.display(description="traceback")
+    def raised_at(self, parked: AbstractParkedEvent) -> SafeString:
+        return format_html("<pre>{}</pre>", parked.traceback)
+
+    @admin.display(description="event")
+    def event(self, parked: AbstractParkedEvent) -> SafeString:
+        return readable(parked.body)
+
+    def matches(self, term: str) -> Q:
+        # The indexes of this table start with the consumer, and each has a part of the rows.
+        mine = [one for one in consumers.every() if one.label == self.opts.app_label]
+        of_key = Q(
+            consumer__in=[one.name for one in mine],
+            producer__in={producer for one in mine for producer in one.producers},
+            partition=partition_of(term, partitions=partition_count()),
+            key=term,
+        )
+        of_key = of_key & Q(dropped_at=None) | of_key & Q(dropped_at__isnull=False)
+        return of_key | super().matches(term)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
     @admin.action(description="Retry the sequences of the selected events", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
-        for name, producer, partition, key, _ in _sequences_of(request, queryset):
+        for name, producer, partition, key, last in _sequences_of(request, queryset):
             try:
                 consumer = consumers.named(name, of=self.opts.app_label)
             except Unconfigured as exc:
@@ -93,9 +97,9 @@ class ParkedEventAdmin(ReadOnlyAdmin):
             done = parking.retry(consumer, partition=partition, key=key)
             result = f"{name}, {key or 'without a key'}: {done.applied} applied"
             if done.error:
-                messages.error(request, f"{result}; stopped at: {done.error}")
-            else:
-                messages.success(request, result)
+                result += f"; stopped at: {done.error}"
+            self.log_change(request, self.model(pk=last), f"Retried: {result}")
+            (messages.error if done.error else messages.success)(request, result)
 
     @admin.action(description="Drop the sequences of the selected events", permissions=["retry"])
     def drop(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:
