@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -122,6 +123,12 @@ def _switch(text: str) -> bool:
     return text.lower() in {"1", "on", "true", "yes"}
 
 
+def _lab(text: str) -> bool:
+    if (on := _switch(text)) and not find_spec(LAB[0]):
+        raise ValueError("the production image doesn't contain the lab")
+    return on
+
+
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -194,7 +201,7 @@ def read(source: Mapping[str, str]) -> Environment:
         get.source = {**_stack_variables(source, service), **source}
     services = SHAPES.get(service, SERVICES)
     has_accounts = "accounts" in services
-    lab = get("LAB", _switch, good="on or off", default=False)
+    lab = get("LAB", _lab, good="on or off; off in production", default=False)
     labels = (*services, *LAB) if lab and has_accounts else services
     environment = Environment(
         service=service,

@@ -64,20 +64,31 @@ def test_the_commands_of_the_lab_print_what_its_page_shows(stack: RunningStack) 
         for line in block.splitlines()
         if not line.startswith(("$ ", "> "))
     ]
-    read_replicas(f"{stack.status()['urls']['accounts']}/lab/centralized/users/")
+    warm_up(f"{stack.status()['urls']['accounts']}/lab")
     printed = run("\n".join(map(commands, blocks)), stack, ID=user)
 
     assert printed.splitlines() == shown
 
 
-def read_replicas(url: str) -> None:
-    """Wait until every web process reads from the replica: its first read is on the primary."""
+def warm_up(lab: str) -> None:
+    """Wait until every web process reads from the replica and from the nodes: its first reads are
+    on the primary."""
+    user = f"bob-{uuid4()}"
+    for way in ("centralized", "decentralized"):
+        body = {"id": user, "name": "Bob"}
+        httpx.post(f"{lab}/{way}/users/", json=body).raise_for_status()
+    sources = {
+        f"{lab}/centralized/users/": "replica-",
+        f"{lab}/centralized/users/{user}/?variant=cache": "ring-",
+        f"{lab}/decentralized/users/{user}/": "ring-",
+    }
+    for url, source in sources.items():
 
-    def from_replica() -> bool:
-        answers = [httpx.get(url) for _ in range(10)]
-        return all(answer.headers["Served-By"] == "replica-0" for answer in answers)
+        def is_warm(url: str = url, source: str = source) -> bool:
+            answers = [httpx.get(url) for _ in range(10)]
+            return all(answer.headers["Served-By"].startswith(source) for answer in answers)
 
-    eventually(from_replica, within_seconds=30, what="reads from the replica")
+        eventually(is_warm, within_seconds=30, what=f"{url} is served by {source}N")
 
 
 def run(script: str, stack: RunningStack, **variables: str) -> str:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import psycopg2
@@ -27,7 +27,7 @@ from stack.environment import CHECKOUT, DATABASE, PYTHON, Stack, for_process
 from stack.ports import LOOPBACK, WebPorts
 from stack.postgres import HOST
 from stack.servers import Servers
-from stack.shapes import SERVICES, SHAPES
+from stack.shapes import LAB, SERVICES, SHAPES, Deployment
 from tests.support.waiting import eventually
 
 PROJECT_DATABASE = "bench"
@@ -41,6 +41,8 @@ _PR_SET_PDEATHSIG = 1
 class Ground:
     """Private servers with two databases: one for the application, and one for the small project in
     which the run measures relay and consumers alone."""
+
+    has_lab: ClassVar[bool] = False  # the lab's relay and consumers would slow down the others
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -126,21 +128,26 @@ class Ground:
         if "application" not in self._made:
             ports = WebPorts(self.root / "ports.json")
             self._listeners = {one.web: ports.listen(one.web) for one in SHAPE}
-        stack = self.stack
-        variables = {d.service: stack.variables(d, SHAPE) for d in SHAPE}
+        variables = {d.service: self.variables(d) for d in SHAPE}
         if "application" not in self._made:
             self._made.add("application")
-            self._prepare(stack, variables)
+            self._prepare(self.stack, variables)
         return {
             service: {**for_process(given, kind="bench"), "PYTHONPATH": str(CHECKOUT)}
             for service, given in variables.items()
         }
 
+    def variables(self, deployment: Deployment) -> dict[str, str]:
+        """The project's variables for a process of this deployment."""
+        lab = "on" if self.has_lab else "off"
+        return {**self.stack.variables(deployment, SHAPE), "LAB": lab}
+
     def _prepare(self, stack: Stack, variables: Mapping[str, Mapping[str, str]]) -> None:
+        schemas = (*SERVICES, *LAB) if self.has_lab else SERVICES
         provision(
             stack.addresses.admin_dsn,
             database=DATABASE,
-            services={name: stack.credentials.role_password(name) for name in SERVICES},
+            services={name: stack.credentials.role_password(name) for name in schemas},
         )
         password = str(stack.credentials.admin_password_file)
         preparing = [
@@ -225,15 +232,23 @@ class Ground:
 
     def spawn_application(self) -> None:
         """Starts every process of both deployments, as `./dev up --services` does."""
-        stack = self.stack
         for deployment in SHAPE:
             for spec in processes_of(
                 deployment,
                 listener=self._listeners[deployment.web],
-                variables=stack.variables(deployment, SHAPE),
+                variables=self.variables(deployment),
             ):
                 arguments = spec.command[1:]
                 self.spawn(spec.name, spec.environment, *arguments, inherits=spec.inherits)
+
+    def spawn_web(self, deployment: Deployment) -> subprocess.Popen[Any]:
+        """Starts the web server of this deployment. Its port refuses connections after its end."""
+        with self._listeners.pop(deployment.web) as listener:
+            web, *_ = processes_of(
+                deployment, listener=listener, variables=self.variables(deployment)
+            )
+            arguments = web.command[1:]
+            return self.spawn(web.name, web.environment, *arguments, inherits=web.inherits)
 
     def end(self, *processes: subprocess.Popen[Any]) -> None:
         """Terminates the processes, and kills each process that doesn't end in time."""

@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stack.applications import processes_of
 from stack.credentials import ADMIN_EMAIL
 from tests.benchmarks.clock import wait_until
 from tests.benchmarks.end_to_end import REGISTER
@@ -69,16 +68,10 @@ def _start(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> Any
         ground.spawn(f"{service}-relay", environment, "manage.py", "outbox", "relay", service)
     ground.spawn("orders-consumer", environments["orders"], "manage.py", "outbox", "consume")
     accounts = SHAPE[0]
-    url = ground.stack.url(accounts)
-    variables = ground.stack.variables(accounts, SHAPE)
-    [spec] = [
-        spec
-        for spec in processes_of(accounts, url=url, variables=variables)
-        if spec.name == accounts.web
-    ]
-    web = ground.spawn(spec.name, spec.environment, *spec.command[1:])
+    web = ground.spawn_web(accounts)
+    ready = f"{ground.stack.url(accounts)}/healthz/ready"
     wait_until(
-        lambda: _answers(f"{url}/healthz/ready"),
+        lambda: _answers(ready),
         look_every_seconds=0.1,
         within_seconds=SHOWN_SECONDS,
         what="accounts is ready",

@@ -8,16 +8,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from placement.provision import dsn_for, provision
+from placement.provision import dsn_for
 from stack.environment import DATABASE, for_process
 from stack.postgres import HOST, Standby
+from stack.shapes import LAB
 from tests.benchmarks.clock import wait_until
 from tests.benchmarks.ground import SHAPE, Ground
 from tests.benchmarks.lab.cost import STATEMENTS, Work, cpu_seconds
 from tests.benchmarks.lab.group import Group
 
 DELAY_MS: Final = 50
-LABELS: Final = ("lab", "lab_copy")
 NODES: Final = 3
 READY_SECONDS: Final = 60.0
 PROCESSES: Final = {
@@ -36,12 +36,13 @@ class Delayed(Standby):
 class LabGround(Ground):
     """The servers of a run, and the processes that publish and apply the lab's events."""
 
+    has_lab = True
+
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.delayed = Delayed(self.servers.postgres, "postgres-delayed", slot="delayed")
         self._groups: dict[str, Group] = {}
         self._running: dict[str, subprocess.Popen[Any]] = {}
-        self._variables: dict[str, str] = {}
 
     def start(self) -> None:
         self.delayed.stop()  # of an interrupted run
@@ -50,16 +51,6 @@ class LabGround(Ground):
         self.servers.start(standby=True, ring=NODES + 1)
         self.need_application()
         self.query("CREATE EXTENSION pg_stat_statements", dsn=self.application_dsn)
-        passwords = {label: self.stack.credentials.role_password(label) for label in LABELS}
-        provision(self.servers.postgres.dsn, database=DATABASE, services=passwords)
-        accounts = self.stack.variables(SHAPE[0], SHAPE)
-        self._variables = {
-            **accounts,
-            "LAB": "on",
-            "CACHE_URLS": ",".join(self.servers.addresses.ring_urls[:NODES]),
-            **{f"{label.upper()}_DATABASE_URL": self._dsn(label) for label in LABELS},
-        }
-        self.run("migrate", self.environment(), "manage.py", "migrate", "--verbosity", "0")
         self.delayed.start()
         self.spawn_lab()
 
@@ -76,20 +67,20 @@ class LabGround(Ground):
             "plain": self.servers.standby.port if self.servers.standby else 0,
             "delayed": self.delayed.port,
         }
-        replicas = self._dsn("lab", ports[standby]) if standby else ""
+        replicas = self._lab_dsn(ports[standby]) if standby else ""
         return {
-            **for_process(self._variables, kind="bench"),
+            **for_process(self.variables(SHAPE[0]), kind="bench"),
             "CACHE_URLS": ",".join(self.servers.addresses.ring_urls[:nodes]),
             "ACCOUNTS_REPLICA_URLS": "",
             "LAB_REPLICA_URLS": replicas,
         }
 
-    def _dsn(self, label: str, port: int | None = None) -> str:
+    def _lab_dsn(self, port: int) -> str:
         return dsn_for(
-            f"host={HOST} port={port or self.servers.postgres.port}",
+            f"host={HOST} port={port}",
             database=DATABASE,
-            role=label,
-            password=self.stack.credentials.role_password(label),
+            role="lab",
+            password=self.stack.credentials.role_password("lab"),
         )
 
     # -- processes -------------------------------------------------------------------------
@@ -117,7 +108,7 @@ class LabGround(Ground):
 
     def work(self) -> Work:
         """The work of the primary until now, for all roles of the lab."""
-        [(statements,)] = self.query(STATEMENTS, list(LABELS), dsn=self.application_dsn)
+        [(statements,)] = self.query(STATEMENTS, list(LAB), dsn=self.application_dsn)
         return Work(cpu_seconds=cpu_seconds(self.servers.postgres.pid), statements=int(statements))
 
     def wait_replayed(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.manage import managed
+from tests.support.manage import manage, managed
 from tests.support.surroundings import SHAPES
 
 EVERYTHING = """
@@ -19,4 +19,9 @@ call_command("spectacular", validate=True, fail_on_warn=True, file="/dev/null")
 def test_the_deployment_checks_report_no_warning(
     environment: Callable[..., dict[str, str]], shape: str
 ) -> None:
-    managed(environment(shape, HTTPS="on"), "shell", "--no-imports", "-c", EVERYTHING)
+    managed(environment(shape, HTTPS="on", LAB="off"), "shell", "--no-imports", "-c", EVERYTHING)
+
+
+def test_the_deployment_checks_refuse_the_lab(environment: Callable[..., dict[str, str]]) -> None:
+    refused = manage(environment("all", HTTPS="on"), "check", "--deploy")
+    assert (refused.status, "lab.E001" in refused.output) == (1, True), refused.output

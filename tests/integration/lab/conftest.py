@@ -50,9 +50,9 @@ def nodes(_ring: Any, settings: Any, patient_ring: None) -> Iterator[list[Valkey
         else config
         for alias, config in settings.CACHES.items()
     }
-    ring_process.connect.cache_clear()
+    ring_process.rings.clear()
     yield servers
-    ring_process.connect.cache_clear()
+    ring_process.rings.clear()
 
 
 @pytest.fixture

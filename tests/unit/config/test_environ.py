@@ -80,6 +80,15 @@ def test_the_lab_is_installed_with_accounts_and_its_schemas_need_addresses() -> 
     assert problem.startswith("LAB_COPY_DATABASE_URL is not set; expected postgresql://lab_copy:")
 
 
+def test_the_lab_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.environ.find_spec", lambda _: None)
+    (problem,) = problems_of(given(LAB="on"))
+    assert problem == (
+        "LAB is not usable (the production image doesn't contain the lab);"
+        " expected on or off; off in production"
+    )
+
+
 def test_a_service_without_accounts_needs_the_address_of_its_keys() -> None:
     source = given("orders")
     del source["JWKS"]
