@@ -3,9 +3,9 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from .client import LabUsers, new_id
 from .narration import claim, does, saw, section, wait_until
 from .stage import Stage
+from .users import LabUsers, new_id
 
 READERS = 8
 
@@ -20,7 +20,7 @@ def show(stage: Stage, *, without: bool) -> None:
     saw(cache.get(user_id))
     wait_until(
         lambda: all(cache.get(user_id).served_by == "ring-0" for _ in range(4)),
-        f"no cache node serves the reads: {cache.get(user_id)}",
+        "no cache node serves the reads",
         within_seconds=3,
     )
     found = cache.get(user_id)

@@ -9,7 +9,7 @@ import psycopg2
 
 from ..errors import StackError
 from ..terminal import show
-from .narration import Untrue, section, title
+from .narration import Untrue, claim, does, section, title
 from .stage import Stage
 from .techniques import TECHNIQUES
 
@@ -26,25 +26,30 @@ def run(root: Path, name: str | None, *, without: bool) -> int:
         for known, technique in TECHNIQUES.items():
             show(f"{known:<{width}}  {technique.sentence}")
         return 0
-    if name not in TECHNIQUES:
+    if name is None or name not in TECHNIQUES:
         wrong = f"unknown technique {name}" if name else "--without needs a technique"
         sys.stderr.write(f"error: ./dev show: {wrong}; techniques: {', '.join(TECHNIQUES)}\n")
         return UNKNOWN
-    signal.signal(signal.SIGTERM, _exit)  # so that all that is paused continues
-    started_at, technique = time.monotonic(), TECHNIQUES[name]
     stage = Stage(root)
-    title(f"{name}: {technique.sentence}")
+    signal.signal(signal.SIGTERM, _exit)  # so that all that is paused continues
     try:
-        technique.show(stage, without=without)
-    except Untrue as error:
-        raise StackError(f"show {name}: {error}") from error
-    except psycopg2.Error as error:
+        _show(name, stage, without=without)
+    except (Untrue, psycopg2.Error) as error:
         raise StackError(f"show {name}: {' '.join(str(error).split())}") from error
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    return 0
+
+
+def _show(name: str, stage: Stage, *, without: bool) -> None:
+    started_at, technique = time.monotonic(), TECHNIQUES[name]
+    title(f"{name}: {technique.sentence}")
+    if without:
+        does("The technique is turned off (--without), so this show fails.")
+    technique.show(stage, without=without)
+    claim(not without, "every claim is true, although the technique is turned off")
     section(f"All of this was checked, in {time.monotonic() - started_at:.1f} s.")
     show(f"Read on: {technique.read_on}")
-    return 0
 
 
 def _exit(number: int, _: object) -> None:

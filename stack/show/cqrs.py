@@ -1,8 +1,8 @@
 """CQRS: writes append events; reads use a table of their own, which a consumer updates."""
 
-from .client import new_id
 from .narration import claim, does, saw, section, wait_until
 from .stage import Stage
+from .users import new_id
 
 
 def show(stage: Stage, *, without: bool) -> None:

@@ -2,9 +2,9 @@
 
 import json
 
-from .client import new_id
 from .narration import claim, does, saw, section
 from .stage import Stage
+from .users import new_id
 
 NAMES = ["Ada", "Ada King", "Ada Lovelace"]
 EVENTS = "SELECT version, type, data::text FROM lab_userevent WHERE user_id = %s ORDER BY version"

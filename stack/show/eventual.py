@@ -2,9 +2,9 @@
 
 from contextlib import nullcontext
 
-from .client import new_id
 from .narration import claim, does, saw, section, wait_until
 from .stage import Stage
+from .users import new_id
 
 
 def show(stage: Stage, *, without: bool) -> None:

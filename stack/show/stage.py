@@ -1,11 +1,9 @@
 """The running stack, as a show uses it: over HTTP, by SQL, and with parts that pause."""
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Timer
-from typing import Any, Final
+from typing import Any
 
 import psycopg2
 from psycopg2.errors import InsufficientPrivilege
@@ -13,15 +11,14 @@ from psycopg2.errors import InsufficientPrivilege
 from ..errors import StackError
 from ..moving import on_own_server
 from ..postgres import Standby
-from ..processes import send, session_members
+from ..processes import session_members
 from ..report import known_stack, running
 from ..runfile import Run
 from ..servers import Servers
 from ..shapes import SHAPES
-from .client import Customer, LabUsers
 from .narration import claim, wait_until
-
-LONGEST_PAUSE_SECONDS: Final = 10.0
+from .pauses import stopped, undone
+from .users import Customer, LabUsers
 
 
 class Stage:
@@ -74,7 +71,7 @@ class Stage:
         process = next(p for p in running(self._root).processes if p.name == name)
         if process.recorded is None:
             raise StackError(f"{name} is {process.state}; see ./dev status")
-        with _stopped(session_members(process.recorded)):
+        with stopped(session_members(process.recorded)):
             yield
 
     @contextmanager
@@ -82,14 +79,14 @@ class Stage:
         """Within the block, the standby of the lab receives nothing from the primary."""
         receivers = self._standby.query("SELECT pid FROM pg_stat_wal_receiver WHERE pid > 0")
         claim(bool(receivers), "the standby isn't connected to the primary")
-        with _stopped([pid for (pid,) in receivers]):
+        with stopped([pid for (pid,) in receivers]):
             yield
 
     @contextmanager
     def replay_paused(self) -> Iterator[None]:
         """Within the block, the standby of the lab receives changes but doesn't apply them."""
         query = self._standby.query
-        with _undone(lambda: query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")):
+        with undone(lambda: query("SELECT pg_wal_replay_resume() WHERE pg_is_in_recovery()")):
             query("SELECT pg_wal_replay_pause()")
             state = "SELECT pg_get_wal_replay_pause_state()"
             wait_until(lambda: query(state) == [("paused",)], "the standby doesn't pause")
@@ -109,23 +106,3 @@ class Stage:
         dsn = self._stack.replicas(schema)[0] if replica else self._stack.primary(schema)
         with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
             yield cursor
-
-
-@contextmanager
-def _stopped(pids: list[int]) -> Iterator[None]:
-    with _undone(lambda: send(pids, signal.SIGCONT)):
-        send(pids, signal.SIGSTOP)
-        yield
-
-
-@contextmanager
-def _undone(undo: Callable[[], object]) -> Iterator[None]:
-    """Call `undo` at the end of the block, or earlier if the block takes too long."""
-    timer = Timer(LONGEST_PAUSE_SECONDS, undo)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        undo()
