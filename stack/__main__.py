@@ -1,4 +1,4 @@
-"""`python -m stack …`: `./dev` runs it for up, down, status, manage, clean and lint."""
+"""`python -m stack …`: `./dev` runs it for up, down, status, show, manage, clean and lint."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from . import commands, report
 from .environment import stack_root
 from .errors import StackError, explained
 from .shapes import DIVIDED, MONOLITH, OWN_SERVERS
+from .show import command as show_command
 from .terminal import show
 
 
@@ -66,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     status = verbs.add_parser("status", allow_abbrev=False, help="print processes and addresses")
     status.set_defaults(run=_status)
     status.add_argument("--json", action="store_true", help="print JSON, with all addresses")
+    shown = verbs.add_parser(
+        "show", allow_abbrev=False, help="show and check a technique on the running stack"
+    )
+    shown.set_defaults(run=_show)
+    shown.add_argument("technique", nargs="?", help="without a name, list the techniques")
+    shown.add_argument(
+        "--without", action="store_true", help="turn the technique off, so that the show fails"
+    )
     clean = verbs.add_parser("clean", allow_abbrev=False, help="stop the stack and delete its data")
     clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
     return parser
@@ -88,6 +97,10 @@ def _down(_: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> None:
     root = stack_root()
     show(json.dumps(report.status(root), indent=1) if options.json else report.status_text(root))
+
+
+def _show(options: argparse.Namespace) -> int:
+    return show_command.run(stack_root(), options.technique, without=options.without)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,15 @@ def show(text: str) -> None:
         _discard_stdout()
 
 
+def heading(text: str) -> str:
+    """The text, which is bold if stdout is a terminal with colours."""
+    return _coloured(text, _BOLD) if sys.stdout.isatty() and colours_allowed() else text
+
+
+def _coloured(text: str, colour: int) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
 def _discard_stdout() -> None:
     """Make later writes succeed. Python writes the unwritten text again when it exits."""
     with open(os.devnull, "wb") as null:
@@ -101,7 +110,7 @@ class Output:
         self._stream = None
 
     def _painted(self, text: str, colour: int) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colourful else text
+        return _coloured(text, colour) if self._colourful else text
 
     def _colour_of(self, name: str) -> int:
         return self._colours.setdefault(name, _COLOURS[(len(self._colours) - 1) % len(_COLOURS)])

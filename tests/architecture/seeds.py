@@ -24,6 +24,8 @@ SEEDS: list[Seed] = [
     ("config-is-named-not-imported", "pages.views", "config.problems"),
     ("stack-only-provisions", "stack.session", "placement.homes"),
     ("stack-only-provisions", "stack.session", "outbox.tasks"),
+    ("stack-only-provisions", "stack.show.hashing", "placement.ring.process"),
+    ("stack-only-provisions", "stack.show.users", "lab.ways"),
     ("placement-knows-no-service", "placement.checks", "orders.models"),
     ("placement-has-one-adapter", "placement.replicas.middleware", "outbox.recorder"),
     ("placement-has-one-adapter", "placement.ring.cache", "outbox.streams"),

@@ -56,13 +56,14 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
 def heading(results: Mapping[str, Any]) -> str:
     machine = results["machine"]
     durability = ", ".join(f"{name} {value}" for name, value in results["durability"].items())
+    rounds = "1 round" if results["rounds"] == 1 else f"{results['rounds']} rounds"
     return (
         f"**{results['date']}**, `{results['command']}`, on {machine['cpu']},"
         f" {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, Python"
         f" {machine['python']}, PostgreSQL {machine['postgresql']}, Valkey {machine['valkey']};"
         f" {durability}. {results['users']:,} users, {results['clients']} clients,"
-        f" {results['rounds']} rounds. The replay of the delayed standby waits"
-        f" {results['delay_ms']} ms. Before each part, other processes kept at most"
+        f" {rounds}. The replay of the delayed standby waits {results['delay_ms']} ms. Before each"
+        f" part, other processes kept at most"
         f" {max(results['others_busy_cores'].values(), default=0)} cores busy."
     )
 

@@ -55,7 +55,7 @@ def _redundancy(results: Mapping[str, Any]) -> Table:
         title="What does a client see while a part is dead?",
         columns=(
             *("part", "way", "failed reads", "failed writes", "of requests", "longest silence"),
-            *("slowest request", "stale", "stale own"),
+            *("slowest request", "stale reads", "stale own reads"),
         ),
         rows=[
             (
@@ -74,7 +74,7 @@ def _redundancy(results: Mapping[str, Any]) -> Table:
 def _partitioning(results: Mapping[str, Any]) -> Table:
     return Table(
         title="What moves when a node joins or leaves?",
-        columns=("way", "event", "cached users that move", "share of a node"),
+        columns=("way", "change", "cached users that move", "share of a node"),
         rows=[
             (
                 one["case"],
@@ -156,8 +156,8 @@ def _stale_pair(title: str, *cases: str) -> Callable[[Mapping[str, Any]], Table]
 
 def _leases(results: Mapping[str, Any]) -> Table:
     return Table(
-        title="How often is one user loaded when its cached value becomes invalid?",
-        columns=("way", "readers at once", "loads", "at most"),
+        title="How often is one user loaded after each change?",
+        columns=("way", "readers at once", "loads", "most loads"),
         rows=[
             (
                 one["case"],
@@ -200,21 +200,31 @@ TABLES: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], 
     "partitioning": (("movement",), _partitioning),
     "access": (("access",), _access),
     "cost": (("cost",), _cost),
-    "split": (("cost",), _pair("Reads on the primary, and on a replica", "primary", "split")),
+    "split": (
+        ("cost",),
+        _pair("Cost of a request: reads on the primary, and on a replica", "primary", "split"),
+    ),
     "token": (
         ("consistency",),
-        _stale_pair("With a token, and without", "split", "split-without-token"),
+        _stale_pair("Stale reads with a token, and without", "split", "split-without-token"),
     ),
-    "cache": (("cost",), _pair("Reads from the database, and from a cache", "primary", "cache")),
+    "cache": (
+        ("cost",),
+        _pair("Cost of a request: reads from the database, and from a cache", "primary", "cache"),
+    ),
     "leases": (("leases",), _leases),
     "copy": (
         ("consistency",),
-        _stale_pair("With a token, and without", "copy", "copy-without-token"),
+        _stale_pair("Stale reads with a token, and without", "copy", "copy-without-token"),
     ),
     "snapshots": (("history",), _history),
     "projection": (
         ("cost",),
-        _pair("Events folded at each read, and a projection", "events", "projection"),
+        _pair(
+            "Cost of a request: a state computed from events, and a projection",
+            "events",
+            "projection",
+        ),
     ),
 }
 
