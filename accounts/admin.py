@@ -185,7 +185,7 @@ def _versions(user_id: str) -> list[dict[str, Any]]:
 
 
 def user_link(user_id: UUID | None) -> str:
-    return outbox.link(user_id, user_id and outbox.row_url("accounts", "user", user_id))
+    return outbox.link(user_id, outbox.row_url("accounts", "user", user_id) if user_id else None)
 
 
 @admin.register(UserHistory)

@@ -19,6 +19,8 @@ from django.http import HttpRequest
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+PROJECT: Final = "Mitosis"
+
 # Django's admin handles the errors that it finds when it builds a query. But Django finds a wrong
 # year or range when it compiles the query, psycopg2 a NUL when it sends the query, and PostgreSQL a
 # wrong pattern or a missing operator when it runs the query.
@@ -26,9 +28,6 @@ UNUSABLE: Final = (
     DataError, ProgrammingError, ValidationError, ValueError, TypeError, LookupError, OverflowError,
 )  # fmt: skip
 NO_SUCH_OPERATOR: Final = "42883"
-
-
-PROJECT: Final = "Mitosis"
 
 
 class BackOffice(AdminSite):
@@ -48,7 +47,9 @@ class BackOffice(AdminSite):
         self, request: HttpRequest, app_label: str | None = None
     ) -> list[dict[str, Any]]:
         """The services' own tables, the staff accounts, and then the plumbing of each service."""
-        domain, rest, plumbing = [], [], []
+        domain: list[dict[str, Any]] = []
+        rest: list[dict[str, Any]] = []
+        plumbing: list[dict[str, Any]] = []
         for app in super().get_app_list(request, app_label):
             for entry in app["models"]:
                 page = self._registry[entry["model"]]

@@ -25,6 +25,8 @@ class PageRenderer(BrowsableAPIRenderer):
     the data of the response. DRF's templates contain inline styles, so the pages have a policy of
     their own."""
 
+    renderer_context: Mapping[str, Any]  # DRF sets it
+
     def render(
         self,
         data: Any,
@@ -56,7 +58,7 @@ class PageRenderer(BrowsableAPIRenderer):
         return form
 
     def _is_refused(self, method: str, request: Request) -> bool:
-        response = (self.renderer_context or {})["response"]
+        response = self.renderer_context["response"]
         return method in WRITES and request.method == method and response.status_code >= 400
 
     def _typed(self, view: Any, method: str, request: Request) -> BaseSerializer[Any] | None:
@@ -81,6 +83,5 @@ class PageRenderer(BrowsableAPIRenderer):
 
     def _is_spent(self, field: Any) -> bool:
         """Whether the value must not be sent again: a key that belongs to another request."""
-        response = (self.renderer_context or {})["response"]
-        is_hidden = field.style.get("input_type") == "hidden"
-        return is_hidden and response.status_code == SPENT
+        is_hidden: bool = field.style.get("input_type") == "hidden"
+        return is_hidden and self.renderer_context["response"].status_code == SPENT

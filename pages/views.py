@@ -56,9 +56,8 @@ class ProblemTypes(TemplateView):
 class ProblemType(TemplateView):
     template_name = "pages/problem_type.html"
 
-    def get_context_data(self, *, slug: str, **kwargs: Any) -> dict[str, Any]:
-        try:
-            found = problem_types()[slug]
-        except KeyError as exc:
-            raise Http404(slug) from exc
-        return super().get_context_data(slug=slug, type=found, **kwargs)
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found = problem_types().get(kwargs["slug"])
+        if found is None:
+            raise Http404(kwargs["slug"])
+        return super().get_context_data(type=found, **kwargs)

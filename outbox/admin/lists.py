@@ -6,7 +6,7 @@ searches by `LIKE`. Each of these reads the whole table.
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final, cast
 
 from django.apps import apps
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.db import DataError, connections
-from django.db.models import Q, QuerySet
+from django.db.models import Field, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
@@ -29,8 +29,8 @@ class KeysetList(ChangeList):
     """A list in the fixed order of its ModelAdmin. The URL of a page has the last key of the page
     before, so an index finds the page's first row. No page counts rows."""
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
-        return list(self.model_admin.get_ordering(request))
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        return list(self._ordering)
 
     def get_results(self, request: HttpRequest) -> None:
         after = self._after(request)
@@ -63,8 +63,12 @@ class KeysetList(ChangeList):
             (rows,) = cursor.fetchone()
         return rows if rows > self.result_count else None
 
+    @property
+    def _ordering(self) -> tuple[str, ...]:
+        return cast(IndexedAdmin, self.model_admin).ordering
+
     def _fields(self) -> list[Any]:
-        names = [name.lstrip("-") for name in self.model_admin.ordering]
+        names = [name.lstrip("-") for name in self._ordering]
         pk = self.lookup_opts.pk
         return [pk if name == "pk" else self.lookup_opts.get_field(name) for name in names]
 
@@ -78,7 +82,7 @@ class KeysetList(ChangeList):
             key = [field.to_python(text) for field, text in zip(fields, texts, strict=True)]
         except UNREADABLE:
             return Q()
-        beyond = "lt" if self.model_admin.ordering[0].startswith("-") else "gt"
+        beyond = "lt" if self._ordering[0].startswith("-") else "gt"
         names = [field.attname for field in fields]
         after = Q()
         for at, name in enumerate(names):
@@ -100,7 +104,7 @@ class IndexedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     explanation = ""
     is_plumbing = False
     change_list_template = "outbox/change_list.html"
-    ordering: tuple[str, ...] = ("-pk",)
+    ordering: ClassVar[tuple[str, ...]] = ("-pk",)
     sortable_by = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each facet is a count
@@ -131,7 +135,8 @@ class IndexedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         found = Q()
         for name in self.search_fields:
             try:
-                found |= Q(**{name: self.opts.get_field(name).to_python(term)})
+                field = cast(Field[Any, Any], self.opts.get_field(name))
+                found |= Q(**{name: field.to_python(term)})
             except ValidationError:
                 continue
         return found

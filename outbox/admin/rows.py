@@ -37,7 +37,7 @@ class OutboxEventAdmin(ReadOnlyAdmin):
     fields = readonly_fields = (
         "id", "type", "subject", "is_sent", "recorded", "partition", "xid", "event",
     )  # fmt: skip
-    search_fields: tuple[str, ...] = ("id", "xid")
+    search_fields = ("id", "xid")
     search_help_text = "Finds an exact row id or transaction id."
     ordering = ("-id",)
     pages: Mapping[str, tuple[str, str]] = {}
@@ -61,7 +61,7 @@ class OutboxEventAdmin(ReadOnlyAdmin):
             return UNKNOWN
         is_sent = Q(_Sees("xid", Value(tick.snapshot)))
         if row < 2**63:  # a part of the tick is sent
-            before = found.rows(found.tick).filter(pk=tick.prev).first()
+            before = found.rows(found.tick).filter(pk=tick.prev or 0).first()
             is_sent &= Q(id__lte=row) | Q(_Sees("xid", Value((before or tick).snapshot)))
         return Case(When(is_sent, then=Value(value=True)), default=Value(value=False))
 

@@ -107,7 +107,7 @@ def test_ports_are_published_on_the_loopback_interface_only(shape: str) -> None:
 def test_a_deployment_has_no_access_to_the_others_data(name: str, other: str) -> None:
     for service in of_deployment(name).values():
         names = {key for key in service["environment"] if key.startswith(other.upper())}
-        assert names == {f"{other.upper()}_URL"}
+        assert names == {f"{other.upper()}_URL", f"{other.upper()}_PUBLIC_URL"}
         assert [secret for secret in service["secrets"] if secret.startswith(other)] == []
 
 
