@@ -135,7 +135,7 @@ class IndexedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         found = Q()
         for name in self.search_fields:
             try:
-                field = cast(Field[Any, Any], self.opts.get_field(name))
+                field = cast("Field[Any, Any]", self.opts.get_field(name))
                 found |= Q(**{name: field.to_python(term)})
             except ValidationError:
                 continue

@@ -310,8 +310,13 @@ class TestCancel:
         document = problem(ada_api.post(f"/api/orders/{order.id}/cancel/"), 409, "order-changed")
         assert document["current_version"] == 2
 
-    def test_a_get_request_gets_405(self, place: Place, ada_api: APIClient) -> None:
-        problem(ada_api.get(f"/api/orders/{place().id}/cancel/"), 405, "method-not-allowed")
+    def test_a_get_request_shows_the_order_and_cancels_nothing(
+        self, place: Place, ada_api: APIClient, bob_api: APIClient
+    ) -> None:
+        path = f"/api/orders/{place().id}/cancel/"
+        assert ada_api.get(path).json()["status"] == "PENDING"
+        problem(bob_api.get(path), 404, "order-not-found")
+        problem(ada_api.put(path), 405, "method-not-allowed")
 
 
 def test_events_list_the_whole_history(place: Place, ada_api: APIClient) -> None:
