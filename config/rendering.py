@@ -41,7 +41,8 @@ class PageRenderer(BrowsableAPIRenderer):
         context = super().get_context(data, accepted_media_type, renderer_context)
         view, response = renderer_context["view"], renderer_context["response"]
         links = getattr(view, "links", None)
-        found = links(data) if links and response.status_code < 400 else []
+        is_shown = response.status_code < 400 and renderer_context["request"].method != "OPTIONS"
+        found = links(data) if links and is_shown else []
         return {**context, "links": found}
 
     def get_rendered_html_form(self, data: Any, view: Any, method: str, request: Request) -> Any:

@@ -326,12 +326,15 @@ class TestBrowsableApi:
         project()
         path = f"/api/orders/{order_id}/"
         assert f'href="{path}"' in self.page(office, "/api/orders/").content.decode()
+        assert office.options("/api/orders/", headers={"Accept": "text/html"}).status_code == 200
         for route in (path, f"{path}events/", f"{path}story/", f"{path}cancel/"):
             page = self.page(office, route)
             assert page.status_code == 200, route
             for linked in ("", "events/", "story/", "cancel/"):
                 assert f'href="{path}{linked}"' in page.content.decode(), (route, linked)
             assert f'href="/orders/{order_id}/"' in page.content.decode()
+            described = office.options(route, headers={"Accept": "text/html"})
+            assert described.status_code == 200, route
         form = self.page(office, f"{path}cancel/").content.decode()
         assert f'action="{path}cancel/" method="POST"' in form
         assert self.send(office, f"{path}cancel/", {}).status_code == 200
