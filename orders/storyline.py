@@ -37,7 +37,9 @@ def story(order_id: UUID, *, for_staff: bool) -> Story | None:
         return _lost(order_id)
     tracer = Tracer(LABEL)
     places = _places(rows, events, tracer)
-    part, away = _part_of_accounts(order_id, [place for place in places if place])
+    part, away = _part_of_accounts(
+        order_id, [place for place in places if place], for_staff=for_staff
+    )
     builder = StoryBuilder(order, part, away, for_staff=for_staff)
     effects = iter(part["effects"] if part else ())
     chapters: list[Chapter] = []
@@ -97,8 +99,11 @@ def _places(
     return places
 
 
-def _part_of_accounts(order_id: UUID, places: Sequence[Place]) -> tuple[dict[str, Any] | None, str]:
-    """What accounts knows, and '' or the reason why it isn't known."""
+def _part_of_accounts(
+    order_id: UUID, places: Sequence[Place], *, for_staff: bool
+) -> tuple[dict[str, Any] | None, str]:
+    """What accounts knows, and '' or the reason why it isn't known. The text of an error, which can
+    name servers and settings, is for staff."""
     asked = msgspec.to_builtins(list(places))
     try:
         if path := settings.STORY_PARTS.get(OWNER):
@@ -112,6 +117,7 @@ def _part_of_accounts(order_id: UUID, places: Sequence[Place]) -> tuple[dict[str
     except PeerUnavailable:
         return None, f"{OWNER} doesn't answer; its part of the story is missing"
     except PeerError as exc:
-        return None, f"{OWNER} refuses its part of the story: {exc}"
+        why = f": {exc}" if for_staff else ""
+        return None, f"{OWNER} refuses its part of the story{why}"
     except (DatabaseError, InterfaceError):
         return None, f"the database of {OWNER} doesn't answer; its part of the story is missing"

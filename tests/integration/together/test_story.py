@@ -188,6 +188,8 @@ def test_a_parked_step_is_shown_with_its_error_until_it_is_retried(
     assert step.why.startswith("parked since ")
     assert step.why.endswith(": RuntimeError: the shelf is empty")
     assert "shelf" not in of_consumer(story_of(order_id, for_staff=False), "credit").why
+    page = admin_client.get(f"/orders/{order_id}/").content.decode()
+    assert page.count(f'href="/flow/parked/?q={order_id}"') == 2  # the events of the key
     credit = consumer.named("credit")
     parked = AccountsParked.objects.order_by("id")[0]
     [found] = parking.of(credit)
