@@ -40,7 +40,6 @@ class BackOffice(AdminSite):
         return super().each_context(request) | {
             "site_header": names,
             "site_title": names,
-            "other_sites": settings.OUTBOX_SITES,
         }
 
     def get_app_list(

@@ -205,7 +205,7 @@ def _actor(request: HttpRequest) -> str:
 
 
 def story_url(order_id: UUID) -> str:
-    return f"/orders/{order_id}/"
+    return reverse("pages:story", args=[order_id])
 
 
 def order_links(order_id: UUID) -> str:

@@ -91,6 +91,7 @@ class Step(Struct, frozen=True, kw_only=True):
     at: datetime | None = None
     id: str = ""
     why: str = ""
+    key: str = ""  # of a parked sequence: the step waits for its retry
 
 
 class Chapter(Struct, frozen=True, kw_only=True):
@@ -234,6 +235,7 @@ class StoryBuilder:
             at=at if state is Outcome.DONE else None,
             id=f"{place.partition}:{effect.position}",
             why=self._why(effect, place),
+            key=place.key if state is Outcome.PARKED else "",
         )
 
     def _why(self, effect: Effect, place: Place) -> str:

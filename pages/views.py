@@ -23,12 +23,14 @@ class Front(TemplateView):
         state = snapshot.ALL.get().state
         parts = health.parts(state)
         level = health.worst(part.level for part in parts)
+        is_staff = self._is_staff()
         return super().get_context_data(
             parts=parts,
             level=level,
             summary=health.SUMMARY[level],
             others=[name for name in settings.OUTBOX_PRODUCERS if name not in settings.SERVICES],
-            warnings=state["warnings"] if self._is_staff() else [],
+            is_staff=is_staff,
+            warnings=state["warnings"] if is_staff else [],
             **kwargs,
         )
 

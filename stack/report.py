@@ -92,7 +92,8 @@ def welcome(stack: Stack, deployments: tuple[Deployment, ...], log: Path) -> str
         ("lab", f"{urls['accounts']}/lab/"),
     ]
     for deployment in deployments:
-        routes.append((f"{deployment.prefix}start", f"{stack.url(deployment)}/"))
+        routes.append((f"{deployment.prefix}front", f"{stack.url(deployment)}/"))
+        routes.append((f"{deployment.prefix}flow", f"{stack.url(deployment)}/flow/"))
         routes.append((f"{deployment.prefix}docs", f"{stack.url(deployment)}/api/docs/"))
         routes.append((f"{deployment.prefix}admin", f"{stack.url(deployment)}/admin/"))
     routes.append(("log in as", f"{ADMIN_EMAIL}  {stack.credentials.admin_password}"))

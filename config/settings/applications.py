@@ -94,7 +94,7 @@ STORAGES = {
 
 # The sites of other deployments, for links between the rows of two services.
 OUTBOX_SITES = {
-    name: url
+    name: url.rstrip("/")
     for name in ALL_SERVICES
     if name not in SERVICES and (url := _env.public_urls[name] or _env.peer_urls[name])
 }

@@ -229,7 +229,7 @@ class OrderViewSet(ListModelMixin, GenericViewSet[Any]):
         if "user_id" in data:
             found.append(("Customer", page_url("accounts", f"/api/users/{data['user_id']}/")))
         if self.request.user.is_staff:
-            found.append(("Story as a page", f"/orders/{order_id}/"))
+            found.append(("Story as a page", reverse("pages:story", args=[order_id])))
             found.append(("Admin", row_url("orders", "orderview", order_id)))
         return [(text, url) for text, url in found if url]
 

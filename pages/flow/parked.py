@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, ObjectDoesNotExist
 
 from outbox import consumer as consumers
 from outbox.consumer import Consumer
 from outbox.consuming.parking import Parking
-from outbox.errors import OutboxError
+from outbox.envelope import Envelope
+from outbox.errors import MalformedEnvelope, OutboxError
 from outbox.models import AbstractParkedEvent
 from outbox.partitions import partition_count, partition_of
 
@@ -75,6 +77,21 @@ class Sequence:
         number = rows.order_by()[:COUNT_AT_MOST].count()
         return f"≥ {number}" if number == COUNT_AT_MOST else str(number)
 
+    @property
+    def model(self) -> str:
+        """The name of the model, for the admin's page of the first event."""
+        return str(self.head._meta.model_name)
+
+    @property
+    def order_id(self) -> UUID | None:
+        """The order that the first event is about; None if it is about none."""
+        try:
+            envelope = Envelope.decode(self.head.body)
+            is_of_order = envelope.type.startswith("orders.order.")
+            return UUID(envelope.subject if is_of_order else envelope.data["order_id"])
+        except (MalformedEnvelope, ObjectDoesNotExist, LookupError, ValueError, AttributeError):
+            return None  # also if the sequence isn't parked any more
+
     def has(self, words: str) -> bool:
         head = self.head
         return any(words in text.lower() for text in (head.key, head.type, head.error))
@@ -115,9 +132,17 @@ def sequence_of(id_: str) -> Sequence | None:
 
 def _parsed(id_: str) -> tuple[Place, int, str]:
     label, consumer, producer, partition, key = (*id_.split(":", 4), *[""] * 5)[:5]
-    if not partition.isdecimal() or int(partition) >= partition_count() or "\0" in key:
+    number = whole(partition, at_most=partition_count() - 1)
+    if number is None or "\0" in key:
         raise BadRequest(f"{id_!r} is no parked sequence")
-    return place_of(f"{label}:{consumer}:{producer}"), int(partition), key
+    return place_of(f"{label}:{consumer}:{producer}"), number, key
+
+
+def whole(text: str, *, at_most: int) -> int | None:
+    """The number in a text of ASCII digits; None for another text, or above `at_most`."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(at_most)):
+        return None
+    return int(text) if int(text) <= at_most else None
 
 
 def search(*, words: str = "", group: str = "", after: str = "") -> Found:
@@ -163,7 +188,10 @@ def _walk(*, group: str = "", after: str = "") -> Iterator[Sequence]:
     if after:
         place, partition, key = _parsed(after)
         start = partition, key
-        chosen = chosen[[each.name for each in chosen].index(place.name) :]
+        names = [each.name for each in chosen]
+        if place.name not in names:
+            raise BadRequest(f"{after!r} isn't in the group {group!r}")
+        chosen = chosen[names.index(place.name) :]
     for place in chosen:
         while start is not None:
             heads = list(place.parking.heads(after=start, limit=READ_AT_ONCE))

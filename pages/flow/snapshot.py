@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.urls import reverse
 
+from .. import links
 from . import history, peers
 from .advice import advise_away
 from .figures import figures_of, states_of
@@ -95,8 +96,10 @@ def _of_all() -> State:
             state["services"] |= ask_peer(name, reverse("pages:peer-status"))["services"]
         except peers.PeerAway as exc:
             state["warnings"] = [advise_away(name, str(exc)), *state["warnings"]]
-    for service in state["services"].values():
+    for label, service in state["services"].items():
         state["warnings"] = [*state["warnings"], *service.pop("warnings")]
+        for group in service.get("parked", ()):
+            group["url"] = links.parked(label, group=group["id"])
     state["warnings"].sort(key=lambda advice: advice["level"] != "bad")
     state["figures"], state["states"] = figures_of(state), states_of(state)
     return state

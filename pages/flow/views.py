@@ -190,7 +190,7 @@ def _text(given: QueryDict, name: str) -> str:
 
 
 def _id(given: QueryDict, name: str) -> int:
-    text = given.get(name, "")
-    if text and not (text.isascii() and text.isdecimal() and int(text) <= parked.LARGEST):
+    found = parked.whole(given.get(name, "0") or "0", at_most=parked.LARGEST)
+    if found is None:
         raise BadRequest(f"{name} isn't an id")
-    return int(text or 0)
+    return found

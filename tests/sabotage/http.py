@@ -26,7 +26,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="only staff see figures on the front page",
         file="pages/views.py",
-        old='state["warnings"] if self._is_staff() else []',
+        old='state["warnings"] if is_staff else []',
         new='state["warnings"]',
         test=f"{PAGES}/test_front.py::"
         "test_a_failure_is_words_for_everybody_and_advice_with_figures_for_staff",

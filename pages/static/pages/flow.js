@@ -9,7 +9,6 @@ const MARKS = { good: "●", warn: "▲", bad: "■" };
 
 const page = document.getElementById("flow");
 const live = document.getElementById("live");
-const here = new Set(page.dataset.here.split(" "));
 const kept = { etag: "", differs: 0, figures: {}, totals: [], warnings: "", groups: "" };
 let charts = [];
 let history = null;
@@ -116,12 +115,7 @@ function showGroups(groups) {
     const number = `${group.is_partial ? "≥ " : ""}${group.sequences}`;
     item.append(element("strong", number, { class: "figure" }));
     item.append(` ${group.consumer} ← ${group.producer} `);
-    if (here.has(group.service)) {
-      const href = `${page.dataset.parked}?group=${encodeURIComponent(group.id)}`;
-      item.append(element("a", group.error, { href }));
-    } else {
-      item.append(`${group.error} (see the flow page of ${group.service})`);
-    }
+    item.append(group.url ? element("a", group.error, { href: group.url }) : group.error);
     return item;
   });
   if (!items.length) items.push(element("li", "Nothing is parked.", { class: "muted" }));

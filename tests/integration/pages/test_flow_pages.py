@@ -4,12 +4,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connections
@@ -141,6 +143,32 @@ def test_a_search_finds_a_key_a_type_or_an_error(
     assert third.after == ""
 
 
+def test_a_search_of_a_group_continues_only_where_the_group_is_parked(
+    staff: Client, shop: Tables, streams: Streams, applied: list[str], monkeypatch: Any
+) -> None:
+    [probe] = consumers.every()
+    other = replace(probe, name="other")
+    monkeypatch.setattr(consumers, "every", lambda: iter([probe, other]))
+    given = {"group": f"{shop.label}:other:{shop.label}:0"}
+    for name, status in (("other", 200), ("probe", 400)):
+        after = f"{shop.label}:{name}:{shop.label}:0:a"
+        assert staff.get("/flow/parked/", given | {"after": after}).status_code == status
+
+
+def test_a_parked_sequence_links_to_the_story_of_its_order_and_to_the_admin(
+    staff: Client, shop: Tables, streams: Streams, applied: list[str], settings: LazySettings
+) -> None:
+    settings.OUTBOX_SITES = {"orders": "http://orders.example.com"}
+    order_id = UUID(int=7)
+    park(shop, "a", "order 1 isn't known", order_id=str(order_id))
+    park(shop, "b", "order 1 isn't known", order_id="no id")
+    text = staff.get("/flow/parked/").content.decode()
+    site = "" if settings.STORY else "http://orders.example.com"
+    assert re.findall(r'href="([^"]*/orders/\d[^"]*)"', text) == [f"{site}/orders/{order_id}/"]
+    row = shop.parked._default_manager.order_by("id")[0]
+    assert f'href="/admin/{shop.label}/{row._meta.model_name}/{row.pk}/change/"' in text
+
+
 def test_a_group_is_retried_after_a_confirmation_and_each_sequence_is_audited(
     staff: Client, shop: Tables, streams: Streams, applied: list[str]
 ) -> None:
@@ -173,6 +201,9 @@ def test_a_drop_needs_a_reason_and_leaves_what_arrived_after_the_confirmation(
     refused = staff.post("/flow/parked/drop/", sent)
     assert refused.status_code == 400
     assert "Enter the reason" in refused.content.decode()
+    for number in ("-1", "9" * 5000, "١"):
+        given = sent | {"upto": number, "reason": "its order is lost"}
+        assert staff.post("/flow/parked/drop/", given).status_code == 400
     staff.post("/flow/parked/drop/", sent | {"reason": "its order is lost"})
     dropped, kept = shop.parked._default_manager.order_by("id")
     assert (dropped.dropped_by, dropped.drop_reason) == ("ada", "its order is lost")
@@ -205,6 +236,7 @@ def test_staff_without_the_permission_may_look_and_not_act(
         {},
         {"sequence": "x"},
         {"sequence": "orders:probe:orders:99:a"},
+        {"sequence": f"orders:probe:orders:{'9' * 5000}:a"},
         {"group": "a:b:c:d"},
         {"group": "a", "sequence": "b"},
         {"sequence": "a\0"},
@@ -212,6 +244,20 @@ def test_staff_without_the_permission_may_look_and_not_act(
 )
 def test_an_action_on_nonsense_is_a_bad_request(staff: Client, given: dict[str, str]) -> None:
     assert staff.get("/flow/parked/retry/", given).status_code == 400
+
+
+def test_an_action_needs_the_token_of_the_form(
+    staff: Client, shop: Tables, streams: Streams, applied: list[str]
+) -> None:
+    park(shop, "a", "order 1 isn't known")
+    [found] = staff.get("/flow/parked/").context["found"].sequences
+    staff.handler.enforce_csrf_checks = True
+    for verb in ("retry", "drop"):
+        sent = {"sequence": found.id, "upto": "99", "reason": "none"}
+        refused = staff.post(f"/flow/parked/{verb}/", sent)
+        assert (refused.status_code, refused.context["slug"]) == (403, "csrf")
+    assert applied == []
+    assert shop.parked._default_manager.filter(dropped_at=None).count() == 1
 
 
 def nodes_of(plan: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """The front page with the real state of this process."""
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.test import Client
 
 from outbox.streams import Streams
@@ -17,6 +17,15 @@ def test_the_front_page_shows_the_state_of_every_service(shop: Tables, streams: 
     assert page.status_code == 200
     assert {part.name for part in page.context["parts"]} >= set(settings.SERVICES)
     assert not any(health.WORDS["streams"] in part.words for part in page.context["parts"])
+
+
+def test_only_staff_see_links_to_other_deployments(
+    staff: Client, streams: Streams, settings: LazySettings
+) -> None:
+    settings.OUTBOX_SITES = {"other": "http://other.example.com"}
+    link = 'href="http://other.example.com/"'
+    assert link in staff.get("/").content.decode()
+    assert "other.example.com" not in Client().get("/").content.decode()
 
 
 def test_without_the_stream_server_requests_work_and_the_page_says_so(shop: Tables) -> None:

@@ -168,7 +168,11 @@ def test_a_late_decision_is_shown_before_the_release(ada: UUID, flow: Flow) -> N
 
 
 def test_a_parked_step_is_shown_with_its_error_until_it_is_retried(
-    ada: UUID, flow: Flow, monkeypatch: pytest.MonkeyPatch, shape: str
+    ada: UUID,
+    flow: Flow,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: str,
+    admin_client: Client,
 ) -> None:
     def fail(envelope: Any) -> None:
         raise RuntimeError("the shelf is empty")
@@ -265,6 +269,10 @@ def test_without_accounts_the_story_says_so_and_shows_the_part_of_orders(
     ]
     assert of_consumer(story, "order_view").state == "done"
     assert {step.service for step in story.waits} == {"accounts"}
+    settings.PEER_KEY = ""
+    refused = "accounts refuses its part of the story"
+    assert story_of(order_id).away.startswith(f"{refused}: PEER_KEY is not set")
+    assert story_of(order_id, for_staff=False).away == refused
 
 
 def test_the_story_stays_complete_after_retention_has_deleted_its_rows(
