@@ -6,6 +6,7 @@ from tests.sabotage.sabotage import Sabotage
 
 HTTP: Final = "tests/unit/config/test_middleware.py"
 PAGES: Final = "tests/unit/pages"
+FLOW: Final = "tests/integration/pages"
 USERS: Final = "tests/integration/accounts/test_users_api.py"
 
 SABOTAGES: Final = (
@@ -30,6 +31,27 @@ SABOTAGES: Final = (
         new='state["warnings"]',
         test=f"{PAGES}/test_front.py::"
         "test_a_failure_is_words_for_everybody_and_advice_with_figures_for_staff",
+    ),
+    Sabotage(
+        promise="only staff see the flow",
+        file="pages/access.py",
+        old="return user.is_active and user.is_staff",
+        new="return True",
+        test=f"{FLOW}/test_flow_status.py::test_only_staff_may_see_the_flow",
+    ),
+    Sabotage(
+        promise="a retry or drop needs the permission to change parked events",
+        file="pages/flow/views.py",
+        old="            raise PermissionDenied",
+        new="            pass",
+        test=f"{FLOW}/test_flow_pages.py::test_staff_without_the_permission_may_look_and_not_act",
+    ),
+    Sabotage(
+        promise="the signature of a request for the status is valid for one path and body",
+        file="pages/flow/peers.py",
+        old="expected.items() <= claims.items()",
+        new="expected.keys() <= claims.keys()",
+        test=f"{FLOW}/test_flow_status.py::test_the_status_for_other_deployments_needs_a_signature",
     ),
     Sabotage(
         promise="a chunked body is read",

@@ -72,6 +72,13 @@ SABOTAGES: Final = (
         test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
     ),
     Sabotage(
+        promise="a customer doesn't see the error of a peer in a story",
+        file="orders/storyline.py",
+        old='why = f": {exc}" if for_staff else ""',
+        new='why = f": {exc}"',
+        test=f"{STORY}::test_without_accounts_the_story_says_so_and_shows_the_part_of_orders",
+    ),
+    Sabotage(
         promise="a story shows a parked event as parked, although the position has passed it",
         file="outbox/tracing.py",
         old="return rows.filter(entry=place.entry).first()",

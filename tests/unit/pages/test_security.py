@@ -106,7 +106,7 @@ def test_text_has_enough_contrast_in_light_and_dark() -> None:
         *((text, fill) for text in ("ink", "muted", "link", "good", "warn", "bad")
           for fill in ("paper", "panel")),
         *((text, f"{text}-soft") for text in ("good", "warn", "bad")),
-        *(("ink", f"{level}-soft") for level in ("good", "warn", "bad")),
+        *((text, f"{level}-soft") for text in ("ink", "link") for level in ("good", "warn", "bad")),
     ]  # fmt: skip
     edges = [("edge", "paper"), ("edge", "panel")]
     for theme in (light, dark):
