@@ -18,7 +18,7 @@ WORDS: Final[Mapping[str, str]] = {
     "replicas": "A replica is out of use. Other servers answer its reads.",
 }
 RING: Final = "A node is out of use. Requests work, and read the databases more often."
-AWAY: Final = "Its deployment doesn't answer."
+AWAY: Final = "Its state isn't known: its deployment doesn't answer, or has another release."
 SUMMARY: Final[Mapping[Level, str]] = {
     "good": "All parts work",
     "warn": "Requests work, and a part needs attention",

@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.urls import reverse
 
 from .. import links
-from . import history, peers
+from . import history, peers, picture
 from .advice import advise_away
 from .figures import figures_of, states_of
 from .status import of_deployment
@@ -83,6 +83,21 @@ def ask_peer(name: str, path: str) -> State:
         raise
 
 
+def _services_of(name: str) -> State:
+    """The services of another deployment. Raises PeerAway, also for a state that the pages of this
+    release can't show."""
+    found = ask_peer(name, reverse("pages:peer-status"))
+    try:
+        shown = {"services": dict(found["services"]), "ring": {"nodes": []}}
+        figures_of(shown), states_of(shown), list(picture.drawings(shown))
+        for service in shown["services"].values():
+            sorted(advice["level"] for advice in service["warnings"])
+            sorted(group["id"] for group in service.get("parked", ()))
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise peers.PeerAway(f"{name} has another release, and its state can't be shown") from exc
+    return dict(shown["services"])
+
+
 def _of_all() -> State:
     own = of_deployment()
     state: State = {
@@ -93,7 +108,7 @@ def _of_all() -> State:
     }
     for name in peers.others():
         try:
-            state["services"] |= ask_peer(name, reverse("pages:peer-status"))["services"]
+            state["services"] |= _services_of(name)
         except peers.PeerAway as exc:
             state["warnings"] = [advise_away(name, str(exc)), *state["warnings"]]
     for label, service in state["services"].items():

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from html import unescape
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -18,6 +19,7 @@ from django.test import Client
 from outbox import recorder
 from outbox.streams import Streams
 from outbox.tables import Tables
+from pages import health
 from pages.flow import peers, snapshot
 from tests.integration.outbox.conftest import event
 
@@ -156,6 +158,16 @@ def test_each_deployment_shows_the_other_and_says_when_it_is_away(
     away = status()["warnings"][0]
     assert away["see"] == "the-other-deployment-is-away"
     assert f"{SERVICE} doesn't answer" in away["text"]
+
+
+@pytest.mark.parametrize("answer", [{}, {"services": {"other": {}}}, {"services": [1]}])
+def test_a_deployment_of_another_release_is_away_and_breaks_no_page(
+    staff: Client, streams: Streams, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(peers, "others", lambda: iter(["other"]))
+    monkeypatch.setattr(peers, "ask", lambda *_: answer)
+    assert health.AWAY in unescape(Client().get("/").content.decode())
+    assert "other has another release" in staff.get("/flow/").content.decode()
 
 
 @pytest.mark.parametrize("changed", ["no token", "other path", "other body"])

@@ -114,7 +114,7 @@ def test_a_deployment_that_is_away_is_broken(
     settings.PEER_URLS = {"elsewhere": "http://127.0.0.1:9"}
     show(monkeypatch, state())
 
-    assert "Elsewhere broken Its deployment doesn't answer." in text_for(AnonymousUser())
+    assert f"Elsewhere broken {health.AWAY}" in text_for(AnonymousUser())
 
 
 def test_the_page_shows_that_the_database_of_the_sessions_is_away(
