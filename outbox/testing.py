@@ -103,7 +103,7 @@ class MemoryStreams:
                     raise row_outside(row, partition, self.partitions)
                 _add(label, service, partition, f"{tick}-{row}", body)
             tops = {partition: f"{tick}-{row}" for row, partition, _ in rows}
-            cursor = replace(cursor, at=at, tops={**cursor.tops, **tops})
+            cursor = replace(cursor, at=at, tops=_raised(cursor.tops, tops))
             if not expected:
                 cursor = replace(cursor, floor=max(cursor.floor, floor))
             if snapshot:
@@ -271,6 +271,11 @@ class MemoryNudges:
 
     def close(self) -> None:
         """Does nothing: there is no connection."""
+
+
+def _raised(tops: Mapping[int, str], new: Mapping[int, str]) -> dict[int, str]:
+    """The tops with the new ones; an entry that is sent again lowers no top."""
+    return {**new, **{p: max(top, new.get(p, top), key=order) for p, top in tops.items()}}
 
 
 def _add(label: str, service: _Service, partition: int, entry_id: str, body: str) -> None:

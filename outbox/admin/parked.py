@@ -120,7 +120,7 @@ class ParkedEventAdmin(ReadOnlyAdmin):
                 continue
             result = f"{name}, {key or 'without a key'}: {len(dropped)} dropped"
             if dropped:  # one entry, under the first event: a sequence can be long
-                first = self.model(pk=dropped[0])
+                first = self.model(pk=dropped[0], consumer=name, key=key)
                 self.log_change(request, first, f"{result}, up to id {dropped[-1]}: {reason}")
             messages.success(request, result)
 

@@ -97,7 +97,8 @@ class Restamp:
         newest = self._ticks.newest_restored_row()
         ticks = self._tables.rows(self._tables.tick)
         floor = ticks.filter(pk__gt=0, pk__lte=published.floor).order_by("-pk").first()
-        self._ticks.resume(above=order(published.at)[0] if published.at else clock_ms())
+        sent = [order(entry) for entry in (published.at, *published.tops.values()) if entry]
+        self._ticks.resume(above=max(sent)[0] if sent else clock_ms())
         self._progress = Progress(
             tick=self._ticks.last(), pruned=floor.snapshot if floor else "", newest=newest
         )

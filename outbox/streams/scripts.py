@@ -27,13 +27,17 @@ if ARGV[1] == ARGV[2] and #ARGV == 7 then return {'OK'} end
 local tops, entries = {}, #ARGV == 7 and {} or cmsgpack.unpack(ARGV[8])
 for i = 1, #entries, 3 do
   local key, id = KEYS[entries[i] + 2], ARGV[6] .. '-' .. entries[i + 1]
+  local field, follows = 'p' .. entries[i], true
   if not key then return {'PARTITION', entries[i + 1], tostring(entries[i])} end
   local added = redis.pcall('XADD', key, id, 'event', entries[i + 2])
   if type(added) == 'table' and added.err then
     if not string.find(added.err, 'equal or smaller', 1, true) then return added end
     if #redis.call('XRANGE', key, id, id) == 0 then return {'FOREIGN', key} end
+    -- It is sent again. A higher top stays: its row may never be sent again.
+    local top = redis.call('HGET', KEYS[1], field)
+    follows = not top or #redis.call('XRANGE', key, '(' .. id, top, 'COUNT', 1) == 0
   end
-  tops['p' .. entries[i]] = id
+  if follows then tops[field] = id end
 end
 local fields = {'at', ARGV[2], 'partitions', ARGV[3]}
 if ARGV[4] ~= '' then

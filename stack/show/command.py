@@ -31,7 +31,8 @@ def run(root: Path, name: str | None, *, without: bool) -> int:
         sys.stderr.write(f"error: ./dev show: {wrong}; techniques: {', '.join(TECHNIQUES)}\n")
         return UNKNOWN
     stage = Stage(root)
-    signal.signal(signal.SIGTERM, _exit)  # so that all that is paused continues
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _exit)  # so that all that is paused continues
     try:
         _show(name, stage, without=without)
     except (Untrue, psycopg2.Error) as error:

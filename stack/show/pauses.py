@@ -1,4 +1,7 @@
-"""Pauses that always end: at the end of a block, or after LONGEST_PAUSE_SECONDS."""
+"""Pauses that end at the end of a block, or after LONGEST_PAUSE_SECONDS.
+
+After SIGKILL or during SIGSTOP of this process they stay: `./dev down` ends the paused processes.
+"""
 
 import signal
 from collections.abc import Callable, Iterator

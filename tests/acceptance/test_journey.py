@@ -1,7 +1,6 @@
 """Runs the commands of docs/journey.md, from stage 0 to stage 5 and back, on one data root."""
 
 import re
-import shutil
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import jwt
 import pytest
 
 from tests.acceptance.people import Customer, Shop, answered, shop_at, soon
-from tests.acceptance.test_readme import FENCE, commands
+from tests.acceptance.test_readme import FENCE, commands, shell
 from tests.support.stacks import SERVICES, RunningStack, own_stack
 from tests.support.surroundings import CHECKOUT
 
@@ -32,7 +31,7 @@ def test_the_journey_keeps_orders_and_credit() -> None:
     traveller: Traveller | None = None
     with own_stack() as stack:
         for title, (script, output) in sections.items():
-            printed = figures_left_out(run(stack, script))
+            printed = figures_left_out(shell(script, stack, within_seconds=SECTION_SECONDS))
             missing = [line for line in output if figures_left_out(line) not in printed]
             assert not missing, f"{title}: {missing}\n{printed}"
             if not title.startswith(STAGES):
@@ -119,23 +118,6 @@ def accept(stack: RunningStack) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
-
-
-def run(stack: RunningStack, script: str) -> str:
-    bash = shutil.which("bash")
-    assert bash
-    done = subprocess.run(
-        [bash, "-c", f"set -euo pipefail\n{script}"],
-        env=stack.environment,
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECTION_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\n\n{done.stdout}\nsee {stack.log}"
-    return done.stdout
 
 
 def sections_of(page: str) -> dict[str, tuple[str, list[str]]]:

@@ -92,22 +92,27 @@ def warm_up(lab: str) -> None:
 
 
 def run(script: str, stack: RunningStack, **variables: str) -> str:
-    """Run the script in a shell and return its output. Fails if a command fails."""
+    """Run the script with the addresses of the stack in a shell."""
     urls = stack.status()["urls"]
-    addresses = {"ACCOUNTS": urls["accounts"], "ORDERS": urls["orders"]}
+    variables |= {"ACCOUNTS": urls["accounts"], "ORDERS": urls["orders"]}
+    return shell(script, stack, within_seconds=60, **variables)
+
+
+def shell(script: str, stack: RunningStack, *, within_seconds: float, **variables: str) -> str:
+    """Run the script in a shell and return its output. Fails if a command fails."""
     bash = shutil.which("bash")
     assert bash
     done = subprocess.run(
         [bash, "-c", f"set -euo pipefail\n{script}"],
-        env={**stack.environment, **addresses, **variables},
+        env={**stack.environment, **variables},
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=within_seconds,
         check=False,
     )
-    assert done.returncode == 0, f"{script}\n\n{done.stdout}"
+    assert done.returncode == 0, f"{script}\n\n{done.stdout}\nsee {stack.log}"
     return done.stdout
 
 

@@ -6,12 +6,11 @@ records each event that orders applies to the view.
 """
 
 import time
-import urllib.request
 from typing import Any
 
 from tests.benchmarks.clock import pause
 from tests.benchmarks.figures import Recorded, judge, middle, milliseconds, percentile
-from tests.benchmarks.ground import SHAPE, Ground
+from tests.benchmarks.ground import READY_SECONDS, SHAPE, Ground
 from tests.benchmarks.machine import pace_watched
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import Scale
@@ -20,7 +19,6 @@ from tests.support.waiting import eventually
 USERS = 2000  # of two events of one user in a batch, the view would show only the later one
 FAULTS = ("lost", "duplicated", "reordered")
 SHOWN = ("p50_ms", "p95_ms", "p99_ms", "cores_busy", "pace")
-READY_SECONDS = 120.0
 DRAIN_SECONDS = 30.0
 
 WATCH = """
@@ -153,20 +151,9 @@ def _drain(ground: Ground, note: int, *, number: int) -> None:
 
 def _wait_ready(ground: Ground) -> None:
     for deployment in SHAPE:
-        url = f"{ground.stack.url(deployment)}/healthz/ready"
-        eventually(
-            lambda url=url: _answers(url), within_seconds=READY_SECONDS, what=f"{url} answers"
-        )
+        ground.wait_ready(deployment)
     eventually(
         lambda: _top(ground, "SELECT count(*) FROM orders.orders_position") >= 3 * 16,
         within_seconds=READY_SECONDS,
         what="consumers ready",
     )
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own
-            return bool(answer.status == 200)
-    except OSError:
-        return False

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ PROJECT_DATABASE = "bench"
 PROJECT = "tests.benchmarks.project"
 SHAPE = SHAPES["services"]
 STOP_SECONDS = 15.0
+READY_SECONDS = 120.0
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
@@ -250,6 +252,11 @@ class Ground:
             arguments = web.command[1:]
             return self.spawn(web.name, web.environment, *arguments, inherits=web.inherits)
 
+    def wait_ready(self, deployment: Deployment) -> None:
+        """Waits until the deployment's web server answers that it is ready."""
+        url = f"{self.stack.url(deployment)}/healthz/ready"
+        eventually(lambda: _answers(url), within_seconds=READY_SECONDS, what=f"{url} answers")
+
     def end(self, *processes: subprocess.Popen[Any]) -> None:
         """Terminates the processes, and kills each process that doesn't end in time."""
         for process in processes:
@@ -278,3 +285,11 @@ class Ground:
 def _die_with_parent() -> None:
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False

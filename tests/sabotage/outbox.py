@@ -748,6 +748,24 @@ SABOTAGES: Final = (
         "::test_entries_that_no_consumer_has_read_are_delivered_after_a_restamp",
     ),
     Sabotage(
+        invariant=8,
+        promise="an entry that is sent again hides no later entry",
+        file="outbox/streams/scripts.py",
+        old="follows = not top or",
+        new="follows = true or",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_entries_whose_rows_are_skipped_are_delivered_after_another_stream_is_lost",
+    ),
+    Sabotage(
+        invariant=22,
+        promise="a second restamp makes a tick above all entries",
+        file="outbox/publishing/restamp.py",
+        old="for entry in (published.at, *published.tops.values()) if entry]",
+        new="for entry in (published.at,) if entry]",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_a_second_restamp_makes_a_tick_above_all_published_entries",
+    ),
+    Sabotage(
         invariant=26,
         promise="the cursor of a restamped outbox doesn't name the old server",
         file="outbox/publishing/restamp.py",

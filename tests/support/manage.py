@@ -38,11 +38,11 @@ def managed(environment: Mapping[str, str], *arguments: str) -> str:
 
 
 def main() -> None:
-    """Run `python -m tests.support.manage SHAPE …`: production settings, but no servers."""
+    """Run `[LAB=off] python -m tests.support.manage SHAPE …`: in production, but no servers."""
     shape, *arguments = sys.argv[1:]
+    known = {name: os.environ[name] for name in ("PATH", "HOME", "LAB") if name in os.environ}
     prepare()
-    known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    outcome = manage({**known, **variables(shape), "HTTPS": "on"}, *arguments, warnings="ignore")
+    outcome = manage({**variables(shape), **known, "HTTPS": "on"}, *arguments, warnings="ignore")
     sys.stdout.write(outcome.output)
     sys.exit(outcome.status)
 

@@ -4,7 +4,6 @@ accounts for each customer, by one request for all, and from the copy that event
 Both services run as in production. Then accounts is stopped, and the list is read again.
 """
 
-import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -69,22 +68,8 @@ def _start(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> Any
     ground.spawn("orders-consumer", environments["orders"], "manage.py", "outbox", "consume")
     accounts = SHAPE[0]
     web = ground.spawn_web(accounts)
-    ready = f"{ground.stack.url(accounts)}/healthz/ready"
-    wait_until(
-        lambda: _answers(ready),
-        look_every_seconds=0.1,
-        within_seconds=SHOWN_SECONDS,
-        what="accounts is ready",
-    )
+    ground.wait_ready(accounts)
     return web
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def _prepare(ground: LabGround, environments: Mapping[str, dict[str, str]]) -> dict[str, Any]:

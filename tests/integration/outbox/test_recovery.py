@@ -16,6 +16,7 @@ from outbox.errors import RestoredDatabase
 from outbox.publishing import erasure, retention
 from outbox.publishing.relay import Relay, own_connection, try_lock
 from outbox.publishing.restamp import Restamp
+from outbox.publishing.ticks import Ticks
 from outbox.streams import order
 from tests.integration.outbox.conftest import consumer_of
 from tests.integration.outbox.test_reader import Probe
@@ -317,6 +318,50 @@ def test_entries_that_no_consumer_has_read_are_delivered_after_a_restamp(
     reader.confirm()
     reader.step()
     assert Probe(shop).applied == [("c", 1), ("a", 1)]
+
+
+def test_entries_whose_rows_are_skipped_are_delivered_after_another_stream_is_lost(
+    shop, streams, server, record, reader
+):
+    with own_connection(shop) as connection:
+        before = Relay(shop, streams, connection)
+        record("c", 1)
+        before.drain()
+        (other,) = streams.cursor(shop.label).tops
+        for sequence in range(1, 6):
+            record("a", sequence)
+            before.drain()
+            if sequence == 3:
+                reader.step()
+    fail_over(shop, lost_rows=0, lost_ticks=2)
+    with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)  # its tick skips the rows of the lost ticks
+        server.delete(f"{{{shop.label}}}:events:{other}")
+        relay.drain()
+    reader.confirm()
+    reader.step()
+    assert Probe(shop).applied == [("c", 1), *(("a", sequence) for sequence in range(1, 6))]
+
+
+def test_a_second_restamp_makes_a_tick_above_all_published_entries(
+    shop, streams, record, reader, monkeypatch
+):
+    restore = dump_of(shop)
+    with own_connection(shop) as connection:
+        record("a", 1)
+        Relay(shop, streams, connection).drain()
+    # The clock goes back.
+    monkeypatch.setattr("outbox.publishing.restamp.clock_ms", lambda: 1)
+    monkeypatch.setitem(Ticks.__init__.__kwdefaults__, "clock_ms", lambda: 1)
+    for _ in range(2):  # no relay runs in between
+        restore()
+        restored_elsewhere(shop)
+        restamp(shop)
+    record("a", 2)
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection, clock_ms=lambda: 1).drain()
+    reader.step()
+    assert Probe(shop).applied == [("a", 1), ("a", 2)]
 
 
 def test_a_restamp_that_is_stopped_after_any_chunk_continues(

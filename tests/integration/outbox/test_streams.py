@@ -138,6 +138,16 @@ def test_an_entry_that_exists_is_not_added_again(place):
     assert [entry.id for entry in read(streams)] == ["5-1", "5-2", "5-3"]
 
 
+def test_sending_an_entry_again_lowers_no_top(place):
+    streams, _ = place
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b"), (3, 1, "c")])
+    streams.rewind("shop", expected="6-2")
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    assert streams.cursor("shop").tops == {0: "6-2", 1: "6-3"}
+    assert sorted(entry.id for entry in read(streams)) == ["5-1", "6-2", "6-3"]
+
+
 def test_a_late_rewind_changes_nothing(place):
     streams, _ = place
     streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
