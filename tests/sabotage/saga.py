@@ -66,9 +66,9 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         promise="a customer doesn't see the error of a parked event in a story",
-        file="orders/chapters.py",
-        old='return f": {effect.error}" if self._for_staff else ""',
-        new='return f": {effect.error}"',
+        file="orders/steps.py",
+        old='error = f": {effect.error}" if for_staff else ""',
+        new='error = f": {effect.error}"',
         test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
     ),
     Sabotage(
@@ -81,7 +81,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a story shows a parked event as parked, although the position has passed it",
         file="outbox/tracing.py",
-        old="return rows.filter(entry=place.entry).first()",
+        old="return stored.filter(entry=place.entry).first()",
         new="return None",
         test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
     ),

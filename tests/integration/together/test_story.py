@@ -14,10 +14,10 @@ from accounts import consumers as of_accounts
 from accounts.models import ParkedEvent as AccountsParked
 from orders import consumers as of_orders
 from orders import storyline
-from orders.chapters import Step, Story
 from orders.domain.commands import CancelOrder
 from orders.handlers import cancel_order
 from orders.models import OrderView, OutboxEvent, Tick
+from orders.steps import Step, Story
 from outbox import consumer, tables, tracing
 from outbox.consuming import parking
 from outbox.errors import StreamsUnavailable
@@ -287,7 +287,7 @@ def test_the_story_stays_complete_after_retention_has_deleted_its_rows(
     story = story_of(order_id)
     assert story.complete
     rows = [step.what for step in story.chapters[0].steps if step.kind == "row"]
-    assert rows == ["the outbox row is deleted, because every subscriber has confirmed it"]
+    assert rows == ["the outbox row is deleted, because the event was sent"]
 
 
 def test_a_row_that_the_database_has_lost_is_not_shown_as_deleted(ada: UUID) -> None:
@@ -307,7 +307,7 @@ def test_the_first_tick_of_each_row_is_found(ada: UUID, flow: Flow) -> None:
     own = tables.of("orders")
     for order_id in orders:
         tracer = tracing.Tracer("orders")
-        [(place_, _)] = tracer.locate(own, xids=xids(order_id), subject=str(order_id))
+        [(place_, _)] = tracer.locate(own, xids=xids(order_id), text=str(order_id))
         with connections[router.db_for_write(Tick)].cursor() as cursor:
             cursor.execute(
                 "SELECT min(t.id) FROM orders_tick t, orders_outboxevent e "
