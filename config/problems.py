@@ -153,9 +153,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django calls it while it handles the exception, of a view or a middleware."""
-    error = sys.exc_info()[1]
-    if _is_outage(error):
+    if _is_outage(sys.exc_info()[1]):
         return unavailable(request)
+    error = sys.exc_info()[1]
     if entry := _entry_of(error):  # of a page without DRF
         return respond(request, detail=str(error), **entry)
     return respond(

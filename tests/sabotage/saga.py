@@ -86,6 +86,20 @@ SABOTAGES: Final = (
         test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
     ),
     Sabotage(
+        promise="a story shows an event without a row as applied only if the position proves it",
+        file="outbox/tracing.py",
+        old="if place.end and order(at) >= order(place.end):",
+        new="if place.row is None or order(at) >= order(place.end):",
+        test=f"{STORY}::test_a_deleted_row_is_applied_only_by_consumers_that_have_passed_its_tick",
+    ),
+    Sabotage(
+        promise="a story shows a parked event whose row is deleted",
+        file="outbox/tracing.py",
+        old="return next((found for half in halves for found in half), None)",
+        new="return None",
+        test=f"{STORY}::test_an_event_that_is_parked_for_longer_than_the_retention_is_shown",
+    ),
+    Sabotage(
         promise="a story names the first tick that sees a row",
         file="outbox/tracing.py",
         old="FROM search ORDER BY upto - below LIMIT 1",
