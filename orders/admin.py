@@ -328,13 +328,13 @@ class CountedOrderAdmin(outbox.ReadOnlyAdmin):
 class OrderDeadlineAdmin(outbox.ReadOnlyAdmin):
     explanation = "When each pending order expires."
     is_plumbing = True
-    list_display = ("order", "due_at")
+    list_display = ("order_id", "due_at", "story")
     search_fields = ("order_id",)
     ordering = ("due_at", "order_id")
 
-    @admin.display(description="order")
-    def order(self, deadline: OrderDeadline) -> str:
-        return order_link(deadline.pk)
+    @admin.display
+    def story(self, deadline: OrderDeadline) -> str:
+        return outbox.link("story", story_url(deadline.pk))
 
 
 @admin.register(IdempotentRequest)

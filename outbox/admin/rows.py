@@ -80,7 +80,7 @@ class OutboxEventAdmin(ReadOnlyAdmin):
         sent: bool | None = row.sent
         return sent
 
-    @admin.display
+    @admin.display(description="time of the change")
     def recorded(self, row: AbstractOutboxEvent) -> str:
         return str(_member(row, "time"))
 
