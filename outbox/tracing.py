@@ -131,10 +131,11 @@ class Effect(Struct, frozen=True, kw_only=True):
 
 
 class Tracer:
-    """Traces events of one producer. Reads its cursor once."""
+    """Traces events of one producer. Reads its cursor, and each consumer's positions, once."""
 
     def __init__(self, producer: str) -> None:
         self.producer = producer
+        self._positions: dict[str, dict[int, str]] = {}  # by consumer
 
     @cached_property
     def cursor(self) -> Cursor | None:
@@ -195,8 +196,11 @@ class Tracer:
     def _effect(self, consumer: consumers.Consumer, place: Place) -> Effect:
         tables, name = consumer.tables, consumer.name
         # First the position: an event that is parked between the two reads has moved it.
-        positions = stored(tables, consumer=name, producer=self.producer, using=tables.alias)
-        at = positions.get(place.partition, START)
+        if name not in self._positions:
+            self._positions[name] = stored(
+                tables, consumer=name, producer=self.producer, using=tables.alias
+            )
+        at = self._positions[name].get(place.partition, START)
         effect = partial(Effect, service=consumer.label, consumer=name, position=at)
         if parked := _parked(Parking(tables, consumer=name, producer=self.producer), place):
             since = parked.dropped_at or parked.parked_at
