@@ -103,7 +103,7 @@ def _of_tables(found: Tables, client: Streams, of_streams: State) -> State:
             if consumer.label == found.label
             for producer in consumer.producers
         ],
-        "parked": sorted(_groups(found.label), key=lambda group: -int(group["sequences"])),
+        "parked": groups_of(found.label),
         "subscribers": status.of_subscribers(found),
     }
 
@@ -148,8 +148,12 @@ def _of_consumer(consumer: Consumer, producer: str, client: Streams, *, known: b
     }
 
 
+def groups_of(label: str) -> list[State]:
+    """The errors of the first parked sequences of each consumer, grouped; the largest first."""
+    return sorted(_groups(label), key=lambda group: -int(group["sequences"]))
+
+
 def _groups(label: str) -> Iterator[State]:
-    """The errors of the first parked sequences of each consumer, grouped."""
     for consumer in consumers.every():
         if consumer.label != label:
             continue

@@ -33,7 +33,7 @@ def test_a_placed_order_is_on_the_flow_in_two_seconds_and_its_story_complete_in_
     visitor.goto(f"{urls['orders']}/api/")
     visitor.get_by_role("link", name="Log in").click()
     log_in(visitor, admin)
-    visitor.get_by_role("link", name=f"{urls['orders']}/api/orders/").click()
+    visitor.get_by_role("link", name=f"{urls['orders']}/api/orders/", exact=True).click()
     visitor.get_by_label("Lines").fill(
         json.dumps([{"sku": "tea", "quantity": 2, "unit_price": "4.50"}])
     )
@@ -92,9 +92,9 @@ def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_al
         page.locator("header").get_by_role("link", name="Log in").click()
         log_in(page, admin)
         expect(page.get_by_text("has parked events of orders")).to_be_visible()
-        expect(page.get_by_text("then retry the sequences")).to_be_visible()
+        expect(page.get_by_text("then retry the parked sequences")).to_be_visible()
         page.get_by_role("link", name="API").first.click()
-        page.get_by_role("link", name=f"{urls['orders']}/api/orders/").click()
+        page.get_by_role("link", name=f"{urls['orders']}/api/orders/", exact=True).click()
         page.get_by_role("link", name=f"PENDING {order['id']}").click()
         page.get_by_role("link", name="Story as a page").click()
 
@@ -106,7 +106,7 @@ def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_al
         page.get_by_role("link", name="Flow").first.click()
         expect(page.locator("#warnings")).to_contain_text("has parked events of orders")
         page.locator("#groups").get_by_role("link", name="broken for one user").click()
-        if page.get_by_label("Password").count():  # the page of another deployment
+        if urls["accounts"] != urls["orders"]:  # the page of another deployment
             log_in(page, admin)
         row = page.get_by_role("row").filter(has_text=ada.id)
         expect(row).to_contain_text("broken for one user")
@@ -119,7 +119,7 @@ def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_al
         fix()
     page.get_by_role("row").filter(has_text=ada.id).get_by_role("link", name="Retry…").click()
     page.get_by_role("button", name="Retry").click()
-    expect(page.get_by_role("status")).to_contain_text("1 sequences: 1 events applied")
+    expect(page.get_by_role("status")).to_contain_text("1 sequence: 1 event applied")
     expect(page.get_by_text("Nothing is parked.")).to_be_visible()
     ada.sees("CONFIRMED", order)
     page.goto(f"{urls['orders']}/orders/{order['id']}/")

@@ -10,6 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from stack.show.stage import Stage
 from tests.acceptance.people import Customer
+from tests.browser.looks import faults_of
 from tests.support.stacks import RunningStack
 
 CALM = "Nothing: every server and process that this page asks works."
@@ -71,6 +72,7 @@ def test_the_page_says_what_a_stopped_stream_server_means_and_what_to_do(
         other = context.new_page()
         other.goto(f"{urls['orders']}/")
         expect(other.get_by_text("No event of orders moves")).to_be_visible()
+        faults = [*faults_of(flow), *faults_of(other)]
         other.goto(f"{urls['orders']}/orders/{order['id']}/")
         expect(other.locator("#summary")).to_contain_text("This order isn't complete")
         warning.get_by_role("link", name="More about this").click()
@@ -79,3 +81,4 @@ def test_the_page_says_what_a_stopped_stream_server_means_and_what_to_do(
     ada.sees("CONFIRMED", order)
     other.reload()
     expect(other.locator("#summary")).to_contain_text("Every step is done")
+    assert faults == []
