@@ -114,7 +114,7 @@ def _of_consumer(consumer: State) -> Iterator[Advice]:
         yield _bad(
             f"{name} has parked events of {consumer['producer']}: later events of the same keys "
             "wait behind them.",
-            "Correct the cause of the error, then retry the sequences below.",
+            "Correct the cause of the error, then retry the parked sequences.",
             "events-are-parked",
         )
 

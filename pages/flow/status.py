@@ -110,7 +110,7 @@ def _of_tables(found: Tables, client: Streams, of_streams: State) -> State:
         },
         "oldest_transaction": _oldest_transaction(found),
         "consumers": readers,
-        "parked": groups(found.label),
+        "parked": groups_of(found.label),
         "subscribers": status.of_subscribers(found),
     }
 
@@ -169,9 +169,8 @@ def _of_consumer(consumer: Consumer, producer: str, client: Streams, *, known: b
     }
 
 
-def groups(label: str) -> list[State]:
-    """The errors of the first parked sequences of each consumer, grouped; the largest group first.
-    Raises DatabaseError."""
+def groups_of(label: str) -> list[State]:
+    """The errors of the first parked sequences of each consumer, grouped; the largest first."""
     return sorted(_groups(label), key=lambda group: -int(group["sequences"]))
 
 
