@@ -35,7 +35,9 @@ def states_of(state: State) -> dict[str, str]:
         found[f"{label}/database"] = "good" if service["database"] else "bad"
         found[f"{label}/streams"] = "bad" if streams["error"] else "good"
         outbox = _outbox(service)
-        found[f"{label}/outbox"] = _by_age(outbox["oldest_unpublished_seconds"], outbox["unpublished"])
+        found[f"{label}/outbox"] = _by_age(
+            outbox["oldest_unpublished_seconds"], outbox["unpublished"]
+        )
         for replica in service["replicas"]:
             found[f"{label}/{replica['name']}"] = "good" if replica["healthy"] else "warn"
         for consumer in service.get("consumers", ()):
