@@ -43,7 +43,7 @@ def test_a_figure_says_if_it_is_a_bound_an_estimate_or_unknown(
 def test_a_replica_is_not_shown_out_before_its_first_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     replica = Replica("orders-replica-0")
     group = Group(service="orders", replicas=(replica,))
-    monkeypatch.setattr(status.watch, "group", lambda label: group)
+    monkeypatch.setattr(status.watch, "group", lambda _: group)
     assert status._replicas("orders")[0]["healthy"]
     replica.eject("it doesn't answer")
     assert not status._replicas("orders")[0]["healthy"]
