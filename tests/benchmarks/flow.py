@@ -75,7 +75,7 @@ def judged(rounds: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any
         for pages, found in rounds.items()
     }
     idle = medians.pop(0)
-    costs = []
+    costs: list[dict[str, Any]] = []
     for pages, used in medians.items():
         cost = {name: used[name] - idle[name] for name in used}
         total = sum(cost.values())

@@ -8,7 +8,7 @@ import pytest
 from pages.flow import status
 from pages.flow.figures import figures_of
 from pages.flow.status import COUNT_AT_MOST
-from placement.replicas.watch import Group, Replica
+from placement.replicas.watch import Group, Replica, watch
 from tests.unit.pages.test_front import OUTBOX, service
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
@@ -43,7 +43,7 @@ def test_a_figure_says_if_it_is_a_bound_an_estimate_or_unknown(
 def test_a_replica_is_not_shown_out_before_its_first_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     replica = Replica("orders-replica-0")
     group = Group(service="orders", replicas=(replica,))
-    monkeypatch.setattr(status.watch, "group", lambda _: group)
+    monkeypatch.setattr(watch, "group", lambda _: group)
     assert status._replicas("orders")[0]["healthy"]
     replica.eject("it doesn't answer")
     assert not status._replicas("orders")[0]["healthy"]
