@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, router
+from django.db import connections, router, transaction
 
 from accounts.domain.commands import ForgetUser, RegisterUser, UpdateUser
 from accounts.erasure import forget_user
@@ -53,7 +53,9 @@ def _peer(live_server: Any, settings: Any, streams: Any) -> None:
 def customers(request: pytest.FixtureRequest, postgres: Any) -> list[UUID]:
     """Many users in accounts, and the same customers in the view of orders."""
     number = 1_000_000 if request.config.getoption("--full") else 3_000
-    with connections[router.db_for_write(User)].cursor() as cursor:
+    alias = router.db_for_write(User)
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(FILL, [number])
     _copy(postgres)
     return list(User.objects.order_by("pk").values_list("pk", flat=True))
