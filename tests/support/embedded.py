@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1]
 ROLE_PASSWORD = "for-tests"
 SLOW = {"acceptance", "faults"}
+SLOW_SECONDS = 900.0  # a test with a higher limit takes minutes with --full
 WITH_DATABASES = {"integration", "contracts"}
 UNIT_SECONDS = 30  # a unit test takes milliseconds; a busy machine may need more
 
@@ -63,7 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _tier_of(item.path) == "unit":
             _keep_small(item)
     # The slowest tests start first, so that no worker waits for a slow test at the end.
-    items.sort(key=lambda item: _tier_of(item.path) not in SLOW)
+    items.sort(key=lambda item: (_limit_of(item) < SLOW_SECONDS, _tier_of(item.path) not in SLOW))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -93,6 +94,12 @@ def _tier_of(path: Path) -> str:
 def _service_of(path: Path) -> str:
     parts = _parts(path)
     return parts[1] if len(parts) > 1 and parts[1] in surroundings.LABELS["all"] else ""
+
+
+def _limit_of(item: pytest.Item) -> float:
+    """The test's own time limit in seconds; 0 if it has the common limit."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark and mark.args else 0.0
 
 
 def _keep_small(item: pytest.Item) -> None:

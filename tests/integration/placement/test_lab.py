@@ -8,7 +8,9 @@ from uuid_utils.compat import uuid7
 
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
+from tests.support.surroundings import LABELS, SHAPE
 
+pytestmark = pytest.mark.skipif("lab" not in LABELS[SHAPE], reason="the lab isn't installed")
 URL = "/lab/centralized/users/"
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, router
+from django.db import connections, router, transaction
 
 from accounts.domain.commands import ForgetUser, RegisterUser, UpdateUser
 from accounts.erasure import forget_user
@@ -50,10 +50,20 @@ def _peer(live_server: Any, settings: Any, streams: Any) -> None:
 
 
 @pytest.fixture
-def customers(request: pytest.FixtureRequest, postgres: Any) -> list[UUID]:
-    """Many users in accounts, and the same customers in the view of orders."""
-    number = 1_000_000 if request.config.getoption("--full") else 3_000
-    with connections[router.db_for_write(User)].cursor() as cursor:
+def customers(postgres: Any) -> list[UUID]:
+    return filled(postgres, 3_000)
+
+
+@pytest.fixture
+def many_customers(request: pytest.FixtureRequest, postgres: Any) -> list[UUID]:
+    return filled(postgres, 1_000_000 if request.config.getoption("--full") else 3_000)
+
+
+def filled(postgres: Any, number: int) -> list[UUID]:
+    """Create users in accounts, and the same customers in the view of orders."""
+    alias = router.db_for_write(User)
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(FILL, [number])
     _copy(postgres)
     return list(User.objects.order_by("pk").values_list("pk", flat=True))
@@ -113,8 +123,9 @@ def writing(users: list[UUID]) -> Iterator[list[int]]:
 
 @pytest.mark.timeout(600)
 def test_changed_and_deleted_rows_are_named_and_repaired_under_writes(
-    customers: list[UUID], flow: Flow
+    many_customers: list[UUID], flow: Flow
 ) -> None:
+    customers = many_customers
     name, email, credit, gone = customers[7], customers[-1], customers[1500], customers[100]
     untouched = customers[2000:2500]
     view = CustomerView.objects
