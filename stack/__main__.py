@@ -1,11 +1,12 @@
-"""`python -m stack …`: `./dev` runs it for up, down, status, show, manage, clean and lint."""
+"""`python -m stack …`: `./dev` runs it for the verbs that use or start the stack, and for lint."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
 
-from . import commands, report
+from . import commands, report, walk
+from .demo import command as demo_command
 from .environment import stack_root
 from .errors import StackError, explained
 from .shapes import DIVIDED, MONOLITH, OWN_SERVERS
@@ -75,6 +76,25 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--without", action="store_true", help="turn the technique off, so that the show fails"
     )
+    walked = verbs.add_parser(
+        "walk", allow_abbrev=False, help="run README's walk with curl, and check what it prints"
+    )
+    walked.set_defaults(run=lambda _: walk.run(stack_root()))
+    demo = verbs.add_parser(
+        "demo", allow_abbrev=False, help="make traffic on the running stack, and show its effects"
+    )
+    demo.set_defaults(run=_demo)
+    demo.add_argument(
+        "--minutes",
+        default=demo_command.MINUTES,
+        help=f"default {demo_command.MINUTES}, at most {demo_command.MINUTES_RANGE[1]:g}",
+    )
+    demo.add_argument(
+        "--rate",
+        default=demo_command.RATE,
+        help="requests a second, of all customers; "
+        f"default {demo_command.RATE}, at most {demo_command.RATE_RANGE[1]:g}",
+    )
     clean = verbs.add_parser("clean", allow_abbrev=False, help="stop the stack and delete its data")
     clean.set_defaults(run=lambda _: commands.clean_checkout(stack_root()))
     return parser
@@ -101,6 +121,10 @@ def _status(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> int:
     return show_command.run(stack_root(), options.technique, without=options.without)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    return demo_command.run(stack_root(), minutes=options.minutes, rate=options.rate)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The status and the addresses of a run."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .credentials import ADMIN_EMAIL, Credentials
 from .environment import Stack, web_ports
@@ -10,6 +11,8 @@ from .moving import on_own_server
 from .runfile import Run, leftovers, read_run
 from .servers import Servers
 from .shapes import DIVIDED, MONOLITH, SERVICES, SHAPES, Deployment
+
+PAGES: Final = {"front": "/", "flow": "/flow/", "docs": "/api/docs/", "admin": "/admin/"}
 
 
 def known_stack(root: Path) -> Stack:
@@ -86,19 +89,32 @@ def status_text(root: Path) -> str:
 def welcome(stack: Stack, deployments: tuple[Deployment, ...], log: Path) -> str:
     """Return the addresses, the administrator's login and the log file as text."""
     urls = stack.urls(deployments)
-    routes = [
+    rows = [
         ("users", f"{urls['accounts']}/api/users/"),
         ("orders", f"{urls['orders']}/api/orders/"),
         ("lab", f"{urls['accounts']}/lab/"),
+        *pages(stack, deployments, *PAGES),
+        log_in(stack),
+        ("log", str(log)),
     ]
+    return f"\n{table(rows)}\n"
+
+
+def pages(
+    stack: Stack, deployments: tuple[Deployment, ...], *names: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the address of these pages in each deployment."""
     for deployment in deployments:
-        routes.append((f"{deployment.prefix}front", f"{stack.url(deployment)}/"))
-        routes.append((f"{deployment.prefix}flow", f"{stack.url(deployment)}/flow/"))
-        routes.append((f"{deployment.prefix}docs", f"{stack.url(deployment)}/api/docs/"))
-        routes.append((f"{deployment.prefix}admin", f"{stack.url(deployment)}/admin/"))
-    routes.append(("log in as", f"{ADMIN_EMAIL}  {stack.credentials.admin_password}"))
-    routes.append(("log", str(log)))
-    return "\n" + "\n".join(f"  {name:<14}  {where}" for name, where in routes) + "\n"
+        for name in names:
+            yield f"{deployment.prefix}{name}", f"{stack.url(deployment)}{PAGES[name]}"
+
+
+def log_in(stack: Stack) -> tuple[str, str]:
+    return "log in as", f"{ADMIN_EMAIL}  {stack.credentials.admin_password}"
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"  {name:<14}  {where}" for name, where in rows)
 
 
 def log_file(root: Path) -> Path:

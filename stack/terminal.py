@@ -3,8 +3,11 @@
 import logging
 import os
 import re
+import shutil
 import sys
+import textwrap
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -14,6 +17,7 @@ from .environment import colours_allowed
 
 _FILE_BYTES = 5_000_000
 _FILES_KEPT = 3
+_WIDEST = 88  # columns of prose
 _COLOURS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)  # ANSI foreground colours, without red
 _BOLD, _RED = 1, 31
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -32,6 +36,31 @@ def show(text: str) -> None:
 def heading(text: str) -> str:
     """The text, which is bold if stdout is a terminal with colours."""
     return _coloured(text, _BOLD) if sys.stdout.isatty() and colours_allowed() else text
+
+
+def wrapped(paragraph: str) -> str:
+    """The text in lines that fit on the terminal."""
+    width = min(_WIDEST, shutil.get_terminal_size().columns)
+    return textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False)
+
+
+class Screen:
+    """Lines on a terminal, which each drawing replaces."""
+
+    def __init__(self) -> None:
+        self._height = 0
+
+    @staticmethod
+    def is_possible() -> bool:
+        return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Replace the lines of the last drawing. Lines that don't fit are cut."""
+        width, height = shutil.get_terminal_size()
+        fitting = [line[: width - 1] for line in lines[: height - 1]]
+        up = f"\x1b[{self._height}F" if self._height else ""
+        show(up + "\n".join(f"{line}\x1b[K" for line in fitting) + "\x1b[J")
+        self._height = len(fitting)
 
 
 def _coloured(text: str, colour: int) -> str:

@@ -10,6 +10,7 @@ import psycopg2
 from ..errors import StackError
 from ..terminal import show
 from .narration import Untrue, claim, does, section, title
+from .pauses import undo_at_signals
 from .stage import Stage
 from .techniques import TECHNIQUES
 
@@ -31,8 +32,7 @@ def run(root: Path, name: str | None, *, without: bool) -> int:
         sys.stderr.write(f"error: ./dev show: {wrong}; techniques: {', '.join(TECHNIQUES)}\n")
         return UNKNOWN
     stage = Stage(root)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, _exit)  # so that all that is paused continues
+    undo_at_signals()
     try:
         _show(name, stage, without=without)
     except (Untrue, psycopg2.Error) as error:
@@ -51,7 +51,3 @@ def _show(name: str, stage: Stage, *, without: bool) -> None:
     claim(not without, "every claim is true, although the technique is turned off")
     section(f"All of this was checked, in {time.monotonic() - started_at:.1f} s.")
     show(f"Read on: {technique.read_on}")
-
-
-def _exit(number: int, _: object) -> None:
-    sys.exit(128 + number)

@@ -1,9 +1,10 @@
-"""Pauses that end at the end of a block, or after LONGEST_PAUSE_SECONDS.
+"""Pauses that end at the end of a block, at a signal, or after LONGEST_PAUSE_SECONDS.
 
 After SIGKILL or during SIGSTOP of this process they stay: `./dev down` ends the paused processes.
 """
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
@@ -12,6 +13,16 @@ from typing import Final
 from ..processes import send
 
 LONGEST_PAUSE_SECONDS: Final = 10.0
+
+
+def undo_at_signals() -> None:
+    """Exit at these signals by an exception, so that each block ends its pause."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _exit)
+
+
+def _exit(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 @contextmanager

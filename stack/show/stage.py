@@ -1,6 +1,6 @@
 """The running stack, as a show uses it: over HTTP, by SQL, and with parts that pause."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 from psycopg2.errors import InsufficientPrivilege
 
+from .. import report
 from ..errors import StackError
 from ..moving import on_own_server
 from ..postgres import Standby
@@ -30,13 +31,20 @@ class Stage:
             raise StackError(f"the stack is {self._run.state}; ./dev status shows when it is up")
         self._root = root
         self._stack = known_stack(root)
-        self._urls = self._stack.urls(SHAPES[self._run.shape])
+        self.urls = self._stack.urls(SHAPES[self._run.shape])
+
+    def links(self, orders: Mapping[str, str]) -> str:
+        """The pages of these orders, of the flow and of the admin, and the log-in. `orders` has the
+        id of each order by name."""
+        stories = [(name, f"{self.urls['orders']}/orders/{id_}/") for name, id_ in orders.items()]
+        pages = report.pages(self._stack, SHAPES[self._run.shape], "flow", "admin")
+        return report.table([*stories, *pages, report.log_in(self._stack)])
 
     def lab(self, way: str, variant: str = "") -> LabUsers:
-        return LabUsers(f"{self._urls['accounts']}/lab/{way}/", variant)
+        return LabUsers(f"{self.urls['accounts']}/lab/{way}/", variant)
 
     def customer(self) -> Customer:
-        return Customer(self._urls)
+        return Customer(self.urls)
 
     @property
     def ring_urls(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from .client import Answer, send
@@ -42,11 +42,25 @@ def new_id() -> str:
     return f"show-{secrets.token_hex(8)}"
 
 
+class Send(Protocol):
+    """Sends one request, as `client.send` does."""
+
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        body: object = None,
+        *,
+        accept: int | None = None,
+        **headers: str,
+    ) -> Answer: ...
+
+
 class Customer:
     """A new customer of the shop, who is logged in."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._urls = urls
+    def __init__(self, urls: Mapping[str, str], *, send: Send = send) -> None:
+        self._urls, self._send = urls, send
         email, password = f"{new_id()}@example.com", secrets.token_urlsafe(16)
         fields = {"name": "Ada", "email": email, "password": password}
         self.id = send("POST", f"{urls['accounts']}/api/users/", fields).body["id"]
@@ -55,22 +69,37 @@ class Customer:
 
     def account(self) -> Any:
         url = f"{self._urls['accounts']}/api/users/{self.id}/"
-        return send("GET", url, Authorization=self._bearer).body
+        return self._send("GET", url, Authorization=self._bearer).body
 
     def place(self, price: str) -> Any:
         """Place an order; returns it as it is now."""
-        lines = [{"sku": "tea", "quantity": 1, "unit_price": price}]
-        return self._orders("POST", "", {"lines": lines}, key=secrets.token_hex(8))
+        return self.ask_to_place(price, key=secrets.token_hex(8)).body
+
+    def ask_to_place(self, *prices: str, key: str, accept: int | None = None) -> Answer:
+        lines = [{"sku": "tea", "quantity": 1, "unit_price": price} for price in prices]
+        return self._orders("POST", "", {"lines": lines}, accept=accept, Idempotency_Key=key)
 
     def order(self, order_id: str) -> Any:
-        return self._orders("GET", f"{order_id}/")
+        return self._orders("GET", f"{order_id}/").body
+
+    def orders(self) -> Any:
+        """The newest orders."""
+        return self._orders("GET", "").body
 
     def events(self, order_id: str) -> Any:
-        return self._orders("GET", f"{order_id}/events/")
+        return self._orders("GET", f"{order_id}/events/").body
 
     def cancel(self, order_id: str) -> Any:
-        return self._orders("POST", f"{order_id}/cancel/")
+        return self._orders("POST", f"{order_id}/cancel/").body
 
-    def _orders(self, method: str, path: str, body: object = None, *, key: str = "") -> Any:
+    def _orders(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        accept: int | None = None,
+        **headers: str,
+    ) -> Answer:
         url = f"{self._urls['orders']}/api/orders/{path}"
-        return send(method, url, body, Authorization=self._bearer, Idempotency_Key=key).body
+        return self._send(method, url, body, accept=accept, Authorization=self._bearer, **headers)

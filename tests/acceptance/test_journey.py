@@ -7,8 +7,9 @@ import sys
 import jwt
 import pytest
 
+from stack import console
 from tests.acceptance.people import Customer, Shop, answered, shop_at, soon
-from tests.acceptance.test_readme import FENCE, commands, shell
+from tests.acceptance.test_readme import shell
 from tests.support.stacks import SERVICES, RunningStack, own_stack
 from tests.support.surroundings import CHECKOUT
 
@@ -124,11 +125,9 @@ def sections_of(page: str) -> dict[str, tuple[str, list[str]]]:
     """Return the commands of each section, and the lines that the page shows as their output."""
     found = {}
     for section in re.split(r"(?m)^## |^# ", page)[1:]:
-        blocks = [block for _, block in FENCE.findall(section)]
-        if blocks:
-            script = "\n".join(commands(block) for block in blocks)
-            shown = [line for block in blocks for line in block.splitlines() if line[:2] != "$ "]
-            found[section.partition("\n")[0]] = (script, shown)
+        if commands := console.commands(section):
+            shown = [line for command in commands for line in command.output]
+            found[section.partition("\n")[0]] = (console.script(commands), shown)
     return found
 
 

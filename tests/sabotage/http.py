@@ -77,6 +77,14 @@ SABOTAGES: Final = (
         test=f"{FLOW}/test_flow_status.py::test_the_status_for_other_deployments_needs_a_signature",
     ),
     Sabotage(
+        promise="a list of the admin is filtered only by indexed columns",
+        file="outbox/admin/lists.py",
+        old='return name in {*self.search_fields, *filters} and kind in {"", "exact", "isempty"}',
+        new="return True",
+        test="tests/integration/accounts/test_admin.py"
+        "::test_a_list_is_filtered_only_by_indexed_columns",
+    ),
+    Sabotage(
         promise="a chunked body is read",
         file="config/requests.py",
         old='if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):',

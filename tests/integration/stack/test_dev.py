@@ -18,7 +18,8 @@ import pytest
 from tests.support.surroundings import CHECKOUT
 
 SCRIPT: dict[str, Any] = runpy.run_path(str(CHECKOUT / "dev"), run_name="dev")
-OWN_ARGUMENTS = ("up", "down", "status", "lint", "lock", "clean")  # the others pass theirs on
+# The other verbs pass their arguments on.
+OWN_ARGUMENTS = ("up", "down", "status", "walk", "lint", "lock", "clean")
 FAKE_UV = """\
 #!/bin/sh
 [ "$1" = --version ] && exit 0

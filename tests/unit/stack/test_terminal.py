@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from stack.terminal import Output
+from stack.terminal import Output, Screen
 
 
 class Terminal(io.StringIO):
@@ -87,3 +87,30 @@ def test_a_detached_start_shows_notes_only(make: Make, log: Path) -> None:
 
     assert stream.getvalue() == "dev             | ready\n"
     assert "chatter" in log.read_text()
+
+
+def test_a_screen_is_drawn_again_in_place_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "8")
+    monkeypatch.setenv("LINES", "4")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    screen = Screen()
+    assert screen.is_possible()
+
+    screen.draw(["12345678", "b", "c", "d"])
+    screen.draw(["e"])
+    screen.draw(["f"])
+
+    first, second, third = terminal.getvalue().split("\x1b[J\n")[:3]
+    assert first == "1234567\x1b[K\nb\x1b[K\nc\x1b[K"
+    assert (second, third) == ("\x1b[3Fe\x1b[K", "\x1b[1Ff\x1b[K")
+
+
+def test_without_a_terminal_there_is_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Screen.is_possible()
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert not Screen.is_possible()
