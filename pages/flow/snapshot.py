@@ -71,7 +71,7 @@ class Shared:
     def __init__(self, name: str, compute: Callable[[], State], *, fresh_seconds: float) -> None:
         self._key = f"pages:{settings.SERVICE}:{name}:{SCHEMA}"
         self._compute = compute
-        self._fresh_seconds = fresh_seconds
+        self._fresh_seconds = float(fresh_seconds)
         self._lock = threading.Lock()
         self._kept: Snapshot | None = None
 

@@ -82,9 +82,9 @@ def test_the_recorded_rows_are_counted_also_after_their_deletion(
 ) -> None:
     with transaction.atomic(using=shop.alias):
         recorder.record(event(shop), into=shop.event)
-    [row] = shop.event._default_manager.all()
-    row.delete()
-    assert status()["figures"][f"{shop.label}/recorded-total"] == row.pk
+    [last] = shop.event._default_manager.values_list("pk", flat=True)
+    shop.event._default_manager.all().delete()
+    assert status()["figures"][f"{shop.label}/recorded-total"] == last
 
 
 def test_the_same_state_has_the_same_etag_and_is_not_sent_again(
