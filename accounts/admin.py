@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from outbox import admin as outbox
@@ -33,7 +33,7 @@ SHOWN_VERSIONS: Final = 200  # in the history of a user
 EDITABLE = ("name", "email", "credit_limit", "is_staff", "is_active")
 
 
-class UserForm(forms.ModelForm):  # type: ignore[type-arg]
+class UserForm(outbox.CommandForm):
     """`seen_version` is the version that the form was rendered from."""
 
     new_password = forms.CharField(
@@ -74,15 +74,16 @@ class UserForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(User)
-class UserAdmin(outbox.IndexedAdmin):
+class UserAdmin(outbox.CommandAdmin):
     explanation = "Customers and their credit. A change here is announced to orders."
     object_history_template = "outbox/object_history.html"
     form = UserForm
+    refusals = AccountsError
     list_display = (
         "email", "name", "credit_limit", "credit_reserved", "is_staff", "is_active", "version",
     )  # fmt: skip
     search_fields = ("id",)
-    search_help_text = "Finds an exact address or id; other text in the names, which is slow."
+    search_help_text = "Finds an exact address or id; other text in the names of the newest users."
     ordering = ("-id",)
     fields = (
         *EDITABLE, "new_password", "seen_version",
@@ -97,7 +98,8 @@ class UserAdmin(outbox.IndexedAdmin):
     def matches(self, term: str) -> Q:
         if "@" in term:
             return Q(pk__in=queries.with_email(User.objects.all(), term).values("pk"))
-        return super().matches(term) or Q(name__icontains=term)
+        newest = Q(pk__in=outbox.newest(User), name__icontains=term)
+        return super().matches(term) or newest
 
     @admin.display(description="See also")
     def related(self, user: User) -> str:
@@ -114,7 +116,8 @@ class UserAdmin(outbox.IndexedAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"events_title": "Versions", "events": _versions(object_id)}
+        title = f"Versions, the newest first, up to {SHOWN_VERSIONS}"
+        context = {"events_title": title, "events": _versions(object_id)}
         return super().history_view(request, object_id, context | (extra_context or {}))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -126,7 +129,7 @@ class UserAdmin(outbox.IndexedAdmin):
         return self.fields
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Raises AccountsError, which `changeform_view` turns into a message."""
+        """Raises AccountsError."""
         fields = {name: form.cleaned_data[name] for name in EDITABLE if name in form.cleaned_data}
         password = form.cleaned_data.get("new_password") or None
         if change:
@@ -143,20 +146,6 @@ class UserAdmin(outbox.IndexedAdmin):
             obj.pk = register_user(RegisterUser(password=password or "", **fields)).id
         obj.refresh_from_db()
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        # Only the handler can detect these errors, under its lock. Nothing was saved.
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except AccountsError as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
-
     @admin.action(description="Deactivate the selected users", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         chosen = list(queryset.filter(is_active=True).values_list("pk", flat=True))
@@ -169,7 +158,7 @@ class UserAdmin(outbox.IndexedAdmin):
 def _versions(user_id: str) -> list[dict[str, Any]]:
     """The versions of a user, for the page of the user's history."""
     try:
-        rows = UserHistory.objects.filter(user=UUID(unquote(user_id))).order_by("version")
+        rows = UserHistory.objects.filter(user=UUID(unquote(user_id))).order_by("-version")
     except ValueError:
         return []  # Django redirects
     return [

@@ -3,15 +3,14 @@
 orders asks for it, in the same process or over HTTP, so the answer is JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 from django.db import router
 
-from outbox import tables
-from outbox.envelope import Envelope
+from outbox import tables, tracing
 from outbox.tracing import Place, Tracer
 
 from . import cached
@@ -29,6 +28,12 @@ MEANINGS: Final = {
     ("credit", "orders.order.disowned.v1"): "releases the credit that the order holds",
     ("user_cache", TYPES[CreditReserved]): "invalidates older copies of the customer in the cache",
     ("user_cache", TYPES[CreditReleased]): "invalidates older copies of the customer in the cache",
+}
+
+SENTENCES: Final = {
+    TYPES[CreditReserved]: "accounts reserved the credit",
+    TYPES[CreditRefused]: "accounts refused the credit",
+    TYPES[CreditReleased]: "accounts released the credit",
 }
 
 
@@ -52,25 +57,47 @@ def of_order(order_id: UUID, places: Sequence[Any]) -> dict[str, Any]:
             "created_at": instant(reservation.created_at),
             "updated_at": instant(reservation.updated_at),
         },
-        "events": _events(reservation),
+        "events": list(_events(reservation)),
         "effects": effects,
         "customer": _customer(reservation.user_id),
     }
 
 
-def _events(reservation: Reservation) -> list[dict[str, Any]]:
-    """The events that decided about the credit and that released it."""
-    tracer = Tracer(LABEL)
-    xids = {xid for xid in (reservation.decided_xid, reservation.released_xid) if xid}
-    found = tracer.locate(tables.of(LABEL), xids=xids, subject=str(reservation.order_id))
-    return [
-        {
-            "what": _sentence(envelope),
+def _events(reservation: Reservation) -> Iterator[dict[str, Any]]:
+    """Yield the event that decided about the credit, and the one that released it."""
+    user_id = reservation.user_id
+    if reservation.amount is None or user_id is None:
+        return  # a tombstone
+    tracer, own = Tracer(LABEL), tables.of(LABEL)
+    facts, text = dict(_facts(reservation)), str(reservation.order_id)
+    found = tracer.locate(own, xids=set(facts.values()), text=text)
+    located = {place.type: (place, envelope.data["reason"]) for place, envelope in found}
+    for type_, xid in facts.items():
+        place, reason = located.get(type_, (None, ""))
+        if place is None:
+            is_reserved = type_ == TYPES[CreditReserved]
+            time = reservation.created_at if is_reserved else reservation.updated_at
+            place = tracing.without_row(
+                own, xid, type=type_, key=str(user_id), text=text, time=time
+            )
+            if place.is_lost and _is_erased(user_id):
+                continue  # the erasure has deleted the row, and every consumer has applied it
+        what = f"{SENTENCES[type_]}: {amount(reservation.amount)}"
+        yield {
+            "what": f"{what}, {reason}" if reason else what,
             "place": msgspec.to_builtins(place),
             "effects": _effects(tracer, place),
         }
-        for place, envelope in found
-    ]
+
+
+def _facts(reservation: Reservation) -> Iterator[tuple[str, int]]:
+    """Yield the type of each event about the reservation, and the transaction that recorded it, if
+    the row holds it."""
+    if reservation.decided_xid:
+        is_refused = reservation.status == Reservation.Status.REFUSED
+        yield TYPES[CreditRefused if is_refused else CreditReserved], reservation.decided_xid
+    if reservation.released_xid:
+        yield TYPES[CreditReleased], reservation.released_xid
 
 
 def _effects(tracer: Tracer, place: Place) -> list[dict[str, Any]]:
@@ -83,13 +110,9 @@ def _effects(tracer: Tracer, place: Place) -> list[dict[str, Any]]:
     ]
 
 
-def _sentence(envelope: Envelope) -> str:
-    held = envelope.data["amount"]
-    if envelope.type == TYPES[CreditReserved]:
-        return f"accounts reserved the credit: {held}"
-    if envelope.type == TYPES[CreditRefused]:
-        return f"accounts refused the credit: {held}, {envelope.data['reason']}"
-    return f"accounts released the credit: {held}"
+def _is_erased(user_id: UUID) -> bool:
+    users = User.objects.using(router.db_for_write(User))
+    return users.filter(pk=user_id, erased_at__isnull=False).exists()
 
 
 def _customer(user_id: UUID | None) -> dict[str, Any] | None:

@@ -77,17 +77,19 @@ def _renders_json(request: Any) -> bool:
 
 
 def _declared(exc: Exception, instance: str) -> Response | None:
+    entry = _entry_of(exc)
+    if entry is None:
+        return None
+    extras = getattr(exc, "extras", None)
+    document = problem(detail=str(exc), instance=instance, extras=extras, **entry)
+    return Response(document, status=entry["status"])
+
+
+def _entry_of(exc: BaseException | None) -> dict[str, Any] | None:
+    """The status, the slug and the title of a declared error."""
     for kind in type(exc).__mro__:
         if entry := table().get(kind):
-            document = problem(
-                entry["status"],
-                slug=entry["slug"],
-                title=entry["title"],
-                detail=str(exc),
-                instance=instance,
-                extras=getattr(exc, "extras", None),
-            )
-            return Response(document, status=entry["status"])
+            return {name: entry[name] for name in ("status", "slug", "title")}
     return None
 
 
@@ -153,6 +155,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Django calls it while it handles the exception, of a view or a middleware."""
     if _is_outage(sys.exc_info()[1]):
         return unavailable(request)
+    error = sys.exc_info()[1]
+    if entry := _entry_of(error):  # of a page without DRF
+        return respond(request, detail=str(error), **entry)
     return respond(
         request, 500, slug="server-error", detail="The server has logged an error. Try again."
     )

@@ -53,7 +53,9 @@ class PageRenderer(BrowsableAPIRenderer):
 
     def get_raw_data_form(self, data: Any, view: Any, method: str, request: Request) -> Any:
         form = super().get_raw_data_form(data, view, method, request)
-        if form and self._is_refused(method, request) and request.content_type == JSON:
+        # PUT and PATCH have one form, which DRF makes for PUT.
+        refused = "PATCH" if method == "PUT" and request.method == "PATCH" else method
+        if form and self._is_refused(refused, request) and request.content_type == JSON:
             # The middleware `whole_body` has read the body.
             form.fields["_content"].initial = request._request.body.decode(errors="replace")
         return form

@@ -1,6 +1,7 @@
 """The back office of orders. It calls the handlers, so that an event announces each change."""
 
 import json
+from copy import copy
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from outbox import admin as outbox
 from . import queries
 from .domain.codec import read_lines
 from .domain.commands import CancelOrder, PlaceOrder
-from .domain.errors import InvalidLines, OrderError
+from .domain.errors import IdempotencyKeyReused, InvalidLines, OrderError
 from .domain.lines import Line, check_lines
 from .domain.metadata import Metadata
 from .handlers import cancel_order, place_order_once
@@ -60,7 +61,7 @@ class CustomerInput(forms.TextInput):
         return context | {"customers": queries.newest_customers()}
 
 
-class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
+class PlaceOrderForm(outbox.CommandForm):
     """Each rendering has a new `idempotency_key`, so a form that is sent twice places one order."""
 
     order_lines = forms.CharField(
@@ -92,14 +93,22 @@ class PlaceOrderForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(f"Not a list of lines: {exc!r:.200}") from exc
         return lines
 
+    def clean(self) -> dict[str, Any] | None:
+        if isinstance(self.refusal, IdempotencyKeyReused):
+            typed: Any = copy(self.data)
+            typed["idempotency_key"] = fresh_key()
+            self.data = typed
+        return super().clean()
+
 
 @admin.register(OrderView)
-class OrderAdmin(outbox.IndexedAdmin):
+class OrderAdmin(outbox.CommandAdmin):
     """Orders from the projection. Staff can place and cancel orders here, but can't edit them."""
 
     explanation = "Orders after their latest event. You can place and cancel orders here."
     object_history_template = "outbox/object_history.html"
     form = PlaceOrderForm
+    refusals = OrderError
     list_display = (
         "id", "customer_name", "status", "total", "reason", "version", "placed_at", "story",
     )  # fmt: skip
@@ -149,7 +158,7 @@ class OrderAdmin(outbox.IndexedAdmin):
         return bool(request.user.has_perm("orders.change_orderview"))
 
     def save_model(self, request: HttpRequest, obj: OrderView, form: Any, change: bool) -> None:
-        """Raises OrderError, which `changeform_view` turns into a message."""
+        """Raises OrderError."""
         answer = place_order_once(
             PlaceOrder(
                 order_id=uuid7(),
@@ -170,20 +179,6 @@ class OrderAdmin(outbox.IndexedAdmin):
         name = customer.name if customer else f"{obj.user_id} (not in the customer view yet)"
         messages.success(request, f"Order {obj.pk} is placed for {name}.")
         return HttpResponseRedirect(reverse("admin:orders_orderview_changelist"))
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        # Only the handler can detect these errors, under its lock. Nothing was saved.
-        try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
-        except OrderError as error:
-            messages.error(request, str(error))
-            return HttpResponseRedirect(request.get_full_path())
 
     @admin.action(description="Cancel the selected orders", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[OrderView]) -> None:
@@ -228,9 +223,9 @@ def customer_link(user_id: UUID, name: str | None = None) -> str:
 
 
 def _events(order_id: str) -> list[dict[str, Any]]:
-    """The stored events of an order, for the page of the order's history."""
+    """The stored events for the page of an order's history, also if one of them is missing."""
     try:
-        rows = queries.events(UUID(unquote(order_id)))
+        rows = StoredEvent.objects.filter(stream=UUID(unquote(order_id))).order_by("version")
     except ValueError:
         return []  # Django redirects
     return [
@@ -239,11 +234,17 @@ def _events(order_id: str) -> list[dict[str, Any]]:
             "name": row.type,
             "url": outbox.row_url("orders", "storedevent", row.pk),
             "at": row.recorded_at,
-            "by": row.metadata.get("actor") or f"event {row.metadata.get('causation')}",
+            "by": _author(row.metadata),
             "data": outbox.readable(row.data),
         }
         for row in rows
     ]
+
+
+def _author(metadata: dict[str, Any]) -> str:
+    """Who caused a stored event: a person, a program, or an event of accounts; '' for the sweep."""
+    cause = metadata.get("causation")
+    return metadata.get("actor") or (f"event {cause}" if cause else "")
 
 
 @admin.register(StoredEvent)
@@ -285,11 +286,14 @@ class CustomerAdmin(outbox.ReadOnlyAdmin):
         "created_at", "updated_at", "related",
     )  # fmt: skip
     search_fields = ("id",)
-    search_help_text = "Finds an exact id; other text in addresses and names, which is slow."
+    search_help_text = (
+        "Finds an exact id; other text in the addresses and names of the newest customers."
+    )
     ordering = ("-id",)
 
     def matches(self, term: str) -> Q:
-        return super().matches(term) or Q(email__icontains=term) | Q(name__icontains=term)
+        contains = Q(email__icontains=term) | Q(name__icontains=term)
+        return super().matches(term) or Q(pk__in=outbox.newest(CustomerView)) & contains
 
     @admin.display(description="See also")
     def related(self, customer: CustomerView) -> str:
@@ -324,13 +328,13 @@ class CountedOrderAdmin(outbox.ReadOnlyAdmin):
 class OrderDeadlineAdmin(outbox.ReadOnlyAdmin):
     explanation = "When each pending order expires."
     is_plumbing = True
-    list_display = ("order", "due_at")
+    list_display = ("order_id", "due_at", "story")
     search_fields = ("order_id",)
     ordering = ("due_at", "order_id")
 
-    @admin.display(description="order")
-    def order(self, deadline: OrderDeadline) -> str:
-        return order_link(deadline.pk)
+    @admin.display
+    def story(self, deadline: OrderDeadline) -> str:
+        return outbox.link("story", story_url(deadline.pk))
 
 
 @admin.register(IdempotentRequest)

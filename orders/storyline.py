@@ -1,4 +1,4 @@
-"""The story of an order over both services (chapters.py has its parts).
+"""The story of an order over both services.
 
 The event store and the outbox have the part of orders. accounts adds its own part: in the same
 process, or over HTTP. If accounts doesn't answer, the story has the part of orders, and says so.
@@ -10,19 +10,21 @@ from uuid import UUID
 
 import msgspec
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, router
+from django.db import InterfaceError, OperationalError, router
 from django.utils.module_loading import import_string
 
 from outbox import tables, tracing
 from outbox.tracing import Place, Tracer
 
 from . import event_store
-from .chapters import LABEL, OWNER, Chapter, Outcome, Step, Story, StoryBuilder
+from .chapters import Chapters, newest_sequence
 from .domain.events import Event
 from .domain.order import Status, fold
 from .models import OrderView, StoredEvent
 from .peer import Peer, PeerError, PeerUnavailable
+from .present import present
 from .published import PUBLIC_TYPES, UPDATED
+from .steps import LABEL, OWNER, Chapter, Step, StepState, Story
 
 PEER_SECONDS: Final = 2.0  # a person waits for the page
 
@@ -37,17 +39,13 @@ def story(order_id: UUID, *, for_staff: bool) -> Story | None:
         return _lost(order_id)
     tracer = Tracer(LABEL)
     places = _places(rows, events, tracer)
-    part, away = _part_of_accounts(
-        order_id, [place for place in places if place], for_staff=for_staff
-    )
-    builder = StoryBuilder(order, part, away, for_staff=for_staff)
-    effects = iter(part["effects"] if part else ())
+    part, away = _part_of_accounts(order_id, places, for_staff=for_staff)
+    effects = part["effects"] if part else [None] * len(places)
+    make = Chapters(order, part, away, for_staff=for_staff)
     chapters: list[Chapter] = []
-    for row, event, place in zip(rows, events, places, strict=True):
-        chapters += builder.decision_before(row, event)
-        theirs = next(effects, None) if place else None
-        chapters.append(builder.chapter(row, event, place, theirs, tracer))
-    builder.insert_others(chapters)
+    for row, event, place, theirs in zip(rows, events, places, effects, strict=True):
+        chapters += make.of(row, event, place, theirs, tracer)
+    make.insert_others(chapters)
     return Story(
         order_id=order.id,
         user_id=order.user_id,
@@ -55,7 +53,7 @@ def story(order_id: UUID, *, for_staff: bool) -> Story | None:
         version=order.version,
         away=away,
         chapters=chapters,
-        now=list(builder.now()),
+        now=list(present(order, part, away, sequence=newest_sequence(part))),
     )
 
 
@@ -65,7 +63,7 @@ def _lost(order_id: UUID) -> Story | None:
     if shown is None:
         return None
     why = "a failover lost them: run manage.py reconcile"
-    gone = Step(kind="event", service=LABEL, what="stored events", state=Outcome.UNKNOWN, why=why)
+    gone = Step(kind="event", service=LABEL, what="stored events", state=StepState.UNKNOWN, why=why)
     return Story(
         order_id=order_id,
         user_id=shown.user_id,
@@ -77,24 +75,24 @@ def _lost(order_id: UUID) -> Story | None:
     )
 
 
-def _places(
-    rows: Sequence[StoredEvent], events: Sequence[Event], tracer: Tracer
-) -> list[Place | None]:
-    """The place of each stored event's public event; None if the database doesn't have its row. An
-    import announces several events with one row."""
-    own = tables.of(LABEL)
-    xids = {row.xid for row in rows}
-    found = [place for place, _ in tracer.locate(own, xids=xids, subject=str(rows[0].stream))]
+def _places(rows: Sequence[StoredEvent], events: Sequence[Event], tracer: Tracer) -> list[Place]:
+    """The place of each stored event's public event. An import announces several events with one
+    row."""
+    own, key = tables.of(LABEL), str(rows[0].stream)
+    found = [place for place, _ in tracer.locate(own, xids={row.xid for row in rows}, text=key)]
     exact = {(place.type, place.sequence): place for place in found}
     imported = {place.sequence: place for place in found if place.type == UPDATED}
-    places: list[Place | None] = []
+    places: list[Place] = []
     for row, event in zip(rows, events, strict=True):
-        type_, key = PUBLIC_TYPES[type(event)], str(row.stream)
+        type_ = PUBLIC_TYPES[type(event)]
         place = exact.get((type_, row.version)) or next(
             (imported[n] for n in sorted(imported) if n >= row.version), None
         )
         places.append(
-            place or tracing.pruned(own, row.xid, type=type_, key=key, sequence=row.version)
+            place
+            or tracing.without_row(
+                own, row.xid, type=type_, key=key, text=key, sequence=row.version
+            )
         )
     return places
 
@@ -104,7 +102,7 @@ def _part_of_accounts(
 ) -> tuple[dict[str, Any] | None, str]:
     """What accounts knows, and '' or the reason why it isn't known. The text of an error, which can
     name servers and settings, is for staff."""
-    asked = msgspec.to_builtins(list(places))
+    asked = msgspec.to_builtins(places)
     try:
         if path := settings.STORY_PARTS.get(OWNER):
             return import_string(path)(order_id, asked), ""
@@ -119,5 +117,5 @@ def _part_of_accounts(
     except PeerError as exc:
         why = f": {exc}" if for_staff else ""
         return None, f"{OWNER} refuses its part of the story{why}"
-    except (DatabaseError, InterfaceError):
+    except (OperationalError, InterfaceError):
         return None, f"the database of {OWNER} doesn't answer; its part of the story is missing"

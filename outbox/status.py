@@ -69,9 +69,11 @@ SELECT count(*), min(id) FROM (
     SELECT e.id, e.xid FROM pg_snapshot_xip(%(previous)s::pg_snapshot) AS open (xid)
     JOIN {event} e ON e.xid = open.xid
   ) later WHERE NOT (id <= %(row)s AND pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot))
-  LIMIT %(at_most)s
+  {first}
 ) waiting
 """
+# The oldest rows are among the first ones by this index. A table's order isn't the rows' age.
+_FIRST = "ORDER BY xid LIMIT %(at_most)s"
 
 
 def report(streams: Streams) -> Report:
@@ -84,8 +86,7 @@ def of_service(
     found: Tables, streams: Streams, *, count_at_most: int | None = None
 ) -> ServiceReport:
     """The state of one service. With `count_at_most`, the lag of a consumer is counted up to about
-    this number in each partition, and rows up to this number, else completely. Raises
-    DatabaseError."""
+    this number in each partition, else completely. Raises DatabaseError."""
     at, error = "", None
     try:
         at = streams.cursor(found.label).at
@@ -96,7 +97,7 @@ def of_service(
         of_streams = StreamsReport(entries=None, cursor=None, error=error)
     known = error is None
     return ServiceReport(
-        outbox=of_outbox(found, at, known=known, count_at_most=count_at_most),
+        outbox=of_outbox(found, at, known=known),
         streams=of_streams,
         subscribers=of_subscribers(found),
         consumers={
@@ -110,8 +111,8 @@ def of_service(
 def of_outbox(
     found: Tables, at: str, *, known: bool, count_at_most: int | None = None
 ) -> OutboxReport:
-    """The backlog of the outbox behind the cursor `at`. Unless the cursor is `known`, what was
-    published is unknown."""
+    """The backlog of the outbox behind the cursor `at`, with counts up to `count_at_most`. Unless
+    the cursor is `known`, what was published is unknown."""
     last_tick = found.rows(found.tick).order_by("-id").first()
     unpublished, oldest = _unpublished(found, at, count_at_most) if known else (None, None)
     return {
@@ -157,7 +158,9 @@ def _unpublished(found: Tables, at: str, at_most: int | None) -> tuple[int, int 
     previous = ticks.filter(pk=tick.prev or 0).first() or tick
     with found.connection.cursor() as cursor:
         cursor.execute(
-            _UNPUBLISHED.format(event=found.quoted(found.event)),
+            _UNPUBLISHED.format(
+                event=found.quoted(found.event), first="" if at_most is None else _FIRST
+            ),
             {
                 "previous": previous.snapshot,
                 "snapshot": tick.snapshot,
@@ -186,7 +189,7 @@ def of_consumer(
         lag_behind(consumer, producer, streams, count_at_most=count_at_most)
         for producer in (consumer.producers if known else ())
     ]
-    parked = sum(found.count(at_most=count_at_most) for found in parking.of(consumer))
+    parked = sum(found.count() for found in parking.of(consumer))
     return {
         "lag_events": sum(events for events, _ in lags) if known else None,
         "lag_seconds": max((seconds for _, seconds in lags), default=0.0) if known else None,

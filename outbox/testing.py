@@ -60,7 +60,9 @@ class MemoryStreams:
     def drop(self, label: str, partition: int) -> None:
         """Delete one stream."""
         with self._changed:
-            self._services[label].streams.pop(partition, None)
+            service = self._services[label]
+            service.streams.pop(partition, None)
+            service.added.pop(partition, None)
 
     def cursor(self, label: str) -> Cursor:
         with self._changed:
@@ -116,7 +118,9 @@ class MemoryStreams:
             service = self._services[label]
             if service.cursor.at == expected:
                 if drop is not None:
-                    service.streams.pop(int(drop.rpartition(":")[2]), None)
+                    partition = int(drop.rpartition(":")[2])
+                    service.streams.pop(partition, None)
+                    service.added.pop(partition, None)
                 kept = {p: top for p, top in service.cursor.tops.items() if p in service.streams}
                 service.cursor = replace(EMPTY, floor=service.cursor.floor, tops=kept)
 

@@ -21,7 +21,8 @@ from .envelope import Envelope
 from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
 from .models import AbstractParkedEvent
 from .partitions import partition_count, partition_of
-from .streams import Cursor, order
+from .publishing.retention import FLOOR
+from .streams import WHOLE, Cursor, order
 from .tables import Tables
 
 COUNTED_EVENTS = 1000  # a longer lag is counted in steps of this size, up to one step
@@ -29,14 +30,15 @@ COUNTED_EVENTS = 1000  # a longer lag is counted in steps of this size, up to on
 # `strpos` only sees the rows of these transactions: the index on xid selects them.
 _ROWS = """
 SELECT id, xid::text, partition, body FROM {event}
-WHERE xid = ANY (%(xids)s::xid8[]) AND strpos(body, %(subject)s) > 0 ORDER BY id
+WHERE xid = ANY (%(xids)s::xid8[]) AND strpos(body, %(text)s) > 0 ORDER BY id
 """
 
 # Each tick sees all that the tick before it sees. So a binary search over the ids finds the first
-# tick that sees a transaction, in about forty index probes. Clocks don't matter.
+# tick that sees a transaction, in about forty index probes. Clocks don't matter. A tick that a
+# failover made skips the rows that were sent under lost ticks.
 _FIRST_TICK = """
 WITH RECURSIVE search (below, upto) AS (
-  SELECT oldest.id, newest.id
+  SELECT oldest.id - 1, newest.id
   FROM (SELECT id FROM {tick} ORDER BY id LIMIT 1) oldest,
        (SELECT id, snapshot FROM {tick} ORDER BY id DESC LIMIT 1) newest
   WHERE pg_visible_in_snapshot(%(xid)s::xid8, newest.snapshot)
@@ -48,21 +50,30 @@ WITH RECURSIVE search (below, upto) AS (
     FROM {tick} WHERE id <= middle ORDER BY id DESC LIMIT 1
   ) probe
 )
-SELECT (SELECT max(id) FROM {tick} WHERE id <= upto) FROM search ORDER BY upto - below LIMIT 1
+SELECT id, coalesce(%(row)s = ANY (skip), false) FROM {tick} WHERE id = (
+  SELECT (SELECT max(id) FROM {tick} WHERE id <= upto) FROM search ORDER BY upto - below LIMIT 1
+)
 """
-_IS_PRUNED = """
-SELECT pg_visible_in_snapshot(%(xid)s::xid8, snapshot) FROM {tick} ORDER BY id LIMIT 1
+
+# Retention deletes the rows that the tick of the floor sees. A restamp leaves a single, later tick.
+_PRUNED_BEFORE = """
+SELECT id FROM (
+  SELECT id, snapshot FROM {tick}
+  WHERE id >= coalesce((SELECT value::bigint FROM {state} WHERE name = %(floor)s), 0)
+  ORDER BY id LIMIT 1
+) oldest WHERE pg_visible_in_snapshot(%(xid)s::xid8, snapshot)
 """
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """Where one event is. `row` is None if retention has deleted the row; then every subscriber has
-    confirmed the event. `tick` is None until a tick sees the row. `published` is None if the stream
-    server doesn't answer."""
+    """Where one event is. `tick` is the first tick that sees its row, None until there is one. If
+    retention or a restamp has deleted the row, `row` is None, and `tick` is a tick that sees it.
+    If the database has no row otherwise, both are None. `published` is None if the stream server
+    doesn't answer. `text` is in this event, and in no other event of the same type and key."""
 
     type: str
     key: str
-    subject: str
+    text: str
     sequence: int
     partition: int
     published: bool | None
@@ -70,15 +81,27 @@ class Place(Struct, frozen=True, kw_only=True):
     time: datetime | None = None
     row: int | None = None
     tick: int | None = None
+    is_skipped: bool = False  # it was sent under an earlier tick, which a failover lost
 
     @property
     def producer(self) -> str:
         return self.type.partition(".")[0]
 
     @property
+    def is_lost(self) -> bool:
+        """Whether nothing is known of the event's row."""
+        return self.row is None and self.tick is None
+
+    @property
     def entry(self) -> str:
-        """The id of the stream entry; '' while no tick sees the row, or if the row is deleted."""
-        return f"{self.tick}-{self.row}" if self.tick and self.row else ""
+        """The id of the stream entry; '' if it isn't known, or there is none yet."""
+        return f"{self.tick}-{self.row}" if self.tick and self.row and not self.is_skipped else ""
+
+    @property
+    def end(self) -> str:
+        """A consumer at this position, or after it, has read the event; '' while no tick sees it.
+        Its entry is here or earlier."""
+        return f"{self.tick}-{self.row or WHOLE}" if self.tick else ""
 
 
 class State(StrEnum):
@@ -108,10 +131,11 @@ class Effect(Struct, frozen=True, kw_only=True):
 
 
 class Tracer:
-    """Traces events of one producer. Reads its cursor once."""
+    """Traces events of one producer. Reads its cursor, and each consumer's positions, once."""
 
     def __init__(self, producer: str) -> None:
         self.producer = producer
+        self._positions: dict[str, dict[int, str]] = {}  # by consumer
 
     @cached_property
     def cursor(self) -> Cursor | None:
@@ -122,37 +146,36 @@ class Tracer:
             return None
 
     def locate(
-        self, tables: Tables, *, xids: Collection[int], subject: str
+        self, tables: Tables, *, xids: Collection[int], text: str
     ) -> list[tuple[Place, Envelope]]:
-        """The events that these transactions recorded and that contain the text `subject`, in the
-        order of their rows. `tables` are the producer's."""
+        """The events that these transactions recorded and that contain the text, in the order of
+        their rows. `tables` are the producer's."""
         with tables.connection.cursor() as cursor:
             cursor.execute(
                 _ROWS.format(event=tables.quoted(tables.event)),
-                {"xids": [str(xid) for xid in xids], "subject": subject},
+                {"xids": [str(xid) for xid in xids], "text": text},
             )
             rows = cursor.fetchall()
         found = []
         for row, xid, partition, body in rows:
             with suppress(MalformedEnvelope):
                 envelope = Envelope.decode(body)
-                tick = _first_tick(tables, xid)
-                found.append((self._place(envelope, row, partition, tick), envelope))
+                tick, is_skipped = _first_tick(tables, xid, row)
+                place = Place(
+                    id=str(envelope.id),
+                    type=envelope.type,
+                    key=envelope.partitionkey,
+                    text=text,
+                    sequence=envelope.sequence,
+                    time=envelope.time,
+                    partition=partition,
+                    row=row,
+                    tick=tick,
+                    is_skipped=is_skipped,
+                    published=is_skipped or self._is_published(tick, row),
+                )
+                found.append((place, envelope))
         return found
-
-    def _place(self, envelope: Envelope, row: int, partition: int, tick: int | None) -> Place:
-        return Place(
-            id=str(envelope.id),
-            type=envelope.type,
-            key=envelope.partitionkey,
-            subject=envelope.subject,
-            sequence=envelope.sequence,
-            time=envelope.time,
-            partition=partition,
-            row=row,
-            tick=tick,
-            published=self._is_published(tick, row),
-        )
 
     def _is_published(self, tick: int | None, row: int) -> bool | None:
         if tick is None:
@@ -163,22 +186,26 @@ class Tracer:
 
     def effects(self, place: Place, *, label: str) -> Iterator[Effect]:
         """Yield what each consumer of the service `label` did with the event, except consumers that
-        ignore the event's type."""
-        for consumer in consumers.every():
-            handler = consumer.handlers.get(place.type)
-            if consumer.label == label and handler not in (None, consumers.ignore):
+        ignore the event's type; nothing if the event is lost."""
+        for consumer in consumers.every() if not place.is_lost else ():
+            # A consumer that doesn't list the type parks the event.
+            is_read = consumer.label == label and self.producer in consumer.producers
+            if is_read and consumer.handlers.get(place.type) is not consumers.ignore:
                 yield self._effect(consumer, place)
 
     def _effect(self, consumer: consumers.Consumer, place: Place) -> Effect:
         tables, name = consumer.tables, consumer.name
         # First the position: an event that is parked between the two reads has moved it.
-        positions = stored(tables, consumer=name, producer=self.producer, using=tables.alias)
-        at = positions.get(place.partition, START)
+        if name not in self._positions:
+            self._positions[name] = stored(
+                tables, consumer=name, producer=self.producer, using=tables.alias
+            )
+        at = self._positions[name].get(place.partition, START)
         effect = partial(Effect, service=consumer.label, consumer=name, position=at)
         if parked := _parked(Parking(tables, consumer=name, producer=self.producer), place):
             since = parked.dropped_at or parked.parked_at
             return effect(state=_state_of(parked), since=since, error=parked.error)
-        if place.row is None or (place.entry and order(at) >= order(place.entry)):
+        if place.end and order(at) >= order(place.end):
             return effect(state=State.APPLIED)
         if place.published is False:
             return effect(state=State.UNPUBLISHED)
@@ -194,36 +221,60 @@ class Tracer:
         return effect(state=State.BEHIND, behind=behind, behind_seconds=seconds)
 
 
-def pruned(tables: Tables, xid: int, *, type: str, key: str, sequence: int) -> Place | None:  # noqa: A002
-    """The place of an event whose row retention has deleted; None if it isn't deleted or if the
-    database has lost the row otherwise."""
+def without_row(
+    tables: Tables,
+    xid: int,
+    *,
+    type: str,  # noqa: A002
+    key: str,
+    text: str,
+    sequence: int = 0,
+    time: datetime | None = None,
+) -> Place:
+    """The place of an event of this transaction that has no row: retention or a restamp has deleted
+    the row, or it is lost."""
     with tables.connection.cursor() as cursor:
-        cursor.execute(_IS_PRUNED.format(tick=tables.quoted(tables.tick)), {"xid": str(xid)})
+        cursor.execute(
+            _PRUNED_BEFORE.format(
+                tick=tables.quoted(tables.tick), state=tables.quoted(tables.state)
+            ),
+            {"xid": str(xid), "floor": FLOOR},
+        )
         found = cursor.fetchone()
-    if not found or not found[0]:
-        return None
-    partition = partition_of(key, partitions=partition_count())
     return Place(
-        type=type, key=key, subject=key, sequence=sequence, partition=partition, published=True
+        type=type,
+        key=key,
+        text=text,
+        sequence=sequence,
+        time=time,
+        partition=partition_of(key, partitions=partition_count()),
+        tick=found[0] if found else None,
+        published=True,
     )
 
 
-def _first_tick(tables: Tables, xid: str) -> int | None:
-    """The first tick that sees the transaction; None if no tick sees it."""
+def _first_tick(tables: Tables, xid: str, row: int) -> tuple[int | None, bool]:
+    """The first tick that sees the transaction, None if no tick sees it; and whether this tick
+    skips the row."""
     with tables.connection.cursor() as cursor:
-        cursor.execute(_FIRST_TICK.format(tick=tables.quoted(tables.tick)), {"xid": xid})
+        cursor.execute(
+            _FIRST_TICK.format(tick=tables.quoted(tables.tick)), {"xid": xid, "row": row}
+        )
         found = cursor.fetchone()
-    return None if found is None else int(found[0])
+    return (None, False) if found is None else (int(found[0]), found[1])
 
 
 def _parked(parking: Parking, place: Place) -> AbstractParkedEvent | None:
-    rows = parking.stored.filter(partition=place.partition, key=place.key)
-    if place.entry:
-        return rows.filter(entry=place.entry).first()
-    if place.row is not None:
+    stored = parking.stored.filter(partition=place.partition)
+    if not place.end:
         return None
-    alike = rows.filter(type=place.type, body__contains=f'"sequence":{place.sequence},')
-    return alike.first()
+    if place.entry:
+        return stored.filter(entry=place.entry).first()
+    # The entry isn't known. The parked and the dropped events of a key have an index each.
+    alike = {"entry__endswith": f"-{place.row}"} if place.row else {"body__contains": place.text}
+    of_type = stored.filter(key=place.key, type=place.type, **alike)
+    halves = [of_type.filter(dropped_at__isnull=parked)[:1] for parked in (True, False)]
+    return next((found for half in halves for found in half), None)
 
 
 def _state_of(parked: AbstractParkedEvent) -> State:

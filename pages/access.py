@@ -6,7 +6,7 @@ from django.contrib.auth.mixins import UserPassesTestMixin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import add_never_cache_headers, patch_vary_headers
 
 
 def wants_page(request: HttpRequest) -> bool:
@@ -17,7 +17,8 @@ def wants_page(request: HttpRequest) -> bool:
 
 class StaffOnly(UserPassesTestMixin):
     """A view for active staff with a session. Otherwise a browser that isn't logged in gets the
-    log-in page, and every other client 403."""
+    log-in page, and every other client 403. No cache stores a response, also not the browser's:
+    after the log-out, *Back* shows nothing."""
 
     request: HttpRequest
 
@@ -32,6 +33,6 @@ class StaffOnly(UserPassesTestMixin):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = super().dispatch(request, *args, **kwargs)
-        response.headers.setdefault("Cache-Control", "no-cache, private")
+        add_never_cache_headers(response)
         patch_vary_headers(response, ["Accept", "Cookie"])
         return response

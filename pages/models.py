@@ -6,8 +6,9 @@ from django.db import models
 class Sample(models.Model):
     """The figures of one service at one time: numbers only, no personal data. Kept for a day.
 
-    `figures` has `recorded` and `published` (totals), `unpublished`, `oldest` (seconds), and for
-    each consumer and producer its lag in events and seconds and its parked events.
+    `figures` has the exact time `at`, `recorded` and `published` (totals), `unpublished`, `oldest`
+    (seconds), and for each consumer and producer its lag in events and seconds and its parked
+    events.
     """
 
     service = models.CharField(max_length=63)

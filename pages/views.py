@@ -7,13 +7,16 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import DatabaseError, InterfaceError
 from django.http import Http404
+from django.utils.decorators import method_decorator
 from django.utils.module_loading import import_string
+from django.views.decorators.cache import never_cache
 from django.views.generic import TemplateView
 
 from . import health
 from .flow import snapshot
 
 
+@method_decorator(never_cache, name="dispatch")
 class Front(TemplateView):
     """What this is, how healthy it is, and where to go. Only staff see figures."""
 

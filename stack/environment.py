@@ -26,7 +26,6 @@ PYTHON: Final = sys.executable
 # The caller's environment may override these variables. They don't name a server or a service.
 TUNING: Final = (
     "DEBUG",
-    "LAB",
     "LOG_FORMAT",
     "LOG_LEVEL",
     "ORDERS_DEADLINE_SECONDS",

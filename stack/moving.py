@@ -5,6 +5,7 @@ is on their own server. It changes only when the copy is complete, so after a cr
 copies again from the server that the file names. Before the change, nothing uses the copy.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Iterable
@@ -20,19 +21,32 @@ from placement.provision import dsn_for
 
 from .environment import DATABASE
 from .errors import StackError
-from .files import read_json, write_json
+from .files import write_atomically
 from .postgres import HOST, Postgres
 
 _FILE: Final = "databases.json"
 
 
 def on_own_server(root: Path) -> tuple[str, ...]:
-    """The services whose schema is on their own server, also while the stack is down."""
-    return tuple(read_json(root / _FILE).get("own", ()))
+    """The services whose schema is on their own server, also while the stack is down.
+
+    Raises StackError for a damaged file: to start without it would show an old or empty schema.
+    """
+    file = root / _FILE
+    if not file.exists():
+        return ()
+    try:
+        return tuple(json.loads(file.read_text())["own"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StackError(
+            f"{file} is damaged; it names the services whose data is on their own server: write"
+            ' {"own": []}, or {"own": ["orders"]} if postgres-orders has the data'
+        ) from error
 
 
 def record(root: Path, services: Iterable[str]) -> None:
-    write_json(root / _FILE, {"own": sorted(services)})
+    text = json.dumps({"own": sorted(services)})
+    write_atomically(root / _FILE, f"{text}\n", durable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

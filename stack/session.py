@@ -45,6 +45,7 @@ class Session:
         self.credentials = Credentials.of(root)
         self.supervisor = Supervisor(output=output, servers=ServerWatch([], output=output))
         self._started_at = time.monotonic()
+        self._ready_by = self._started_at + READY_SECONDS
         self._state = "starting"
         self._installation = environment.installation()
         self._listeners: dict[str, socket.socket] = {}  # by name of the web process
@@ -122,12 +123,12 @@ class Session:
     def _prepare(self, stack: Stack) -> bool:
         """Create roles, schemas, tables, staff accounts. Return False if a stop was requested."""
         try:
+            passwords: dict[str, dict[str, str]] = {}  # by address of the server and role
             for name in (*SERVICES, *LAB):
-                provision(
-                    self.servers.of(name, own=name in self.own).dsn,
-                    database=environment.DATABASE,
-                    services={name: self.credentials.role_password(name)},
-                )
+                server = self.servers.of(name, own=name in self.own).dsn
+                passwords.setdefault(server, {})[name] = self.credentials.role_password(name)
+            for server, roles in passwords.items():
+                provision(server, database=environment.DATABASE, services=roles)
             moves = self._copy_schemas()
         except psycopg2.Error as error:
             raise StackError(f"cannot create the database: {error}".strip()) from error
@@ -146,9 +147,9 @@ class Session:
 
     def _copy_schemas(self) -> list[Move]:
         """Copy the schemas that aren't on the server that this shape needs. Returns the moves."""
-        moves = []
-        for name in {*moving.on_own_server(self.root), *self.own}:
-            was, is_own = name in moving.on_own_server(self.root), name in self.own
+        moves, had = [], moving.on_own_server(self.root)
+        for name in {*had, *self.own}:
+            was, is_own = name in had, name in self.own
             source, target = (self.servers.of(name, own=own) for own in (was, is_own))
             move = Move(service=name, source=source, target=target)
             if was != is_own and move.has_data:
@@ -180,6 +181,7 @@ class Session:
             self._watch_servers()
 
     def _start_processes(self, stack: Stack) -> None:
+        self._ready_by = time.monotonic() + READY_SECONDS  # after a move, which can take long
         self.supervisor.start(
             [
                 spec
@@ -223,7 +225,7 @@ class Session:
         failing = self.supervisor.failing()
         if failing is not None:
             raise StackError(f"{failing.spec.name} keeps failing: {failing.last_line}")
-        if time.monotonic() - self._started_at > READY_SECONDS:
+        if time.monotonic() > self._ready_by:
             waiting = [one.spec.name for one in self.supervisor.supervised if one.pid]
             raise StackError(f"not ready after {READY_SECONDS:.0f} s: {', '.join(waiting)}")
 

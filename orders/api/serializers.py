@@ -6,10 +6,10 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from uuid_utils.compat import uuid7
 
-from ..chapters import Outcome
 from ..domain.errors import InvalidLines
 from ..domain.lines import Line, check_lines
 from ..domain.order import Status
+from ..steps import StepState
 from .fields import (
     CustomerField,
     IdempotencyKeyField,
@@ -100,7 +100,7 @@ class StepSerializer(serializers.Serializer[Any]):
     )
     service = serializers.CharField(help_text="The service of this step: orders or accounts.")
     what = serializers.CharField()
-    state = serializers.ChoiceField(choices=[outcome.value for outcome in Outcome])
+    state = serializers.ChoiceField(choices=[state.value for state in StepState])
     at = serializers.DateTimeField(
         format=TIME_FORMAT, allow_null=True, help_text="Null if no row holds the time."
     )

@@ -1,11 +1,13 @@
 """Admin classes for the outbox's tables. Each service registers its models with these classes."""
 
+from .commands import CommandAdmin, CommandForm
 from .lists import (
     IndexedAdmin,
     ReadOnlyAdmin,
     link,
     links,
     list_url,
+    newest,
     page_url,
     readable,
     row_url,
@@ -14,6 +16,8 @@ from .parked import ParkedEventAdmin
 from .rows import OutboxEventAdmin, PositionAdmin, StateAdmin, SubscriptionAdmin, TickAdmin
 
 __all__ = [
+    "CommandAdmin",
+    "CommandForm",
     "IndexedAdmin",
     "OutboxEventAdmin",
     "ParkedEventAdmin",
@@ -25,6 +29,7 @@ __all__ = [
     "link",
     "links",
     "list_url",
+    "newest",
     "page_url",
     "readable",
     "row_url",

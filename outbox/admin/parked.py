@@ -96,10 +96,13 @@ class ParkedEventAdmin(ReadOnlyAdmin):
             parking = Parking(consumer.tables, consumer=name, producer=producer)
             done = parking.retry(consumer, partition=partition, key=key)
             result = f"{name}, {key or 'without a key'}: {done.applied} applied"
+            # An error can contain personal data, which an erasure doesn't find in the log.
+            logged = f"Retried: {result}" + ("; the next event fails" if done.error else "")
+            self.log_change(request, self.model(pk=last, consumer=name, key=key), logged)
             if done.error:
-                result += f"; stopped at: {done.error}"
-            self.log_change(request, self.model(pk=last), f"Retried: {result}")
-            (messages.error if done.error else messages.success)(request, result)
+                messages.error(request, f"{result}; stopped at: {done.error}")
+            else:
+                messages.success(request, result)
 
     @admin.action(description="Drop the sequences of the selected events", permissions=["retry"])
     def drop(self, request: HttpRequest, queryset: QuerySet[AbstractParkedEvent]) -> None:

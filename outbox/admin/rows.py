@@ -80,7 +80,7 @@ class OutboxEventAdmin(ReadOnlyAdmin):
         sent: bool | None = row.sent
         return sent
 
-    @admin.display
+    @admin.display(description="time of the change")
     def recorded(self, row: AbstractOutboxEvent) -> str:
         return str(_member(row, "time"))
 
@@ -132,7 +132,8 @@ class PositionAdmin(ReadOnlyAdmin):
     list_display = fields = ("consumer", "producer", "partition", "applied", "published")
     readonly_fields = ("applied", "published")
     list_filter = (ConsumerFilter,)
-    ordering = ("consumer", "producer", "partition", "id")
+    # Without `id`: a moving position sometimes gets a new one. A partition has one row.
+    ordering = ("consumer", "producer", "partition")
 
     @admin.display(description="last applied entry")
     def applied(self, position: AbstractPosition) -> str:

@@ -114,7 +114,7 @@ def _of_consumer(consumer: State) -> Iterator[Advice]:
         yield _bad(
             f"{name} has parked events of {consumer['producer']}: later events of the same keys "
             "wait behind them.",
-            "Correct the cause of the error, then retry the sequences below.",
+            "Correct the cause of the error, then retry the parked sequences.",
             "events-are-parked",
         )
 
@@ -125,8 +125,8 @@ def _of_subscribers(label: str, subscribers: State) -> Iterator[Advice]:
         if seen["confirmed"] is None or silent is None or silent > SILENT_SECONDS:
             yield _warn(
                 f"{name} doesn't confirm the events of {label}, so no old event is deleted.",
-                "Start its consumer. If it no longer exists: "
-                f"manage.py outbox unsubscribe {label} {name}",
+                f"Start its consumer, and the worker and beat of {label}, which store what it "
+                f"confirms. If it no longer exists: manage.py outbox unsubscribe {label} {name}",
                 "the-outbox-grows",
             )
 
@@ -144,7 +144,7 @@ def _of_transaction(label: str, oldest: State | None) -> Iterator[Advice]:
 
 def _of_replicas(label: str, replicas: list[State]) -> Iterator[Advice]:
     for replica in replicas:
-        if not replica["healthy"] and replica["why"] != "it hasn't been probed yet":
+        if not replica["healthy"]:
             yield _warn(
                 f"The replica {replica['name']} of {label} is out: {replica['why']}. Reads use "
                 "other servers.",

@@ -28,45 +28,54 @@ def figures_of(state: State) -> dict[str, str | int]:
 
 
 def states_of(state: State) -> dict[str, str]:
-    """`good`, `warn` or `bad` for each part of the picture."""
+    """`good`, `warn`, `bad` or `unknown` for each part of the picture."""
     found: dict[str, str] = {}
     for label, service in state["services"].items():
         streams = service["streams"]
         found[f"{label}/database"] = "good" if service["database"] else "bad"
         found[f"{label}/streams"] = "bad" if streams["error"] else "good"
-        found[f"{label}/outbox"] = _by_age(_outbox(service)["oldest_unpublished_seconds"])
+        outbox = _outbox(service)
+        found[f"{label}/outbox"] = _by_age(
+            outbox["oldest_unpublished_seconds"], outbox["unpublished"]
+        )
         for replica in service["replicas"]:
             found[f"{label}/{replica['name']}"] = "good" if replica["healthy"] else "warn"
         for consumer in service.get("consumers", ()):
             name = f"{consumer['subscriber']}/{consumer['producer']}"
             is_bad = consumer["parked"] or consumer["members"] == 0
-            found[name] = "bad" if is_bad else _by_age(consumer["lag_seconds"])
+            found[name] = (
+                "bad" if is_bad else _by_age(consumer["lag_seconds"], consumer["lag_events"])
+            )
     for node in state["ring"]["nodes"]:
         found[f"ring/{node['node']}"] = "good" if node["state"] == "up" else "warn"
     return found
 
 
-def _by_age(seconds: float | None) -> str:
+def _by_age(seconds: float | None, number: int | None) -> str:
+    """The state of a part in which this number of events waits, the oldest for these seconds."""
+    if number is None:
+        return "unknown"
     if (seconds or 0.0) <= WAITING_SECONDS:
         return "good"
     return "bad" if (seconds or 0.0) > BAD_SECONDS else "warn"
 
 
 def _outbox(service: State) -> State:
-    unknown = dict.fromkeys(("rows", "unpublished", "oldest_unpublished_seconds", "recorded"))
-    return {**unknown, "last_tick": 0, **service.get("outbox", {})}
+    names = ("rows", "unpublished", "oldest_unpublished_seconds", "recorded", "last_tick")
+    return {**dict.fromkeys(names), **service.get("outbox", {})}
 
 
 def _of_service(service: State) -> dict[str, str | int]:
     outbox, streams = _outbox(service), service["streams"]
-    oldest = service.get("oldest_transaction")
     found: dict[str, str | int] = {
-        "rows": _counted(outbox["rows"], at_most=None),
+        "rows": _rows(outbox["rows"]),
         "unpublished": _counted(outbox["unpublished"]),
-        "oldest": seconds(outbox["oldest_unpublished_seconds"] or 0.0),
+        "oldest": UNKNOWN
+        if outbox["unpublished"] is None
+        else seconds(outbox["oldest_unpublished_seconds"] or 0.0),
         "tick": _time_of(outbox["last_tick"]),
         "entries": f"{sum(streams['partitions']):,}" if not streams["error"] else UNKNOWN,
-        "transaction": seconds(oldest["seconds"]) if oldest else "none",
+        "transaction": _transaction(service),
     }
     if outbox["recorded"] is not None:
         found["recorded-total"] = outbox["recorded"]
@@ -76,6 +85,13 @@ def _of_service(service: State) -> dict[str, str | int]:
         lag = replica["lag_bytes"]
         found[replica["name"]] = UNKNOWN if lag is None else f"{lag:,} B"
     return found
+
+
+def _transaction(service: State) -> str:
+    if not service["database"]:
+        return UNKNOWN
+    oldest = service["oldest_transaction"]
+    return seconds(oldest["seconds"]) if oldest else "none"
 
 
 def _of_consumer(consumer: State) -> dict[str, str | int]:
@@ -88,10 +104,15 @@ def _of_consumer(consumer: State) -> dict[str, str | int]:
     }
 
 
-def _counted(value: int | None, *, at_most: int | None = COUNT_AT_MOST) -> str:
+def _counted(value: int | None) -> str:
     if value is None:
         return UNKNOWN
-    return f"≥ {value:,}" if at_most is not None and value >= at_most else f"{value:,}"
+    return f"≥ {value:,}" if value >= COUNT_AT_MOST else f"{value:,}"
+
+
+def _rows(value: int | None) -> str:
+    """A larger number than COUNT_AT_MOST is PostgreSQL's estimate."""
+    return f"≈ {value:,}" if value is not None and value > COUNT_AT_MOST else _counted(value)
 
 
 def seconds(value: float) -> str:
@@ -100,6 +121,9 @@ def seconds(value: float) -> str:
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
 
 
-def _time_of(tick: int) -> str:
-    """The UTC time of a tick, whose id is its time in milliseconds."""
-    return f"{datetime.fromtimestamp(tick / 1000, UTC):%H:%M:%S}" if tick else "none"
+def _time_of(tick: int | None) -> str:
+    """The UTC time of a tick, whose id is its time in milliseconds; its day, if it isn't today."""
+    if not tick:
+        return UNKNOWN if tick is None else "none"
+    at = datetime.fromtimestamp(tick / 1000, UTC)
+    return f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%-d %b}"

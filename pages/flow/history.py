@@ -1,6 +1,6 @@
 """The history of each service: a row of figures every ten seconds, for a day."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import fmean
 from typing import Any, Final
@@ -22,6 +22,11 @@ SHOWN: Final = timedelta(hours=1)
 GAP_SECONDS: Final = 30.0  # after a longer pause there is no rate, and the line is broken
 TREND: Final = timedelta(minutes=5)  # compared with the same time before
 STEADY_SECONDS: Final = 1.0  # a smaller difference is no trend
+# The fields of a service's history, which another deployment checks.
+SERIES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(("at", "recorded", "published", "oldest"), list),
+    **dict.fromkeys(("consumers", "trends"), dict),
+}
 
 
 def clock() -> datetime:
@@ -30,10 +35,11 @@ def clock() -> datetime:
 
 def sample(label: str) -> None:
     """Store the figures of a service now, unless this interval has a row. Deletes old rows."""
+    at = clock().timestamp()
     state = measured(tables.of(label))
     if state["database"]:
-        slot = clock().timestamp() // EVERY_SECONDS * EVERY_SECONDS
-        row = Sample(service=label, at=datetime.fromtimestamp(slot, UTC), figures=_figures(state))
+        slot = datetime.fromtimestamp(at // EVERY_SECONDS * EVERY_SECONDS, UTC)
+        row = Sample(service=label, at=slot, figures={"at": at, **_figures(state)})
         Sample.objects.bulk_create([row], ignore_conflicts=True)
     Sample.objects.filter(at__lt=clock() - KEPT).delete()
 
@@ -66,8 +72,8 @@ def of_deployment() -> State:
 
 
 def _series(rows: Sequence[Sample]) -> State:
-    times = [row.at.timestamp() for row in rows]
     figures = [row.figures for row in rows]
+    times = [each["at"] for each in figures]
     names = sorted({name for each in figures for name in each["consumers"]})
     lags = {
         name: [each["consumers"].get(name, (None, None, None))[1] for each in figures]
@@ -77,10 +83,17 @@ def _series(rows: Sequence[Sample]) -> State:
         "at": times,
         "recorded": _rates(times, [each["recorded"] for each in figures]),
         "published": _rates(times, [each["published"] for each in figures]),
-        "oldest": [each["oldest"] or 0.0 for each in figures],
+        "oldest": [_oldest(each) for each in figures],
         "consumers": lags,
         "trends": {name: trend(times, lag) for name, lag in lags.items()},
     }
+
+
+def _oldest(figures: State) -> float | None:
+    """The age of the oldest unpublished row: 0 without such a row, None if it is unknown."""
+    if figures["unpublished"] is None:
+        return None
+    return figures["oldest"] or 0.0
 
 
 def _rates(times: Sequence[float], totals: Sequence[int | None]) -> Series:
@@ -98,9 +111,7 @@ def _rates(times: Sequence[float], totals: Sequence[int | None]) -> Series:
 def trend(times: Sequence[float], lag: Sequence[float | None]) -> str:
     """`rising`, `falling` or `steady`: the mean lag of the last minutes, compared with the mean of
     the same time before. Empty if there are too few values."""
-    if not times:
-        return ""
-    middle = times[-1] - TREND.total_seconds()
+    middle = clock().timestamp() - TREND.total_seconds()
     start = middle - TREND.total_seconds()
     known = [(at, each) for at, each in zip(times, lag, strict=True) if each is not None]
     late = [each for at, each in known if at > middle]

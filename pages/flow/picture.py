@@ -18,6 +18,7 @@ ARROW: Final = 40  # room for an arrow and its figure
 INDENT: Final = 22  # of a replica or a consumer
 CELL: Final = 18  # a partition
 CELLS: Final = 16  # partitions in a row
+OWNERS: Final = 4  # styles of a partition's owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +35,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A partition, in the style of the process that owns it."""
+    """A partition. `cells_of` has its title and the process that owns it."""
 
     x: int
     y: int
-    title: str
-    owner: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +105,7 @@ class Drawing:
 
 def drawings(state: State) -> Iterator[Drawing]:
     """One drawing for each service whose state is known."""
-    services = state["services"].items()
-    readers = [each for _, service in services for each in service.get("consumers", ())]
-    for label, service in services:
+    for label, service in state["services"].items():
         drawing = Drawing(label)
         _database(drawing, service)
         drawing.arrow(f"{label}/recorded-total", "rows a second")
@@ -124,10 +122,9 @@ def drawings(state: State) -> Iterator[Drawing]:
             ],
         )
         drawing.arrow(f"{label}/published-total", "entries a second")
-        mine = [reader for reader in readers if reader["producer"] == label]
-        _streams(drawing, service["streams"]["partitions"], mine)
+        _streams(drawing, len(service["streams"]["partitions"]))
         drawing.arrow(f"{label}/published-total", "to each consumer")
-        for reader in mine:
+        for reader in _readers_of(label, state):
             _reader(drawing, reader)
         yield drawing
 
@@ -145,26 +142,42 @@ def _database(drawing: Drawing, service: State) -> None:
         drawing.box(f"replica {replica['name']}", name, line, indent=INDENT)
 
 
-def _streams(drawing: Drawing, partitions: Sequence[int], readers: Sequence[State]) -> None:
+def _readers_of(label: str, state: State) -> list[State]:
+    services = state["services"].values()
+    readers = (each for service in services for each in service.get("consumers", ()))
+    return [reader for reader in readers if reader["producer"] == label]
+
+
+def _streams(drawing: Drawing, partitions: int) -> None:
     label = drawing.label
-    rows = -(-len(partitions) // CELLS)
+    rows = -(-partitions // CELLS)
     box = drawing.box(
         "Streams",
         f"{label}/streams",
-        [Text(before=f"{len(partitions)} partitions, entries", figure=f"{label}/entries")],
+        [Text(before=f"{partitions} partitions, entries", figure=f"{label}/entries")],
         more=rows * CELL + 4,
     )
-    for number, entries in enumerate(partitions):
-        owned = [each for each in readers if number < len(each["owners"])]
-        owners = ", ".join(f"{each['subscriber']} {each['owners'][number] + 1}" for each in owned)
-        box.cells.append(
-            Cell(
-                x=box.x + 10 + number % CELLS * CELL,
-                y=box.y + HEAD + LINE + 4 + number // CELLS * CELL,
-                title=f"Partition {number}: {entries:,} entries; read by {owners or 'nobody'}",
-                owner=owned[0]["owners"][number] % 4 if owned else -1,
-            )
-        )
+    for number in range(partitions):
+        x = box.x + 10 + number % CELLS * CELL
+        y = box.y + HEAD + LINE + 4 + number // CELLS * CELL
+        box.cells.append(Cell(x=x, y=y, name=f"{label}/{number}"))
+
+
+def cells_of(state: State) -> dict[str, State]:
+    """For each partition of each service, its title and the number of the process that owns it at
+    the first consumer; -1 for none."""
+    found: dict[str, State] = {}
+    for label, service in state["services"].items():
+        readers = _readers_of(label, state)
+        for number, entries in enumerate(service["streams"]["partitions"]):
+            owned = [each for each in readers if number < len(each["owners"])]
+            owners = [f"{each['subscriber']} {each['owners'][number] + 1}" for each in owned]
+            read_by = ", ".join(owners) or "no process"
+            found[f"{label}/{number}"] = {
+                "title": f"Partition {number}: {entries:,} entries; read by {read_by}",
+                "owner": owned[0]["owners"][number] % OWNERS if owned else -1,
+            }
+    return found
 
 
 def _reader(drawing: Drawing, reader: State) -> None:

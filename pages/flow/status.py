@@ -19,7 +19,7 @@ from outbox.consuming.assignment import assign
 from outbox.errors import StreamsMisconfigured, StreamsUnavailable
 from outbox.streams import Streams, described
 from outbox.tables import Tables
-from placement.replicas.watch import watch
+from placement.replicas.watch import NOT_PROBED, watch
 from placement.ring import report as ring_report
 
 from .advice import advise, advise_ring
@@ -41,6 +41,10 @@ WHERE datname = current_database() AND usename = current_user AND backend_type =
   AND xact_start < now() - interval '1 second' AND pid <> pg_backend_pid()
 ORDER BY xact_start LIMIT 1
 """
+
+
+# The ids that were given out, also if retention has deleted all rows.
+_RECORDED: Final = "SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')::regclass)"
 
 
 def of_deployment() -> State:
@@ -90,22 +94,39 @@ def _of_streams(found: Tables, client: Streams) -> State:
 
 def _of_tables(found: Tables, client: Streams, of_streams: State) -> State:
     known = not of_streams["error"]
-    last = found.rows(found.event).order_by("-id").values_list("pk", flat=True).first()
+    readers = []
+    for consumer, producer in _readers(found.label):
+        readers.append(_of_consumer(consumer, producer, client, known=known))
+        known = readers[-1]["members"] is not None  # the next call would wait as long for an answer
     return {
         "outbox": {
-            **status.of_outbox(found, of_streams["at"], known=known, count_at_most=COUNT_AT_MOST),
-            "recorded": last or 0,
+            **status.of_outbox(
+                found,
+                of_streams["at"],
+                known=not of_streams["error"],
+                count_at_most=COUNT_AT_MOST,
+            ),
+            "recorded": _recorded(found),
         },
         "oldest_transaction": _oldest_transaction(found),
-        "consumers": [
-            _of_consumer(consumer, producer, client, known=known)
-            for consumer in consumers.every()
-            if consumer.label == found.label
-            for producer in consumer.producers
-        ],
-        "parked": sorted(_groups(found.label), key=lambda group: -int(group["sequences"])),
+        "consumers": readers,
+        "parked": groups_of(found.label),
         "subscribers": status.of_subscribers(found),
     }
+
+
+def _readers(label: str) -> Iterator[tuple[Consumer, str]]:
+    """The consumers of a service, each with every producer whose events it reads."""
+    for consumer in consumers.every():
+        if consumer.label == label:
+            yield from ((consumer, producer) for producer in consumer.producers)
+
+
+def _recorded(found: Tables) -> int:
+    with found.connection.cursor() as cursor:
+        cursor.execute(_RECORDED, [found.quoted(found.event)])
+        (last,) = cursor.fetchone()
+    return last or 0
 
 
 def _oldest_transaction(found: Tables) -> State | None:
@@ -148,24 +169,25 @@ def _of_consumer(consumer: Consumer, producer: str, client: Streams, *, known: b
     }
 
 
+def groups_of(label: str) -> list[State]:
+    """The errors of the first parked sequences of each consumer, grouped; the largest first."""
+    return sorted(_groups(label), key=lambda group: -int(group["sequences"]))
+
+
 def _groups(label: str) -> Iterator[State]:
-    """The errors of the first parked sequences of each consumer, grouped."""
-    for consumer in consumers.every():
-        if consumer.label != label:
-            continue
-        for producer in consumer.producers:
-            parked = parking.Parking(consumer.tables, consumer=consumer.name, producer=producer)
-            heads = list(parked.heads(limit=GROUPED_AT_MOST))
-            for kind, sequences in Counter(kind_of(head.error) for head in heads).items():
-                yield {
-                    "id": group_of(label, consumer.name, producer, kind),
-                    "service": label,
-                    "consumer": consumer.name,
-                    "producer": producer,
-                    "error": kind,
-                    "sequences": sequences,
-                    "is_partial": len(heads) == GROUPED_AT_MOST,
-                }
+    for consumer, producer in _readers(label):
+        parked = parking.Parking(consumer.tables, consumer=consumer.name, producer=producer)
+        heads = list(parked.heads(limit=GROUPED_AT_MOST))
+        for kind, sequences in Counter(kind_of(head.error) for head in heads).items():
+            yield {
+                "id": group_of(label, consumer.name, producer, kind),
+                "service": label,
+                "consumer": consumer.name,
+                "producer": producer,
+                "error": kind,
+                "sequences": sequences,
+                "is_partial": len(heads) == GROUPED_AT_MOST,
+            }
 
 
 def _replicas(label: str) -> list[State]:
@@ -174,7 +196,7 @@ def _replicas(label: str) -> list[State]:
     return [
         {
             "name": replica.alias,
-            "healthy": replica.healthy,
+            "healthy": replica.healthy or replica.why == NOT_PROBED,  # for a moment at the start
             "lag_bytes": replica.lag_bytes,
             "why": replica.why,
         }

@@ -3,9 +3,11 @@
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.views.generic import TemplateView, View
 from drf_spectacular.utils import extend_schema
@@ -16,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ..access import StaffOnly
-from . import operations, parked, peers, picture, snapshot
+from . import operations, parked, peers, picture, snapshot, status
 
 State = dict[str, Any]
 
@@ -107,11 +109,10 @@ class Parked(StaffOnly, TemplateView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         given = self.request.GET
         words, group = _text(given, "q"), _text(given, "group")
-        state = snapshot.ALL.get().state
-        groups = _groups(state)
         return super().get_context_data(
-            groups=[each for each in groups if each["service"] in state["here"]],
-            elsewhere=sorted(set(state["services"]) - set(state["here"])),
+            # Not the shared state: another process may have done the action before this page.
+            groups=[group for label in settings.SERVICES for group in status.groups_of(label)],
+            elsewhere=sorted(peers.others()),
             found=parked.search(words=words, group=group, after=_text(given, "after")),
             words=words,
             group=group,
@@ -156,7 +157,10 @@ class Act(StaffOnly, TemplateView):
         for shared in (snapshot.OWN, snapshot.ALL):
             shared.forget()
         past = "applied" if self.verb == "retry" else "dropped"
-        result = f"{done.sequences} sequences: {done.events} events {past}"
+        result = (
+            f"{done.sequences} sequence{pluralize(done.sequences)}: "
+            f"{done.events} event{pluralize(done.events)} {past}"
+        )
         if done.errors:
             messages.error(request, f"{result}. {len(done.errors)} failed: {done.errors[0]}")
         else:

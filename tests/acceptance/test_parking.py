@@ -1,48 +1,18 @@
 """A handler fails for one user: this user's events are parked in order, all others are applied."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+from tests.acceptance.bugs import broken
 from tests.acceptance.people import Customer, soon
 from tests.support.stacks import RunningStack
-
-# A trigger simulates a bug in a handler. So the processes run unchanged code.
-BREAK = """
-CREATE FUNCTION broken_for_one() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'broken for one user'; END $$;
-CREATE TRIGGER broken_for_one BEFORE INSERT OR UPDATE ON {table}
-FOR EACH ROW WHEN (NEW.{column} = '{user_id}') EXECUTE FUNCTION broken_for_one()
-"""
-FIX = "DROP FUNCTION broken_for_one CASCADE"
-
-
-@contextmanager
-def broken(stack: RunningStack, service: str, **where: str) -> Iterator[Callable[[], Any]]:
-    """Makes one service's handlers fail for one user until the test calls the yielded function."""
-    with stack.database(service) as ask:
-        ask(BREAK.format(**where))
-        fixed: list[bool] = []
-
-        def fix() -> None:
-            ask(FIX)
-            fixed.append(True)
-
-        try:
-            yield fix
-        finally:
-            if not fixed:
-                fix()
 
 
 def test_failed_reservations_of_one_user_are_retried_after_a_fix(
     stack: RunningStack, ada: Customer, bob: Customer
 ) -> None:
     ada.sees("CONFIRMED", ada.place("5.00"))
-    with broken(
-        stack, "accounts", table="accounts_reservation", column="user_id", user_id=ada.id
-    ) as fix:
+    with broken(stack, "accounts", "accounts_reservation.user_id", ada.id) as fix:
         pending = [ada.place(price) for price in ("100.10", "200.20", "300.03", "5000.00")]
         cancelled = ada.place("33.33")
         ada.cancel(cancelled)
@@ -106,9 +76,7 @@ def test_events_of_one_user_are_parked_and_retried_in_order(
             "the view shows her",
         )
         before = shown(ada)
-        with broken(
-            stack, "orders", table="orders_customerview", column="id", user_id=ada.id
-        ) as fix:
+        with broken(stack, "orders", "orders_customerview.id", ada.id) as fix:
             for number in range(1, 6):
                 order = ada.place(f"{number}.01")
                 ada.sees("CONFIRMED", order)  # the saga is another consumer

@@ -14,6 +14,7 @@ from tests.benchmarks import (
     consumers,
     document,
     end_to_end,
+    flow,
     machine,
     overhead,
     page,
@@ -48,6 +49,7 @@ PARTS: Final[dict[str, Part]] = {
     "retention": retention.measure,
     "ring": ring.measure,
     "ring_events": ring_events.measure,
+    "flow": flow.measure,
     "end_to_end": end_to_end.measure,
 }
 

@@ -142,6 +142,16 @@ def _admin(found: Mapping[str, Any]) -> Iterator[Row]:
         )
 
 
+def _flow(found: Mapping[str, Any]) -> Iterator[Row]:
+    one, many = found["costs"][0], found["costs"][-1]
+    yield (
+        f"CPU of {many['pages']} open flow pages: web, PostgreSQL and Valkey",
+        f"{many['total_ms_a_second']:.0f} ms/s, {many['ms_a_poll']:.1f} ms a poll",
+        f"{one['total_ms_a_second']:.0f} ms/s (one page)",
+        f"{found['ratio']:.2f}",
+    )
+
+
 def _retention(found: Mapping[str, Any]) -> Iterator[Row]:
     yield (
         f"retention: {found['events']:,} events",
@@ -180,6 +190,7 @@ PARTS: Final[dict[str, Callable[[Any], Iterator[Row]]]] = {
     "event_store": _event_store,
     "rebuild": _rebuild,
     "admin": _admin,
+    "flow": _flow,
     "retention": _retention,
     "ring": _ring,
     "ring_events": _ring_events,

@@ -232,8 +232,10 @@ class Ground:
         self._finish(process)
         return json.loads(text)
 
-    def spawn_application(self) -> None:
-        """Starts every process of both deployments, as `./dev up --services` does."""
+    def spawn_application(self) -> dict[str, subprocess.Popen[Any]]:
+        """Starts every process of both deployments, as `./dev up --services` does. Returns them by
+        name."""
+        started = {}
         for deployment in SHAPE:
             for spec in processes_of(
                 deployment,
@@ -241,7 +243,10 @@ class Ground:
                 variables=self.variables(deployment),
             ):
                 arguments = spec.command[1:]
-                self.spawn(spec.name, spec.environment, *arguments, inherits=spec.inherits)
+                started[spec.name] = self.spawn(
+                    spec.name, spec.environment, *arguments, inherits=spec.inherits
+                )
+        return started
 
     def spawn_web(self, deployment: Deployment) -> subprocess.Popen[Any]:
         """Starts the web server of this deployment. Its port refuses connections after its end."""

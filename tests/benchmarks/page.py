@@ -230,6 +230,20 @@ def _admin(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  highest ratio {found['ratio']:.2f}"
 
 
+def _flow(found: Mapping[str, Any]) -> Iterator[str]:
+    kinds = found["idle_ms_a_second"]
+    yield from _title("Open flow pages, CPU ms a second", *kinds)
+    for one in found["costs"]:
+        name = (
+            f"{one['pages']}: {one['total_ms_a_second']:.0f} in all, {one['ms_a_poll']:.1f} a poll"
+        )
+        yield _line(name, *(f"{one['ms_a_second'][kind]:.1f}" for kind in kinds))
+    yield _line("without a page (subtracted)", *(f"{value:.1f}" for value in kinds.values()))
+    pages = found["costs"][-1]["pages"]
+    answers = ", ".join(f"{number} × {status}" for status, number in found["answers"].items())
+    yield f"  {pages} pages use {found['ratio']:.2f} × as much as one; answers: {answers}"
+
+
 KEPT = {
     "rows": "rows of the outbox",
     "ticks": "ticks",
@@ -247,6 +261,7 @@ PARTS = {
     "write_overhead": _write_overhead,
     "event_store": _event_store,
     "admin": _admin,
+    "flow": _flow,
     "retention": _retention,
     "ring": _ring,
     "ring_events": _ring_events,

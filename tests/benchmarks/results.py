@@ -40,6 +40,8 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "empty_reads",
         "rows_that_differ",
     ),
+    "admin": ("rows", "pages_ms", "ratio"),
+    "flow": ("idle_ms_a_second", "costs", "ratio"),
     "retention": ("events", "longest_delete_ms", "rows_that_differ", "highest", "growth"),
     "event_store": (
         "appends_per_second",

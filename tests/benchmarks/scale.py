@@ -29,6 +29,8 @@ class Scale:
     rebuild_reads: int  # reads of a user's orders, each second
     admin_rows: tuple[int, ...]  # rows of the outbox, the smallest number first
     admin_requests: int  # for each page
+    flow_seconds: float  # for each number of open pages, by turns
+    flow_rounds: int
     retention_events: int  # written while older events are pruned
     retention_per_second: int
     retention_seconds: float
@@ -65,6 +67,8 @@ FULL: Final = Scale(
     rebuild_reads=100,
     admin_rows=(10_000, 10_000_000),
     admin_requests=30,
+    flow_seconds=20.0,
+    flow_rounds=3,
     retention_events=10_000_000,
     retention_per_second=8_000,
     retention_seconds=120.0,
@@ -78,7 +82,7 @@ FULL: Final = Scale(
 )
 QUICK: Final = Scale(
     name="quick",
-    when_named=frozenset({"retention", "admin", "rebuild", "ring", "ring_events"}),
+    when_named=frozenset({"retention", "admin", "rebuild", "ring", "ring_events", "flow"}),
     rival=False,
     rounds=1,
     backlogs=(30_000,),
@@ -100,6 +104,8 @@ QUICK: Final = Scale(
     rebuild_reads=100,
     admin_rows=(1_000, 100_000),
     admin_requests=10,
+    flow_seconds=10.0,
+    flow_rounds=1,
     retention_events=240_000,
     retention_per_second=8_000,
     retention_seconds=5.0,
@@ -136,6 +142,8 @@ TINY: Final = Scale(
     rebuild_reads=20,
     admin_rows=(100, 400),
     admin_requests=2,
+    flow_seconds=1.0,
+    flow_rounds=1,
     retention_events=4_500,
     retention_per_second=500,
     retention_seconds=0.5,

@@ -66,9 +66,9 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         promise="a customer doesn't see the error of a parked event in a story",
-        file="orders/chapters.py",
-        old='return f": {effect.error}" if self._for_staff else ""',
-        new='return f": {effect.error}"',
+        file="orders/steps.py",
+        old='error = f": {effect.error}" if for_staff else ""',
+        new='error = f": {effect.error}"',
         test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
     ),
     Sabotage(
@@ -81,9 +81,23 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a story shows a parked event as parked, although the position has passed it",
         file="outbox/tracing.py",
-        old="return rows.filter(entry=place.entry).first()",
+        old="return stored.filter(entry=place.entry).first()",
         new="return None",
         test=f"{STORY}::test_a_parked_step_is_shown_with_its_error_until_it_is_retried",
+    ),
+    Sabotage(
+        promise="a story shows an event without a row as applied only if the position proves it",
+        file="outbox/tracing.py",
+        old="if place.end and order(at) >= order(place.end):",
+        new="if place.row is None or order(at) >= order(place.end):",
+        test=f"{STORY}::test_a_deleted_row_is_applied_only_by_consumers_that_have_passed_its_tick",
+    ),
+    Sabotage(
+        promise="a story shows a parked event whose row is deleted",
+        file="outbox/tracing.py",
+        old="return next((found for half in halves for found in half), None)",
+        new="return None",
+        test=f"{STORY}::test_an_event_that_is_parked_for_longer_than_the_retention_is_shown",
     ),
     Sabotage(
         promise="a story names the first tick that sees a row",

@@ -46,7 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Ignore the tests of a service that isn't installed: its models can't be imported."""
+    """Ignore the tests of a service that isn't installed: its models can't be imported. The browser
+    tests have an environment of their own."""
+    if _tier_of(collection_path) == "browser":
+        return True
     service = _service_of(collection_path)
     installed = surroundings.LABELS[surroundings.SHAPE]
     return True if service and service not in installed else None

@@ -37,20 +37,26 @@ async function poll() {
     const signal = AbortSignal.timeout(10 * EVERY_MS);
     const answer = await fetch(page.dataset.status, { headers, signal, cache: "no-store" });
     if (answer.status === 403) return say("stopped: log in again", "bad");
-    if (answer.status !== 200 && answer.status !== 304) throw new Error(`${answer.status}`);
-    if (answer.status === 304 && kept.differs) kept.differs += 1;
-    if (answer.status === 200) {
-      kept.etag = answer.headers.get("ETag") ?? "";
-      const state = await answer.json();
-      show(state);
+    if (answer.status === 200 || answer.status === 304) {
+      await update(answer);
+      if (kept.differs >= DIFFERS) return location.reload(); // the picture has other parts
+      say("live: updated every second", "good");
+    } else {
+      say(`not updated: a server that this page needs is away (${answer.status})`, "bad");
     }
-    if (kept.differs >= DIFFERS) return location.reload(); // the picture has other parts
-    showRates();
-    say("live: updated every second", "good");
   } catch (error) {
-    say(`the server of this page doesn't answer (${error.message})`, "bad");
+    say(`not updated: the web server doesn't answer (${error.message})`, "bad");
   }
   timer = setTimeout(poll, Math.max(0, EVERY_MS - (Date.now() - started)));
+}
+
+async function update(answer) {
+  if (answer.status === 304 && kept.differs) kept.differs += 1;
+  if (answer.status === 200) {
+    kept.etag = answer.headers.get("ETag") ?? "";
+    show(await answer.json());
+  }
+  showRates();
 }
 
 function partsOf(state) {
@@ -64,10 +70,15 @@ function show(state) {
   }
   for (const node of page.querySelectorAll("[data-state]")) {
     const level = state.states[node.dataset.state];
-    node.classList.remove("good", "warn", "bad");
+    node.classList.remove("good", "warn", "bad", "unknown");
     if (level) node.classList.add(level);
     const mark = node.querySelector(".mark");
     if (mark) mark.textContent = MARKS[level] ?? "?";
+  }
+  for (const node of page.querySelectorAll("[data-cell]")) {
+    const { owner, title } = state.cells[node.dataset.cell] ?? { owner: -1, title: "?" };
+    node.setAttribute("class", `cell owner${owner}`);
+    node.querySelector("title").textContent = title;
   }
   kept.differs = partsOf(state) === page.dataset.parts ? 0 : kept.differs + 1;
   kept.figures = state.figures;
@@ -135,7 +146,7 @@ function replaced(id, children) {
 async function readHistory() {
   if (document.hidden) return;
   try {
-    const answer = await fetch(page.dataset.history, { cache: "no-cache" });
+    const answer = await fetch(page.dataset.history, { cache: "no-store" });
     if (answer.ok) {
       history = await answer.json();
       draw();
@@ -174,6 +185,7 @@ function draw() {
       width: place.clientWidth,
       height: 200,
       cursor: { drag: { x: false, y: false } },
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
       axes: [axis, { ...axis, size: 44 }],
       series: [

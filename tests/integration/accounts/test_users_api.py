@@ -1,5 +1,6 @@
 """Users over HTTP: the answer to each valid request, and the number of queries."""
 
+import html
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -266,6 +267,18 @@ def test_browsable_pages_have_forms_to_register_and_edit(
     assert 'value="1"' in version
     assert 'value="Ada@example.com"' in page
     assert 'name="is_active"' in page
+
+
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_refused_raw_data_stays_in_its_form(
+    ada: UserState, admin_client: Client, method: str
+) -> None:
+    typed = '{"name": "Ada", "credit_limit": "much"}'
+    send = getattr(admin_client, method)
+    refused = send(of(ada), typed, content_type="application/json", headers={"Accept": "text/html"})
+    assert refused.status_code == 400
+    areas = re.findall(r"<textarea[^>]*>(.*?)</textarea>", refused.content.decode(), re.DOTALL)
+    assert typed in [html.unescape(area).strip() for area in areas]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -26,6 +26,7 @@ def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> 
         "consumer",
         "ring",
         "ring_events",
+        "flow",
         "retention",
         "--root",
         str(root),
@@ -56,6 +57,7 @@ def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> 
     assert len(found["ring_events"]["events"]) == 5
     assert found["ring_events"]["reads"] > 0
     assert found["ring_events"]["failed_reads"] == found["ring_events"]["older_reads"] == 0
+    assert found["flow"]["ratio"] > 0
     assert found["retention"]["rows_that_differ"] == 0
     assert found["retention"]["delete_statements"] > 0
     ET.parse(drawn)  # noqa: S314 - our own file

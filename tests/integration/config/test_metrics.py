@@ -55,6 +55,22 @@ def test_an_unpublished_row_is_counted_for_its_service(client: Client, streams: 
 
 
 @pytest.mark.django_db
+def test_a_backlog_of_rows_is_counted_completely(
+    client: Client, streams: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config.metrics.COUNT_AT_MOST", 1)
+    found = tables.of(SERVICE)
+    with transaction.atomic(using=found.alias):
+        for number in (1, 2, 3):
+            recorder.record(event(found, sequence=number), into=found.event)
+
+    samples = scraped(client)
+
+    assert of(samples, "outbox_unpublished", service=SERVICE) == 3
+    assert of(samples, "outbox_rows", service=SERVICE) == 3
+
+
+@pytest.mark.django_db
 def test_every_consumer_of_the_deployment_is_reported(client: Client, streams: Any) -> None:
     samples = scraped(client)
 

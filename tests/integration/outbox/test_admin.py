@@ -56,13 +56,29 @@ def test_a_retry_uses_the_consumer_of_the_service_of_the_page(
     )
     monkeypatch.setattr(consuming, "every", lambda: iter([mine, shadowing]))
     last = shop.parked._default_manager.get().pk
-    logged: list[tuple[int, str]] = []
+    logged: list[tuple[int, str, str]] = []
     monkeypatch.setattr(
-        ParkedEventAdmin, "log_change", lambda _, __, row, text: logged.append((row.pk, text))
+        ParkedEventAdmin,
+        "log_change",
+        lambda _, __, row, text: logged.append((row.pk, str(row), text)),
     )
     assert act(shop, "retry") == [(messages.SUCCESS, "probe, a: 1 applied")]
     assert applied == [1]
-    assert logged == [(last, "Retried: probe, a: 1 applied")]
+    assert logged == [(last, "probe a: ", "Retried: probe, a: 1 applied")]
+
+
+def test_the_log_of_a_retry_has_no_error_text(
+    shop: Any, parked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(envelope: Any) -> None:
+        raise ValueError("ada@example.com")
+
+    logged: list[str] = []
+    monkeypatch.setattr(consuming, "every", lambda: iter([consumer_of(shop, fail)]))
+    monkeypatch.setattr(ParkedEventAdmin, "log_change", lambda *about: logged.append(about[-1]))
+    [(level, text)] = act(shop, "retry")
+    assert (level, "ada@example.com" in text) == (messages.ERROR, True)
+    assert logged == ["Retried: probe, a: 0 applied; the next event fails"]
 
 
 @pytest.mark.parametrize("action", ["retry", "drop"])

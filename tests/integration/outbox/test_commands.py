@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.utils import timezone
 
 from outbox import consumer as consuming
+from outbox import status
 from outbox.consumer import Superseding
 from outbox.consuming.reader import Reader
 from outbox.publishing.relay import own_connection, try_lock
@@ -223,6 +226,22 @@ def test_status_reports_waiting_events(shop, streams, record, relay, refusing):
     assert "1 unpublished" in text
     assert "1 parked" in text
     assert f"cursor {at}\n" in text
+
+
+def test_a_bounded_count_has_the_age_of_the_oldest_row(shop, streams, record, relay):
+    record("a", 1)
+    relay.drain()
+    record("b", 1, time=timezone.now() - timedelta(hours=1))
+    record("c", 1)
+    record("d", 1)
+    # A new version of the first row: a scan of the table finds it last.
+    shop.event._default_manager.filter(body__contains='"b"').update(partition=0)
+
+    at = streams.cursor(shop.label).at
+    found = status.of_outbox(shop, at, known=True, count_at_most=1)
+
+    assert found["unpublished"] == 1
+    assert found["oldest_unpublished_seconds"] > 3000
 
 
 def test_status_of_an_empty_outbox(shop, streams):

@@ -168,7 +168,9 @@ def test_a_flushed_server_refuses_the_next_chunk(place):
 def test_a_lost_stream_is_reported_before_any_write(place):
     streams, faults = place
     streams.publish("shop", expected="", at="5-2", tick=5, rows=[(1, 0, "a"), (2, 7, "b")])
+    assert streams.sizes("shop")[7] == Size(1, 1)
     faults.drop("shop", 7)
+    assert streams.sizes("shop")[7] == Size(0, 0)
     with pytest.raises(StreamDamaged, match="events:7") as refused:
         streams.publish("shop", expected="5-2", at="6-3", tick=6, rows=[(3, 0, "c")])
     assert not refused.value.foreign

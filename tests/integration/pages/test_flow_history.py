@@ -27,6 +27,7 @@ def rows(label: str, recorded: list[int], lags: list[float]) -> list[Sample]:
             service=label,
             at=first + timedelta(seconds=10 * number),
             figures={
+                "at": (first + timedelta(seconds=10 * number)).timestamp(),
                 "recorded": total,
                 "published": total,
                 "unpublished": 0,
@@ -48,14 +49,20 @@ def test_a_sample_is_stored_once_per_interval_and_old_ones_are_deleted(
         tasks.sample(shop.label)
     [found] = Sample.objects.all()
     assert (found.service, found.at) == (shop.label, NOON)
-    assert set(found.figures) == {"recorded", "published", "unpublished", "oldest", "consumers"}
+    names = {"at", "recorded", "published", "unpublished", "oldest", "consumers"}
+    assert set(found.figures) == names
+    assert found.figures["at"] == (NOON + timedelta(seconds=3.7)).timestamp()
     assert {len(each) for each in found.figures["consumers"].values()} == {3}
 
 
 def test_totals_become_rates_and_a_reset_or_a_gap_leaves_no_rate() -> None:
     samples = rows("shop", [0, 50, 50, 10, 30], [0.0] * 5)
-    samples[4].at += timedelta(minutes=1)
-    assert history._series(samples)["recorded"] == [None, 5.0, 0.0, None, None]
+    samples[2].figures["at"] += 5  # a late sample; only its exact time is right
+    samples[2].figures |= {"recorded": 80, "unpublished": None}
+    samples[4].figures["at"] += 60
+    series = history._series(samples)
+    assert series["recorded"] == [None, 5.0, 2.0, None, None]
+    assert series["oldest"] == [0.0, 0.0, None, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -63,11 +70,13 @@ def test_totals_become_rates_and_a_reset_or_a_gap_leaves_no_rate() -> None:
     [(2.0, 30.0, "rising"), (30.0, 2.0, "falling"), (2.0, 2.5, "steady")],
 )
 def test_the_trend_of_a_lag_compares_the_last_minutes(
-    before: float, after: float, expected: str
+    before: float, after: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = rows("shop", [0] * 60, [before] * 30 + [after] * 30)
-    series: dict[str, Any] = history._series(samples)
-    assert series["trends"] == {"orders.saga ← accounts": expected}
+    for now, trend in ((NOON, expected), (NOON + timedelta(minutes=6), "")):
+        monkeypatch.setattr(history, "clock", lambda now=now: now)
+        series: dict[str, Any] = history._series(samples)
+        assert series["trends"] == {"orders.saga ← accounts": trend}
 
 
 def test_the_page_reads_the_history_of_the_last_hour(staff: Client, streams: Streams) -> None:

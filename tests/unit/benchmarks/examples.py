@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.benchmarks.flow import judged
 from tests.benchmarks.page import KEPT
 
 
@@ -138,6 +139,20 @@ def results() -> dict[str, Any]:
             "reads_max_ms": 40.0,
             "writes": 2000,
             "failed_writes": 0,
+        },
+        "admin": {
+            "rows": [10_000, 10_000_000],
+            "pages_ms": {"first page": [30.0, 33.0], "last page": [29.0, 31.0]},
+            "ratio": 1.1,
+        },
+        "flow": {
+            **judged(
+                {
+                    pages: [{"web": 10.0 + ms, "postgres": 20.0 + ms, "valkey": 5.0}]
+                    for pages, ms in ((0, 0.0), (1, 50.0), (20, 80.0))
+                }
+            ),
+            "answers": {"304": 420},
         },
         "retention": {
             "events": 10_000_000,

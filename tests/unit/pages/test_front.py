@@ -47,7 +47,8 @@ def _no_peer(settings: LazySettings) -> None:
 
 
 def show(monkeypatch: pytest.MonkeyPatch, shown: dict[str, Any]) -> None:
-    shared = snapshot.Shared(lambda: shown, fresh_seconds=60)
+    shared = snapshot.Shared("probe", lambda: shown, fresh_seconds=60)
+    shared.forget()
     monkeypatch.setattr(snapshot, "ALL", shared)
 
 

@@ -1,0 +1,126 @@
+"""An order, from the form in the browser to the flow and its story."""
+
+import json
+import re
+import time
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.acceptance.bugs import broken
+from tests.acceptance.people import Customer, soon
+from tests.browser.people import log_in
+from tests.browser.watch import Watch
+from tests.support.stacks import RunningStack
+
+ON_FLOW_SECONDS = 2.0
+STORY_SECONDS = 3.0
+OTHER_SECONDS = 5.0  # another deployment also asks the deployment of orders, once a second
+
+
+@pytest.mark.smoke
+def test_a_placed_order_is_on_the_flow_in_two_seconds_and_its_story_complete_in_three(
+    context: BrowserContext,
+    visitor: Page,
+    urls: dict[str, str],
+    admin: dict[str, str],
+    ada: Customer,
+) -> None:
+    flows = {url: opened_flow(context, url) for url in sorted(set(urls.values()))}
+    rows = {url: flow.locator('[data-figure="orders/rows"]') for url, flow in flows.items()}
+    before = {url: figure.inner_text() for url, figure in rows.items()}
+
+    visitor.goto(f"{urls['orders']}/api/")
+    visitor.get_by_role("link", name="Log in").click()
+    log_in(visitor, admin)
+    visitor.get_by_role("link", name=f"{urls['orders']}/api/orders/", exact=True).click()
+    visitor.get_by_label("Lines").fill(
+        json.dumps([{"sku": "tea", "quantity": 2, "unit_price": "4.50"}])
+    )
+    visitor.get_by_label("User id").fill(ada.id)
+    started = time.monotonic()
+
+    def left_ms(limit_seconds: float) -> float:
+        return max(1.0, 1000 * (started + limit_seconds - time.monotonic()))
+
+    visitor.locator("#post-object-form").get_by_role("button", name="POST").click()
+    own = urls["orders"]
+    expect(rows[own]).not_to_have_text(before[own], timeout=left_ms(ON_FLOW_SECONDS))
+    link = visitor.get_by_role("link", name=re.compile("^PENDING "))
+    order_id = link.inner_text().split()[1]
+    story = context.new_page()
+
+    def is_complete() -> bool:
+        story.goto(f"{own}/orders/{order_id}/")
+        return story.locator("#summary").inner_text().startswith("complete")
+
+    soon(is_complete, "the story is complete", within_seconds=left_ms(STORY_SECONDS) / 1000)
+    expect(story.locator(".facts")).to_contain_text("CONFIRMED, version 2")
+    for url, figure in rows.items():
+        expect(figure).not_to_have_text(before[url], timeout=left_ms(OTHER_SECONDS))
+
+    # The pages lead from the answer of the POST to the story.
+    link.click()
+    visitor.get_by_role("link", name="Story as a page").click()
+    expect(visitor.locator("#summary")).to_contain_text("Every step is done")
+
+
+def opened_flow(context: BrowserContext, url: str) -> Page:
+    flow = context.new_page()
+    flow.goto(f"{url}/flow/")
+    expect(flow.locator("#live")).to_have_text("live: updated every second")
+    return flow
+
+
+def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_alone(
+    visitor: Page,
+    urls: dict[str, str],
+    admin: dict[str, str],
+    ada: Customer,
+    stack: RunningStack,
+    watch: Watch,
+) -> None:
+    page = visitor
+    with broken(stack, "accounts", "accounts_reservation.user_id", ada.id) as fix:
+        order = ada.place("5.00")
+        soon(lambda: stack.parked() == {"credit": 1}, "the order is parked", within_seconds=40)
+
+        # From the front page, which says that something is wrong, to the order.
+        page.goto(f"{urls['orders']}/")
+        expect(page.locator("#health")).to_contain_text("Something is broken")
+        expect(page.get_by_text("Staff see the causes and what to do")).to_be_visible()
+        page.locator("header").get_by_role("link", name="Log in").click()
+        log_in(page, admin)
+        expect(page.get_by_text("has parked events of orders")).to_be_visible()
+        expect(page.get_by_text("then retry the parked sequences")).to_be_visible()
+        page.get_by_role("link", name="API").first.click()
+        page.get_by_role("link", name=f"{urls['orders']}/api/orders/", exact=True).click()
+        page.get_by_role("link", name=f"PENDING {order['id']}").click()
+        page.get_by_role("link", name="Story as a page").click()
+
+        # The story says where the order hangs, and leads to the parked sequence.
+        stuck = page.locator("#summary")
+        expect(stuck).to_contain_text("This order is stuck")
+        expect(stuck).to_contain_text("parked accounts")
+        expect(stuck).to_contain_text("broken for one user")
+        page.get_by_role("link", name="Flow").first.click()
+        expect(page.locator("#warnings")).to_contain_text("has parked events of orders")
+        page.locator("#groups").get_by_role("link", name="broken for one user").click()
+        if urls["accounts"] != urls["orders"]:  # the page of another deployment
+            log_in(page, admin)
+        row = page.get_by_role("row").filter(has_text=ada.id)
+        expect(row).to_contain_text("broken for one user")
+
+        # A retry before the cause is removed loses nothing, and says so.
+        row.get_by_role("link", name="Retry…").click()
+        page.get_by_role("button", name="Retry").click()
+        expect(page.get_by_role("status")).to_contain_text("1 failed")
+        assert stack.parked() == {"credit": 1}
+        fix()
+    page.get_by_role("row").filter(has_text=ada.id).get_by_role("link", name="Retry…").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("status")).to_contain_text("1 sequence: 1 event applied")
+    expect(page.get_by_text("Nothing is parked.")).to_be_visible()
+    ada.sees("CONFIRMED", order)
+    page.goto(f"{urls['orders']}/orders/{order['id']}/")
+    expect(page.locator("#summary")).to_contain_text("Every step is done")
