@@ -119,7 +119,7 @@ class Demo:
 
     def _sum_up(self) -> None:
         seconds = time.monotonic() - self._started_at
-        show(heading(f"\nEnded after {seconds:.0f} s and {self.requests.sent} requests"))
+        show(f"\n{heading(f'Ended after {seconds:.0f} s and {self.requests.sent} requests')}")
         show("\n".join(table(self.figures(self.requests.sent / seconds))))
         if self.requests.failed:
             show(f"  the last failure: {self.requests.failure}")
@@ -127,7 +127,8 @@ class Demo:
             page = ("retry or drop", f"{self._stage.urls['accounts']}/flow/parked/")
             show(f"\n{wrapped(PARKED)}\n\n{report.table([page])}")
         show(f"\n{heading('The stories of some orders, and more pages. Log in as staff.')}\n")
-        show(self._stage.links(self.orders.last))
+        last = self.orders.last
+        show(self._stage.links({name: last[name] for name in MEANINGS if name in last}))
 
     def figures(self, rate: float) -> Mapping[str, str]:
         orders, requests = self.orders, self.requests

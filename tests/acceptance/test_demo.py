@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.acceptance.people import Customer
+from tests.acceptance.people import Customer, soon
 from tests.support.stacks import COMMAND_SECONDS, RunningStack
 from tests.support.surroundings import CHECKOUT
 
@@ -46,6 +46,7 @@ def test_a_demo_leaves_decided_orders_and_parked_ones_that_a_retry_confirms(
 def test_a_signal_ends_a_demo_and_its_fault(
     stack: RunningStack, number: signal.Signals, status: int, end: str
 ) -> None:
+    before = stack.parked()
     with subprocess.Popen(
         [sys.executable, str(CHECKOUT / "dev"), "demo"],
         env=stack.environment,
@@ -63,4 +64,9 @@ def test_a_signal_ends_a_demo_and_its_fault(
     assert end in printed
     with stack.database("accounts") as ask:
         assert ask("SELECT proname FROM pg_proc WHERE proname = 'demo_fault'") == []
-    stack.manage("outbox", "parked", "retry", service=stack.deployment("accounts"))
+
+    def is_retried() -> bool:  # the consumer may still be parking
+        stack.manage("outbox", "parked", "retry", service=stack.deployment("accounts"))
+        return stack.parked() == before
+
+    soon(is_retried, "nothing more is parked")
