@@ -35,7 +35,9 @@ class PageRenderer(BrowsableAPIRenderer):
     ) -> str:
         context = renderer_context or {}
         context["response"].headers[csp.HEADER] = csp.policy(settings.CSP_OF_BROWSABLE_API)
-        return super().render(data, accepted_media_type, context)
+        page = super().render(data, accepted_media_type, context)
+        # A screen reader needs the language, which isn't in a block of the template.
+        return page.replace("<html>", '<html lang="en">', 1)
 
     def get_context(self, data: Any, accepted_media_type: Any, renderer_context: Any) -> Any:
         context = super().get_context(data, accepted_media_type, renderer_context)

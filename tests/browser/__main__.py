@@ -23,6 +23,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser = argparse.ArgumentParser(prog="./dev test --browser", allow_abbrev=False)
     parser.add_argument("--smoke", action="store_true", help="run one test in one shape")
     parser.add_argument("--pictures", metavar="FOLDER", help="only take pictures of the pages")
+    parser.add_argument(
+        "--stack", metavar="FOLDER", help="use the stack of this folder, which is up"
+    )
     chosen, rest = parser.parse_known_args(arguments)
     try:
         executable()
@@ -33,8 +36,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if chosen.pictures:
         command += ["tests.browser.pictures", chosen.pictures, *rest]
     else:
-        smoke = ["--smoke"] if chosen.smoke else []
-        command += ["pytest", "--rootdir", ".", "-c", str(SETTINGS), *smoke, *rest]
+        command += ["pytest", "--rootdir=.", "-c", str(SETTINGS), *rest]
+        command += ["--smoke"] if chosen.smoke else []
+        command += [f"--stack={chosen.stack}"] if chosen.stack else []
     sys.stdout.flush()
     os.execv(python, command)  # noqa: S606 - needs no shell
 

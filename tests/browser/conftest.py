@@ -5,6 +5,7 @@ This tier uses the stack through `./dev`, HTTP and its servers, and never import
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--smoke", action="store_true", help="run one test in one shape")
+    parser.addoption("--stack", help="use the stack of this folder, which is up")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -54,7 +56,13 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(shape: str) -> Iterator[RunningStack]:
+def stack(shape: str, request: pytest.FixtureRequest) -> Iterator[RunningStack]:
+    if root := request.config.getoption("--stack"):
+        given = RunningStack(Path(root))
+        if given.status()["shape"] != shape:
+            pytest.skip("the given stack has another shape")
+        yield given
+        return
     with own_stack(shape) as stack:
         yield stack
 

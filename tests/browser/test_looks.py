@@ -21,7 +21,7 @@ OWN = {
     "parked": "/flow/parked/",
     "story": "/orders/{order}/",
     "problem types": "/problems/",
-    "problem type": "/problems/conflict/",
+    "problem type": "/problems/order-not-found/",
 }
 # Pages of REST framework and of Django with the project's changes.
 THEIRS = {
@@ -102,12 +102,13 @@ def test_an_order_is_placed_and_cancelled_with_the_keyboard_alone(
 ) -> None:
     page = context.new_page()
     page.goto(f"{urls['orders']}/api/orders/")
-    tab_to(page.get_by_label("Lines"))
+    form = page.locator("#post-object-form")
+    tab_to(form.get_by_label("Lines"))
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.type(json.dumps([{"sku": "tea", "quantity": 1, "unit_price": "2.00"}]))
-    tab_to(page.get_by_label("User id"))
+    tab_to(form.get_by_label("User id"))
     page.keyboard.type(ada.id)
-    tab_to(page.get_by_role("button", name="POST"))
+    tab_to(form.get_by_role("button", name="POST"))
     page.keyboard.press("Enter")
     order = page.get_by_role("link", name=re.compile("^PENDING "))
     expect(order).to_be_visible()

@@ -28,22 +28,23 @@ def test_a_placed_order_is_on_the_flow_in_two_seconds_and_its_story_complete_in_
 ) -> None:
     flows = {url: opened_flow(context, url) for url in sorted(set(urls.values()))}
     rows = {url: flow.locator('[data-figure="orders/rows"]') for url, flow in flows.items()}
-    before = {url: figure.inner_text() for url, figure in rows.items()}
+    before = {url: figure.text_content() or "" for url, figure in rows.items()}
 
     visitor.goto(f"{urls['orders']}/api/")
     visitor.get_by_role("link", name="Log in").click()
     log_in(visitor, admin)
     visitor.get_by_role("link", name=f"{urls['orders']}/api/orders/", exact=True).click()
-    visitor.get_by_label("Lines").fill(
+    form = visitor.locator("#post-object-form")
+    form.get_by_label("Lines").fill(
         json.dumps([{"sku": "tea", "quantity": 2, "unit_price": "4.50"}])
     )
-    visitor.get_by_label("User id").fill(ada.id)
+    form.get_by_label("User id").fill(ada.id)
     started = time.monotonic()
 
     def left_ms(limit_seconds: float) -> float:
         return max(1.0, 1000 * (started + limit_seconds - time.monotonic()))
 
-    visitor.locator("#post-object-form").get_by_role("button", name="POST").click()
+    form.get_by_role("button", name="POST").click()
     own = urls["orders"]
     expect(rows[own]).not_to_have_text(before[own], timeout=left_ms(ON_FLOW_SECONDS))
     link = visitor.get_by_role("link", name=re.compile("^PENDING "))
@@ -108,7 +109,7 @@ def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_al
         page.locator("#groups").get_by_role("link", name="broken for one user").click()
         if urls["accounts"] != urls["orders"]:  # the page of another deployment
             log_in(page, admin)
-        row = page.get_by_role("row").filter(has_text=ada.id)
+        row = page.get_by_role("row").filter(has_text=order["id"])
         expect(row).to_contain_text("broken for one user")
 
         # A retry before the cause is removed loses nothing, and says so.
@@ -117,7 +118,7 @@ def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_al
         expect(page.get_by_role("status")).to_contain_text("1 failed")
         assert stack.parked() == {"credit": 1}
         fix()
-    page.get_by_role("row").filter(has_text=ada.id).get_by_role("link", name="Retry…").click()
+    page.get_by_role("row").filter(has_text=order["id"]).get_by_role("link", name="Retry…").click()
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("status")).to_contain_text("1 sequence: 1 event applied")
     expect(page.get_by_text("Nothing is parked.")).to_be_visible()

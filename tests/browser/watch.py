@@ -12,7 +12,7 @@ HERE = "127.0.0.1"
 OF_ANOTHER_HOST = {"http", "https", "ws", "wss"}
 
 
-@dataclass(slots=True)
+@dataclass  # without slots, because playwright adds attributes
 class Watch:
     """Errors in the console, also violations of the policy, and requests to another host."""
 
