@@ -115,6 +115,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.django_db(transaction=True)  # an error of PostgreSQL aborts a transaction
 def test_no_query_string_breaks_a_list_of_the_admin(
     admin_client: Client, settings: LazySettings
 ) -> None:
