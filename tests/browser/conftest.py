@@ -104,7 +104,7 @@ def session(browser: Browser, urls: dict[str, str], admin: dict[str, str]) -> St
 def watch() -> Iterator[Watch]:
     watch = Watch()
     yield watch
-    assert watch.faults == []
+    assert not watch.faults, "\n".join(watch.faults)
 
 
 @pytest.fixture

@@ -53,7 +53,8 @@ def test_a_page_has_no_serious_violation_and_fits_a_phone(
     context: BrowserContext, urls: dict[str, str], order: dict[str, Any], path: str
 ) -> None:
     page = opened(context.new_page(), urls, order, path)
-    assert faults_of(page) == []
+    faults = faults_of(page)
+    assert not faults, "\n".join(faults)
 
 
 def opened(page: Page, urls: dict[str, str], order: dict[str, Any], path: str) -> Page:
@@ -75,7 +76,7 @@ def test_a_visitors_pages_have_no_serious_violation_and_fit_a_phone(
         visitor.goto(f"{urls['orders']}/nowhere/")
         expect(visitor.get_by_role("heading", level=1)).to_be_visible()
         faults += faults_of(visitor)
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=name) for name, path in OWN.items()])
@@ -83,7 +84,8 @@ def test_tab_reaches_every_action_in_order_and_the_focus_is_visible(
     context: BrowserContext, urls: dict[str, str], order: dict[str, Any], path: str
 ) -> None:
     page = opened(context.new_page(), urls, order, path)
-    assert keyboard_faults_of(page) == []
+    faults = keyboard_faults_of(page)
+    assert not faults, "\n".join(faults)
 
 
 def test_the_first_tab_skips_to_the_content(context: BrowserContext, urls: dict[str, str]) -> None:

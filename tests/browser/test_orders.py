@@ -66,6 +66,16 @@ def test_a_placed_order_is_on_the_flow_in_two_seconds_and_its_story_complete_in_
     expect(visitor.locator("#summary")).to_contain_text("Every step is done")
 
 
+def test_staff_log_out_of_the_browsable_api(
+    visitor: Page, urls: dict[str, str], admin: dict[str, str]
+) -> None:
+    visitor.goto(f"{urls['orders']}/api/")
+    visitor.get_by_role("link", name="Log in").click()
+    log_in(visitor, admin)
+    visitor.get_by_role("button", name="Log out").click()
+    expect(visitor.get_by_role("link", name="Log in")).to_be_visible()
+
+
 def opened_flow(context: BrowserContext, url: str) -> Page:
     flow = context.new_page()
     flow.goto(f"{url}/flow/")

@@ -168,6 +168,10 @@ function seriesOf(kind, series) {
   return [["outbox", series.oldest], ...Object.entries(series.consumers)];
 }
 
+function utc(at) {
+  return at === null ? "–" : new Date(at * 1000).toISOString().slice(11, 16);
+}
+
 function draw() {
   for (const chart of charts) chart.destroy();
   charts = [];
@@ -176,6 +180,12 @@ function draw() {
     stroke: colour("--muted"),
     grid: { stroke: colour("--line"), width: 1 },
     ticks: { stroke: colour("--line"), width: 1 },
+  };
+  const minutes = { // labels that don't touch
+    ...axis,
+    space: 56,
+    incrs: [60, 120, 300, 600, 900, 1800, 3600],
+    values: (_, moments) => moments.map(utc),
   };
   for (const place of page.querySelectorAll("[data-chart]")) {
     const series = history[place.dataset.service];
@@ -187,9 +197,10 @@ function draw() {
       cursor: { drag: { x: false, y: false } },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
-      axes: [axis, { ...axis, size: 44 }],
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
+      axes: [minutes, { ...axis, size: 44 }],
       series: [
-        {},
+        { label: "UTC", value: (_, at) => utc(at) },
         ...shown.map(([label], number) => ({
           label,
           stroke: lines[number % lines.length],
