@@ -161,6 +161,11 @@ def colours_allowed() -> bool:
     return "NO_COLOR" not in os.environ
 
 
+def is_dumb_terminal() -> bool:
+    """Whether the terminal can't move its cursor."""
+    return os.environ.get("TERM") == "dumb"
+
+
 def stack_root() -> Path:
     """`MITOSIS_STACK_ROOT`, or `.local/stack` in the checkout."""
     named = os.environ.get("MITOSIS_STACK_ROOT", "")

@@ -13,7 +13,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
-from .environment import colours_allowed
+from .environment import colours_allowed, is_dumb_terminal
 
 _FILE_BYTES = 5_000_000
 _FILES_KEPT = 3
@@ -52,7 +52,7 @@ class Screen:
 
     @staticmethod
     def is_possible() -> bool:
-        return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        return sys.stdout.isatty() and not is_dumb_terminal()
 
     def draw(self, lines: Sequence[str]) -> None:
         """Replace the lines of the last drawing. Lines that don't fit are cut."""

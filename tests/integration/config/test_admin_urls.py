@@ -81,7 +81,7 @@ def test_no_other_parameter_causes_a_500(office: Client) -> None:
         **dict.fromkeys(["e", "all", "_facets", "_popup"], "x"),
     }
     for url in listings():
-        assert office.get(url, odd).status_code == 200, url
+        assert office.get(url, odd).status_code in {200, 400}, url
     for query in (
         *({"p": "-1"}, {"q": "'\"\\%_ \N{SNOWMAN}" * 100}, {"_to_field": "password"}),
         *({"": "x"}, {"__": "x"}, {"pk__in": "x"}, {"nothing": "x"}, {"id__nothing": "x"}),
