@@ -11,7 +11,7 @@ from tests.benchmarks.scale import Scale
 
 FILL = """
 INSERT INTO orders.orders_outboxevent (partition, body)
-SELECT n % 16, json_build_object(
+SELECT n %% 16, json_build_object(
     'specversion', '1.0', 'type', 'orders.order.placed.v1', 'subject', gen_random_uuid(),
     'time', now(), 'sequence', 1, 'data', json_build_object('lines', repeat('x', 240)))
 FROM generate_series(%s::bigint, %s::bigint) AS n
