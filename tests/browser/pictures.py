@@ -1,7 +1,7 @@
 """Takes pictures of the pages: `./dev test --browser --pictures FOLDER`.
 
 It starts a stack with some traffic, a parked sequence and an hour's first samples. The pictures of
-README.md are two of these: `flow-light-1440.png` and `story-light-1440.png`.
+README.md are the tops of `flow-light-1440.png` and `story-light-1440.png`.
 """
 
 import argparse
