@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.people import Customer, Shop, shop_at
-from tests.support.stacks import RunningStack, own_stack
+from tests.support.stacks import RunningStack, given_or_own_stack
 
 SHAPES = [
     pytest.param(shape, marks=pytest.mark.xdist_group(f"stack-{shape}"))
@@ -41,13 +41,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def stack(shape: str, request: pytest.FixtureRequest) -> Iterator[RunningStack]:
-    if root := request.config.getoption("--stack"):
-        given = RunningStack(Path(root))
-        if given.status()["shape"] != shape:
-            pytest.skip("the given stack has another shape")
-        yield given
-        return
-    with own_stack(shape) as stack:
+    with given_or_own_stack(shape, given=request.config.getoption("--stack")) as stack:
         yield stack
 
 

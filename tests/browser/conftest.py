@@ -5,7 +5,6 @@ This tier uses the stack through `./dev`, HTTP and its servers, and never import
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from tests.acceptance.people import Customer, Shop, shop_at
 from tests.browser import chromium
 from tests.browser.people import log_in
 from tests.browser.watch import Watch
-from tests.support.stacks import RunningStack, own_stack
+from tests.support.stacks import RunningStack, given_or_own_stack
 
 PATIENCE_MS = 10_000  # the limit of an expectation that has no limit of its own
 SMOKE_SHAPE = "monolith"
@@ -57,13 +56,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def stack(shape: str, request: pytest.FixtureRequest) -> Iterator[RunningStack]:
-    if root := request.config.getoption("--stack"):
-        given = RunningStack(Path(root))
-        if given.status()["shape"] != shape:
-            pytest.skip("the given stack has another shape")
-        yield given
-        return
-    with own_stack(shape) as stack:
+    with given_or_own_stack(shape, given=request.config.getoption("--stack")) as stack:
         yield stack
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import psycopg2
+import pytest
 
 from stack import report
 from stack.owner import home_of
@@ -152,6 +153,20 @@ def own_stack(shape: str = "") -> Iterator[RunningStack]:
             yield stack
         finally:
             stack.erase(keep_log=True)  # the log helps with failed tests
+
+
+@contextmanager
+def given_or_own_stack(shape: str, *, given: str | None) -> Iterator[RunningStack]:
+    """The stack in the folder `given`, which is up; without it, a stack of its own. Skips the test
+    if the given stack has another shape."""
+    if not given:
+        with own_stack(shape) as own:
+            yield own
+        return
+    stack = RunningStack(Path(given))
+    if stack.status()["shape"] != shape:
+        pytest.skip("the given stack has another shape")
+    yield stack
 
 
 def is_live(url: str) -> bool:
