@@ -23,6 +23,7 @@ from .environment import DATABASE
 from .errors import StackError
 from .files import write_atomically
 from .postgres import HOST, Postgres
+from .shapes import SERVICES
 
 _FILE: Final = "databases.json"
 
@@ -36,12 +37,16 @@ def on_own_server(root: Path) -> tuple[str, ...]:
     if not file.exists():
         return ()
     try:
-        return tuple(json.loads(file.read_text())["own"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StackError(
-            f"{file} is damaged; it names the services whose data is on their own server: write"
-            ' {"own": []}, or {"own": ["orders"]} if postgres-orders has the data'
-        ) from error
+        found = json.loads(file.read_text())
+    except ValueError:
+        found = None
+    match found:
+        case {"own": [*names]} if all(name in SERVICES for name in names):
+            return tuple(names)
+    raise StackError(
+        f"{file} is damaged; it names the services whose data is on their own server: write"
+        ' {"own": []}, or {"own": ["orders"]} if postgres-orders has the data'
+    )
 
 
 def record(root: Path, services: Iterable[str]) -> None:

@@ -62,9 +62,13 @@ def send(
         connection.close()
     if response.status >= 400 and response.status != accept:
         raise StackError(f"{method} {url}: the answer is {response.status} {response.reason}")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise StackError(f"{method} {url}: the answer isn't JSON") from error
     return Answer(
         status=response.status,
         headers=dict(response.getheaders()),
-        body=json.loads(text),
+        body=found,
         seconds=time.monotonic() - started_at,
     )
