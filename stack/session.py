@@ -126,7 +126,7 @@ class Session:
                 provision(
                     self.servers.of(name, own=name in self.own).dsn,
                     database=environment.DATABASE,
-                    services={name: self.credentials.role_password(name)},
+                    services={name: self.credentials.passwords(name)},
                 )
             moves = self._copy_schemas()
         except psycopg2.Error as error:
@@ -136,7 +136,10 @@ class Session:
                 deployment,
                 email=ADMIN_EMAIL,
                 password_file=str(self.credentials.admin_password_file),
-                variables=self._variables(stack, deployment),
+                variables={
+                    **self._variables(stack, deployment),
+                    **stack.owner_variables(deployment),
+                },
             )
             for deployment in self.deployments
         )
@@ -163,7 +166,12 @@ class Session:
         """Restamp the copies, record them as the data in use, and delete what they replace."""
         self.supervisor.run_once(
             applications.restamp_of(
-                deployment, label=move.service, variables=self._variables(stack, deployment)
+                deployment,
+                label=move.service,
+                variables={
+                    **self._variables(stack, deployment),
+                    **stack.owner_variables(deployment),
+                },
             )
             for move in moves
             for deployment in self.deployments
