@@ -7,7 +7,7 @@ The part in braces is a key's hash tag. In a cluster, keys with the same tag are
     {accounts}:nudge              list: an element wakes a waiting relay
     {accounts}:subscribers        set: the services that confirm events of accounts
     {accounts}:confirmed:orders   hash: the last tick that each subscriber of orders has applied
-    {accounts.credit}:members     sorted set: a consumer's live processes, by the end of their leases
+    {accounts.credit}:members     sorted set: a consumer's live processes, by their leases' ends
 
 A service writes the keys of its own label. Of another service it reads the streams and the cursor,
 writes its own confirmations, and adds its label to the subscribers.
@@ -20,7 +20,7 @@ from typing import Final
 # Every command that the outbox sends or calls in a script. No other command is needed.
 COMMANDS: Final = (
     # connections and scripts
-    *("ping", "info", "select", "time", "client|setinfo", "client|setname", "client|reply"),
+    *("ping", "info", "select", "time", "client|setinfo", "client|reply"),
     *("eval", "eval_ro", "evalsha", "script|load"),
     # keys of every type
     *("type", "exists", "del"),

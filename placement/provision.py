@@ -99,8 +99,8 @@ def provision(
 
     A missing database is created, from `template` if given. The new database gets no grants and no
     role settings from the template, so both are made again. In a database that an earlier release
-    provisioned, the runtime role owned the tables: they get the owner as their new owner. Concurrent
-    runs wait for each other. The administrator must be a superuser. Raises psycopg2.Error.
+    provisioned, everything of the runtime role gets the owner as its new owner. Concurrent runs
+    wait for each other. The administrator must be a superuser. Raises psycopg2.Error.
     """
     with _session(admin_dsn) as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])

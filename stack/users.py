@@ -1,8 +1,8 @@
 """The users of the stream server, with the fewest rights that work.
 
-Each deployment has a user for the streams of its services and a user for the keys of its broker. All
-deployments share one user for the members of the cache ring. The server's default user has every
-right. It is for the administrator: no process of the project has its password.
+Each deployment has a user for the streams of its services and a user for the keys of its broker.
+All deployments share one user for the members of the cache ring. The server's default user has
+every right. It is for the administrator: no process of the project has its password.
 
 docker/streams.users has the same rules for production, without the lab
 (tests/architecture/test_docker.py compares them).
@@ -20,15 +20,24 @@ RING: Final = "ring"
 # The commands that Celery's transport (kombu) sends or calls in its scripts. Its scripts need no
 # more: with remote control off, no message is sent to all workers.
 BROKER_COMMANDS: Final = (
-    *("ping", "info", "select", "time", "client|setinfo", "client|setname"),
+    *("ping", "info", "select", "time", "client|setinfo"),
     *("multi", "exec", "discard", "watch", "unwatch", "evalsha", "script|load", "script|exists"),
     *("get", "set", "del", "exists", "pexpire"),
     *("llen", "lpush", "rpush", "rpop", "brpop"),
     *("hget", "hset", "hdel", "hlen", "sadd", "srem", "smembers"),
-    *("zadd", "zrange", "zrem", "publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
+    *(
+        "zadd",
+        "zrange",
+        "zrem",
+        "publish",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+    ),
 )
 RING_COMMANDS: Final = (
-    *("ping", "select", "client|setinfo", "client|setname"),
+    *("ping", "select", "client|setinfo"),
     *("get", "set", "evalsha", "script|load"),
 )
 # By SERVICE: the services in the deployment, and the other services whose streams it reads.

@@ -29,10 +29,10 @@ from ..errors import (
     StreamsUnavailable,
     Unconfigured,
 )
-from ..keys import needed_by_relay, writes
 from ..keys import confirmed as _confirmed
 from ..keys import cursor as _cursor
 from ..keys import members as _members
+from ..keys import needed_by_relay, writes
 from ..keys import nudge as _nudge
 from ..keys import stream as _stream
 from ..keys import subscribers as _subscribers

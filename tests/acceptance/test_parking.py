@@ -21,7 +21,7 @@ FIX = "DROP FUNCTION broken_for_one CASCADE"
 @contextmanager
 def broken(stack: RunningStack, service: str, **where: str) -> Iterator[Callable[[], Any]]:
     """Makes one service's handlers fail for one user until the test calls the yielded function."""
-    with stack.database(service) as ask:
+    with stack.database(service, owner=True) as ask:
         ask(BREAK.format(**where))
         fixed: list[bool] = []
 

@@ -46,6 +46,4 @@ def _passwords(service: str, alias: str) -> Passwords:
         )
     replicas = (connections.settings[each] for each in settings.PLACEMENT_REPLICAS.get(service, ()))
     readers = (each["PASSWORD"] for each in replicas if each["USER"] == reader_of(service))
-    return Passwords(
-        runtime=home["PASSWORD"], owner=owner["PASSWORD"], reader=next(readers, "")
-    )
+    return Passwords(runtime=home["PASSWORD"], owner=owner["PASSWORD"], reader=next(readers, ""))
