@@ -12,6 +12,8 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connections
 
+from .provision import owner_of
+
 
 class OwnerNeeded(CommandError):
     """The command needs the owner of the schema, and this process can't log in as the owner."""
@@ -51,6 +53,6 @@ def _check_role(alias: str) -> None:
         role, schema, owns = cursor.fetchone() or ("", "", False)
     if not owns:
         raise OwnerNeeded(
-            f"this command needs the role that owns the schema {schema}, and {role} doesn't own "
-            f"it: set {schema.upper()}_OWNER_DATABASE_URL"
+            f"this needs the role that owns the schema {schema}, and {role} doesn't own it: set "
+            f"{schema.upper()}_OWNER_DATABASE_URL to an address with the role {owner_of(schema)}"
         )

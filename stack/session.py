@@ -122,13 +122,9 @@ class Session:
     def _prepare(self, stack: Stack) -> bool:
         """Create roles, schemas, tables, staff accounts. Return False if a stop was requested."""
         try:
-            for name in (*SERVICES, *LAB):
-                provision(
-                    self.servers.of(name, own=name in self.own).dsn,
-                    database=environment.DATABASE,
-                    services={name: self.credentials.passwords(name)},
-                )
+            self._provision(*SERVICES, *LAB)
             moves = self._copy_schemas()
+            self._provision(*(move.service for move in moves))  # of an earlier release
         except psycopg2.Error as error:
             raise StackError(f"cannot create the database: {error}".strip()) from error
         self.supervisor.run_once(
@@ -146,6 +142,14 @@ class Session:
         self._finish_moves(moves, stack)
         self._progress("database")
         return not self.supervisor.stop_requests
+
+    def _provision(self, *names: str) -> None:
+        for name in names:
+            provision(
+                self.servers.of(name, own=name in self.own).dsn,
+                database=environment.DATABASE,
+                services={name: self.credentials.passwords(name)},
+            )
 
     def _copy_schemas(self) -> list[Move]:
         """Copy the schemas that aren't on the server that this shape needs. Returns the moves."""

@@ -59,12 +59,12 @@ def point_connections_at(admin_dsn: str, *, name: str, password: str) -> None:
 @contextmanager
 def connections_kept() -> Iterator[None]:
     """Restores the settings of all connections at the end."""
-    before = [dict(one) for one in _settings()]
+    before = [(one, dict(one)) for one in _settings()]
     try:
         yield
     finally:
         close_connections()
-        for one, kept in zip(_settings(), before, strict=True):
+        for one, kept in before:
             one.update(kept)
 
 
