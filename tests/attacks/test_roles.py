@@ -13,8 +13,6 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 
-from accounts.domain.commands import RegisterUser
-from accounts.handlers import register_user
 from placement.provision import dsn_for, owner_of, reader_of
 from placement.router import primaries
 from stack.servers import Postgres
@@ -157,6 +155,9 @@ def test_a_command_that_needs_the_owner_says_so(
 def test_forget_needs_the_owner_and_erases_nothing_without_it(
     monkeypatch: pytest.MonkeyPatch, streams: Any
 ) -> None:
+    from accounts.domain.commands import RegisterUser  # where it is installed
+    from accounts.handlers import register_user
+
     command = RegisterUser(name="Ada", email="ada@example.com", password="a-Long-one-7")
     register_user(command)
     monkeypatch.setattr(settings, "PLACEMENT_OWNERS", {})
