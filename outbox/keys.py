@@ -70,7 +70,7 @@ def rules(labels: Collection[str], *, reads: Collection[str] = ()) -> list[str]:
     for other in reads:
         if other not in labels:
             rights += [f"%R~{{{other}}}:events:*", f"%R~{cursor(other)}"]
-            rights += (f"%W~{confirmed(other, by=label)}" for label in labels)
+            rights += (f"(+hset %W~{confirmed(other, by=label)})" for label in labels)
             rights.append(f"(+sadd %W~{subscribers(other)})")
     return rights
 

@@ -5,6 +5,7 @@ keys.py describes the keys and lists the commands. A new command needs an entry 
 
 import logging
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ from .wire import Packed, Wire
 log = logging.getLogger(__name__)
 
 FIELD = b"event"
+NUMBER = re.compile(rb"\d{1,18}|[0-8]\d{18}")  # fits in a bigint
 WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent completely
 QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
@@ -142,6 +144,7 @@ class Streams:
         self._quick_client = _client(
             url, connect_seconds=QUICK_TIMEOUT_SECONDS, reply_seconds=QUICK_TIMEOUT_SECONDS
         )
+        self._partition_names = {str(partition) for partition in range(partitions)}
         self._top_fields = [b"p%d" % partition for partition in range(partitions)]
         self._idle_wires: deque[Wire] = deque()
         self._packer = Wire(self._client)  # only packs commands, never connects
@@ -405,7 +408,7 @@ class Streams:
         """The confirmations of the service's subscribers, by name.
 
         A service can confirm only for its own consumers: the server lets it write only its own
-        key, and fields of other services' consumers are ignored.
+        key, and unreadable fields and those of other services' consumers are ignored.
         """
         with self._errors(label):
             services: Any = self._client.smembers(_subscribers(label))
@@ -417,13 +420,15 @@ class Streams:
         confirmed: dict[str, dict[str, int]] = {}
         for by, fields in zip(names, found, strict=True):
             for name, value in fields.items():
-                subscriber, _, part = name.decode().rpartition(":")
-                if _service_of(subscriber) == by:
-                    confirmed.setdefault(subscriber, {})[part] = int(value)
+                subscriber, _, part = name.decode(errors="replace").rpartition(":")
+                if _service_of(subscriber) == by and NUMBER.fullmatch(value):
+                    if part == "at" or part in self._partition_names:
+                        confirmed.setdefault(subscriber, {})[part] = int(value)
+        now_ms = time.time_ns() // 1_000_000
         return {
             subscriber: Confirmation(
                 ticks={int(part): tick for part, tick in parts.items() if part != "at"},
-                at=datetime.fromtimestamp(parts.get("at", 0) / 1000, UTC),
+                at=datetime.fromtimestamp(min(parts.get("at", 0), now_ms) / 1000, UTC),
             )
             for subscriber, parts in confirmed.items()
         }

@@ -4,6 +4,7 @@ change nothing of the other service: neither events, nor confirmations, nor task
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -184,13 +185,14 @@ def test_a_service_can_write_no_key_of_the_other(
 
 
 @pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
-def test_a_service_can_only_add_itself_to_the_others_subscribers(
+def test_a_service_can_only_subscribe_and_confirm_at_the_other(
     client: Client, service: str, other: str
 ) -> None:
-    intruder, key = client(service), subscribers(other)
-    intruder.sadd(key, service)
-    for words in WRITES:
-        if words[0] != "SADD":
+    intruder = client(service)
+    own = {"SADD": subscribers(other), "HSET": confirmed(other, by=service)}
+    intruder.sadd(own["SADD"], service)
+    for (command, key), words in product(own.items(), WRITES):
+        if words[0] != command:
             with pytest.raises(ResponseError, match=r"(?i)no permissions|ACL failure"):
                 intruder.execute_command(*(word.format(key=key, own="x") for word in words))
 
@@ -208,8 +210,18 @@ def test_a_forged_confirmation_for_another_service_is_ignored(
 ) -> None:
     orders = streams_of("orders")
     orders.confirm("accounts", "orders.saga", {0: 7, 1: 7})
-    client("orders").hset(confirmed("accounts", by="orders"), "accounts.credit:0", "9")
-    assert list(streams_of("accounts").confirmations("accounts")) == ["orders.saga"]
+    forged: Any = {
+        "accounts.credit:0": "9",
+        "orders.bad:0": "not a number",
+        "orders.bad:1": "9" * 30,
+        "orders.bad:99": "1",
+        "orders.bad:": "1",
+        b"orders.\xff": "1",
+        "orders.saga:at": "8" + "9" * 18,
+    }
+    client("orders").hset(confirmed("accounts", by="orders"), mapping=forged)
+    (name, found), *others = streams_of("accounts").confirmations("accounts").items()
+    assert (name, found.ticks, others) == ("orders.saga", {0: 7, 1: 7}, [])
 
 
 def test_a_user_of_the_broker_has_only_the_queues_of_its_deployment(

@@ -41,7 +41,7 @@ SABOTAGES: Final = (
         file="outbox/keys.py",
         old='rights.append(f"(+sadd %W~{subscribers(other)})")',
         new='rights.append(f"~{subscribers(other)}")',
-        test=f"{STREAMS}::test_a_service_can_only_add_itself_to_the_others_subscribers",
+        test=f"{STREAMS}::test_a_service_can_only_subscribe_and_confirm_at_the_other",
     ),
     Sabotage(
         invariant=33,
