@@ -144,7 +144,7 @@ class Streams:
         self._quick_client = _client(
             url, connect_seconds=QUICK_TIMEOUT_SECONDS, reply_seconds=QUICK_TIMEOUT_SECONDS
         )
-        self._partition_names = {str(partition) for partition in range(partitions)}
+        self._confirmed_parts = {"at", *map(str, range(partitions))}
         self._top_fields = [b"p%d" % partition for partition in range(partitions)]
         self._idle_wires: deque[Wire] = deque()
         self._packer = Wire(self._client)  # only packs commands, never connects
@@ -421,9 +421,9 @@ class Streams:
         for by, fields in zip(names, found, strict=True):
             for name, value in fields.items():
                 subscriber, _, part = name.decode(errors="replace").rpartition(":")
-                if _service_of(subscriber) == by and NUMBER.fullmatch(value):
-                    if part == "at" or part in self._partition_names:
-                        confirmed.setdefault(subscriber, {})[part] = int(value)
+                is_readable = part in self._confirmed_parts and NUMBER.fullmatch(value)
+                if is_readable and _service_of(subscriber) == by:
+                    confirmed.setdefault(subscriber, {})[part] = int(value)
         now_ms = time.time_ns() // 1_000_000
         return {
             subscriber: Confirmation(

@@ -47,8 +47,8 @@ SABOTAGES: Final = (
         invariant=33,
         promise="a service confirms only for its own consumers",
         file="outbox/streams/client.py",
-        old="if _service_of(subscriber) == by:",
-        new="if subscriber:",
+        old="if is_readable and _service_of(subscriber) == by:",
+        new="if is_readable:",
         test=f"{STREAMS}::test_a_forged_confirmation_for_another_service_is_ignored",
     ),
     Sabotage(
