@@ -34,7 +34,7 @@ CHANGES_OF_FACTS = (
     "TRUNCATE {facts}",
     "MERGE INTO {facts} f USING {facts} o ON f.id = o.id WHEN MATCHED THEN DELETE",
     "INSERT INTO {facts} SELECT * FROM {facts} ON CONFLICT (id) DO UPDATE SET id = excluded.id",
-    "LOCK TABLE {facts} IN ACCESS EXCLUSIVE MODE",
+    "DO $$ BEGIN LOCK TABLE {facts} IN ACCESS EXCLUSIVE MODE; END $$",
     "ALTER TABLE {facts} DISABLE TRIGGER ALL",
     "ALTER TABLE {facts} RENAME TO gone",
     "ALTER TABLE {facts} OWNER TO CURRENT_USER",

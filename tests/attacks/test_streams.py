@@ -173,7 +173,7 @@ def test_a_service_can_write_no_key_of_the_other(
     allowed = {confirmed(other, by=service), subscribers(other)}
     keys = {key.decode() for key in administrator.scan_iter()} | {f"{{{other}}}:new"}
     before = {key: administrator.dump(key) for key in keys}
-    assert len(keys) == 9
+    assert len(keys) == 10
     for user in (service, users.broker_user(service), users.RING):
         intruder = client(user)
         for key in keys - (allowed if user == service else set()):
