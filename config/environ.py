@@ -48,13 +48,16 @@ class Environment:
     services: tuple[str, ...]  # the services in this process
     labels: tuple[str, ...]  # the apps with a schema: the services, and the lab's apps
     lab: bool  # whether this stack has the lab, which is for development only
-    database_urls: Mapping[str, str]
+    database_urls: Mapping[str, str]  # of the runtime roles
+    owner_database_urls: Mapping[str, str]  # of the owners; only some commands need them
     replica_urls: Mapping[str, tuple[str, ...]]
     replica_lag_seconds: float  # a replica with a larger lag isn't read
     admin_database_url: str  # only `manage.py provision` needs it
+    connections: int  # the limit that `manage.py provision` sets for each runtime role
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
     broker_url: str
+    ring_store_url: str  # where the cache ring's members are
     cache_urls: tuple[str, ...]
     outbox_partitions: int
     outbox_retention_seconds: float
@@ -186,6 +189,7 @@ def _pem(text: str) -> str:
 
 _POSTGRES = _url("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
+_STREAMS, _BROKER = ":password@host:6379/0", ":password@host:6379/1"
 
 
 def read(source: Mapping[str, str]) -> Environment:
@@ -216,6 +220,18 @@ def read(source: Mapping[str, str]) -> Environment:
             )
             for name in labels
         },
+        owner_database_urls={
+            name: url
+            for name in labels
+            if (
+                url := get(
+                    f"{name.upper()}_OWNER_DATABASE_URL",
+                    _POSTGRES,
+                    good=f"postgresql://{name}_owner:password@host:5432/database, or nothing",
+                    default="",
+                )
+            )
+        },
         replica_urls={
             name: get(
                 f"{name.upper()}_REPLICA_URLS",
@@ -234,14 +250,23 @@ def read(source: Mapping[str, str]) -> Environment:
             good="postgresql://postgres:password@host:5432/postgres",
             default="",
         ),
+        connections=get(
+            "PLACEMENT_CONNECTIONS", _at_least(1), good="an integer such as 80", default=80
+        ),
         statement_timeout_seconds=get(
             "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
             _seconds,
             good="seconds, such as 30; 0 for no limit",
             default=30.0,
         ),
-        streams_url=get("STREAMS_URL", _url(*_REDIS), good="redis://:password@host:6379/0"),
-        broker_url=get("BROKER_URL", _url(*_REDIS), good="redis://:password@host:6379/1"),
+        streams_url=get("STREAMS_URL", _url(*_REDIS), good=f"redis://{service}{_STREAMS}"),
+        broker_url=get("BROKER_URL", _url(*_REDIS), good=f"redis://{service}-broker{_BROKER}"),
+        ring_store_url=get(
+            "RING_STORE_URL",
+            _url(*_REDIS),
+            good=f"redis://ring{_STREAMS}; without it, STREAMS_URL is used",
+            default="",
+        ),
         cache_urls=get(
             "CACHE_URLS",
             _nodes,

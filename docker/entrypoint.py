@@ -55,6 +55,25 @@ def schemas() -> None:
             raise NotYet(f"{role} has no schema yet")
 
 
+def owners() -> None:
+    """Pass if the owner of every schema can log in and owns the schema."""
+    from django.db import connections
+
+    from placement.owner import as_owner
+    from placement.router import primaries
+
+    schemas()
+    for alias in primaries():
+        with as_owner(alias), connections[alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_has_role(nspowner, 'USAGE'), current_user, nspname"
+                " FROM pg_namespace WHERE nspname = current_schema()"
+            )
+            owns, role, schema = cursor.fetchone() or (False, alias, "")
+        if not owns:
+            raise NotYet(f"{role} doesn't own its schema {schema} yet")
+
+
 def migrations() -> None:
     from django.core.management import call_command
 
@@ -81,7 +100,7 @@ def broker() -> None:
 Need = Callable[[], None]
 NEEDS: Final[dict[str, tuple[Need, ...]]] = {
     "provision": (administrator,),
-    "prepare": (schemas,),
+    "prepare": (owners,),
     # The web server works without streams: events wait in the outbox.
     "web": (migrations,),
     "worker": (migrations, streams, broker),

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Creates the missing files of docker/secrets/: passwords, keys, and the addresses that contain
-# them. It changes no existing file. To use other servers, first write their addresses to the files.
+# them. It changes no existing file, except streams-users, which it makes of streams.users and the
+# passwords. To use other servers, first write their addresses to the files.
 #
 # Only your user can open the folder (0700). Its files are readable (0444), because compose mounts
 # them unchanged into containers that run under other user ids.
@@ -33,13 +34,40 @@ random | keep replicator-password
 echo "postgresql://postgres:$(cat postgres-password)@postgres:5432/postgres" | keep admin-database-url
 for service in accounts orders; do
   echo "postgresql://$service:$(random)@postgres:5432/mitosis" | keep "$service-database-url"
-  sed 's/@postgres:/@postgres-replica:/' "$service-database-url" | keep "$service-replica-urls"
+  sed "s|//[^@]*@|//${service}_owner:$(random)@|" "$service-database-url" |
+    keep "$service-owner-database-url"
+  sed "s|//[^@]*@|//${service}_reader:$(random)@|; s/@postgres:/@postgres-replica:/" \
+    "$service-database-url" | keep "$service-replica-urls"
 done
 
+if grep -qsv '@streams:6379/' streams-url && [ ! -e all-streams-url ]; then
+  echo "secrets.sh: streams-url and broker-url are not read any more. Make the users in" >&2
+  echo "streams.users on your server, and write their addresses to all-streams-url," >&2
+  echo "all-broker-url, the same for accounts and orders, and ring-store-url" >&2
+  exit 1
+fi
 echo "requirepass $(random)" | keep streams.conf
-streams="redis://:$(cut -d' ' -f2 streams.conf)@streams:6379"
-echo "$streams/0" | keep streams-url
-echo "$streams/1" | keep broker-url
+for deployment in all accounts orders; do
+  echo "redis://$deployment:$(random)@streams:6379/0" | keep "$deployment-streams-url"
+  echo "redis://$deployment-broker:$(random)@streams:6379/1" | keep "$deployment-broker-url"
+done
+echo "redis://ring:$(random)@streams:6379/0" | keep ring-store-url
+{
+  cat streams.conf
+  while read -r word name rights; do
+    [ "$word" = user ] || continue
+    case $name in
+      *-broker) address=$name-url ;;
+      ring) address=ring-store-url ;;
+      *) address=$name-streams-url ;;
+    esac
+    password=$(sed 's|^[a-z]*://[^:]*:||; s|@.*||' "$address")
+    hash=$(printf %s "$password" | openssl dgst -sha256 -r | cut -d' ' -f1)
+    echo "user $name on #$hash $rights"
+  done <../streams.users
+} >.streams-users
+chmod 444 .streams-users
+mv -f .streams-users streams-users
 echo "requirepass $(random)" | keep ring.conf
 ring=$(cut -d' ' -f2 ring.conf)
 echo "redis://:$ring@ring-0:6379/0,redis://:$ring@ring-1:6379/0,redis://:$ring@ring-2:6379/0" |

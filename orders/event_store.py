@@ -40,6 +40,22 @@ SELECT stream FROM (
 ) AS last WHERE type = ANY (%s) LIMIT %s
 """
 
+# Everything with which this session's role could change a stored event, or get the right to. The
+# owner of a table, and the owner of its schema, can drop it; the owner of a table can grant rights.
+RIGHTS_TO_CHANGE = """
+SELECT what
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (VALUES
+         ('UPDATE', has_any_column_privilege(c.oid, 'UPDATE')),
+         ('DELETE', has_table_privilege(c.oid, 'DELETE')),
+         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),
+         ('TRIGGER', has_table_privilege(c.oid, 'TRIGGER')),
+         ('it owns the table', pg_has_role(c.relowner, 'MEMBER')),
+         ('it owns the schema', pg_has_role(n.nspowner, 'MEMBER'))
+       ) AS each (what, held)
+ WHERE c.oid = to_regclass(%s) AND held
+"""
+
 
 def append(
     stream: UUID,
@@ -132,23 +148,21 @@ def event_of(row: StoredEvent) -> Event:
 def check_append_only(
     app_configs: Any, databases: Sequence[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """System check orders.E001: not even the table's owner may change or delete events."""
+    """System check orders.E001: the runtime role has no right with which it could change or delete
+    an event, and can't give itself such a right."""
     alias, table = router.db_for_write(StoredEvent), StoredEvent._meta.db_table
     if alias not in (databases or ()):
         return []
     with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT privilege FROM unnest(ARRAY['UPDATE', 'DELETE']) privilege"
-            " WHERE has_table_privilege(to_regclass(%s), privilege)",
-            [table],
-        )
-        held = [privilege for (privilege,) in cursor.fetchall()]
+        cursor.execute(RIGHTS_TO_CHANGE, [table])
+        held = [right for (right,) in cursor.fetchall()]
     if not held:
         return []
     return [
         Error(
-            f"The service's own role has the right to {' and '.join(held)} on {table}.",
-            hint=f"REVOKE UPDATE, DELETE ON {table} FROM CURRENT_USER",
+            f"The role of orders has rights to change stored events in {table}: {', '.join(held)}.",
+            hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL; it leaves SELECT "
+            "and INSERT to the runtime role.",
             id="orders.E001",
         )
     ]

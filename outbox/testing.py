@@ -49,6 +49,12 @@ class MemoryStreams:
     def check(self) -> None:
         """Does nothing: streams in memory need no configuration."""
 
+    def check_rights(self, label: str) -> None:
+        """Does nothing: every thread may use all streams."""
+
+    def can_write(self, label: str) -> bool:
+        return False  # no other deployment uses these streams
+
     def is_reachable(self) -> bool:
         return True
 

@@ -12,6 +12,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from django.utils.module_loading import import_string
 
 from .events import HAS_OUTBOX
+from .provision import owner_of, reader_of
 
 
 @register
@@ -65,7 +66,35 @@ def _service_errors(service: str) -> list[CheckMessage]:
                 id="placement.E005",
             )
         ]
-    return []
+    return [*_owner_errors(service, alias), *_reader_warnings(service)]
+
+
+def _owner_errors(service: str, alias: str) -> list[CheckMessage]:
+    owner = getattr(settings, "PLACEMENT_OWNERS", {}).get(alias)
+    if owner is None or owner["USER"] == owner_of(service):
+        return []
+    return [
+        Error(
+            f"Migrations of {service} would run as {owner['USER']!r}.",
+            hint=f"{service.upper()}_OWNER_DATABASE_URL must name the role {owner_of(service)}.",
+            id="placement.E009",
+        )
+    ]
+
+
+def _reader_warnings(service: str) -> list[CheckMessage]:
+    used = {
+        connections.settings[alias]["USER"]
+        for alias in settings.PLACEMENT_REPLICAS.get(service, ())
+    }
+    return [
+        CheckWarning(
+            f"Replicas of {service} are read as {role!r}, which may also write.",
+            hint=f"In {service.upper()}_REPLICA_URLS, name the role {reader_of(service)}.",
+            id="placement.W002",
+        )
+        for role in sorted(used - {reader_of(service)})
+    ]
 
 
 @register(Tags.database)
@@ -81,10 +110,11 @@ def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) ->
 def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT current_schema(), rolsuper, rolbypassrls FROM pg_roles"
+            "SELECT current_schema(), rolsuper OR rolbypassrls, pg_has_role(nspowner, 'MEMBER')"
+            " FROM pg_roles LEFT JOIN pg_namespace ON nspname = current_schema()"
             " WHERE rolname = current_user"
         )
-        schema, *rights = cursor.fetchone()
+        schema, is_powerful, owns = cursor.fetchone()
     messages: list[CheckMessage] = []
     if schema != service:
         messages.append(
@@ -94,8 +124,16 @@ def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
                 id="placement.E006",
             )
         )
-    if any(rights):
+    if is_powerful:
         messages.append(
             CheckWarning(f"{service}'s role can read every schema.", id="placement.W001")
+        )
+    elif owns:
+        messages.append(
+            CheckWarning(
+                f"{service}'s role owns its schema, so every process can drop its tables.",
+                hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL.",
+                id="placement.W003",
+            )
         )
     return messages

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from django.conf import settings
 
+from stack.users import all_rules
+
 DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
 SHAPES: Final = ("compose.yml", "compose.services.yml")
 OURS: Final = "mitosis:${MITOSIS_VERSION:-local}"
@@ -128,8 +130,36 @@ def test_only_provision_gets_the_administrators_address(shape: str) -> None:
     assert holders == {key for key in services(shape) if key.endswith("provision")}
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_process_that_stays_running_gets_the_address_of_an_owner(shape: str) -> None:
+    holders = {
+        key
+        for key, service in services(shape).items()
+        if any("owner" in secret for secret in service.get("secrets", ()))
+    }
+
+    assert holders == {key for key in services(shape) if key.endswith(("provision", "migrate"))}
+
+
+@pytest.mark.parametrize(("name", "other"), [("accounts", "orders"), ("orders", "accounts")])
+def test_a_deployment_has_users_of_its_own_on_the_stream_server(name: str, other: str) -> None:
+    for service in of_deployment(name).values():
+        assert {f"{name}-streams-url", f"{name}-broker-url"} <= set(service["secrets"])
+        assert [s for s in service["secrets"] if s.startswith((other, "all-"))] == []
+
+
+def test_the_users_of_the_stream_server_have_the_rights_of_the_embedded_stack() -> None:
+    lines = (DOCKER / "streams.users").read_text().splitlines()
+    written = [line for line in lines if not line.startswith("#")]
+
+    assert written == [
+        f"user {name} {' '.join(rights)}" for name, rights in all_rules(lab=False).items()
+    ]
+
+
 def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> None:
     script = shutil.copy(DOCKER / "secrets.sh", tmp_path)
+    shutil.copy(DOCKER / "streams.users", tmp_path)
     declared = document("servers.yml")["secrets"]
 
     assert subprocess.run([script, "--help"], stderr=subprocess.DEVNULL, check=False).returncode

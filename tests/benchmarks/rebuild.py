@@ -7,6 +7,7 @@ import subprocess
 import time
 from typing import Any
 
+from stack.shapes import deployment_of
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.overhead import empty_orders
 from tests.benchmarks.progress import Progress
@@ -112,6 +113,7 @@ def _place_one(ground: Ground, environment: dict[str, str]) -> None:
 
 def _rebuild(ground: Ground, environment: dict[str, str]) -> dict[str, Any]:
     started = time.perf_counter()
+    environment = environment | ground.stack.owner_variables(deployment_of("orders"))
     process = ground.spawn(
         "rebuild", environment, "manage.py", "outbox", "rebuild", "order_view", piped=True
     )

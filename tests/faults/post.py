@@ -60,7 +60,7 @@ class Post:
     def __init__(self, stack: RunningStack, *, very_late_seconds: float) -> None:
         self._stack = stack
         for service in SERVICES:
-            with stack.database(service) as ask:
+            with stack.database(service, owner=True) as ask:
                 ask(SWITCH.format(service, late=LATE_SECONDS, very_late=very_late_seconds))
 
     @contextmanager

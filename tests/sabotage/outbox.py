@@ -222,8 +222,8 @@ SABOTAGES: Final = (
         invariant=9,
         promise="a stream server that may evict keys is refused",
         file="outbox/streams/client.py",
-        old='if (found := policy.get("maxmemory-policy")) != "noeviction":',
-        new='if (found := policy.get("maxmemory-policy")) is None:',
+        old='if (found := memory.get("maxmemory_policy")) != "noeviction":',
+        new='if (found := memory.get("maxmemory_policy")) is None:',
         test=f"{OUTBOX}/test_streams.py::test_a_server_that_may_evict_is_refused",
     ),
     Sabotage(

@@ -226,12 +226,13 @@ def environment(
 @pytest.fixture
 def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., dict[str, str]]]:
     """Like `environment`, but for a separate database, which is provisioned and not migrated."""
-    from placement.provision import provision
+    from placement.provision import Passwords, provision
     from tests.support import databases
 
     name = databases.name_for(f"{worker}_blank")
     services = surroundings.LABELS["all"]
-    provision(postgres.dsn, database=name, services=dict.fromkeys(services, ROLE_PASSWORD))
+    same = Passwords.same(ROLE_PASSWORD)
+    provision(postgres.dsn, database=name, services=dict.fromkeys(services, same))
     yield _environments(postgres, name)
     databases.drop(postgres.dsn, name=name)
 

@@ -50,7 +50,8 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
     }
     given["LAB"] = "on" if "lab" in LABELS[shape] else "off"
     for label in LABELS[shape]:
-        given[f"{label.upper()}_DATABASE_URL"] = f"postgresql://{label}:x@{NOWHERE}/nowhere"
+        for role in (label, f"{label}_owner"):
+            given[f"{role.upper()}_DATABASE_URL"] = f"postgresql://{role}:x@{NOWHERE}/nowhere"
     if "accounts" in SHAPES[shape]:
         given["JWT_SIGNING_KEY_FILE"] = str(SIGNING_KEY)
     else:
@@ -68,6 +69,7 @@ def prepare() -> None:
         "DEBUG",
         "JWKS",
         "CACHE_URLS",
+        "RING_STORE_URL",
         "PLACEMENT_ADMIN_DATABASE_URL",
         "STATIC_ROOT",
     }:

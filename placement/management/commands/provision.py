@@ -5,7 +5,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from ...provision import provision
+from ...provision import CONNECTIONS, Passwords, owner_of, provision, reader_of
 
 
 class Command(BaseCommand):
@@ -20,14 +20,30 @@ class Command(BaseCommand):
             )
         for service, alias in settings.PLACEMENT_HOMES.items():
             home = connections.settings[alias]
-            if home["USER"] != service:
-                raise CommandError(f"{service.upper()}_DATABASE_URL must name the role {service}")
             try:
                 provision(
                     settings.PLACEMENT_ADMIN_DATABASE_URL,
                     database=home["NAME"],
-                    services={service: home["PASSWORD"]},
+                    services={service: _passwords(service, alias)},
+                    connections=getattr(settings, "PLACEMENT_CONNECTIONS", CONNECTIONS),
                 )
             except psycopg2.Error as exc:
                 raise CommandError(f"{service}: {str(exc).strip()}") from exc
-            self.stdout.write(f"{service}: the role and the schema are ready in {home['NAME']}")
+            self.stdout.write(f"{service}: roles and schema are ready in {home['NAME']}")
+
+
+def _passwords(service: str, alias: str) -> Passwords:
+    """The passwords in this process's addresses. Raises CommandError if an address is missing or
+    names another role."""
+    home = connections.settings[alias]
+    if home["USER"] != service:
+        raise CommandError(f"{service.upper()}_DATABASE_URL must name the role {service}")
+    owner = getattr(settings, "PLACEMENT_OWNERS", {}).get(alias, {"USER": ""})
+    if owner["USER"] != owner_of(service):
+        raise CommandError(
+            f"{service.upper()}_OWNER_DATABASE_URL must name the role {owner_of(service)}, "
+            "which owns the schema"
+        )
+    replicas = (connections.settings[each] for each in settings.PLACEMENT_REPLICAS.get(service, ()))
+    readers = (each["PASSWORD"] for each in replicas if each["USER"] == reader_of(service))
+    return Passwords(runtime=home["PASSWORD"], owner=owner["PASSWORD"], reader=next(readers, ""))

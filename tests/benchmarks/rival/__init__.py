@@ -28,7 +28,7 @@ def measure(ground: Ground, scale: Scale) -> dict[str, float]:
     RuntimeError when the library can't be installed or fails.
     """
     python = python_with(LOCK)
-    parts = parse_dsn(ground.orders_by_tcp)
+    parts = parse_dsn(ground.by_tcp(ground.stack.owner("orders")))  # it creates tables
     environment = {
         "PATH": "/usr/bin:/bin",
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

@@ -7,9 +7,10 @@ import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand, OutputWrapper
-from django.db import connections
+from django.db import connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
+from placement.owner import as_owner
 from placement.router import primary
 
 SERVICES = [label for label in ("accounts", "orders") if apps.is_installed(label)]
@@ -44,15 +45,19 @@ def test_every_command_that_checks_migrations_checks_all_primaries() -> None:
     )
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_unapplied_migration_is_reported(service: str) -> None:
-    recorder = MigrationRecorder(connections[primary(service)])
-    _, latest = max(key for key in recorder.applied_migrations() if key[0] == service)
-    recorder.record_unapplied(service, latest)
+    alias = primary(service)
+    with as_owner(alias), transaction.atomic(using=alias):
+        recorder = MigrationRecorder(connections[alias])
+        _, latest = max(key for key in recorder.applied_migrations() if key[0] == service)
+        recorder.record_unapplied(service, latest)
+        warnings = [warning_of(command) for command in commands().values()]
+        transaction.set_rollback(True, using=alias)
 
     expected = f"1 unapplied migration(s) of {service}: run manage.py migrate.\n"
-    assert [warning_of(command) for command in commands().values()] == [expected] * len(commands())
+    assert warnings == [expected] * len(commands())
 
 
 @pytest.mark.django_db

@@ -88,7 +88,7 @@ def test_a_service_works_without_the_schema_of_the_other(
 ) -> None:
     (other,) = set(SHAPES["all"]) - {service}
     migrate_cleanly(blank_database("all"))
-    owner = blank_database("all")[f"{other.upper()}_DATABASE_URL"]
+    owner = blank_database("all")[f"{other.upper()}_OWNER_DATABASE_URL"]
     execute(owner, f"DROP SCHEMA {other} CASCADE")
     alone = blank_database(service)
 
@@ -130,7 +130,7 @@ def test_a_role_of_another_name_is_refused(blank_database: Environments) -> None
 
 def test_a_missing_schema_is_reported(blank_database: Environments) -> None:
     environment = blank_database("orders")
-    execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
+    execute(environment["ORDERS_OWNER_DATABASE_URL"], "DROP SCHEMA orders")
 
     outcome = manage(environment, "check", "--database", "default")
     assert outcome.status == 1
@@ -141,7 +141,7 @@ def test_manage_provision_creates_the_schemas_of_the_addresses(
     blank_database: Environments, postgres: Postgres
 ) -> None:
     environment = blank_database("all", PLACEMENT_ADMIN_DATABASE_URL=postgres.dsn)
-    execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
+    execute(environment["ORDERS_OWNER_DATABASE_URL"], "DROP SCHEMA orders")
 
     printed = managed(environment, "provision").splitlines()
 

@@ -37,8 +37,10 @@ from outbox.publishing import retention
 from outbox.rebuilding import sources
 from outbox.rebuilding.rebuild import Rebuild
 from outbox.streams import WHOLE, Streams, connect
+from placement.owner import as_owner
 from tests.integration.orders.conftest import ADA, BOB, Place, Threads
 from tests.integration.orders.moving import NAMES, moving, reader, settle, shown, wait_until_applied
+from tests.support.databases import execute_as_owner
 from tests.support.surroundings import CHECKOUT
 from tests.support.waiting import eventually
 
@@ -49,7 +51,9 @@ def _no_shadows() -> Iterator[None]:
     yield
     for model in (OrderView, Sales, CountedOrder):
         for suffix in ("_next", "_old"):
-            execute(f"DROP TABLE IF EXISTS {model._meta.db_table}{suffix}")
+            execute_as_owner(
+                router.db_for_write(model), f"DROP TABLE IF EXISTS {model._meta.db_table}{suffix}"
+            )
 
 
 def execute(sql: str) -> None:
@@ -422,7 +426,8 @@ def test_a_swap_restores_all_the_names_that_migrations_expect(
     assert names() == before
     # A later migration changes the index in this way.
     index = OrderView._meta.indexes[0]
-    with connections[router.db_for_write(OrderView)].schema_editor() as editor:
+    alias = router.db_for_write(OrderView)
+    with as_owner(alias), connections[alias].schema_editor() as editor:
         editor.remove_index(OrderView, index)
         editor.add_index(OrderView, index)
     assert names() == before

@@ -1,4 +1,5 @@
-"""The role of a service has full access to its own schema and none to the other."""
+"""The roles of a service: its owner, its runtime role and its reader. None has any right on the
+schema of the other service."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +8,22 @@ from threading import Barrier
 
 import psycopg2
 import pytest
-from psycopg2.errors import InsufficientPrivilege, UndefinedTable
+from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction, UndefinedTable
 
-from placement.provision import dsn_for, provision
+from placement.provision import (
+    CONNECTIONS,
+    OWNER_CONNECTIONS,
+    Passwords,
+    dsn_for,
+    owner_of,
+    provision,
+    reader_of,
+)
 from stack.servers import Postgres
 from tests.support import databases
 from tests.support.embedded import ROLE_PASSWORD
 
-SERVICES = {"accounts": ROLE_PASSWORD, "orders": ROLE_PASSWORD}
+SERVICES = dict.fromkeys(("accounts", "orders"), Passwords.same(ROLE_PASSWORD))
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
 Run = Callable[[str, str], list[tuple[object, ...]]]
 
@@ -38,7 +47,8 @@ def run(postgres: Postgres, name: str) -> Iterator[Run]:
                 return cursor.fetchall() if cursor.description else []
 
     for service in SERVICES:
-        as_role(service, "CREATE TABLE thing (id int GENERATED ALWAYS AS IDENTITY, word text)")
+        create = "CREATE TABLE thing (id int GENERATED ALWAYS AS IDENTITY, word text)"
+        as_role(owner_of(service), create)
         as_role(service, "INSERT INTO thing (word) VALUES ('mine')")
     yield as_role
     databases.drop(postgres.dsn, name=name)
@@ -59,34 +69,97 @@ DENIED = (
     "CREATE SCHEMA elsewhere",
     "CREATE ROLE intruder",
     "SET ROLE {other}",
+    "SET ROLE {other}_owner",
     "DROP SCHEMA {other} CASCADE",
 )
 
 
 @pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
 def test_a_service_has_no_access_outside_its_own_schema(run: Run, service: str, other: str) -> None:
-    for statement in DENIED:
-        try:
-            run(service, statement.format(other=other))
-        except InsufficientPrivilege:
-            assert run(other, "SELECT word FROM thing") == [("mine",)], statement
-        else:
-            pytest.fail(f"{service} may run: {statement}")
+    for role in (service, owner_of(service), reader_of(service)):
+        for statement in DENIED:
+            try:
+                run(role, statement.format(other=other))
+            except (InsufficientPrivilege, ReadOnlySqlTransaction):
+                assert run(other, "SELECT word FROM thing") == [("mine",)], statement
+            else:
+                pytest.fail(f"{role} may run: {statement}")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_has_full_access_to_its_own_schema_alone(run: Run, service: str) -> None:
-    assert run(service, "SELECT current_schemas(false)") == [([service],)]
-    with pytest.raises(UndefinedTable):
-        run(service, "SELECT * FROM auth_user")
+def test_an_owner_has_full_access_to_its_schema_and_a_runtime_role_to_the_rows(
+    run: Run, service: str
+) -> None:
+    owner = owner_of(service)
+    for role in (service, owner, reader_of(service)):
+        assert run(role, "SELECT current_schemas(false)") == [([service],)]
+        with pytest.raises(UndefinedTable):
+            run(role, "SELECT * FROM auth_user")
+        # The server ends a transaction that was left open.
+        assert run(role, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
+        about = "SELECT rolconfig, rolconnlimit FROM pg_roles WHERE rolname = current_user"
+        [(settings, connections)] = run(role, about)
+        assert "default_transaction_isolation=read committed" in settings
+        assert connections == (OWNER_CONNECTIONS if role == owner else CONNECTIONS)
     run(service, "UPDATE thing SET word = 'changed'")
-    run(service, "ALTER TABLE thing RENAME TO renamed")
-    run(service, "TRUNCATE renamed RESTART IDENTITY")
+    run(service, "SELECT nextval('thing_id_seq')")
+    run(service, "DELETE FROM thing")
+    run(owner, "ALTER TABLE thing RENAME TO renamed")
+    run(owner, "TRUNCATE renamed RESTART IDENTITY")
     assert run(service, "SELECT count(*) FROM renamed") == [(0,)]
-    # The server ends a transaction that was left open.
-    assert run(service, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
-    [(settings,)] = run(service, "SELECT rolconfig FROM pg_roles WHERE rolname = current_user")
-    assert "default_transaction_isolation=read committed" in settings
+
+
+def test_a_table_that_its_owner_cannot_change_is_append_only_for_the_service(
+    run: Run, postgres: Postgres, name: str
+) -> None:
+    run("orders_owner", "REVOKE UPDATE, DELETE ON thing FROM CURRENT_USER")
+    run("orders_owner", "CREATE TABLE django_migrations (id int)")
+    provision(postgres.dsn, database=name, services=SERVICES)
+    run("orders", "INSERT INTO thing (word) VALUES ('second')")
+    for change in ("UPDATE thing SET word = ''", "DELETE FROM thing"):
+        with pytest.raises(InsufficientPrivilege):
+            run("orders", change)
+    with pytest.raises(InsufficientPrivilege):  # or the next migrate would do wrong things
+        run("orders", "INSERT INTO django_migrations VALUES (1)")
+
+
+def test_a_database_of_an_earlier_release_gets_owners(postgres: Postgres, name: str) -> None:
+    """Earlier, each service had one role, which owned its schema and could use temporary tables."""
+    database = f"{name}_before"
+    provision(postgres.dsn, database=f"{name}_roles", services=SERVICES)  # only for the roles
+    postgres.query(f'CREATE DATABASE "{database}"')
+    before = (
+        f'GRANT CONNECT, TEMPORARY ON DATABASE "{database}" TO orders;'
+        "CREATE SCHEMA orders AUTHORIZATION orders; SET ROLE orders;"
+        "CREATE TABLE fact (id int); REVOKE UPDATE, DELETE ON fact FROM CURRENT_USER;"
+        "CREATE TABLE thing (id int GENERATED ALWAYS AS IDENTITY, word text);"
+        "CREATE FUNCTION double(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n'"
+    )
+    try:
+        with closing(psycopg2.connect(dsn_for(postgres.dsn, database=database))) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(before)
+            connection.commit()
+        for _ in range(2):
+            provision(postgres.dsn, database=database, services=SERVICES)
+        dsn = dsn_for(postgres.dsn, database=database, role="orders", password=ROLE_PASSWORD)
+        with closing(psycopg2.connect(dsn)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO fact VALUES (1); INSERT INTO thing (word) VALUES ('x')")
+                cursor.execute("UPDATE thing SET word = 'y' RETURNING double(id)")
+                assert cursor.fetchall() == [(2,)]
+                for change in (
+                    "UPDATE fact SET id = 2",
+                    "DROP TABLE thing",
+                    "CREATE TABLE mine ()",
+                    "CREATE TEMPORARY TABLE mine ()",
+                ):
+                    with pytest.raises(InsufficientPrivilege):
+                        cursor.execute(change)
+    finally:
+        for each in (database, f"{name}_roles"):
+            databases.drop(postgres.dsn, name=each)
 
 
 def test_provisioning_again_changes_nothing(run: Run, postgres: Postgres, name: str) -> None:

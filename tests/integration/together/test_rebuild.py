@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, router
+from django.db import router
 
 from accounts.domain.commands import ForgetUser, RegisterUser, ReserveCredit
 from accounts.erasure import forget_user
@@ -27,6 +27,7 @@ from outbox.streams import Streams, connect
 from stack.ports import free_port
 from tests.integration.together.conftest import Flow
 from tests.integration.together.test_reconcile import writing
+from tests.support.databases import execute_as_owner
 
 NAME = "customer_view"
 
@@ -38,9 +39,9 @@ def _few_at_once(
     settings.PEER_URLS = {"accounts": live_server.url}
     monkeypatch.setattr(reconcile, "BACKFILL_ROWS", 5)
     yield
-    with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        for suffix in ("_next", "_old"):  # the flush between tests leaves them
-            cursor.execute(f"DROP TABLE IF EXISTS orders_customerview{suffix}")
+    for suffix in ("_next", "_old"):  # the flush between tests leaves them
+        drop = f"DROP TABLE IF EXISTS orders_customerview{suffix}"
+        execute_as_owner(router.db_for_write(CustomerView), drop)
 
 
 @pytest.fixture

@@ -1,0 +1,168 @@
+"""The runtime role of a service changes rows, and neither tables nor facts. The reader only reads.
+The commands that need the owner of the schema say so."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from io import StringIO
+from typing import Any
+
+import psycopg2
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connections
+from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
+
+from placement.provision import dsn_for, owner_of, reader_of
+from placement.router import primaries
+from stack.servers import Postgres
+from tests.support.embedded import ROLE_PASSWORD
+
+pytestmark = [
+    pytest.mark.shape("accounts", "orders"),
+    pytest.mark.django_db(transaction=True, databases=primaries()),
+]
+FACTS = {
+    "accounts": "accounts_userhistory",
+    "orders": "orders_storedevent",
+    "lab": "lab_userevent",
+}
+CHANGES_OF_FACTS = (
+    "UPDATE {facts} SET id = id",
+    "SELECT 1 FROM {facts} FOR UPDATE",
+    "DELETE FROM {facts}",
+    "TRUNCATE {facts}",
+    "MERGE INTO {facts} f USING {facts} o ON f.id = o.id WHEN MATCHED THEN DELETE",
+    "INSERT INTO {facts} SELECT * FROM {facts} ON CONFLICT (id) DO UPDATE SET id = excluded.id",
+    "DO $$ BEGIN LOCK TABLE {facts} IN ACCESS EXCLUSIVE MODE; END $$",
+    "ALTER TABLE {facts} DISABLE TRIGGER ALL",
+    "ALTER TABLE {facts} RENAME TO gone",
+    "ALTER TABLE {facts} OWNER TO CURRENT_USER",
+    "ALTER TABLE {facts} ENABLE ROW LEVEL SECURITY",
+    "DROP TABLE {facts} CASCADE",
+    "CREATE RULE forge AS ON INSERT TO {facts} DO INSTEAD NOTHING",
+    "CREATE TRIGGER forge BEFORE INSERT ON {facts} EXECUTE FUNCTION unique_key_recheck()",
+)
+CHANGES_OF_THE_SCHEMA = (
+    "CREATE TABLE mine ()",
+    "CREATE TEMPORARY TABLE mine ()",
+    "CREATE VIEW mine AS SELECT 1",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE SCHEMA mine",
+    "CREATE INDEX ON {facts} (id)",
+    "DROP SCHEMA {service} CASCADE",
+    "DELETE FROM django_migrations",
+    "COPY {facts} TO PROGRAM 'cat'",
+    "COPY {facts} TO '/tmp/facts'",
+    "SET ROLE {owner}",
+    "SET SESSION AUTHORIZATION {owner}",
+    "ALTER ROLE {owner} PASSWORD 'mine'",
+    "ALTER ROLE CURRENT_USER CREATEROLE",
+    "SELECT pg_read_file('/etc/passwd')",
+)
+GRANTS = (
+    "GRANT ALL ON {facts} TO CURRENT_USER",
+    "GRANT UPDATE, DELETE, TRUNCATE ON {facts} TO PUBLIC",
+    "GRANT ALL ON SCHEMA {service} TO CURRENT_USER",
+    "GRANT {owner} TO CURRENT_USER",
+)
+RIGHTS = "SELECT relacl::text FROM pg_class WHERE oid = to_regclass(%s)"
+Ask = Callable[..., list[tuple[Any, ...]]]
+
+
+@contextmanager
+def session(postgres: Postgres, role: str, *, database: str = "") -> Iterator[Ask]:
+    """A function that runs a statement as this role in the tests' database, in autocommit mode."""
+    name = database or connections["default"].settings_dict["NAME"]
+    dsn = dsn_for(postgres.dsn, database=name, role=role, password=ROLE_PASSWORD)
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+
+        def ask(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return cursor.fetchall() if cursor.description else []
+
+        yield ask
+
+
+@pytest.mark.parametrize("service", FACTS)
+def test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights(
+    postgres: Postgres, service: str
+) -> None:
+    names = {"facts": FACTS[service], "service": service, "owner": owner_of(service)}
+    with session(postgres, service) as ask:
+        before = ask(RIGHTS, FACTS[service])
+        for statement in (*CHANGES_OF_FACTS, *CHANGES_OF_THE_SCHEMA):
+            try:
+                ask(statement.format(**names))
+            except InsufficientPrivilege:
+                continue
+            pytest.fail(f"{service} may run: {statement}")
+        for statement in GRANTS:  # some grant nothing, with a warning
+            try:
+                ask(statement.format(**names))
+            except InsufficientPrivilege:
+                continue
+        assert ask(RIGHTS, FACTS[service]) == before
+        rights = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+        held = [
+            r for r in rights if ask("SELECT has_table_privilege(%s, %s)", FACTS[service], r)[0][0]
+        ]
+        assert held == ["SELECT", "INSERT"]
+
+
+@pytest.mark.parametrize("service", FACTS)
+def test_a_reader_only_reads(postgres: Postgres, service: str) -> None:
+    facts = FACTS[service]
+    with session(postgres, reader_of(service)) as ask:
+        assert ask(f"SELECT count(*) >= 0 FROM {facts}") == [(True,)]  # noqa: S608
+        with pytest.raises(ReadOnlySqlTransaction):
+            ask(f"INSERT INTO {facts} SELECT * FROM {facts}")  # noqa: S608
+        ask("SET default_transaction_read_only = off")
+        for statement in (f"INSERT INTO {facts} SELECT * FROM {facts}", *CHANGES_OF_FACTS):  # noqa: S608
+            with pytest.raises(InsufficientPrivilege):
+                ask(statement.format(facts=facts))
+
+
+@pytest.mark.parametrize("role", ["accounts", "accounts_owner", "accounts_reader"])
+def test_a_role_cannot_connect_to_other_databases(postgres: Postgres, role: str) -> None:
+    for database in ("postgres", "template1"):
+        with (
+            pytest.raises(psycopg2.OperationalError, match="permission denied for database"),
+            session(postgres, role, database=database),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("command", "service"),
+    [
+        (("migrate",), "ACCOUNTS"),
+        (("migrate", "orders"), "ACCOUNTS"),
+        (("outbox", "rebuild", "order_view"), "ORDERS"),
+        (("outbox", "restamp", "accounts"), "ACCOUNTS"),
+    ],
+)
+def test_a_command_that_needs_the_owner_says_so(
+    monkeypatch: pytest.MonkeyPatch, streams: Any, command: tuple[str, ...], service: str
+) -> None:
+    monkeypatch.setattr(settings, "PLACEMENT_OWNERS", {})
+    with pytest.raises(CommandError, match=f"set {service}_OWNER_DATABASE_URL"):
+        call_command(*command, stdout=StringIO())
+
+
+def test_forget_needs_the_owner_and_erases_nothing_without_it(
+    monkeypatch: pytest.MonkeyPatch, streams: Any
+) -> None:
+    from accounts.domain.commands import RegisterUser  # where it is installed
+    from accounts.handlers import register_user
+
+    command = RegisterUser(name="Ada", email="ada@example.com", password="a-Long-one-7")
+    register_user(command)
+    monkeypatch.setattr(settings, "PLACEMENT_OWNERS", {})
+    with pytest.raises(CommandError, match="set ACCOUNTS_OWNER_DATABASE_URL"):
+        call_command("forget", "ada@example.com", stdout=StringIO())
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT name FROM accounts_user")
+        assert cursor.fetchall() == [("Ada",)]

@@ -1,0 +1,116 @@
+"""Safeguards of the rights on the stream server and in the databases (docs/managed-servers.md)."""
+
+from typing import Final
+
+from tests.sabotage.sabotage import Sabotage
+
+STREAMS: Final = "tests/attacks/test_streams.py"
+READER: Final = (
+    "tests/integration/outbox/test_reader.py"
+    "::test_a_type_that_the_streams_owner_does_not_produce_is_parked_and_never_applied"
+)
+
+SABOTAGES: Final = (
+    Sabotage(
+        invariant=32,
+        promise="an event of another service's type is not applied",
+        file="outbox/envelope.py",
+        old='if producer and not event.type.startswith(f"{producer}."):',
+        new="if False:",
+        test=READER,
+    ),
+    Sabotage(
+        invariant=32,
+        promise="a retry doesn't apply an event of another service's type",
+        file="outbox/consuming/parking.py",
+        old="Envelope.decode(event.body, producer=self._producer)",
+        new="Envelope.decode(event.body)",
+        test=READER,
+    ),
+    Sabotage(
+        invariant=33,
+        promise="a service only reads the streams of another",
+        file="outbox/keys.py",
+        old='f"%R~{{{other}}}:events:*"',
+        new='f"~{{{other}}}:events:*"',
+        test=f"{STREAMS}::test_a_service_can_write_no_key_of_the_other",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="a service only adds names to the subscribers of another",
+        file="outbox/keys.py",
+        old='rights.append(f"(+sadd %W~{subscribers(other)})")',
+        new='rights.append(f"~{subscribers(other)}")',
+        test=f"{STREAMS}::test_a_service_can_only_subscribe_and_confirm_at_the_other",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="a service confirms only for its own consumers",
+        file="outbox/streams/client.py",
+        old="if is_readable and _service_of(subscriber) == by:",
+        new="if is_readable:",
+        test=f"{STREAMS}::test_a_forged_confirmation_for_another_service_is_ignored",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="a relay checks its rights at its start",
+        file="outbox/publishing/relay.py",
+        old="    streams.check_rights(tables.label)\n",
+        new="",
+        test=f"{STREAMS}::test_a_relay_without_the_rights_of_its_service_says_so_at_its_start",
+    ),
+    Sabotage(
+        promise="a service's user has no right to run administrative commands",
+        file="outbox/keys.py",
+        old='rights = ["resetkeys", "resetchannels", "-@all", ',
+        new='rights = ["resetkeys", "resetchannels", "+@all", ',
+        test=f"{STREAMS}::test_no_user_may_change_the_server",
+    ),
+    Sabotage(
+        promise="a user of the broker has only the keys of its deployment",
+        file="stack/users.py",
+        old='f"~{prefix}*"',
+        new='"~*"',
+        test=f"{STREAMS}::test_a_user_of_the_broker_has_only_the_queues_of_its_deployment",
+    ),
+    Sabotage(
+        promise="no message controls a worker",
+        file="config/settings/work.py",
+        old="CELERY_WORKER_ENABLE_REMOTE_CONTROL = False",
+        new="CELERY_WORKER_ENABLE_REMOTE_CONTROL = True",
+        test=f"{STREAMS}::"
+        "test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message",
+    ),
+    Sabotage(
+        promise="an append-only table is append-only for the runtime role",
+        file="placement/provision.py",
+        old="            if wanted != held:",
+        new="            if False:",
+        test="tests/attacks/test_roles.py::"
+        "test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights",
+    ),
+    Sabotage(
+        promise="a database of an earlier release gets owners",
+        file="placement/provision.py",
+        old='_run(cursor, "REASSIGN OWNED BY {} TO {}", service, owner)',
+        new="pass",
+        test="tests/integration/placement/test_provision.py::"
+        "test_a_database_of_an_earlier_release_gets_owners",
+    ),
+    Sabotage(
+        promise="the check of the event store reports the right to truncate it",
+        file="orders/event_store.py",
+        old="         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),\n",
+        new="",
+        test="tests/integration/orders/test_event_store.py::"
+        "test_the_system_check_reports_each_right_to_change_events",
+    ),
+    Sabotage(
+        promise="a forgotten user's history is erased by the owner alone",
+        file="accounts/erasure.py",
+        old='with tables.of("accounts").as_owner(), transaction.atomic',
+        new="with transaction.atomic",
+        test="tests/integration/together/test_forgetting.py::"
+        "test_nothing_of_a_forgotten_user_is_left_anywhere",
+    ),
+)
