@@ -12,7 +12,6 @@ from django.urls import reverse
 
 from outbox import admin as outbox
 
-from . import queries
 from .domain.commands import DEFAULT_CREDIT_LIMIT, DeactivateUser, RegisterUser, UpdateUser
 from .domain.errors import AccountsError
 from .handlers import deactivate_user, register_user, update_user
@@ -96,7 +95,7 @@ class UserAdmin(outbox.IndexedAdmin):
 
     def matches(self, term: str) -> Q:
         if "@" in term:
-            return Q(pk__in=queries.with_email(User.objects.all(), term).values("pk"))
+            return Q(pk__in=User.objects.with_email(term).values("pk"))
         return super().matches(term) or Q(name__icontains=term)
 
     @admin.display(description="See also")
@@ -200,7 +199,7 @@ class UserHistoryAdmin(outbox.ReadOnlyAdmin):
 
     def matches(self, term: str) -> Q:
         if "@" in term:
-            return Q(user__in=queries.with_email(User.objects.all(), term).values("pk"))
+            return Q(user__in=User.objects.with_email(term).values("pk"))
         return super().matches(term)
 
     @admin.display(description="user")

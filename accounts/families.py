@@ -1,8 +1,8 @@
 """Token families: the refresh tokens that follow each other from one log-in.
 
 A family is at one turn, whose token is valid, once. If a token is used twice, two parties have
-tokens of the family. One of them may be a thief, so the family ends for both (RFC 9700, 4.14.2), and
-the user has to log in again.
+tokens of the family. One of them may be a thief, so the family ends for both (RFC 9700, 4.14.2),
+and the user has to log in again.
 """
 
 import logging
@@ -55,9 +55,12 @@ def advance(turn: Turn) -> Turn:
     return Turn(family=turn.family, user_id=turn.user_id, number=turn.number + 1)
 
 
-def end(turn: Turn) -> None:
-    """End the family of this turn: the user has logged out."""
-    _families().filter(pk=turn.family, user_id=turn.user_id).delete()
+def end(turn: Turn, *, everywhere: bool = False) -> None:
+    """End the family of this turn: the user has logged out. `everywhere`: all families of the user,
+    if this one hasn't ended."""
+    family = _families().filter(pk=turn.family, user_id=turn.user_id)
+    if family.delete()[0] and everywhere:
+        end_all(turn.user_id)
 
 
 def end_all(user_id: UUID) -> int:

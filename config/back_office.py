@@ -16,7 +16,7 @@ from django.contrib.admin.apps import AdminConfig
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, ValidationError
 from django.db import DataError, ProgrammingError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -70,7 +70,7 @@ class BackOffice(AdminSite):
 
     def password_change(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    ) -> Any:
         """With the limits of a log-in, because the form checks the current password."""
         if request.method != "POST":
             return super().password_change(request, extra_context)
@@ -84,7 +84,7 @@ class BackOffice(AdminSite):
                 "old_password"
             ):
                 raise WrongPassword
-        return cast(HttpResponse, response)
+        return response
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:
         @wraps(view)

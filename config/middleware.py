@@ -138,5 +138,5 @@ class Throttling:
         if not isinstance(exc, Throttled):
             return None
         response = respond(request, 429, slug="throttled", detail=str(exc.detail))
-        response["Retry-After"] = str(exc.wait)
+        response["Retry-After"] = str(exc.wait)  # type: ignore[attr-defined]
         return response

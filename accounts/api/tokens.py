@@ -27,22 +27,11 @@ class RefreshRefused(Exception):
 
 def issue(credentials: Credentials, turn: Turn) -> dict[str, str]:
     """Return an access token and a refresh token. The caller must have authenticated the user."""
+    access = {"typ": "access", "aud": list(settings.JWT_AUDIENCES), "staff": credentials.is_staff}
+    refresh = {"typ": "refresh", "aud": ISSUER, "fam": str(turn.family), "turn": turn.number}
     return {
-        "access": _signed(
-            turn,
-            typ="access",
-            seconds=ACCESS_SECONDS,
-            aud=list(settings.JWT_AUDIENCES),
-            staff=credentials.is_staff,
-        ),
-        "refresh": _signed(
-            turn,
-            typ="refresh",
-            seconds=REFRESH_SECONDS,
-            aud=ISSUER,
-            fam=str(turn.family),
-            turn=turn.number,
-        ),
+        "access": _signed(turn.user_id, access, seconds=ACCESS_SECONDS),
+        "refresh": _signed(turn.user_id, refresh, seconds=REFRESH_SECONDS),
     }
 
 
@@ -70,13 +59,12 @@ def read_refresh(token: str) -> Turn:
         raise RefreshRefused(str(exc)) from exc
 
 
-def _signed(turn: Turn, *, typ: str, seconds: int, **more: Any) -> str:
+def _signed(user_id: UUID, more: dict[str, Any], *, seconds: int) -> str:
     now = int(time.time())
     key = current_key()
     claims = {
         "iss": ISSUER,
-        "sub": str(turn.user_id),
-        "typ": typ,
+        "sub": str(user_id),
         "iat": now,
         "exp": now + seconds,
         "jti": str(uuid4()),

@@ -4,7 +4,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from config.logins.guard import guard
@@ -23,9 +23,11 @@ class GuardedBackend(ModelBackend):
         username: str | None = None,
         password: str | None = None,
         **kwargs: Any,
-    ) -> AbstractBaseUser | None:
+    ) -> User | None:
+        if username is None or password is None:
+            return None
         try:
-            with guard(request, account=username or "", wrong=WrongPassword):
+            with guard(request, account=username, wrong=WrongPassword):
                 user = super().authenticate(request, username, password, **kwargs)
                 if user is None:
                     raise WrongPassword

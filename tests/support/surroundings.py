@@ -89,9 +89,9 @@ def _make_keys() -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    from config.keys import public_set
+    from accounts.api.keys import parse, public_set
 
-    _write_whole(JWKS, json.dumps(public_set(pem.decode())))
+    _write_whole(JWKS, json.dumps(public_set(parse(pem.decode()))))
     _write_whole(SIGNING_KEY, pem.decode())
 
 
