@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from outbox import admin as outbox
 
+from . import families
 from .domain.commands import DEFAULT_CREDIT_LIMIT, DeactivateUser, RegisterUser, UpdateUser
 from .domain.errors import AccountsError
 from .handlers import deactivate_user, register_user, update_user
@@ -88,7 +89,7 @@ class UserAdmin(outbox.IndexedAdmin):
         "credit_reserved", "version", "created_at", "updated_at", "related",
     )  # fmt: skip
     readonly_fields = ("credit_reserved", "version", "created_at", "updated_at", "related")
-    actions = ("deactivate",)
+    actions = ("deactivate", "log_out")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).filter(erased_at=None)
@@ -163,6 +164,14 @@ class UserAdmin(outbox.IndexedAdmin):
             deactivate_user(DeactivateUser(user_id=user_id))
             self.log_change(request, User.objects.get(pk=user_id), "Deactivated.")
         self.message_user(request, f"{len(chosen)} deactivated.", messages.SUCCESS)
+
+    @admin.action(description="End all log-ins of the selected users", permissions=["change"])
+    def log_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        ended = 0
+        for user in queryset:
+            ended += families.end_all(user.pk)
+            self.log_change(request, user, "Logged out.")
+        self.message_user(request, f"{ended} log-ins ended.", messages.SUCCESS)
 
 
 def _versions(user_id: str) -> list[dict[str, Any]]:

@@ -45,8 +45,9 @@ from .published import amount, envelope, representation
 def register_user(command: RegisterUser) -> UserState:
     """Register a user. Raises WeakPassword, InvalidField or EmailTaken."""
     event = rules.register(command, now=timezone.now())
+    passwords.require_strong(command.password, email=command.email)
     _require_free(command.email, but=command.user_id)
-    password = passwords.hashed(command.password, email=command.email)
+    password = passwords.hashed(command.password)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
             User.objects.create(**asdict(event.user), password=password)
@@ -282,6 +283,8 @@ def _prove_and_hash(command: UpdateUser) -> tuple[UpdateUser, dict[str, str]]:
     event = rules.revise(row.state(), command, now=timezone.now())
     changed = getattr(event, "changed", ())
     email = command.email if command.email is not None else row.email
+    if command.password is not None:
+        passwords.require_strong(command.password, email=email)
     if "email" in changed:
         _require_free(email, but=row.pk)
     if command.changed_by is not None:
@@ -290,7 +293,7 @@ def _prove_and_hash(command: UpdateUser) -> tuple[UpdateUser, dict[str, str]]:
         command = replace(command, expected_version=row.version)
     if command.password is None:
         return command, {}
-    return command, {"password": passwords.hashed(command.password, email=email)}
+    return command, {"password": passwords.hashed(command.password)}
 
 
 def _require_password(user_id: UUID, given: str | None) -> None:

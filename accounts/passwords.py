@@ -1,4 +1,4 @@
-"""Checks and hashes passwords. Both are slow by design, so do everything that is cheap first, and
+"""Checks and hashes passwords. Both are slow by design: callers first do all that is cheap, and
 hold no row lock."""
 
 from django.contrib.auth.hashers import check_password, make_password
@@ -20,11 +20,13 @@ def is_correct(password: str, encoded: str | None) -> bool:
     return any(check_password(form, encoded) for form in forms)
 
 
-def hashed(password: str, *, email: str) -> str:
-    """Raises WeakPassword, before it hashes."""
-    password = stored_password(password)
+def require_strong(password: str, *, email: str) -> None:
+    """Raises WeakPassword. It computes no hash."""
     try:
-        validate_password(password, user=User(email=email))  # type: ignore[arg-type]
+        validate_password(stored_password(password), user=User(email=email))  # type: ignore[arg-type]
     except ValidationError as exc:
         raise WeakPassword(exc.messages) from exc
-    return make_password(password)
+
+
+def hashed(password: str) -> str:
+    return make_password(stored_password(password))

@@ -73,7 +73,8 @@ def test_a_change_with_the_current_etag_succeeds(
 ) -> None:
     body = {"name": "Ada L.", "email": "ada@example.org"}
     etag = ada_api.get(of(ada))["ETag"]
-    response = getattr(ada_api, method)(of(ada), body, headers={"If-Match": etag})
+    proven = body | {"current_password": PASSWORD}
+    response = getattr(ada_api, method)(of(ada), proven, headers={"If-Match": etag})
     assert response.status_code == 200
     assert response.json() == representation(User.objects.get().state())
     assert (response.json()["name"], response.json()["email"]) == tuple(body.values())
@@ -173,7 +174,8 @@ def test_a_limit_below_the_reserved_credit_is_a_conflict(
 def test_a_new_password_takes_effect_immediately(
     ada: UserState, ada_api: APIClient, api: APIClient
 ) -> None:
-    ada_api.patch(of(ada), {"password": "another good one", "version": 1})
+    change = {"password": "another good one", "current_password": PASSWORD, "version": 1}
+    assert ada_api.patch(of(ada), change).status_code == 200
     for password, status in ((PASSWORD, 401), ("another good one", 200)):
         response = api.post("/api/token/", {"email": ada.email, "password": password})
         assert response.status_code == status
