@@ -15,8 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 
-from .. import families, passwords, queries
-from . import keys, tokens
+from .. import families, keys, passwords, queries
+from . import tokens
 from .access import guard
 from .serializers import LoginSerializer, LogoutSerializer, RefreshSerializer, TokensSerializer
 

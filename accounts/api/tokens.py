@@ -12,12 +12,12 @@ import jwt
 from django.conf import settings
 
 from ..families import Turn
+from ..keys import ALGORITHM, LONGEST_TOKEN, current_key, find_key
 from ..queries import Credentials
-from .keys import ALGORITHM, current_key, find_key
 
 ISSUER = "accounts"
 ACCESS_SECONDS = 15 * 60
-REFRESH_SECONDS = 7 * 24 * 60 * 60
+REFRESH_SECONDS = round(LONGEST_TOKEN.total_seconds())
 CLAIMS = ["iss", "aud", "sub", "iat", "exp", "fam", "turn"]  # of a refresh token
 
 

@@ -267,7 +267,7 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
     """Sign an access token like accounts, even if accounts isn't installed."""
     import jwt
 
-    from accounts.api.keys import parse
+    from accounts.keys import parse
 
     pem = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
     now = datetime.now(UTC)

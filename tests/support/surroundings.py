@@ -89,7 +89,7 @@ def _make_keys() -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    from accounts.api.keys import parse, public_set
+    from accounts.keys import parse, public_set
 
     _write_whole(JWKS, json.dumps(public_set(parse(pem.decode()))))
     _write_whole(SIGNING_KEY, pem.decode())

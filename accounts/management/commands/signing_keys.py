@@ -10,13 +10,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from accounts.api import keys
-from accounts.api.keys import SigningKey
-from accounts.api.tokens import REFRESH_SECONDS
+from accounts import keys
+from accounts.keys import LONGEST_TOKEN, SigningKey
 
 # Longer than a verifier waits between two reads of the key set, also after failures.
 AFTER_SECONDS: Final = 600
-LONGEST_TOKEN: Final = timedelta(seconds=REFRESH_SECONDS + settings.JWT_LEEWAY_SECONDS)
 
 
 class Command(BaseCommand):
@@ -42,21 +40,24 @@ class Command(BaseCommand):
         drop.add_argument("kid")
         for verb in (rotate, drop):
             verb.add_argument(
-                "--print", action="store_true", help="Print the new file instead of writing it."
+                "--print",
+                action="store_true",
+                dest="is_printed",
+                help="Print the new file instead of writing it.",
             )
 
-    def handle(self, *, verb: str, print: bool = False, **options: Any) -> None:  # noqa: A002
+    def handle(self, *, verb: str, is_printed: bool = False, **options: Any) -> None:
         known = _known()
         if verb == "list":
             self.stdout.write("\n".join(_lines(known)))
             return
         after = _rotated(known, **options) if verb == "rotate" else _without(known, **options)
         text = keys.written(after)
-        if print:
+        if is_printed:
             self.stdout.write(text, ending="")
         else:
             _write(text)
-        self.stderr.write("\n".join(_lines(after)))
+            self.stdout.write("\n".join(_lines(after)))
 
 
 def _known() -> Sequence[SigningKey]:
@@ -77,11 +78,12 @@ def _rotated(known: Sequence[SigningKey], *, after: int, **_: Any) -> list[Signi
         raise CommandError(
             f"the key {known[-1].kid} waits until {_time(known[-1].signs_from)}; rotate after that"
         )
-    # A key signs until the next one starts, so its last token expires LONGEST_TOKEN later.
+    # A key signs until the next one starts.
+    last_use = LONGEST_TOKEN + timedelta(seconds=settings.JWT_LEEWAY_SECONDS)
     kept = [
         key
         for key, following in zip(known, [*known[1:], None], strict=True)
-        if following is None or following.signs_from + LONGEST_TOKEN > now
+        if following is None or following.signs_from + last_use > now
     ]
     starts = (now + timedelta(seconds=after)).replace(microsecond=0)
     return [*kept, keys.new_key(signs_from=starts)]

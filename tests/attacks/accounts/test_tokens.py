@@ -15,8 +15,7 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts import families
-from accounts.api import keys
+from accounts import families, keys
 from accounts.domain.state import UserState
 from accounts.families import FamilyEnded, Turn
 from accounts.models import TokenFamily, User
@@ -240,7 +239,7 @@ def test_an_unusable_file_of_keys_changes_nothing_and_is_logged_once(
     for text in ("", "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----"):
         caplog.clear()
         key_file.write_text(text)
-        with caplog.at_level(logging.ERROR, logger="accounts.api.keys"):
+        with caplog.at_level(logging.ERROR, logger="accounts.keys"):
             assert {kid_of(log_in()["access"]) for _ in range(2)} == {kid}
         assert len(caplog.records) == 1
     with pytest.raises(CommandError):

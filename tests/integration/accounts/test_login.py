@@ -21,7 +21,6 @@ from accounts.models import TokenFamily, User
 from tests.integration.accounts.conftest import PASSWORD, Register
 from tests.integration.accounts.test_users_api import of, problem
 
-
 STAFF = {"password_hash": "x", "is_staff": True, "is_active": True}
 
 

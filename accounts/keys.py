@@ -18,7 +18,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ from jwt.algorithms import ECAlgorithm
 log = logging.getLogger(__name__)
 
 ALGORITHM: Final = "ES256"
+LONGEST_TOKEN: Final = timedelta(days=7)  # a key is published for as long after it has signed
 START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 BLOCK: Final = re.compile(
     r"^(?:Signs from: *(?P<time>.+?) *\r?\n)?"
