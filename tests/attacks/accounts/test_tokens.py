@@ -198,7 +198,7 @@ def test_a_rotated_key_is_published_before_it_signs_and_after_it_is_replaced(
         command("rotate")
         assert published(api)[:2] == [old, new]
     assert kid_of(renewed) == new
-    with at(now + timedelta(days=8)):
+    with at(now + timedelta(days=7, minutes=15)):
         command("rotate")
         assert old not in published(api)
         assert new in published(api)
