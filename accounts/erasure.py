@@ -18,7 +18,7 @@ from outbox import streams, tables
 from outbox.publishing import erasure
 from outbox.recorder import record
 
-from . import cached
+from . import cached, families
 from .domain.commands import ForgetUser
 from .domain.errors import UserNotFound
 from .domain.events import UserErased
@@ -58,6 +58,7 @@ def forget_user(command: ForgetUser) -> UserErased:
         if user is None:
             raise UserNotFound(command.user_id)
         _erase(user)
+        families.end_all(user.id)
         _erase_admin_log(user.id)
         event = UserErased(user_id=user.id, version=user.version, erased_at=user.updated_at)
         row = record(envelope(event), into=OutboxEvent)

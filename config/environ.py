@@ -67,6 +67,7 @@ class Environment:
     peer_key: str  # signs requests between the services; if empty, the services send none
     metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
     jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
+    jwt_signing_key_file: str  # the file that has it, if any
     jwks: str  # path or URL; empty: derived from the signing key
     secret_key: str
     debug: bool
@@ -78,6 +79,9 @@ class Environment:
     static_root: str  # for collectstatic; if empty, static files are served from the packages
     throttle_anon: str
     throttle_user: str
+    throttle_login: str  # failed log-ins for one account at one address of a client
+    throttle_login_account: str  # … for one account at all addresses
+    throttle_login_address: str  # … at one address, for all accounts
     orders_deadline_seconds: int
     orders_idempotency_seconds: int  # how long the first response to a key is kept
     log_level: str
@@ -107,8 +111,13 @@ class _Reader:
     def text(self, name: str) -> str:
         if text := self.source.get(name, "").strip():
             return text
-        path = self.source.get(f"{name}_FILE", "").strip()
+        path = self.file(name)
         return Path(path).read_text(encoding="utf-8").strip() if path else ""
+
+    def file(self, name: str) -> str:
+        """The path of the file that has the value; empty if the variable itself has it."""
+        is_given = self.source.get(name, "").strip()
+        return "" if is_given else self.source.get(f"{name}_FILE", "").strip()
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -316,6 +325,7 @@ def read(source: Mapping[str, str]) -> Environment:
             good="an EC P-256 private key in PEM, or its path in JWT_SIGNING_KEY_FILE",
             default=_REQUIRED if has_accounts else "",
         ),
+        jwt_signing_key_file=get.file("JWT_SIGNING_KEY"),
         jwks=get(
             "JWKS",
             str,
@@ -342,6 +352,9 @@ def read(source: Mapping[str, str]) -> Environment:
         static_root=get("STATIC_ROOT", str, good="a folder, such as /srv/static", default=""),
         throttle_anon=get("THROTTLE_ANON", _rate, good="60/min", default="60/min"),
         throttle_user=get("THROTTLE_USER", _rate, good="600/min", default="600/min"),
+        throttle_login=get("THROTTLE_LOGIN", _rate, good="10/h", default="10/h"),
+        throttle_login_account=get("THROTTLE_LOGIN_ACCOUNT", _rate, good="50/h", default="50/h"),
+        throttle_login_address=get("THROTTLE_LOGIN_ADDRESS", _rate, good="100/h", default="100/h"),
         orders_deadline_seconds=get(
             "ORDERS_DEADLINE_SECONDS", _at_least(1), good="seconds, such as 900", default=900
         ),

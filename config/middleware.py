@@ -1,4 +1,4 @@
-"""HTTP rules of every route: bodies are read whole, redirects keep the method, 304 and 412."""
+"""HTTP rules of every route: bodies are read whole, redirects keep the method, 304, 412 and 429."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware import common, http
 from django.utils.http import escape_leading_slashes
+from rest_framework.exceptions import Throttled
 
 from config.problems import respond
 
@@ -119,3 +120,23 @@ class ConditionalGetMiddleware(http.ConditionalGetMiddleware):
             detail = "The representation isn't one that If-Match or If-Unmodified-Since allows."
             return respond(request, 412, slug="precondition-failed", detail=detail)
         return answer
+
+
+class Throttling:
+    """Answers 429 if a view that isn't DRF's raises Throttled, such as a log-in to the admin."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponse | None:
+        if not isinstance(exc, Throttled):
+            return None
+        response = respond(request, 429, slug="throttled", detail=str(exc.detail))
+        response["Retry-After"] = str(exc.wait)  # type: ignore[attr-defined]
+        return response

@@ -144,8 +144,8 @@ def production(root: Path, arguments: list[str]) -> NoReturn:
     """Replace this process by `manage.py` with the production settings, to check them."""
     (monolith,) = SHAPES[MONOLITH]
     variables = known_stack(root).variables(monolith, SHAPES[MONOLITH])
-    relaxed = {"DEBUG", "HTTPS", "LAB", "LOG_FORMAT", "THROTTLE_ANON", "THROTTLE_USER"}
-    strict = {name: value for name, value in variables.items() if name not in relaxed}
+    relaxed = ("DEBUG", "HTTPS", "LAB", "LOG_FORMAT", "THROTTLE_")
+    strict = {name: value for name, value in variables.items() if not name.startswith(relaxed)}
     _become_manage(root, arguments, {**strict, "ALLOWED_HOSTS": "shop.example.com"})
 
 

@@ -34,6 +34,9 @@ TUNING: Final = (
     "OUTBOX_PARTITIONS",
     "OUTBOX_RETENTION_SECONDS",
     "THROTTLE_ANON",
+    "THROTTLE_LOGIN",
+    "THROTTLE_LOGIN_ACCOUNT",
+    "THROTTLE_LOGIN_ADDRESS",
     "THROTTLE_USER",
 )
 # Variables of the operating system that a process gets from the caller's environment.
@@ -116,8 +119,7 @@ class Stack:
             "HTTPS": "off",
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "LOG_FORMAT": "plain",
-            "THROTTLE_ANON": "100000/min",
-            "THROTTLE_USER": "100000/min",
+            **{name: "100000/min" for name in TUNING if name.startswith("THROTTLE_")},
             **{f"{name.upper()}_URL": urls[name] for name in SERVICES},
         }
         for name in deployment.schemas:

@@ -1,8 +1,11 @@
 """The caller of a request, and the users that the caller may see and change."""
 
+from contextlib import AbstractContextManager
 from typing import Protocol, cast
 from uuid import UUID
 
+from django.conf import settings
+from django.utils.module_loading import import_string
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -50,6 +53,16 @@ def authorize_change(request: Request, user_id: UUID) -> bool:
     if caller(request).id != user_id:
         raise UserNotFound(user_id)
     return False
+
+
+def guard(
+    request: Request, account: object, *, wrong: type[Exception]
+) -> AbstractContextManager[None]:
+    """Limits the guesses of an account's password; `wrong` is the error of a wrong guess."""
+    guarded: AbstractContextManager[None] = import_string(settings.LOGIN_GUARD)(
+        request._request, account=str(account), wrong=wrong
+    )
+    return guarded
 
 
 class RegisterOrAuthenticated(BasePermission):

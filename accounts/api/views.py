@@ -1,5 +1,7 @@
 """Users over HTTP: each view calls one handler or one query."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -25,13 +27,14 @@ from outbox.admin import page_url, row_url
 
 from .. import queries
 from ..domain.commands import RegisterUser, UpdateUser
-from ..domain.errors import StaffOnly
+from ..domain.errors import StaffOnly, WrongPassword
 from ..domain.state import UserState
 from ..handlers import register_user, update_user
 from .access import (
     RegisterOrAuthenticated,
     authorize_change,
     caller,
+    guard,
     has_staff_authority,
     require_visible,
 )
@@ -49,6 +52,7 @@ IF_MATCH = OpenApiParameter(
 )
 CHANGE_RESPONSES = {
     200: UserSerializer,
+    403: OpenApiResponse(description="Only staff may do it, or `current_password` is wrong"),
     409: OpenApiResponse(description="The address is taken, or the limit is below the reserved"),
     412: OpenApiResponse(description="The user has another version"),
     428: OpenApiResponse(description="If-Match and `version` are missing"),
@@ -131,6 +135,17 @@ class UserDetail(GenericAPIView[Any]):
 
     permission_classes = (IsAuthenticated,)
     serializer_class = UserSerializer
+    throttle_scope = "password"
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [*super().get_throttles(), *([ScopedRateThrottle()] if self._hashes() else [])]
+
+    def _hashes(self) -> bool:
+        """Whether the request checks or hashes a password, which is slow."""
+        if self.request.method not in {"PUT", "PATCH"}:
+            return False
+        data = self.request.data
+        return isinstance(data, Mapping) and bool({"password", "current_password"} & data.keys())
 
     def get_object(self) -> UserState:
         require_visible(self.request, self.kwargs["user_id"])
@@ -165,6 +180,7 @@ class UserDetail(GenericAPIView[Any]):
 
     def _update(self, request: Request, user_id: UUID, *, partial: bool) -> Response:
         by_staff = authorize_change(request, user_id)
+        changed_by = caller(request).id
         serializer = self.get_serializer(data=request.data, partial=partial)
         serializer.is_valid(raise_exception=True)
         changes = dict(serializer.validated_data)
@@ -176,9 +192,12 @@ class UserDetail(GenericAPIView[Any]):
                 current=lambda: queries.user(user_id).version,
             ),
             by_staff=by_staff,
+            changed_by=changed_by,
             **changes,
         )
-        user = update_user(command)
+        is_guess = command.changed_by is not None and command.current_password is not None
+        with guard(request, changed_by, wrong=WrongPassword) if is_guess else nullcontext():
+            user = update_user(command)
         return Response(self.get_serializer(user).data, headers=etag(request, user))
 
 

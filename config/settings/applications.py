@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "config.logins",
     "outbox",
     *SERVICES,
     *(["lab", "lab.copy"] if LAB else []),
@@ -45,6 +46,7 @@ MIDDLEWARE = [
     "config.middleware.ConditionalGetMiddleware",  # a 304 has no Content-Length: CommonMiddleware
     "django.contrib.sessions.middleware.SessionMiddleware",
     "config.middleware.CommonMiddleware",
+    "config.middleware.Throttling",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

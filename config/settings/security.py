@@ -12,6 +12,7 @@ CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 # All shapes have the same user model, for staff only. If the user model depended on the shape, a
 # split would be irreversible.
 AUTH_USER_MODEL = "auth.User"
+AUTHENTICATION_BACKENDS = ["config.logins.backend.GuardedBackend"]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "api-root"
 LOGOUT_REDIRECT_URL = "api-root"

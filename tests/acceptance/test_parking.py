@@ -7,34 +7,6 @@ from tests.acceptance.bugs import broken
 from tests.acceptance.people import Customer, soon
 from tests.support.stacks import RunningStack
 
-||||||| 224f349
-# A trigger simulates a bug in a handler. So the processes run unchanged code.
-BREAK = """
-CREATE FUNCTION broken_for_one() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'broken for one user'; END $$;
-CREATE TRIGGER broken_for_one BEFORE INSERT OR UPDATE ON {table}
-FOR EACH ROW WHEN (NEW.{column} = '{user_id}') EXECUTE FUNCTION broken_for_one()
-"""
-FIX = "DROP FUNCTION broken_for_one CASCADE"
-
-
-@contextmanager
-def broken(stack: RunningStack, service: str, **where: str) -> Iterator[Callable[[], Any]]:
-    """Makes one service's handlers fail for one user until the test calls the yielded function."""
-    with stack.database(service) as ask:
-        ask(BREAK.format(**where))
-        fixed: list[bool] = []
-
-        def fix() -> None:
-            ask(FIX)
-            fixed.append(True)
-
-        try:
-            yield fix
-        finally:
-            if not fixed:
-                fix()
-
 
 def test_failed_reservations_of_one_user_are_retried_after_a_fix(
     stack: RunningStack, ada: Customer, bob: Customer

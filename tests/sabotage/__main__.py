@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Final
 
-from tests.sabotage import http, lab, outbox, replicas, rights, ring, saga
+from tests.sabotage import http, lab, logins, outbox, replicas, rights, ring, saga
 from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -34,6 +34,7 @@ EVERY: Final = (
     *replicas.SABOTAGES,
     *http.SABOTAGES,
     *rights.SABOTAGES,
+    *logins.SABOTAGES,
     *lab.SABOTAGES,
 )
 

@@ -278,12 +278,13 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
     """Sign an access token like accounts, even if accounts isn't installed."""
     import jwt
 
-    from config.keys import public_set
+    from accounts.keys import parse
 
     pem = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
     now = datetime.now(UTC)
     payload = {
         "iss": "accounts",
+        "aud": ["accounts", "orders"],
         "sub": str(user_id),
         "staff": staff,
         "typ": "access",
@@ -292,7 +293,7 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
         "jti": uuid4().hex,
         **claims,
     }
-    kid = public_set(pem)["keys"][0]["kid"]
+    kid = parse(pem)[0].kid
     return jwt.encode(payload, pem, algorithm="ES256", headers={"kid": kid})
 
 

@@ -3,15 +3,13 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth.hashers import check_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 
-from accounts import queries
+from accounts import passwords, queries
 from accounts.domain.commands import RegisterUser, UpdateUser
 from accounts.domain.errors import AccountsError
-from accounts.domain.user import stored_password
 from accounts.handlers import register_user, update_user
 
 
@@ -54,7 +52,7 @@ def _ensure(email: str, password: str) -> str:
         )
         return "staff, registered"
     # Set the password too: another person may have registered this address before.
-    known = check_password(stored_password(password), credentials.password_hash)
+    known = passwords.is_correct(password, credentials.password_hash)
     if known and credentials.is_staff and credentials.is_active:
         return "staff already"
     update_user(

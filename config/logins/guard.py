@@ -1,0 +1,145 @@
+"""Limits guesses of passwords: by account, by the client's address, and by both together.
+
+An attempt is counted before its password is hashed, so concurrent guesses are counted too and a
+refused guess costs no hash. A correct password is taken off the counts again. It doesn't reset
+them: else an attacker could log in with an account of their own between guesses.
+
+The counts are in PostgreSQL and not in the cache, because they must survive the loss of a cache
+node and hold for all processes (docs/adr/0019-failed-log-ins.md).
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Any, Final
+from unicodedata import normalize
+
+from django.conf import settings
+from django.db import connections, router, transaction
+from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
+from rest_framework.exceptions import Throttled
+from rest_framework.throttling import BaseThrottle
+
+from config.logins.models import Attempts
+
+log = logging.getLogger(__name__)
+
+PERIOD_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+NETWORK_BITS: Final = 64  # of an IPv6 address; a client has all addresses of its network
+UNKNOWN: Final = "unknown"  # clients without a readable address share one count
+
+# Rows are locked in the order of their keys, here and in GIVE_BACK, so that no two transactions
+# wait for each other.
+COUNT: Final = """
+INSERT INTO logins_attempts AS counted (key, count, ends_at)
+SELECT key, 1, now() + period FROM unnest(%s::text[], %s::interval[]) AS wanted (key, period)
+ ORDER BY key
+ON CONFLICT (key) DO UPDATE
+   SET count = CASE WHEN counted.ends_at > now() THEN counted.count + 1 ELSE 1 END,
+       ends_at = CASE WHEN counted.ends_at > now() THEN counted.ends_at ELSE excluded.ends_at END
+RETURNING key, count, ends_at - now()
+"""
+GIVE_BACK: Final = """
+WITH locked AS (SELECT key FROM logins_attempts WHERE key = ANY(%s) ORDER BY key FOR UPDATE)
+UPDATE logins_attempts AS counted SET count = counted.count - 1
+  FROM locked WHERE counted.key = locked.key AND counted.count > 0
+"""
+DELETE_OLD: Final = """
+DELETE FROM logins_attempts WHERE key IN
+    (SELECT key FROM logins_attempts WHERE ends_at < now() LIMIT 100 FOR UPDATE SKIP LOCKED)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    name: str
+    key: str
+    most: int  # failed attempts in a period
+    period: timedelta
+
+
+@contextmanager
+def guard(request: HttpRequest | None, *, account: str, wrong: type[Exception]) -> Iterator[None]:
+    """Count an attempt on this account; it stays counted only if the block raises `wrong`.
+
+    Raises Throttled, without running the block, if one of the limits is reached.
+    """
+    limits = _limits(client=client_of(request), account=account)
+    _count(limits)
+    try:
+        yield
+    except wrong:
+        raise
+    except Exception:
+        _give_back(limits)
+        raise
+    _give_back(limits)
+
+
+def client_of(request: HttpRequest | None) -> str:
+    """The client's IPv4 address or IPv6 network; UNKNOWN without a readable address."""
+    try:
+        text = BaseThrottle().get_ident(request) if request else None  # type: ignore[arg-type]
+        address = ip_address(text or "")
+    except ValueError:
+        return UNKNOWN
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(IPv6Network((int(address), NETWORK_BITS), strict=False))
+    return str(address)
+
+
+def _limits(*, client: str, account: str) -> list[Limit]:
+    account = normalize("NFKC", account).casefold()
+    subjects = {
+        "account": account,
+        "address": client,
+        "account and address": f"{account} {client}",
+    }
+    return [_limit(name, subject) for name, subject in subjects.items()]
+
+
+def _limit(name: str, subject: str) -> Limit:
+    most, _, period = settings.LOGIN_RATES[name].partition("/")
+    return Limit(
+        name=name,
+        key=salted_hmac(f"{__name__} {name}", subject, algorithm="sha256").hexdigest(),
+        most=int(most),
+        period=timedelta(seconds=PERIOD_SECONDS[period[0]]),
+    )
+
+
+def _count(limits: Sequence[Limit]) -> None:
+    """Raises Throttled, and then counts nothing."""
+    alias = router.db_for_write(Attempts)
+    keys, periods = [one.key for one in limits], [one.period for one in limits]
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute(COUNT, [keys, periods])
+        counted = {key: (count, left) for key, count, left in cursor.fetchall()}
+        for limit in limits:
+            count, left = counted[limit.key]
+            if count > limit.most:
+                wait = max(1, round(left.total_seconds()))
+                # The mark is the same for each refusal of the account, and doesn't name it.
+                log.warning(
+                    "log-ins are refused for %d s: %d have failed for one %s; the account has"
+                    " the mark %s",
+                    *(wait, limit.most, limit.name, limits[0].key[:8]),
+                )
+                raise Throttled(wait=wait)
+    if any(count == 1 for count, _ in counted.values()):
+        _run(DELETE_OLD)
+
+
+def _give_back(limits: Sequence[Limit]) -> None:
+    _run(GIVE_BACK, [one.key for one in limits])
+
+
+def _run(statement: str, *params: Any) -> None:
+    with connections[router.db_for_write(Attempts)].cursor() as cursor:
+        cursor.execute(statement, params or None)

@@ -1,0 +1,127 @@
+"""Keys rotate while two deployments answer requests, with the processes of production."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from django.conf import LazySettings
+from django.core.management import call_command
+
+from accounts import keys
+from tests.integration.accounts.conftest import PASSWORD
+from tests.integration.placement.site import web_process
+from tests.support.meanwhile import meanwhile
+from tests.support.waiting import eventually
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(180),
+    pytest.mark.shape("accounts", "orders"),
+    pytest.mark.django_db(transaction=True),
+]
+
+REQUESTS_PER_SECOND = 50
+AFTER_SECONDS = 3  # longer than a verifier's pause between two reads of the key set
+
+
+@pytest.fixture
+def key_file(tmp_path: Path, settings: LazySettings) -> Path:
+    path = tmp_path / "signing-keys"
+    path.write_text(keys.written([keys.new_key(signs_from=keys.START)]))
+    settings.JWT_SIGNING_KEY_FILE = str(path)
+    return path
+
+
+@pytest.fixture
+def urls(key_file: Path, environment: Callable[..., dict[str, str]]) -> Iterator[dict[str, str]]:
+    with ExitStack() as processes:
+        signing = environment("accounts", JWT_SIGNING_KEY_FILE=str(key_file))
+        accounts = processes.enter_context(web_process(signing))
+        verifying = environment("orders", JWKS=f"{accounts}/.well-known/jwks.json")
+        orders = processes.enter_context(web_process(verifying))
+        yield {"accounts": accounts, "orders": orders}
+
+
+@dataclass
+class Session:
+    """A client that renews its tokens all the time, and also uses its first access token."""
+
+    urls: dict[str, str]
+    access: str = ""
+    refresh: str = ""
+    kids: list[str] = field(default_factory=list)  # in the order in which they signed
+    statuses: list[int] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def log_in(self) -> None:
+        who = {"email": f"{uuid4()}@example.com", "password": PASSWORD}
+        with httpx.Client(base_url=self.urls["accounts"], timeout=20) as http:
+            http.post("/api/users/", json={"name": "Ada", **who}).raise_for_status()
+            self.receive(http.post("/api/token/", json=who))
+        self.first = self.access
+
+    def receive(self, answer: httpx.Response) -> None:
+        self.statuses.append(answer.status_code)
+        if answer.status_code == 200:
+            self.access, self.refresh = answer.json()["access"], answer.json()["refresh"]
+            kid = jwt.get_unverified_header(self.access)["kid"]
+            if kid not in self.kids:
+                self.kids.append(kid)
+
+    def run(self) -> None:
+        number, started = 0, time.monotonic()
+        with (
+            httpx.Client(base_url=self.urls["accounts"], timeout=20) as accounts,
+            httpx.Client(base_url=self.urls["orders"], timeout=20) as orders,
+        ):
+            while not self.ended.wait(started + number / REQUESTS_PER_SECOND - time.monotonic()):
+                number += 1
+                if number % 5 == 0:
+                    renew = {"refresh": self.refresh}
+                    self.receive(accounts.post("/api/token/refresh/", json=renew))
+                    continue
+                http, path = ((accounts, "/api/users/"), (orders, "/api/orders/"))[number % 2]
+                access = self.first if number % 3 == 0 else self.access
+                answer = http.get(path, headers={"Authorization": f"Bearer {access}"})
+                self.statuses.append(answer.status_code)
+
+
+def flood(urls: dict[str, str], ended: threading.Event) -> None:
+    """Send tokens of unknown keys, each of which makes a verifier want to read the key set."""
+    with httpx.Client(timeout=20) as http:
+        while not ended.wait(0.05):
+            token = jwt.encode({}, "x" * 40, algorithm="HS256", headers={"kid": uuid4().hex})
+            for url, path in ((urls["accounts"], "/api/users/"), (urls["orders"], "/api/orders/")):
+                answer = http.get(f"{url}{path}", headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == 401
+
+
+def test_no_request_is_refused_while_keys_rotate(urls: dict[str, str]) -> None:
+    session = Session(urls)
+    session.log_in()
+    with meanwhile(session.run, lambda: flood(urls, session.ended), end=session.ended.set):
+        call_command("signing_keys", "rotate", "--after", str(AFTER_SECONDS))
+        for rotation in (2, 3):
+            eventually(
+                lambda number=rotation: len(session.kids) == number,  # type: ignore[misc]
+                within_seconds=30,
+                what=f"key {rotation} signs",
+            )
+            if rotation == 2:
+                call_command("signing_keys", "rotate", "--after", str(AFTER_SECONDS))
+        seen = len(session.statuses)
+        eventually(
+            lambda: len(session.statuses) > seen + REQUESTS_PER_SECOND,
+            within_seconds=30,
+            what="a second of requests with the last key",
+        )
+    assert Counter(session.statuses) == {200: len(session.statuses)}
+    assert len(session.statuses) > 2 * AFTER_SECONDS * REQUESTS_PER_SECOND * 0.8
