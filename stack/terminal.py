@@ -32,7 +32,7 @@ def show(text: str) -> None:
 def printable(text: str) -> str:
     """A line of a process without the commands of a terminal: the process may log what a client
     has sent. Colours are removed, and other characters that aren't printed are escaped."""
-    text = _ESCAPES.sub("", text).expandtabs()
+    text = _ESCAPES.sub("", text).replace("\t", "    ")
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

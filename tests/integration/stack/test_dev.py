@@ -18,7 +18,7 @@ import pytest
 from tests.support.surroundings import CHECKOUT
 
 SCRIPT: dict[str, Any] = runpy.run_path(str(CHECKOUT / "dev"), run_name="dev")
-OWN_ARGUMENTS = ("up", "down", "status", "lint", "audit", "lock", "clean")  # the others pass theirs on
+OWN_ARGUMENTS = ("up", "down", "status", "lint", "audit", "lock", "clean")  # others pass theirs
 FAKE_UV = """\
 #!/bin/sh
 [ "$1" = --version ] && exit 0

@@ -1,0 +1,7 @@
+"""The settings of gunicorn for the tests: those of production, with short deadlines."""
+
+from config import deadlines
+from config.gunicorn import *  # noqa: F403
+
+deadlines.READ_SECONDS = 1.0  # type: ignore[misc]
+deadlines.WRITE_SECONDS = 2.0  # type: ignore[misc]
