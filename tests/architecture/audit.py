@@ -17,6 +17,7 @@ LOCKS: Final = (
     CHECKOUT / "requirements.txt",  # contains the locks of the image and of the stack
     CHECKOUT / ".ci" / "requirements-django61.txt",
     CHECKOUT / "tests" / "benchmarks" / "rival" / "requirements.txt",
+    CHECKOUT / "tests" / "acceptance" / "description" / "requirements.txt",
     AUDITOR,
 )
 

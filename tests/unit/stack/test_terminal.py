@@ -64,7 +64,7 @@ def test_a_line_of_a_process_has_no_commands_for_the_terminal(make: Make, log: P
 
     output.line("web", "GET /\x1b[2J\x9b2J\r\x07\ttab")
 
-    shown = stream.getvalue().partition("| ")[2]
+    shown = stream.getvalue()
     assert log.read_text().partition("| ")[2] == "GET /\\x1b[2J\\x9b2J\\r\\x07    tab\n"
     assert "\\x1b[2J" in shown
     assert "\x1b[2J" not in shown
