@@ -54,6 +54,7 @@ def gunicorn(config: str, port: int, *, host: str = LOOPBACK) -> list[str]:
     return [
         *(sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", f"{host}:{port}"),
         *("--config", f"python:{config}", "--threads", str(THREADS), "--no-control-socket"),
+        *("--graceful-timeout", "2"),
     ]
 
 
