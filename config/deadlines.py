@@ -18,6 +18,7 @@ from gunicorn.workers import gthread
 from config.requests import READ_SECONDS
 
 WRITE_SECONDS: Final = 30.0  # also the limit of each wait while a file is sent
+CLOSE_SECONDS: Final = 0.5  # for a client to read the last response and close the connection
 
 
 class TimedSocket(socket.socket):
@@ -53,7 +54,11 @@ class TimedSocket(socket.socket):
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def handle(self, conn: Any) -> Any:
-        """Serve one request of this connection; returns whether it stays open."""
+        """Serve one request of this connection; returns whether it stays open.
+
+        A connection that ends is closed here. gunicorn would close it in its main thread, where the
+        wait for the client, two seconds, delays all other clients.
+        """
         if not isinstance(conn.sock, TimedSocket):
             conn.sock = TimedSocket(fileno=conn.sock.detach())
         if not conn.initialized and not conn.wait_for_data(0):
@@ -62,4 +67,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no type
         stays_open = super().handle(conn)
         if conn.sock.is_late:
             self.log.warning("a client didn't send a request within %g s", READ_SECONDS)
-        return stays_open and not conn.sock.is_late
+        elif stays_open:
+            return True
+        else:
+            conn.sock.ends_at = time.monotonic() + CLOSE_SECONDS
+        conn.close(graceful=True)
+        return False

@@ -5,3 +5,4 @@ from config.gunicorn import *  # noqa: F403
 
 deadlines.READ_SECONDS = 1.0  # type: ignore[misc]
 deadlines.WRITE_SECONDS = 2.0  # type: ignore[misc]
+deadlines.CLOSE_SECONDS = 0.1  # type: ignore[misc]

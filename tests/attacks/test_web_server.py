@@ -117,6 +117,17 @@ def test_a_client_that_reads_slowly_occupies_no_thread_after_its_deadline(site: 
             client.close()
 
 
+def test_a_client_that_keeps_a_finished_connection_open_delays_no_other(site: Site) -> None:
+    finished = ("GET /healthz/live HTTP/1.1", "Host: localhost", "Connection: close", "")
+    slow = [site.connect(*finished) for _ in range(4 * THREADS)]
+    try:
+        assert site.get("/healthz/live").startswith("200 ")
+        assert {client.recv(12) for client in slow} == {b"HTTP/1.1 200"}
+    finally:
+        for client in slow:
+            client.close()
+
+
 def test_a_path_forges_no_log_line_and_reaches_no_terminal(site: Site) -> None:
     site.get("/x%0aFAKE%20line%1b[2J%c2%9b2J/ada%40example.com")
     [line] = eventually(

@@ -47,6 +47,13 @@ SABOTAGES: Final = (
         test=f"{SERVER}::test_a_client_that_reads_slowly_occupies_no_thread_after_its_deadline",
     ),
     Sabotage(
+        promise="a client that doesn't close its connection delays no other",
+        file="config/deadlines.py",
+        old="        conn.close(graceful=True)\n",
+        new="",
+        test=f"{SERVER}::test_a_client_that_keeps_a_finished_connection_open_delays_no_other",
+    ),
+    Sabotage(
         promise="the web server formats its lines like all others",
         file="config/gunicorn.py",
         old="super()._set_handler(log, output, formatter(), stream)",
