@@ -4,9 +4,10 @@ Each request has its own token: a short-lived HS256 JWT, signed with the key tha
 share, and valid only once, for this service, method, path with query, and body (as in DPoP, RFC
 9449). A leaked token is useless, and a user's token is not accepted here.
 
-The cache keeps the ids of used tokens, because it is the only store that all processes share and
-that a request waits for at most 100 ms. If the ring loses an id, the token works again for the
-rest of its minute. A repeated request changes nothing: each route only reads, or is idempotent.
+The cache keeps the ids of used tokens. If the ring loses an id, or in another process without a
+ring, a token works again until it expires. A table would not lose it, but each request would write
+to PostgreSQL, also while the primary is away. And a repeated request changes nothing: each route
+only reads, or is idempotent.
 """
 
 import hashlib

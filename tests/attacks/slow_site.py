@@ -3,6 +3,6 @@
 from config import deadlines
 from config.gunicorn import *  # noqa: F403
 
-deadlines.READ_SECONDS = 1.0  # type: ignore[misc]
-deadlines.WRITE_SECONDS = 2.0  # type: ignore[misc]
+deadlines.READ_SECONDS = 0.5  # type: ignore[misc]
+deadlines.WRITE_SECONDS = 1.0  # type: ignore[misc]
 deadlines.CLOSE_SECONDS = 0.1  # type: ignore[misc]
