@@ -1,7 +1,7 @@
 """Request and handler classes for WSGI and ASGI: UTF-8, bounded bodies, closed connections."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from io import BytesIO
 from typing import IO, Any, BinaryIO, Final, cast
 
@@ -72,7 +72,7 @@ class Utf8ASGIHandler(ASGIHandler):
 
     request_class = Utf8ASGIRequest
 
-    async def read_body(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> IO[bytes]:
+    async def read_body(self, receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> IO[bytes]:
         body, most, has_more = bytearray(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1, True
         try:
             async with asyncio.timeout(READ_SECONDS):

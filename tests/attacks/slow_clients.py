@@ -1,6 +1,6 @@
 """Measures other clients' response times while slow clients occupy the front door of a deployment.
 
-    python -m tests.attacks.slow_clients URL [--clients 60]
+    .venv/bin/python -m tests.attacks.slow_clients URL [--clients 60]
 
 URL is the address of the front door, such as http://127.0.0.1:8000 of the compose files. A third of
 the slow clients send headers, a third send a body, and a third read a response, each a byte at a
