@@ -377,6 +377,8 @@ def read(source: Mapping[str, str]) -> Environment:
             default="plain" if debug else "json",
         ),
     )
+    if environment.debug and environment.proxies:
+        get.problems.append("DEBUG is on, and PROXIES says that other machines send requests")
     get.problems += [
         f"{old} is now called {new}"
         for old, new in RENAMED.items()

@@ -1,7 +1,8 @@
 """HTTP rules of every route: bodies are read whole, redirects keep the method, 304, 412 and 429."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Final
 
 from django.conf import settings
@@ -56,6 +57,9 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
         detail = f"The body is larger than {most} bytes."
         response = respond(request, 413, slug="body-too-large", detail=detail)
         return response if declared <= DRAINED_BYTES and _drain(request) else _last(response)
+    if getattr(request.META.get("gunicorn.socket"), "is_late", False):
+        detail = "The body didn't arrive in time."
+        return _last(respond(request, 408, slug="request-timeout", detail=detail))
     if size < (0 if is_chunked else declared):
         detail = "The body is incomplete or malformed."
         return _last(respond(request, 400, slug="bad-request", detail=detail))
@@ -87,6 +91,26 @@ def _last(response: HttpResponse) -> HttpResponse:
     """Close the connection after this response: the start of the next request is unknown."""
     response["Connection"] = "close"
     return response
+
+
+def this_machine_only(get_response: GetResponse) -> GetResponse:
+    """Refuse requests of other machines, also those that come through a proxy on this machine."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if _is_local(request.META):
+            return get_response(request)
+        detail = "DEBUG is on, so only this machine gets answers."
+        return _last(respond(request, 403, slug="permission-denied", detail=detail))
+
+    return middleware
+
+
+def _is_local(meta: Mapping[str, Any]) -> bool:
+    try:
+        is_loopback = ip_address(meta.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+    return is_loopback and not {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"} & meta.keys()
 
 
 def same_method(get_response: GetResponse) -> GetResponse:

@@ -117,13 +117,13 @@ def program(name: str, arguments: Sequence[str]) -> tuple[str, ...]:
         case "web":
             return (
                 *("-m", "gunicorn", "config.wsgi:application", "--bind", f"0.0.0.0:{PORT}"),
-                *("--worker-class", "gthread", "--workers", setting("WEB_WORKERS", "2")),
-                *("--threads", setting("WEB_THREADS", "4"), "--preload", "--no-control-socket"),
+                *("--config", "python:config.gunicorn", "--preload", "--no-control-socket"),
+                *("--workers", setting("WEB_WORKERS", "2")),
+                *("--threads", setting("WEB_THREADS", "4")),
                 # Less than the stop_grace_period of 30 s.
                 *("--graceful-timeout", "20"),
                 # The heartbeat file is in memory, because a heartbeat must not wait for a disk.
                 *("--worker-tmp-dir", "/dev/shm"),  # noqa: S108
-                *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),
             )
         case "worker":
             from django.conf import settings

@@ -38,6 +38,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.csp.content_security_policy",  # first: for the response of each middleware
+    "config.headers.security_headers",
+    *(["config.middleware.this_machine_only"] if DEBUG else []),
     "config.middleware.whole_body",  # every middleware after it may answer without the body
     "config.middleware.same_method",  # must wrap every redirect
     "django.middleware.security.SecurityMiddleware",

@@ -43,6 +43,7 @@ Staff: log in to the [admin](/admin/); this page then uses the session.
 """
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # bytes; the response to a larger body is 413
+FILE_UPLOAD_HANDLERS = ["config.parsing.NoFiles"]  # no form has a file
 
 REST_FRAMEWORK = {
     # The first class sets WWW-Authenticate: a request without credentials gets 401, not 403.

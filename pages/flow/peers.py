@@ -1,7 +1,8 @@
 """Signed requests for the status of another deployment, and their verification.
 
 Both sides are here, because every deployment asks and answers. A request has its own token, a
-short-lived HS256 JWT that is signed with PEER_KEY and valid only for this service, path and body.
+short-lived HS256 JWT that is signed with PEER_KEY and valid only once, for this service, path with
+query, and body. The cache keeps the ids of used tokens, as in accounts/api/peers.py.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import jwt
 from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -23,7 +25,7 @@ ALGORITHM: Final = "HS256"
 TIMEOUT_SECONDS: Final = 1.5  # a page waits for it
 TOKEN_SECONDS: Final = 30
 MAX_BYTES: Final = 4 * 1024 * 1024
-CLAIMS: Final = ["iss", "aud", "iat", "exp", "htm", "htu", "bh"]
+CLAIMS: Final = ["iss", "aud", "iat", "exp", "jti", "htm", "htu", "bh"]
 
 
 class PeerAway(Exception):
@@ -99,10 +101,13 @@ def is_signed(request: HttpRequest) -> bool:
         return False
     expected = {
         "htm": request.method,
-        "htu": request.path,
+        "htu": request.get_full_path(),
         "bh": hashlib.sha256(request.body).hexdigest(),
     }
-    return lifetime <= TOKEN_SECONDS and expected.items() <= claims.items()
+    if lifetime > TOKEN_SECONDS or not expected.items() <= claims.items():
+        return False
+    used = hashlib.sha256(str(claims["jti"]).encode()).hexdigest()
+    return cache.add(f"peer-token:{used}", True, timeout=TOKEN_SECONDS)
 
 
 class PeerScheme(BaseAuthentication):

@@ -1,5 +1,6 @@
 """Checks the guarantees of the compose files without a container engine."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from stack.users import all_rules
 DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
 SHAPES: Final = ("compose.yml", "compose.services.yml")
 OURS: Final = "mitosis:${MITOSIS_VERSION:-local}"
+PINNED: Final = r"\$\{[A-Z]+_IMAGE:-[\w/]+:\d+\}"  # docker/pin.sh writes the variable
 
 Service = Mapping[str, Any]
 
@@ -61,12 +63,12 @@ def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
     images = {service["image"] for service in services(shape).values()}
 
     assert OURS in images
-    assert [image for image in images - {OURS} if not re.fullmatch(r"[\w/]+:\d+", image)] == []
+    assert [image for image in images - {OURS} if not re.fullmatch(PINNED, image)] == []
 
 
 def test_nginx_routes_every_public_path() -> None:
     """Checks the paths that nginx forwards at the API's port."""
-    api_port = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
+    api_port = (DOCKER / "nginx" / "services.conf").read_text().split("listen 8001")[0]
     locations = re.findall(r"location ~ (\S+) \{", api_port)
     public = {
         f"/{entry.pattern}"
@@ -79,21 +81,36 @@ def test_nginx_routes_every_public_path() -> None:
     assert {path for path in public if not any(re.match(each, path) for each in locations)} == set()
 
 
-def test_nginx_refuses_the_bodies_that_the_application_refuses() -> None:
-    problems = (DOCKER / "nginx" / "problems.conf").read_text()
-    [kibibytes] = re.findall(r"client_max_body_size (\d+)k;", problems)
-    servers = (DOCKER / "nginx" / "default.conf").read_text()
+def test_every_server_of_nginx_limits_requests_and_refuses_internal_routes() -> None:
+    limits = (DOCKER / "nginx" / "limits.conf").read_text()
+    [kibibytes] = re.findall(r"client_max_body_size (\d+)k;", limits)
 
     assert int(kibibytes) * 1024 == settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    assert servers.count("include problems.conf;") == servers.count("listen ") == 3
+    for line in ("proxy_request_buffering on;", "client_header_timeout", "client_body_timeout"):
+        assert line in limits
+    for name, servers in (("monolith.conf", 1), ("services.conf", 3)):
+        text = (DOCKER / "nginx" / name).read_text()
+        for line in ("listen ", "include /nginx/limits.conf;", "include /nginx/problems.conf;"):
+            assert text.count(line) == servers, (name, line)
+        refused = text.count("location ~ ^/(internal|metrics)(/|$) { return 404; }")
+        assert refused == text.count("location / { include")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_clients_reach_every_shape_through_nginx_alone(shape: str) -> None:
+    published = [key for key, service in services(shape).items() if service.get("ports")]
+
+    assert published == ["front"]
 
 
 def test_the_dockerfile_builds_on_a_pinned_python_and_runs_unprivileged() -> None:
     lines = (DOCKER / "Dockerfile").read_text().splitlines()
     bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
+    defaults = [line.split()[1] for line in lines if line.startswith("ARG ")]
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
 
-    assert bases == {"python:3.13-slim"}
+    assert bases == {"${PYTHON_IMAGE}"}
+    assert defaults == ["PYTHON_IMAGE=python:3.13-slim"]
     assert users == ["10001"]
 
 
@@ -174,6 +191,35 @@ def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> No
     }
     assert again.stdout + again.stderr == ""
     assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+
+
+FAKE_ENGINE: Final = """\
+#!/bin/sh
+for image do :; done  # the last argument
+[ "$1" = pull ] || echo "$image@sha256:$(echo "$image$RELEASE" | sha256sum | cut -c -64)"
+"""
+
+
+def test_the_digests_of_all_images_are_written_once_and_renewed(tmp_path: Path) -> None:
+    for file in [DOCKER / "pin.sh", *DOCKER.glob("*.yml")]:
+        shutil.copy(file, tmp_path)
+    (tmp_path / "engine").write_text(FAKE_ENGINE)
+    (tmp_path / "engine").chmod(0o755)
+    (tmp_path / ".env").write_text("PORT=9000\n")
+
+    def pin(release: str) -> dict[str, str]:
+        variables = {"PATH": os.environ["PATH"], "ENGINE": "./engine", "RELEASE": release}
+        subprocess.run([tmp_path / "pin.sh"], check=True, env=variables, stdout=subprocess.DEVNULL)
+        lines = (tmp_path / ".env").read_text().splitlines()
+        assert lines[0] == "PORT=9000"
+        return dict(line.split("=", 1) for line in lines[1:])
+
+    first, second = pin("1"), pin("2")
+
+    names = {"PYTHON_IMAGE", "POSTGRES_IMAGE", "VALKEY_IMAGE", "NGINX_IMAGE"}
+    assert set(first) == set(second) == names
+    assert first["PYTHON_IMAGE"].startswith("python:3.13-slim@sha256:")
+    assert set(first.values()).isdisjoint(second.values())
 
 
 def test_git_and_the_image_exclude_the_secrets() -> None:

@@ -128,6 +128,25 @@ def test_every_invariant_has_a_test_and_a_sabotage():
         assert one.test.partition("::")[2] in rows[one.invariant], one.promise
 
 
+def test_every_door_names_a_test_and_every_attack_is_on_the_page():
+    page = text_of("docs/security.md")
+    rows = section_of(page, "The doors")
+    doors = re.findall(r"(?m)^\| ([^|*]+) \| ([^|]+) \| (.+) \|$", rows)
+    attacks = (CHECKOUT / "tests" / "attacks").rglob("test_*.py")
+
+    assert len(doors) > 20
+    assert [
+        door
+        for door, _, tried in doors[1:]
+        if not set(TEST.findall(tried)) & every_test() and not tried.startswith("by hand: ")
+    ] == []
+    assert [path.name for path in attacks if f"/{path.name})" not in page] == []
+
+
+def section_of(page: str, heading: str) -> str:
+    return page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
 def test_every_sabotage_matches_the_source_and_names_a_test():
     unknown = [
         one.test for one in sabotage.EVERY if one.test.partition("::")[2] not in named_tests(one)

@@ -1,0 +1,176 @@
+"""A hostile client of the real web server: slow, forging log lines, or claiming to use HTTPS."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from stack.ports import LOOPBACK, free_port
+from tests.support.stacks import is_live
+from tests.support.surroundings import CHECKOUT, variables
+from tests.support.waiting import eventually
+
+THREADS: Final = 2
+SECRET: Final = "a-captured-token"
+pytestmark = pytest.mark.xdist_group("attacked web server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def get(self, path: str, **headers: str) -> str:
+        """The status and the body of the response."""
+        with closing(HTTPConnection(LOOPBACK, self.port, timeout=10)) as connection:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return f"{response.status} {response.read().decode()}"
+
+    def connect(self, *lines: str) -> socket.socket:
+        """Open a connection and send these lines of a request, which isn't complete."""
+        client = socket.create_connection((LOOPBACK, self.port), timeout=10)
+        client.sendall("".join(f"{line}\r\n" for line in lines).encode())
+        return client
+
+    def logged(self, pattern: str) -> list[str]:
+        return re.findall(pattern, self.log.read_text(), re.MULTILINE)
+
+
+def gunicorn(config: str, port: int, *, host: str = LOOPBACK) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", f"{host}:{port}"),
+        *("--config", f"python:{config}", "--threads", str(THREADS), "--no-control-socket"),
+        *("--graceful-timeout", "2"),
+    ]
+
+
+def environment(**changes: str) -> Mapping[str, str]:
+    return {**variables("accounts"), "PATH": os.environ["PATH"], **changes}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One process with two threads, without a proxy in front of it."""
+    port, log = free_port(), tmp_path_factory.mktemp("site") / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            gunicorn("tests.attacks.slow_site", port),
+            cwd=CHECKOUT,
+            env=environment(LOG_LEVEL="INFO"),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    site = Site(port=port, log=log)
+    try:
+        eventually(lambda: is_live(site.url), within_seconds=40, what="an answer of the site")
+        yield site
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+POST: Final = ("POST /api/token/ HTTP/1.1", "Host: localhost", f"Authorization: Bearer {SECRET}")
+BODY: Final = ("Content-Type: application/json", "Content-Length: 1000", "", "{")
+
+
+@pytest.mark.parametrize("sent", [(), POST, POST + BODY], ids=["nothing", "headers", "a body"])
+def test_slow_clients_occupy_no_thread_after_their_deadline(
+    site: Site, sent: tuple[str, ...]
+) -> None:
+    slow = [site.connect(*sent) for _ in range(3 * THREADS)]
+    try:
+        assert site.get("/healthz/live").startswith("200 ")
+        answers = [client.recv(100) for client in slow]
+    finally:
+        for client in slow:
+            client.close()
+    expected = b"HTTP/1.1 408 Request Timeout" if sent == POST + BODY else b""
+    assert {answer.partition(b"\r\n")[0] for answer in answers} == {expected}
+    if sent:
+        assert len(site.logged(r"a client didn't send a request within 0.5 s$")) >= len(slow)
+    assert not site.logged(SECRET)
+
+
+def test_a_client_that_reads_slowly_occupies_no_thread_after_its_deadline(site: Site) -> None:
+    """Several responses are larger together than the buffers of a connection."""
+    large = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
+    requests = (f"GET {large} HTTP/1.1", "Host: localhost", "") * 20
+    slow = [site.connect(*requests) for _ in range(2 * THREADS)]
+    try:
+        eventually(
+            lambda: len(site.logged("Socket error processing request")) >= len(slow),
+            within_seconds=10,
+            what="the end of each slow response",
+        )
+        assert site.get("/healthz/live").startswith("200 ")
+    finally:
+        for client in slow:
+            client.close()
+
+
+def test_a_client_that_keeps_a_finished_connection_open_delays_no_other(site: Site) -> None:
+    finished = ("GET /healthz/live HTTP/1.1", "Host: localhost", "Connection: close", "")
+    slow = [site.connect(*finished) for _ in range(3 * THREADS)]
+    try:
+        assert site.get("/healthz/live").startswith("200 ")
+        assert {client.recv(12) for client in slow} == {b"HTTP/1.1 200"}
+    finally:
+        for client in slow:
+            client.close()
+
+
+def test_a_path_forges_no_log_line_and_reaches_no_terminal(site: Site) -> None:
+    site.get("/x%0aFAKE%20line%1b[2J%c2%9b2J/ada%40example.com")
+    [line] = eventually(
+        lambda: site.logged("^.*gunicorn.access: .*FAKE.*$"), within_seconds=5, what="the line"
+    )
+    assert re.search(r" GET /x\\nFAKE line\\x1b\[2J.*<email> 404 ", line)
+    for text in site.log.read_text().split("\n"):
+        assert text.isprintable()
+        assert not text.startswith("FAKE")
+        assert "ada" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Protocol", "ssl"),
+        ("X-Forwarded-Ssl", "on"),
+        ("Script_Name", "/elsewhere"),
+    ],
+)
+def test_a_client_on_this_machine_is_not_believed_to_be_a_proxy(
+    site: Site, name: str, value: str
+) -> None:
+    answer = site.get("/api/", **{"Host": "localhost", "Accept": "application/json", name: value})
+    assert answer.startswith("200 ")
+    assert '"http://localhost/api/users/"' in answer
+
+
+def test_a_server_with_debug_on_refuses_to_listen_for_other_machines() -> None:
+    refused = subprocess.run(
+        gunicorn("config.gunicorn", free_port(), host="0.0.0.0"),  # noqa: S104
+        cwd=CHECKOUT,
+        env=environment(DEBUG="on"),
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "Error: DEBUG is on: listen on 127.0.0.1 instead of 0.0.0.0" in refused.stderr

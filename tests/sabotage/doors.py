@@ -1,0 +1,171 @@
+"""Safeguards of the doors of docs/security.md that tests/attacks tries."""
+
+from typing import Final
+
+from tests.sabotage.sabotage import Sabotage
+
+ATTACKS: Final = "tests/attacks"
+SERVER: Final = f"{ATTACKS}/test_web_server.py"
+LOGS: Final = "tests/unit/config/test_logs.py"
+
+SABOTAGES: Final = (
+    Sabotage(
+        promise="a form can't have a file",
+        file="config/settings/http.py",
+        old='FILE_UPLOAD_HANDLERS = ["config.parsing.NoFiles"]  # no form has a file',
+        new="",
+        test=f"{ATTACKS}/test_bodies.py"
+        "::test_a_form_with_a_file_is_refused_before_the_file_is_stored",
+    ),
+    Sabotage(
+        promise="a chunked body is read up to the limit",
+        file="config/requests.py",
+        old='self._stream = cast(BinaryIO, LimitedStream(environ["wsgi.input"], most))',
+        new='self._stream = environ["wsgi.input"]',
+        test=f"{ATTACKS}/test_bodies.py::test_a_body_of_200_mebibytes_is_refused_and_hardly_read",
+    ),
+    Sabotage(
+        promise="over ASGI a large body doesn't fill the memory",
+        file="config/requests.py",
+        old='body += message.get("body", b"")[: most - len(body)]',
+        new='body += message.get("body", b"")',
+        test=f"{ATTACKS}/test_bodies.py"
+        "::test_over_asgi_a_large_body_stays_in_memory_up_to_the_limit",
+    ),
+    Sabotage(
+        promise="a request has a deadline",
+        file="config/deadlines.py",
+        old="conn.sock.ends_at = time.monotonic() + READ_SECONDS",
+        new="pass",
+        test=f"{SERVER}::test_slow_clients_occupy_no_thread_after_their_deadline",
+    ),
+    Sabotage(
+        promise="a response has a deadline",
+        file="config/deadlines.py",
+        old="self.settimeout(WRITE_SECONDS if flag else 0.0)",
+        new="self.settimeout(None if flag else 0.0)",
+        test=f"{SERVER}::test_a_client_that_reads_slowly_occupies_no_thread_after_its_deadline",
+    ),
+    Sabotage(
+        promise="a client that doesn't close its connection delays no other",
+        file="config/deadlines.py",
+        old="        conn.close(graceful=True)\n",
+        new="",
+        test=f"{SERVER}::test_a_client_that_keeps_a_finished_connection_open_delays_no_other",
+    ),
+    Sabotage(
+        promise="the web server formats its lines like all others",
+        file="config/gunicorn.py",
+        old="super()._set_handler(log, output, formatter(), stream)",
+        new="super()._set_handler(log, output, fmt, stream)",
+        test=f"{SERVER}::test_a_path_forges_no_log_line_and_reaches_no_terminal",
+    ),
+    Sabotage(
+        promise="a message can't forge a log line",
+        file="config/logs.py",
+        old="record.message = on_one_line(redact(record.message))",
+        new="record.message = redact(record.message)",
+        test=f"{LOGS}::test_a_message_stays_on_its_line",
+    ),
+    Sabotage(
+        promise="tokens are redacted",
+        file="config/logs.py",
+        old='_TOKEN.sub("<token>", text)',
+        new="text",
+        test=f"{LOGS}::test_secrets_are_redacted",
+    ),
+    Sabotage(
+        promise="passwords in URLs are redacted",
+        file="config/logs.py",
+        old='return _PASSWORD.sub(r"\\1:<password>@", text)',
+        new="return text",
+        test=f"{LOGS}::test_secrets_are_redacted",
+    ),
+    Sabotage(
+        promise="an escaped address is redacted",
+        file="config/logs.py",
+        old="(?:@|%(?:25)*40)",
+        new="(?:@)",
+        test=f"{LOGS}::test_an_address_in_a_path_is_redacted",
+    ),
+    Sabotage(
+        promise="a process can't command the terminal of the stack",
+        file="stack/terminal.py",
+        old="self._write(name, printable(text),",
+        new="self._write(name, text,",
+        test="tests/unit/stack/test_terminal.py"
+        "::test_a_line_of_a_process_has_no_commands_for_the_terminal",
+    ),
+    Sabotage(
+        promise="a forwarded header of this machine isn't believed",
+        file="config/gunicorn.py",
+        old='forwarded_allow_ips = ""',
+        new="",
+        test=f"{SERVER}::test_a_client_on_this_machine_is_not_believed_to_be_a_proxy",
+    ),
+    Sabotage(
+        promise="with DEBUG on, the web server listens for this machine only",
+        file="config/gunicorn.py",
+        old="if environment().debug and (public := list(_public(names))):",
+        new="if False and (public := list(_public(names))):",
+        test=f"{SERVER}::test_a_server_with_debug_on_refuses_to_listen_for_other_machines",
+    ),
+    Sabotage(
+        promise="with DEBUG on, requests through a proxy get no page",
+        file="config/middleware.py",
+        old='return is_loopback and not {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"} & meta.keys()',
+        new="return is_loopback",
+        test=f"{ATTACKS}/test_debug.py::test_with_debug_on_another_machine_gets_no_page",
+    ),
+    Sabotage(
+        promise="the guard of DEBUG's pages is installed",
+        file="config/settings/applications.py",
+        old='*(["config.middleware.this_machine_only"] if DEBUG else []),',
+        new="",
+        test=f"{ATTACKS}/test_debug.py::test_the_guard_is_installed_where_debug_is_on",
+    ),
+    Sabotage(
+        promise="DEBUG's pages hide the passwords in URLs",
+        file="config/debug_page.py",
+        old="return without_passwords(cleansed) if isinstance(cleansed, str) else cleansed",
+        new="return cleansed",
+        test=f"{ATTACKS}/test_debug.py::test_the_page_of_an_unknown_host_shows_no_password",
+    ),
+    Sabotage(
+        promise="a refusal before Django's middleware has its headers",
+        file="config/headers.py",
+        old="        security.process_response(request, response)\n",
+        new="",
+        test=f"{ATTACKS}/test_headers.py::test_every_response_says_what_a_browser_may_do_with_it",
+    ),
+    Sabotage(
+        promise="accounts accepts a token of a service once",
+        file="accounts/api/peers.py",
+        old='if not _is_first_use(str(claims["jti"])):',
+        new="if False:",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
+    ),
+    Sabotage(
+        promise="a token of a service is for one query",
+        file="accounts/api/peers.py",
+        old='"htu": request.get_full_path(),',
+        new='"htu": request.path,',
+        test=f"{ATTACKS}/test_peer_tokens.py"
+        "::test_a_captured_request_is_refused_with_another_query_path_or_body",
+    ),
+    Sabotage(
+        promise="a deployment accepts a request for its status once",
+        file="pages/flow/peers.py",
+        old='return cache.add(f"peer-token:{used}", True, timeout=TOKEN_SECONDS)',
+        new="return bool(used)",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
+    ),
+    Sabotage(
+        promise="a leaked secret is in no file after the runbook",
+        file="docs/security.md",
+        old="| `ring.conf` `cache-urls` |",
+        new="| `cache-urls` |",
+        test=f"{ATTACKS}/test_leaked_keys.py"
+        "::test_the_runbook_replaces_each_leaked_secret_and_no_other",
+    ),
+)
