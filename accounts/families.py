@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from django.db import router
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from .models import TokenFamily
@@ -20,6 +20,7 @@ from .models import TokenFamily
 log = logging.getLogger(__name__)
 
 LONGEST: Final = timedelta(days=90)  # then the user has to log in again
+MOST: Final = 100  # families of one user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +37,11 @@ class FamilyEnded(Exception):
 
 
 def start(user_id: UUID) -> Turn:
-    """Start a family: the user has logged in."""
+    """Start a family: the user has logged in. Ends the user's oldest family above MOST."""
     families, now = _families(), timezone.now()
-    families.filter(user_id=user_id, ends_at__lte=now).delete()
+    own = families.filter(user_id=user_id)
+    surplus = own.order_by("-started_at").values("pk")[MOST - 1 :]
+    own.filter(Q(ends_at__lte=now) | Q(pk__in=surplus)).delete()
     row = families.create(user_id=user_id, started_at=now, ends_at=now + LONGEST)
     return Turn(family=row.pk, user_id=user_id, number=row.turn)
 
@@ -46,9 +49,8 @@ def start(user_id: UUID) -> Turn:
 def advance(turn: Turn) -> Turn:
     """Use the turn, and return the next one. Raises FamilyEnded, and ends the family, unless this
     is the family's turn. Of concurrent calls with the same turn, one succeeds."""
-    family = _families().filter(pk=turn.family, user_id=turn.user_id)
-    current = family.filter(turn=turn.number, ends_at__gt=timezone.now())
-    if not current.update(turn=F("turn") + 1):
+    family = _families().filter(pk=turn.family, user_id=turn.user_id, ends_at__gt=timezone.now())
+    if not family.filter(turn=turn.number).update(turn=F("turn") + 1):
         if family.delete()[0]:
             log.warning("a refresh token of user %s was used twice: its family ends", turn.user_id)
         raise FamilyEnded

@@ -23,6 +23,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.conf import settings
@@ -120,7 +121,10 @@ def written(keys: Sequence[SigningKey]) -> str:
 
 
 def _key(pem: str, time: str | None) -> SigningKey:
-    private = serialization.load_pem_private_key(pem.encode(), password=None)
+    try:
+        private = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (TypeError, UnsupportedAlgorithm) as exc:  # it has a password, or an unknown curve
+        raise ValueError(f"JWT_SIGNING_KEY: {exc}") from exc
     if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != "secp256r1":
         raise ValueError("JWT_SIGNING_KEY must have EC P-256 private keys")
     signs_from = datetime.fromisoformat(time) if time else START
@@ -144,7 +148,7 @@ class _KeyFile:
         if self._path:
             try:
                 self._keys, failure = parse(self._path.read_text(encoding="utf-8")), ""
-            except (OSError, ValueError, TypeError) as exc:
+            except (OSError, ValueError) as exc:
                 failure = str(exc)
             if failure and failure != self._failure:  # a repeated failure is logged once
                 log.error("%s isn't usable, so the keys stay the same: %s", self._path, failure)

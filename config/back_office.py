@@ -75,9 +75,9 @@ class BackOffice(AdminSite):
         if request.method != "POST":
             return super().password_change(request, extra_context)
         guard = import_string(settings.LOGIN_GUARD)
-        name = request.user.get_username()
+        account = f"staff {request.user.get_username()}"
         response: Any = None
-        with suppress(WrongPassword), guard(request, account=name, wrong=WrongPassword):
+        with suppress(WrongPassword), guard(request, account=account, wrong=WrongPassword):
             response = super().password_change(request, extra_context)
             # The form is shown again with its errors; a success redirects.
             if response.status_code == 200 and response.context_data["form"].has_error(

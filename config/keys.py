@@ -75,10 +75,11 @@ class KeySet:
     def _reload(self) -> None:
         if self._clock() < self._reload_at:
             return
-        before, self._failure = self._failure, None
+        before = self._failure  # until the end, because other requests look at it
         try:
             document = self._load()
             self._keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+            self._failure = None
             self._refresh_at = self._clock() + REFRESH_SECONDS
         except UNUSABLE as exc:
             self._failure = exc

@@ -117,8 +117,8 @@ GENERAL: Final[Mapping[str, ProblemType]] = {
     "throttled": _type(
         429,
         "Too many requests",
-        "You sent more requests than this deployment allows in a period. Wait for the seconds "
-        "in the header `Retry-After`.",
+        "You sent more requests than this deployment allows in a period, or too many log-ins have "
+        "failed. Wait for the seconds in the header `Retry-After`.",
     ),
     "server-error": _type(
         500,

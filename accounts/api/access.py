@@ -56,11 +56,12 @@ def authorize_change(request: Request, user_id: UUID) -> bool:
 
 
 def guard(
-    request: Request, account: object, *, wrong: type[Exception]
+    request: Request, account: object, *, wrong: type[Exception], is_login: bool = False
 ) -> AbstractContextManager[None]:
     """Limits the guesses of an account's password; `wrong` is the error of a wrong guess."""
+    # Apart from the back office's names: else its limits would tell which addresses exist here.
     guarded: AbstractContextManager[None] = import_string(settings.LOGIN_GUARD)(
-        request._request, account=str(account), wrong=wrong
+        request._request, account=f"user {account}", wrong=wrong, is_login=is_login
     )
     return guarded
 

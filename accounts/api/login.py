@@ -22,6 +22,8 @@ from .serializers import LoginSerializer, LogoutSerializer, RefreshSerializer, T
 
 JWKS_SECONDS = 300  # how long clients may cache the key set
 
+REFUSED = "No active user has this e-mail address and password."
+
 CREDENTIALS = OpenApiExample(
     "The user of the example of a registration",
     value={"email": "ada@example.com", "password": "a long password"},
@@ -63,16 +65,24 @@ class Login(TokenView):
     def post(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        email, password = (serializer.validated_data[name] for name in ("email", "password"))
+        password = serializer.validated_data["password"]
+        # Unknown addresses with the same count must be those that would be one user's.
+        email = serializer.validated_data["email"].lower()
         credentials = queries.credentials_of_email(email)
         account = credentials.user_id if credentials else email
         # An unknown address has the same limits, answers and times as a wrong password.
-        with guard(request, account, wrong=AuthenticationFailed):
+        with guard(request, account, wrong=AuthenticationFailed, is_login=True):
             encoded = credentials.password_hash if credentials else None
             correct = passwords.is_correct(password, encoded)
             if not correct or credentials is None or not credentials.is_active:
-                raise AuthenticationFailed("No active user has this e-mail address and password.")
-        return self.respond(credentials, families.start(credentials.user_id))
+                raise AuthenticationFailed(REFUSED)
+        turn = families.start(credentials.user_id)
+        # A change of the password, during the hash, has ended all families but this one. One that
+        # isn't committed yet locks the user, so `start` waits for it.
+        if queries.credentials_of(credentials.user_id) != credentials:
+            families.end(turn)
+            raise AuthenticationFailed(REFUSED)
+        return self.respond(credentials, turn)
 
 
 class Refresh(TokenView):

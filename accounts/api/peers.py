@@ -70,6 +70,7 @@ def _verify(request: Request, token: bytes) -> str:
             settings.PEER_KEY,
             algorithms=[ALGORITHM],
             audience=AUDIENCE,
+            leeway=settings.JWT_LEEWAY_SECONDS,
             options={"require": CLAIMS},
         )
         lifetime = int(claims["exp"]) - int(claims["iat"])
@@ -89,4 +90,6 @@ def _verify(request: Request, token: bytes) -> str:
 
 def _is_first_use(token_id: str) -> bool:
     name = hashlib.sha256(token_id.encode()).hexdigest()
-    return cache.add(f"peer-token:{name}", True, timeout=MAX_LIFETIME_SECONDS)
+    # The leeway is at the beginning and at the end.
+    seconds = MAX_LIFETIME_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
+    return cache.add(f"peer-token:{name}", True, timeout=seconds)

@@ -27,7 +27,8 @@ class GuardedBackend(ModelBackend):
         if username is None or password is None:
             return None
         try:
-            with guard(request, account=username, wrong=WrongPassword):
+            account = f"staff {username}"
+            with guard(request, account=account, wrong=WrongPassword, is_login=True):
                 user = super().authenticate(request, username, password, **kwargs)
                 if user is None:
                     raise WrongPassword

@@ -4,6 +4,9 @@ An attempt is counted before its password is hashed, so concurrent guesses are c
 refused guess costs no hash. A correct password is taken off the counts again. It doesn't reset
 them: else an attacker could log in with an account of their own between guesses.
 
+A client that has logged in to the account before is limited only by the count of both together. So
+wrong guesses of others don't keep an owner out.
+
 The counts are in PostgreSQL and not in the cache, because they must survive the loss of a cache
 node and hold for all processes (docs/adr/0019-failed-log-ins.md).
 """
@@ -15,7 +18,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
-from unicodedata import normalize
 
 from django.conf import settings
 from django.db import connections, router, transaction
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 PERIOD_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 NETWORK_BITS: Final = 64  # of an IPv6 address; a client has all addresses of its network
 UNKNOWN: Final = "unknown"  # clients without a readable address share one count
+BOTH: Final = "account and address"
+KNOWN_FOR: Final = timedelta(days=30)  # after the last log-in to the account at the address
 
 # Rows are locked in the order of their keys, here and in GIVE_BACK, so that no two transactions
 # wait for each other.
@@ -48,6 +52,11 @@ WITH locked AS (SELECT key FROM logins_attempts WHERE key = ANY(%s) ORDER BY key
 UPDATE logins_attempts AS counted SET count = counted.count - 1
   FROM locked WHERE counted.key = locked.key AND counted.count > 0
 """
+REMEMBER: Final = """
+INSERT INTO logins_attempts (key, count, ends_at) VALUES (%s, 0, now() + %s)
+ON CONFLICT (key) DO UPDATE SET ends_at = excluded.ends_at
+"""
+IS_KNOWN: Final = "SELECT 1 FROM logins_attempts WHERE key = %s AND ends_at > now()"
 DELETE_OLD: Final = """
 DELETE FROM logins_attempts WHERE key IN
     (SELECT key FROM logins_attempts WHERE ends_at < now() LIMIT 100 FOR UPDATE SKIP LOCKED)
@@ -63,13 +72,19 @@ class Limit:
 
 
 @contextmanager
-def guard(request: HttpRequest | None, *, account: str, wrong: type[Exception]) -> Iterator[None]:
+def guard(
+    request: HttpRequest | None, *, account: str, wrong: type[Exception], is_login: bool = False
+) -> Iterator[None]:
     """Count an attempt on this account; it stays counted only if the block raises `wrong`.
+
+    `is_login`: if the block succeeds, the client has logged in to the account.
 
     Raises Throttled, without running the block, if one of the limits is reached.
     """
-    limits = _limits(client=client_of(request), account=account)
-    _count(limits)
+    client = client_of(request)
+    limits = _limits(client=client, account=account)
+    known = _key("known", f"{account} {client}")
+    _count(limits, known)
     try:
         yield
     except wrong:
@@ -78,6 +93,8 @@ def guard(request: HttpRequest | None, *, account: str, wrong: type[Exception]) 
         _give_back(limits)
         raise
     _give_back(limits)
+    if is_login:
+        _run(REMEMBER, known, KNOWN_FOR)
 
 
 def client_of(request: HttpRequest | None) -> str:
@@ -95,12 +112,7 @@ def client_of(request: HttpRequest | None) -> str:
 
 
 def _limits(*, client: str, account: str) -> list[Limit]:
-    account = normalize("NFKC", account).casefold()
-    subjects = {
-        "account": account,
-        "address": client,
-        "account and address": f"{account} {client}",
-    }
+    subjects = {"account": account, "address": client, BOTH: f"{account} {client}"}
     return [_limit(name, subject) for name, subject in subjects.items()]
 
 
@@ -108,13 +120,17 @@ def _limit(name: str, subject: str) -> Limit:
     most, _, period = settings.LOGIN_RATES[name].partition("/")
     return Limit(
         name=name,
-        key=salted_hmac(f"{__name__} {name}", subject, algorithm="sha256").hexdigest(),
+        key=_key(name, subject),
         most=int(most),
         period=timedelta(seconds=PERIOD_SECONDS[period[0]]),
     )
 
 
-def _count(limits: Sequence[Limit]) -> None:
+def _key(kind: str, subject: str) -> str:
+    return salted_hmac(f"{__name__} {kind}", subject, algorithm="sha256").hexdigest()
+
+
+def _count(limits: Sequence[Limit], known: str) -> None:
     """Raises Throttled, and then counts nothing."""
     alias = router.db_for_write(Attempts)
     keys, periods = [one.key for one in limits], [one.period for one in limits]
@@ -123,7 +139,7 @@ def _count(limits: Sequence[Limit]) -> None:
         counted = {key: (count, left) for key, count, left in cursor.fetchall()}
         for limit in limits:
             count, left = counted[limit.key]
-            if count > limit.most:
+            if count > limit.most and (limit.name == BOTH or not _is_known(cursor, known)):
                 wait = max(1, round(left.total_seconds()))
                 # The mark is the same for each refusal of the account, and doesn't name it.
                 log.warning(
@@ -134,6 +150,11 @@ def _count(limits: Sequence[Limit]) -> None:
                 raise Throttled(wait=wait)
     if any(count == 1 for count, _ in counted.values()):
         _run(DELETE_OLD)
+
+
+def _is_known(cursor: Any, known: str) -> bool:
+    cursor.execute(IS_KNOWN, [known])
+    return cursor.fetchone() is not None
 
 
 def _give_back(limits: Sequence[Limit]) -> None:

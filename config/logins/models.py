@@ -5,6 +5,7 @@ from django.db import models
 
 class Attempts(models.Model):
     """The attempts under one key in one period: the failed ones, and those that are being checked.
+    Also the clients that have logged in to an account, with the count 0.
 
     The key is a keyed hash, so the table holds no address and no name.
     """

@@ -1,9 +1,13 @@
 """A captured request between services, sent again or changed."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest
 from django.test import RequestFactory
 from rest_framework.exceptions import AuthenticationFailed
@@ -58,3 +62,23 @@ def test_a_captured_request_is_refused_with_another_query_path_or_body(
     assert not accepts(request(f"{path}x/", captured))
     assert not accepts(request(path, captured, b'{"rows": 1}'))
     assert accepts(request(path, captured))  # a refused request doesn't use the token up
+
+
+@pytest.mark.parametrize(("service", "path", "accepts"), DOORS)
+def test_the_clocks_of_two_services_may_differ_by_seconds(
+    service: str, path: str, accepts: Accepts
+) -> None:
+    now, leeway = time.time(), settings.JWT_LEEWAY_SECONDS
+
+    def signed(*, seconds: float) -> Mapping[str, str]:
+        """By a service whose clock differs."""
+        with patch.object(peers.time, "time", return_value=now + seconds):
+            return peers._headers(service, path, b"{}")
+
+    with patch.object(cache, "add", wraps=cache.add) as add:
+        assert accepts(request(path, signed(seconds=leeway / 2)))
+        assert accepts(request(path, signed(seconds=-peers.TOKEN_SECONDS - leeway / 2)))
+    # A token that is used early is known until it isn't valid any more.
+    assert add.call_args.kwargs["timeout"] >= peers.TOKEN_SECONDS + 2 * leeway
+    assert not accepts(request(path, signed(seconds=3 * leeway)))
+    assert not accepts(request(path, signed(seconds=-peers.TOKEN_SECONDS - 3 * leeway)))

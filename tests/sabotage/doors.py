@@ -156,7 +156,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a deployment accepts a request for its status once",
         file="pages/flow/peers.py",
-        old='return cache.add(f"peer-token:{used}", True, timeout=TOKEN_SECONDS)',
+        old='return cache.add(f"peer-token:{used}", True, timeout=seconds)',
         new="return bool(used)",
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
     ),

@@ -13,8 +13,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a guess is counted before its password is checked",
         file="config/logins/guard.py",
-        old="    _count(limits)\n    try:\n        yield\n",
-        new="    try:\n        yield\n        _count(limits)\n",
+        old="    _count(limits, known)\n    try:\n        yield\n",
+        new="    try:\n        yield\n        _count(limits, known)\n",
         test=f"{LOGINS}::test_guesses_at_the_same_time_are_counted_before_they_fail",
     ),
     Sabotage(
@@ -34,16 +34,31 @@ SABOTAGES: Final = (
     Sabotage(
         promise="guesses are limited by account, over all addresses",
         file="config/logins/guard.py",
-        old="if count > limit.most:",
-        new='if count > limit.most and limit.name != "account":',
+        old="if count > limit.most and",
+        new='if limit.name != "account" and count > limit.most and',
         test=f"{LOGINS}::test_one_account_is_limited_over_all_addresses",
     ),
     Sabotage(
         promise="guesses are limited by address, over all accounts",
         file="config/logins/guard.py",
-        old="if count > limit.most:",
-        new='if count > limit.most and limit.name != "address":',
+        old="if count > limit.most and",
+        new='if limit.name != "address" and count > limit.most and',
         test=f"{LOGINS}::test_one_address_is_limited_over_all_accounts",
+    ),
+    Sabotage(
+        promise="wrong guesses of others don't keep a client out that has logged in",
+        file="config/logins/guard.py",
+        old="(limit.name == BOTH or not _is_known(cursor, known))",
+        new="True",
+        test=f"{LOGINS}::test_a_client_that_has_logged_in_is_not_kept_out_by_others",
+    ),
+    Sabotage(
+        promise="the limits of the back office don't tell which addresses exist",
+        file="accounts/api/access.py",
+        old='account=f"user {account}"',
+        new='account=f"staff {account}"',
+        test=f"{LOGINS}"
+        "::test_no_other_form_of_an_address_and_no_other_door_tells_whether_it_exists",
     ),
     Sabotage(
         promise="a client with a network of IPv6 addresses has one count",
@@ -55,7 +70,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="log-ins to the API are limited",
         file="accounts/api/login.py",
-        old="with guard(request, account, wrong=AuthenticationFailed):",
+        old="with guard(request, account, wrong=AuthenticationFailed, is_login=True):",
         new="with suppress():",
         test=f"{LOGINS}::test_a_guess_above_the_limit_is_refused_although_it_is_right",
     ),
@@ -69,7 +84,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="the form of a new password limits guesses at the current one",
         file="config/back_office.py",
-        old="with suppress(WrongPassword), guard(request, account=name, wrong=WrongPassword):",
+        old="with suppress(WrongPassword), guard(request, account=account, wrong=WrongPassword):",
         new="with suppress(WrongPassword):",
         test=f"{LOGINS}::test_a_guess_above_the_limit_is_refused_although_it_is_right",
     ),
@@ -102,6 +117,13 @@ SABOTAGES: Final = (
         test=f"{TOKENS}::test_a_change_whose_password_was_checked_is_for_that_version_only",
     ),
     Sabotage(
+        promise="a log-in that overtakes a new password starts no family",
+        file="accounts/api/login.py",
+        old="if queries.credentials_of(credentials.user_id) != credentials:",
+        new="if False:",
+        test=f"{TOKENS}::test_a_log_in_whose_password_changes_meanwhile_starts_no_family",
+    ),
+    Sabotage(
         promise="a refresh token that is used twice ends its family",
         file="accounts/families.py",
         old="if family.delete()[0]:",
@@ -111,8 +133,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a refresh token can be used once",
         file="accounts/families.py",
-        old="family.filter(turn=turn.number, ends_at__gt=timezone.now())",
-        new="family.filter(ends_at__gt=timezone.now())",
+        old="family.filter(turn=turn.number)",
+        new="family",
         test=f"{TOKENS}::test_of_two_uses_at_the_same_time_one_succeeds",
     ),
     Sabotage(

@@ -1,3 +1,4 @@
+import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ AFTER_SECONDS: Final = 600
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()  # one of them fails without a usable key
     help = (
         "List, rotate or drop the keys that sign tokens, in the file of JWT_SIGNING_KEY_FILE. "
         "Processes read the file again, without a restart."
@@ -66,7 +68,7 @@ def _known() -> Sequence[SigningKey]:
     try:
         text = Path(path).read_text(encoding="utf-8") if path else settings.JWT_SIGNING_KEY
         return keys.parse(text)
-    except (OSError, ValueError, TypeError) as exc:
+    except (OSError, ValueError) as exc:
         raise CommandError(f"{path or 'JWT_SIGNING_KEY'}: {exc}") from exc
 
 
@@ -76,7 +78,8 @@ def _rotated(known: Sequence[SigningKey], *, after: int, **_: Any) -> list[Signi
         raise CommandError(f"--after {after}: expected seconds from 0")
     if known[-1].signs_from > now:
         raise CommandError(
-            f"the key {known[-1].kid} waits until {_time(known[-1].signs_from)}; rotate after that"
+            f"the key {known[-1].kid} waits until {_time(known[-1].signs_from)}: rotate after that,"
+            " or drop it first"
         )
     # A key signs until the next one starts.
     last_use = LONGEST_TOKEN + timedelta(seconds=settings.JWT_LEEWAY_SECONDS)
@@ -118,7 +121,7 @@ def _time(at: datetime) -> str:
 
 
 def _write(text: str) -> None:
-    """Replace the file at once, with the permissions that it has."""
+    """Replace the file at once, with its owner and permissions."""
     if not settings.JWT_SIGNING_KEY_FILE:
         raise CommandError(
             "JWT_SIGNING_KEY_FILE isn't set: use --print, and store the keys yourself"
@@ -131,7 +134,11 @@ def _write(text: str) -> None:
         ) as file:
             partial = Path(file.name)
             file.write(text)
-        partial.chmod(path.stat().st_mode & 0o777)
+            file.flush()
+            os.fsync(file.fileno())  # a lost file of keys ends every session
+        before = path.stat()
+        os.chown(partial, before.st_uid, before.st_gid)
+        partial.chmod(before.st_mode & 0o777)
         partial.replace(path)
     except OSError as exc:
         if partial:

@@ -167,6 +167,20 @@ def test_a_client_has_one_count_for_all_addresses_of_its_network(settings: Any) 
         assert client(HERE, **forged) == client(THERE)
 
 
+def test_a_client_that_has_logged_in_is_not_kept_out_by_others(
+    ada: UserState, grace: Staff, limits: Any
+) -> None:
+    for guess in (at_the_api(ada), at_the_back_office("/admin/login/")(grace)):
+        limits |= {"account": FREE, "address": FREE}
+        assert is_in(guess(PASSWORD, HERE))
+        limits |= {"account": "0/h", "address": "0/h"}  # as if others had used them up
+        problem_in(guess(PASSWORD, THERE))
+        for _ in range(3):
+            assert is_in(guess(PASSWORD, HERE))
+            assert not is_in(guess(WRONG, HERE))
+        problem_in(guess(PASSWORD, HERE))
+
+
 def test_a_correct_password_does_not_reset_the_count(guess: Guess) -> None:
     for password in (WRONG, WRONG, PASSWORD, WRONG):
         assert is_in(guess(password, HERE)) == (password == PASSWORD)
@@ -218,6 +232,22 @@ def test_an_unknown_address_has_the_same_limits_answers_and_hashes(
         seen[email] = answers
     assert seen[ada.email] == seen["nobody@example.com"]
     assert [status for status, _ in seen[ada.email]] == [401, 401, 401, 429]
+
+
+def test_no_other_form_of_an_address_and_no_other_door_tells_whether_it_exists(
+    ada: UserState,
+) -> None:
+    def log_in(email: str) -> int:
+        body = {"email": email, "password": WRONG}
+        return int(APIClient().post("/api/token/", body).status_code)
+
+    for email in (ada.email, "nobody@example.com"):
+        wide = chr(ord(email[0]) + 0xFEE0) + email[1:]  # looks alike, and is another address
+        for _ in range(4):
+            log_in(wide)
+            Client().post("/admin/login/", {"username": email, "password": WRONG})
+        forms = (email, email.upper(), email.lower(), email.title())
+        assert [log_in(form) for form in forms] == [401, 401, 401, 429]
 
 
 def test_a_change_that_must_be_refused_computes_no_hash(

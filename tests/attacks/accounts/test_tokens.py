@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +16,11 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts import families, keys
+from accounts import families, keys, passwords
+from accounts.domain.commands import UpdateUser
 from accounts.domain.state import UserState
 from accounts.families import FamilyEnded, Turn
+from accounts.handlers import update_user
 from accounts.models import TokenFamily, User
 from tests.integration.accounts.conftest import PASSWORD, Register
 from tests.integration.accounts.racing import together
@@ -68,11 +71,42 @@ def test_of_two_uses_at_the_same_time_one_succeeds(ada: UserState) -> None:
     assert not TokenFamily.objects.exists()
 
 
-def test_a_family_ends_after_its_longest_time(ada: UserState) -> None:
+def test_a_family_ends_after_its_longest_time(ada: UserState, caplog: Any) -> None:
     turn = families.advance(families.start(ada.id))
     TokenFamily.objects.update(ends_at=timezone.now())
     with pytest.raises(FamilyEnded):
         families.advance(turn)
+    assert "used twice" not in caplog.text
+    families.start(ada.id)
+    assert TokenFamily.objects.count() == 1
+
+
+def test_a_log_in_above_the_most_ends_the_oldest(ada: UserState, register: Register) -> None:
+    families.start(register().id)
+    with patch.object(families, "MOST", 2):
+        first, second, third = (families.start(ada.id) for _ in range(3))
+    assert TokenFamily.objects.count() == 3
+    families.advance(second)
+    families.advance(third)
+    with pytest.raises(FamilyEnded):
+        families.advance(first)
+
+
+def test_a_log_in_whose_password_changes_meanwhile_starts_no_family(
+    ada: UserState, api: APIClient
+) -> None:
+    """Otherwise a thief who logs in all the time would keep a session after the new password."""
+    real = passwords.is_correct
+
+    def changed_meanwhile(password: str, encoded: str | None) -> bool:
+        is_correct = real(password, encoded)
+        new = UpdateUser(user_id=ada.id, expected_version=1, by_staff=False, password="a new one 1")
+        update_user(new)
+        return is_correct
+
+    with patch.object(passwords, "is_correct", changed_meanwhile):
+        refused(api.post("/api/token/", {"email": ada.email, "password": PASSWORD}))
+    assert not TokenFamily.objects.exists()
 
 
 def test_a_log_out_ends_the_refresh_tokens_of_one_log_in_or_of_all(
@@ -157,6 +191,8 @@ def key_file(tmp_path: Path, settings: Any) -> Path:
     path = tmp_path / "signing-keys"
     path.write_text(keys.written([keys.new_key(signs_from=keys.START)]))
     path.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(path, 12345, 12345)
     settings.JWT_SIGNING_KEY_FILE, settings.JWT_SIGNING_KEY = str(path), path.read_text()
     return path
 
@@ -184,13 +220,16 @@ def test_a_rotated_key_is_published_before_it_signs_and_after_it_is_replaced(
 ) -> None:
     session = log_in()["refresh"]
     [old] = published(api)
+    before = key_file.stat()
 
     now = datetime.now(UTC)
     command("rotate")
     assert published(api)[0] == old
     [new] = set(published(api)) - {old}
     assert kid_of(log_in()["access"]) == old
-    assert key_file.stat().st_mode & 0o777 == 0o640
+    after = key_file.stat()
+    assert after.st_mode & 0o777 == 0o640
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
 
     with at(now + timedelta(minutes=11)):
         assert kid_of(log_in()["access"]) == new

@@ -66,6 +66,7 @@ def test_each_schema_has_only_its_own_tables_and_the_back_office_all_permissions
     address = blank_database("all")["ORDERS_DATABASE_URL"]
     back_office = blank_database("all")["ACCOUNTS_DATABASE_URL"]
 
+    assert {"auth_user", "logins_attempts"} < tables_of(back_office, "accounts")
     recorded = rows(address, "SELECT DISTINCT app FROM django_migrations")
     assert recorded == [("orders",)]
     assert all(
@@ -94,6 +95,8 @@ def test_a_service_works_without_the_schema_of_the_other(
 
     migrate_cleanly(alone)
     managed(alone, "check", "--database", "default")
+    address = alone[f"{service.upper()}_DATABASE_URL"]
+    rows(address, "SELECT key FROM logins_attempts FOR UPDATE")  # as the runtime role
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from django.test import override_settings
 
+from accounts.apps import check_signing_keys
 from accounts.keys import START, SigningKey, new_key, parse, public_set, signing, written
 
 NOW = datetime(2026, 11, 29, 10, 15, tzinfo=UTC)
@@ -64,11 +66,21 @@ def test_an_unusable_text_is_refused_without_showing_it() -> None:
     key = written([new_key(signs_from=START)])
     other_curve = pem(ec.generate_private_key(ec.SECP384R1()), traditional=False)
     other_kind = pem(rsa.generate_private_key(65537, 2048), traditional=False)
+    with_password = (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+        .decode()
+    )
     broken = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----"
     for text in (
         "",
         "secret",
         broken,
+        with_password,
         key + key,
         other_curve,
         other_kind,
@@ -78,3 +90,7 @@ def test_an_unusable_text_is_refused_without_showing_it() -> None:
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - each has its own words
             parse(text)
         assert "secret" not in str(caught.value)
+        with override_settings(JWT_SIGNING_KEY=text):
+            assert [error.id for error in check_signing_keys(None)] == ["accounts.E001"]
+    with override_settings(JWT_SIGNING_KEY=key):
+        assert check_signing_keys(None) == []
