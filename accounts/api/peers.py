@@ -70,6 +70,7 @@ def _verify(request: Request, token: bytes) -> str:
             settings.PEER_KEY,
             algorithms=[ALGORITHM],
             audience=AUDIENCE,
+            leeway=settings.JWT_LEEWAY_SECONDS,
             options={"require": CLAIMS},
         )
         lifetime = int(claims["exp"]) - int(claims["iat"])
@@ -89,4 +90,6 @@ def _verify(request: Request, token: bytes) -> str:
 
 def _is_first_use(token_id: str) -> bool:
     name = hashlib.sha256(token_id.encode()).hexdigest()
-    return cache.add(f"peer-token:{name}", True, timeout=MAX_LIFETIME_SECONDS)
+    # The leeway counts twice: for a clock ahead of ours at `iat`, and after `exp`.
+    kept_seconds = MAX_LIFETIME_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
+    return cache.add(f"peer-token:{name}", True, timeout=kept_seconds)

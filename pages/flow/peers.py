@@ -94,6 +94,7 @@ def is_signed(request: HttpRequest) -> bool:
             settings.PEER_KEY,
             algorithms=[ALGORITHM],
             audience=list(settings.SERVICES),
+            leeway=settings.JWT_LEEWAY_SECONDS,
             options={"require": CLAIMS},
         )
         lifetime = int(claims["exp"]) - int(claims["iat"])
@@ -107,7 +108,8 @@ def is_signed(request: HttpRequest) -> bool:
     if lifetime > TOKEN_SECONDS or not expected.items() <= claims.items():
         return False
     used = hashlib.sha256(str(claims["jti"]).encode()).hexdigest()
-    return cache.add(f"peer-token:{used}", True, timeout=TOKEN_SECONDS)
+    kept_seconds = TOKEN_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
+    return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)
 
 
 class PeerScheme(BaseAuthentication):

@@ -1,6 +1,8 @@
 """A captured request between services, sent again or changed."""
 
+import time
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,3 +60,18 @@ def test_a_captured_request_is_refused_with_another_query_path_or_body(
     assert not accepts(request(f"{path}x/", captured))
     assert not accepts(request(path, captured, b'{"rows": 1}'))
     assert accepts(request(path, captured))  # a refused request doesn't use the token up
+
+
+@pytest.mark.parametrize(("service", "path", "accepts"), DOORS)
+def test_the_clock_of_a_service_may_differ_by_seconds(
+    service: str, path: str, accepts: Accepts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def accepts_signed(*, seconds: int) -> bool:
+        """Whether a request is accepted that a clock signs which is ahead by so many seconds."""
+        clock = SimpleNamespace(time=lambda: time.time() + seconds)
+        monkeypatch.setattr(peers, "time", clock)
+        return accepts(request(path, peers._headers(service, path, b"{}")))
+
+    after = -peers.TOKEN_SECONDS
+    assert [accepts_signed(seconds=n) for n in (5, after - 5)] == [True, True]
+    assert [accepts_signed(seconds=n) for n in (20, after - 20)] == [False, False]

@@ -161,6 +161,13 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
     ),
     Sabotage(
+        promise="the clocks of two services may differ by seconds",
+        file="accounts/api/peers.py",
+        old="            leeway=settings.JWT_LEEWAY_SECONDS,\n",
+        new="",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_the_clock_of_a_service_may_differ_by_seconds",
+    ),
+    Sabotage(
         promise="a token of a service is for one query",
         file="accounts/api/peers.py",
         old='"htu": request.get_full_path(),',
@@ -171,7 +178,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a deployment accepts a request for its status once",
         file="pages/flow/peers.py",
-        old='return cache.add(f"peer-token:{used}", True, timeout=TOKEN_SECONDS)',
+        old='return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)',
         new="return bool(used)",
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
     ),
