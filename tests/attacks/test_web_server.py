@@ -21,7 +21,11 @@ from tests.support.waiting import eventually
 
 THREADS: Final = 2
 SECRET: Final = "a-captured-token"
-pytestmark = pytest.mark.xdist_group("attacked web server")
+# The server is accounts in every shape, so one run is enough.
+pytestmark = [
+    pytest.mark.xdist_group("attacked web server"),
+    pytest.mark.shape("accounts", "orders"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
