@@ -14,6 +14,7 @@ worker_class = Worker
 # gunicorn would believe X-Forwarded-Proto and SCRIPT_NAME from every process of this machine.
 # Django reads X-Forwarded-Proto itself, if PROXIES says that a proxy sets it.
 forwarded_allow_ips = ""
+sendfile = False  # the deadline of a response is in TimedSocket.sendall
 accesslog = "-"
 access_log_format = "%(m)s %(U)s %(s)s %(M)s ms"  # no query, and no address of a client
 

@@ -14,10 +14,10 @@ from typing import Any
 from config.environ import environment
 
 _QUOTING = re.compile(r"^(\s*(?:DETAIL|LINE \d+):).*$", re.MULTILINE)
-# The look-behind tries each run of characters once, so that a long path costs no quadratic time.
+# The look-behinds try each run of characters once, so that a long path costs no quadratic time.
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]+(?:@|%(?:25)*40)[\w-]+(?:\.[\w-]+)+")
 _PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]*@")
-_TOKEN = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")  # a JWT
+_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")  # a JWT
 
 
 def redact(text: str) -> str:

@@ -57,7 +57,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
         detail = f"The body is larger than {most} bytes."
         response = respond(request, 413, slug="body-too-large", detail=detail)
         return response if declared <= DRAINED_BYTES and _drain(request) else _last(response)
-    if getattr(request.META.get("gunicorn.socket"), "is_late", False):
+    if getattr(request.META.get("gunicorn.socket"), "late", ""):
         detail = "The body didn't arrive in time."
         return _last(respond(request, 408, slug="request-timeout", detail=detail))
     if size < (0 if is_chunked else declared):

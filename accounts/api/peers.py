@@ -90,6 +90,6 @@ def _verify(request: Request, token: bytes) -> str:
 
 def _is_first_use(token_id: str) -> bool:
     name = hashlib.sha256(token_id.encode()).hexdigest()
-    # The leeway is at the beginning and at the end.
-    seconds = MAX_LIFETIME_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
-    return cache.add(f"peer-token:{name}", True, timeout=seconds)
+    # The leeway counts twice: for a clock ahead of ours at `iat`, and after `exp`.
+    kept_seconds = MAX_LIFETIME_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
+    return cache.add(f"peer-token:{name}", True, timeout=kept_seconds)

@@ -108,8 +108,8 @@ def is_signed(request: HttpRequest) -> bool:
     if lifetime > TOKEN_SECONDS or not expected.items() <= claims.items():
         return False
     used = hashlib.sha256(str(claims["jti"]).encode()).hexdigest()
-    seconds = TOKEN_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS  # at the beginning and at the end
-    return cache.add(f"peer-token:{used}", True, timeout=seconds)
+    kept_seconds = TOKEN_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
+    return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)
 
 
 class PeerScheme(BaseAuthentication):

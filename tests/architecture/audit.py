@@ -13,27 +13,27 @@ from tests.support.environments import python_with
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 AUDITOR: Final = CHECKOUT / ".ci" / "audit" / "requirements.txt"
-LOCKS: Final = (
-    CHECKOUT / "requirements.txt",  # contains the locks of the image and of the stack
-    CHECKOUT / ".ci" / "requirements-django61.txt",
-    CHECKOUT / "tests" / "benchmarks" / "rival" / "requirements.txt",
-    CHECKOUT / "tests" / "acceptance" / "description" / "requirements.txt",
-    AUDITOR,
-)
 
 
-def audited(lock: Path) -> int:
+def locks() -> list[str]:
+    """Every lock of the checkout, also the one of pip-audit."""
+    listed = ["git", "ls-files", "*requirements*.txt"]
+    done = subprocess.run(listed, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()
+
+
+def audited(lock: str) -> int:
     """Audit one lock; pip-audit prints the packages with advisories. Returns its exit status."""
     options = ["--require-hashes", "--disable-pip", "--progress-spinner", "off"]
-    command = [str(python_with(AUDITOR)), "-m", "pip_audit", *options, "--requirement", str(lock)]
-    return subprocess.run(command, check=False).returncode
+    command = [str(python_with(AUDITOR)), "-m", "pip_audit", *options, "--requirement", lock]
+    return subprocess.run(command, cwd=CHECKOUT, check=False).returncode
 
 
 def main() -> int:
     """Audit every lock, even if one has advisories."""
     failed = 0
-    for lock in LOCKS:
-        sys.stdout.write(f"{lock.relative_to(CHECKOUT)}\n")
+    for lock in locks():
+        sys.stdout.write(f"{lock}\n")
         sys.stdout.flush()
         failed += bool(audited(lock))
     return 1 if failed else 0

@@ -1,5 +1,6 @@
 """Checks the guarantees of the compose files without a container engine."""
 
+import json
 import os
 import re
 import shutil
@@ -94,6 +95,16 @@ def test_every_server_of_nginx_limits_requests_and_refuses_internal_routes() -> 
             assert text.count(line) == servers, (name, line)
         refused = text.count("location ~ ^/(internal|metrics)(/|$) { return 404; }")
         assert refused == text.count("location / { include")
+
+
+def test_every_error_of_nginx_itself_is_a_problem_document() -> None:
+    pages = (DOCKER / "nginx" / "problems.conf").read_text()
+    titled = re.findall(r'(?m)^    (\d+) ".+";$', (DOCKER / "nginx" / "http.conf").read_text())
+    [shown] = re.findall(r"error_page ([\d ]+) /problem;", pages)
+
+    assert {*titled, "500"} == {*shown.split(), "431"}  # the default title is that of 500
+    for body in re.findall(r"return \d+ '(.*)';", pages):
+        assert json.loads(body.replace("$status", "404"))["status"] >= 400
 
 
 @pytest.mark.parametrize("shape", SHAPES)

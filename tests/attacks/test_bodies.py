@@ -11,7 +11,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client, RequestFactory
 
 from config.requests import Utf8ASGIHandler, Utf8WSGIHandler
-from tests.unit.config.test_middleware import Response, chunked
+from tests.unit.config.test_middleware import Response, _no_database, chunked
+
+__all__ = ["_no_database"]  # a fixture of every test
 
 MEBIBYTE = 2**20
 
@@ -43,7 +45,6 @@ class Endless(BytesIO):
 
 
 def test_a_body_of_200_mebibytes_is_refused_and_hardly_read() -> None:
-
     request = RequestFactory().post("/api/token/", content_type="multipart/form-data; boundary=x")
     environ = {**request.environ, "CONTENT_LENGTH": str(200 * MEBIBYTE), "wsgi.input": Endless()}
     response = Response()

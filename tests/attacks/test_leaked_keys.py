@@ -23,6 +23,7 @@ ROWS: Final = [
     for leaked, files in re.findall(r"^\| ([^|]+) \| (`[^|]+`) \|", RUNBOOK, re.MULTILINE)
 ]
 DERIVED: Final = {"streams-users"}  # secrets.sh makes it of other files at each run
+pytestmark = pytest.mark.shape("accounts", "orders")  # the scripts are the same for every shape
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,6 @@ def test_the_runbook_replaces_each_leaked_secret_and_no_other(
 
 @pytest.mark.full
 @pytest.mark.timeout(240)
-@pytest.mark.shape("accounts", "orders")
 def test_a_running_stack_refuses_leaked_keys_after_the_runbook() -> None:
     with own_stack("services") as stack:
         secrets = stack.root / "secrets"

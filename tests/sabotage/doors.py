@@ -7,6 +7,7 @@ from tests.sabotage.sabotage import Sabotage
 ATTACKS: Final = "tests/attacks"
 SERVER: Final = f"{ATTACKS}/test_web_server.py"
 LOGS: Final = "tests/unit/config/test_logs.py"
+DEADLINES: Final = "tests/unit/config/test_deadlines.py"
 
 SABOTAGES: Final = (
     Sabotage(
@@ -35,15 +36,15 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a request has a deadline",
         file="config/deadlines.py",
-        old="conn.sock.ends_at = time.monotonic() + READ_SECONDS",
-        new="pass",
+        old="self.read_by, self.write_by = time.monotonic() + READ_SECONDS, None",
+        new="self.read_by, self.write_by = time.monotonic() + 1e6, None",
         test=f"{SERVER}::test_slow_clients_occupy_no_thread_after_their_deadline",
     ),
     Sabotage(
         promise="a response has a deadline",
         file="config/deadlines.py",
-        old="self.settimeout(WRITE_SECONDS if flag else 0.0)",
-        new="self.settimeout(None if flag else 0.0)",
+        old="self.write_by = now + WRITE_SECONDS",
+        new="self.write_by = now + 1e6",
         test=f"{SERVER}::test_a_client_that_reads_slowly_occupies_no_thread_after_its_deadline",
     ),
     Sabotage(
@@ -52,6 +53,20 @@ SABOTAGES: Final = (
         old="        conn.close(graceful=True)\n",
         new="",
         test=f"{SERVER}::test_a_client_that_keeps_a_finished_connection_open_delays_no_other",
+    ),
+    Sabotage(
+        promise="all parts of a response have one deadline",
+        file="config/deadlines.py",
+        old="        if self.write_by is None:\n            self.write_by",
+        new="        self.write_by",
+        test=f"{DEADLINES}::test_all_parts_of_a_response_have_one_deadline",
+    ),
+    Sabotage(
+        promise="a connection that its thread closed is counted once",
+        file="config/deadlines.py",
+        old="        if self.fileno() >= 0:\n            super().setblocking(flag)",
+        new="        super().setblocking(flag)",
+        test=f"{DEADLINES}::test_a_connection_that_its_thread_closed_is_counted_once",
     ),
     Sabotage(
         promise="the web server formats its lines like all others",
@@ -146,6 +161,13 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
     ),
     Sabotage(
+        promise="the clocks of two services may differ by seconds",
+        file="accounts/api/peers.py",
+        old="            leeway=settings.JWT_LEEWAY_SECONDS,\n",
+        new="",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_the_clocks_of_two_services_may_differ_by_seconds",
+    ),
+    Sabotage(
         promise="a token of a service is for one query",
         file="accounts/api/peers.py",
         old='"htu": request.get_full_path(),',
@@ -156,7 +178,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a deployment accepts a request for its status once",
         file="pages/flow/peers.py",
-        old='return cache.add(f"peer-token:{used}", True, timeout=seconds)',
+        old='return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)',
         new="return bool(used)",
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
     ),

@@ -501,7 +501,8 @@ class TestList:
         assert ids(ada_api, placed_after="2024-01-01T00:00:00+23:59") == [str(order.id)]
 
     def test_a_malformed_cursor_causes_no_server_error(self, ada_api: APIClient) -> None:
-        for cursor in ("x", "cD1hYmM=", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OQ=="):
+        large = "bz05OTk5OTk5OTk5OTk5OQ=="  # o=99…, not a secret
+        for cursor in ("x", "cD1hYmM=", "cD0lMDA=", large):
             assert ada_api.get(f"/api/orders/?cursor={cursor}").status_code in (200, 400, 404)
 
 

@@ -86,6 +86,7 @@ def test_a_long_path_is_redacted_in_linear_time() -> None:
     started_at = time.process_time()
     redact("a" * 200_000)
     redact("%25" * 70_000)
+    redact("-eyJ" * 50_000)
     assert time.process_time() - started_at < 2
 
 

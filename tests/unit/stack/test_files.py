@@ -58,5 +58,5 @@ def test_the_signing_key_is_a_private_key_that_stays_the_same(tmp_path: Path) ->
 
     first = credentials.signing_key_file.read_text()
 
-    assert first.startswith("-----BEGIN PRIVATE KEY-----")  # pragma: allowlist secret
+    assert first.startswith("-----BEGIN PRIVATE KEY-----")
     assert credentials.signing_key_file.read_text() == first
