@@ -77,8 +77,8 @@ def rules(labels: Collection[str], *, reads: Collection[str] = ()) -> list[str]:
 
 def needed_by_relay(label: str, partitions: int) -> Iterator[tuple[str, ...]]:
     """One call of each command with which a relay or retention writes, for every stream."""
-    yield "EVALSHA", "", "1", cursor(label)
     yield "HSET", cursor(label), "at", ""
+    yield "EVALSHA", "0", "1", cursor(label)
     yield "HDEL", cursor(label), "at"
     yield "BLPOP", nudge(label), "0"
     yield "SMEMBERS", subscribers(label)

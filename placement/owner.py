@@ -11,6 +11,7 @@ from copy import deepcopy
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .provision import owner_of
 
@@ -29,28 +30,29 @@ def as_owner(alias: str) -> Iterator[None]:
     connection = connections[alias]
     if connection.in_atomic_block:
         raise RuntimeError(f"the role of {alias!r} can't change in a transaction")
-    owner = getattr(settings, "PLACEMENT_OWNERS", {}).get(alias)
-    if owner is None:
-        _check_role(alias)
-        yield
-        return
     before = connection.settings_dict
-    connection.close()
-    connection.settings_dict = {**before, **deepcopy(owner)}
+    owner = getattr(settings, "PLACEMENT_OWNERS", {}).get(alias)
     try:
+        if owner is not None:
+            connection.close()
+            connection.settings_dict = {**before, **deepcopy(owner)}
+        _check_role(connection)
         yield
     finally:
-        connection.close()
-        connection.settings_dict = before
+        if owner is not None:
+            connection.close()
+            connection.settings_dict = before
 
 
-def _check_role(alias: str) -> None:
-    with connections[alias].cursor() as cursor:
+def _check_role(connection: BaseDatabaseWrapper) -> None:
+    with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT current_user, current_schema(), pg_has_role(nspowner, 'USAGE')"
-            " FROM pg_namespace WHERE nspname = current_schema()"
+            "SELECT current_user, current_schema(), (SELECT pg_has_role(nspowner, 'USAGE')"
+            " FROM pg_namespace WHERE nspname = current_schema())"
         )
-        role, schema, owns = cursor.fetchone() or ("", "", False)
+        role, schema, owns = cursor.fetchone()
+    if schema is None:
+        raise OwnerNeeded(f"{role} has no schema: run `manage.py provision`")
     if not owns:
         raise OwnerNeeded(
             f"this needs the role that owns the schema {schema}, and {role} doesn't own it: set "

@@ -27,7 +27,7 @@ IDLE_IN_TRANSACTION_SECONDS: Final = 60
 # With these limits, two services leave connections of a server with max_connections = 200 to the
 # administrator and to standbys, even if the processes of one service open too many.
 CONNECTIONS: Final = 80  # of a runtime role; of a reader too, mostly on other servers
-OWNER_CONNECTIONS: Final = 10
+OWNER_CONNECTIONS: Final = 16
 _LOCK: Final = 0x6D69746F736973  # "mitosis": an advisory lock in the administrator's database
 _MAINTENANCE: Final = ("postgres", "template1")  # databases in which PUBLIC may connect by default
 

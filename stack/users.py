@@ -25,16 +25,8 @@ BROKER_COMMANDS: Final = (
     *("get", "set", "del", "exists", "pexpire"),
     *("llen", "lpush", "rpush", "rpop", "brpop"),
     *("hget", "hset", "hdel", "hlen", "sadd", "srem", "smembers"),
-    *(
-        "zadd",
-        "zrange",
-        "zrem",
-        "publish",
-        "subscribe",
-        "unsubscribe",
-        "psubscribe",
-        "punsubscribe",
-    ),
+    *("zadd", "zrange", "zrem"),
+    *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
 )
 RING_COMMANDS: Final = (
     *("ping", "select", "client|setinfo"),

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 FIELD = b"event"
 NUMBER = re.compile(rb"\d{1,18}|[0-8]\d{18}")  # fits in a bigint
+SUBSCRIBER = re.compile(r"[^\0]{1,127}")  # fits in AbstractSubscription.name
 WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent completely
 QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
@@ -421,7 +422,11 @@ class Streams:
         for by, fields in zip(names, found, strict=True):
             for name, value in fields.items():
                 subscriber, _, part = name.decode(errors="replace").rpartition(":")
-                is_readable = part in self._confirmed_parts and NUMBER.fullmatch(value)
+                is_readable = (
+                    part in self._confirmed_parts
+                    and NUMBER.fullmatch(value)
+                    and SUBSCRIBER.fullmatch(subscriber)
+                )
                 if is_readable and _service_of(subscriber) == by:
                     confirmed.setdefault(subscriber, {})[part] = int(value)
         now_ms = time.time_ns() // 1_000_000

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 
+from placement.owner import OwnerNeeded, as_owner
 from placement.provision import dsn_for, owner_of, reader_of
 from placement.router import primaries
 from stack.servers import Postgres
@@ -52,6 +53,9 @@ CHANGES_OF_THE_SCHEMA = (
     "CREATE INDEX ON {facts} (id)",
     "DROP SCHEMA {service} CASCADE",
     "DELETE FROM django_migrations",
+    "SELECT setval(pg_get_serial_sequence('{facts}', 'id'), 1)",
+    "CREATE PUBLICATION mine FOR TABLE {facts}",
+    "SET session_replication_role = replica",
     "COPY {facts} TO PROGRAM 'cat'",
     "COPY {facts} TO '/tmp/facts'",
     "SET ROLE {owner}",
@@ -150,6 +154,13 @@ def test_a_command_that_needs_the_owner_says_so(
     monkeypatch.setattr(settings, "PLACEMENT_OWNERS", {})
     with pytest.raises(CommandError, match=f"set {service}_OWNER_DATABASE_URL"):
         call_command(*command, stdout=StringIO())
+
+
+def test_an_owner_without_a_schema_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = settings.PLACEMENT_OWNERS["default"] | {"OPTIONS": {"options": "-c search_path=none"}}
+    monkeypatch.setitem(settings.PLACEMENT_OWNERS, "default", owner)
+    with pytest.raises(OwnerNeeded, match="accounts_owner has no schema"), as_owner("default"):
+        pass
 
 
 def test_forget_needs_the_owner_and_erases_nothing_without_it(

@@ -19,6 +19,7 @@ from outbox.errors import StreamsMisconfigured
 from outbox.keys import COMMANDS, confirmed, subscribers
 from outbox.publishing import relay
 from outbox.streams import Streams
+from placement.ring.nodes import EpochStore
 from stack import users
 from stack.servers import Valkey
 
@@ -217,6 +218,8 @@ def test_a_forged_confirmation_for_another_service_is_ignored(
         "orders.bad:99": "1",
         "orders.bad:": "1",
         b"orders.\xff": "1",
+        "orders.\0:0": "1",  # PostgreSQL couldn't store these names, and retention would stop
+        f"orders.{'x' * 127}:0": "1",
         "orders.saga:at": "8" + "9" * 18,
     }
     client("orders").hset(confirmed("accounts", by="orders"), mapping=forged)
@@ -235,12 +238,23 @@ def test_a_user_of_the_broker_has_only_the_queues_of_its_deployment(
     mine = queue("broker:accounts:")
     mine.put({"task": "mine"})
     message = mine.get(timeout=5)
+    mine.channel.qos.restore_visible(interval=1)  # a worker calls it regularly
+    message.requeue()
+    message = mine.get(timeout=5)
     message.ack()
     assert message.payload == {"task": "mine"}
     mine.close()
     for prefix in ("broker:orders:", ""):
         with pytest.raises(NoPermissionError):
             queue(prefix).put({"task": "forged"})
+
+
+@pytest.mark.parametrize("name", ["ring", "lab-ring"])
+def test_the_user_of_the_ring_stores_its_members(client: Client, valkey: Valkey, name: str) -> None:
+    store = EpochStore(valkey.url_of(users.RING, PASSWORD), name=name)
+    client().script_flush()
+    assert store.swap(None, "a view")
+    assert store.read() == "a view"
 
 
 def test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message() -> None:

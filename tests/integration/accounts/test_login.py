@@ -157,6 +157,7 @@ def test_an_expired_refresh_token_is_refused(ada: UserState, api: APIClient) -> 
     refused(refresh(api, old["refresh"]))
 
 
+@pytest.mark.django_db(transaction=True)  # an erasure changes the role of its connection
 @pytest.mark.parametrize(
     "change",
     [

@@ -56,6 +56,13 @@ def _no_shadows() -> Iterator[None]:
             )
 
 
+@pytest.fixture
+def owner() -> Iterator[None]:
+    """For tests of single steps of a rebuild: the rights that `Rebuild.locked` gives."""
+    with as_owner(router.db_for_write(OrderView)):
+        yield
+
+
 def execute(sql: str) -> None:
     with connections[router.db_for_write(OrderView)].cursor() as cursor:
         cursor.execute(sql)
@@ -287,6 +294,7 @@ def test_a_dry_run_names_the_differing_rows_and_changes_nothing(
     assert OrderView.objects.count() == len(placed)
 
 
+@pytest.mark.usefixtures("owner")
 def test_an_empty_projection_is_built_from_the_events(place: Place, streams: Streams) -> None:
     some_history(place)
     settle(streams)
@@ -306,6 +314,7 @@ def rebuild_of(name: str) -> Rebuild:
     return sources.rebuild_of(name, connect())
 
 
+@pytest.mark.usefixtures("owner")
 def test_retention_keeps_the_tick_until_the_swap(place: Place, streams: Streams) -> None:
     some_history(place)
     settle(streams)
@@ -326,6 +335,7 @@ def test_retention_keeps_the_tick_until_the_swap(place: Place, streams: Streams)
     assert floor() > tick
 
 
+@pytest.mark.usefixtures("owner")
 def test_both_versions_of_a_projection_apply_events_until_the_swap(
     place: Place, streams: Streams
 ) -> None:
@@ -371,6 +381,7 @@ def with_a_parked_event(
     return one, order.id
 
 
+@pytest.mark.usefixtures("owner")
 def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +394,7 @@ def test_an_event_is_parked_for_both_versions_and_applied_when_retried(
     assert not ParkedEvent.objects.exists()
 
 
+@pytest.mark.usefixtures("owner")
 @pytest.mark.parametrize("known", [False, True], ids=["before the rebuild", "while it follows"])
 def test_a_dropped_event_is_applied_to_neither_version(
     place: Place, streams: Streams, monkeypatch: pytest.MonkeyPatch, known: bool
@@ -456,6 +468,7 @@ def test_a_swap_fails_while_the_table_stays_in_use(
     assert shown() == before
 
 
+@pytest.mark.usefixtures("owner")
 def test_a_rebuild_keeps_its_tick_until_the_columns_of_the_table_change(
     place: Place, streams: Streams
 ) -> None:

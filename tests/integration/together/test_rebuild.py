@@ -137,9 +137,10 @@ def test_an_interrupted_rebuild_resumes_after_the_last_page(
 def interrupted(steps: int) -> Rebuild:
     """A rebuild that was interrupted after this number of steps."""
     one = rebuild_of(NAME, connect())
-    filling = one.fill()
-    for _ in range(steps):
-        next(filling)
+    with one.locked():
+        filling = one.fill()
+        for _ in range(steps):
+            next(filling)
     return one
 
 
@@ -156,7 +157,7 @@ def test_a_rebuild_that_misses_pruned_entries_starts_over(
     floor = retention.prune(tables.of("accounts"), streams, clock_ms=lambda: 1 << 50).floor
     assert floor > 0
     with flow.running(NAME):
-        next(rebuild_of(NAME, connect()).fill())
+        interrupted(1)
         assert State.objects.get(name=f"rebuild:{NAME}").value != kept
         assert "is rebuilt" in rebuild()
 
