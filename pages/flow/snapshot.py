@@ -76,7 +76,14 @@ class Shared:
         self._kept: Snapshot | None = None
 
     def get(self) -> Snapshot:
-        """Raises StateUnknown instead of a state that is too old."""
+        """Raises StateUnknown instead of a state whose computation started OLD_SECONDS ago: also
+        if this call has computed it, because a server was so slow."""
+        found = self._current()
+        if found is None or not found.is_younger(OLD_SECONDS):
+            raise StateUnknown("the state of the servers isn't known: one of them doesn't answer")
+        return found
+
+    def _current(self) -> Snapshot | None:
         kept = self._kept
         if kept is not None and kept.is_fresh:
             return kept
@@ -87,9 +94,7 @@ class Shared:
                 return self._kept
             finally:
                 self._lock.release()
-        if kept is not None and kept.is_younger(OLD_SECONDS):
-            return kept
-        raise StateUnknown("the state of the servers isn't known: one of them doesn't answer")
+        return kept
 
     def forget(self) -> None:
         """Compute at the next call."""

@@ -57,8 +57,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="an old state isn't shown as the current one",
         file="pages/flow/snapshot.py",
-        old="if kept is not None and kept.is_younger(OLD_SECONDS):",
-        new="if kept is not None:",
+        old="if found is None or not found.is_younger(OLD_SECONDS):",
+        new="if found is None:",
         test=f"{FLOW}/test_flow_status.py"
         "::test_a_server_that_hangs_holds_one_poll_and_an_old_state_is_not_shown",
     ),
