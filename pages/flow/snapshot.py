@@ -180,13 +180,20 @@ def _of_all() -> State:
         except peers.PeerAway as exc:
             state["warnings"] = [advise_away(name, str(exc)), *state["warnings"]]
     for label, service in state["services"].items():
-        state["warnings"] = [*state["warnings"], *service.pop("warnings")]
+        warnings = (_linked(advice, label) for advice in service.pop("warnings"))
+        state["warnings"] = [*state["warnings"], *warnings]
         for group in service.get("parked", ()):
             group["url"] = links.parked(label, group=group["id"])
     state["warnings"].sort(key=lambda advice: advice["level"] != "bad")
     state["figures"], state["states"] = figures_of(state), states_of(state)
     state["cells"] = picture.cells_of(state)
     return state
+
+
+def _linked(advice: State, label: str) -> State:
+    """The advice with a link to the retry of its group, in the deployment of its service."""
+    group = advice.get("group")
+    return advice | {"retry": links.retry(label, group=group)} if group else advice
 
 
 def _history_of_all() -> State:
