@@ -207,6 +207,6 @@ def _history_of_all() -> State:
 
 OWN: Final = Shared("own", of_deployment, fresh_seconds=FRESH_SECONDS)  # for other deployments
 ALL: Final = Shared("all", _of_all, fresh_seconds=FRESH_SECONDS)
-HISTORY_SECONDS: Final = history.EVERY_SECONDS / 2
+HISTORY_SECONDS: Final = history.EVERY_SECONDS - 1  # as FRESH_SECONDS: less than its interval
 OWN_HISTORY: Final = Shared("own-history", history.of_deployment, fresh_seconds=HISTORY_SECONDS)
 HISTORY: Final = Shared("history", _history_of_all, fresh_seconds=HISTORY_SECONDS)

@@ -17,13 +17,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ..access import StaffOnly
+from ..access import StaffOnly, StaffPoll
 from . import history, operations, parked, peers, picture, snapshot, status
 
 State = dict[str, Any]
 
 
-class SharedJson(StaffOnly, View):
+class SharedJson(StaffPoll, View):
     """Answers with the shared snapshot. Its ETag is the same while nothing changes."""
 
     shared: snapshot.Shared
