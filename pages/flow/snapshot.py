@@ -27,7 +27,7 @@ FRESH_SECONDS: Final = 0.9  # less than a page's interval, so that each poll of 
 OLD_SECONDS: Final = 20.0  # an older state isn't shown as the current one
 WAIT_SECONDS: Final = 2.0  # of a request, for the first state of its process
 AWAY_SECONDS: Final = 5.0  # a deployment that didn't answer isn't asked again before
-SCHEMA: Final = 1  # of the state in the cache: increment it if its fields change
+SCHEMA: Final = 2  # of the state in the cache: increment it if its fields change
 
 
 class StateUnknown(Exception):
