@@ -63,8 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _give_databases(item)
         if _tier_of(item.path) == "unit":
             _keep_small(item)
-    # The slowest tests start first, so that no worker waits for a slow test at the end. Only at full
-    # size is a test with a high limit one of them.
+    # The slowest tests start first, so that no worker waits for a slow test at the end. A test with
+    # a high limit is one of them only at full size.
     full = config.getoption("--full")
     items.sort(
         key=lambda item: (
