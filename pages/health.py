@@ -59,7 +59,7 @@ def _of_service(label: str, levels: Mapping[str, str], state: Mapping[str, Any])
         "consumers": worst(levels[name] for name in consumers),
         "replicas": worst(levels[f"{label}/{each['name']}"] for each in service["replicas"]),
     }
-    words = [WORDS[part] for part, level in by_part.items() if level != "good"]
+    words = [WORDS[part] for part, level in by_part.items() if level in {"warn", "bad"}]
     return Part(name=label, level=worst(by_part.values()), words=" ".join(words) or WORKS)
 
 

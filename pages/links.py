@@ -14,6 +14,12 @@ def parked(service: str, **query: str) -> str:
     return page_url(service, f"{reverse('pages:flow-parked')}?{urlencode(query)}") or ""
 
 
+def retry(service: str, *, group: str) -> str:
+    """The page that confirms the retry of a group of parked sequences."""
+    query = urlencode({"group": group})
+    return page_url(service, f"{reverse('pages:flow-retry')}?{query}") or ""
+
+
 def row(service: str, model: str, pk: UUID | int) -> str:
     """The page of a row in the admin."""
     return row_url(service, model, pk) or ""

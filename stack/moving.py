@@ -2,7 +2,9 @@
 
 The service's processes must be stopped. The file `databases.json` names the services whose schema
 is on their own server. It changes only when the copy is complete, so after a crash the next start
-copies again from the server that the file names. Before the change, nothing uses the copy.
+copies again from the server that the file names. Before the change, nothing uses the copy. The file
+exists before the first start of a service's own server: if such a server was started and the file
+is missing, it was deleted.
 """
 
 import json
@@ -22,19 +24,30 @@ from placement.provision import dsn_for
 from .environment import DATABASE
 from .errors import StackError
 from .files import write_atomically
+from .owner import has_home
 from .postgres import HOST, Postgres
+from .servers import OwnServer
 from .shapes import SERVICES
 
 _FILE: Final = "databases.json"
+_HINT: Final = (
+    "it names the services whose data is on their own server;"
+    ' write {"own": ["orders"]} to it if the last start was ./dev up --services --own-servers,'
+    ' else {"own": []}'
+)
 
 
 def on_own_server(root: Path) -> tuple[str, ...]:
     """The services whose schema is on their own server, also while the stack is down.
 
-    Raises StackError for a damaged file: to start without it would show an old or empty schema.
+    Raises StackError for a damaged or deleted file. A start without it would show an old or empty
+    schema, and the next move would replace the real one by this schema.
     """
     file = root / _FILE
     if not file.exists():
+        if started := [name for name in SERVICES if _was_started(root, name)]:
+            names = " and ".join(f"postgres-{name}" for name in started)
+            raise StackError(f"{file} is missing, but {names} was started before: {_HINT}")
         return ()
     try:
         found = json.loads(file.read_text())
@@ -43,10 +56,11 @@ def on_own_server(root: Path) -> tuple[str, ...]:
     match found:
         case {"own": [*names]} if all(name in SERVICES for name in names):
             return tuple(names)
-    raise StackError(
-        f"{file} is damaged; it names the services whose data is on their own server: write"
-        ' {"own": []}, or {"own": ["orders"]} if postgres-orders has the data'
-    )
+    raise StackError(f"{file} is damaged: {_HINT}")
+
+
+def _was_started(root: Path, service: str) -> bool:
+    return has_home(root) and OwnServer.of(root, service).primary.port > 0
 
 
 def record(root: Path, services: Iterable[str]) -> None:

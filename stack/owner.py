@@ -94,9 +94,17 @@ def open_home(root: Path) -> Path:
         if home == root.absolute():
             return home
         mark = kept_secret(root / "home-mark")
-        copy = home / "home-mark"
-        if not copy.exists() or copy.read_text() != mark:
+        if not has_home(root):
             shutil.rmtree(home, ignore_errors=True)
             home.mkdir(parents=True, mode=0o755)
-            write_atomically(copy, mark)
+            write_atomically(home / "home-mark", mark)
         return home
+
+
+def has_home(root: Path) -> bool:
+    """Whether the home of this root exists, and isn't the home of an earlier root at its path."""
+    home = home_of(root)
+    if home == root.absolute():
+        return home.exists()
+    marks = [folder / "home-mark" for folder in (root, home)]
+    return all(m.exists() for m in marks) and len({m.read_text().strip() for m in marks}) == 1

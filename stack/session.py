@@ -93,7 +93,9 @@ class Session:
 
     def _start_servers(self) -> Stack:
         """Start the servers that have data and those that get data."""
-        own = {*moving.on_own_server(self.root), *self.own}
+        had = moving.on_own_server(self.root)
+        moving.record(self.root, had)  # it exists before the first start of an own server
+        own = {*had, *self.own}
         addresses = self.servers.start(own=sorted(own))
         self._watch_servers()
         self._progress("servers")

@@ -4,6 +4,8 @@ docs/operations.md."""
 from collections.abc import Iterator
 from typing import Any, Final
 
+from django.template.defaultfilters import pluralize
+
 State = dict[str, Any]
 Advice = dict[str, str]
 
@@ -27,7 +29,11 @@ def advise(label: str, state: State) -> list[Advice]:
     else:
         found += [
             *_of_outbox(label, state["outbox"]),
-            *(each for consumer in state["consumers"] for each in _of_consumer(consumer)),
+            *(
+                each
+                for consumer in state["consumers"]
+                for each in _of_consumer(consumer, state["parked"])
+            ),
             *_of_subscribers(label, state["subscribers"]),
             *_of_transaction(label, state["oldest_transaction"]),
         ]
@@ -95,7 +101,7 @@ def _of_outbox(label: str, outbox: State) -> Iterator[Advice]:
         )
 
 
-def _of_consumer(consumer: State) -> Iterator[Advice]:
+def _of_consumer(consumer: State, groups: list[State]) -> Iterator[Advice]:
     name, waited = consumer["subscriber"], consumer["lag_seconds"] or 0.0
     if consumer["members"] == 0:
         yield _bad(
@@ -111,12 +117,25 @@ def _of_consumer(consumer: State) -> Iterator[Advice]:
             "a-consumer-is-behind",
         )
     if consumer["parked"]:
-        yield _bad(
-            f"{name} has parked events of {consumer['producer']}: later events of the same keys "
-            "wait behind them.",
-            "Correct the cause of the error, then retry the parked sequences.",
-            "events-are-parked",
+        place = (consumer["name"], consumer["producer"])
+        yield _of_parked(
+            f"{name} has parked events of {consumer['producer']}",
+            [group for group in groups if (group["consumer"], group["producer"]) == place],
         )
+
+
+def _of_parked(what: str, groups: list[State]) -> Advice:
+    """Names the error of the largest group, and the group, so that a page can link to its retry."""
+    largest = groups[0] if groups else {"id": "", "error": ""}
+    error = f": {largest['error']}" if groups else ""
+    number = len(groups) - 1
+    others = f" (and {number} other error{pluralize(number)})" if number > 0 else ""
+    advice = _bad(
+        f"{what}{error}{others}. Later events of the same keys wait behind them.",
+        "Correct the cause of the error, then retry the parked sequences.",
+        "events-are-parked",
+    )
+    return advice | {"group": largest["id"]}
 
 
 def _of_subscribers(label: str, subscribers: State) -> Iterator[Advice]:

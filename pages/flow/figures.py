@@ -39,7 +39,7 @@ def states_of(state: State) -> dict[str, str]:
             outbox["oldest_unpublished_seconds"], outbox["unpublished"]
         )
         for replica in service["replicas"]:
-            found[f"{label}/{replica['name']}"] = "good" if replica["healthy"] else "warn"
+            found[f"{label}/{replica['name']}"] = _state_of_replica(replica)
         for consumer in service.get("consumers", ()):
             name = f"{consumer['subscriber']}/{consumer['producer']}"
             is_bad = consumer["parked"] or consumer["members"] == 0
@@ -51,9 +51,15 @@ def states_of(state: State) -> dict[str, str]:
     return found
 
 
+def _state_of_replica(replica: State) -> str:
+    if not replica["healthy"]:
+        return "warn"
+    return "unknown" if replica["lag_bytes"] is None else "good"
+
+
 def _by_age(seconds: float | None, number: int | None) -> str:
     """The state of a part in which this number of events waits, the oldest for these seconds."""
-    if number is None:
+    if number is None or (number and seconds is None):
         return "unknown"
     if (seconds or 0.0) <= WAITING_SECONDS:
         return "good"
@@ -70,9 +76,7 @@ def _of_service(service: State) -> dict[str, str | int]:
     found: dict[str, str | int] = {
         "rows": _rows(outbox["rows"]),
         "unpublished": _counted(outbox["unpublished"]),
-        "oldest": UNKNOWN
-        if outbox["unpublished"] is None
-        else seconds(outbox["oldest_unpublished_seconds"] or 0.0),
+        "oldest": _age(outbox["oldest_unpublished_seconds"], outbox["unpublished"]),
         "tick": _time_of(outbox["last_tick"]),
         "entries": f"{sum(streams['partitions']):,}" if not streams["error"] else UNKNOWN,
         "transaction": _transaction(service),
@@ -83,7 +87,7 @@ def _of_service(service: State) -> dict[str, str | int]:
         found["published-total"] = streams["published"]
     for replica in service["replicas"]:
         lag = replica["lag_bytes"]
-        found[replica["name"]] = UNKNOWN if lag is None else f"{lag:,} B"
+        found[replica["name"]] = "an unknown number of bytes" if lag is None else f"{lag:,} bytes"
     return found
 
 
@@ -101,13 +105,32 @@ def _of_consumer(consumer: State) -> dict[str, str | int]:
         "seconds": UNKNOWN if consumer["lag_seconds"] is None else seconds(consumer["lag_seconds"]),
         "parked": _counted(consumer["parked"]),
         "members": UNKNOWN if members is None else members,
+        "reason": _reason(consumer),
     }
+
+
+def _reason(consumer: State) -> str:
+    """Why the consumer has its state, in words: it can be broken and not behind."""
+    if consumer["members"] == 0:
+        return "stopped: no process has its lease"
+    if consumer["parked"]:
+        return "parked events wait for a retry"
+    if consumer["lag_events"] is None:
+        return "unknown: no usable stream server"
+    is_slow = _by_age(consumer["lag_seconds"], consumer["lag_events"]) != "good"
+    return "slow: events wait" if is_slow else "keeps up"
 
 
 def _counted(value: int | None) -> str:
     if value is None:
         return UNKNOWN
     return f"≥ {value:,}" if value >= COUNT_AT_MOST else f"{value:,}"
+
+
+def _age(value: float | None, number: int | None) -> str:
+    """The age of the oldest of this number of rows; 0 s for none."""
+    is_known = number == 0 or (number is not None and value is not None)
+    return seconds(value or 0.0) if is_known else UNKNOWN
 
 
 def _rows(value: int | None) -> str:

@@ -91,9 +91,8 @@ def _series(rows: Sequence[Sample]) -> State:
 
 def _oldest(figures: State) -> float | None:
     """The age of the oldest unpublished row: 0 without such a row, None if it is unknown."""
-    if figures["unpublished"] is None:
-        return None
-    return figures["oldest"] or 0.0
+    oldest: float | None = figures["oldest"]
+    return 0.0 if figures["unpublished"] == 0 else oldest
 
 
 def _rates(times: Sequence[float], totals: Sequence[int | None]) -> Series:

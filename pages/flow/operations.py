@@ -1,4 +1,4 @@
-"""docs/operations.md as a page, so that a warning's link needs no other host."""
+"""docs/operations.md and docs/glossary.md for pages, so that a link needs no other host."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
+GLOSSARY: Final = FILE.with_name("glossary.md")
+_TERM: Final = re.compile(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", re.MULTILINE)
+_LINK: Final = re.compile(r"\[([^]]+)\]\([^)]+\)")
+# The words on the flow page that a newcomer doesn't know.
+OF_FLOW: Final = (
+    *("outbox event", "tick", "relay", "stream", "partition", "key"),
+    *("consumer", "projection", "member", "lease", "parked sequence"),
+)
 
 
 @cache
@@ -26,3 +34,16 @@ def _sections(text: str) -> Iterator[tuple[str, str, str]]:
 def anchor(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@cache
+def glossary() -> dict[str, str]:
+    """The meaning of each term; empty without the file."""
+    if not GLOSSARY.exists():
+        return {}
+    rows = _TERM.findall(GLOSSARY.read_text(encoding="utf-8"))
+    return {term: _LINK.sub(r"\1", meaning) for term, meaning in rows if term != "term"}
+
+
+def words_of_flow() -> list[tuple[str, str]]:
+    return [(term, glossary()[term]) for term in OF_FLOW if term in glossary()]

@@ -108,7 +108,7 @@ def drawings(state: State) -> Iterator[Drawing]:
     for label, service in state["services"].items():
         drawing = Drawing(label)
         _database(drawing, service)
-        drawing.arrow(f"{label}/recorded-total", "rows a second")
+        drawing.arrow(f"{label}/recorded-total", "rows per second")
         drawing.box(
             "Outbox, ticks and relay",
             f"{label}/outbox",
@@ -121,9 +121,9 @@ def drawings(state: State) -> Iterator[Drawing]:
                 Text(x=160, before="last tick", figure=f"{label}/tick", after="UTC"),
             ],
         )
-        drawing.arrow(f"{label}/published-total", "entries a second")
+        drawing.arrow(f"{label}/published-total", "entries per second")
         _streams(drawing, len(service["streams"]["partitions"]))
-        drawing.arrow(f"{label}/published-total", "to each consumer")
+        drawing.arrow(f"{label}/published-total", "per second to each consumer")
         for reader in _readers_of(label, state):
             _reader(drawing, reader)
         yield drawing
@@ -194,6 +194,7 @@ def _reader(drawing: Drawing, reader: State) -> None:
             Text(before="parked", figure=f"{name}/parked"),
             Text(x=160, before="processes", figure=f"{name}/members"),
         ],
+        [Text(figure=f"{name}/reason")],
         indent=INDENT,
     )
 

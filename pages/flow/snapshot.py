@@ -27,7 +27,7 @@ FRESH_SECONDS: Final = 0.9  # less than a page's interval, so that each poll of 
 OLD_SECONDS: Final = 20.0  # an older state isn't shown as the current one
 WAIT_SECONDS: Final = 2.0  # of a request, for the first state of its process
 AWAY_SECONDS: Final = 5.0  # a deployment that didn't answer isn't asked again before
-SCHEMA: Final = 1  # of the state in the cache: increment it if its fields change
+SCHEMA: Final = 2  # of the state in the cache: increment it if its fields change
 
 
 class StateUnknown(Exception):
@@ -76,7 +76,14 @@ class Shared:
         self._kept: Snapshot | None = None
 
     def get(self) -> Snapshot:
-        """Raises StateUnknown instead of a state that is too old."""
+        """Raises StateUnknown instead of a state whose computation started OLD_SECONDS ago: also
+        if this call has computed it, because a server was so slow."""
+        found = self._current()
+        if found is None or not found.is_younger(OLD_SECONDS):
+            raise StateUnknown("the state of the servers isn't known: one of them doesn't answer")
+        return found
+
+    def _current(self) -> Snapshot | None:
         kept = self._kept
         if kept is not None and kept.is_fresh:
             return kept
@@ -87,9 +94,7 @@ class Shared:
                 return self._kept
             finally:
                 self._lock.release()
-        if kept is not None and kept.is_younger(OLD_SECONDS):
-            return kept
-        raise StateUnknown("the state of the servers isn't known: one of them doesn't answer")
+        return kept
 
     def forget(self) -> None:
         """Compute at the next call."""
@@ -175,13 +180,20 @@ def _of_all() -> State:
         except peers.PeerAway as exc:
             state["warnings"] = [advise_away(name, str(exc)), *state["warnings"]]
     for label, service in state["services"].items():
-        state["warnings"] = [*state["warnings"], *service.pop("warnings")]
+        warnings = (_linked(advice, label) for advice in service.pop("warnings"))
+        state["warnings"] = [*state["warnings"], *warnings]
         for group in service.get("parked", ()):
             group["url"] = links.parked(label, group=group["id"])
     state["warnings"].sort(key=lambda advice: advice["level"] != "bad")
     state["figures"], state["states"] = figures_of(state), states_of(state)
     state["cells"] = picture.cells_of(state)
     return state
+
+
+def _linked(advice: State, label: str) -> State:
+    """The advice with a link to the retry of its group, in the deployment of its service."""
+    group = advice.get("group")
+    return advice | {"retry": links.retry(label, group=group)} if group else advice
 
 
 def _history_of_all() -> State:
@@ -195,6 +207,6 @@ def _history_of_all() -> State:
 
 OWN: Final = Shared("own", of_deployment, fresh_seconds=FRESH_SECONDS)  # for other deployments
 ALL: Final = Shared("all", _of_all, fresh_seconds=FRESH_SECONDS)
-HISTORY_SECONDS: Final = history.EVERY_SECONDS / 2
+HISTORY_SECONDS: Final = history.EVERY_SECONDS - 1  # as FRESH_SECONDS: less than its interval
 OWN_HISTORY: Final = Shared("own-history", history.of_deployment, fresh_seconds=HISTORY_SECONDS)
 HISTORY: Final = Shared("history", _history_of_all, fresh_seconds=HISTORY_SECONDS)

@@ -17,13 +17,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ..access import StaffOnly
-from . import operations, parked, peers, picture, snapshot, status
+from ..access import StaffOnly, StaffPoll
+from . import history, operations, parked, peers, picture, snapshot, status
 
 State = dict[str, Any]
 
 
-class SharedJson(StaffOnly, View):
+class SharedJson(StaffPoll, View):
     """Answers with the shared snapshot. Its ETag is the same while nothing changes."""
 
     shared: snapshot.Shared
@@ -77,15 +77,17 @@ class Flow(StaffOnly, TemplateView):
     template_name = "pages/flow.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        state, history = snapshot.ALL.get().state, snapshot.HISTORY.get().state
+        state, hour = snapshot.ALL.get().state, snapshot.HISTORY.get().state
         return super().get_context_data(
             state=state,
             parts=" ".join(sorted(state["states"])),
-            history=history,
+            history=hour,
             drawings=list(picture.drawings(state)),
             groups=_groups(state),
-            readers=list(picture.readers(state, history)),
+            readers=list(picture.readers(state, hour)),
             ring=picture.nodes(state),
+            words=operations.words_of_flow(),
+            window=round(history.EVERY_SECONDS),
             **kwargs,
         )
 
@@ -98,7 +100,9 @@ class Help(StaffOnly, TemplateView):
     template_name = "pages/flow_help.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(sections=operations.sections(), **kwargs)
+        return super().get_context_data(
+            sections=operations.sections(), glossary=operations.glossary(), **kwargs
+        )
 
 
 class Parked(StaffOnly, TemplateView):

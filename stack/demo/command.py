@@ -77,7 +77,7 @@ class Demo:
         self.requests = Requests(per_second=rate)
         self.orders = Orders(stage)
         self._traffic = Traffic(stage.urls, self.requests, self.orders)
-        self._started_at = 0.0
+        self._started_at, self._sent_before = 0.0, 0  # of the traffic that has a rate
 
     def run(self) -> None:
         """Make the traffic until its time is over or until Ctrl-C, then print where to look."""
@@ -90,12 +90,15 @@ class Demo:
                 self._traffic.place(unlucky, price)
             with self._traffic.running(), suppress(KeyboardInterrupt):
                 self._watch()
+            seconds = time.monotonic() - self._started_at
+            sent = self.requests.sent - self._sent_before
             self._settle()
-        self._sum_up()
+        self._sum_up(seconds=seconds, sent=sent)
 
     def _watch(self) -> None:
         self._started_at = at = time.monotonic()
-        deadline, sent, screen = at + self._seconds, self.requests.sent, Screen()
+        self._sent_before = sent = self.requests.sent
+        deadline, screen = at + self._seconds, Screen()
         pause = SCREEN_SECONDS if screen.is_possible() else LINE_SECONDS
         while (now := time.monotonic()) < deadline:
             self.orders.update()
@@ -117,10 +120,12 @@ class Demo:
             time.sleep(0.1)
             self.orders.update()
 
-    def _sum_up(self) -> None:
-        seconds = time.monotonic() - self._started_at
-        show(f"\n{heading(f'Ended after {seconds:.0f} s and {self.requests.sent} requests')}")
-        show("\n".join(table(self.figures(self.requests.sent / seconds))))
+    def _sum_up(self, *, seconds: float, sent: int) -> None:
+        """Print the figures, with the rate of the traffic: this number of requests in this time."""
+        settled = time.monotonic() - self._started_at - seconds
+        ended = f"Ended after {seconds:.0f} s and {sent} requests"
+        show(f"\n{heading(f'{ended}; {settled:.0f} s more for the last decisions')}")
+        show("\n".join(table(self.figures(sent / seconds))))
         if self.requests.failed:
             show(f"  the last failure: {self.requests.failure}")
         if self.orders.parked:

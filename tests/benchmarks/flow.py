@@ -171,12 +171,13 @@ def _open_pages(number: int, url: str, cookie: str, answers: Counter[int]) -> It
 def _poll(
     url: str, cookie: str, phase: float, answers: Counter[int], ended: threading.Event
 ) -> None:
-    etag, polls, due = "", 0, time.monotonic() + phase
+    etag, history_etag, polls, due = "", "", 0, time.monotonic() + phase
     with closing(HTTPConnection(urlsplit(url).netloc, timeout=10)) as connection:
         while not ended.wait(max(0.0, due - time.monotonic())):
             due, polls = due + 1.0, polls + 1
             if (polls + round(phase * POLLS_PER_HISTORY)) % POLLS_PER_HISTORY == 0:
-                _get(connection, "/flow/history.json", {"Cookie": cookie})
+                headers = {"Cookie": cookie, "If-None-Match": history_etag}
+                _, history_etag = _get(connection, "/flow/history.json", headers)
             headers = {"Cookie": cookie, "If-None-Match": etag}
             status, etag = _get(connection, "/flow/status.json", headers)
             answers[status] += 1

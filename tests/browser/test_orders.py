@@ -115,7 +115,12 @@ def test_a_new_user_finds_why_an_order_is_stuck_and_repairs_it_with_the_pages_al
         expect(stuck).to_contain_text("parked accounts")
         expect(stuck).to_contain_text("broken for one user")
         page.get_by_role("link", name="Flow").first.click()
-        expect(page.locator("#warnings")).to_contain_text("has parked events of orders")
+        warning = page.locator("#warnings .bad").filter(has_text="has parked events of orders")
+        expect(warning).to_contain_text("broken for one user")
+        retry = re.compile(f"^{urls['accounts']}/flow/parked/retry/|^/flow/parked/retry/")
+        expect(warning.get_by_role("link", name="Retry them…")).to_have_attribute("href", retry)
+        reason = page.locator('td[data-figure="accounts.credit/orders/reason"]')
+        expect(reason).to_have_text("parked events wait for a retry")
         page.locator("#groups").get_by_role("link", name="broken for one user").click()
         if urls["accounts"] != urls["orders"]:  # the page of another deployment
             log_in(page, admin)

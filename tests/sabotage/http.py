@@ -40,6 +40,13 @@ SABOTAGES: Final = (
         test=f"{FLOW}/test_flow_status.py::test_only_staff_may_see_the_flow",
     ),
     Sabotage(
+        promise="a log-out or a lost right refuses the next poll",
+        file="pages/access.py",
+        old="if rows and _rows(key, user_id=rows[0]) == rows:",
+        new="if rows:",
+        test=f"{FLOW}/test_flow_status.py::test_a_poll_costs_one_query_until_its_right_ends",
+    ),
+    Sabotage(
         promise="no cache stores a page for staff",
         file="pages/access.py",
         old="        add_never_cache_headers(response)",
@@ -57,8 +64,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="an old state isn't shown as the current one",
         file="pages/flow/snapshot.py",
-        old="if kept is not None and kept.is_younger(OLD_SECONDS):",
-        new="if kept is not None:",
+        old="if found is None or not found.is_younger(OLD_SECONDS):",
+        new="if found is None:",
         test=f"{FLOW}/test_flow_status.py"
         "::test_a_server_that_hangs_holds_one_poll_and_an_old_state_is_not_shown",
     ),

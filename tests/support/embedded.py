@@ -63,8 +63,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _give_databases(item)
         if _tier_of(item.path) == "unit":
             _keep_small(item)
-    # The slowest tests start first, so that no worker waits for a slow test at the end.
-    items.sort(key=lambda item: (_limit_of(item) < SLOW_SECONDS, _tier_of(item.path) not in SLOW))
+    # The slowest tests start first, so that no worker waits for a slow test at the end. A test with
+    # a high limit is one of them only at full size.
+    full = config.getoption("--full")
+    items.sort(
+        key=lambda item: (
+            not full or _limit_of(item) < SLOW_SECONDS,
+            _tier_of(item.path) not in SLOW,
+        )
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -3,13 +3,17 @@
 
 const EVERY_MS = 1000;
 const HISTORY_MS = 10_000;
-const RATE_SECONDS = 5; // a rate is the change of a total over about this time
+const SHOWN_SECONDS = 3600;
 const DIFFERS = 3; // states in a row with other parts, since processes can disagree for a moment
+const UNITS = { rates: "events per second", lags: "seconds behind" };
 const MARKS = { good: "●", warn: "▲", bad: "■" };
 
 const page = document.getElementById("flow");
+const RATE_SECONDS = Number(page.dataset.window); // a rate is the change of a total over this time
 const live = document.getElementById("live");
-const kept = { etag: "", differs: 0, figures: {}, totals: [], warnings: "", groups: "" };
+const kept = {
+  etag: "", historyEtag: "", differs: 0, figures: {}, totals: [], warnings: "", groups: "",
+};
 let charts = [];
 let history = null;
 let timer = 0;
@@ -103,11 +107,12 @@ function showWarnings(warnings) {
   const text = JSON.stringify(warnings);
   if (text === kept.warnings) return;
   kept.warnings = text;
-  const notes = warnings.map(({ level, text, do: advice, see }) => {
+  const notes = warnings.map(({ level, text, do: advice, retry, see }) => {
     const note = element("div", "", { class: `note ${level}` });
     const first = element("p");
     const second = element("p", `${advice} `);
     first.append(element("strong", text));
+    if (retry) second.append(element("a", "Retry them…", { href: retry }), " ");
     second.append(element("a", "More about this", { href: `${page.dataset.help}#${see}` }));
     note.append(first, second);
     return note;
@@ -146,8 +151,10 @@ function replaced(id, children) {
 async function readHistory() {
   if (document.hidden) return;
   try {
-    const answer = await fetch(page.dataset.history, { cache: "no-store" });
+    const headers = kept.historyEtag ? { "If-None-Match": kept.historyEtag } : {};
+    const answer = await fetch(page.dataset.history, { headers, cache: "no-store" });
     if (answer.ok) {
+      kept.historyEtag = answer.headers.get("ETag") ?? "";
       history = await answer.json();
       draw();
       for (const node of page.querySelectorAll("[data-trend]")) {
@@ -176,13 +183,17 @@ function draw() {
   for (const chart of charts) chart.destroy();
   charts = [];
   const lines = ["--link", "--warn", "--good", "--bad", "--muted", "--ink"].map(colour);
+  const end = Math.max(...Object.values(history).flatMap((series) => series.at));
   const axis = {
     stroke: colour("--muted"),
     grid: { stroke: colour("--line"), width: 1 },
     ticks: { stroke: colour("--line"), width: 1 },
+    labelFont: "12px system-ui, sans-serif",
+    labelSize: 20,
   };
   const minutes = { // labels that don't touch
     ...axis,
+    label: "time, UTC",
     space: 56,
     incrs: [60, 120, 300, 600, 900, 1800, 3600],
     values: (_, moments) => moments.map(utc),
@@ -193,12 +204,14 @@ function draw() {
     const shown = seriesOf(place.dataset.chart, series);
     const options = {
       width: place.clientWidth,
-      height: 200,
+      height: 230,
       cursor: { drag: { x: false, y: false } },
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+      scales: {
+        x: { range: () => [end - SHOWN_SECONDS, end] }, // also before there are samples of an hour
+        y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] },
+      },
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
-      axes: [minutes, { ...axis, size: 44 }],
+      axes: [minutes, { ...axis, size: 44, label: UNITS[place.dataset.chart] }],
       series: [
         { label: "UTC", value: (_, at) => utc(at) },
         ...shown.map(([label], number) => ({

@@ -60,9 +60,10 @@ def test_totals_become_rates_and_a_reset_or_a_gap_leaves_no_rate() -> None:
     samples[2].figures["at"] += 5  # a late sample; only its exact time is right
     samples[2].figures |= {"recorded": 80, "unpublished": None}
     samples[4].figures["at"] += 60
+    samples[1].figures["unpublished"] = 3
     series = history._series(samples)
     assert series["recorded"] == [None, 5.0, 2.0, None, None]
-    assert series["oldest"] == [0.0, 0.0, None, 0.0, 0.0]
+    assert series["oldest"] == [0.0, None, None, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +24,8 @@ from outbox.consuming import parking
 from outbox.envelope import Envelope
 from outbox.streams import Streams
 from outbox.tables import Tables
-from pages.flow import advice, operations, parked
-from pages.flow.status import COUNT_AT_MOST
+from pages.flow import advice, operations, parked, peers
+from pages.flow.status import COUNT_AT_MOST, of_deployment
 from tests.integration.outbox.conftest import event
 from tests.support.databases import execute_as_owner
 from tests.support.surroundings import CHECKOUT
@@ -84,6 +85,8 @@ def test_the_page_shows_every_part_without_its_script(staff: Client, streams: St
     for consumer in consumers.every():
         if consumer.label in settings.SERVICES:
             assert consumer.subscriber in text
+            assert f'data-figure="{consumer.subscriber}/{consumer.producers[0]}/reason"' in text
+    assert all(f"<dt>{term}</dt>" in text for term in operations.OF_FLOW)
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", text)
 
 
@@ -118,6 +121,30 @@ def test_sequences_are_grouped_by_errors_that_differ_only_in_values(
     listed = staff.get("/flow/parked/", {"group": group}).context["found"].sequences
     assert sorted(each.head.key for each in listed) == ["k0", "k1", "k2"]
     assert {each.head.key: each.events for each in listed}["k0"] == "2"
+
+
+def test_a_warning_names_the_error_and_links_to_its_retry_in_the_right_deployment(
+    staff: Client,
+    shop: Tables,
+    streams: Streams,
+    applied: list[str],
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(2):
+        park(shop, f"k{number}", f"order {number} isn't known")
+    park(shop, "k2", "credit is gone")
+    settings.OUTBOX_SITES = {"other": "http://other.example.com"}
+    other = of_deployment()["services"][shop.label]
+    monkeypatch.setattr(peers, "others", lambda: iter(["other"]))
+    monkeypatch.setattr(peers, "ask", lambda *_: {"services": {"other": other}})
+    what = f"{shop.label}.probe has parked events of {shop.label}"
+    for path in ("/", "/flow/"):
+        text = unescape(staff.get(path).content.decode())
+        assert text.count(f"{what}: ValueError: order … isn't known (and 1 other error). ") == 2
+        here, there = sorted(re.findall(r'href="([^"]*/flow/parked/retry/[^"]*)"', text))
+        assert there == f"http://other.example.com{here}"
+        assert staff.get(here).context["number"] == 2
 
 
 def test_a_search_finds_a_key_a_type_or_an_error(

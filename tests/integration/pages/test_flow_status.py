@@ -4,8 +4,10 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from html import unescape
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -13,10 +15,12 @@ import psycopg2
 import pytest
 from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import connections, transaction
+from django.db import connections, router, transaction
 from django.test import Client
+from django.utils import timezone
 
 from outbox import consumer as consumers
 from outbox import recorder
@@ -24,7 +28,7 @@ from outbox.errors import StreamsUnavailable
 from outbox.streams import Streams
 from outbox.tables import Tables
 from pages import health
-from pages.flow import peers, snapshot
+from pages.flow import peers, snapshot, views
 from pages.flow.status import of_deployment
 from tests.integration.outbox.conftest import event
 
@@ -50,6 +54,42 @@ def test_only_staff_may_see_the_flow(client: Client, staff: Client) -> None:
         answer = staff.get(path)
         assert answer.status_code == 200, path
         assert "no-store" in answer["Cache-Control"], path
+
+
+def _log_in_another() -> None:
+    bob = Client()
+    bob.force_login(User.objects.create_user("bob", "bob@example.com", "x"))
+    theirs = Session.objects.get(pk=bob.cookies[settings.SESSION_COOKIE_NAME].value)
+    Session.objects.update(session_data=theirs.session_data)
+
+
+ENDS: dict[str, Callable[[], object]] = {
+    "a log-out": lambda: Session.objects.all().delete(),
+    "the session expires": lambda: Session.objects.update(expire_date=timezone.now()),
+    "another log-in": _log_in_another,
+    "a new password": lambda: User.objects.update(password="y"),
+    "no longer staff": lambda: User.objects.update(is_staff=False),
+    "no longer active": lambda: User.objects.update(is_active=False),
+    "no longer a user": lambda: User.objects.all().delete(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_poll_costs_one_query_until_its_right_ends(
+    staff: Client, django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    known = snapshot.Snapshot(b"{}", at=time.time(), life=60.0)
+    monkeypatch.setattr(views.StatusJson, "shared", SimpleNamespace(get=lambda: known))
+
+    def poll() -> int:
+        headers = {"Accept": "application/json"}
+        return staff.get("/flow/status.json", headers=headers).status_code
+
+    assert poll() == 200
+    with django_assert_num_queries(1, connection=connections[router.db_for_read(Session)]):
+        assert poll() == 200
+    ENDS[end]()
+    assert poll() == 403
 
 
 def test_the_status_has_the_backlog_of_every_service(
@@ -109,8 +149,10 @@ def computed() -> list[int]:
 
 
 @pytest.fixture
-def process(computed: list[int]) -> Callable[[], snapshot.Shared]:
-    """Returns a function that makes the shared state of one more process."""
+def process(computed: list[int], monkeypatch: pytest.MonkeyPatch) -> Callable[[], snapshot.Shared]:
+    """Returns a function that makes the shared state of one more process. The states are fresh for
+    so long that a busy machine makes none old."""
+    monkeypatch.setattr(snapshot, "OLD_SECONDS", 600.0)
 
     def compute() -> dict[str, Any]:
         computed.append(len(computed) + 1)
@@ -150,6 +192,7 @@ def test_while_a_process_computes_the_others_show_the_last_state_unless_it_is_ol
 def test_a_server_that_hangs_holds_one_poll_and_an_old_state_is_not_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A state's age counts from the start of its computation."""
     asked, answered = threading.Event(), threading.Event()
     answered.set()
 
@@ -163,17 +206,18 @@ def test_a_server_that_hangs_holds_one_poll_and_an_old_state_is_not_shown(
     first = shared.get()
     for event_ in (asked, answered):
         event_.clear()
-    poll = threading.Thread(target=shared.get)
-    poll.start()
-    try:
-        assert asked.wait(30)
-        assert shared.get() is first
-        monkeypatch.setattr(snapshot, "OLD_SECONDS", 0.0)
+    with ThreadPoolExecutor() as pool:
+        poll = pool.submit(shared.get)
+        try:
+            assert asked.wait(30)
+            assert shared.get() is first
+            monkeypatch.setattr(snapshot, "OLD_SECONDS", 0.0)
+            with pytest.raises(snapshot.StateUnknown):
+                shared.get()
+        finally:
+            answered.set()
         with pytest.raises(snapshot.StateUnknown):
-            shared.get()
-    finally:
-        answered.set()
-        poll.join()
+            poll.result()
 
 
 def test_a_state_that_is_not_known_is_503(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,9 @@ def test_a_failed_copy_leaves_the_source_unchanged(servers: Servers, root: Path)
 
 
 def test_the_addresses_follow_the_recorded_server(servers: Servers, root: Path) -> None:
+    with pytest.raises(StackError, match=r"databases\.json is missing, but postgres-orders"):
+        known_stack(root)
+    moving.record(root, [])
     shared = known_stack(root).primary("orders")
     moving.record(root, ["orders"])
     own = known_stack(root).primary("orders")

@@ -22,7 +22,8 @@ from accounts.models import Reservation
 from orders import consumers as of_orders
 from orders import storyline
 from orders.domain.commands import CancelOrder
-from orders.handlers import cancel_order
+from orders.domain.order import Status
+from orders.handlers import cancel_order, expire_due_orders
 from orders.models import OrderView, OutboxEvent, ParkedEvent, Position, State, StoredEvent, Tick
 from orders.steps import Step, Story
 from outbox import consumer, tables, tracing
@@ -30,6 +31,7 @@ from outbox.consuming import parking, reader
 from outbox.errors import StreamsUnavailable
 from outbox.publishing import retention
 from outbox.streams import WHOLE, Streams
+from tests.faults.stories import FACTS, fact_of
 from tests.integration.together.conftest import Flow
 from tests.integration.together.test_lost_orders import lose, place
 from tests.integration.together.test_reconcile import register
@@ -78,7 +80,9 @@ def eventually_story(order_id: UUID, condition: Callable[[Story], bool]) -> Stor
 def complete(order_id: UUID, status: str) -> Story:
     shown = OrderView.objects.filter(pk=order_id, status=status)
     eventually(shown.exists, within_seconds=30, what=f"the order is shown as {status}")
-    return eventually_story(order_id, lambda story: story.complete and story.status == status)
+    story = eventually_story(order_id, lambda story: story.complete and story.status == status)
+    assert sorted(fact for _, fact, _ in outline(story)) in FACTS[status]
+    return story
 
 
 def outline(story: Story) -> list[tuple[str, str, list[str]]]:
@@ -86,7 +90,7 @@ def outline(story: Story) -> list[tuple[str, str, list[str]]]:
     return [
         (
             chapter.service,
-            chapter.type.split(".")[2],
+            fact_of(chapter.type),
             sorted(step.what.split()[0] for step in chapter.steps if step.kind == "consumer"),
         )
         for chapter in story.chapters
@@ -174,6 +178,20 @@ def test_a_late_decision_is_shown_before_the_release(ada: UUID, flow: Flow) -> N
     assert facts[-1] == "released"
     saga = of_consumer(story, "saga", chapter=facts.index("reserved"))
     assert saga.what == "saga ignored the decision, because the order had ended"
+
+
+def test_the_story_of_an_expired_order_is_complete(ada: UUID, flow: Flow, settings: Any) -> None:
+    assert FACTS.keys() == {*Status} - {Status.PENDING}
+    settings.ORDERS_DEADLINE_SECONDS = -60
+    order_id = place(ada)
+    refused = place(ada, "5000.00")
+    assert expire_due_orders(limit=2) == 2
+    with flow.running(*CONSUMERS):
+        story = complete(order_id, "EXPIRED")
+        complete(refused, "EXPIRED")
+    assert story.chapters[1].steps[0].what == "the sweep found that the deadline had passed"
+    assert of_consumer(story, "credit", chapter=1).what.startswith("credit releases the credit")
+    assert now(story, "credit") == ["accounts released 10.00"]
 
 
 def test_a_parked_step_is_shown_with_its_error_until_it_is_retried(
@@ -385,7 +403,8 @@ def test_a_row_that_the_database_has_lost_is_not_shown_as_deleted(ada: UUID) -> 
 
 def test_the_story_of_a_lost_order_is_complete(ada: UUID, flow: Flow, shape: str) -> None:
     with flow.running(*CONSUMERS):
-        order_id = lose(ada)
+        order_id, refused = lose(ada), lose(ada, "5000.00")
+        complete(refused, "DISOWNED")
         story = complete(order_id, "DISOWNED")
     assert outline(story) == [
         ("accounts", "reserved", DECISION_READERS),

@@ -113,6 +113,10 @@ def test_text_has_enough_contrast_in_light_and_dark() -> None:
         assert set(theme) == set(light)
         assert [pair for pair in texts if contrast(*(theme[name] for name in pair)) < 4.5] == []
         assert [pair for pair in edges if contrast(*(theme[name] for name in pair)) < 3] == []
+    admin = (PAGES / "static" / "pages" / "admin.css").read_text(encoding="utf-8")
+    fills = re.findall(r"--header-bg: (#[0-9a-f]{6})", admin)
+    assert len(fills) == 2
+    assert min(contrast("#ffffff", fill) for fill in fills) > 7
 
 
 def contrast(one: str, other: str) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -136,6 +137,38 @@ def test_one_confirmed_order_is_never_cancelled() -> None:
         orders.cancel_one()
     assert (cancelled, orders.cancelled) == (["b"], 1)
     assert orders.last == {"confirmed": "a", "cancelled": "b"}
+
+
+def test_the_rate_at_the_end_is_that_of_the_traffic_without_the_last_decisions(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr(command, "broken", lambda *_, **__: nullcontext())
+    customer: Any = SimpleNamespace(id="unlucky")
+    demo = command.Demo(SimpleNamespace(urls={}, links=lambda _: ""), seconds=10, rate=20)
+    demo.requests.sent = 5  # before the start
+    monkeypatch.setattr(
+        demo,
+        "_traffic",
+        SimpleNamespace(register=lambda: customer, place=demo.orders.add, running=nullcontext),
+    )
+
+    def update() -> None:
+        demo.requests.sent = 205
+        if now[0] >= 113:
+            demo.orders._undecided.clear()
+
+    monkeypatch.setattr(demo.orders, "update", update)
+    demo.run()
+    printed = capsys.readouterr().out
+    assert "Ended after 10 s and 200 requests; 3 s more for the last decisions" in printed
+    assert "requests/s      20.0" in printed
 
 
 def test_a_percentile_is_the_nearest_rank() -> None:
