@@ -8,7 +8,7 @@ A client that has logged in to the account before is limited only by the count o
 wrong guesses of others don't keep an owner out.
 
 The counts are in PostgreSQL and not in the cache, because they must survive the loss of a cache
-node and hold for all processes (docs/adr/0019-failed-log-ins.md).
+node and hold for all processes (docs/adr/0020-failed-log-ins.md).
 """
 
 import logging
