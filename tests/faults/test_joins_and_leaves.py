@@ -163,12 +163,18 @@ def test_consumers_that_join_leave_freeze_or_die_lose_and_reorder_nothing(
 
 
 KILL = """
-import ctypes, threading
+import ctypes, sys, threading
 from django.core.management import call_command
+
+def is_reading(thread):
+    frame = sys._current_frames().get(thread.ident)
+    while frame and frame.f_code.co_name != "step":
+        frame = frame.f_back
+    return frame and thread.name == "ledger of shop"
 
 def kill_the_reader():
     never = threading.Event()
-    while not (found := [t for t in threading.enumerate() if t.name == "ledger of shop"]):
+    while not (found := [t for t in threading.enumerate() if is_reading(t)]):
         never.wait(0.01)
     identity = ctypes.c_ulong(found[0].ident)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(SystemExit))

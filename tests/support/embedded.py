@@ -7,6 +7,7 @@ The folder of a test decides whether the test runs and which databases it gets:
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shape(service): needs this service to be installed")
     config.addinivalue_line("markers", "long: takes up to a minute; runs with --long")
     config.addinivalue_line("markers", "full: takes minutes; runs with --full")
+    # A shell starts background jobs with SIGINT ignored, and their children inherit that.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
