@@ -116,19 +116,19 @@ HOSTILE: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.django_db(transaction=True)  # an error of PostgreSQL aborts a transaction
+@pytest.mark.parametrize("name", HOSTILE)
 def test_no_query_string_breaks_a_list_of_the_admin(
-    admin_client: Client, settings: LazySettings
+    admin_client: Client, settings: LazySettings, name: str
 ) -> None:
     for model, page in admin.site._registry.items():
         if model._meta.app_label not in settings.SERVICES:
             continue
         listing = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
-        for name, values in HOSTILE.items():
-            several = [json.dumps(json.loads(value) * len(page.ordering or ()))
-                       for value in values if name == "p" and value.endswith('"]')]  # fmt: skip
-            for value in (*values, *several):
-                answer = admin_client.get(listing, {name: value})
-                assert answer.status_code in (200, 302, 400), (listing, name, value)
+        several = [json.dumps(json.loads(value) * len(page.ordering or ()))
+                   for value in HOSTILE[name] if name == "p" and value.endswith('"]')]  # fmt: skip
+        for value in (*HOSTILE[name], *several):
+            answer = admin_client.get(listing, {name: value})
+            assert answer.status_code in (200, 302, 400), (listing, name, value)
 
 
 def test_the_api_root_lists_its_routes(api: APIClient) -> None:
