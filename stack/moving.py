@@ -54,8 +54,8 @@ def on_own_server(root: Path) -> tuple[str, ...]:
     except ValueError:
         found = None
     match found:
-        case {"own": [*names]} if all(name in SERVICES for name in names):
-            return tuple(names)
+        case {"own": [*own]} if all(name in SERVICES for name in own):
+            return tuple(own)
     raise StackError(f"{file} is damaged: {_HINT}")
 
 
