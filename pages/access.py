@@ -52,7 +52,7 @@ _allowed: dict[str, Rows] = {}  # of this process, by the key of the session
 
 
 class StaffPoll(StaffOnly):
-    """StaffOnly for a route that every open page requests each second: with one query.
+    """StaffOnly for a route that an open page requests again and again: with one query.
 
     Django's check loads the session and its user. Its result depends only on these two rows. So if
     they are the rows that it allowed before, it would allow them again. It decides every other
@@ -65,6 +65,7 @@ class StaffPoll(StaffOnly):
         if rows and _rows(key, user_id=rows[0]) == rows:
             return True
         is_allowed = super().test_func()
+        _allowed.pop(key, None)
         if is_allowed:
             self._keep(key)
         return is_allowed

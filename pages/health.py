@@ -18,6 +18,7 @@ WORDS: Final[Mapping[str, str]] = {
     "replicas": "A replica is out of use. Other servers answer its reads.",
 }
 RING: Final = "A node is out of use. Requests work, and read the databases more often."
+UNKNOWN: Final = "The state of a part isn't known."
 AWAY: Final = "Its state isn't known: its deployment doesn't answer, or has another release."
 SUMMARY: Final[Mapping[Level, str]] = {
     "good": "All parts work",
@@ -51,16 +52,19 @@ def parts(state: Mapping[str, Any]) -> list[Part]:
 
 def _of_service(label: str, levels: Mapping[str, str], state: Mapping[str, Any]) -> Part:
     service = state["services"][label]
-    consumers = (
-        f"{each['subscriber']}/{each['producer']}" for each in service.get("consumers", ())
-    )
+    consumers = [
+        levels[f"{each['subscriber']}/{each['producer']}"] for each in service.get("consumers", ())
+    ]
     by_part = {
         **{part: levels[f"{label}/{part}"] for part in ("database", "streams", "outbox")},
-        "consumers": worst(levels[name] for name in consumers),
+        "consumers": worst(consumers),
         "replicas": worst(levels[f"{label}/{each['name']}"] for each in service["replicas"]),
     }
     words = [WORDS[part] for part, level in by_part.items() if level in {"warn", "bad"}]
-    return Part(name=label, level=worst(by_part.values()), words=" ".join(words) or WORKS)
+    level = worst(by_part.values())
+    if level == "good" and "unknown" in {by_part["outbox"], *consumers}:
+        return Part(name=label, level="warn", words=UNKNOWN)
+    return Part(name=label, level=level, words=" ".join(words) or WORKS)
 
 
 def worst(levels: Iterable[str]) -> Level:

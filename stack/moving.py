@@ -4,7 +4,7 @@ The service's processes must be stopped. The file `databases.json` names the ser
 is on their own server. It changes only when the copy is complete, so after a crash the next start
 copies again from the server that the file names. Before the change, nothing uses the copy. The file
 exists before the first start of a service's own server: if such a server was started and the file
-is missing, it was deleted.
+is missing, it was deleted, or an earlier release was interrupted during its first such start.
 """
 
 import json
@@ -31,9 +31,9 @@ from .shapes import SERVICES
 
 _FILE: Final = "databases.json"
 _HINT: Final = (
-    "it names the services whose data is on their own server;"
-    ' write {"own": ["orders"]} to it if the last start was ./dev up --services --own-servers,'
-    ' else {"own": []}'
+    "this file names the services whose data is on their own server; write"
+    ' {"own": ["orders"]} to it if the last start that became ready was'
+    ' ./dev up --services --own-servers, else {"own": []}'
 )
 
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from django.template.defaultfilters import pluralize
 
+from .errors import WAITING
+
 State = dict[str, Any]
 Advice = dict[str, str]
 
@@ -127,12 +129,14 @@ def _of_consumer(consumer: State, groups: list[State]) -> Iterator[Advice]:
 def _of_parked(what: str, groups: list[State]) -> Advice:
     """Names the error of the largest group, and the group, so that a page can link to its retry."""
     largest = groups[0] if groups else {"id": "", "error": ""}
-    error = f": {largest['error']}" if groups else ""
+    only_waits = largest["error"] == WAITING
+    error = f": {largest['error']}" if groups and not only_waits else ""
     number = len(groups) - 1
     others = f" (and {number} other error{pluralize(number)})" if number > 0 else ""
     advice = _bad(
         f"{what}{error}{others}. Later events of the same keys wait behind them.",
-        "Correct the cause of the error, then retry the parked sequences.",
+        f"{'Retry' if only_waits else 'Correct the cause of the error, then retry'} the parked "
+        "sequences.",
         "events-are-parked",
     )
     return advice | {"group": largest["id"]}

@@ -87,7 +87,7 @@ def _of_service(service: State) -> dict[str, str | int]:
         found["published-total"] = streams["published"]
     for replica in service["replicas"]:
         lag = replica["lag_bytes"]
-        found[replica["name"]] = "an unknown number of bytes" if lag is None else f"{lag:,} bytes"
+        found[replica["name"]] = "unknown" if lag is None else f"{lag:,} bytes"
     return found
 
 
@@ -109,6 +109,14 @@ def _of_consumer(consumer: State) -> dict[str, str | int]:
     }
 
 
+_PACES: Final = {
+    "good": "keeps up",
+    "warn": "slow: events wait",
+    "bad": "far behind: events wait",
+    "unknown": "unknown: the age of the waiting events",
+}
+
+
 def _reason(consumer: State) -> str:
     """Why the consumer has its state, in words: it can be broken and not behind."""
     if consumer["members"] == 0:
@@ -117,8 +125,7 @@ def _reason(consumer: State) -> str:
         return "parked events wait for a retry"
     if consumer["lag_events"] is None:
         return "unknown: no usable stream server"
-    is_slow = _by_age(consumer["lag_seconds"], consumer["lag_events"]) != "good"
-    return "slow: events wait" if is_slow else "keeps up"
+    return _PACES[_by_age(consumer["lag_seconds"], consumer["lag_events"])]
 
 
 def _counted(value: int | None) -> str:

@@ -10,6 +10,7 @@ FILE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 GLOSSARY: Final = FILE.with_name("glossary.md")
 _TERM: Final = re.compile(r"^\| ([^|]+) \| ([^|]+) \| [^|]*\|$", re.MULTILINE)
 _LINK: Final = re.compile(r"\[([^]]+)\]\([^)]+\)")
+_EMPHASIS: Final = re.compile(r"\*([^*]+)\*")
 # The words on the flow page that a newcomer doesn't know.
 OF_FLOW: Final = (
     *("outbox event", "tick", "relay", "stream", "partition", "key"),
@@ -42,7 +43,11 @@ def glossary() -> dict[str, str]:
     if not GLOSSARY.exists():
         return {}
     rows = _TERM.findall(GLOSSARY.read_text(encoding="utf-8"))
-    return {term: _LINK.sub(r"\1", meaning) for term, meaning in rows if term != "term"}
+    return {term: _text_of(meaning) for term, meaning in rows if term != "term"}
+
+
+def _text_of(markdown: str) -> str:
+    return _EMPHASIS.sub(r"\1", _LINK.sub(r"\1", markdown))
 
 
 def words_of_flow() -> list[tuple[str, str]]:

@@ -125,8 +125,11 @@ class Shared:
     def _computed(self) -> Snapshot:
         at, started = time.time(), time.monotonic()
         body = json.dumps(self._compute(), default=str).encode()
-        # A slow computation isn't repeated at once: its servers are busy or away.
-        life = max(self._fresh_seconds, min(2 * (time.monotonic() - started), OLD_SECONDS))
+        # A slow computation isn't repeated at once, also if its result is too old to be shown: its
+        # servers are busy or away.
+        elapsed = time.monotonic() - started
+        pause = min(elapsed, max(OLD_SECONDS - elapsed, AWAY_SECONDS))
+        life = max(self._fresh_seconds, elapsed + pause)
         with suppress(ValueTooLarge):  # then each process computes its own
             cache.set(self._key, [body, at, life], OLD_SECONDS)
         return Snapshot(body, at=at, life=life)

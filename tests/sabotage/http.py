@@ -47,6 +47,13 @@ SABOTAGES: Final = (
         test=f"{FLOW}/test_flow_status.py::test_a_poll_costs_one_query_until_its_right_ends",
     ),
     Sabotage(
+        promise="a right that ends during the check of a poll isn't kept",
+        file="pages/access.py",
+        old="rows[1] == user.password and session.decode(rows[2]) == dict(session.items())",
+        new="True",
+        test=f"{FLOW}/test_flow_status.py::test_a_right_that_ends_during_the_check_is_not_kept",
+    ),
+    Sabotage(
         promise="no cache stores a page for staff",
         file="pages/access.py",
         old="        add_never_cache_headers(response)",

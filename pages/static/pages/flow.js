@@ -46,9 +46,11 @@ async function poll() {
       if (kept.differs >= DIFFERS) return location.reload(); // the picture has other parts
       say("live: updated every second", "good");
     } else {
+      kept.totals = [];
       say(`not updated: a server that this page needs is away (${answer.status})`, "bad");
     }
   } catch (error) {
+    kept.totals = [];
     say(`not updated: the web server doesn't answer (${error.message})`, "bad");
   }
   timer = setTimeout(poll, Math.max(0, EVERY_MS - (Date.now() - started)));

@@ -27,7 +27,7 @@ from outbox import recorder
 from outbox.errors import StreamsUnavailable
 from outbox.streams import Streams
 from outbox.tables import Tables
-from pages import health
+from pages import access, health
 from pages.flow import peers, snapshot, views
 from pages.flow.status import of_deployment
 from tests.integration.outbox.conftest import event
@@ -90,6 +90,23 @@ def test_a_poll_costs_one_query_until_its_right_ends(
         assert poll() == 200
     ENDS[end]()
     assert poll() == 403
+
+
+@pytest.mark.parametrize("end", ["another log-in", "a new password"])
+def test_a_right_that_ends_during_the_check_is_not_kept(
+    staff: Client, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    rows, key = access._rows, staff.session.session_key
+
+    def ended_before(key: str, *, user_id: int) -> access.Rows | None:
+        monkeypatch.setattr(access, "_rows", rows)
+        ENDS[end]()
+        return rows(key, user_id=user_id)
+
+    monkeypatch.setattr(access, "_rows", ended_before)
+    for path, status in {"/flow/status.json": 200, "/flow/history.json": 403}.items():
+        assert staff.get(path, headers={"Accept": "application/json"}).status_code == status
+    assert key not in access._allowed
 
 
 def test_the_status_has_the_backlog_of_every_service(
@@ -204,6 +221,8 @@ def test_a_server_that_hangs_holds_one_poll_and_an_old_state_is_not_shown(
     shared = snapshot.Shared("probe", compute, fresh_seconds=0.0)
     shared.forget()
     first = shared.get()
+    first.life = 0.0
+    cache.delete(shared._key)
     for event_ in (asked, answered):
         event_.clear()
     with ThreadPoolExecutor() as pool:

@@ -71,6 +71,12 @@ def test_a_part_of_which_nothing_is_known_is_not_shown_as_working(
         ({"members": 0}, "bad", "stopped: no process has its lease"),
         ({"parked": 2}, "bad", "parked events wait for a retry"),
         ({"lag_events": 3, "lag_seconds": 20.0}, "warn", "slow: events wait"),
+        ({"lag_events": 3, "lag_seconds": 90.0}, "bad", "far behind: events wait"),
+        (
+            {"lag_events": 3, "lag_seconds": None},
+            "unknown",
+            "unknown: the age of the waiting events",
+        ),
         (
             {"lag_events": None, "lag_seconds": None, "members": None},
             "unknown",

@@ -105,6 +105,14 @@ def test_a_failure_is_words_for_everybody_and_advice_with_figures_for_staff(
     assert "What to do" not in text_for(User(username="bob"))
 
 
+def test_a_part_of_which_nothing_is_known_needs_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {**OUTBOX, "recorded": 12, "oldest_unpublished_seconds": None}
+    show(monkeypatch, state(outbox=rows))
+
+    assert health.UNKNOWN in text_for(AnonymousUser())
+    assert health.SUMMARY["good"] not in text_for(AnonymousUser())
+
+
 def test_a_node_of_the_ring_that_is_out_needs_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, state(ring="ejected"))
 
