@@ -49,9 +49,18 @@ SABOTAGES: Final = (
         invariant=33,
         promise="a service confirms only for its own consumers",
         file="outbox/streams/client.py",
-        old="if is_readable and _service_of(subscriber) == by:",
+        old="if is_readable and service_of(subscriber) == by:",
         new="if is_readable:",
         test=f"{STREAMS}::test_a_forged_confirmation_for_another_service_is_ignored",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="a service can't invent any number of subscribers",
+        file="outbox/publishing/retention.py",
+        old="            if numbers[service_of(name)] > MOST_SUBSCRIBERS:\n",
+        new="            if False:\n",
+        test="tests/integration/outbox/test_retention.py"
+        "::test_invented_subscribers_of_a_service_are_bounded",
     ),
     Sabotage(
         invariant=33,
