@@ -21,7 +21,9 @@ from . import tokens
 from .access import guard, scoped_throttle
 from .serializers import LoginSerializer, LogoutSerializer, RefreshSerializer, TokensSerializer
 
-JWKS_SECONDS = 300  # how long clients may cache the key set
+# How long clients may cache the key set. A verifier behind a cache refuses a dropped key this much
+# later (config/keys.py), and a new key signs later than both together (signing_keys rotate).
+JWKS_SECONDS = 60
 
 REFUSED = "No active user has this e-mail address and password."
 
