@@ -108,8 +108,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a thread that chose a node before its restart reads nothing from it",
         file="placement/ring/process.py",
-        old="return view is None or view.members[place.node].since > place.generation",
-        new="return view is None",
+        old="return node is None or node.since > place.generation",
+        new="return node is None",
         test=f"{RESTARTS}::test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data",
     ),
     Sabotage(
