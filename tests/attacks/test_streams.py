@@ -279,7 +279,7 @@ def view_with(name: str, *, hours: int = 1) -> str:
         view_with("127.0.0.1:1/0", hours=24 * 365 * 1000),
         view_with("127.0.0.1:1/0"),  # a valid view; no server listens there
     ],
-    ids=lambda text: text[:40],
+    ids=["infinite", "deep", "port", "label", "surrogate", "future", "elsewhere"],
 )
 def test_no_write_of_the_rings_user_makes_a_cache_raise(
     client: Client, valkey: Valkey, patient_ring: None, text: str
