@@ -287,7 +287,7 @@ def test_nginx_refuses_https_without_a_proxy_for_tls(
 ) -> None:
     """nginx would say that each request is plain HTTP, and each answer would be a redirect."""
     variables = {"PATH": os.environ["PATH"], "HTTPS": https, "PROXIES": proxies}
-    command = ["sh", DOCKER / "nginx" / "start.sh", "no-such-shape"]
+    command = ["sh", str(DOCKER / "nginx" / "start.sh"), "no-such-shape"]
     ran = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
     assert ran.returncode != 0  # the shape doesn't exist
