@@ -24,6 +24,7 @@ from psycopg2.extensions import encrypt_password, parse_dsn
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 IDLE_IN_TRANSACTION_SECONDS: Final = 60
+LOCK_SECONDS: Final = 10.0  # other sessions queue behind a session that waits for a lock
 # With these limits, two services leave connections of a server with max_connections = 200 to the
 # administrator and to standbys, even if the processes of one service open too many.
 CONNECTIONS: Final = 80  # of a runtime role; of a reader too, mostly on other servers
@@ -100,7 +101,8 @@ def provision(
     A missing database is created, from `template` if given. The new database gets no grants and no
     role settings from the template, so both are made again. In a database that an earlier release
     provisioned, everything of the runtime role gets the owner as its new owner. Concurrent runs
-    wait for each other. The administrator must be a superuser. Raises psycopg2.Error.
+    wait for each other. The administrator must be a superuser. Raises psycopg2.Error, such as
+    LockNotAvailable if another transaction holds the tables for LOCK_SECONDS.
     """
     with _session(admin_dsn) as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -191,6 +193,8 @@ def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
 def _make_schema(cursor: Cursor, database: str, service: str) -> None:
     owner, reader = owner_of(service), reader_of(service)
     cursor.execute("BEGIN")  # running processes must never see a table without their rights
+    # A change of owners locks all tables until COMMIT.
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS * 1000:.0f}ms"])
     _run(cursor, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", service, owner)
     _run(cursor, "REASSIGN OWNED BY {} TO {}", service, owner)  # of an earlier release
     _run(cursor, "REVOKE TEMPORARY ON DATABASE {} FROM {}", database, service)

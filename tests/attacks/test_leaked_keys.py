@@ -56,7 +56,7 @@ CASES: Final = [each for _, files in ROWS for each in each_service(files)]
 def test_the_runbook_has_every_secret(script: Path) -> None:
     named = {file for case in CASES for file in case}
     shared = {name.replace("all-", "accounts-") for name in made_by(script)}  # of the monolith
-    assert shared - named - DERIVED == {"jwt-signing-key", "admin-password"}
+    assert shared - named - DERIVED == {"jwt-signing-key"}
 
 
 @pytest.mark.parametrize("files", CASES, ids=lambda files: files[0])

@@ -8,7 +8,12 @@ from threading import Barrier
 
 import psycopg2
 import pytest
-from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction, UndefinedTable
+from psycopg2.errors import (
+    InsufficientPrivilege,
+    LockNotAvailable,
+    ReadOnlySqlTransaction,
+    UndefinedTable,
+)
 
 from placement.provision import (
     CONNECTIONS,
@@ -123,8 +128,13 @@ def test_a_table_that_its_owner_cannot_change_is_append_only_for_the_service(
         run("orders", "INSERT INTO django_migrations VALUES (1)")
 
 
-def test_a_database_of_an_earlier_release_gets_owners(postgres: Postgres, name: str) -> None:
-    """Earlier, each service had one role, which owned its schema and could use temporary tables."""
+def test_a_database_of_an_earlier_release_gets_owners(
+    postgres: Postgres, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier, each service had one role, which owned its schema and could use temporary tables.
+
+    While a backup holds a table, provision gives up soon: other sessions would wait behind it.
+    """
     database = f"{name}_before"
     provision(postgres.dsn, database=f"{name}_roles", services=SERVICES)  # only for the roles
     postgres.query(f'CREATE DATABASE "{database}"')
@@ -140,6 +150,11 @@ def test_a_database_of_an_earlier_release_gets_owners(postgres: Postgres, name: 
             with connection.cursor() as cursor:
                 cursor.execute(before)
             connection.commit()
+            with connection.cursor() as backup, monkeypatch.context() as patch:
+                backup.execute("LOCK TABLE orders.thing IN ACCESS SHARE MODE")
+                patch.setattr("placement.provision.LOCK_SECONDS", 0.05)
+                with pytest.raises(LockNotAvailable):
+                    provision(postgres.dsn, database=database, services=SERVICES)
         for _ in range(2):
             provision(postgres.dsn, database=database, services=SERVICES)
         dsn = dsn_for(postgres.dsn, database=database, role="orders", password=ROLE_PASSWORD)
