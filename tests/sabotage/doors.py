@@ -133,6 +133,14 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_debug.py::test_with_debug_on_another_machine_gets_no_page",
     ),
     Sabotage(
+        promise="with DEBUG on, a foreign name of this machine gets no error page",
+        file="config/middleware.py",
+        old="if not _has_known_host(request):",
+        new="if False:",
+        test=f"{ATTACKS}/test_debug.py"
+        "::test_with_debug_on_a_foreign_name_of_this_machine_gets_no_error_page",
+    ),
+    Sabotage(
         promise="the guard of DEBUG's pages is installed",
         file="config/settings/applications.py",
         old='*(["config.middleware.this_machine_only"] if DEBUG else []),',
@@ -144,7 +152,7 @@ SABOTAGES: Final = (
         file="config/debug_page.py",
         old="return without_passwords(cleansed) if isinstance(cleansed, str) else cleansed",
         new="return cleansed",
-        test=f"{ATTACKS}/test_debug.py::test_the_page_of_an_unknown_host_shows_no_password",
+        test=f"{ATTACKS}/test_debug.py::test_an_error_page_of_debug_shows_no_password",
     ),
     Sabotage(
         promise="a refusal before Django's middleware has its headers",
