@@ -191,6 +191,14 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
     ),
     Sabotage(
+        promise="the stream server's users get the new passwords",
+        file="docker/secrets.sh",
+        old="mv -f .streams-users streams-users",
+        new="[ -e streams-users ] || mv -f .streams-users streams-users",
+        test=f"{ATTACKS}/test_leaked_keys.py"
+        "::test_the_runbook_replaces_each_leaked_secret_and_no_other",
+    ),
+    Sabotage(
         promise="a leaked secret is in no file after the runbook",
         file="docs/security.md",
         old="| `ring.conf` `cache-urls` |",
