@@ -75,6 +75,14 @@ SABOTAGES: Final = (
         test=f"{STREAMS}::test_a_user_of_the_broker_has_only_the_queues_of_its_deployment",
     ),
     Sabotage(
+        promise="a deployment sends tasks to its own queues",
+        file="config/settings/work.py",
+        old='f"broker:{_env.service}:",',
+        new='"",',
+        test=f"{STREAMS}::"
+        "test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message",
+    ),
+    Sabotage(
         promise="no message controls a worker",
         file="config/settings/work.py",
         old="CELERY_WORKER_ENABLE_REMOTE_CONTROL = False",
