@@ -34,6 +34,13 @@ SABOTAGES: Final = (
         "::test_over_asgi_a_large_body_stays_in_memory_up_to_the_limit",
     ),
     Sabotage(
+        promise="over ASGI a body has a deadline",
+        file="config/requests.py",
+        old="asyncio.timeout(READ_SECONDS)",
+        new="asyncio.timeout(None)",
+        test=f"{ATTACKS}/test_bodies.py::test_over_asgi_a_body_has_a_deadline",
+    ),
+    Sabotage(
         promise="a request has a deadline",
         file="config/deadlines.py",
         old="self.read_by, self.write_by = time.monotonic() + READ_SECONDS, None",
@@ -197,6 +204,20 @@ SABOTAGES: Final = (
         new="[ -e streams-users ] || mv -f .streams-users streams-users",
         test=f"{ATTACKS}/test_leaked_keys.py"
         "::test_the_runbook_replaces_each_leaked_secret_and_no_other",
+    ),
+    Sabotage(
+        promise="a request for the status is valid for a short time only",
+        file="pages/flow/peers.py",
+        old="if lifetime > TOKEN_SECONDS or not",
+        new="if not",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_a_token_that_is_valid_for_longer_is_refused",
+    ),
+    Sabotage(
+        promise="a request to accounts is valid for a short time only",
+        file="accounts/api/peers.py",
+        old="if lifetime > MAX_LIFETIME_SECONDS or not",
+        new="if not",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_a_token_that_is_valid_for_longer_is_refused",
     ),
     Sabotage(
         promise="a leaked secret is in no file after the runbook",
