@@ -48,6 +48,13 @@ SABOTAGES: Final = (
         test=f"{SERVER}::test_slow_clients_occupy_no_thread_after_their_deadline",
     ),
     Sabotage(
+        promise="a client that sends nothing occupies no thread",
+        file="config/deadlines.py",
+        old="if not conn.initialized and not conn.wait_for_data(0):",
+        new="if False:",
+        test=f"{SERVER}::test_clients_that_send_nothing_occupy_no_thread",
+    ),
+    Sabotage(
         promise="a response has a deadline",
         file="config/deadlines.py",
         old="self.write_by = now + WRITE_SECONDS",
