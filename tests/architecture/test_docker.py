@@ -15,7 +15,9 @@ import pytest
 import yaml
 from django.conf import settings
 
+from config.headers import PERMISSIONS_POLICY
 from stack.users import all_rules
+from tests.attacks.test_headers import EXPECTED, FRAMES
 
 DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
 SHAPES: Final = ("compose.yml", "compose.services.yml")
@@ -105,6 +107,31 @@ def test_every_error_of_nginx_itself_is_a_problem_document() -> None:
     assert {*titled, "500"} == {*shown.split(), "431"}  # the default title is that of 500
     for body in re.findall(r"return \d+ '(.*)';", pages):
         assert json.loads(body.replace("$status", "404"))["status"] >= 400
+
+
+def test_every_response_of_nginx_itself_has_the_headers_of_a_service() -> None:
+    headers = (DOCKER / "nginx" / "headers.conf").read_text()
+    found = dict(re.findall(r'(?m)^add_header (\S+) "?(.*?)"? always;$', headers))
+
+    assert FRAMES in found.pop("Content-Security-Policy")
+    assert found == {**EXPECTED, "Permissions-Policy": PERMISSIONS_POLICY}
+    for file in (DOCKER / "nginx").glob("*.conf"):
+        for block in re.findall(r"location [^{]*\{([^}]*)", file.read_text()):
+            assert "include /nginx/headers.conf;" in block or not re.search(
+                r"return \d+ '", block
+            ), (file.name, block)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nginx_stores_bodies_and_responses_in_bounded_memory_and_never_on_the_disk(
+    shape: str,
+) -> None:
+    front = services(shape)["front"]
+    [stored] = [each for each in front["tmpfs"] if each.startswith("/var/cache/nginx:")]
+
+    assert front["read_only"] is True
+    assert re.search(r":size=\d+m$", stored)
+    assert front["cap_drop"] == ["ALL"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import redis
-from django.conf import settings
 from kombu import Connection
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -22,6 +21,7 @@ from outbox.streams import Streams
 from placement.ring.nodes import EpochStore
 from stack import users
 from stack.servers import Valkey
+from tests.support.surroundings import SERVICES, SHAPE
 
 PASSWORD = "for-tests"
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
@@ -257,9 +257,15 @@ def test_the_user_of_the_ring_stores_its_members(client: Client, valkey: Valkey,
     assert store.read() == "a view"
 
 
-def test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message() -> None:
-    options = app.conf.broker_transport_options
-    assert options["global_keyprefix"] == f"broker:{settings.SERVICE}:"
+def test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message(
+    client: Client, valkey: Valkey
+) -> None:
+    url = valkey.url_of(users.broker_user(SHAPE), PASSWORD, database=1)
+    with app.connection_for_write(url) as connection:
+        app.send_task("a task", connection=connection)
+    administrators = valkey.url_of("", valkey.password or "", database=1)
+    with redis.Redis.from_url(administrators) as administrator:
+        assert administrator.llen(f"broker:{SHAPE}:{SERVICES[0]}") == 1
     assert app.conf.worker_enable_remote_control is False
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from tests.sabotage.sabotage import Sabotage
 
 STREAMS: Final = "tests/attacks/test_streams.py"
+PROVISION: Final = "tests/integration/placement/test_provision.py"
 READER: Final = (
     "tests/integration/outbox/test_reader.py"
     "::test_a_type_that_the_streams_owner_does_not_produce_is_parked_and_never_applied"
@@ -74,6 +75,14 @@ SABOTAGES: Final = (
         test=f"{STREAMS}::test_a_user_of_the_broker_has_only_the_queues_of_its_deployment",
     ),
     Sabotage(
+        promise="a deployment sends tasks to its own queues",
+        file="config/settings/work.py",
+        old='f"broker:{_env.service}:",',
+        new='"",',
+        test=f"{STREAMS}::"
+        "test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message",
+    ),
+    Sabotage(
         promise="no message controls a worker",
         file="config/settings/work.py",
         old="CELERY_WORKER_ENABLE_REMOTE_CONTROL = False",
@@ -90,12 +99,34 @@ SABOTAGES: Final = (
         "test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights",
     ),
     Sabotage(
+        promise="no role of a service connects to another database",
+        file="placement/provision.py",
+        old="        _close_maintenance_databases(cursor)\n",
+        new="",
+        test="tests/attacks/test_roles.py::test_a_role_cannot_connect_to_other_databases",
+    ),
+    Sabotage(
+        promise="the sessions of a reader are read-only",
+        file="placement/provision.py",
+        old='_run(cursor, "ALTER ROLE {} SET default_transaction_read_only = on", reader)',
+        new="pass",
+        test=f"{PROVISION}"
+        "::test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes",
+    ),
+    Sabotage(
+        promise="a role has a limit for its connections",
+        file="placement/provision.py",
+        old='" CONNECTION LIMIT {}",',
+        new='" /* {} */",',
+        test=f"{PROVISION}"
+        "::test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes",
+    ),
+    Sabotage(
         promise="a database of an earlier release gets owners",
         file="placement/provision.py",
         old='_run(cursor, "REASSIGN OWNED BY {} TO {}", service, owner)',
         new="pass",
-        test="tests/integration/placement/test_provision.py::"
-        "test_a_database_of_an_earlier_release_gets_owners",
+        test=f"{PROVISION}::test_a_database_of_an_earlier_release_gets_owners",
     ),
     Sabotage(
         promise="the check of the event store reports the right to truncate it",

@@ -102,16 +102,54 @@ def test_an_owner_has_full_access_to_its_schema_and_a_runtime_role_to_the_rows(
             run(role, "SELECT * FROM auth_user")
         # The server ends a transaction that was left open.
         assert run(role, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
-        about = "SELECT rolconfig, rolconnlimit FROM pg_roles WHERE rolname = current_user"
-        [(settings, connections)] = run(role, about)
-        assert "default_transaction_isolation=read committed" in settings
-        assert connections == (OWNER_CONNECTIONS if role == owner else CONNECTIONS)
     run(service, "UPDATE thing SET word = 'changed'")
     run(service, "SELECT nextval('thing_id_seq')")
     run(service, "DELETE FROM thing")
     run(owner, "ALTER TABLE thing RENAME TO renamed")
     run(owner, "TRUNCATE renamed RESTART IDENTITY")
     assert run(service, "SELECT count(*) FROM renamed") == [(0,)]
+
+
+@pytest.fixture
+def new_service(postgres: Postgres, worker: str) -> Iterator[str]:
+    """The name of a service whose roles don't exist yet, and of its database. Settings of a role
+    stay in the cluster, which all test runs share."""
+    service = databases.name_for(f"{worker}_new")
+    yield service
+    databases.drop(postgres.dsn, name=service)
+    for role in (service, owner_of(service), reader_of(service)):
+        postgres.query(f"DROP ROLE IF EXISTS {role}")
+
+
+def test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes(
+    postgres: Postgres, new_service: str
+) -> None:
+    owner, reader = owner_of(new_service), reader_of(new_service)
+    expected = {
+        f"search_path={new_service}",
+        "idle_in_transaction_session_timeout=60s",
+        "default_transaction_isolation=read committed",
+    }
+    for _ in range(2):
+        provision(
+            postgres.dsn,
+            database=new_service,
+            services={new_service: Passwords.same(ROLE_PASSWORD)},
+        )
+        found = postgres.query(
+            "SELECT rolname, rolconfig, rolconnlimit, rolcreatedb OR rolcreaterole OR rolbypassrls"
+            " FROM pg_roles WHERE rolname = ANY(%s)",
+            [new_service, owner, reader],
+        )
+        assert {role: (set(config), *others) for role, config, *others in found} == {
+            new_service: (expected, CONNECTIONS, False),
+            owner: (expected, OWNER_CONNECTIONS, False),
+            reader: (expected | {"default_transaction_read_only=on"}, CONNECTIONS, False),
+        }
+        for role in (new_service, owner, reader):
+            changed = "CREATEDB CREATEROLE BYPASSRLS CONNECTION LIMIT -1"
+            postgres.query(f"ALTER ROLE {role} {changed}")
+            postgres.query(f"ALTER ROLE {role} RESET ALL")
 
 
 def test_a_table_that_its_owner_cannot_change_is_append_only_for_the_service(
