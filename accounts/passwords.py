@@ -38,7 +38,7 @@ def hashed(password: str) -> str:
 
 
 def is_outdated(encoded: str) -> bool:
-    """Whether `hashed` uses another algorithm today, or more iterations."""
+    """Whether `hashed` uses another algorithm today, or other iterations."""
     preferred = get_hasher()
     return identify_hasher(encoded).algorithm != preferred.algorithm or preferred.must_update(
         encoded

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -94,15 +94,27 @@ def _last(response: HttpResponse) -> HttpResponse:
 
 
 def this_machine_only(get_response: GetResponse) -> GetResponse:
-    """Refuse requests of other machines, also those that come through a proxy on this machine."""
+    """Refuse requests of other machines, also those that come through a proxy on this machine, and
+    requests for an unknown host: a foreign page whose name leads to this machine could read
+    Django's page of that error, which shows the settings."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if _is_local(request.META):
-            return get_response(request)
-        detail = "DEBUG is on, so only this machine gets answers."
-        return _last(respond(request, 403, slug="permission-denied", detail=detail))
+        if not _is_local(request.META):
+            detail = "DEBUG is on, so only this machine gets answers."
+            return _last(respond(request, 403, slug="permission-denied", detail=detail))
+        if not _has_known_host(request):
+            detail = "The host of the request isn't in ALLOWED_HOSTS."
+            return _last(respond(request, 400, slug="bad-request", detail=detail))
+        return get_response(request)
 
     return middleware
+
+
+def _has_known_host(request: HttpRequest) -> bool:
+    try:
+        return bool(request.get_host())
+    except DisallowedHost:
+        return False
 
 
 def _is_local(meta: Mapping[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Creates the missing files of docker/secrets/: passwords, keys, and the addresses that contain
 # them. It changes no existing file, except streams-users, which it makes of streams.users and the
-# passwords. To use other servers, first write their addresses to the files.
+# passwords, and the replicas' addresses of release 0.2.0, which may also write. To use other
+# servers, first write their addresses to the files.
 #
 # Only your user can open the folder (0700). Its files are readable (0444), because compose mounts
 # them unchanged into containers that run under other user ids.
@@ -36,17 +37,31 @@ for service in accounts orders; do
   echo "postgresql://$service:$(random)@postgres:5432/mitosis" | keep "$service-database-url"
   sed "s|//[^@]*@|//${service}_owner:$(random)@|" "$service-database-url" |
     keep "$service-owner-database-url"
+  # Release 0.2.0 read replicas as the runtime role.
+  if grep -qsx "postgresql://$service:[^@]*@postgres-replica:5432/mitosis" "$service-replica-urls"
+  then
+    rm -f "$service-replica-urls"
+  fi
   sed "s|//[^@]*@|//${service}_reader:$(random)@|; s/@postgres:/@postgres-replica:/" \
     "$service-database-url" | keep "$service-replica-urls"
 done
 
-if grep -qsv '@streams:6379/' streams-url && [ ! -e all-streams-url ]; then
-  echo "secrets.sh: streams-url and broker-url are not read any more. Make the users in" >&2
-  echo "streams.users on your server, and write their addresses to all-streams-url," >&2
-  echo "all-broker-url, the same for accounts and orders, and ring-store-url" >&2
-  exit 1
-fi
+# Release 0.2.0 had one user and two addresses for all deployments.
+for kind in streams broker; do
+  grep -qsv '@streams:6379/' "$kind-url" || continue # the server isn't that of servers.yml
+  for deployment in all accounts orders; do
+    [ ! -e "$deployment-$kind-url" ] || continue
+    echo "secrets.sh: $kind-url is not read any more. Make the users in streams.users on your" >&2
+    echo "server, and write their addresses to all-$kind-url, accounts-$kind-url and" >&2
+    echo "orders-$kind-url, and that of the user ring to ring-store-url" >&2
+    exit 1
+  done
+done
 echo "requirepass $(random)" | keep streams.conf
+if grep -qsF ":$(cut -d' ' -f2 streams.conf)@" streams-url; then
+  echo "secrets.sh: every process of release 0.2.0 had the password of the stream server's" >&2
+  echo "administrator. Replace it: README.md, the last step of the upgrade" >&2
+fi
 for deployment in all accounts orders; do
   echo "redis://$deployment:$(random)@streams:6379/0" | keep "$deployment-streams-url"
   echo "redis://$deployment-broker:$(random)@streams:6379/1" | keep "$deployment-broker-url"

@@ -32,6 +32,7 @@ SETTINGS: Final = {  # of each role
     # Sessions through a pooler may lose the options of the address (config/settings/data.py).
     "default_transaction_isolation": "read committed",
 }
+LOCK_SECONDS: Final = 10.0  # other sessions queue behind a session that waits for a lock
 # Even if an intruder opens all connections of one service, the other service has its own. Replicas
 # have the same roles, and each server counts its own connections, so an intruder can also use those
 # of a reader on the primary. Of max_connections = 400, 2 * (80 + 80 + 16) leave the rest to the
@@ -117,7 +118,8 @@ def provision(
     role settings from the template, so both are made again. A role loses all other settings and
     memberships. In a database that an earlier release provisioned, everything of the runtime role
     gets the owner as its new owner. Concurrent runs wait for each other. The administrator must be
-    a superuser. Raises psycopg2.Error.
+    a superuser. Raises psycopg2.Error, such as LockNotAvailable if another transaction holds the
+    tables for LOCK_SECONDS.
     """
     with _session(admin_dsn) as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -237,6 +239,8 @@ def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
 def _make_schema(cursor: Cursor, database: str, service: str) -> None:
     owner, reader = owner_of(service), reader_of(service)
     cursor.execute("BEGIN")  # running processes must never see a table without their rights
+    # A change of owners locks all tables until COMMIT.
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS * 1000:.0f}ms"])
     _run(cursor, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", service, owner)
     _run(cursor, "REASSIGN OWNED BY {} TO {}", service, owner)  # of an earlier release
     _run(cursor, "REVOKE TEMPORARY ON DATABASE {} FROM {}", database, service)

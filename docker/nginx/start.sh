@@ -1,6 +1,14 @@
 #!/bin/sh
 # Writes the configuration of this container, then runs nginx: start.sh monolith|services
 set -eu
+https=$(echo "${HTTPS:-off}" | tr '[:upper:]' '[:lower:]')
+case $https:${PROXIES:-1} in
+  on:[01] | true:[01] | yes:[01] | 1:[01])
+    echo "front: HTTPS=$HTTPS needs PROXIES=2 (nginx and the proxy for TLS in front of it), not" \
+      "${PROXIES:-1}: every page would redirect to itself" >&2
+    exit 1
+    ;;
+esac
 conf=/etc/nginx/conf.d
 cp "/nginx/$1.conf" "$conf/default.conf"
 # nginx resolves names with the container's resolver at run time, because the addresses of recreated

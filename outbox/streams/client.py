@@ -52,6 +52,12 @@ QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
 COUNTED_AT_ONCE = 1000  # entries of one stream
 OLDEST_VERSION = (7, 0)
+# The first release of each series in which a script of one user can neither run as another user
+# (CVE-2025-46818) nor run code in the server (CVE-2025-49844). Later series have both corrections.
+PATCHED = {
+    "Redis": ((7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    "Valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+}
 
 # Errors of a server that is full, fails over or moves its slots. redis-py has classes for some of
 # them. The messages of the others start with one of the prefixes.
@@ -204,7 +210,8 @@ class Streams:
         return next(differing, None)
 
     def check(self) -> None:
-        """Raise StreamsMisconfigured if the server is too old or could evict entries."""
+        """Raise StreamsMisconfigured if the server is too old or could evict entries. Log a warning
+        if a user's rights don't hold on this version of the server."""
         with _translate_errors():
             server: Any = self._client.info("server")
             # Not CONFIG GET: managed servers refuse it, and no service should have the right.
@@ -212,6 +219,8 @@ class Streams:
         version = str(server["redis_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
             raise StreamsMisconfigured(f"the stream server is Redis {version}; use 7.0 or newer")
+        name = "Valkey" if "valkey_version" in server else "Redis"
+        _warn_unless_patched(name, str(server.get("valkey_version", version)))
         if (found := memory.get("maxmemory_policy")) != "noeviction":
             raise StreamsMisconfigured(
                 f"the stream server's maxmemory-policy is {found}: the server could evict events "
@@ -590,6 +599,22 @@ def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.
         retry=Retry(NoBackoff(), 0),  # only the caller knows whether a retry is safe
         health_check_interval=0,
         protocol=2,
+    )
+
+
+@cache
+def _warn_unless_patched(name: str, version: str) -> None:
+    """Log, once in a process, that scripts get round the rights of users on this server."""
+    found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    firsts = PATCHED[name]
+    if found > firsts[-1] or any(found[:2] == first[:2] and found >= first for first in firsts):
+        return
+    log.warning(
+        "the stream server is %s %s: a script of one user can run as another user "
+        "(CVE-2025-46818) or run code in the server (CVE-2025-49844); upgrade it, unless your "
+        "provider has corrected this version",
+        name,
+        version,
     )
 
 

@@ -1,6 +1,7 @@
 """The services share streams and HTTP; neither can access the data of the other."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,8 +12,9 @@ import redis
 from celery import Celery
 from psycopg2.errors import InsufficientPrivilege
 
-from tests.acceptance.people import Customer, Shop, is_problem
+from tests.acceptance.people import PATIENCE_SECONDS, Customer, Shop, is_problem
 from tests.support.stacks import SERVICES, RunningStack, everybody
+from tests.support.waiting import eventually
 
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
 TABLES = {"accounts": "accounts.accounts_user", "orders": "orders.orders_orderview"}
@@ -112,12 +114,25 @@ def test_a_service_can_change_nothing_of_the_other_on_the_stream_server(
 @services_only
 def test_a_message_to_all_workers_stops_none(stack: RunningStack, ada: Customer) -> None:
     before = stack.pids()
-    for service in SERVICES:
-        given = environment_of(stack, f"{service}-worker")
-        with Celery(broker=given["BROKER_URL"]) as app:
+    with ExitStack() as opened:
+        brokers = {}
+        for service in SERVICES:
+            url = environment_of(stack, f"{service}-worker")["BROKER_URL"]
+            app = opened.enter_context(Celery(broker=url))
             app.conf.broker_transport_options = {"global_keyprefix": f"broker:{service}:"}
             app.control.shutdown()
-    ada.sees("CONFIRMED", ada.place("1.00"))  # the workers of both services publish its events
+            brokers[service] = app, opened.enter_context(redis.Redis.from_url(url))
+        ada.sees("CONFIRMED", ada.place("1.00"))  # the workers of both services publish its events
+        for service, (app, broker) in brokers.items():
+            for _ in range(3):  # a worker that is stopping would still read one message
+                app.send_task("outbox.relay", [service], queue=service)
+            eventually(
+                lambda key=f"broker:{service}:{service}", broker=broker: not broker.llen(key),  # type: ignore[misc]
+                within_seconds=PATIENCE_SECONDS,
+                what=f"the worker of {service} reads later messages",
+            )
+        administrator = opened.enter_context(redis.Redis.from_url(stack.status()["streams"]))
+        assert administrator.pubsub_channels("*pidbox*") == []
     assert stack.pids() == before
 
 

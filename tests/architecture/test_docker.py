@@ -15,7 +15,9 @@ import pytest
 import yaml
 from django.conf import settings
 
+from config.headers import PERMISSIONS_POLICY
 from stack.users import all_rules
+from tests.attacks.test_headers import EXPECTED, FRAMES
 
 DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
 SHAPES: Final = ("compose.yml", "compose.services.yml")
@@ -107,6 +109,31 @@ def test_every_error_of_nginx_itself_is_a_problem_document() -> None:
         assert json.loads(body.replace("$status", "404"))["status"] >= 400
 
 
+def test_every_response_of_nginx_itself_has_the_headers_of_a_service() -> None:
+    headers = (DOCKER / "nginx" / "headers.conf").read_text()
+    found = dict(re.findall(r'(?m)^add_header (\S+) "?(.*?)"? always;$', headers))
+
+    assert FRAMES in found.pop("Content-Security-Policy")
+    assert found == {**EXPECTED, "Permissions-Policy": PERMISSIONS_POLICY}
+    for file in (DOCKER / "nginx").glob("*.conf"):
+        for block in re.findall(r"location [^{]*\{([^}]*)", file.read_text()):
+            assert "include /nginx/headers.conf;" in block or not re.search(
+                r"return \d+ '", block
+            ), (file.name, block)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nginx_stores_bodies_and_responses_in_bounded_memory_and_never_on_the_disk(
+    shape: str,
+) -> None:
+    front = services(shape)["front"]
+    [stored] = [each for each in front["tmpfs"] if each.startswith("/var/cache/nginx:")]
+
+    assert front["read_only"] is True
+    assert re.search(r":size=\d+m$", stored)
+    assert front["cap_drop"] == ["ALL"]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_clients_reach_every_shape_through_nginx_alone(shape: str) -> None:
     published = [key for key, service in services(shape).items() if service.get("ports")]
@@ -185,9 +212,14 @@ def test_the_users_of_the_stream_server_have_the_rights_of_the_embedded_stack() 
     ]
 
 
-def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> None:
-    script = shutil.copy(DOCKER / "secrets.sh", tmp_path)
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """secrets.sh in a folder of its own, without secrets."""
     shutil.copy(DOCKER / "streams.users", tmp_path)
+    return Path(shutil.copy(DOCKER / "secrets.sh", tmp_path))
+
+
+def test_every_secret_is_a_file_that_secrets_sh_makes_once(script: Path, tmp_path: Path) -> None:
     declared = document("servers.yml")["secrets"]
 
     assert subprocess.run([script, "--help"], stderr=subprocess.DEVNULL, check=False).returncode
@@ -202,6 +234,106 @@ def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> No
     }
     assert again.stdout + again.stderr == ""
     assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> dict[str, str]:
+    """Files in the form of release 0.2.0: one role for each service, one user for all streams."""
+    files = {"streams.conf": "requirepass shared\n"}
+    for name, number in (("streams", 0), ("broker", 1)):
+        files[f"{name}-url"] = f"redis://:shared@streams:6379/{number}\n"
+    for service in ("accounts", "orders"):
+        role = f"postgresql://{service}:{service}-password"
+        files[f"{service}-database-url"] = f"{role}@postgres:5432/mitosis\n"
+        files[f"{service}-replica-urls"] = f"{role}@postgres-replica:5432/mitosis\n"
+    (tmp_path / "secrets").mkdir()
+    for name, text in files.items():
+        (tmp_path / "secrets" / name).write_text(text)
+    return files
+
+
+def secrets_after(script: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+    ran = subprocess.run([script], capture_output=True, text=True, check=False)
+    return ran, {file.name: file.read_text() for file in (script.parent / "secrets").iterdir()}
+
+
+def test_secrets_of_an_earlier_release_get_readers_and_keep_the_rest(
+    script: Path, earlier: dict[str, str]
+) -> None:
+    ran, made = secrets_after(script)
+
+    assert ran.returncode == 0, ran.stderr
+    for service in ("accounts", "orders"):
+        del earlier[f"{service}-replica-urls"]
+        reader = rf"postgresql://{service}_reader:[0-9a-f]{{64}}@postgres-replica:5432/mitosis\n"
+        assert re.fullmatch(reader, made[f"{service}-replica-urls"])
+    assert {name: made[name] for name in earlier} == earlier
+    # Its processes knew the password that is now the administrator's.
+    assert "Replace it" in ran.stderr
+    for name in ("streams.conf", "streams-url", "broker-url"):
+        (script.parent / "secrets" / name).unlink()
+    ran, after = secrets_after(script)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [name for name, text in after.items() if "shared" in text] == []
+    assert {name for name in after if after[name] != made[name]} == {
+        "streams.conf",
+        "streams-users",
+    }
+
+
+def test_replicas_on_servers_of_your_own_keep_their_addresses(
+    script: Path, earlier: dict[str, str]
+) -> None:
+    own = earlier["accounts-replica-urls"].strip() + ",postgresql://accounts:x@10.0.0.2/mitosis\n"
+    (script.parent / "secrets" / "accounts-replica-urls").write_text(own)
+
+    assert secrets_after(script)[1]["accounts-replica-urls"] == own
+
+
+@pytest.mark.parametrize("kind", ["streams", "broker"])
+def test_a_stream_server_of_your_own_is_never_replaced_by_the_container(
+    script: Path, earlier: dict[str, str], kind: str
+) -> None:
+    folder = script.parent / "secrets"
+    (folder / f"{kind}-url").write_text("redis://:x@10.0.0.9:6379/0\n")
+
+    for deployment in ("all", "accounts", "orders"):
+        ran, made = secrets_after(script)
+        assert ran.returncode == 1
+        assert f"{kind}-url is not read any more" in ran.stderr
+        assert f"{deployment}-{kind}-url" not in made
+        (folder / f"{deployment}-{kind}-url").write_text(f"redis://{deployment}:x@10.0.0.9/0\n")
+    assert secrets_after(script)[0].returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("https", "proxies", "refused"), [("on", "1", True), ("True", "", True), ("on", "2", False)]
+)
+def test_nginx_refuses_https_without_a_proxy_for_tls(
+    https: str, proxies: str, refused: bool
+) -> None:
+    """nginx would say that each request is plain HTTP, and each answer would be a redirect."""
+    variables = {"PATH": os.environ["PATH"], "HTTPS": https, "PROXIES": proxies}
+    command = ["sh", str(DOCKER / "nginx" / "start.sh"), "no-such-shape"]
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+    assert ran.returncode != 0  # the shape doesn't exist
+    assert ("needs PROXIES=2" in ran.stderr) == refused
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_limits_in_the_environment_reach_the_processes(shape: str) -> None:
+    names = [
+        "PLACEMENT_CONNECTIONS",
+        *("THROTTLE_LOGIN", "THROTTLE_LOGIN_ACCOUNT", "THROTTLE_LOGIN_ADDRESS"),
+    ]
+    for key, service in services(shape).items():
+        if service["image"] == OURS:
+            assert [service["environment"].get(name) for name in names] == [
+                f"${{{name}:-}}" for name in names
+            ], key
+    fronts = services(shape)["front"]["environment"]
+    assert fronts == {"HTTPS": "${HTTPS:-off}", "PROXIES": "${PROXIES:-1}"}
 
 
 FAKE_ENGINE: Final = """\

@@ -1,5 +1,7 @@
 """Bodies that would fill the disk or the memory, sent without credentials."""
 
+import asyncio
+import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client, RequestFactory
 
@@ -23,9 +26,12 @@ MEBIBYTE = 2**20
     ("path", "slug"), [("/api/token/", "parse-error"), ("/admin/login/", "bad-request")]
 )
 def test_a_form_with_a_file_is_refused_before_the_file_is_stored(
-    settings: Any, tmp_path: Path, path: str, slug: str
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, slug: str
 ) -> None:
-    settings.FILE_UPLOAD_TEMP_DIR, settings.FILE_UPLOAD_MAX_MEMORY_SIZE = str(tmp_path), 10
+    """A temporary file would be gone after the response. Here, none can be made."""
+    missing = str(tmp_path / "missing")
+    settings.FILE_UPLOAD_TEMP_DIR, settings.FILE_UPLOAD_MAX_MEMORY_SIZE = missing, 10
+    monkeypatch.setattr(tempfile, "tempdir", missing)
     file = SimpleUploadedFile("x", b"x" * MEBIBYTE)
     response = Client().post(path, {"file": file}, headers={"accept": "application/json"})
     assert response.status_code == 400
@@ -74,3 +80,22 @@ def test_over_asgi_a_large_body_stays_in_memory_up_to_the_limit() -> None:
     body = received(20)
     assert isinstance(body, BytesIO)
     assert len(body.getvalue()) == settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1
+
+
+@async_to_sync
+async def half_a_body() -> None:
+    """Read a body whose client sends one piece, and then nothing."""
+    sent = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> dict[str, Any]:
+        while not sent:
+            await asyncio.Event().wait()
+        return sent.pop()
+
+    await asyncio.wait_for(Utf8ASGIHandler().read_body(receive), 5)
+
+
+def test_over_asgi_a_body_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.requests.READ_SECONDS", 0.05)
+    with pytest.raises(RequestAborted):
+        half_a_body()

@@ -16,7 +16,8 @@ PRINT_MIDDLEWARE = "from django.conf import settings; print(settings.MIDDLEWARE)
 URL = f"redis://default:{PASSWORD}@streams.example.com:6379/0"
 
 
-def test_the_page_of_an_unknown_host_shows_no_password(settings: Any) -> None:
+def test_an_error_page_of_debug_shows_no_password(settings: Any) -> None:
+    """Without the guard, which DEBUG=off has left out of these settings."""
     settings.DEBUG = True
     settings.OUTBOX_STREAMS_URL = settings.CELERY_BROKER_URL = URL
     settings.CACHES = {**settings.CACHES, "probe": {"LOCATION": [URL], "OPTIONS": {"STORE": URL}}}
@@ -43,6 +44,18 @@ def test_with_debug_on_another_machine_gets_no_page(origin: dict[str, str]) -> N
     requests = RequestFactory()
     assert guarded(requests.get("/")).content == b"a page"
     assert guarded(requests.get("/", **origin)).status_code == 403
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_with_debug_on_a_foreign_name_of_this_machine_gets_no_error_page(
+    settings: Any, accept: str
+) -> None:
+    settings.DEBUG = True
+    settings.MIDDLEWARE = [GUARD, *settings.MIDDLEWARE]
+    response = Client().get("/", headers={"host": "rebound.example.com", "accept": accept})
+    assert response.status_code == 400
+    assert "ALLOWED_HOSTS" in response.content.decode()
+    assert "OUTBOX_STREAMS_URL" not in response.content.decode()
 
 
 def test_the_guard_is_installed_where_debug_is_on(settings: Any) -> None:

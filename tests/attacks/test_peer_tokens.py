@@ -82,3 +82,14 @@ def test_the_clocks_of_two_services_may_differ_by_seconds(
     assert add.call_args.kwargs["timeout"] >= peers.TOKEN_SECONDS + 2 * leeway
     assert not accepts(request(path, signed(seconds=3 * leeway)))
     assert not accepts(request(path, signed(seconds=-peers.TOKEN_SECONDS - 3 * leeway)))
+
+
+@pytest.mark.parametrize(("service", "path", "accepts"), DOORS)
+def test_a_token_that_is_valid_for_longer_is_refused(
+    service: str, path: str, accepts: Accepts
+) -> None:
+    """The cache forgets a used token after the longest time that a token may be valid."""
+    with patch.object(peers, "TOKEN_SECONDS", 61):  # accounts accepts 60
+        long_lived = peers._headers(service, path, b"{}")
+    assert not accepts(request(path, long_lived))
+    assert accepts(request(path, peers._headers(service, path, b"{}")))

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import redis
-from django.conf import settings
 from kombu import Connection
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -27,6 +26,7 @@ from placement.ring.cache import RingCache
 from placement.ring.nodes import EpochStore
 from stack import users
 from stack.servers import Valkey
+from tests.support.surroundings import SERVICES, SHAPE
 
 PASSWORD = "for-tests"
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
@@ -308,9 +308,15 @@ def test_no_write_of_the_rings_user_makes_a_cache_raise(
     ring_process.rings.clear()
 
 
-def test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message() -> None:
-    options = app.conf.broker_transport_options
-    assert options["global_keyprefix"] == f"broker:{settings.SERVICE}:"
+def test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message(
+    client: Client, valkey: Valkey
+) -> None:
+    url = valkey.url_of(users.broker_user(SHAPE), PASSWORD, database=1)
+    with app.connection_for_write(url) as connection:
+        app.send_task("a task", connection=connection)
+    administrators = valkey.url_of("", valkey.password or "", database=1)
+    with redis.Redis.from_url(administrators) as administrator:
+        assert administrator.llen(f"broker:{SHAPE}:{SERVICES[0]}") == 1
     assert app.conf.worker_enable_remote_control is False
 
 

@@ -34,11 +34,25 @@ SABOTAGES: Final = (
         "::test_over_asgi_a_large_body_stays_in_memory_up_to_the_limit",
     ),
     Sabotage(
+        promise="over ASGI a body has a deadline",
+        file="config/requests.py",
+        old="asyncio.timeout(READ_SECONDS)",
+        new="asyncio.timeout(None)",
+        test=f"{ATTACKS}/test_bodies.py::test_over_asgi_a_body_has_a_deadline",
+    ),
+    Sabotage(
         promise="a request has a deadline",
         file="config/deadlines.py",
         old="self.read_by, self.write_by = time.monotonic() + READ_SECONDS, None",
         new="self.read_by, self.write_by = time.monotonic() + 1e6, None",
         test=f"{SERVER}::test_slow_clients_occupy_no_thread_after_their_deadline",
+    ),
+    Sabotage(
+        promise="a client that sends nothing occupies no thread",
+        file="config/deadlines.py",
+        old="if not conn.initialized and not conn.wait_for_data(0):",
+        new="if False:",
+        test=f"{SERVER}::test_clients_that_send_nothing_occupy_no_thread",
     ),
     Sabotage(
         promise="a response has a deadline",
@@ -133,6 +147,14 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_debug.py::test_with_debug_on_another_machine_gets_no_page",
     ),
     Sabotage(
+        promise="with DEBUG on, a foreign name of this machine gets no error page",
+        file="config/middleware.py",
+        old="if not _has_known_host(request):",
+        new="if False:",
+        test=f"{ATTACKS}/test_debug.py"
+        "::test_with_debug_on_a_foreign_name_of_this_machine_gets_no_error_page",
+    ),
+    Sabotage(
         promise="the guard of DEBUG's pages is installed",
         file="config/settings/applications.py",
         old='*(["config.middleware.this_machine_only"] if DEBUG else []),',
@@ -144,7 +166,7 @@ SABOTAGES: Final = (
         file="config/debug_page.py",
         old="return without_passwords(cleansed) if isinstance(cleansed, str) else cleansed",
         new="return cleansed",
-        test=f"{ATTACKS}/test_debug.py::test_the_page_of_an_unknown_host_shows_no_password",
+        test=f"{ATTACKS}/test_debug.py::test_an_error_page_of_debug_shows_no_password",
     ),
     Sabotage(
         promise="a refusal before Django's middleware has its headers",
@@ -181,6 +203,28 @@ SABOTAGES: Final = (
         old='return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)',
         new="return bool(used)",
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
+    ),
+    Sabotage(
+        promise="the stream server's users get the new passwords",
+        file="docker/secrets.sh",
+        old="mv -f .streams-users streams-users",
+        new="[ -e streams-users ] || mv -f .streams-users streams-users",
+        test=f"{ATTACKS}/test_leaked_keys.py"
+        "::test_the_runbook_replaces_each_leaked_secret_and_no_other",
+    ),
+    Sabotage(
+        promise="a request for the status is valid for a short time only",
+        file="pages/flow/peers.py",
+        old="if lifetime > TOKEN_SECONDS or not",
+        new="if not",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_a_token_that_is_valid_for_longer_is_refused",
+    ),
+    Sabotage(
+        promise="a request to accounts is valid for a short time only",
+        file="accounts/api/peers.py",
+        old="if lifetime > MAX_LIFETIME_SECONDS or not",
+        new="if not",
+        test=f"{ATTACKS}/test_peer_tokens.py::test_a_token_that_is_valid_for_longer_is_refused",
     ),
     Sabotage(
         promise="a leaked secret is in no file after the runbook",

@@ -11,6 +11,14 @@ IDENTITY: Final = "tests/unit/config/test_identity.py"
 
 SABOTAGES: Final = (
     Sabotage(
+        promise="a start doesn't bring a leaked password of the administrator back",
+        file="config/prepare.py",
+        old="password_file=password_file, keep=True)",
+        new="password_file=password_file)",
+        test="tests/integration/accounts/test_seed_staff.py::"
+        "test_a_start_neither_restores_a_leaked_password_nor_a_deactivated_administrator",
+    ),
+    Sabotage(
         promise="a guess is counted before its password is checked",
         file="config/logins/guard.py",
         old="    _count(limits, known)\n    try:\n        yield\n",

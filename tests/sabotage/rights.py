@@ -85,6 +85,14 @@ SABOTAGES: Final = (
         test=f"{STREAMS}::test_a_user_of_the_broker_has_only_the_queues_of_its_deployment",
     ),
     Sabotage(
+        promise="a deployment sends tasks to its own queues",
+        file="config/settings/work.py",
+        old='f"broker:{_env.service}:",',
+        new='"",',
+        test=f"{STREAMS}::"
+        "test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message",
+    ),
+    Sabotage(
         promise="no message controls a worker",
         file="config/settings/work.py",
         old="CELERY_WORKER_ENABLE_REMOTE_CONTROL = False",
@@ -134,6 +142,29 @@ SABOTAGES: Final = (
         new="",
         test="tests/attacks/accounts/test_history.py"
         "::test_the_system_check_reports_each_right_to_change_the_history",
+    ),
+    Sabotage(
+        promise="no role of a service connects to another database",
+        file="placement/provision.py",
+        old="        _close_maintenance_databases(cursor)\n",
+        new="",
+        test="tests/attacks/test_roles.py::test_a_role_cannot_connect_to_other_databases",
+    ),
+    Sabotage(
+        promise="the sessions of a reader are read-only",
+        file="placement/provision.py",
+        old='settings |= {"default_transaction_read_only": "on"}',
+        new="pass",
+        test=f"{PROVISION}"
+        "::test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes",
+    ),
+    Sabotage(
+        promise="a role has a limit for its connections",
+        file="placement/provision.py",
+        old='" CONNECTION LIMIT {}",',
+        new='" /* {} */",',
+        test=f"{PROVISION}"
+        "::test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes",
     ),
     Sabotage(
         promise="a database of an earlier release gets owners",

@@ -1,11 +1,11 @@
 from typing import Any
 
-import psycopg2
+import psycopg2.errors
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from ...provision import CONNECTIONS, Passwords, owner_of, provision, reader_of
+from ...provision import CONNECTIONS, LOCK_SECONDS, Passwords, owner_of, provision, reader_of
 
 
 class Command(BaseCommand):
@@ -28,6 +28,11 @@ class Command(BaseCommand):
                     services={service: _passwords(service, alias)},
                     connections=getattr(settings, "PLACEMENT_CONNECTIONS", CONNECTIONS),
                 )
+            except psycopg2.errors.LockNotAvailable as exc:
+                raise CommandError(
+                    f"{service}: another transaction held the tables for {LOCK_SECONDS:.0f} s: "
+                    "stop backups and the service's processes, then run this again"
+                ) from exc
             except psycopg2.Error as exc:
                 raise CommandError(f"{service}: {str(exc).strip()}") from exc
             self.stdout.write(f"{service}: roles and schema are ready in {home['NAME']}")

@@ -16,6 +16,7 @@ from django.conf import LazySettings
 from django.core.management import call_command
 
 from accounts import keys
+from config.keys import FAILURE_PAUSE_SECONDS, FETCH_TIMEOUT_SECONDS, PAUSE_SECONDS
 from tests.integration.accounts.conftest import PASSWORD
 from tests.integration.placement.site import web_process
 from tests.support.meanwhile import meanwhile
@@ -23,13 +24,18 @@ from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.shape("accounts", "orders"),
     pytest.mark.django_db(transaction=True),
 ]
 
-REQUESTS_PER_SECOND = 50
-AFTER_SECONDS = 3  # longer than a verifier's pause between two reads of the key set
+REQUESTS_PER_SECOND = 50  # at most
+REQUESTS = 50  # with each key
+PATIENCE_SECONDS = 60
+# A verifier reads the key set in this time, even if it fails once, as on a busy machine.
+AFTER_SECONDS = round(
+    PAUSE_SECONDS + FETCH_TIMEOUT_SECONDS + FAILURE_PAUSE_SECONDS + FETCH_TIMEOUT_SECONDS
+)
 
 
 @pytest.fixture
@@ -67,6 +73,13 @@ class Session:
             http.post("/api/users/", json={"name": "Ada", **who}).raise_for_status()
             self.receive(http.post("/api/token/", json=who))
         self.first = self.access
+        bearer = {"Authorization": f"Bearer {self.first}"}
+        with httpx.Client(base_url=self.urls["orders"], timeout=20, headers=bearer) as http:
+            eventually(
+                lambda: http.get("/api/orders/").is_success,
+                within_seconds=PATIENCE_SECONDS,
+                what="orders has read the key set",
+            )
 
     def receive(self, answer: httpx.Response) -> None:
         self.statuses.append(answer.status_code)
@@ -95,33 +108,31 @@ class Session:
 
 
 def flood(urls: dict[str, str], ended: threading.Event) -> None:
-    """Send tokens of unknown keys, each of which makes a verifier want to read the key set."""
+    """Send tokens of unknown keys, each of which makes a verifier want to read the key set. If it
+    can't, the answer is 503."""
     with httpx.Client(timeout=20) as http:
         while not ended.wait(0.05):
             token = jwt.encode({}, "x" * 40, algorithm="HS256", headers={"kid": uuid4().hex})
             for url, path in ((urls["accounts"], "/api/users/"), (urls["orders"], "/api/orders/")):
                 answer = http.get(f"{url}{path}", headers={"Authorization": f"Bearer {token}"})
-                assert answer.status_code == 401
+                assert answer.status_code in (401, 503)
 
 
 def test_no_request_is_refused_while_keys_rotate(urls: dict[str, str]) -> None:
     session = Session(urls)
     session.log_in()
     with meanwhile(session.run, lambda: flood(urls, session.ended), end=session.ended.set):
-        call_command("signing_keys", "rotate", "--after", str(AFTER_SECONDS))
-        for rotation in (2, 3):
+        for number in (2, 3):
+            call_command("signing_keys", "rotate", "--after", str(AFTER_SECONDS))
             eventually(
-                lambda number=rotation: len(session.kids) == number,  # type: ignore[misc]
-                within_seconds=30,
-                what=f"key {rotation} signs",
+                lambda number=number: len(session.kids) == number,  # type: ignore[misc]
+                within_seconds=AFTER_SECONDS + PATIENCE_SECONDS,
+                what=f"key {number} signs",
             )
-            if rotation == 2:
-                call_command("signing_keys", "rotate", "--after", str(AFTER_SECONDS))
-        seen = len(session.statuses)
-        eventually(
-            lambda: len(session.statuses) > seen + REQUESTS_PER_SECOND,
-            within_seconds=30,
-            what="a second of requests with the last key",
-        )
+            enough = len(session.statuses) + REQUESTS
+            eventually(
+                lambda enough=enough: len(session.statuses) >= enough,  # type: ignore[misc]
+                within_seconds=PATIENCE_SECONDS,
+                what=f"{REQUESTS} requests with key {number}",
+            )
     assert Counter(session.statuses) == {200: len(session.statuses)}
-    assert len(session.statuses) > 2 * AFTER_SECONDS * REQUESTS_PER_SECOND * 0.8

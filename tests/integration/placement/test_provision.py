@@ -1,7 +1,6 @@
 """The roles of a service: its owner, its runtime role and its reader. None has any right on the
 schema of the other service."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -9,7 +8,12 @@ from threading import Barrier
 
 import psycopg2
 import pytest
-from psycopg2.errors import InsufficientPrivilege, ReadOnlySqlTransaction, UndefinedTable
+from psycopg2.errors import (
+    InsufficientPrivilege,
+    LockNotAvailable,
+    ReadOnlySqlTransaction,
+    UndefinedTable,
+)
 
 from placement.provision import (
     CONNECTIONS,
@@ -109,16 +113,54 @@ def test_an_owner_has_full_access_to_its_schema_and_a_runtime_role_to_the_rows(
             run(role, "SELECT * FROM auth_user")
         # The server ends a transaction that was left open.
         assert run(role, "SHOW idle_in_transaction_session_timeout") == [("1min",)]
-        about = "SELECT rolconfig, rolconnlimit FROM pg_roles WHERE rolname = current_user"
-        [(settings, connections)] = run(role, about)
-        assert "default_transaction_isolation=read committed" in settings
-        assert connections == (OWNER_CONNECTIONS if role == owner else CONNECTIONS)
     run(service, "UPDATE thing SET word = 'changed'")
     run(service, "SELECT nextval('thing_id_seq')")
     run(service, "DELETE FROM thing")
     run(owner, "ALTER TABLE thing RENAME TO renamed")
     run(owner, "TRUNCATE renamed RESTART IDENTITY")
     assert run(service, "SELECT count(*) FROM renamed") == [(0,)]
+
+
+@pytest.fixture
+def new_service(postgres: Postgres, worker: str) -> Iterator[str]:
+    """The name of a service whose roles don't exist yet, and of its database. Settings of a role
+    stay in the cluster, which all test runs share."""
+    service = databases.name_for(f"{worker}_new")
+    yield service
+    databases.drop(postgres.dsn, name=service)
+    for role in (service, owner_of(service), reader_of(service)):
+        postgres.query(f"DROP ROLE IF EXISTS {role}")
+
+
+def test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes(
+    postgres: Postgres, new_service: str
+) -> None:
+    owner, reader = owner_of(new_service), reader_of(new_service)
+    expected = {
+        f"search_path={new_service}",
+        "idle_in_transaction_session_timeout=60s",
+        "default_transaction_isolation=read committed",
+    }
+    for _ in range(2):
+        provision(
+            postgres.dsn,
+            database=new_service,
+            services={new_service: Passwords.same(ROLE_PASSWORD)},
+        )
+        found = postgres.query(
+            "SELECT rolname, rolconfig, rolconnlimit, rolcreatedb OR rolcreaterole OR rolbypassrls"
+            " FROM pg_roles WHERE rolname = ANY(%s)",
+            [new_service, owner, reader],
+        )
+        assert {role: (set(config), *others) for role, config, *others in found} == {
+            new_service: (expected, CONNECTIONS, False),
+            owner: (expected, OWNER_CONNECTIONS, False),
+            reader: (expected | {"default_transaction_read_only=on"}, CONNECTIONS, False),
+        }
+        for role in (new_service, owner, reader):
+            changed = "CREATEDB CREATEROLE BYPASSRLS CONNECTION LIMIT -1"
+            postgres.query(f"ALTER ROLE {role} {changed}")
+            postgres.query(f"ALTER ROLE {role} RESET ALL")
 
 
 def test_a_table_that_its_owner_cannot_change_is_append_only_for_the_service(
@@ -155,26 +197,30 @@ def test_a_new_table_is_readable_and_changeable_only_after_the_migrations(
 
 
 def test_a_role_loses_the_settings_and_memberships_of_an_intruder(
-    run: Run, postgres: Postgres, name: str
+    postgres: Postgres, new_service: str
 ) -> None:
-    service = f"guest_{os.getpid()}"  # other tests use the roles of the real services
-    guest = {service: Passwords.same(ROLE_PASSWORD)}
+    def run(statement: str) -> list[tuple[object, ...]]:
+        own = dsn_for(postgres.dsn, database=new_service, role=new_service, password=ROLE_PASSWORD)
+        with closing(psycopg2.connect(own)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def prepare() -> None:
+        services = {new_service: Passwords.same(ROLE_PASSWORD)}
+        provision(postgres.dsn, database=new_service, services=services)
+
     about = "SELECT current_setting('default_transaction_read_only'), current_schemas(false)"
-    try:
-        provision(postgres.dsn, database=name, services=guest)
-        assert run(service, about) == [("off", [service])]
-        # A role may change its own settings.
-        run(service, "ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
-        run(service, f'ALTER ROLE CURRENT_USER IN DATABASE "{name}" SET search_path = pg_catalog')
-        postgres.query(f"GRANT accounts TO {service}")
-        assert run(service, about) == [("on", ["pg_catalog"])]
-        provision(postgres.dsn, database=name, services=guest)
-        assert run(service, about) == [("off", [service])]
-        assert run(service, "SELECT pg_has_role('accounts', 'MEMBER')") == [(False,)]
-    finally:
-        databases.drop(postgres.dsn, name=name)
-        for role in (service, owner_of(service), reader_of(service)):
-            postgres.query(f"DROP ROLE IF EXISTS {role}")
+    prepare()
+    # A role may change its own settings.
+    run("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+    run(f'ALTER ROLE CURRENT_USER IN DATABASE "{new_service}" SET search_path = pg_catalog')
+    postgres.query(f"GRANT pg_monitor TO {new_service}")
+    assert run(about) == [("on", ["pg_catalog"])]
+    prepare()
+    assert run(about) == [("off", [new_service])]
+    assert run("SELECT pg_has_role('pg_monitor', 'MEMBER')") == [(False,)]
 
 
 def test_provisioning_names_the_databases_that_are_open_to_every_role(
@@ -185,14 +231,19 @@ def test_provisioning_names_the_databases_that_are_open_to_every_role(
     try:
         opened = provision(postgres.dsn, database=database, services={})
         assert other in opened
-        assert not {database, "postgres", "template1"} & opened
+        assert database not in opened
     finally:
         for each in (database, other):
             databases.drop(postgres.dsn, name=each)
 
 
-def test_a_database_of_an_earlier_release_gets_owners(postgres: Postgres, name: str) -> None:
-    """Earlier, each service had one role, which owned its schema and could use temporary tables."""
+def test_a_database_of_an_earlier_release_gets_owners(
+    postgres: Postgres, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier, each service had one role, which owned its schema and could use temporary tables.
+
+    While a backup holds a table, provision gives up soon: other sessions would wait behind it.
+    """
     database = f"{name}_before"
     provision(postgres.dsn, database=f"{name}_roles", services=SERVICES)  # only for the roles
     postgres.query(f'CREATE DATABASE "{database}"')
@@ -208,6 +259,11 @@ def test_a_database_of_an_earlier_release_gets_owners(postgres: Postgres, name: 
             with connection.cursor() as cursor:
                 cursor.execute(before)
             connection.commit()
+            with connection.cursor() as backup, monkeypatch.context() as patch:
+                backup.execute("LOCK TABLE orders.thing IN ACCESS SHARE MODE")
+                patch.setattr("placement.provision.LOCK_SECONDS", 0.05)
+                with pytest.raises(LockNotAvailable):
+                    provision(postgres.dsn, database=database, services=SERVICES)
         for _ in range(2):
             provision(postgres.dsn, database=database, services=SERVICES)
         dsn = dsn_for(postgres.dsn, database=database, role="orders", password=ROLE_PASSWORD)
