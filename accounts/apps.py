@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -12,6 +13,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_signing_keys)
+        checks.register(check_history, checks.Tags.database)
 
 
 def check_signing_keys(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
@@ -23,3 +25,14 @@ def check_signing_keys(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
     except ValueError as exc:
         return [checks.Error(f"No token can be signed: {exc}.", id="accounts.E001")]
     return []
+
+
+def check_history(
+    app_configs: Any, databases: Sequence[str] | None, **_: Any
+) -> list[checks.CheckMessage]:
+    """The runtime role can't change the history of users."""
+    from placement.checks import append_only
+
+    from .models import UserHistory  # after the apps are loaded
+
+    return append_only(UserHistory, databases, code="accounts.E002")

@@ -108,6 +108,17 @@ def update_user(command: UpdateUser) -> UserState:
     return event.user
 
 
+def renew_hash(user_id: UUID, password: str, *, encoded: str) -> None:
+    """After a log-in: hash the password again if its hash `encoded` is outdated, as that of an
+    imported user can be. Else the time of a wrong guess would tell that the user exists.
+
+    Announces nothing, because the password is the same, and does nothing if it has been changed.
+    """
+    if passwords.is_outdated(encoded):
+        rows = User.objects.using(router.db_for_write(User)).filter(pk=user_id, password=encoded)
+        rows.update(password=passwords.hashed(password))
+
+
 def deactivate_user(command: DeactivateUser) -> UserState:
     """Deactivate a user, unless the user is inactive. Raises UserNotFound or StaleVersion."""
     return update_user(

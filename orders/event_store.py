@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage
 from django.db import connections, router
+
+from placement.checks import append_only
 
 from .domain.codec import BrokenStream, Encoded, decode, encode
 from .domain.errors import ConcurrentAppend
@@ -38,22 +40,6 @@ SELECT stream FROM (
    WHERE stream > %s::uuid AND (%s::uuid IS NULL OR stream <= %s::uuid)
    ORDER BY stream DESC, version DESC
 ) AS last WHERE type = ANY (%s) LIMIT %s
-"""
-
-# Everything with which this session's role could change a stored event, or get the right to. The
-# owner of a table, and the owner of its schema, can drop it; the owner of a table can grant rights.
-RIGHTS_TO_CHANGE = """
-SELECT what
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- CROSS JOIN LATERAL (VALUES
-         ('UPDATE', has_any_column_privilege(c.oid, 'UPDATE')),
-         ('DELETE', has_table_privilege(c.oid, 'DELETE')),
-         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),
-         ('TRIGGER', has_table_privilege(c.oid, 'TRIGGER')),
-         ('it owns the table', pg_has_role(c.relowner, 'MEMBER')),
-         ('it owns the schema', pg_has_role(n.nspowner, 'MEMBER'))
-       ) AS each (what, held)
- WHERE c.oid = to_regclass(%s) AND held
 """
 
 
@@ -148,21 +134,5 @@ def event_of(row: StoredEvent) -> Event:
 def check_append_only(
     app_configs: Any, databases: Sequence[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """System check orders.E001: the runtime role has no right with which it could change or delete
-    an event, and can't give itself such a right."""
-    alias, table = router.db_for_write(StoredEvent), StoredEvent._meta.db_table
-    if alias not in (databases or ()):
-        return []
-    with connections[alias].cursor() as cursor:
-        cursor.execute(RIGHTS_TO_CHANGE, [table])
-        held = [right for (right,) in cursor.fetchall()]
-    if not held:
-        return []
-    return [
-        Error(
-            f"The role of orders has rights to change stored events in {table}: {', '.join(held)}.",
-            hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL; it leaves SELECT "
-            "and INSERT to the runtime role.",
-            id="orders.E001",
-        )
-    ]
+    """System check orders.E001: the runtime role can't change stored events."""
+    return append_only(StoredEvent, databases, code="orders.E001")

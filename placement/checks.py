@@ -1,7 +1,7 @@
 """System checks: a deployment doesn't start if it would write rows to the wrong database."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.apps import AppConfig, apps
 from django.conf import settings
@@ -9,10 +9,29 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from .events import HAS_OUTBOX
+from .homes import primary
 from .provision import owner_of, reader_of
+
+# Everything with which this session's role could change a row of the table, or get the right to.
+# The owner of a table, and the owner of its schema, can drop it; the owner of a table can grant
+# rights.
+_RIGHTS_TO_CHANGE: Final = """
+SELECT what
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (VALUES
+         ('UPDATE', has_any_column_privilege(c.oid, 'UPDATE')),
+         ('DELETE', has_table_privilege(c.oid, 'DELETE')),
+         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),
+         ('TRIGGER', has_table_privilege(c.oid, 'TRIGGER')),
+         ('it owns the table', pg_has_role(c.relowner, 'MEMBER')),
+         ('it owns the schema', pg_has_role(n.nspowner, 'MEMBER'))
+       ) AS each (what, held)
+ WHERE c.oid = to_regclass(%s) AND held
+"""
 
 
 @register
@@ -137,3 +156,26 @@ def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
             )
         )
     return messages
+
+
+def append_only(
+    model: type[Model], databases: Sequence[str] | None, *, code: str
+) -> list[CheckMessage]:
+    """For a service's own check: an error if the runtime role has a right with which it could
+    change or delete a row of the model, or could give itself such a right."""
+    service, table = model._meta.app_label, model._meta.db_table
+    if (alias := primary(service)) not in (databases or ()):
+        return []
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_RIGHTS_TO_CHANGE, [table])
+        held = [right for (right,) in cursor.fetchall()]
+    if not held:
+        return []
+    return [
+        Error(
+            f"The role of {service} has rights to change rows of {table}: {', '.join(held)}.",
+            hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL; it leaves SELECT "
+            "and INSERT to the runtime role.",
+            id=code,
+        )
+    ]

@@ -6,10 +6,14 @@ Each service has a schema with its name, and three login roles:
   log in as this role, and no process that stays running.
 - `orders` is the runtime role. It reads and writes rows, and can't create, drop, truncate or grant
   anything. A table from which the owner has revoked UPDATE and DELETE is append-only for it too.
-- `orders_reader` only reads. Processes use it on replicas.
+- `orders_reader` only reads, and only the tables of the service's app, because replicas serve no
+  others. With a key of `django_session` it could act as staff. Processes use it on replicas.
 
-No role has a right on the schema of another service, or can connect to another database. PUBLIC has
-no right on the database.
+No role has a right on the schema of another service. PUBLIC has no right on the database, and may
+not connect to PostgreSQL's own databases. `provision` names all others to which PUBLIC may connect.
+
+The runtime role gets SELECT and INSERT on a new table. `grant` adds the other rights, so a table
+that a migration makes append-only is never anything else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,28 +27,39 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extensions import encrypt_password, parse_dsn
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
-IDLE_IN_TRANSACTION_SECONDS: Final = 60
+SETTINGS: Final = {  # of each role
+    "idle_in_transaction_session_timeout": "60s",
+    # Sessions through a pooler may lose the options of the address (config/settings/data.py).
+    "default_transaction_isolation": "read committed",
+}
 LOCK_SECONDS: Final = 10.0  # other sessions queue behind a session that waits for a lock
-# With these limits, two services leave connections of a server with max_connections = 200 to the
-# administrator and to standbys, even if the processes of one service open too many.
-CONNECTIONS: Final = 80  # of a runtime role; of a reader too, mostly on other servers
+# Even if an intruder opens all connections of one service, the other service has its own. Replicas
+# have the same roles, and each server counts its own connections, so an intruder can also use those
+# of a reader on the primary. Of max_connections = 400, 2 * (80 + 80 + 16) leave the rest to the
+# administrator and to standbys.
+CONNECTIONS: Final = 80  # of a runtime role; of a reader too
 OWNER_CONNECTIONS: Final = 16
 _LOCK: Final = 0x6D69746F736973  # "mitosis": an advisory lock in the administrator's database
 _MAINTENANCE: Final = ("postgres", "template1")  # databases in which PUBLIC may connect by default
 
 # Of each table in a schema: the rights that a role has, and those that it should have. The runtime
-# role gets the owner's rights to rows; the reader gets SELECT.
+# role gets the owner's rights to rows; the reader gets SELECT on the tables of the service's app.
 _RIGHTS: Final = """
 SELECT c.oid::regclass::text,
        ARRAY(SELECT DISTINCT privilege_type
                FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner)))
               WHERE grantee = c.relowner AND privilege_type = ANY(%(allowed)s)
+                AND starts_with(c.relname, %(prefix)s)
                 AND (privilege_type = 'SELECT' OR c.relname <> 'django_migrations')
               ORDER BY 1) AS wanted,
        ARRAY(SELECT DISTINCT privilege_type FROM aclexplode(c.relacl)
               WHERE grantee = %(role)s::regrole ORDER BY 1) AS held
   FROM pg_class c
  WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+"""
+_OPEN: Final = """
+SELECT datname FROM pg_database
+ WHERE datallowconn AND datname <> %s AND has_database_privilege('public', oid, 'CONNECT')
 """
 
 
@@ -95,31 +110,37 @@ def provision(
     services: Mapping[str, Passwords],
     template: str | None = None,
     connections: int = CONNECTIONS,
-) -> None:
-    """Prepare `database` for `services`. Idempotent.
+) -> set[str]:
+    """Prepare `database` for `services`. Idempotent. Returns the names of the other databases to
+    which every role of the server may connect.
 
     A missing database is created, from `template` if given. The new database gets no grants and no
-    role settings from the template, so both are made again. In a database that an earlier release
-    provisioned, everything of the runtime role gets the owner as its new owner. Concurrent runs
-    wait for each other. The administrator must be a superuser. Raises psycopg2.Error, such as
-    LockNotAvailable if another transaction holds the tables for LOCK_SECONDS.
+    role settings from the template, so both are made again. A role loses all other settings and
+    memberships. In a database that an earlier release provisioned, everything of the runtime role
+    gets the owner as its new owner. Concurrent runs wait for each other. The administrator must be
+    a superuser. Raises psycopg2.Error, such as LockNotAvailable if another transaction holds the
+    tables for LOCK_SECONDS.
     """
     with _session(admin_dsn) as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         _close_maintenance_databases(cursor)
         for service, passwords in services.items():
-            _make_role(cursor, service, passwords.runtime, path=service, limit=connections)
+            # Without "$user" and public, a name outside the service's schema is an error.
+            settings = SETTINGS | {"search_path": service}
+            _make_role(cursor, service, passwords.runtime, settings, limit=connections)
             owner = owner_of(service)
-            _make_role(cursor, owner, passwords.owner, path=service, limit=OWNER_CONNECTIONS)
+            _make_role(cursor, owner, passwords.owner, settings, limit=OWNER_CONNECTIONS)
             if passwords.reader:
+                settings |= {"default_transaction_read_only": "on"}
                 reader = reader_of(service)
-                _make_role(cursor, reader, passwords.reader, path=service, limit=connections)
-                _run(cursor, "ALTER ROLE {} SET default_transaction_read_only = on", reader)
+                _make_role(cursor, reader, passwords.reader, settings, limit=connections)
         _make_database(cursor, database, template)
         with _session(dsn_for(admin_dsn, database=database)) as inside:
             _run(inside, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
             for service in services:
                 _make_schema(inside, database, service)
+        cursor.execute(_OPEN, [database])
+        return {name for (name,) in cursor.fetchall()}
 
 
 def grant(cursor: Cursor, service: str) -> None:
@@ -128,9 +149,13 @@ def grant(cursor: Cursor, service: str) -> None:
     _run(cursor, "REVOKE ALL ON ALL ROUTINES IN SCHEMA {} FROM PUBLIC", service)
     _run(cursor, "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {0} TO {0}", service)
     _run(cursor, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {0} TO {0}", service)
-    allowed = {service: ["DELETE", "INSERT", "SELECT", "UPDATE"], reader_of(service): ["SELECT"]}
+    allowed = {
+        service: (["DELETE", "INSERT", "SELECT", "UPDATE"], ""),
+        reader_of(service): (["SELECT"], f"{service}_"),
+    }
     for role in _existing(cursor, *allowed):
-        values = {"role": role, "schema": service, "allowed": allowed[role]}
+        rights, prefix = allowed[role]
+        values = {"role": role, "schema": service, "allowed": rights, "prefix": prefix}
         cursor.execute(_RIGHTS, values)
         for table, wanted, held in cursor.fetchall():
             if wanted != held:
@@ -141,9 +166,13 @@ def grant(cursor: Cursor, service: str) -> None:
                 _run(cursor, statement, role)
 
 
-def _make_role(cursor: Cursor, role: str, password: str, *, path: str, limit: int) -> None:
+def _make_role(
+    cursor: Cursor, role: str, password: str, settings: Mapping[str, str], *, limit: int
+) -> None:
     if not _existing(cursor, role):
         _run(cursor, "CREATE ROLE {}", role)
+    cursor.execute("BEGIN")  # a session that starts now must have all settings
+    _clear(cursor, role)
     _run(
         cursor,
         "ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
@@ -154,12 +183,29 @@ def _make_role(cursor: Cursor, role: str, password: str, *, path: str, limit: in
     # Encrypt the password here, so that no server log contains the plain password.
     secret = encrypt_password(password, role, cursor.connection, "scram-sha-256")
     _run(cursor, "ALTER ROLE {} PASSWORD {}", role, Literal(secret))
-    # Without "$user" and public in the path, a name outside the service's schema is an error.
-    _run(cursor, "ALTER ROLE {} SET search_path = {}", role, path)
-    timeout = Literal(f"{IDLE_IN_TRANSACTION_SECONDS}s")
-    _run(cursor, "ALTER ROLE {} SET idle_in_transaction_session_timeout = {}", role, timeout)
-    # Sessions through a pooler may lose the options of the address (config/settings/data.py).
-    _run(cursor, "ALTER ROLE {} SET default_transaction_isolation = 'read committed'", role)
+    for name, value in settings.items():
+        _run(cursor, "ALTER ROLE {} SET {} = {}", role, name, Literal(value))
+    cursor.execute("COMMIT")
+
+
+def _clear(cursor: Cursor, role: str) -> None:
+    """Remove the settings of the role, which may change them itself, and its memberships: before
+    PostgreSQL 16, a role may make others its members."""
+    _run(cursor, "ALTER ROLE {} RESET ALL", role)
+    cursor.execute(
+        "SELECT datname FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+        " WHERE setrole = %s::regrole",
+        [role],
+    )
+    for (database,) in cursor.fetchall():
+        _run(cursor, "ALTER ROLE {} IN DATABASE {} RESET ALL", role, database)
+    cursor.execute(
+        "SELECT pg_get_userbyid(roleid), pg_get_userbyid(grantor) FROM pg_auth_members"
+        " WHERE member = %s::regrole",
+        [role],
+    )
+    for granted, grantor in cursor.fetchall():
+        _run(cursor, "REVOKE {} FROM {} GRANTED BY {} CASCADE", granted, role, grantor)
 
 
 def _close_maintenance_databases(cursor: Cursor) -> None:
@@ -204,13 +250,13 @@ def _make_schema(cursor: Cursor, database: str, service: str) -> None:
     on_new = f"{by_default} IN SCHEMA {{1}} GRANT"
     _run(cursor, f"{on_new} EXECUTE ON ROUTINES TO {{1}}", owner, service)
     _run(cursor, f"{on_new} USAGE ON SEQUENCES TO {{1}}", owner, service)
-    _run(cursor, f"{on_new} SELECT, INSERT, UPDATE, DELETE ON TABLES TO {{1}}", owner, service)
     for role in _existing(cursor, service, reader):
         _run(cursor, "GRANT CONNECT ON DATABASE {} TO {}", database, role)
         _run(cursor, "REVOKE ALL ON SCHEMA {} FROM {}", service, role)
         _run(cursor, "GRANT USAGE ON SCHEMA {} TO {}", service, role)
-        if role == reader:
-            _run(cursor, f"{on_new} SELECT ON TABLES TO {{2}}", owner, service, reader)
+        no_more = f"{by_default} IN SCHEMA {{1}} REVOKE ALL ON TABLES FROM {{2}}"
+        _run(cursor, no_more, owner, service, role)  # of an earlier release
+    _run(cursor, f"{on_new} SELECT, INSERT ON TABLES TO {{1}}", owner, service)
     grant(cursor, service)
     cursor.execute("COMMIT")
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from .. import queries
@@ -56,14 +57,23 @@ def authorize_change(request: Request, user_id: UUID) -> bool:
 
 
 def guard(
-    request: Request, account: object, *, wrong: type[Exception], is_login: bool = False
+    request: Request, account: UUID | str, *, wrong: type[Exception], is_login: bool = False
 ) -> AbstractContextManager[None]:
-    """Limits the guesses of an account's password; `wrong` is the error of a wrong guess."""
-    # Apart from the back office's names: else its limits would tell which addresses exist here.
+    """Limits the guesses of an account's password; `wrong` is the error of a wrong guess. The
+    account is the user's id, or the address that was typed if nobody has it."""
+    # Apart from the back office's names, and ids apart from what was typed: else the limits would
+    # tell which addresses or ids exist here.
+    kind = "id" if isinstance(account, UUID) else "address"
     guarded: AbstractContextManager[None] = import_string(settings.LOGIN_GUARD)(
-        request._request, account=f"user {account}", wrong=wrong, is_login=is_login
+        request._request, account=f"{kind} {account}", wrong=wrong, is_login=is_login
     )
     return guarded
+
+
+def scoped_throttle() -> BaseThrottle:
+    """Limits the requests of one client by the view's `throttle_scope`."""
+    throttle: BaseThrottle = import_string(settings.SCOPED_THROTTLE)()
+    return throttle
 
 
 class RegisterOrAuthenticated(BasePermission):

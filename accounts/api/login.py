@@ -13,14 +13,17 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import ScopedRateThrottle
+from rest_framework.throttling import BaseThrottle
 
 from .. import families, keys, passwords, queries
+from ..handlers import renew_hash
 from . import tokens
-from .access import guard
+from .access import guard, scoped_throttle
 from .serializers import LoginSerializer, LogoutSerializer, RefreshSerializer, TokensSerializer
 
-JWKS_SECONDS = 300  # how long clients may cache the key set
+# How long clients may cache the key set. A verifier behind a cache refuses a dropped key this much
+# later (config/keys.py), and a new key signs later than both together (signing_keys rotate).
+JWKS_SECONDS = 60
 
 REFUSED = "No active user has this e-mail address and password."
 
@@ -40,8 +43,10 @@ class TokenView(GenericAPIView[Any]):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
-    throttle_classes = (ScopedRateThrottle,)
     throttle_scope = "token"
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [scoped_throttle()]
 
     def get_authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
@@ -72,17 +77,25 @@ class Login(TokenView):
         account = credentials.user_id if credentials else email
         # An unknown address has the same limits, answers and times as a wrong password.
         with guard(request, account, wrong=AuthenticationFailed, is_login=True):
-            encoded = credentials.password_hash if credentials else None
-            correct = passwords.is_correct(password, encoded)
-            if not correct or credentials is None or not credentials.is_active:
+            correct = _is_correct(password, credentials)
+            if not correct or credentials is None:
                 raise AuthenticationFailed(REFUSED)
         turn = families.start(credentials.user_id)
         # A change of the password, during the hash, has ended all families but this one. One that
-        # isn't committed yet locks the user, so `start` waits for it.
-        if queries.credentials_of(credentials.user_id) != credentials:
+        # isn't committed yet locks the user, so `start` waits for it. Another log-in may have
+        # renewed the hash of the same password.
+        now = queries.credentials_of(credentials.user_id)
+        if now is None or (now != credentials and not _is_correct(password, now)):
             families.end(turn)
             raise AuthenticationFailed(REFUSED)
-        return self.respond(credentials, turn)
+        renew_hash(now.user_id, password, encoded=now.password_hash)
+        return self.respond(now, turn)
+
+
+def _is_correct(password: str, credentials: queries.Credentials | None) -> bool:
+    """Whether an active user has this password. It takes as long if there is no user."""
+    correct = passwords.is_correct(password, credentials.password_hash if credentials else None)
+    return correct and credentials is not None and credentials.is_active
 
 
 class Refresh(TokenView):

@@ -21,7 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import Serializer
-from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
+from rest_framework.throttling import BaseThrottle
 
 from outbox.admin import page_url, row_url
 
@@ -37,6 +37,7 @@ from .access import (
     guard,
     has_staff_authority,
     require_visible,
+    scoped_throttle,
 )
 from .filters import UserFilter
 from .preconditions import etag, expected_version
@@ -89,7 +90,7 @@ class UserList(ListAPIView[Any]):
         return RegistrationSerializer if self.request.method == "POST" else UserSerializer
 
     def get_throttles(self) -> list[BaseThrottle]:
-        scoped = [ScopedRateThrottle()] if self.request.method == "POST" else []
+        scoped = [scoped_throttle()] if self.request.method == "POST" else []
         return [*super().get_throttles(), *scoped]
 
     def links(self, data: Any) -> list[tuple[str, str]]:
@@ -138,7 +139,7 @@ class UserDetail(GenericAPIView[Any]):
     throttle_scope = "password"
 
     def get_throttles(self) -> list[BaseThrottle]:
-        return [*super().get_throttles(), *([ScopedRateThrottle()] if self._hashes() else [])]
+        return [*super().get_throttles(), *([scoped_throttle()] if self._hashes() else [])]
 
     def _hashes(self) -> bool:
         """Whether the request checks or hashes a password, which is slow."""

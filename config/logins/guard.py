@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
 from django.conf import settings
@@ -24,15 +23,13 @@ from django.db import connections, router, transaction
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import Throttled
-from rest_framework.throttling import BaseThrottle
 
+from config.clients import client_of
 from config.logins.models import Attempts
 
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-NETWORK_BITS: Final = 64  # of an IPv6 address; a client has all addresses of its network
-UNKNOWN: Final = "unknown"  # clients without a readable address share one count
 BOTH: Final = "account and address"
 KNOWN_FOR: Final = timedelta(days=30)  # after the last log-in to the account at the address
 
@@ -95,20 +92,6 @@ def guard(
     _give_back(limits)
     if is_login:
         _run(REMEMBER, known, KNOWN_FOR)
-
-
-def client_of(request: HttpRequest | None) -> str:
-    """The client's IPv4 address or IPv6 network; UNKNOWN without a readable address."""
-    try:
-        text = BaseThrottle().get_ident(request) if request else None  # type: ignore[arg-type]
-        address = ip_address(text or "")
-    except ValueError:
-        return UNKNOWN
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(IPv6Network((int(address), NETWORK_BITS), strict=False))
-    return str(address)
 
 
 def _limits(*, client: str, account: str) -> list[Limit]:

@@ -25,6 +25,7 @@ PROBLEM_TYPES = "config.problem_types.types"
 
 # Failed log-ins are counted, in PostgreSQL; the rates below count every request, in the cache.
 LOGIN_GUARD = "config.logins.guard.guard"
+SCOPED_THROTTLE = "config.clients.ScopedThrottle"
 LOGIN_RATES = {
     "account": _env.throttle_login_account,
     "address": _env.throttle_login_address,
@@ -65,8 +66,8 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "config.clients.AnonThrottle",
+        "config.clients.UserThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": _env.throttle_anon,

@@ -393,7 +393,7 @@ class Streams:
         """Save, for the producer, the last tick that `subscriber` applied in each partition."""
         fields: dict[Any, Any] = {f"{subscriber}:{p}": tick for p, tick in ticks.items()}
         fields[f"{subscriber}:at"] = time.time_ns() // 1_000_000
-        by = _service_of(subscriber)
+        by = service_of(subscriber)
         with self._errors(label, by), self._client.pipeline(transaction=False) as pipe:
             pipe.sadd(_subscribers(label), by)
             pipe.hset(_confirmed(label, by), mapping=fields)
@@ -436,7 +436,7 @@ class Streams:
                     and NUMBER.fullmatch(value)
                     and SUBSCRIBER.fullmatch(subscriber)
                 )
-                if is_readable and _service_of(subscriber) == by:
+                if is_readable and service_of(subscriber) == by:
                     confirmed.setdefault(subscriber, {})[part] = int(value)
         now_ms = time.time_ns() // 1_000_000
         return {
@@ -450,7 +450,7 @@ class Streams:
     def forget(self, label: str, subscriber: str) -> None:
         """Delete the confirmations of a subscriber."""
         parts = ["at", *range(self.partitions)]
-        by = _service_of(subscriber)
+        by = service_of(subscriber)
         with self._errors(label, by):
             self._client.hdel(_confirmed(label, by), *(f"{subscriber}:{part}" for part in parts))
 
@@ -618,7 +618,8 @@ def _warn_unless_patched(name: str, version: str) -> None:
     )
 
 
-def _service_of(subscriber: str) -> str:
+def service_of(subscriber: str) -> str:
+    """The service of a consumer: `orders` of `orders.saga`."""
     return subscriber.partition(".")[0]
 
 

@@ -1,6 +1,7 @@
 """The runtime role of a service changes rows, and neither tables nor facts. The reader only reads.
 The commands that need the owner of the schema say so."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from io import StringIO
@@ -9,6 +10,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections
@@ -19,6 +21,7 @@ from placement.provision import Passwords, dsn_for, owner_of, provision, reader_
 from placement.router import primaries
 from stack.servers import Postgres
 from tests.support.embedded import ROLE_PASSWORD
+from tests.support.surroundings import CHECKOUT, SERVICES
 
 pytestmark = [
     pytest.mark.shape("accounts", "orders"),
@@ -29,6 +32,7 @@ FACTS = {
     "orders": "orders_storedevent",
     "lab": "lab_userevent",
 }
+SECRETS = ("django_session", "auth_user", "logins_attempts")
 CHANGES_OF_FACTS = (
     "UPDATE {facts} SET id = id",
     "SELECT 1 FROM {facts} FOR UPDATE",
@@ -131,6 +135,40 @@ def test_a_reader_only_reads(postgres: Postgres, service: str) -> None:
         for statement in (f"INSERT INTO {facts} SELECT * FROM {facts}", *CHANGES_OF_FACTS):  # noqa: S608
             with pytest.raises(InsufficientPrivilege):
                 ask(statement.format(facts=facts))
+
+
+@pytest.mark.parametrize("service", FACTS)
+def test_a_reader_reads_only_the_tables_that_replicas_serve(
+    postgres: Postgres, service: str
+) -> None:
+    """A row of django_session has the key that the cookie of a member of staff has."""
+    tables = (
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        " AND relkind IN ('r', 'v') AND has_table_privilege(oid, 'SELECT')"
+    )
+    own = {model._meta.db_table for model in apps.get_app_config(service).get_models()}
+    with session(postgres, reader_of(service)) as ask:
+        readable = {name for (name,) in ask(tables)}
+        assert own <= readable
+        assert all(name.startswith(f"{service}_") for name in readable)
+        for secret in SECRETS if service == "accounts" else ():  # in the schema of `default`
+            with pytest.raises(InsufficientPrivilege):
+                ask(f"SELECT * FROM {secret}")  # noqa: S608
+
+
+def test_both_services_can_open_all_their_connections(postgres: Postgres) -> None:
+    """One service can't use up the connections of the other, even with its readers' role."""
+    roles = [
+        role for service in SERVICES for role in (service, owner_of(service), reader_of(service))
+    ]
+    [(limits,)] = postgres.query(
+        "SELECT sum(rolconnlimit) FROM pg_roles WHERE rolname = ANY(%s)", roles
+    )
+    [(most,)] = postgres.query("SHOW max_connections")
+    [(reserved,)] = postgres.query("SHOW superuser_reserved_connections")
+    assert limits < int(most) - int(reserved)
+    compose = (CHECKOUT / "docker" / "servers.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"max_connections=(\d+)", compose)) == {most}
 
 
 def test_a_role_cannot_connect_to_other_databases(postgres: Postgres) -> None:

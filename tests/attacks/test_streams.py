@@ -1,8 +1,10 @@
 """Each service has a user of the stream server. With its address, an intruder in one service can
 change nothing of the other service: neither events, nor confirmations, nor tasks."""
 
+import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -18,6 +20,9 @@ from outbox.errors import StreamsMisconfigured
 from outbox.keys import COMMANDS, confirmed, subscribers
 from outbox.publishing import relay
 from outbox.streams import Streams
+from placement.ring import process as ring_process
+from placement.ring.arrangement import Place
+from placement.ring.cache import RingCache
 from placement.ring.nodes import EpochStore
 from stack import users
 from stack.servers import Valkey
@@ -255,6 +260,52 @@ def test_the_user_of_the_ring_stores_its_members(client: Client, valkey: Valkey,
     client().script_flush()
     assert store.swap(None, "a view")
     assert store.read() == "a view"
+
+
+def view_with(name: str, *, hours: int = 1) -> str:
+    """A view of one node, later than the view of every process."""
+    epoch = time.time_ns() // 1_000_000 + hours * 3_600_000
+    return json.dumps({"epoch": epoch, "nodes": {name: ["up", epoch, 0, 0, ""]}, "past": []})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"epoch":1e999,"nodes":{},"past":[]}',
+        "[" * 100_000,
+        view_with("h:notaport/0"),
+        view_with("a..b:1/0"),
+        view_with("a\ud800:1/0"),
+        view_with("127.0.0.1:1/0", hours=24 * 365 * 1000),
+        view_with("127.0.0.1:1/0"),  # a valid view; no server listens there
+    ],
+    ids=["infinite", "deep", "port", "label", "surrogate", "future", "elsewhere"],
+)
+def test_no_write_of_the_rings_user_makes_a_cache_raise(
+    client: Client, valkey: Valkey, patient_ring: None, text: str
+) -> None:
+    def process() -> RingCache:
+        ring_process.rings.clear()
+        store = valkey.url_of(users.RING, PASSWORD)
+        return RingCache([valkey.url], {"OPTIONS": {"STORE": store}})
+
+    running = process()
+    running.set("key", "before")
+    [node] = running.ring.urls
+    client(users.RING).set("{ring}:view", text)
+
+    for cache in (running, process()):
+        assert cache.invalidate("key", 1)
+        cache.set("key", "value")
+        assert cache.get("key") == "value"
+        assert cache.get_many(["key"]) == {"key": "value"}
+        gone = Place("gone:1/0", 1)
+        assert cache.ring.has_moved(gone, asked=time.monotonic())
+        assert cache.ring.is_out(gone.node)
+    view = running.ring.members.view(since=time.monotonic())
+    assert view is not None
+    assert view.members[node].is_up
+    ring_process.rings.clear()
 
 
 def test_the_broker_has_a_prefix_of_the_deployment_and_workers_obey_no_message(

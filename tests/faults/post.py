@@ -19,6 +19,7 @@ LATE_SECONDS = 3.0  # the longest delay of most messages
 SWITCH = """
 CREATE TABLE {0}_letter (id bigint GENERATED ALWAYS AS IDENTITY, partition smallint, body text,
                          due timestamptz);
+GRANT DELETE ON {0}_letter TO {0};
 CREATE TABLE {0}_delivered (copies bigint);
 CREATE FUNCTION {0}_intercept() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

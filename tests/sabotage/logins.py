@@ -63,17 +63,38 @@ SABOTAGES: Final = (
     Sabotage(
         promise="the limits of the back office don't tell which addresses exist",
         file="accounts/api/access.py",
-        old='account=f"user {account}"',
+        old='account=f"{kind} {account}"',
         new='account=f"staff {account}"',
         test=f"{LOGINS}"
         "::test_no_other_form_of_an_address_and_no_other_door_tells_whether_it_exists",
     ),
     Sabotage(
         promise="a client with a network of IPv6 addresses has one count",
-        file="config/logins/guard.py",
+        file="config/clients.py",
         old="NETWORK_BITS: Final = 64",
         new="NETWORK_BITS: Final = 128",
         test=f"{LOGINS}::test_a_client_has_one_count_for_all_addresses_of_its_network",
+    ),
+    Sabotage(
+        promise="every rate counts a network of IPv6 addresses as one client",
+        file="config/clients.py",
+        old="        return client_of(request)\n",
+        new="        return super().get_ident(request)\n",
+        test=f"{LOGINS}::test_a_network_is_one_client_of_every_rate",
+    ),
+    Sabotage(
+        promise="the limits don't tell whether a user has an id",
+        file="accounts/api/access.py",
+        old='kind = "id" if isinstance(account, UUID) else "address"',
+        new='kind = "user"',
+        test=f"{LOGINS}::test_a_typed_id_shares_no_limit_with_the_user_that_has_it",
+    ),
+    Sabotage(
+        promise="the time of a guess doesn't tell whether the user exists",
+        file="accounts/api/login.py",
+        old="        renew_hash(now.user_id, password, encoded=now.password_hash)\n",
+        new="",
+        test=f"{LOGINS}::test_a_log_in_renews_a_hash_that_takes_another_time",
     ),
     Sabotage(
         promise="log-ins to the API are limited",
@@ -127,7 +148,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a log-in that overtakes a new password starts no family",
         file="accounts/api/login.py",
-        old="if queries.credentials_of(credentials.user_id) != credentials:",
+        old="if now is None or (now != credentials and not _is_correct(password, now)):",
         new="if False:",
         test=f"{TOKENS}::test_a_log_in_whose_password_changes_meanwhile_starts_no_family",
     ),

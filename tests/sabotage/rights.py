@@ -5,6 +5,7 @@ from typing import Final
 from tests.sabotage.sabotage import Sabotage
 
 STREAMS: Final = "tests/attacks/test_streams.py"
+ROLES: Final = "tests/attacks/test_roles.py"
 PROVISION: Final = "tests/integration/placement/test_provision.py"
 READER: Final = (
     "tests/integration/outbox/test_reader.py"
@@ -48,9 +49,18 @@ SABOTAGES: Final = (
         invariant=33,
         promise="a service confirms only for its own consumers",
         file="outbox/streams/client.py",
-        old="if is_readable and _service_of(subscriber) == by:",
+        old="if is_readable and service_of(subscriber) == by:",
         new="if is_readable:",
         test=f"{STREAMS}::test_a_forged_confirmation_for_another_service_is_ignored",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="a service can't invent any number of subscribers",
+        file="outbox/publishing/retention.py",
+        old="            if numbers[service_of(name)] > MOST_SUBSCRIBERS:\n",
+        new="            if False:\n",
+        test="tests/integration/outbox/test_retention.py"
+        "::test_invented_subscribers_of_a_service_are_bounded",
     ),
     Sabotage(
         invariant=33,
@@ -95,8 +105,43 @@ SABOTAGES: Final = (
         file="placement/provision.py",
         old="            if wanted != held:",
         new="            if False:",
-        test="tests/attacks/test_roles.py::"
-        "test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights",
+        test=f"{ROLES}::test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights",
+    ),
+    Sabotage(
+        promise="a table that a migration makes append-only never was anything else",
+        file="placement/provision.py",
+        old="{on_new} SELECT, INSERT ON TABLES",
+        new="{on_new} SELECT, INSERT, UPDATE, DELETE ON TABLES",
+        test=f"{PROVISION}::test_a_new_table_is_readable_and_changeable_only_after_the_migrations",
+    ),
+    Sabotage(
+        promise="a reader can't read the sessions and passwords of staff",
+        file="placement/provision.py",
+        old='reader_of(service): (["SELECT"], f"{service}_"),',
+        new='reader_of(service): (["SELECT"], ""),',
+        test=f"{ROLES}::test_a_reader_reads_only_the_tables_that_replicas_serve",
+    ),
+    Sabotage(
+        promise="one service can't use up the connections of the other",
+        file="placement/provision.py",
+        old="CONNECTIONS: Final = 80  # of",
+        new="CONNECTIONS: Final = 100  # of",
+        test=f"{ROLES}::test_both_services_can_open_all_their_connections",
+    ),
+    Sabotage(
+        promise="a role loses the settings that an intruder made",
+        file="placement/provision.py",
+        old="    _clear(cursor, role)\n",
+        new="",
+        test=f"{PROVISION}::test_a_role_loses_the_settings_and_memberships_of_an_intruder",
+    ),
+    Sabotage(
+        promise="a check reports a right to change the history of users",
+        file="accounts/apps.py",
+        old="        checks.register(check_history, checks.Tags.database)\n",
+        new="",
+        test="tests/attacks/accounts/test_history.py"
+        "::test_the_system_check_reports_each_right_to_change_the_history",
     ),
     Sabotage(
         promise="no role of a service connects to another database",
@@ -108,7 +153,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="the sessions of a reader are read-only",
         file="placement/provision.py",
-        old='_run(cursor, "ALTER ROLE {} SET default_transaction_read_only = on", reader)',
+        old='settings |= {"default_transaction_read_only": "on"}',
         new="pass",
         test=f"{PROVISION}"
         "::test_the_roles_of_a_service_have_their_settings_and_limits_and_no_attributes",
@@ -130,7 +175,7 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         promise="the check of the event store reports the right to truncate it",
-        file="orders/event_store.py",
+        file="placement/checks.py",
         old="         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),\n",
         new="",
         test="tests/integration/orders/test_event_store.py::"

@@ -14,7 +14,8 @@ from django.utils import timezone
 from accounts import keys
 from accounts.keys import LONGEST_TOKEN, SigningKey
 
-# Longer than a verifier waits between two reads of the key set, also after failures.
+# Longer than a verifier waits between two reads of the key set, also after failures and behind a
+# cache.
 AFTER_SECONDS: Final = 600
 
 

@@ -18,10 +18,11 @@ class Command(BaseCommand):
                 "PLACEMENT_ADMIN_DATABASE_URL is not set; "
                 "expected postgresql://postgres:password@host:5432/postgres"
             )
+        opened: set[str] = set()
         for service, alias in settings.PLACEMENT_HOMES.items():
             home = connections.settings[alias]
             try:
-                provision(
+                opened |= provision(
                     settings.PLACEMENT_ADMIN_DATABASE_URL,
                     database=home["NAME"],
                     services={service: _passwords(service, alias)},
@@ -35,6 +36,11 @@ class Command(BaseCommand):
             except psycopg2.Error as exc:
                 raise CommandError(f"{service}: {str(exc).strip()}") from exc
             self.stdout.write(f"{service}: roles and schema are ready in {home['NAME']}")
+        for name in sorted(opened):
+            self.stderr.write(
+                f"warning: every role can also connect to the database {name}; unless it is needed,"
+                f' run REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC'
+            )
 
 
 def _passwords(service: str, alias: str) -> Passwords:

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.contrib.auth.hashers import MD5PasswordHasher
+from django.contrib.auth.hashers import MD5PasswordHasher, PBKDF2PasswordHasher
 from django.contrib.auth.models import User as Staff
 from django.core.cache import cache
 from django.test import Client, RequestFactory
@@ -15,7 +15,9 @@ from rest_framework.exceptions import Throttled
 from rest_framework.test import APIClient
 
 from accounts.domain.state import UserState
-from config.logins.guard import client_of, guard
+from accounts.models import OutboxEvent, User
+from config.clients import client_of
+from config.logins.guard import guard
 from config.logins.models import Attempts
 from tests.integration.accounts.conftest import PASSWORD, Register
 from tests.integration.accounts.test_users_api import of, problem
@@ -167,6 +169,27 @@ def test_a_client_has_one_count_for_all_addresses_of_its_network(settings: Any) 
         assert client(HERE, **forged) == client(THERE)
 
 
+@pytest.mark.parametrize(
+    ("throttle", "scope", "path"),
+    [
+        ("ScopedRateThrottle", "register", "/api/users/"),
+        ("ScopedRateThrottle", "token", "/api/token/"),
+        ("AnonRateThrottle", "anon", "/api/users/"),
+    ],
+)
+def test_a_network_is_one_client_of_every_rate(
+    throttle: str, scope: str, path: str, monkeypatch: Any
+) -> None:
+    from rest_framework import throttling
+
+    monkeypatch.setattr(getattr(throttling, throttle), "THROTTLE_RATES", {scope: "1/min"})
+
+    def post(address: str) -> int:
+        return int(APIClient(REMOTE_ADDR=address).post(path, {}).status_code)
+
+    assert [post("2001:db8::1"), post("2001:db8::2"), post("2001:db8:0:1::1")] == [400, 429, 400]
+
+
 def test_a_client_that_has_logged_in_is_not_kept_out_by_others(
     ada: UserState, grace: Staff, limits: Any
 ) -> None:
@@ -248,6 +271,38 @@ def test_no_other_form_of_an_address_and_no_other_door_tells_whether_it_exists(
             Client().post("/admin/login/", {"username": email, "password": WRONG})
         forms = (email, email.upper(), email.lower(), email.title())
         assert [log_in(form) for form in forms] == [401, 401, 401, 429]
+
+
+def test_a_typed_id_shares_no_limit_with_the_user_that_has_it(ada: UserState) -> None:
+    """Otherwise guesses at an id would tell whether a user has it."""
+    for _ in range(4):
+        body = {"email": str(ada.id), "password": WRONG}
+        response = APIClient(REMOTE_ADDR=HERE).post("/api/token/", body)
+    problem_in(response)
+    assert is_in(at_the_api(ada)(PASSWORD, HERE))
+
+
+def test_a_log_in_renews_a_hash_that_takes_another_time(ada: UserState, settings: Any) -> None:
+    hashers = "django.contrib.auth.hashers"
+    settings.PASSWORD_HASHERS = [f"{hashers}.MD5PasswordHasher", f"{hashers}.PBKDF2PasswordHasher"]
+    imported = PBKDF2PasswordHasher().encode(PASSWORD, "a-salt-of-22-characters", iterations=9)
+    User.objects.filter(pk=ada.id).update(password=imported)
+    events = OutboxEvent.objects.count()
+
+    def stored() -> tuple[str, int]:
+        row = User.objects.get(pk=ada.id)
+        return row.password, row.version
+
+    guess = at_the_api(ada)
+    assert not is_in(guess(WRONG, HERE))
+    assert stored() == (imported, ada.version)
+    assert is_in(guess(PASSWORD, HERE))
+    renewed = stored()
+    assert renewed[0].startswith("md5$")
+    assert renewed[1] == ada.version
+    assert OutboxEvent.objects.count() == events
+    assert is_in(guess(PASSWORD, HERE))
+    assert stored() == renewed
 
 
 def test_a_change_that_must_be_refused_computes_no_hash(

@@ -97,11 +97,13 @@ def test_a_log_in_whose_password_changes_meanwhile_starts_no_family(
 ) -> None:
     """Otherwise a thief who logs in all the time would keep a session after the new password."""
     real = passwords.is_correct
+    new = UpdateUser(user_id=ada.id, expected_version=1, by_staff=False, password="a new one 1")
+    changes = [new]
 
     def changed_meanwhile(password: str, encoded: str | None) -> bool:
         is_correct = real(password, encoded)
-        new = UpdateUser(user_id=ada.id, expected_version=1, by_staff=False, password="a new one 1")
-        update_user(new)
+        if changes:  # the password is checked again, with the new hash
+            update_user(changes.pop())
         return is_correct
 
     with patch.object(passwords, "is_correct", changed_meanwhile):

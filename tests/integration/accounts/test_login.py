@@ -67,7 +67,7 @@ def test_an_access_token_names_its_user_and_lasts_15_minutes(
 
 def test_the_key_set_is_public_cacheable_and_without_secrets(api: APIClient) -> None:
     response = api.get("/.well-known/jwks.json", headers={"Accept": "application/jwk-set+json"})
-    assert set(response["Cache-Control"].split(", ")) == {"public", "max-age=300"}
+    assert set(response["Cache-Control"].split(", ")) == {"public", "max-age=60"}
     [key] = response.json()["keys"]
     assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
 

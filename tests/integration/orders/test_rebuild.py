@@ -427,7 +427,8 @@ def test_a_swap_restores_all_the_names_that_migrations_expect(
                 " LIKE 'orders\\_%' ORDER BY 1, 2"
             ),
             *ask(
-                "SELECT relname, reloptions FROM pg_class"
+                "SELECT relname, reloptions, ARRAY(SELECT one::text FROM unnest(relacl) one"
+                " ORDER BY one::text) FROM pg_class"
                 " WHERE relname LIKE 'orders\\_%' ORDER BY 1"
             ),
         ]

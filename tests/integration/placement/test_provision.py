@@ -20,6 +20,7 @@ from placement.provision import (
     OWNER_CONNECTIONS,
     Passwords,
     dsn_for,
+    grant,
     owner_of,
     provision,
     reader_of,
@@ -55,8 +56,18 @@ def run(postgres: Postgres, name: str) -> Iterator[Run]:
         create = "CREATE TABLE thing (id int GENERATED ALWAYS AS IDENTITY, word text)"
         as_role(owner_of(service), create)
         as_role(service, "INSERT INTO thing (word) VALUES ('mine')")
+        finish_migrations(postgres, name, service)
     yield as_role
     databases.drop(postgres.dsn, name=name)
+
+
+def finish_migrations(postgres: Postgres, name: str, service: str) -> None:
+    """What `migrate` does after the migrations."""
+    owner = dsn_for(postgres.dsn, database=name, role=owner_of(service), password=ROLE_PASSWORD)
+    with closing(psycopg2.connect(owner)) as connection:
+        with connection.cursor() as cursor:
+            grant(cursor, service)
+        connection.commit()
 
 
 DENIED = (
@@ -164,6 +175,66 @@ def test_a_table_that_its_owner_cannot_change_is_append_only_for_the_service(
             run("orders", change)
     with pytest.raises(InsufficientPrivilege):  # or the next migrate would do wrong things
         run("orders", "INSERT INTO django_migrations VALUES (1)")
+
+
+def test_a_new_table_is_readable_and_changeable_only_after_the_migrations(
+    run: Run, postgres: Postgres, name: str
+) -> None:
+    """A migration may make a table append-only, and until its end no role can change the table."""
+    run("orders_owner", "CREATE TABLE orders_fact (id int)")
+    run("orders", "INSERT INTO orders_fact VALUES (1)")
+    for change in ("UPDATE orders_fact SET id = 2", "DELETE FROM orders_fact"):
+        with pytest.raises(InsufficientPrivilege):
+            run("orders", change)
+    with pytest.raises(InsufficientPrivilege):
+        run("orders_reader", "SELECT * FROM orders_fact")
+
+    finish_migrations(postgres, name, "orders")
+    run("orders", "UPDATE orders_fact SET id = 2")
+    assert run("orders_reader", "SELECT id FROM orders_fact") == [(2,)]
+    with pytest.raises(InsufficientPrivilege):  # not a table of the service's app
+        run("orders_reader", "SELECT * FROM thing")
+
+
+def test_a_role_loses_the_settings_and_memberships_of_an_intruder(
+    postgres: Postgres, new_service: str
+) -> None:
+    def run(statement: str) -> list[tuple[object, ...]]:
+        own = dsn_for(postgres.dsn, database=new_service, role=new_service, password=ROLE_PASSWORD)
+        with closing(psycopg2.connect(own)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def prepare() -> None:
+        services = {new_service: Passwords.same(ROLE_PASSWORD)}
+        provision(postgres.dsn, database=new_service, services=services)
+
+    about = "SELECT current_setting('default_transaction_read_only'), current_schemas(false)"
+    prepare()
+    # A role may change its own settings.
+    run("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+    run(f'ALTER ROLE CURRENT_USER IN DATABASE "{new_service}" SET search_path = pg_catalog')
+    postgres.query(f"GRANT pg_monitor TO {new_service}")
+    assert run(about) == [("on", ["pg_catalog"])]
+    prepare()
+    assert run(about) == [("off", [new_service])]
+    assert run("SELECT pg_has_role('pg_monitor', 'MEMBER')") == [(False,)]
+
+
+def test_provisioning_names_the_databases_that_are_open_to_every_role(
+    postgres: Postgres, name: str
+) -> None:
+    database, other = f"{name}_closed", f"{name}_open"
+    postgres.query(f'CREATE DATABASE "{other}"')
+    try:
+        opened = provision(postgres.dsn, database=database, services={})
+        assert other in opened
+        assert database not in opened
+    finally:
+        for each in (database, other):
+            databases.drop(postgres.dsn, name=each)
 
 
 def test_a_database_of_an_earlier_release_gets_owners(

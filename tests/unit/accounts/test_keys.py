@@ -10,8 +10,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from django.test import override_settings
 
+from accounts.api.login import JWKS_SECONDS
 from accounts.apps import check_signing_keys
 from accounts.keys import START, SigningKey, new_key, parse, public_set, signing, written
+from accounts.management.commands.signing_keys import AFTER_SECONDS
+from config.keys import FAILURE_PAUSE_SECONDS, REFRESH_SECONDS
 
 NOW = datetime(2026, 11, 29, 10, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -94,3 +97,8 @@ def test_an_unusable_text_is_refused_without_showing_it() -> None:
             assert [error.id for error in check_signing_keys(None)] == ["accounts.E001"]
     with override_settings(JWT_SIGNING_KEY=key):
         assert check_signing_keys(None) == []
+
+
+def test_every_verifier_has_read_a_new_key_before_it_signs() -> None:
+    """Also a verifier behind a cache, whose last attempt has failed."""
+    assert JWKS_SECONDS + REFRESH_SECONDS + FAILURE_PAUSE_SECONDS < AFTER_SECONDS
