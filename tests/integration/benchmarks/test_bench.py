@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.surroundings import CHECKOUT
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 
 def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> None:
