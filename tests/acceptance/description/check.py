@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.xdist_group("description"), pytest.mark.timeout(1_200)
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 LOCK = Path(__file__).with_name("requirements.txt")
 # The short form sends the same requests in each run, as far as the answers are the same. It takes
-# about two minutes on two cores. The full form draws new requests until its time is over.
+# about two minutes on two cores. The full form draws new requests until its time is over. Both use
+# one worker: in Python 3.11, ast.parse in two threads can raise SystemError (CPython gh-106905).
 SHORT = ("--max-examples", "5", "--seed", "19")
 FULL_SECONDS = 300
 FULL = ("--max-time", str(FULL_SECONDS))
@@ -97,7 +98,7 @@ def test_no_request_contradicts_the_description(
             *(str(python_with(LOCK)), "-m", "schemathesis.cli"),
             *("--config-file", configured(tmp_path, who, identities)),
             *("run", f"{url}/api/schema/?format=json", "--no-color"),
-            *("--checks", "all", "--workers", "2", *(FULL if is_full else SHORT)),
+            *("--checks", "all", "--workers", "1", *(FULL if is_full else SHORT)),
         ],
         cwd=CHECKOUT,
         check=False,
