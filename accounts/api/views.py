@@ -1,7 +1,7 @@
 """Users over HTTP: each view calls one handler or one query."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -196,8 +196,11 @@ class UserDetail(GenericAPIView[Any]):
             changed_by=changed_by,
             **changes,
         )
-        is_guess = command.changed_by is not None and command.current_password is not None
-        with guard(request, changed_by, wrong=WrongPassword) if is_guess else nullcontext():
+        if changed_by is None or command.current_password is None:
+            guesses: AbstractContextManager[None] = nullcontext()
+        else:
+            guesses = guard(request, changed_by, wrong=WrongPassword)
+        with guesses:
             user = update_user(command)
         return Response(self.get_serializer(user).data, headers=etag(request, user))
 
