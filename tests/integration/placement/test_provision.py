@@ -214,8 +214,8 @@ def test_a_role_loses_the_settings_and_memberships_of_an_intruder(
     about = "SELECT current_setting('default_transaction_read_only'), current_schemas(false)"
     prepare()
     # A role may change its own settings.
-    run("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
     run(f'ALTER ROLE CURRENT_USER IN DATABASE "{new_service}" SET search_path = pg_catalog')
+    run("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
     postgres.query(f"GRANT pg_monitor TO {new_service}")
     assert run(about) == [("on", ["pg_catalog"])]
     prepare()
