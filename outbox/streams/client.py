@@ -667,7 +667,8 @@ def _translate_errors() -> Iterator[None]:
     except TRANSIENT_ERRORS as exc:
         raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
     except redis.ResponseError as exc:
-        if str(exc).startswith(TRANSIENT_PREFIXES):
+        # In a pipeline, redis-py writes the number of the command in front of the message.
+        if str(exc).rpartition(" caused error: ")[2].startswith(TRANSIENT_PREFIXES):
             raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
         raise StreamsMisconfigured(f"the stream server refuses a command: {exc}") from exc
 
