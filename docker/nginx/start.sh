@@ -1,9 +1,16 @@
 #!/bin/sh
 # Writes the configuration of this container, then runs nginx: start.sh monolith|services
 set -eu
+case ${PROXIES:-1} in
+  0* | *[!0-9]*)
+    echo "front: PROXIES=$PROXIES in docker/.env must be at least 1, because nginx is a proxy: with" \
+      "0, all clients would have nginx's address and share its limits" >&2
+    exit 1
+    ;;
+esac
 https=$(echo "${HTTPS:-off}" | tr '[:upper:]' '[:lower:]')
 case $https:${PROXIES:-1} in
-  on:[01] | true:[01] | yes:[01] | 1:[01])
+  on:1 | true:1 | yes:1 | 1:1)
     echo "front: HTTPS=$HTTPS needs PROXIES=2 (nginx and the proxy for TLS in front of it), not" \
       "${PROXIES:-1}: every page would redirect to itself" >&2
     exit 1

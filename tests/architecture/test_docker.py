@@ -297,28 +297,36 @@ def test_a_stream_server_of_your_own_is_never_replaced_by_the_container(
     folder = script.parent / "secrets"
     (folder / f"{kind}-url").write_text("redis://:x@10.0.0.9:6379/0\n")
 
-    for deployment in ("all", "accounts", "orders"):
+    needed = [f"{each}-{kind}-url" for each in ("all", "accounts", "orders")]
+    if kind == "streams":
+        needed.append("ring-store-url")
+    for name in needed:
         ran, made = secrets_after(script)
         assert ran.returncode == 1
         assert f"{kind}-url is not read any more" in ran.stderr
-        assert f"{deployment}-{kind}-url" not in made
-        (folder / f"{deployment}-{kind}-url").write_text(f"redis://{deployment}:x@10.0.0.9/0\n")
+        assert name not in made
+        (folder / name).write_text("redis://someone:x@10.0.0.9/0\n")
     assert secrets_after(script)[0].returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("https", "proxies", "refused"), [("on", "1", True), ("True", "", True), ("on", "2", False)]
+    ("https", "proxies", "error"),
+    [
+        # nginx would say that each request is plain HTTP, and each answer would be a redirect.
+        *[("on", "1", "needs PROXIES=2"), ("True", "", "needs PROXIES=2"), ("on", "2", "")],
+        # All clients would have the address of nginx.
+        *[("off", "0", "at least 1"), ("on", "0", "at least 1"), ("off", "one", "at least 1")],
+        ("off", "", ""),
+    ],
 )
-def test_nginx_refuses_https_without_a_proxy_for_tls(
-    https: str, proxies: str, refused: bool
-) -> None:
-    """nginx would say that each request is plain HTTP, and each answer would be a redirect."""
+def test_nginx_refuses_a_wrong_number_of_proxies(https: str, proxies: str, error: str) -> None:
     variables = {"PATH": os.environ["PATH"], "HTTPS": https, "PROXIES": proxies}
     command = ["sh", str(DOCKER / "nginx" / "start.sh"), "no-such-shape"]
     ran = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
     assert ran.returncode != 0  # the shape doesn't exist
-    assert ("needs PROXIES=2" in ran.stderr) == refused
+    assert error in ran.stderr
+    assert ("front:" in ran.stderr) == bool(error)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
