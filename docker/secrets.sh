@@ -49,11 +49,12 @@ done
 # Release 0.2.0 had one user and two addresses for all deployments.
 for kind in streams broker; do
   grep -qsv '@streams:6379/' "$kind-url" || continue # the server isn't that of servers.yml
-  for deployment in all accounts orders; do
-    [ ! -e "$deployment-$kind-url" ] || continue
+  needed="all-$kind-url accounts-$kind-url orders-$kind-url"
+  [ "$kind" = broker ] || needed="$needed ring-store-url" # the ring's list is with the streams
+  for file in $needed; do
+    [ ! -e "$file" ] || continue
     echo "secrets.sh: $kind-url is not read any more. Make the users in streams.users on your" >&2
-    echo "server, and write their addresses to all-$kind-url, accounts-$kind-url and" >&2
-    echo "orders-$kind-url, and that of the user ring to ring-store-url" >&2
+    echo "server, and write their addresses to $needed" >&2
     exit 1
   done
 done
