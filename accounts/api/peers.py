@@ -25,7 +25,7 @@ from rest_framework.views import APIView
 
 AUDIENCE: Final = "accounts"
 ALGORITHM: Final = "HS256"
-MAX_LIFETIME_SECONDS: Final = 60
+MAX_LIFETIME_SECONDS: Final = 30
 CLAIMS: Final = ["iss", "aud", "iat", "exp", "jti", "htm", "htu", "bh"]
 
 
