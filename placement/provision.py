@@ -39,6 +39,7 @@ LOCK_SECONDS: Final = 10.0  # other sessions queue behind a session that waits f
 # administrator and to standbys.
 CONNECTIONS: Final = 80  # of a runtime role; of a reader too
 OWNER_CONNECTIONS: Final = 16
+_ALL_ROWS: Final = (["DELETE", "INSERT", "SELECT", "UPDATE"], "")  # in the tables with any prefix
 _LOCK: Final = 0x6D69746F736973  # "mitosis": an advisory lock in the administrator's database
 _MAINTENANCE: Final = ("postgres", "template1")  # databases in which PUBLIC may connect by default
 
@@ -57,6 +58,14 @@ SELECT c.oid::regclass::text,
   FROM pg_class c
  WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
 """
+# The tables to which the role has not all rights that it should have. A right counts however the
+# role has it: as the owner, as a member of a role, or as a superuser.
+_LACKING: Final = f"""
+SELECT name FROM ({_RIGHTS}) AS each (name, wanted, held)
+ WHERE EXISTS (SELECT FROM unnest(wanted) AS needed
+                WHERE NOT has_table_privilege(%(role)s::name, name, needed))
+ ORDER BY name
+"""  # noqa: S608 - only constants
 _OPEN: Final = """
 SELECT datname FROM pg_database
  WHERE datallowconn AND datname <> %s AND has_database_privilege('public', oid, 'CONNECT')
@@ -150,13 +159,11 @@ def grant(cursor: Cursor, service: str) -> None:
     _run(cursor, "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {0} TO {0}", service)
     _run(cursor, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {0} TO {0}", service)
     allowed = {
-        service: (["DELETE", "INSERT", "SELECT", "UPDATE"], ""),
+        service: _ALL_ROWS,
         reader_of(service): (["SELECT"], f"{service}_"),
     }
     for role in _existing(cursor, *allowed):
-        rights, prefix = allowed[role]
-        values = {"role": role, "schema": service, "allowed": rights, "prefix": prefix}
-        cursor.execute(_RIGHTS, values)
+        cursor.execute(_RIGHTS, _values(service, role, *allowed[role]))
         for table, wanted, held in cursor.fetchall():
             if wanted != held:
                 # One transaction. Names from ::regclass are quoted already.
@@ -164,6 +171,17 @@ def grant(cursor: Cursor, service: str) -> None:
                 if wanted:
                     statement += f"; GRANT {', '.join(wanted)} ON {table} TO {{0}}"
                 _run(cursor, statement, role)
+
+
+def lacking(cursor: Any, service: str) -> list[str]:
+    """The tables to which the runtime role doesn't have all its rights yet: new tables, between
+    their migration and `grant`. The cursor may be that of any role."""
+    cursor.execute(_LACKING, _values(service, service, *_ALL_ROWS))
+    return [table for (table,) in cursor.fetchall()]
+
+
+def _values(service: str, role: str, rights: list[str], prefix: str) -> dict[str, Any]:
+    return {"role": role, "schema": service, "allowed": rights, "prefix": prefix}
 
 
 def _make_role(

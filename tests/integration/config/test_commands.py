@@ -1,6 +1,9 @@
-"""Commands of Django that read one database work for apps on every primary."""
+"""Commands of Django that read one database work for apps on every primary. Processes wait for
+`migrate`."""
 
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,9 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from placement.owner import as_owner
 from placement.router import primary
+from tests.support.databases import execute_as_owner
 
+ENTRYPOINT = Path(__file__).resolve().parents[3] / "docker" / "entrypoint.py"
 SERVICES = [label for label in ("accounts", "orders") if apps.is_installed(label)]
 
 
@@ -58,6 +63,30 @@ def test_an_unapplied_migration_is_reported(service: str) -> None:
 
     expected = f"1 unapplied migration(s) of {service}: run manage.py migrate.\n"
     assert warnings == [expected] * len(commands())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_process_waits_until_its_role_has_all_rights_to_a_new_table(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`migrate` may die between the last migration and the grants."""
+    monkeypatch.setattr("django.core.management.call_command", lambda *_, **__: None)
+    spec = spec_from_file_location("entrypoint", ENTRYPOINT)
+    assert spec
+    assert spec.loader
+    entrypoint = module_from_spec(spec)
+    spec.loader.exec_module(entrypoint)
+
+    entrypoint.migrations()
+    execute_as_owner(primary(service), "CREATE TABLE fresh (id int)")
+    try:
+        with pytest.raises(entrypoint.NotYet, match=f"{service} has not all rights to fresh yet"):
+            entrypoint.migrations()
+        execute_as_owner(primary(service), f"GRANT UPDATE, DELETE ON fresh TO {service}")
+        entrypoint.migrations()
+    finally:
+        execute_as_owner(primary(service), "DROP TABLE fresh")
 
 
 @pytest.mark.django_db

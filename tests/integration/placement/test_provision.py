@@ -21,6 +21,7 @@ from placement.provision import (
     Passwords,
     dsn_for,
     grant,
+    lacking,
     owner_of,
     provision,
     reader_of,
@@ -68,6 +69,13 @@ def finish_migrations(postgres: Postgres, name: str, service: str) -> None:
         with connection.cursor() as cursor:
             grant(cursor, service)
         connection.commit()
+
+
+def lacking_in(postgres: Postgres, name: str, service: str) -> list[str]:
+    """What a process of the service finds at its start."""
+    dsn = dsn_for(postgres.dsn, database=name, role=service, password=ROLE_PASSWORD)
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        return lacking(cursor, service)
 
 
 DENIED = (
@@ -188,9 +196,13 @@ def test_a_new_table_is_readable_and_changeable_only_after_the_migrations(
             run("orders", change)
     with pytest.raises(InsufficientPrivilege):
         run("orders_reader", "SELECT * FROM orders_fact")
+    assert lacking_in(postgres, name, "orders") == ["orders_fact"]
 
+    run("orders_owner", "CREATE TABLE orders_log (id int)")
+    run("orders_owner", "REVOKE UPDATE, DELETE ON orders_log FROM CURRENT_USER")
     finish_migrations(postgres, name, "orders")
     run("orders", "UPDATE orders_fact SET id = 2")
+    assert lacking_in(postgres, name, "orders") == []
     assert run("orders_reader", "SELECT id FROM orders_fact") == [(2,)]
     with pytest.raises(InsufficientPrivilege):  # not a table of the service's app
         run("orders_reader", "SELECT * FROM thing")
