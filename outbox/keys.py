@@ -27,9 +27,9 @@ COMMANDS: Final = (
     # streams
     *("xadd", "xread", "xrange", "xlen", "xinfo|stream", "xtrim", "xdel"),
     # cursor and confirmations
-    *("hget", "hmget", "hgetall", "hexists", "hset", "hdel"),
+    *("hget", "hmget", "hgetall", "hscan", "hexists", "hset", "hdel"),
     # nudges, subscribers, members
-    *("llen", "rpush", "blpop", "sadd", "smembers"),
+    *("llen", "rpush", "blpop", "sadd", "sscan"),
     *("zadd", "zrange", "zrem", "zremrangebyscore"),
 )
 
@@ -81,7 +81,8 @@ def needed_by_relay(label: str, partitions: int) -> Iterator[tuple[str, ...]]:
     yield "EVALSHA", "0", "1", cursor(label)
     yield "HDEL", cursor(label), "at"
     yield "BLPOP", nudge(label), "0"
-    yield "SMEMBERS", subscribers(label)
+    yield "SSCAN", subscribers(label), "0"
+    yield "HSCAN", confirmed(label, by=label), "0"
     yield "HDEL", confirmed(label, by=label), ""
     for partition in range(partitions):
         yield from writes(stream(label, partition))

@@ -6,7 +6,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -190,7 +190,12 @@ class MemoryStreams:
             self._services[label].confirmed.setdefault(subscriber, {}).update(ticks)
             self._services[label].confirmed_at[subscriber] = datetime.now(UTC)
 
-    def confirmations(self, label: str) -> dict[str, Confirmation]:
+    def confirmations(
+        self,
+        label: str,
+        *,
+        known: Collection[str] = (),
+    ) -> dict[str, Confirmation]:
         with self._changed:
             service = self._services[label]
             return {

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 
 from ..streams import Streams
-from ..streams.client import Confirmation, service_of
+from ..streams.client import MOST_SUBSCRIBERS, service_of
 from ..tables import PARTITIONS, Tables
 from . import origin
 from .ticks import clock_ms
@@ -33,7 +33,6 @@ BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
 # faster than many disks flush it, and every commit waits for that flush.
 PAUSE_FACTOR = 3
 DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
-MOST_SUBSCRIBERS = 100  # of one service
 FLOOR = "floor"  # the name of the state row
 
 
@@ -67,7 +66,7 @@ def prune(
     inside a transaction: the floor must be committed before any deletion.
     """
     origin.check(tables)
-    save_confirmations(tables, streams.confirmations(tables.label))
+    save_confirmations(tables, streams)
     newest = clock_ms() - round(retention_seconds() * 1000)
     floor = _raise_floor(tables, min(newest, streams.cursor(tables.label).complete))
     rows = ticks = 0
@@ -80,8 +79,8 @@ def prune(
     return Pruned(floor=floor, rows=rows, ticks=ticks)
 
 
-def save_confirmations(tables: Tables, confirmations: dict[str, Confirmation]) -> None:
-    """Save the confirmations in the owner's schema: the stream server can lose them.
+def save_confirmations(tables: Tables, streams: Streams) -> None:
+    """Save the subscribers' confirmations in the owner's schema: the streams can lose them.
 
     A consumer is a subscriber once it has confirmed every partition; then retention and erasures
     wait for it. The names come from the consumers' services: of each service, the first
@@ -91,6 +90,8 @@ def save_confirmations(tables: Tables, confirmations: dict[str, Confirmation]) -
     partitions = int(kept.value) if kept else 0
     known = set(tables.rows(tables.subscription).values_list("name", flat=True))
     numbers = Counter(map(service_of, known))
+    producers = getattr(settings, "OUTBOX_PRODUCERS", ())
+    confirmations = streams.confirmations(tables.label, known={*numbers, *producers, tables.label})
     rows = []
     for name, found in sorted(confirmations.items()):
         if not len(found.ticks) >= partitions > 0:

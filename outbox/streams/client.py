@@ -8,12 +8,12 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Required, TypedDict, Unpack
 
 import redis
@@ -51,6 +51,9 @@ WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent
 QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
 COUNTED_AT_ONCE = 1000  # entries of one stream
+# Other services write the names of subscribers, so a producer doesn't read any number of them.
+MOST_SERVICES = 100
+MOST_SUBSCRIBERS = 100  # of one service
 OLDEST_VERSION = (7, 0)
 # The first release of each series in which a script of one user can neither run as another user
 # (CVE-2025-46818) nor run code in the server (CVE-2025-49844). Later series have both corrections.
@@ -414,22 +417,27 @@ class Streams:
 
     # -- for retention -------------------------------------------------------------------
 
-    def confirmations(self, label: str) -> dict[str, Confirmation]:
+    def confirmations(self, label: str, *, known: Collection[str] = ()) -> dict[str, Confirmation]:
         """The confirmations of the service's subscribers, by name.
 
         A service can confirm only for its own consumers: the server lets it write only its own
-        key, and unreadable fields and those of other services' consumers are ignored.
+        key, and unreadable fields and those of other services' consumers are ignored. The services
+        `known` are always read. Of the others, at most MOST_SERVICES are read, and of each service
+        no more fields than MOST_SUBSCRIBERS need.
         """
+        names, most = _subscribers(label), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
         with self._errors(label):
-            services: Any = self._client.smembers(_subscribers(label))
-        names = sorted(name.decode(errors="replace") for name in services)
-        with self._errors(label, *names), self._client.pipeline(transaction=False) as pipe:
-            for by in names:
-                pipe.hgetall(_confirmed(label, by))
-            found: Any = pipe.execute()
+            scan = self._client.sscan_iter(names, count=MOST_SERVICES)
+            some: Any = set(islice(scan, MOST_SERVICES))
+        if len(some) == MOST_SERVICES:
+            log.error("the key %s has %d or more services; remove invented ones", names, len(some))
+        services = sorted({name.decode(errors="replace") for name in some} | {*known})
         confirmed: dict[str, dict[str, int]] = {}
-        for by, fields in zip(names, found, strict=True):
-            for name, value in fields.items():
+        for by in services:
+            with self._errors(label, by):
+                fields: Any = self._client.hscan_iter(_confirmed(label, by), count=most)
+                found = list(islice(fields, most))
+            for name, value in found:
                 subscriber, _, part = name.decode(errors="replace").rpartition(":")
                 is_readable = (
                     part in self._confirmed_parts

@@ -20,6 +20,7 @@ from outbox.errors import StreamsMisconfigured
 from outbox.keys import COMMANDS, confirmed, subscribers
 from outbox.publishing import relay
 from outbox.streams import Streams
+from outbox.streams.client import MOST_SERVICES
 from placement.ring import process as ring_process
 from placement.ring.arrangement import Place
 from placement.ring.cache import RingCache
@@ -230,6 +231,22 @@ def test_a_forged_confirmation_for_another_service_is_ignored(
     client("orders").hset(confirmed("accounts", by="orders"), mapping=forged)
     (name, found), *others = streams_of("accounts").confirmations("accounts").items()
     assert (name, found.ticks, others) == ("orders.saga", {0: 7, 1: 7}, [])
+
+
+def test_a_producer_reads_a_bounded_number_of_invented_names(
+    client: Client, streams_of: Callable[[str], Streams]
+) -> None:
+    intruder, administrator, accounts = client("orders"), client(), streams_of("accounts")
+    streams_of("orders").confirm("accounts", "orders.saga", {0: 7, 1: 7})
+    intruder.sadd(subscribers("accounts"), *map(str, range(2000)))
+    assert "orders.saga" in accounts.confirmations("accounts", known={"orders"})
+    forged: Any = dict.fromkeys(range(20_000), "1")
+    intruder.hset(confirmed("accounts", by="orders"), mapping=forged)
+    administrator.config_resetstat()
+    accounts.confirmations("accounts", known={"orders"})
+    calls = {name: each["calls"] for name, each in administrator.info("commandstats").items()}
+    assert calls["cmdstat_sscan"] <= 3
+    assert calls["cmdstat_hscan"] <= MOST_SERVICES + 2
 
 
 def test_a_user_of_the_broker_has_only_the_queues_of_its_deployment(
