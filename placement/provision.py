@@ -152,6 +152,16 @@ def provision(
         return {name for (name,) in cursor.fetchall()}
 
 
+def available_connections(admin_dsn: str) -> int:
+    """The number of connections that the server has for other roles than superusers."""
+    with _session(admin_dsn) as cursor:
+        cursor.execute(
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def grant(cursor: Cursor, service: str) -> None:
     """Bring the rights of the service's roles to all tables, sequences and functions of its schema
     up to date. The cursor is the owner's or the administrator's."""

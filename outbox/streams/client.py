@@ -425,12 +425,12 @@ class Streams:
         `known` are always read. Of the others, at most MOST_SERVICES are read, and of each service
         no more fields than MOST_SUBSCRIBERS need.
         """
-        names, most = _subscribers(label), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
+        key, most = _subscribers(label), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
         with self._errors(label):
-            scan = self._client.sscan_iter(names, count=MOST_SERVICES)
+            scan = self._client.sscan_iter(key, count=MOST_SERVICES)
             some: Any = set(islice(scan, MOST_SERVICES))
         if len(some) == MOST_SERVICES:
-            log.error("the key %s has %d or more services; remove invented ones", names, len(some))
+            log.error("the key %s has %d or more services; remove invented ones", key, len(some))
         services = sorted({name.decode(errors="replace") for name in some} | {*known})
         confirmed: dict[str, dict[str, int]] = {}
         for by in services:

@@ -5,7 +5,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from ...provision import CONNECTIONS, LOCK_SECONDS, Passwords, owner_of, provision, reader_of
+from ...provision import (
+    CONNECTIONS,
+    LOCK_SECONDS,
+    OWNER_CONNECTIONS,
+    Passwords,
+    available_connections,
+    owner_of,
+    provision,
+    reader_of,
+)
 
 
 class Command(BaseCommand):
@@ -18,6 +27,7 @@ class Command(BaseCommand):
                 "PLACEMENT_ADMIN_DATABASE_URL is not set; "
                 "expected postgresql://postgres:password@host:5432/postgres"
             )
+        limit = getattr(settings, "PLACEMENT_CONNECTIONS", CONNECTIONS)
         opened: set[str] = set()
         for service, alias in settings.PLACEMENT_HOMES.items():
             home = connections.settings[alias]
@@ -26,7 +36,7 @@ class Command(BaseCommand):
                     settings.PLACEMENT_ADMIN_DATABASE_URL,
                     database=home["NAME"],
                     services={service: _passwords(service, alias)},
-                    connections=getattr(settings, "PLACEMENT_CONNECTIONS", CONNECTIONS),
+                    connections=limit,
                 )
             except psycopg2.errors.LockNotAvailable as exc:
                 raise CommandError(
@@ -40,6 +50,14 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"warning: every role can also connect to the database {name}; unless it is needed,"
                 f' run REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC'
+            )
+        available = available_connections(settings.PLACEMENT_ADMIN_DATABASE_URL)
+        most = len(settings.PLACEMENT_HOMES) * (2 * limit + OWNER_CONNECTIONS)
+        if most > available:
+            self.stderr.write(
+                f"warning: the roles may open {most} connections, and the server has {available};"
+                " one service could use up those of the others: raise max_connections, or set"
+                " PLACEMENT_CONNECTIONS to a smaller number"
             )
 
 
