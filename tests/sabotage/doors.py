@@ -200,9 +200,25 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a deployment accepts a request for its status once",
         file="pages/flow/peers.py",
-        old='return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)',
-        new="return bool(used)",
+        old='if not cache.add(f"peer-token:{used}", True, timeout=kept_seconds):',
+        new="if False:",
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
+    ),
+    Sabotage(
+        promise="accounts logs why it refuses a token of a service",
+        file="accounts/api/peers.py",
+        old="            log.warning(",
+        new="            log.debug(",
+        test=f"{ATTACKS}/test_peer_tokens.py"
+        "::test_a_refused_token_of_a_service_is_logged_with_the_reason_and_not_itself",
+    ),
+    Sabotage(
+        promise="a deployment logs why it refuses a request for its status",
+        file="pages/flow/peers.py",
+        old="        log.warning(",
+        new="        log.debug(",
+        test=f"{ATTACKS}/test_peer_tokens.py"
+        "::test_a_refused_token_of_a_service_is_logged_with_the_reason_and_not_itself",
     ),
     Sabotage(
         promise="the stream server's users get the new passwords",
