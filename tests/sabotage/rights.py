@@ -144,6 +144,14 @@ SABOTAGES: Final = (
         "::test_the_system_check_reports_each_right_to_change_the_history",
     ),
     Sabotage(
+        promise="a check reports the rights of each role that a role could take",
+        file="placement/checks.py",
+        old="r ON pg_has_role(r.oid, 'MEMBER')",
+        new="r ON r.rolname = current_user",
+        test="tests/attacks/accounts/test_history.py"
+        "::test_the_check_reports_rights_that_a_role_could_take",
+    ),
+    Sabotage(
         promise="no role of a service connects to another database",
         file="placement/provision.py",
         old="        _close_maintenance_databases(cursor)\n",
@@ -176,7 +184,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="the check of the event store reports the right to truncate it",
         file="placement/checks.py",
-        old="         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),\n",
+        old="         (3, 'TRUNCATE', has_table_privilege(r.oid, c.oid, 'TRUNCATE')),\n",
         new="",
         test="tests/integration/orders/test_event_store.py::"
         "test_the_system_check_reports_each_right_to_change_events",
