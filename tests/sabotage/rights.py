@@ -122,6 +122,20 @@ SABOTAGES: Final = (
         test=f"{ROLES}::test_a_reader_reads_only_the_tables_that_replicas_serve",
     ),
     Sabotage(
+        promise="a reader has no right to write",
+        file="placement/provision.py",
+        old='reader_of(service): (["SELECT"], f"{service}_"),',
+        new='reader_of(service): (["INSERT", "SELECT"], f"{service}_"),',
+        test=f"{ROLES}::test_a_reader_only_reads",
+    ),
+    Sabotage(
+        promise="only the roles of a service use its schema",
+        file="placement/provision.py",
+        old='"GRANT USAGE ON SCHEMA {} TO {}", service, role',
+        new='"GRANT USAGE ON SCHEMA {} TO PUBLIC", service',
+        test=f"{PROVISION}::test_a_service_has_no_access_outside_its_own_schema",
+    ),
+    Sabotage(
         promise="one service can't use up the connections of the other",
         file="placement/provision.py",
         old="CONNECTIONS: Final = 80  # of",
