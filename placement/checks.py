@@ -16,21 +16,28 @@ from .events import HAS_OUTBOX
 from .homes import primary
 from .provision import owner_of, reader_of
 
-# Everything with which this session's role could change a row of the table, or get the right to.
-# The owner of a table, and the owner of its schema, can drop it; the owner of a table can grant
-# rights.
+# Everything with which this session's role could change a row of the table, or get the right to,
+# also after SET ROLE to a role of which it is a member. The owner of a table, and the owner of its
+# schema, can drop it; the owner of a table can grant rights. Before PostgreSQL 16, a role that may
+# make roles can make itself a member of any but a superuser. A program or a file of the server can
+# do what a superuser can.
 _RIGHTS_TO_CHANGE: Final = """
 SELECT what
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_roles r ON pg_has_role(r.oid, 'MEMBER')
  CROSS JOIN LATERAL (VALUES
-         ('UPDATE', has_any_column_privilege(c.oid, 'UPDATE')),
-         ('DELETE', has_table_privilege(c.oid, 'DELETE')),
-         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),
-         ('TRIGGER', has_table_privilege(c.oid, 'TRIGGER')),
-         ('it owns the table', pg_has_role(c.relowner, 'MEMBER')),
-         ('it owns the schema', pg_has_role(n.nspowner, 'MEMBER'))
-       ) AS each (what, held)
+         (1, 'UPDATE', has_any_column_privilege(r.oid, c.oid, 'UPDATE')),
+         (2, 'DELETE', has_table_privilege(r.oid, c.oid, 'DELETE')),
+         (3, 'TRUNCATE', has_table_privilege(r.oid, c.oid, 'TRUNCATE')),
+         (4, 'TRIGGER', has_table_privilege(r.oid, c.oid, 'TRIGGER')),
+         (5, 'it owns the table', r.oid = c.relowner),
+         (6, 'it owns the schema', r.oid = n.nspowner),
+         (7, 'it may make roles', r.rolcreaterole),
+         (8, 'it may run programs or write files on the server',
+             r.rolname IN ('pg_execute_server_program', 'pg_write_server_files'))
+       ) AS each (place, what, held)
  WHERE c.oid = to_regclass(%s) AND held
+ GROUP BY place, what ORDER BY place
 """
 
 

@@ -11,6 +11,7 @@ only reads, or is idempotent.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -22,6 +23,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
+
+log = logging.getLogger(__name__)
 
 AUDIENCE: Final = "accounts"
 ALGORITHM: Final = "HS256"
@@ -51,7 +54,11 @@ class PeerAuthentication(BaseAuthentication):
         scheme, _, token = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"peer" or not settings.PEER_KEY:
             return None
-        return Peer(name=_verify(request, token.strip())), "peer"
+        try:
+            return Peer(name=_verify(request, token.strip())), "peer"
+        except AuthenticationFailed as exc:
+            log.warning("a service's token for %s is refused: %s", request.path, _reason(exc))
+            raise
 
     def authenticate_header(self, request: Request) -> str:
         return 'Peer realm="mitosis"'
@@ -86,6 +93,11 @@ def _verify(request: Request, token: bytes) -> str:
     if not _is_first_use(str(claims["jti"])):
         raise AuthenticationFailed("The token was used before.")
     return str(claims["iss"])
+
+
+def _reason(refused: AuthenticationFailed) -> str:
+    """For the log: more than the client learns, and no part of the token."""
+    return str(refused.__cause__ or refused.detail)
 
 
 def _is_first_use(token_id: str) -> bool:

@@ -7,6 +7,7 @@ query, and body. The cache keeps the ids of used tokens, as in accounts/api/peer
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -20,6 +21,8 @@ from django.core.cache import cache
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+
+log = logging.getLogger(__name__)
 
 ALGORITHM: Final = "HS256"
 TIMEOUT_SECONDS: Final = 1.5  # a page waits for it
@@ -89,8 +92,19 @@ def is_signed(request: HttpRequest) -> bool:
     if scheme.lower() != "peer" or not settings.PEER_KEY:
         return False
     try:
+        _verify(request, token.strip())
+    except jwt.InvalidTokenError as exc:
+        # No text of an error has a part of the token.
+        log.warning("a service's token for %s is refused: %s", request.path, exc)
+        return False
+    return True
+
+
+def _verify(request: HttpRequest, token: str) -> None:
+    """Use the token up. Raises InvalidTokenError, also for a token of another request."""
+    try:
         claims = jwt.decode(
-            token.strip(),
+            token,
             settings.PEER_KEY,
             algorithms=[ALGORITHM],
             audience=list(settings.SERVICES),
@@ -98,18 +112,19 @@ def is_signed(request: HttpRequest) -> bool:
             options={"require": CLAIMS},
         )
         lifetime = int(claims["exp"]) - int(claims["iat"])
-    except (jwt.InvalidTokenError, ValueError, TypeError):
-        return False
+    except (ValueError, TypeError) as exc:
+        raise jwt.InvalidTokenError("It is malformed.") from exc
     expected = {
         "htm": request.method,
         "htu": request.get_full_path(),
         "bh": hashlib.sha256(request.body).hexdigest(),
     }
     if lifetime > TOKEN_SECONDS or not expected.items() <= claims.items():
-        return False
+        raise jwt.InvalidTokenError("It is for another request, or is valid for too long.")
     used = hashlib.sha256(str(claims["jti"]).encode()).hexdigest()
     kept_seconds = TOKEN_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
-    return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)
+    if not cache.add(f"peer-token:{used}", True, timeout=kept_seconds):
+        raise jwt.InvalidTokenError("It was used before.")
 
 
 class PeerScheme(BaseAuthentication):

@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from stack.report import known_stack
+from tests.acceptance.people import Shop
 from tests.acceptance.test_identity import log_in
 from tests.acceptance.test_separation import environment_of
 from tests.support.stacks import RunningStack, own_stack
@@ -26,6 +27,12 @@ from tests.support.waiting import eventually
 
 DOCKER: Final = CHECKOUT / "docker"
 RUNBOOK: Final = (CHECKOUT / "docs" / "security.md").read_text().partition("## A key has leaked")[2]
+SIGNING_KEY: Final = (
+    (CHECKOUT / "docs" / "operations.md")
+    .read_text()
+    .partition("## A signing key has leaked")[2]
+    .partition("\n## ")[0]
+)
 ROWS: Final = [
     (leaked, re.findall(r"`([\w.-]+)`", files))
     for leaked, files in re.findall(r"^\| ([^|]+) \| (`[^|]+`) \|", RUNBOOK, re.MULTILINE)
@@ -55,6 +62,12 @@ def run(script: Path) -> None:
 
 def made_by(script: Path) -> Mapping[str, str]:
     return {file.name: file.read_text() for file in (script.parent / "secrets").iterdir()}
+
+
+def commands_of(text: str) -> list[str]:
+    """Those of the one block of a console."""
+    [block] = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line.removeprefix("$ ") for line in block.splitlines()]
 
 
 def each_service(files: list[str]) -> list[list[str]]:
@@ -114,22 +127,21 @@ def test_a_running_stack_refuses_leaked_keys_after_the_runbook() -> None:
         log_in(browser, stack.status()["admin"])
         assert browser.get("/flow/").status_code == 200
 
-        [block] = re.findall(r"^```console\n(.*?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
-        for line in block.splitlines():
-            command = line.removeprefix("$ ").replace(".local/stack", str(stack.root))
-            subprocess.run(
-                ["/bin/sh", "-c", command],
-                cwd=CHECKOUT,
-                env=stack.environment,
-                check=True,
-                stdout=subprocess.DEVNULL,
-                timeout=120,
-            )
+        token = access_token(stack)
+        assert orders_of(url, token) == 200
+
+        kid = jwt.get_unverified_header(token)["kid"]
+        for command in commands_of(SIGNING_KEY):
+            follow(stack, command.replace("KID", kid))
+        for command in commands_of(RUNBOOK):
+            follow(stack, command.replace(".local/stack", str(stack.root)))
             if command.startswith("rm "):
                 for other in OTHERS:
                     (secrets / other).unlink()
 
         url = stack.status()["urls"]["orders"]
+        assert orders_of(url, access_token(stack)) == 200
+        assert orders_of(url, token) == 401
         assert metrics(url, leaked["metrics-key"]) == 401
         assert metrics(url, (secrets / "metrics-key").read_text()) == 200
         assert status_of_flow(url, leaked["peer-key"]) == 401
@@ -138,6 +150,28 @@ def test_a_running_stack_refuses_leaked_keys_after_the_runbook() -> None:
             eventually(partial(opens, address), within_seconds=10, what=f"{door} opens")
             assert not opens(with_login_of(doors[door], address)), door
         assert browser.get(f"{url}/flow/").status_code == 403  # the session's key was SECRET_KEY
+
+
+def follow(stack: RunningStack, command: str) -> None:
+    subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=CHECKOUT,
+        env=stack.environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+def access_token(stack: RunningStack) -> str:
+    """Of a new customer."""
+    with httpx.Client(base_url=stack.status()["urls"]["accounts"], timeout=10) as http:
+        return Shop(accounts=http, orders=http).register().access
+
+
+def orders_of(url: str, token: str) -> int:
+    bearer = {"Authorization": f"Bearer {token}"}
+    return httpx.get(f"{url}/api/orders/", headers=bearer, timeout=10).status_code
 
 
 def addresses(stack: RunningStack) -> Mapping[str, str]:

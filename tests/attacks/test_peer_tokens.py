@@ -40,17 +40,51 @@ DOORS = [
 ]
 
 
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines that both doors have logged."""
+    return [each.getMessage() for each in caplog.records if each.name.endswith(".peers")]
+
+
 def request(url: str, headers: Mapping[str, str], body: bytes = b"{}") -> HttpRequest:
     sent: Any = {"content_type": "application/json", "headers": headers}
     return RequestFactory().post(url, body, **sent)
 
 
 @pytest.mark.parametrize(("service", "path", "accepts"), DOORS)
-def test_a_request_of_a_service_is_accepted_once(service: str, path: str, accepts: Accepts) -> None:
+def test_a_request_of_a_service_is_accepted_once(
+    service: str, path: str, accepts: Accepts, caplog: pytest.LogCaptureFixture
+) -> None:
     captured = peers._headers(service, path, b"{}")
     assert accepts(request(path, captured))
     assert not accepts(request(path, captured))
     assert accepts(request(path, peers._headers(service, path, b"{}")))
+    [line] = refusals(caplog)
+    assert path in line
+    assert line.endswith("was used before.")
+
+
+@pytest.mark.parametrize(("service", "path", "accepts"), DOORS)
+def test_a_refused_token_of_a_service_is_logged_with_the_reason_and_not_itself(
+    service: str, path: str, accepts: Accepts, caplog: pytest.LogCaptureFixture
+) -> None:
+    token, other = (
+        peers._headers(service, path, b"{}")["Authorization"].removeprefix("Peer ") for _ in "12"
+    )
+    claims, parts = token.split(".")[1], {*token.split(".")[1:], *other.split(".")[1:]}
+    tried = {
+        "Signature verification failed": f"{token.rpartition('.')[0]}.{other.split('.')[2]}",
+        "is for another request, or is valid for too long.": token,
+        "Not enough segments": claims,
+    }
+    for sent in tried.values():
+        assert not accepts(request(f"{path}?changed=1", {"Authorization": f"Peer {sent}"}))
+    assert not accepts(request(path, {}))  # no token, no line
+    lines = refusals(caplog)
+    assert len(lines) == len(tried)
+    for line, reason in zip(lines, tried, strict=True):
+        assert f"for {path} is refused" in line
+        assert line.endswith(reason)
+        assert not any(part in line for part in parts)
 
 
 @pytest.mark.parametrize(("service", "path", "accepts"), DOORS)
@@ -89,7 +123,7 @@ def test_a_token_that_is_valid_for_longer_is_refused(
     service: str, path: str, accepts: Accepts
 ) -> None:
     """The cache forgets a used token after the longest time that a token may be valid."""
-    with patch.object(peers, "TOKEN_SECONDS", 61):  # accounts accepts 60
+    with patch.object(peers, "TOKEN_SECONDS", 31):  # both accept 30
         long_lived = peers._headers(service, path, b"{}")
     assert not accepts(request(path, long_lived))
     assert accepts(request(path, peers._headers(service, path, b"{}")))

@@ -8,6 +8,9 @@ ATTACKS: Final = "tests/attacks"
 SERVER: Final = f"{ATTACKS}/test_web_server.py"
 LOGS: Final = "tests/unit/config/test_logs.py"
 DEADLINES: Final = "tests/unit/config/test_deadlines.py"
+PERMISSIONS: Final = "tests/integration/accounts/test_permissions.py"
+INTERNAL: Final = "tests/integration/accounts/test_internal_routes.py"
+DOCKER: Final = "tests/architecture/test_docker.py"
 
 SABOTAGES: Final = (
     Sabotage(
@@ -176,6 +179,70 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_headers.py::test_every_response_says_what_a_browser_may_do_with_it",
     ),
     Sabotage(
+        promise="a response of nginx itself has the headers of a service",
+        file="docker/nginx/headers.conf",
+        old="add_header X-Frame-Options DENY always;\n",
+        new="",
+        test=f"{DOCKER}::test_every_response_of_nginx_itself_has_the_headers_of_a_service",
+    ),
+    Sabotage(
+        promise="what nginx stores is bounded",
+        file="docker/deployments.yml",
+        old="/var/cache/nginx:size=256m",
+        new="/var/cache/nginx:mode=700",
+        test=f"{DOCKER}"
+        "::test_nginx_stores_bodies_and_responses_in_bounded_memory_and_never_on_the_disk",
+    ),
+    Sabotage(
+        promise="a build uses the image with the digest that was written",
+        file="docker/pin.sh",
+        old='echo "$name=$pinned"',
+        new='echo "$name=$tag"',
+        test=f"{DOCKER}::test_the_digests_of_all_images_are_written_once_and_renewed",
+    ),
+    Sabotage(
+        promise="the shortest generated password is found in every file",
+        file="tests/architecture/leaks.py",
+        old=", *HEX.findall(line)]",
+        new="]",
+        test="tests/architecture/test_leaks.py::test_a_secret_is_found_in_every_kind_of_file",
+    ),
+    Sabotage(
+        promise="a user reads only itself",
+        file="accounts/api/access.py",
+        old="if not who.is_staff and who.id != user_id:",
+        new="if False:",
+        test=f"{PERMISSIONS}::test_each_caller_may_do_what_the_matrix_says",
+    ),
+    Sabotage(
+        promise="a user changes only itself",
+        file="accounts/api/access.py",
+        old="if caller(request).id != user_id:",
+        new="if False:",
+        test=f"{PERMISSIONS}::test_a_foreign_user_and_an_unknown_user_look_alike",
+    ),
+    Sabotage(
+        promise="a session changes nothing without a CSRF token",
+        file="config/identity.py",
+        old="        self.enforce_csrf(request)\n",
+        new="",
+        test=f"{PERMISSIONS}::test_a_session_without_a_csrf_token_changes_nothing",
+    ),
+    Sabotage(
+        promise="the routes between services refuse everyone else",
+        file="accounts/api/peers.py",
+        old="return isinstance(request.user, Peer)",
+        new="return True",
+        test=f"{INTERNAL}::test_users_and_staff_are_refused",
+    ),
+    Sabotage(
+        promise="a token of a service is signed with the key of the services",
+        file="accounts/api/peers.py",
+        old='options={"require": CLAIMS},',
+        new='options={"require": CLAIMS, "verify_signature": False},',
+        test=f"{INTERNAL}::test_a_token_with_a_wrong_key_or_claim_is_refused",
+    ),
+    Sabotage(
         promise="accounts accepts a token of a service once",
         file="accounts/api/peers.py",
         old='if not _is_first_use(str(claims["jti"])):',
@@ -200,9 +267,25 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a deployment accepts a request for its status once",
         file="pages/flow/peers.py",
-        old='return cache.add(f"peer-token:{used}", True, timeout=kept_seconds)',
-        new="return bool(used)",
+        old='if not cache.add(f"peer-token:{used}", True, timeout=kept_seconds):',
+        new="if False:",
         test=f"{ATTACKS}/test_peer_tokens.py::test_a_request_of_a_service_is_accepted_once",
+    ),
+    Sabotage(
+        promise="accounts logs why it refuses a token of a service",
+        file="accounts/api/peers.py",
+        old="            log.warning(",
+        new="            log.debug(",
+        test=f"{ATTACKS}/test_peer_tokens.py"
+        "::test_a_refused_token_of_a_service_is_logged_with_the_reason_and_not_itself",
+    ),
+    Sabotage(
+        promise="a deployment logs why it refuses a request for its status",
+        file="pages/flow/peers.py",
+        old="        log.warning(",
+        new="        log.debug(",
+        test=f"{ATTACKS}/test_peer_tokens.py"
+        "::test_a_refused_token_of_a_service_is_logged_with_the_reason_and_not_itself",
     ),
     Sabotage(
         promise="the stream server's users get the new passwords",

@@ -122,6 +122,20 @@ SABOTAGES: Final = (
         test=f"{ROLES}::test_a_reader_reads_only_the_tables_that_replicas_serve",
     ),
     Sabotage(
+        promise="a reader has no right to write",
+        file="placement/provision.py",
+        old='reader_of(service): (["SELECT"], f"{service}_"),',
+        new='reader_of(service): (["INSERT", "SELECT"], f"{service}_"),',
+        test=f"{ROLES}::test_a_reader_only_reads",
+    ),
+    Sabotage(
+        promise="only the roles of a service use its schema",
+        file="placement/provision.py",
+        old='"GRANT USAGE ON SCHEMA {} TO {}", service, role',
+        new='"GRANT USAGE ON SCHEMA {} TO PUBLIC", service',
+        test=f"{PROVISION}::test_a_service_has_no_access_outside_its_own_schema",
+    ),
+    Sabotage(
         promise="one service can't use up the connections of the other",
         file="placement/provision.py",
         old="CONNECTIONS: Final = 80  # of",
@@ -142,6 +156,14 @@ SABOTAGES: Final = (
         new="",
         test="tests/attacks/accounts/test_history.py"
         "::test_the_system_check_reports_each_right_to_change_the_history",
+    ),
+    Sabotage(
+        promise="a check reports the rights of each role that a role could take",
+        file="placement/checks.py",
+        old="r ON pg_has_role(r.oid, 'MEMBER')",
+        new="r ON r.rolname = current_user",
+        test="tests/attacks/accounts/test_history.py"
+        "::test_the_check_reports_rights_that_a_role_could_take",
     ),
     Sabotage(
         promise="no role of a service connects to another database",
@@ -176,7 +198,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="the check of the event store reports the right to truncate it",
         file="placement/checks.py",
-        old="         ('TRUNCATE', has_table_privilege(c.oid, 'TRUNCATE')),\n",
+        old="         (3, 'TRUNCATE', has_table_privilege(r.oid, c.oid, 'TRUNCATE')),\n",
         new="",
         test="tests/integration/orders/test_event_store.py::"
         "test_the_system_check_reports_each_right_to_change_events",
@@ -188,5 +210,22 @@ SABOTAGES: Final = (
         new="with transaction.atomic",
         test="tests/integration/together/test_forgetting.py::"
         "test_nothing_of_a_forgotten_user_is_left_anywhere",
+    ),
+    Sabotage(
+        promise="a process waits until its role has all rights to a new table",
+        file="placement/provision.py",
+        old="    return [table for (table,) in cursor.fetchall()]\n",
+        new="    return []\n",
+        test=f"{PROVISION}"
+        "::test_a_new_table_is_readable_and_changeable_only_after_the_migrations",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="invented subscribers cost the producer bounded memory",
+        file="outbox/streams/client.py",
+        old="set(islice(scan, MOST_SERVICES))",
+        new="set(scan)",
+        test="tests/attacks/test_streams.py"
+        "::test_a_producer_reads_a_bounded_number_of_invented_names",
     ),
 )
