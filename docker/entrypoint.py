@@ -72,7 +72,7 @@ def migrations() -> None:
     from django.core.management import call_command
     from django.db import connections
 
-    from placement.provision import lacking
+    from placement.provision import ungranted
 
     schemas()
     try:
@@ -83,7 +83,7 @@ def migrations() -> None:
     # park each event that changes it.
     for service, alias in settings.PLACEMENT_HOMES.items():
         with connections[alias].cursor() as cursor:
-            if tables := lacking(cursor, service):
+            if tables := ungranted(cursor, service):
                 raise NotYet(
                     f"{service} has not all rights to {', '.join(tables)} yet: run migrate"
                 )

@@ -60,7 +60,7 @@ SELECT c.oid::regclass::text,
 """
 # The tables to which the role has not all rights that it should have. A right counts however the
 # role has it: as the owner, as a member of a role, or as a superuser.
-_LACKING: Final = f"""
+_UNGRANTED: Final = f"""
 SELECT name FROM ({_RIGHTS}) AS each (name, wanted, held)
  WHERE EXISTS (SELECT FROM unnest(wanted) AS needed
                 WHERE NOT has_table_privilege(%(role)s::name, name, needed))
@@ -183,10 +183,10 @@ def grant(cursor: Cursor, service: str) -> None:
                 _run(cursor, statement, role)
 
 
-def lacking(cursor: Any, service: str) -> list[str]:
+def ungranted(cursor: Any, service: str) -> list[str]:
     """The tables to which the runtime role doesn't have all its rights yet: new tables, between
     their migration and `grant`. The cursor may be that of any role."""
-    cursor.execute(_LACKING, _values(service, service, *_ALL_ROWS))
+    cursor.execute(_UNGRANTED, _values(service, service, *_ALL_ROWS))
     return [table for (table,) in cursor.fetchall()]
 
 

@@ -216,8 +216,7 @@ SABOTAGES: Final = (
         file="placement/provision.py",
         old="    return [table for (table,) in cursor.fetchall()]\n",
         new="    return []\n",
-        test=f"{PROVISION}"
-        "::test_a_new_table_is_readable_and_changeable_only_after_the_migrations",
+        test=f"{PROVISION}::test_a_new_table_is_readable_and_changeable_only_after_the_migrations",
     ),
     Sabotage(
         invariant=33,

@@ -21,10 +21,10 @@ from placement.provision import (
     Passwords,
     dsn_for,
     grant,
-    lacking,
     owner_of,
     provision,
     reader_of,
+    ungranted,
 )
 from stack.servers import Postgres
 from tests.support import databases
@@ -71,11 +71,11 @@ def finish_migrations(postgres: Postgres, name: str, service: str) -> None:
         connection.commit()
 
 
-def lacking_in(postgres: Postgres, name: str, service: str) -> list[str]:
+def ungranted_in(postgres: Postgres, name: str, service: str) -> list[str]:
     """What a process of the service finds at its start."""
     dsn = dsn_for(postgres.dsn, database=name, role=service, password=ROLE_PASSWORD)
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        return lacking(cursor, service)
+        return ungranted(cursor, service)
 
 
 DENIED = (
@@ -196,13 +196,13 @@ def test_a_new_table_is_readable_and_changeable_only_after_the_migrations(
             run("orders", change)
     with pytest.raises(InsufficientPrivilege):
         run("orders_reader", "SELECT * FROM orders_fact")
-    assert lacking_in(postgres, name, "orders") == ["orders_fact"]
+    assert ungranted_in(postgres, name, "orders") == ["orders_fact"]
 
     run("orders_owner", "CREATE TABLE orders_log (id int)")
     run("orders_owner", "REVOKE UPDATE, DELETE ON orders_log FROM CURRENT_USER")
     finish_migrations(postgres, name, "orders")
     run("orders", "UPDATE orders_fact SET id = 2")
-    assert lacking_in(postgres, name, "orders") == []
+    assert ungranted_in(postgres, name, "orders") == []
     assert run("orders_reader", "SELECT id FROM orders_fact") == [(2,)]
     with pytest.raises(InsufficientPrivilege):  # not a table of the service's app
         run("orders_reader", "SELECT * FROM thing")
