@@ -29,4 +29,4 @@ if [ "${PROXIES:-1}" -gt 1 ]; then
 else
   echo 'map "" $forwarded_proto { default $scheme; }'
 fi >"$conf/forwarded.conf"
-exec nginx -g 'daemon off;'
+exec nginx -e /dev/stderr -c /nginx/nginx.conf -g 'daemon off;'
