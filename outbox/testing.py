@@ -191,10 +191,7 @@ class MemoryStreams:
             self._services[label].confirmed_at[subscriber] = datetime.now(UTC)
 
     def confirmations(
-        self,
-        label: str,
-        *,
-        known: Collection[str] = (),
+        self, label: str, *, subscribers: Collection[str] = (), services: Collection[str] = ()
     ) -> dict[str, Confirmation]:
         with self._changed:
             service = self._services[label]

@@ -32,7 +32,8 @@ SELECT what
          (4, 'TRIGGER', has_table_privilege(r.oid, c.oid, 'TRIGGER')),
          (5, 'it owns the table', r.oid = c.relowner),
          (6, 'it owns the schema', r.oid = n.nspowner),
-         (7, 'it may make roles', r.rolcreaterole),
+         (7, 'it may make roles',
+             r.rolcreaterole AND current_setting('server_version_num')::int < 160000),
          (8, 'it may run programs or write files on the server',
              r.rolname IN ('pg_execute_server_program', 'pg_write_server_files'))
        ) AS each (place, what, held)

@@ -16,7 +16,7 @@ The runtime role gets SELECT and INSERT on a new table. `grant` adds the other r
 that a migration makes append-only is never anything else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,6 +64,7 @@ _UNGRANTED: Final = f"""
 SELECT name FROM ({_RIGHTS}) AS each (name, wanted, held)
  WHERE EXISTS (SELECT FROM unnest(wanted) AS needed
                 WHERE NOT has_table_privilege(%(role)s::name, name, needed))
+   AND name::regclass IN (SELECT to_regclass(quote_ident(one)) FROM unnest(%(tables)s) AS one)
  ORDER BY name
 """  # noqa: S608 - only constants
 _OPEN: Final = """
@@ -183,10 +184,11 @@ def grant(cursor: Cursor, service: str) -> None:
                 _run(cursor, statement, role)
 
 
-def ungranted(cursor: Any, service: str) -> list[str]:
-    """The tables to which the runtime role doesn't have all its rights yet: new tables, between
-    their migration and `grant`. The cursor may be that of any role."""
-    cursor.execute(_UNGRANTED, _values(service, service, *_ALL_ROWS))
+def ungranted(cursor: Any, service: str, tables: Sequence[str]) -> list[str]:
+    """Those of the tables to which the runtime role doesn't have all its rights yet: new tables,
+    between their migration and `grant`. The cursor may be that of any role."""
+    values = _values(service, service, *_ALL_ROWS) | {"tables": list(tables)}
+    cursor.execute(_UNGRANTED, values)
     return [table for (table,) in cursor.fetchall()]
 
 

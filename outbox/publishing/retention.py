@@ -91,7 +91,9 @@ def save_confirmations(tables: Tables, streams: Streams) -> None:
     known = set(tables.rows(tables.subscription).values_list("name", flat=True))
     numbers = Counter(map(service_of, known))
     producers = getattr(settings, "OUTBOX_PRODUCERS", ())
-    confirmations = streams.confirmations(tables.label, known={*numbers, *producers, tables.label})
+    confirmations = streams.confirmations(
+        tables.label, subscribers=known, services={*producers, tables.label}
+    )
     rows = []
     for name, found in sorted(confirmations.items()):
         if not len(found.ticks) >= partitions > 0:

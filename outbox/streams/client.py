@@ -417,26 +417,28 @@ class Streams:
 
     # -- for retention -------------------------------------------------------------------
 
-    def confirmations(self, label: str, *, known: Collection[str] = ()) -> dict[str, Confirmation]:
+    def confirmations(
+        self, label: str, *, subscribers: Collection[str] = (), services: Collection[str] = ()
+    ) -> dict[str, Confirmation]:
         """The confirmations of the service's subscribers, by name.
 
         A service can confirm only for its own consumers: the server lets it write only its own
-        key, and unreadable fields and those of other services' consumers are ignored. The services
-        `known` are always read. Of the others, at most MOST_SERVICES are read, and of each service
-        no more fields than MOST_SUBSCRIBERS need.
+        key, and unreadable fields and those of other services' consumers are ignored. The known
+        `subscribers` are always read. New ones are searched in the keys of their services, of
+        `services`, and of at most MOST_SERVICES others: in each as far as MOST_SUBSCRIBERS need.
         """
-        key, most = _subscribers(label), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
+        key = _subscribers(label)
         with self._errors(label):
-            scan = self._client.sscan_iter(key, count=MOST_SERVICES)
-            some: Any = set(islice(scan, MOST_SERVICES))
-        if len(some) == MOST_SERVICES:
-            log.error("the key %s has %d or more services; remove invented ones", key, len(some))
-        services = sorted({name.decode(errors="replace") for name in some} | {*known})
+            scan: Any = self._client.sscan_iter(key, count=MOST_SERVICES)
+            others = list(islice(scan, MOST_SERVICES + 1))
+        if len(others) > MOST_SERVICES:
+            log.error("the key %s has too many services; remove the invented ones", key)
+        named = {name.decode(errors="replace") for name in others[:MOST_SERVICES]}
         confirmed: dict[str, dict[str, int]] = {}
-        for by in services:
+        for by in sorted({*services, *map(service_of, subscribers)} | named):
+            known = [name for name in subscribers if service_of(name) == by]
             with self._errors(label, by):
-                fields: Any = self._client.hscan_iter(_confirmed(label, by), count=most)
-                found = list(islice(fields, most))
+                found = list(self._confirmed_by(label, by, known))
             for name, value in found:
                 subscriber, _, part = name.decode(errors="replace").rpartition(":")
                 is_readable = (
@@ -454,6 +456,22 @@ class Streams:
             )
             for subscriber, parts in confirmed.items()
         }
+
+    def _confirmed_by(
+        self, label: str, by: str, known: Sequence[str]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Fields of a service's confirmations: all of the known subscribers, and some of others."""
+        key, most = _confirmed(label, by), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
+        scan: Any = self._client.hscan_iter(key, count=most)
+        found = list(islice(scan, most + 1))
+        if len(found) > most:
+            log.error("the key %s has too many fields; delete it: consumers write it again", key)
+        yield from found[:most]
+        if names := [f"{name}:{part}" for name in known for part in self._confirmed_parts]:
+            values: Any = self._client.hmget(key, names)
+            for name, value in zip(names, values, strict=True):
+                if value is not None:
+                    yield name.encode(), value
 
     def forget(self, label: str, subscriber: str) -> None:
         """Delete the confirmations of a subscriber."""

@@ -239,11 +239,12 @@ def test_a_producer_reads_a_bounded_number_of_invented_names(
     intruder, administrator, accounts = client("orders"), client(), streams_of("accounts")
     streams_of("orders").confirm("accounts", "orders.saga", {0: 7, 1: 7})
     intruder.sadd(subscribers("accounts"), *map(str, range(2000)))
-    assert "orders.saga" in accounts.confirmations("accounts", known={"orders"})
+    assert "orders.saga" in accounts.confirmations("accounts", services={"orders"})
     forged: Any = dict.fromkeys(range(20_000), "1")
     intruder.hset(confirmed("accounts", by="orders"), mapping=forged)
     administrator.config_resetstat()
-    accounts.confirmations("accounts", known={"orders"})
+    found = accounts.confirmations("accounts", subscribers={"orders.saga"})
+    assert found["orders.saga"].ticks == {0: 7, 1: 7}
     calls = {name: each["calls"] for name, each in administrator.info("commandstats").items()}
     assert calls["cmdstat_sscan"] <= 3
     assert calls["cmdstat_hscan"] <= MOST_SERVICES + 2

@@ -103,8 +103,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="an append-only table is append-only for the runtime role",
         file="placement/provision.py",
-        old="            if wanted != held:",
-        new="            if False:",
+        old="GRANT {', '.join(wanted)} ON",
+        new="GRANT SELECT, INSERT, UPDATE, DELETE ON",
         test=f"{ROLES}::test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights",
     ),
     Sabotage(
@@ -222,8 +222,17 @@ SABOTAGES: Final = (
         invariant=33,
         promise="invented subscribers cost the producer bounded memory",
         file="outbox/streams/client.py",
-        old="set(islice(scan, MOST_SERVICES))",
-        new="set(scan)",
+        old="islice(scan, MOST_SERVICES + 1)",
+        new="scan",
+        test="tests/attacks/test_streams.py"
+        "::test_a_producer_reads_a_bounded_number_of_invented_names",
+    ),
+    Sabotage(
+        invariant=33,
+        promise="invented names hide no subscriber",
+        file="outbox/streams/client.py",
+        old="        if names := [",
+        new="        if False and [",
         test="tests/attacks/test_streams.py"
         "::test_a_producer_reads_a_bounded_number_of_invented_names",
     ),

@@ -29,15 +29,18 @@ class Command(BaseCommand):
             )
         limit = getattr(settings, "PLACEMENT_CONNECTIONS", CONNECTIONS)
         opened: set[str] = set()
+        available, most = 0, 0
         for service, alias in settings.PLACEMENT_HOMES.items():
-            home = connections.settings[alias]
+            home, passwords = connections.settings[alias], _passwords(service, alias)
+            most += OWNER_CONNECTIONS + limit * (2 if passwords.reader else 1)
             try:
                 opened |= provision(
                     settings.PLACEMENT_ADMIN_DATABASE_URL,
                     database=home["NAME"],
-                    services={service: _passwords(service, alias)},
+                    services={service: passwords},
                     connections=limit,
                 )
+                available = available_connections(settings.PLACEMENT_ADMIN_DATABASE_URL)
             except psycopg2.errors.LockNotAvailable as exc:
                 raise CommandError(
                     f"{service}: another transaction held the tables for {LOCK_SECONDS:.0f} s: "
@@ -51,8 +54,6 @@ class Command(BaseCommand):
                 f"warning: every role can also connect to the database {name}; unless it is needed,"
                 f' run REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC'
             )
-        available = available_connections(settings.PLACEMENT_ADMIN_DATABASE_URL)
-        most = len(settings.PLACEMENT_HOMES) * (2 * limit + OWNER_CONNECTIONS)
         if most > available:
             self.stderr.write(
                 f"warning: the roles may open {most} connections, and the server has {available};"

@@ -67,7 +67,7 @@ def test_an_unapplied_migration_is_reported(service: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_process_waits_until_its_role_has_all_rights_to_a_new_table(
+def test_a_process_waits_until_its_role_has_all_rights_to_the_tables_of_its_release(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`migrate` may die between the last migration and the grants."""
@@ -77,16 +77,19 @@ def test_a_process_waits_until_its_role_has_all_rights_to_a_new_table(
     assert spec.loader
     entrypoint = module_from_spec(spec)
     spec.loader.exec_module(entrypoint)
+    alias, table = primary(service), f"{service}_position"
 
-    entrypoint.migrations()
-    execute_as_owner(primary(service), "CREATE TABLE fresh (id int)")
+    execute_as_owner(alias, "CREATE TABLE of_another_release (id int)")
     try:
-        with pytest.raises(entrypoint.NotYet, match=f"{service} has not all rights to fresh yet"):
+        entrypoint.migrations()
+        execute_as_owner(alias, f"REVOKE UPDATE ON {table} FROM {service}")
+        with pytest.raises(entrypoint.NotYet, match=f"{service} has not all rights to {table} yet"):
             entrypoint.migrations()
-        execute_as_owner(primary(service), f"GRANT UPDATE, DELETE ON fresh TO {service}")
+        execute_as_owner(alias, f"GRANT UPDATE ON {table} TO {service}")
         entrypoint.migrations()
     finally:
-        execute_as_owner(primary(service), "DROP TABLE fresh")
+        execute_as_owner(alias, f"GRANT UPDATE ON {table} TO {service}")
+        execute_as_owner(alias, "DROP TABLE of_another_release")
 
 
 @pytest.mark.django_db
