@@ -5,4 +5,4 @@ from config.gunicorn import *  # noqa: F403
 
 deadlines.READ_SECONDS = 0.5  # type: ignore[misc]
 deadlines.WRITE_SECONDS = 1.0  # type: ignore[misc]
-deadlines.CLOSE_SECONDS = 0.1  # type: ignore[misc]
+deadlines.CLOSE_SECONDS = 0.02  # type: ignore[misc]

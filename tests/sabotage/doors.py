@@ -67,8 +67,10 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a client that doesn't close its connection delays no other",
         file="config/deadlines.py",
-        old="        conn.close(graceful=True)\n",
-        new="",
+        old="            conn.sock.read_by = time.monotonic() + CLOSE_SECONDS\n"
+        "        conn.close(graceful=True)\n",
+        # Production's deadline of a request is so long that it doesn't end the wait.
+        new="            conn.sock.read_by = float('inf')\n",
         test=f"{SERVER}::test_a_client_that_keeps_a_finished_connection_open_delays_no_other",
     ),
     Sabotage(
