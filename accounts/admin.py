@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from outbox import admin as outbox
 
-from . import queries
+from . import families
 from .domain.commands import DEFAULT_CREDIT_LIMIT, DeactivateUser, RegisterUser, UpdateUser
 from .domain.errors import AccountsError
 from .handlers import deactivate_user, register_user, update_user
@@ -90,14 +90,14 @@ class UserAdmin(outbox.CommandAdmin):
         "credit_reserved", "version", "created_at", "updated_at", "related",
     )  # fmt: skip
     readonly_fields = ("credit_reserved", "version", "created_at", "updated_at", "related")
-    actions = ("deactivate",)
+    actions = ("deactivate", "log_out")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).filter(erased_at=None)
 
     def matches(self, term: str) -> Q:
         if "@" in term:
-            return Q(pk__in=queries.with_email(User.objects.all(), term).values("pk"))
+            return Q(pk__in=User.objects.with_email(term).values("pk"))
         newest = Q(pk__in=outbox.newest(User), name__icontains=term)
         return super().matches(term) or newest
 
@@ -154,6 +154,14 @@ class UserAdmin(outbox.CommandAdmin):
             self.log_change(request, User.objects.get(pk=user_id), "Deactivated.")
         self.message_user(request, f"{len(chosen)} deactivated.", messages.SUCCESS)
 
+    @admin.action(description="End all log-ins of the selected users", permissions=["change"])
+    def log_out(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        ended = 0
+        for user in queryset:
+            ended += families.end_all(user.pk)
+            self.log_change(request, user, "Logged out.")
+        self.message_user(request, f"{ended} log-ins ended.", messages.SUCCESS)
+
 
 def _versions(user_id: str) -> list[dict[str, Any]]:
     """The versions of a user, for the page of the user's history."""
@@ -189,7 +197,7 @@ class UserHistoryAdmin(outbox.ReadOnlyAdmin):
 
     def matches(self, term: str) -> Q:
         if "@" in term:
-            return Q(user__in=queries.with_email(User.objects.all(), term).values("pk"))
+            return Q(user__in=User.objects.with_email(term).values("pk"))
         return super().matches(term)
 
     @admin.display(description="user")

@@ -18,7 +18,7 @@ from outbox import streams, tables
 from outbox.publishing import erasure
 from outbox.recorder import record
 
-from . import cached
+from . import cached, families
 from .domain.commands import ForgetUser
 from .domain.errors import UserNotFound
 from .domain.events import UserErased
@@ -27,8 +27,9 @@ from .published import envelope, representation
 
 ERASED = "erased"
 
-# The history is append-only, even for its owner (migration 0001). Only this transaction sees the
-# grant, because it revokes the grant before the commit.
+# The history is append-only, even for its owner (migration 0001), and only the owner can grant
+# itself the right to change it. Only this transaction sees the grant, because it revokes the grant
+# before the commit.
 ERASE_HISTORY = """
 GRANT UPDATE (data) ON accounts_userhistory TO CURRENT_USER;
 UPDATE accounts_userhistory SET data = data || jsonb_build_object('name', %s, 'email', %s)
@@ -48,14 +49,16 @@ class Pending:
 def forget_user(command: ForgetUser) -> UserErased:
     """Erase the user's data and announce the erasure. A repeated call announces it again.
 
-    The credit of the user's open orders stays reserved until the orders end. Raises UserNotFound.
+    The credit of the user's open orders stays reserved until the orders end. Needs the rights of
+    the tables' owner. Raises UserNotFound.
     """
     alias = router.db_for_write(User)
-    with transaction.atomic(using=alias, savepoint=False):
+    with tables.of("accounts").as_owner(), transaction.atomic(using=alias, savepoint=False):
         user = User.objects.using(alias).select_for_update().filter(pk=command.user_id).first()
         if user is None:
             raise UserNotFound(command.user_id)
         _erase(user)
+        families.end_all(user.id)
         _erase_admin_log(user.id)
         event = UserErased(user_id=user.id, version=user.version, erased_at=user.updated_at)
         row = record(envelope(event), into=OutboxEvent)

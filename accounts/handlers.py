@@ -1,15 +1,13 @@
 """One function per command. Each runs one transaction: write the rows, then record the event."""
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.hashers import identify_hasher, is_password_usable, make_password
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
+from django.contrib.auth.hashers import identify_hasher, is_password_usable
 from django.db import IntegrityError, router, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -17,7 +15,7 @@ from django.utils import timezone
 from outbox.models import CurrentXactId
 from outbox.recorder import record
 
-from . import cached
+from . import cached, families, passwords
 from .domain import user as rules
 from .domain.commands import (
     DeactivateUser,
@@ -27,7 +25,7 @@ from .domain.commands import (
     ReserveCredit,
     UpdateUser,
 )
-from .domain.errors import EmailTaken, UserNotFound, WeakPassword
+from .domain.errors import EmailTaken, UserNotFound, WeakPassword, WrongPassword
 from .domain.events import (
     CreditChange,
     CreditRefused,
@@ -35,6 +33,7 @@ from .domain.events import (
     CreditReserved,
     RefusalReason,
     UserChange,
+    UserDeactivated,
     UserErased,
     UserUpdated,
 )
@@ -46,7 +45,9 @@ from .published import amount, envelope, representation
 def register_user(command: RegisterUser) -> UserState:
     """Register a user. Raises WeakPassword, InvalidField or EmailTaken."""
     event = rules.register(command, now=timezone.now())
-    password = _hash_password(command.password, email=command.email)
+    passwords.require_strong(command.password, email=command.email)
+    _require_free(command.email, but=command.user_id)
+    password = passwords.hashed(command.password)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
             User.objects.create(**asdict(event.user), password=password)
@@ -79,13 +80,16 @@ def import_user(command: ImportUser) -> bool:
 def update_user(command: UpdateUser) -> UserState:
     """Return the user after the change. Writes and announces nothing if nothing would change.
 
+    A new password, and a deactivation, end the user's token families.
+
     Raises UserNotFound, StaleVersion, WeakPassword, InvalidField, EmailTaken,
-    CreditLimitBelowReserved; and StaffOnly or UserInactive unless `by_staff`.
+    CreditLimitBelowReserved; WrongPassword unless `changed_by` is None; and StaffOnly or
+    UserInactive unless `by_staff`.
     """
-    secrets = {}
-    if command.password is not None:
+    secrets: dict[str, str] = {}
+    if command.password is not None or command.email is not None:
         # Before the transaction: hashing is slow by design, and must not hold a row lock.
-        secrets["password"] = _hash_password(command.password, email=_email_after(command))
+        command, secrets = _prove_and_hash(command)
     try:
         with transaction.atomic(using=router.db_for_write(User), savepoint=False):
             before = _lock_user(command.user_id, among=User.objects.filter(erased_at=None))
@@ -97,9 +101,22 @@ def update_user(command: UpdateUser) -> UserState:
             row = asdict(event.user)
             User.objects.filter(pk=row.pop("id")).update(**row, **secrets)
             _announce(event)
+            if secrets or isinstance(event, UserDeactivated):
+                families.end_all(command.user_id)
     except IntegrityError as exc:
         raise _email_taken_or(exc, email=command.email or "") from exc
     return event.user
+
+
+def renew_hash(user_id: UUID, password: str, *, encoded: str) -> None:
+    """After a log-in: hash the password again if its hash `encoded` is outdated, as that of an
+    imported user can be. Else the time of a wrong guess would tell that the user exists.
+
+    Announces nothing, because the password is the same, and does nothing if it has been changed.
+    """
+    if passwords.is_outdated(encoded):
+        rows = User.objects.using(router.db_for_write(User)).filter(pk=user_id, password=encoded)
+        rows.update(password=passwords.hashed(password))
 
 
 def deactivate_user(command: DeactivateUser) -> UserState:
@@ -266,23 +283,44 @@ def _lock_user(user_id: UUID, *, among: QuerySet[User] | None = None) -> UserSta
     return None if row is None else row.state()
 
 
-def _email_after(command: UpdateUser) -> str:
-    if command.email is not None:
-        return command.email
-    primary = User.objects.using(router.db_for_write(User))
-    email = primary.filter(pk=command.user_id).values_list("email", flat=True).first()
-    if email is None:
+def _prove_and_hash(command: UpdateUser) -> tuple[UpdateUser, dict[str, str]]:
+    """Refuse what can be refused without a hash, then check the caller's password if the change
+    needs it, then hash the new password. Returns the command for the version that was checked, and
+    the columns of secrets."""
+    users = User.objects.using(router.db_for_write(User))
+    row = users.filter(pk=command.user_id, erased_at=None).first()
+    if row is None:
         raise UserNotFound(command.user_id)
-    return email
+    event = rules.revise(row.state(), command, now=timezone.now())
+    changed = getattr(event, "changed", ())
+    email = command.email if command.email is not None else row.email
+    if command.password is not None:
+        passwords.require_strong(command.password, email=email)
+    if "email" in changed:
+        _require_free(email, but=row.pk)
+    if command.changed_by is not None:
+        if rules.PROVEN_FIELDS & set(changed):
+            _require_password(command.changed_by, command.current_password)
+        command = replace(command, expected_version=row.version)
+    if command.password is None:
+        return command, {}
+    return command, {"password": passwords.hashed(command.password)}
 
 
-def _hash_password(password: str, *, email: str) -> str:
-    password = rules.stored_password(password)
-    try:
-        validate_password(password, user=User(email=email))  # type: ignore[arg-type]
-    except ValidationError as exc:
-        raise WeakPassword(exc.messages) from exc
-    return make_password(password)
+def _require_password(user_id: UUID, given: str | None) -> None:
+    """Raises WrongPassword unless this is the current password of this user."""
+    users = User.objects.using(router.db_for_write(User)).filter(pk=user_id)
+    encoded = users.values_list("password", flat=True).first()
+    if given is None or not passwords.is_correct(given, encoded):
+        raise WrongPassword
+
+
+def _require_free(email: str, *, but: UUID) -> None:
+    """Raises EmailTaken if another user than `but` has the address. Between two concurrent commands
+    the constraint of the table decides."""
+    users = User.objects.using(router.db_for_write(User))
+    if users.with_email(email).exclude(pk=but).exists():
+        raise EmailTaken(email)
 
 
 def _email_taken_or(exc: IntegrityError, *, email: str) -> Exception:

@@ -4,11 +4,11 @@ from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.core.validators import MinValueValidator
 from django.db import connections, models, router
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Lower
 from uuid_utils.compat import uuid7
 
@@ -56,6 +56,10 @@ class UserQuerySet(models.QuerySet["User"]):
             {"user_id": user_id, "amount": amount, "now": now},
         )
         return user
+
+    def with_email(self, email: str) -> "UserQuerySet":
+        """Filter by e-mail address, case-insensitive, with the index that keeps it unique."""
+        return self.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
 
     def _update_returning(self, statement: str, params: dict[str, Any]) -> list[UserState]:
         rows = self.raw(statement, params, using=router.db_for_write(self.model))
@@ -135,6 +139,24 @@ class UserHistory(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} at {self.version}: {self.event}"
+
+
+class TokenFamily(models.Model):
+    """The refresh tokens that follow each other from one log-in. Only that of `turn` is valid. The
+    row of a family that ended is deleted."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    turn = models.PositiveIntegerField(default=1)
+    started_at = models.DateTimeField()
+    ends_at = models.DateTimeField(help_text="No token is valid after this time.")
+
+    class Meta:
+        default_permissions = ()
+        verbose_name_plural = "token families"
+
+    def __str__(self) -> str:
+        return f"{self.pk} at turn {self.turn}"
 
 
 class Erasure(models.Model):

@@ -6,8 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from django.db import router, transaction
-from django.db.models import QuerySet, Value
-from django.db.models.functions import Lower
+from django.db.models import QuerySet
 
 from outbox import tables
 from outbox.agreeing import coverage
@@ -78,7 +77,7 @@ def find_user_id(text: str) -> UUID | None:
     try:
         found: QuerySet[User] = primary.filter(pk=UUID(text))
     except ValueError:
-        found = with_email(primary, text)
+        found = primary.with_email(text)
     return found.values_list("pk", flat=True).first()
 
 
@@ -86,11 +85,6 @@ def is_active_staff(user_id: UUID) -> bool:
     """Whether the user is active staff. Read on the primary: a replica may show revoked rights."""
     staff = User.objects.using(router.db_for_write(User)).filter(is_staff=True, is_active=True)
     return staff.filter(pk=user_id).exists()
-
-
-def with_email(among: QuerySet[User], email: str) -> QuerySet[User]:
-    """Filter by e-mail address, case-insensitive; uses the index that keeps addresses unique."""
-    return among.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)))
 
 
 def snapshot() -> str:
@@ -127,7 +121,7 @@ def history(user_id: UUID) -> QuerySet[UserHistory]:
 
 
 def credentials_of_email(email: str) -> Credentials | None:
-    return _credentials(with_email(User.objects.all(), email).first())
+    return _credentials(User.objects.with_email(email).first())
 
 
 def credentials_of(user_id: UUID) -> Credentials | None:

@@ -4,6 +4,7 @@ It answers 400 to a query string or a selection that it can't apply.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from itertools import dropwhile
 from traceback import walk_tb
@@ -16,6 +17,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, ValidationError
 from django.db import DataError, ProgrammingError
 from django.http import HttpRequest
+from django.utils.module_loading import import_string
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -28,6 +30,10 @@ UNUSABLE: Final = (
     DataError, ProgrammingError, ValidationError, ValueError, TypeError, LookupError, OverflowError,
 )  # fmt: skip
 NO_SUCH_OPERATOR: Final = "42883"
+
+
+class WrongPassword(Exception):
+    """The current password in the form of a new password is wrong."""
 
 
 class BackOffice(AdminSite):
@@ -61,6 +67,24 @@ class BackOffice(AdminSite):
             if pipes:
                 plumbing.append(app | {"name": f"Plumbing of {app['name']}", "models": pipes})
         return [*domain, *rest, *plumbing]
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """With the limits of a log-in, because the form checks the current password."""
+        if request.method != "POST":
+            return super().password_change(request, extra_context)
+        guard = import_string(settings.LOGIN_GUARD)
+        account = f"staff {request.user.get_username()}"
+        response: Any = None
+        with suppress(WrongPassword), guard(request, account=account, wrong=WrongPassword):
+            response = super().password_change(request, extra_context)
+            # The form is shown again with its errors; a success redirects.
+            if response.status_code == 200 and response.context_data["form"].has_error(
+                "old_password"
+            ):
+                raise WrongPassword
+        return response
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:
         @wraps(view)

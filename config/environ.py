@@ -48,13 +48,16 @@ class Environment:
     services: tuple[str, ...]  # the services in this process
     labels: tuple[str, ...]  # the apps with a schema: the services, and the lab's apps
     lab: bool  # whether this stack has the lab, which is for development only
-    database_urls: Mapping[str, str]
+    database_urls: Mapping[str, str]  # of the runtime roles
+    owner_database_urls: Mapping[str, str]  # of the owners; only some commands need them
     replica_urls: Mapping[str, tuple[str, ...]]
     replica_lag_seconds: float  # a replica with a larger lag isn't read
     admin_database_url: str  # only `manage.py provision` needs it
+    connections: int  # the limit that `manage.py provision` sets for each runtime role
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
     broker_url: str
+    ring_store_url: str  # where the cache ring's members are
     cache_urls: tuple[str, ...]
     outbox_partitions: int
     outbox_retention_seconds: float
@@ -64,6 +67,7 @@ class Environment:
     peer_key: str  # signs requests between the services; if empty, the services send none
     metrics_key: str  # authenticates scrapers; empty: only staff may read metrics
     jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
+    jwt_signing_key_file: str  # the file that has it, if any
     jwks: str  # path or URL; empty: derived from the signing key
     secret_key: str
     debug: bool
@@ -75,6 +79,9 @@ class Environment:
     static_root: str  # for collectstatic; if empty, static files are served from the packages
     throttle_anon: str
     throttle_user: str
+    throttle_login: str  # failed log-ins for one account at one address of a client
+    throttle_login_account: str  # … for one account at all addresses
+    throttle_login_address: str  # … at one address, for all accounts
     orders_deadline_seconds: int
     orders_idempotency_seconds: int  # how long the first response to a key is kept
     log_level: str
@@ -104,8 +111,13 @@ class _Reader:
     def text(self, name: str) -> str:
         if text := self.source.get(name, "").strip():
             return text
-        path = self.source.get(f"{name}_FILE", "").strip()
+        path = self.file(name)
         return Path(path).read_text(encoding="utf-8").strip() if path else ""
+
+    def file(self, name: str) -> str:
+        """The path of the file that has the value; empty if the variable itself has it."""
+        is_given = self.source.get(name, "").strip()
+        return "" if is_given else self.source.get(f"{name}_FILE", "").strip()
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -186,6 +198,7 @@ def _pem(text: str) -> str:
 
 _POSTGRES = _url("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
+_STREAMS, _BROKER = ":password@host:6379/0", ":password@host:6379/1"
 
 
 def read(source: Mapping[str, str]) -> Environment:
@@ -216,6 +229,18 @@ def read(source: Mapping[str, str]) -> Environment:
             )
             for name in labels
         },
+        owner_database_urls={
+            name: url
+            for name in labels
+            if (
+                url := get(
+                    f"{name.upper()}_OWNER_DATABASE_URL",
+                    _POSTGRES,
+                    good=f"postgresql://{name}_owner:password@host:5432/database, or nothing",
+                    default="",
+                )
+            )
+        },
         replica_urls={
             name: get(
                 f"{name.upper()}_REPLICA_URLS",
@@ -234,14 +259,23 @@ def read(source: Mapping[str, str]) -> Environment:
             good="postgresql://postgres:password@host:5432/postgres",
             default="",
         ),
+        connections=get(
+            "PLACEMENT_CONNECTIONS", _at_least(1), good="an integer such as 80", default=80
+        ),
         statement_timeout_seconds=get(
             "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
             _seconds,
             good="seconds, such as 30; 0 for no limit",
             default=30.0,
         ),
-        streams_url=get("STREAMS_URL", _url(*_REDIS), good="redis://:password@host:6379/0"),
-        broker_url=get("BROKER_URL", _url(*_REDIS), good="redis://:password@host:6379/1"),
+        streams_url=get("STREAMS_URL", _url(*_REDIS), good=f"redis://{service}{_STREAMS}"),
+        broker_url=get("BROKER_URL", _url(*_REDIS), good=f"redis://{service}-broker{_BROKER}"),
+        ring_store_url=get(
+            "RING_STORE_URL",
+            _url(*_REDIS),
+            good=f"redis://ring{_STREAMS}; without it, STREAMS_URL is used",
+            default="",
+        ),
         cache_urls=get(
             "CACHE_URLS",
             _nodes,
@@ -291,6 +325,7 @@ def read(source: Mapping[str, str]) -> Environment:
             good="an EC P-256 private key in PEM, or its path in JWT_SIGNING_KEY_FILE",
             default=_REQUIRED if has_accounts else "",
         ),
+        jwt_signing_key_file=get.file("JWT_SIGNING_KEY"),
         jwks=get(
             "JWKS",
             str,
@@ -317,6 +352,9 @@ def read(source: Mapping[str, str]) -> Environment:
         static_root=get("STATIC_ROOT", str, good="a folder, such as /srv/static", default=""),
         throttle_anon=get("THROTTLE_ANON", _rate, good="60/min", default="60/min"),
         throttle_user=get("THROTTLE_USER", _rate, good="600/min", default="600/min"),
+        throttle_login=get("THROTTLE_LOGIN", _rate, good="10/h", default="10/h"),
+        throttle_login_account=get("THROTTLE_LOGIN_ACCOUNT", _rate, good="50/h", default="50/h"),
+        throttle_login_address=get("THROTTLE_LOGIN_ADDRESS", _rate, good="100/h", default="100/h"),
         orders_deadline_seconds=get(
             "ORDERS_DEADLINE_SECONDS", _at_least(1), good="seconds, such as 900", default=900
         ),
@@ -339,6 +377,8 @@ def read(source: Mapping[str, str]) -> Environment:
             default="plain" if debug else "json",
         ),
     )
+    if environment.debug and environment.proxies:
+        get.problems.append("DEBUG is on, and PROXIES says that other machines send requests")
     get.problems += [
         f"{old} is now called {new}"
         for old, new in RENAMED.items()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import jwt
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import (
     BaseAuthentication,
@@ -22,11 +23,11 @@ from config.keys import KeysUnavailable, UnknownKey, key_set
 
 ISSUER: Final = "accounts"
 ALGORITHM: Final = "ES256"
-CLAIMS: Final = ["iss", "sub", "typ", "iat", "exp", "jti"]
+CLAIMS: Final = ["iss", "aud", "sub", "typ", "iat", "exp", "jti"]
 
 
 class TokensUnverifiable(APIException):
-    """accounts' keys are unreachable and this process has no copy, so it can't verify a token."""
+    """The keys of accounts are unreachable, and no key that this process knows signed the token."""
 
     status_code = 503
     default_detail = "Tokens can't be verified at the moment; try again."
@@ -76,7 +77,9 @@ def caller_of(token: bytes) -> Caller:
             key_set().key(header.get("kid")),
             algorithms=[ALGORITHM],
             issuer=ISSUER,
-            options={"require": CLAIMS, "verify_aud": False},
+            audience=settings.SERVICES,
+            leeway=settings.JWT_LEEWAY_SECONDS,
+            options={"require": CLAIMS},
         )
         user_id = UUID(claims["sub"])
     except jwt.ExpiredSignatureError as exc:
@@ -114,6 +117,4 @@ class StaffSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unt
     name = "staffSession"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        from django.conf import settings
-
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}

@@ -1,27 +1,25 @@
-"""Caches accounts' public keys by `kid`. An unknown `kid` causes a new fetch."""
+"""Caches accounts' public keys by `kid`, and reads them again before a new one signs."""
 
 import json
 import logging
 import threading
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
-from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 log = logging.getLogger(__name__)
 
-REFETCH_SECONDS: Final = 60.0
-RETRY_SECONDS: Final = 1.0  # pause after a failure, while no key is known
+REFRESH_SECONDS: Final = 60.0
+PAUSE_SECONDS: Final = 1.0  # between two reads of the keys
+FAILURE_PAUSE_SECONDS: Final = 10.0  # after a failure, while some keys are known
 FETCH_TIMEOUT_SECONDS: Final = 2.0
 UNUSABLE: Final = (OSError, HTTPException, ValueError, TypeError, KeyError, jwt.PyJWTError)
 
@@ -33,12 +31,15 @@ class UnknownKey(Exception):
 
 
 class KeysUnavailable(Exception):
-    """The key set could not be read, so no token can be verified."""
+    """The key set could not be read, so the token can't be verified."""
 
 
 class KeySet:
-    """Keys by `kid`. An unknown `kid` reloads the keys, at most every REFETCH_SECONDS, and every
-    RETRY_SECONDS until the first success. So requests don't wait for a source that doesn't answer.
+    """Keys by `kid`, read again when they are REFRESH_SECONDS old, by one request at a time, while
+    others use the known keys. So new keys are known before they sign, and removed keys end.
+
+    An unknown `kid` also reads the keys again, PAUSE_SECONDS after the last time. After a failure
+    the pause is FAILURE_PAUSE_SECONDS, so that few requests wait for a source that doesn't answer.
     """
 
     def __init__(
@@ -47,39 +48,45 @@ class KeySet:
         self._load = load
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._reload_at = float("-inf")
+        self._refresh_at = self._reload_at = float("-inf")
         self._failure: Exception | None = None  # of the last attempt
         self._lock = threading.Lock()
 
     def key(self, kid: str | None) -> jwt.PyJWK:
-        """Raises UnknownKey if no key has this `kid`, KeysUnavailable if no key was ever read."""
+        """Raises UnknownKey if no key has this `kid`, KeysUnavailable if the keys can't be read, so
+        that one may have it."""
         if kid is None:
             raise UnknownKey("the token has no kid")
         if kid not in self._keys:
-            self._refresh(kid)
-        try:
-            return self._keys[kid]
-        except KeyError as exc:
-            raise UnknownKey(kid) from exc
-
-    def _refresh(self, kid: str) -> None:
-        with self._lock:
-            if kid not in self._keys and self._clock() >= self._reload_at:
+            with self._lock:
+                if kid not in self._keys:
+                    self._reload()
+        elif self._clock() >= self._refresh_at and self._lock.acquire(blocking=False):
+            try:
                 self._reload()
-            if self._failure and not self._keys:
-                raise KeysUnavailable from self._failure
+            finally:
+                self._lock.release()
+        if kid in self._keys:
+            return self._keys[kid]
+        if self._failure:
+            raise KeysUnavailable from self._failure
+        raise UnknownKey(kid)
 
     def _reload(self) -> None:
-        before, self._failure = self._failure, None
+        if self._clock() < self._reload_at:
+            return
+        before = self._failure  # until the end, because other requests look at it
         try:
             document = self._load()
             self._keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+            self._failure = None
+            self._refresh_at = self._clock() + REFRESH_SECONDS
         except UNUSABLE as exc:
             self._failure = exc
             if repr(exc) != repr(before):  # a repeated failure is logged once
                 log.warning("the key set of accounts can't be read: %r", exc)
-        pause = RETRY_SECONDS if self._failure and not self._keys else REFETCH_SECONDS
-        self._reload_at = self._clock() + pause
+        is_waiting = self._failure and self._keys
+        self._reload_at = self._clock() + (FAILURE_PAUSE_SECONDS if is_waiting else PAUSE_SECONDS)
 
 
 def load_from(source: str) -> Document:
@@ -90,26 +97,9 @@ def load_from(source: str) -> Document:
     return dict(json.loads(Path(source).read_text(encoding="utf-8")))
 
 
-def public_set(signing_key: str) -> Document:
-    """The JWK Set with this PEM key's public part; `kid` is its RFC 7638 thumbprint."""
-    private = load_pem_private_key(signing_key.encode(), password=None)
-    if not isinstance(private, EllipticCurvePrivateKey):
-        raise TypeError("JWT_SIGNING_KEY is not an elliptic curve key")
-    key = jwt.algorithms.ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
-    kid = thumbprint(key)
-    return {"keys": [{**key, "kid": kid, "use": "sig", "alg": "ES256"}]}
-
-
-def thumbprint(key: Mapping[str, Any]) -> str:
-    """The RFC 7638 thumbprint: base64url of a SHA-256 of the required members, without padding."""
-    members = {name: key[name] for name in ("crv", "kty", "x", "y")}
-    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
-    return urlsafe_b64encode(sha256(canonical).digest()).rstrip(b"=").decode()
-
-
 @cache
 def key_set() -> KeySet:
-    """This process's key set: from JWKS if set, else derived from its own signing key."""
+    """This process's key set: from JWKS if set, else from accounts in this process."""
     if settings.JWKS_SOURCE:
         return KeySet(lambda: load_from(settings.JWKS_SOURCE))
-    return KeySet(lambda: public_set(settings.JWT_SIGNING_KEY))
+    return KeySet(import_string(settings.JWKS_PUBLISHER))

@@ -1,31 +1,56 @@
-"""Formats log lines without personal data.
+"""Formats log lines without personal data and secrets. A line can't contain another line.
 
-Personal data would come from e-mail addresses in messages and from the DETAIL line of
-PostgreSQL's errors, which contains values of a row.
+Personal data would come from e-mail addresses in messages, also in the path of a request, and from
+the lines of PostgreSQL's errors that quote values of a row. Secrets would come from URLs with a
+password, and from tokens. Text of a request could contain a line break or a terminal's commands.
 """
 
 import json
 import logging
 import re
 from datetime import UTC, datetime
+from typing import Any
 
-_DETAIL = re.compile(r"^(\s*DETAIL:).*$", re.MULTILINE)
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+from config.environ import environment
+
+_QUOTING = re.compile(r"^(\s*(?:DETAIL|LINE \d+):).*$", re.MULTILINE)
+# The look-behinds try each run of characters once, so that a long path costs no quadratic time.
+_EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]+(?:@|%(?:25)*40)[\w-]+(?:\.[\w-]+)+")
+_PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]*@")
+_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")  # a JWT
 
 
 def redact(text: str) -> str:
-    """Remove e-mail addresses and the DETAIL lines of PostgreSQL from `text`."""
-    return _EMAIL.sub("<email>", _DETAIL.sub(r"\1 <removed>", text))
+    """Remove e-mail addresses, passwords in URLs, tokens, and values that PostgreSQL quotes."""
+    text = _QUOTING.sub(r"\1 <removed>", without_passwords(text))
+    return _EMAIL.sub("<email>", _TOKEN.sub("<token>", text))
+
+
+def without_passwords(text: str) -> str:
+    """Remove the password of each URL such as redis://user:password@host."""
+    return _PASSWORD.sub(r"\1:<password>@", text)
+
+
+def on_one_line(text: str) -> str:
+    r"""Escape every character that a terminal doesn't print, such as a line break, as `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class PlainFormatter(logging.Formatter):
-    """A readable line: time, level, logger, message."""
+    """A readable line: time, level, logger, message. The lines of a traceback are indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = on_one_line(redact(record.message))
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        lines = redact(super().formatException(ei)).splitlines()
+        return "\n".join(f"    {on_one_line(line)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,4 +71,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["error"] = redact(self.formatException(record.exc_info))
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return json.dumps(entry, default=str)  # in ASCII, so that a terminal shows no command
+
+
+def formatter() -> logging.Formatter:
+    """The formatter that LOG_FORMAT selects, for loggers that Django doesn't configure."""
+    if environment().log_format == "json":
+        return JsonFormatter(service=environment().service)
+    return PlainFormatter()

@@ -1,16 +1,18 @@
-"""HTTP rules of every route: bodies are read whole, redirects keep the method, 304 and 412."""
+"""HTTP rules of every route: bodies are read whole, redirects keep the method, 304, 412 and 429."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware import common, http
 from django.utils.http import escape_leading_slashes
+from rest_framework.exceptions import Throttled
 
 from config.problems import respond
 
@@ -55,6 +57,9 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
         detail = f"The body is larger than {most} bytes."
         response = respond(request, 413, slug="body-too-large", detail=detail)
         return response if declared <= DRAINED_BYTES and _drain(request) else _last(response)
+    if getattr(request.META.get("gunicorn.socket"), "late", ""):
+        detail = "The body didn't arrive in time."
+        return _last(respond(request, 408, slug="request-timeout", detail=detail))
     if size < (0 if is_chunked else declared):
         detail = "The body is incomplete or malformed."
         return _last(respond(request, 400, slug="bad-request", detail=detail))
@@ -88,6 +93,38 @@ def _last(response: HttpResponse) -> HttpResponse:
     return response
 
 
+def this_machine_only(get_response: GetResponse) -> GetResponse:
+    """Refuse requests of other machines, also those that come through a proxy on this machine, and
+    requests for an unknown host: a foreign page whose name leads to this machine could read
+    Django's page of that error, which shows the settings."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if not _is_local(request.META):
+            detail = "DEBUG is on, so only this machine gets answers."
+            return _last(respond(request, 403, slug="permission-denied", detail=detail))
+        if not _has_known_host(request):
+            detail = "The host of the request isn't in ALLOWED_HOSTS."
+            return _last(respond(request, 400, slug="bad-request", detail=detail))
+        return get_response(request)
+
+    return middleware
+
+
+def _has_known_host(request: HttpRequest) -> bool:
+    try:
+        return bool(request.get_host())
+    except DisallowedHost:
+        return False
+
+
+def _is_local(meta: Mapping[str, Any]) -> bool:
+    try:
+        is_loopback = ip_address(meta.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+    return is_loopback and not {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"} & meta.keys()
+
+
 def same_method(get_response: GetResponse) -> GetResponse:
     """Redirect with 308: after 301, clients repeat a POST as a GET without its body."""
 
@@ -119,3 +156,23 @@ class ConditionalGetMiddleware(http.ConditionalGetMiddleware):
             detail = "The representation isn't one that If-Match or If-Unmodified-Since allows."
             return respond(request, 412, slug="precondition-failed", detail=detail)
         return answer
+
+
+class Throttling:
+    """Answers 429 if a view that isn't DRF's raises Throttled, such as a log-in to the admin."""
+
+    sync_capable = True
+    async_capable = False
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponse | None:
+        if not isinstance(exc, Throttled):
+            return None
+        response = respond(request, 429, slug="throttled", detail=str(exc.detail))
+        response["Retry-After"] = str(exc.wait)  # type: ignore[attr-defined]
+        return response

@@ -1,7 +1,9 @@
-"""Parsers of request bodies."""
+"""Parsers of request bodies. A form has no files."""
 
-from typing import Any
+from typing import Any, NoReturn
 
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http.multipartparser import MultiPartParserError
 from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 
@@ -14,3 +16,10 @@ class JSONParser(parsers.JSONParser):
             return super().parse(*args, **kwargs)
         except RecursionError as exc:
             raise ParseError("The JSON is nested too deeply.") from exc
+
+
+class NoFiles(FileUploadHandler):
+    """Refuses a form with a file: 400. Django's own handlers would write the file to /tmp."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise MultiPartParserError("a form can't have a file")

@@ -1,4 +1,4 @@
-"""Migrates one deployment's databases, then creates its administrator.
+"""Migrates one deployment's databases, then creates its administrator unless it exists.
 
 Run as `python -m config.prepare EMAIL PASSWORD_FILE` in the deployment's environment. One process
 does both, because starting Django takes most of the time.
@@ -19,7 +19,8 @@ def main(email: str, password_file: Path) -> None:
 
     call_command("migrate", verbosity=0, interactive=False)
     if "accounts" in settings.SERVICES:
-        call_command("seed_staff", email=email, password_file=password_file)
+        # Each start runs this. It must not undo a new password, or a deactivation, after a leak.
+        call_command("seed_staff", email=email, password_file=password_file, keep=True)
     _superuser(email, password_file.read_text().strip())
 
 

@@ -81,6 +81,12 @@ GENERAL: Final[Mapping[str, ProblemType]] = {
         "The header `Accept` names only media types that this address doesn't have. Ask for "
         "application/json.",
     ),
+    "request-timeout": _type(
+        408,
+        "The request was too slow",
+        "The server waits 20 seconds for a whole request. Send the request again, on a better line "
+        "or with a smaller body.",
+    ),
     "length-required": _type(
         411,
         "The length of the body is missing",
@@ -111,8 +117,8 @@ GENERAL: Final[Mapping[str, ProblemType]] = {
     "throttled": _type(
         429,
         "Too many requests",
-        "You sent more requests than this deployment allows in a period. Wait for the seconds "
-        "in the header `Retry-After`.",
+        "You sent more requests than this deployment allows in a period, or too many log-ins have "
+        "failed. Wait for the seconds in the header `Retry-After`.",
     ),
     "server-error": _type(
         500,

@@ -1,14 +1,19 @@
-"""Request and handler classes for WSGI and ASGI: UTF-8, chunked bodies, and closed connections."""
+"""Request and handler classes for WSGI and ASGI: UTF-8, bounded bodies, closed connections."""
 
-from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from io import BytesIO
+from typing import IO, Any, BinaryIO, Final, cast
 
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import LimitedStream, WSGIHandler, WSGIRequest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_header_parameters
+
+READ_SECONDS: Final = 20.0  # for a whole request
 
 
 class _Utf8(HttpRequest):
@@ -62,4 +67,21 @@ class Utf8WSGIHandler(WSGIHandler):
 
 
 class Utf8ASGIHandler(ASGIHandler):
+    """Keeps a body in memory up to the largest size that is accepted, and one byte more. Django
+    would write a body of any size to a file, before any middleware can refuse it."""
+
     request_class = Utf8ASGIRequest
+
+    async def read_body(self, receive: Callable[[], Awaitable[Mapping[str, Any]]]) -> IO[bytes]:
+        body, most, has_more = bytearray(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1, True
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                while has_more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RequestAborted
+                    body += message.get("body", b"")[: most - len(body)]
+                    has_more = message.get("more_body", False)
+        except TimeoutError as exc:
+            raise RequestAborted from exc
+        return BytesIO(body)

@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage
 from django.db import connections, router
+
+from placement.checks import append_only
 
 from .domain.codec import BrokenStream, Encoded, decode, encode
 from .domain.errors import ConcurrentAppend
@@ -132,23 +134,5 @@ def event_of(row: StoredEvent) -> Event:
 def check_append_only(
     app_configs: Any, databases: Sequence[str] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """System check orders.E001: not even the table's owner may change or delete events."""
-    alias, table = router.db_for_write(StoredEvent), StoredEvent._meta.db_table
-    if alias not in (databases or ()):
-        return []
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT privilege FROM unnest(ARRAY['UPDATE', 'DELETE']) privilege"
-            " WHERE has_table_privilege(to_regclass(%s), privilege)",
-            [table],
-        )
-        held = [privilege for (privilege,) in cursor.fetchall()]
-    if not held:
-        return []
-    return [
-        Error(
-            f"The service's own role has the right to {' and '.join(held)} on {table}.",
-            hint=f"REVOKE UPDATE, DELETE ON {table} FROM CURRENT_USER",
-            id="orders.E001",
-        )
-    ]
+    """System check orders.E001: the runtime role can't change stored events."""
+    return append_only(StoredEvent, databases, code="orders.E001")

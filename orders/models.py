@@ -14,9 +14,10 @@ STATUSES = [(status.value, status.value.capitalize()) for status in Status]
 class StoredEvent(models.Model):
     """One event of one order, the source of truth. Append-only.
 
-    UPDATE and DELETE are revoked, also from the owner (migration 0001; the system check orders.E001
-    verifies this). `version` counts the stream's events from 1 without a gap. `xid` lets a rebuild
-    replay exactly the events that a snapshot sees.
+    The runtime role may only select and insert. UPDATE and DELETE are revoked from the owner too
+    (migration 0001). The system check orders.E001 verifies this. `version` counts the stream's
+    events from 1 without a gap. `xid` lets a rebuild replay exactly the events that a snapshot
+    sees.
     """
 
     served_by = "events"  # in the header Served-By (placement.served_by)

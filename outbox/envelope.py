@@ -76,13 +76,19 @@ class Envelope(Struct, frozen=True, kw_only=True):
         return encoded.decode()
 
     @classmethod
-    def decode(cls, text: str | bytes) -> "Envelope":
-        """Parse the JSON of `encode`. Ignores unknown attributes. Raises MalformedEnvelope."""
+    def decode(cls, text: str | bytes, *, producer: str = "") -> "Envelope":
+        """Parse the JSON of `encode`. Ignores unknown attributes. Raises MalformedEnvelope, also
+        for a type of another service than `producer`, the owner of the stream, if it is given."""
         try:
             event = _DECODER.decode(text)
         except (ValueError, RecursionError) as exc:
             raise MalformedEnvelope(f"the entry is not a valid event: {exc}") from exc
         _check(event)
+        if producer and not event.type.startswith(f"{producer}."):
+            raise MalformedEnvelope(
+                f"{producer} has no events of type {event.type}: another process, or an error in "
+                f"{producer}, added this entry to its stream"
+            )
         return cls(
             type=event.type,
             subject=event.subject,

@@ -154,7 +154,8 @@ class AbstractParkedEvent(models.Model):
 
 class AbstractSubscription(models.Model):
     """A subscriber of this service's events, and the last tick that the subscriber has applied in
-    every partition. Retention keeps the rows and entries of later ticks."""
+    every partition. Retention keeps the rows and entries of later ticks; those of all ticks, if an
+    earlier release saved a subscriber with no tick."""
 
     name = models.CharField(max_length=127, primary_key=True)
     confirmed = models.BigIntegerField(null=True)

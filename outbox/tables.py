@@ -1,12 +1,15 @@
 """Finds the concrete outbox tables of each installed service."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 from django.apps import AppConfig, apps
+from django.conf import settings
 from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.module_loading import import_string
 
 from .errors import DatabaseDiffers, Unconfigured
 from .models import (
@@ -51,6 +54,13 @@ class Tables:
     @property
     def connection(self) -> BaseDatabaseWrapper:
         return connections[self.alias]
+
+    def as_owner(self) -> AbstractContextManager[None]:
+        """Rights to change the tables themselves, for rebuilds, restamps and erasures: from the
+        context manager that the setting OUTBOX_AS_OWNER names, which gets the alias. Without the
+        setting, the connection's role must have these rights."""
+        path = getattr(settings, "OUTBOX_AS_OWNER", "")
+        return import_string(path)(self.alias) if path else nullcontext()
 
     def rows(self, model: type[Model]) -> models.QuerySet[Model]:
         """A queryset of all rows of `model`, in the service's database."""

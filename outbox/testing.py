@@ -6,7 +6,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -48,6 +48,12 @@ class MemoryStreams:
 
     def check(self) -> None:
         """Does nothing: streams in memory need no configuration."""
+
+    def check_rights(self, label: str) -> None:
+        """Does nothing: every thread may use all streams."""
+
+    def can_write(self, label: str) -> bool:
+        return False  # no other deployment uses these streams
 
     def is_reachable(self) -> bool:
         return True
@@ -184,7 +190,9 @@ class MemoryStreams:
             self._services[label].confirmed.setdefault(subscriber, {}).update(ticks)
             self._services[label].confirmed_at[subscriber] = datetime.now(UTC)
 
-    def confirmations(self, label: str) -> dict[str, Confirmation]:
+    def confirmations(
+        self, label: str, *, subscribers: Collection[str] = (), services: Collection[str] = ()
+    ) -> dict[str, Confirmation]:
         with self._changed:
             service = self._services[label]
             return {

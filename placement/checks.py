@@ -1,7 +1,7 @@
 """System checks: a deployment doesn't start if it would write rows to the wrong database."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.apps import AppConfig, apps
 from django.conf import settings
@@ -9,9 +9,37 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
+from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from .events import HAS_OUTBOX
+from .homes import primary
+from .provision import owner_of, reader_of
+
+# Everything with which this session's role could change a row of the table, or get the right to,
+# also after SET ROLE to a role of which it is a member. The owner of a table, and the owner of its
+# schema, can drop it; the owner of a table can grant rights. Before PostgreSQL 16, a role that may
+# make roles can make itself a member of any but a superuser. A program or a file of the server can
+# do what a superuser can.
+_RIGHTS_TO_CHANGE: Final = """
+SELECT what
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_roles r ON pg_has_role(r.oid, 'MEMBER')
+ CROSS JOIN LATERAL (VALUES
+         (1, 'UPDATE', has_any_column_privilege(r.oid, c.oid, 'UPDATE')),
+         (2, 'DELETE', has_table_privilege(r.oid, c.oid, 'DELETE')),
+         (3, 'TRUNCATE', has_table_privilege(r.oid, c.oid, 'TRUNCATE')),
+         (4, 'TRIGGER', has_table_privilege(r.oid, c.oid, 'TRIGGER')),
+         (5, 'it owns the table', r.oid = c.relowner),
+         (6, 'it owns the schema', r.oid = n.nspowner),
+         (7, 'it may make roles',
+             r.rolcreaterole AND current_setting('server_version_num')::int < 160000),
+         (8, 'it may run programs or write files on the server',
+             r.rolname IN ('pg_execute_server_program', 'pg_write_server_files'))
+       ) AS each (place, what, held)
+ WHERE c.oid = to_regclass(%s) AND held
+ GROUP BY place, what ORDER BY place
+"""
 
 
 @register
@@ -65,7 +93,35 @@ def _service_errors(service: str) -> list[CheckMessage]:
                 id="placement.E005",
             )
         ]
-    return []
+    return [*_owner_errors(service, alias), *_reader_warnings(service)]
+
+
+def _owner_errors(service: str, alias: str) -> list[CheckMessage]:
+    owner = getattr(settings, "PLACEMENT_OWNERS", {}).get(alias)
+    if owner is None or owner["USER"] == owner_of(service):
+        return []
+    return [
+        Error(
+            f"Migrations of {service} would run as {owner['USER']!r}.",
+            hint=f"{service.upper()}_OWNER_DATABASE_URL must name the role {owner_of(service)}.",
+            id="placement.E009",
+        )
+    ]
+
+
+def _reader_warnings(service: str) -> list[CheckMessage]:
+    used = {
+        connections.settings[alias]["USER"]
+        for alias in settings.PLACEMENT_REPLICAS.get(service, ())
+    }
+    return [
+        CheckWarning(
+            f"Replicas of {service} are read as {role!r}, which may also write.",
+            hint=f"In {service.upper()}_REPLICA_URLS, name the role {reader_of(service)}.",
+            id="placement.W002",
+        )
+        for role in sorted(used - {reader_of(service)})
+    ]
 
 
 @register(Tags.database)
@@ -81,10 +137,11 @@ def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) ->
 def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
     with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT current_schema(), rolsuper, rolbypassrls FROM pg_roles"
+            "SELECT current_schema(), rolsuper OR rolbypassrls, pg_has_role(nspowner, 'MEMBER')"
+            " FROM pg_roles LEFT JOIN pg_namespace ON nspname = current_schema()"
             " WHERE rolname = current_user"
         )
-        schema, *rights = cursor.fetchone()
+        schema, is_powerful, owns = cursor.fetchone()
     messages: list[CheckMessage] = []
     if schema != service:
         messages.append(
@@ -94,8 +151,39 @@ def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
                 id="placement.E006",
             )
         )
-    if any(rights):
+    if is_powerful:
         messages.append(
             CheckWarning(f"{service}'s role can read every schema.", id="placement.W001")
         )
+    elif owns:
+        messages.append(
+            CheckWarning(
+                f"{service}'s role owns its schema, so every process can drop its tables.",
+                hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL.",
+                id="placement.W003",
+            )
+        )
     return messages
+
+
+def append_only(
+    model: type[Model], databases: Sequence[str] | None, *, code: str
+) -> list[CheckMessage]:
+    """For a service's own check: an error if the runtime role has a right with which it could
+    change or delete a row of the model, or could give itself such a right."""
+    service, table = model._meta.app_label, model._meta.db_table
+    if (alias := primary(service)) not in (databases or ()):
+        return []
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_RIGHTS_TO_CHANGE, [table])
+        held = [right for (right,) in cursor.fetchall()]
+    if not held:
+        return []
+    return [
+        Error(
+            f"The role of {service} has rights to change rows of {table}: {', '.join(held)}.",
+            hint="Run `manage.py provision` with PLACEMENT_ADMIN_DATABASE_URL; it leaves SELECT "
+            "and INSERT to the runtime role.",
+            id=code,
+        )
+    ]

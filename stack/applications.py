@@ -79,9 +79,8 @@ def restamp_of(deployment: Deployment, *, label: str, variables: Mapping[str, st
 def _gunicorn(listener: socket.socket) -> tuple[str, ...]:
     return (
         *("-m", "gunicorn", "config.wsgi:application", "--bind", f"fd://{listener.fileno()}"),
-        *("--worker-class", "gthread", "--workers", str(WEB_WORKERS), "--preload"),
-        *("--threads", str(WEB_THREADS), "--graceful-timeout", "5", "--no-control-socket"),
-        *("--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms"),
+        *("--config", "python:config.gunicorn", "--preload", "--no-control-socket"),
+        *("--workers", str(WEB_WORKERS), "--threads", str(WEB_THREADS), "--graceful-timeout", "5"),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from .processes import Recorded, send, session_members
-from .terminal import Output
+from .terminal import Output, printable
 
 _READ_BYTES = 65_536
 _LINE_LIMIT_BYTES = 100_000
@@ -134,7 +134,7 @@ class Child:
 
     def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
-        self._last_lines.append(text)
+        self._last_lines.append(printable(text))
         self._output.line(self.spec.name, text)
 
 

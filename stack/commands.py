@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import psycopg2
 
-from placement.provision import dsn_for, provision
+from placement.provision import dsn_for, owner_of, provision
 
 from .binaries import Binaries
 from .environment import CHECKOUT, PYTHON, for_command, inherited, requested_service
@@ -114,9 +114,9 @@ def manage(root: Path, arguments: list[str]) -> NoReturn:
     shape = run.shape if run is not None and run.is_alive else None
     if shape is None:
         sys.stderr.write("note: the stack is down; ./dev up starts it\n")
-    _become_manage(
-        root, arguments, known_stack(root).variables(deployment, SHAPES[shape or MONOLITH])
-    )
+    stack = known_stack(root)
+    variables = stack.variables(deployment, SHAPES[shape or MONOLITH])
+    _become_manage(root, arguments, {**variables, **stack.owner_variables(deployment)})
 
 
 def journey(root: Path, arguments: list[str]) -> NoReturn:
@@ -124,16 +124,17 @@ def journey(root: Path, arguments: list[str]) -> NoReturn:
     running stack's server."""
     running(root)
     stack = known_stack(root)
-    admin_dsn, passwords = stack.addresses.admin_dsn, stack.credentials.role_password
+    admin_dsn, credentials = stack.addresses.admin_dsn, stack.credentials
     try:
-        provision(admin_dsn, database=JOURNEY, services={JOURNEY: passwords(JOURNEY)})
+        provision(admin_dsn, database=JOURNEY, services={JOURNEY: credentials.passwords(JOURNEY)})
     except psycopg2.Error as error:
         raise StackError(f"cannot create the database {JOURNEY}: {error}".strip()) from error
     addresses = {
         f"{role.upper()}_DATABASE_URL": dsn_for(
-            admin_dsn, database=JOURNEY, role=role, password=passwords(role)
+            admin_dsn, database=JOURNEY, role=role, password=credentials.role_password(role)
         )
-        for role in (JOURNEY, *JOURNEY_SERVICES)
+        for service in (JOURNEY, *JOURNEY_SERVICES)
+        for role in (service, owner_of(service))
     }
     addresses["PLACEMENT_ADMIN_DATABASE_URL"] = admin_dsn
     _become_manage(root, arguments, addresses, program="docs/journey/manage.py")
@@ -143,8 +144,8 @@ def production(root: Path, arguments: list[str]) -> NoReturn:
     """Replace this process by `manage.py` with the production settings, to check them."""
     (monolith,) = SHAPES[MONOLITH]
     variables = known_stack(root).variables(monolith, SHAPES[MONOLITH])
-    relaxed = {"DEBUG", "HTTPS", "LAB", "LOG_FORMAT", "THROTTLE_ANON", "THROTTLE_USER"}
-    strict = {name: value for name, value in variables.items() if name not in relaxed}
+    relaxed = ("DEBUG", "HTTPS", "LAB", "LOG_FORMAT", "THROTTLE_")
+    strict = {name: value for name, value in variables.items() if not name.startswith(relaxed)}
     _become_manage(root, arguments, {**strict, "ALLOWED_HOSTS": "shop.example.com"})
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from placement.provision import Passwords, owner_of, reader_of
+
 from .files import kept_secret, write_atomically
 
 ADMIN_EMAIL = "admin@example.com"
@@ -33,8 +35,19 @@ class Credentials:
             write_atomically(file, _private_key())
         return file
 
-    def role_password(self, service: str) -> str:
-        return kept_secret(self.folder / f"role-{service}")
+    def role_password(self, role: str) -> str:
+        return kept_secret(self.folder / f"role-{role}")
+
+    def passwords(self, service: str) -> Passwords:
+        """The passwords of the service's roles."""
+        return Passwords(
+            runtime=self.role_password(service),
+            owner=self.role_password(owner_of(service)),
+            reader=self.role_password(reader_of(service)),
+        )
+
+    def streams_password(self, user: str) -> str:
+        return kept_secret(self.folder / f"streams-{user}")
 
     @property
     def peer_key(self) -> str:

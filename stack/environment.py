@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from placement.provision import dsn_for
+from placement.provision import dsn_for, owner_of, reader_of
 
+from . import users
 from .credentials import Credentials
 from .errors import StackError
 from .ports import LOOPBACK, WebPorts
@@ -33,6 +34,9 @@ TUNING: Final = (
     "OUTBOX_PARTITIONS",
     "OUTBOX_RETENTION_SECONDS",
     "THROTTLE_ANON",
+    "THROTTLE_LOGIN",
+    "THROTTLE_LOGIN_ACCOUNT",
+    "THROTTLE_LOGIN_ADDRESS",
     "THROTTLE_USER",
 )
 # Variables of the operating system that a process gets from the caller's environment.
@@ -66,27 +70,35 @@ class Stack:
         return {name: self.url(d) for d in deployments for name in d.services}
 
     def primary(self, schema: str) -> str:
-        """The DSN of the primary for the schema's own role."""
-        own = self.addresses.own_ports.get(schema)
-        return self._dsn(schema, own[0] if own else self.addresses.pg_port)
+        """The DSN of the primary for the schema's runtime role."""
+        return self._dsn(schema, self._primary_port(schema))
+
+    def owner(self, schema: str) -> str:
+        """The DSN of the primary for the schema's owner."""
+        return self._dsn(owner_of(schema), self._primary_port(schema))
 
     def replicas(self, schema: str) -> list[str]:
         own = self.addresses.own_ports.get(schema)
         port = own[1] if own else self.addresses.replica_port
-        return [] if port is None else [self._dsn(schema, port)]
+        return [] if port is None else [self._dsn(reader_of(schema), port)]
 
-    def _dsn(self, schema: str, port: int) -> str:
+    def _primary_port(self, schema: str) -> int:
+        own = self.addresses.own_ports.get(schema)
+        return own[0] if own else self.addresses.pg_port
+
+    def _dsn(self, role: str, port: int) -> str:
         return dsn_for(
             f"host={self.addresses.pg_host} port={port}",
             database=DATABASE,
-            role=schema,
-            password=self.credentials.role_password(schema),
+            role=role,
+            password=self.credentials.role_password(role),
         )
 
-    @property
-    def broker_url(self) -> str:
-        """Database 1 of the streams' server, so that FLUSHDB of the broker keeps the streams."""
-        return self.addresses.streams_url.removesuffix("/0") + "/1"
+    def _streams_url(self, user: str, *, database: int = 0) -> str:
+        """The streams' server for this user. The broker uses database 1, so that FLUSHDB of the
+        broker keeps the streams."""
+        where = self.addresses.streams_url.rpartition("@")[2].removesuffix("/0")
+        return f"redis://{user}:{self.credentials.streams_password(user)}@{where}/{database}"
 
     def variables(
         self, deployment: Deployment, deployments: tuple[Deployment, ...]
@@ -95,8 +107,9 @@ class Stack:
         urls = self.urls(deployments)
         variables = {
             "SERVICE": deployment.service,
-            "STREAMS_URL": self.addresses.streams_url,
-            "BROKER_URL": self.broker_url,
+            "STREAMS_URL": self._streams_url(deployment.service),
+            "BROKER_URL": self._streams_url(users.broker_user(deployment.service), database=1),
+            "RING_STORE_URL": self._streams_url(users.RING),
             "CACHE_URLS": ",".join(self.addresses.ring_urls),
             "PEER_KEY": self.credentials.peer_key,
             "METRICS_KEY": self.credentials.metrics_key,
@@ -106,8 +119,7 @@ class Stack:
             "HTTPS": "off",
             "ALLOWED_HOSTS": f"{LOOPBACK},localhost",
             "LOG_FORMAT": "plain",
-            "THROTTLE_ANON": "100000/min",
-            "THROTTLE_USER": "100000/min",
+            **{name: "100000/min" for name in TUNING if name.startswith("THROTTLE_")},
             **{f"{name.upper()}_URL": urls[name] for name in SERVICES},
         }
         for name in deployment.schemas:
@@ -119,6 +131,12 @@ class Stack:
         else:
             variables["JWKS"] = f"{urls['accounts']}/.well-known/jwks.json"
         return variables
+
+    def owner_variables(self, deployment: Deployment) -> dict[str, str]:
+        """The addresses of the schemas' owners, for the few commands that need them."""
+        return {
+            f"{name.upper()}_OWNER_DATABASE_URL": self.owner(name) for name in deployment.schemas
+        }
 
 
 def for_process(variables: Mapping[str, str], *, kind: str) -> dict[str, str]:
@@ -136,7 +154,8 @@ def for_command(variables: Mapping[str, str], *, programs: Path) -> dict[str, st
 
     It has no address of another service's data. `programs` is on the PATH for dbshell's psql.
     """
-    schemas, ends = (*SERVICES, *LAB), ("DATABASE_URL", "REPLICA_URLS")
+    schemas = (*SERVICES, *LAB)
+    ends = ("DATABASE_URL", "OWNER_DATABASE_URL", "REPLICA_URLS")
     foreign = {f"{schema.upper()}_{end}" for schema in schemas for end in ends}
     return {
         **{key: value for key, value in os.environ.items() if key not in foreign},

@@ -99,7 +99,7 @@ class Postgres(Server):
             "listen_addresses": LOOPBACK,
             "port": port,
             "unix_socket_directories": HOST if HOST != LOOPBACK else "",
-            "max_connections": 200,
+            "max_connections": 400,  # see placement.provision.CONNECTIONS
             "shared_buffers": "128MB",
             # A statement that finds only dirty buffers must write a buffer, after a WAL flush. A
             # background writer that writes often keeps clean buffers available.

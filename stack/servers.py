@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from . import users
+from .credentials import Credentials
 from .errors import ServerFailed, StackError, StackInUse, explained
 from .files import kept_secret
 from .lock import RootLock
@@ -63,7 +65,7 @@ class Addresses:
     pg_host: str
     pg_port: int
     replica_port: int | None  # None without a standby
-    streams_url: str
+    streams_url: str  # of the administrator
     ring_urls: tuple[str, ...]
     # The ports of the services that have a server of their own: of its primary and of its standby.
     own_ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -86,8 +88,9 @@ class Servers:
 
     @cached_property
     def streams(self) -> Valkey:
-        password = self._password("streams")
-        return Valkey(self.root, "streams", append_only=True, password=password)
+        password, credentials = self._password("streams"), Credentials.of(self.root)
+        given = partial(users.lines, credentials.streams_password, lab=True)
+        return Valkey(self.root, "streams", append_only=True, password=password, users=given)
 
     def arrange(self, *, standby: bool = True, ring: int = 3, own: Sequence[str] = ()) -> None:
         """Set the list of servers but start none; `addresses` are the addresses of the last run.

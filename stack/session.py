@@ -11,7 +11,7 @@ from typing import Final
 
 import psycopg2
 
-from placement.provision import provision
+from placement.provision import Passwords, provision
 
 from . import applications, environment, moving
 from .credentials import ADMIN_EMAIL, Credentials
@@ -125,13 +125,9 @@ class Session:
     def _prepare(self, stack: Stack) -> bool:
         """Create roles, schemas, tables, staff accounts. Return False if a stop was requested."""
         try:
-            passwords: dict[str, dict[str, str]] = {}  # by address of the server and role
-            for name in (*SERVICES, *LAB):
-                server = self.servers.of(name, own=name in self.own).dsn
-                passwords.setdefault(server, {})[name] = self.credentials.role_password(name)
-            for server, roles in passwords.items():
-                provision(server, database=environment.DATABASE, services=roles)
+            self._provision(*SERVICES, *LAB)
             moves = self._copy_schemas()
+            self._provision(*(move.service for move in moves))  # of an earlier release
         except psycopg2.Error as error:
             raise StackError(f"cannot create the database: {error}".strip()) from error
         self.supervisor.run_once(
@@ -139,13 +135,24 @@ class Session:
                 deployment,
                 email=ADMIN_EMAIL,
                 password_file=str(self.credentials.admin_password_file),
-                variables=self._variables(stack, deployment),
+                variables={
+                    **self._variables(stack, deployment),
+                    **stack.owner_variables(deployment),
+                },
             )
             for deployment in self.deployments
         )
         self._finish_moves(moves, stack)
         self._progress("database")
         return not self.supervisor.stop_requests
+
+    def _provision(self, *names: str) -> None:
+        passwords: dict[str, dict[str, Passwords]] = {}  # by address of the server and service
+        for name in names:
+            server = self.servers.of(name, own=name in self.own).dsn
+            passwords.setdefault(server, {})[name] = self.credentials.passwords(name)
+        for server, services in passwords.items():
+            provision(server, database=environment.DATABASE, services=services)
 
     def _copy_schemas(self) -> list[Move]:
         """Copy the schemas that aren't on the server that this shape needs. Returns the moves."""
@@ -166,7 +173,12 @@ class Session:
         """Restamp the copies, record them as the data in use, and delete what they replace."""
         self.supervisor.run_once(
             applications.restamp_of(
-                deployment, label=move.service, variables=self._variables(stack, deployment)
+                deployment,
+                label=move.service,
+                variables={
+                    **self._variables(stack, deployment),
+                    **stack.owner_variables(deployment),
+                },
             )
             for move in moves
             for deployment in self.deployments

@@ -33,6 +33,15 @@ def show(text: str) -> None:
         _discard_stdout()
 
 
+def printable(text: str) -> str:
+    """A line of a process without the commands of a terminal: the process may log what a client
+    has sent. Colours are removed, and other characters that aren't printed are escaped."""
+    text = _ESCAPES.sub("", text).replace("\t", "    ")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def heading(text: str) -> str:
     """The text, which is bold if stdout is a terminal with colours."""
     return _coloured(text, _BOLD) if sys.stdout.isatty() and colours_allowed() else text
@@ -90,7 +99,7 @@ class Output:
 
     def line(self, name: str, text: str) -> None:
         """Log a line of a process."""
-        self._write(name, text, colour=self._colour_of(name), shown=not self._only_notes)
+        self._write(name, printable(text), colour=self._colour_of(name), shown=not self._only_notes)
 
     def note(self, text: str) -> None:
         """Log a line of the supervisor."""
@@ -118,8 +127,7 @@ class Output:
         if shown:
             self._print(f"{self._painted(prefix, colour)} {text}")
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        plain = _ESCAPES.sub("", text)
-        self._to_file.emit(logging.makeLogRecord({"msg": f"{stamp} {prefix} {plain}"}))
+        self._to_file.emit(logging.makeLogRecord({"msg": f"{stamp} {prefix} {text}"}))
 
     def _print(self, text: str) -> None:
         if self._stream is None:

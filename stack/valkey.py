@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,11 +34,15 @@ class Valkey(Server):
         *,
         append_only: bool,
         password: str | None = None,
+        users: Callable[[], Sequence[str]] = tuple,
         max_memory_mb: int = 64,
     ) -> None:
+        """`password` is the administrator's. `users` returns the lines of further users for the
+        configuration file (stack.users)."""
         super().__init__(root, name)
         self.append_only = append_only
         self.password = password
+        self.users = users
         self.max_memory_mb = max_memory_mb
 
     @property
@@ -46,9 +51,12 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        """redis://:password@127.0.0.1:port/0"""
-        login = f":{self.password}@" if self.password else ""
-        return f"redis://{login}{LOOPBACK}:{self.port}/0"
+        """redis://:password@127.0.0.1:port/0, for the administrator."""
+        return self.url_of("", self.password or "")
+
+    def url_of(self, user: str, password: str, *, database: int = 0) -> str:
+        login = f"{user}:{password}@" if password else ""
+        return f"redis://{login}{LOOPBACK}:{self.port}/{database}"
 
     def _prepare(self) -> None:
         self.data.mkdir(exist_ok=True, mode=0o700)
@@ -71,7 +79,7 @@ class Valkey(Server):
             "repl-diskless-sync-delay 0",
         ]
         if self.password:
-            lines.append(f"requirepass {self.password}")
+            lines += [f"requirepass {self.password}", *self.users()]
         if self.append_only:
             return [
                 *lines,

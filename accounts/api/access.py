@@ -1,10 +1,14 @@
 """The caller of a request, and the users that the caller may see and change."""
 
+from contextlib import AbstractContextManager
 from typing import Protocol, cast
 from uuid import UUID
 
+from django.conf import settings
+from django.utils.module_loading import import_string
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from .. import queries
@@ -50,6 +54,26 @@ def authorize_change(request: Request, user_id: UUID) -> bool:
     if caller(request).id != user_id:
         raise UserNotFound(user_id)
     return False
+
+
+def guard(
+    request: Request, account: UUID | str, *, wrong: type[Exception], is_login: bool = False
+) -> AbstractContextManager[None]:
+    """Limits the guesses of an account's password; `wrong` is the error of a wrong guess. The
+    account is the user's id, or the address that was typed if nobody has it."""
+    # Apart from the back office's names, and ids apart from what was typed: else the limits would
+    # tell which addresses or ids exist here.
+    kind = "id" if isinstance(account, UUID) else "address"
+    guarded: AbstractContextManager[None] = import_string(settings.LOGIN_GUARD)(
+        request._request, account=f"{kind} {account}", wrong=wrong, is_login=is_login
+    )
+    return guarded
+
+
+def scoped_throttle() -> BaseThrottle:
+    """Limits the requests of one client by the view's `throttle_scope`."""
+    throttle: BaseThrottle = import_string(settings.SCOPED_THROTTLE)()
+    return throttle
 
 
 class RegisterOrAuthenticated(BasePermission):

@@ -81,6 +81,22 @@ class NewPasswordField(PasswordField):
     """Django's validators check it: AUTH_PASSWORD_VALIDATORS."""
 
 
+@extend_schema_field(
+    {
+        "type": "string",
+        "format": "password",
+        "pattern": r"^[^\u0000]*$",
+        "description": "Your own password, for a new password or a new address.",
+    }
+)
+class CurrentPasswordField(PasswordField):
+    """The password of the caller, not of the user that is changed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(help_text="Your own, for a new password or address.", **kwargs)
+        self.style["autocomplete"] = "current-password"
+
+
 class AmountField(serializers.DecimalField):
     """An amount of credit: a string with up to two decimal places, or a JSON number, stored as
     numeric(12, 2)."""

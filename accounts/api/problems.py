@@ -48,6 +48,13 @@ PROBLEMS: dict[type[Exception], dict[str, Any]] = {
         "User is deactivated",
         "A deactivated user can't change its own data. Staff can activate the user again.",
     ),
+    errors.WrongPassword: problem(
+        403,
+        "wrong-password",
+        "Wrong password",
+        "A new password or a new address needs the current password of the user that makes the "
+        "change, and it is missing or wrong. Send it as `current_password`. Nothing was changed.",
+    ),
     errors.WeakPassword: problem(400, "validation", "The request is not valid"),
     VersionRequired: problem(
         428,

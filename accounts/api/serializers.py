@@ -8,6 +8,7 @@ from ..domain.commands import DEFAULT_CREDIT_LIMIT
 from .fields import (
     AddressField,
     AmountField,
+    CurrentPasswordField,
     NameField,
     NewPasswordField,
     PasswordField,
@@ -26,6 +27,7 @@ class UserSerializer(serializers.Serializer[Any]):
     name = NameField(max_length=200)
     email = AddressField(max_length=254)
     password = NewPasswordField(required=False)
+    current_password = CurrentPasswordField(required=False)
     credit_limit = AmountField(required=False, help_text="Only staff may set it.")
     credit_reserved = AmountField(read_only=True)
     is_active = YesNoField(required=False, help_text="Only staff may set it.")
@@ -38,6 +40,7 @@ class RegistrationSerializer(UserSerializer):
     """A new user: the request and the response."""
 
     password = NewPasswordField()
+    current_password = None  # type: ignore[assignment]
     credit_limit = AmountField(
         required=False, help_text=f"Only staff may set it (default: {DEFAULT_CREDIT_LIMIT})."
     )
@@ -61,6 +64,10 @@ class LoginSerializer(serializers.Serializer[Any]):
 
 class RefreshSerializer(serializers.Serializer[Any]):
     refresh = TextField(max_length=4096)
+
+
+class LogoutSerializer(RefreshSerializer):
+    everywhere = YesNoField(default=False, help_text="End all log-ins of the user.")
 
 
 class TokensSerializer(serializers.Serializer[Any]):

@@ -40,5 +40,6 @@ urlpatterns = [
     path("internal/orders/story/", internal.OrderStory.as_view(), name="internal-order-story"),
     path("api/token/", login.Login.as_view(), name="token"),
     path("api/token/refresh/", login.Refresh.as_view(), name="token-refresh"),
+    path("api/token/logout/", login.Logout.as_view(), name="token-logout"),
     path(".well-known/jwks.json", login.key_set, name="jwks"),
 ]

@@ -1,5 +1,7 @@
 """Users over HTTP: each view calls one handler or one query."""
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -19,21 +21,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import Serializer
-from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
+from rest_framework.throttling import BaseThrottle
 
 from outbox.admin import page_url, row_url
 
 from .. import queries
 from ..domain.commands import RegisterUser, UpdateUser
-from ..domain.errors import StaffOnly
+from ..domain.errors import StaffOnly, WrongPassword
 from ..domain.state import UserState
 from ..handlers import register_user, update_user
 from .access import (
     RegisterOrAuthenticated,
     authorize_change,
     caller,
+    guard,
     has_staff_authority,
     require_visible,
+    scoped_throttle,
 )
 from .filters import UserFilter
 from .preconditions import etag, expected_version
@@ -49,6 +53,7 @@ IF_MATCH = OpenApiParameter(
 )
 CHANGE_RESPONSES = {
     200: UserSerializer,
+    403: OpenApiResponse(description="Only staff may do it, or `current_password` is wrong"),
     409: OpenApiResponse(description="The address is taken, or the limit is below the reserved"),
     412: OpenApiResponse(description="The user has another version"),
     428: OpenApiResponse(description="If-Match and `version` are missing"),
@@ -85,7 +90,7 @@ class UserList(ListAPIView[Any]):
         return RegistrationSerializer if self.request.method == "POST" else UserSerializer
 
     def get_throttles(self) -> list[BaseThrottle]:
-        scoped = [ScopedRateThrottle()] if self.request.method == "POST" else []
+        scoped = [scoped_throttle()] if self.request.method == "POST" else []
         return [*super().get_throttles(), *scoped]
 
     def links(self, data: Any) -> list[tuple[str, str]]:
@@ -131,6 +136,17 @@ class UserDetail(GenericAPIView[Any]):
 
     permission_classes = (IsAuthenticated,)
     serializer_class = UserSerializer
+    throttle_scope = "password"
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [*super().get_throttles(), *([scoped_throttle()] if self._hashes() else [])]
+
+    def _hashes(self) -> bool:
+        """Whether the request checks or hashes a password, which is slow."""
+        if self.request.method not in {"PUT", "PATCH"}:
+            return False
+        data = self.request.data
+        return isinstance(data, Mapping) and bool({"password", "current_password"} & data.keys())
 
     def get_object(self) -> UserState:
         require_visible(self.request, self.kwargs["user_id"])
@@ -165,6 +181,7 @@ class UserDetail(GenericAPIView[Any]):
 
     def _update(self, request: Request, user_id: UUID, *, partial: bool) -> Response:
         by_staff = authorize_change(request, user_id)
+        changed_by = caller(request).id
         serializer = self.get_serializer(data=request.data, partial=partial)
         serializer.is_valid(raise_exception=True)
         changes = dict(serializer.validated_data)
@@ -176,9 +193,15 @@ class UserDetail(GenericAPIView[Any]):
                 current=lambda: queries.user(user_id).version,
             ),
             by_staff=by_staff,
+            changed_by=changed_by,
             **changes,
         )
-        user = update_user(command)
+        if changed_by is None or command.current_password is None:
+            guesses: AbstractContextManager[None] = nullcontext()
+        else:
+            guesses = guard(request, changed_by, wrong=WrongPassword)
+        with guesses:
+            user = update_user(command)
         return Response(self.get_serializer(user).data, headers=etag(request, user))
 
 

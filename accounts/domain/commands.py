@@ -34,12 +34,16 @@ class UpdateUser:
     """Changes the fields that are not None.
 
     `expected_version` is the version that the caller read; None skips the check. `by_staff`:
-    whether staff makes the change, not the user itself.
+    whether staff makes the change, not the user itself. `changed_by`: the user whose token made the
+    request. Its `current_password` is needed for a new password or address, because a stolen token
+    must not be enough to take the account over. None: the back office.
     """
 
     user_id: UUID
     expected_version: int | None
     by_staff: bool
+    changed_by: UUID | None = None
+    current_password: str | None = field(default=None, repr=False)
     name: str | None = None
     email: str | None = None
     password: str | None = field(default=None, repr=False)

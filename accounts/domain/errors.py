@@ -92,6 +92,17 @@ class UserInactive(AccountsError):
         self.user_id = user_id
 
 
+class WrongPassword(AccountsError):
+    """The caller has to prove the current password, and it is missing or wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("A new password or address needs your current password.")
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return {"errors": {"current_password": [str(self)]}}
+
+
 class WeakPassword(AccountsError):
     """The password validators rejected the password."""
 

@@ -15,6 +15,7 @@ from .state import UserState
 
 ZERO = Decimal("0.00")
 OWN_FIELDS = ("name", "email")
+PROVEN_FIELDS = {"email", "password"}  # whose change needs the current password
 STAFF_FIELDS = ("credit_limit", "is_staff", "is_active")
 
 # Control characters, line separators, and characters that change the direction of the text around

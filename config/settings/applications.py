@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "config.logins",
     "outbox",
     *SERVICES,
     *(["lab", "lab.copy"] if LAB else []),
@@ -37,6 +38,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.csp.content_security_policy",  # first: for the response of each middleware
+    "config.headers.security_headers",
+    *(["config.middleware.this_machine_only"] if DEBUG else []),
     "config.middleware.whole_body",  # every middleware after it may answer without the body
     "config.middleware.same_method",  # must wrap every redirect
     "django.middleware.security.SecurityMiddleware",
@@ -45,6 +48,7 @@ MIDDLEWARE = [
     "config.middleware.ConditionalGetMiddleware",  # a 304 has no Content-Length: CommonMiddleware
     "django.contrib.sessions.middleware.SessionMiddleware",
     "config.middleware.CommonMiddleware",
+    "config.middleware.Throttling",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

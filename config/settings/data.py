@@ -22,6 +22,7 @@ PLACEMENT_SERVICES = (*ALL_SERVICES, "lab") if _env.lab else ALL_SERVICES
 PLACEMENT_SERVED_BY = _env.lab  # name the server of each read in a header
 PLACEMENT_PROBLEM_RENDERER = "config.problems.respond"
 PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # only `manage.py provision` uses it
+PLACEMENT_CONNECTIONS = _env.connections  # the limit that `manage.py provision` sets
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 
 # For each service that has replicas, the aliases of the replicas.
@@ -80,6 +81,12 @@ def _replica(url: str, *, of: str) -> dict[str, Any]:
 DATABASES = {
     PLACEMENT_HOMES[service]: _database(url) for service, url in _env.database_urls.items()
 }
+# Migrations, rebuilds, restamps and erasures use these roles (placement.owner). Only processes
+# that run these commands get the addresses.
+PLACEMENT_OWNERS = {
+    PLACEMENT_HOMES[service]: _database(url) for service, url in _env.owner_database_urls.items()
+}
+OUTBOX_AS_OWNER = "placement.owner.as_owner"
 for _service, _aliases in PLACEMENT_REPLICAS.items():
     for _alias, _url in zip(_aliases, _env.replica_urls[_service], strict=True):
         DATABASES[_alias] = _replica(_url, of=PLACEMENT_HOMES[_service])
@@ -91,7 +98,7 @@ _RING: dict[str, Any] = {
     "BACKEND": "placement.ring.cache.RingCache",
     "LOCATION": list(_env.cache_urls),
     "KEY_PREFIX": "mitosis",
-    "OPTIONS": {"STORE": _env.streams_url},
+    "OPTIONS": {"STORE": _env.ring_store_url or _env.streams_url},
 }
 _MEMORY: dict[str, Any] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 CACHES = {"default": _RING if _env.cache_urls else _MEMORY}

@@ -2,12 +2,17 @@
 
 from uuid import UUID
 
+from config.environ import SERVICES as ALL_SERVICES
 from config.environ import environment
 
 _env = environment()
 
 JWT_SIGNING_KEY = _env.jwt_signing_key  # PEM; empty unless accounts is installed
-JWKS_SOURCE = _env.jwks  # path or URL; empty: derived from JWT_SIGNING_KEY
+JWT_SIGNING_KEY_FILE = _env.jwt_signing_key_file  # read for each token, so that keys can rotate
+JWT_AUDIENCES = ALL_SERVICES  # the services that accept an access token
+JWT_LEEWAY_SECONDS = 10  # by which the clocks of two servers may differ
+JWKS_SOURCE = _env.jwks  # path or URL; empty: accounts is in this process, and publishes its keys
+JWKS_PUBLISHER = "accounts.keys.key_set"
 PEER_URLS = dict(_env.peer_urls)
 PEER_KEY = _env.peer_key  # signs requests between services; if empty, these requests are refused
 METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics
@@ -17,6 +22,16 @@ ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 # config and pages refer to each other only by these paths.
 PROBLEM_PAGE = "pages.errors.page"
 PROBLEM_TYPES = "config.problem_types.types"
+
+# Failed log-ins are counted, in PostgreSQL; the rates below count every request, in the cache.
+LOGIN_GUARD = "config.logins.guard.guard"
+SCOPED_THROTTLE = "config.clients.ScopedThrottle"
+LOGIN_RATES = {
+    "account": _env.throttle_login_account,
+    "address": _env.throttle_login_address,
+    # Lower, so that one client can't lock the owner of an account out.
+    "account and address": _env.throttle_login,
+}
 
 DESCRIPTION = """\
 Users and their credit, orders and their history.
@@ -29,6 +44,7 @@ Staff: log in to the [admin](/admin/); this page then uses the session.
 """
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440  # bytes; the response to a larger body is 413
+FILE_UPLOAD_HANDLERS = ["config.parsing.NoFiles"]  # no form has a file
 
 REST_FRAMEWORK = {
     # The first class sets WWW-Authenticate: a request without credentials gets 401, not 403.
@@ -50,15 +66,16 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "config.clients.AnonThrottle",
+        "config.clients.UserThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": _env.throttle_anon,
         "user": _env.throttle_user,
-        # Separate counts, so that password guesses don't use up the other limits.
+        # Separate counts for requests that hash a password, which is slow.
         "register": _env.throttle_anon,
         "token": _env.throttle_anon,
+        "password": _env.throttle_anon,
     },
     # Without this setting, DRF throttles by X-Forwarded-For, which clients can forge.
     "NUM_PROXIES": _env.proxies,

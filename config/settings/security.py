@@ -12,6 +12,7 @@ CSRF_FAILURE_VIEW = "config.problems.csrf_failure"
 # All shapes have the same user model, for staff only. If the user model depended on the shape, a
 # split would be irreversible.
 AUTH_USER_MODEL = "auth.User"
+AUTHENTICATION_BACKENDS = ["config.logins.backend.GuardedBackend"]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "api-root"
 LOGOUT_REDIRECT_URL = "api-root"
@@ -27,9 +28,11 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = _env.https
 SECURE_HSTS_PRELOAD = _env.https and _env.hsts_preload
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
-# This header is trusted only if PROXIES says that a proxy sets it.
+# This header is trusted only if PROXIES says that a proxy sets it; see also config.gunicorn.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _env.proxies else None
 X_FRAME_OPTIONS = "DENY"
+# DEBUG's pages of errors. They go to this machine only (config.middleware.this_machine_only).
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.debug_page.ReportFilter"
 # In the form of Django 6. A browser runs and loads only what this process serves as a file.
 SECURE_CSP = {
     "default-src": ["'self'"],

@@ -16,7 +16,9 @@ OUTBOX_PRODUCERS = ALL_SERVICES  # consumers also read the events of other deplo
 
 CELERY_BROKER_URL = _env.broker_url
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A deployment's broker user may use only the keys and channels with this prefix.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": f"broker:{_env.service}:",
     "socket_connect_timeout": 1,  # seconds, so that a dead broker is detected quickly
     "socket_keepalive": True,
 }
@@ -31,6 +33,8 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
 CELERY_EVENT_SERIALIZER = "json"
 CELERY_TASK_IGNORE_RESULT = True
+# Otherwise a message could stop a worker, or change what it runs. Nothing here sends such messages.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 
 # A worker takes one task per thread and acknowledges it at the start. After a crash, beat sends a
 # periodic task again. A prefetched task would wait until a relay ends.

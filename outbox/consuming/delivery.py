@@ -17,12 +17,12 @@ class Delivery(Struct, frozen=True, kw_only=True):
     error: MalformedEnvelope | None = None
 
     @classmethod
-    def of(cls, entry: Entry) -> "Delivery":
+    def of(cls, entry: Entry, *, producer: str) -> "Delivery":
         body = entry.body or b""
         try:
             if entry.body is None:
                 raise MalformedEnvelope("the entry has no field 'event'")
-            envelope = Envelope.decode(body)
+            envelope = Envelope.decode(body, producer=producer)
         except MalformedEnvelope as exc:
             return cls(partition=entry.partition, id=entry.id, body=body, error=exc)
         return cls(partition=entry.partition, id=entry.id, body=body, envelope=envelope)

@@ -208,7 +208,7 @@ class Parking:
                     event = waiting.order_by("id").first()
                     if event is None:
                         break
-                    envelope = Envelope.decode(event.body)
+                    envelope = Envelope.decode(event.body, producer=self._producer)
                     if consumer.supersedes(envelope):
                         self.delete_superseded(envelope, partition=partition, before=event.pk)
                     consumer.handle(envelope)

@@ -227,7 +227,7 @@ class Reader:
     def _process(self, entries: list[Entry]) -> None:
         # Sorted by tick and row: effects follow the order of commits, also across partitions.
         entries.sort(key=lambda entry: order(entry.id))
-        deliveries = [Delivery.of(entry) for entry in entries]
+        deliveries = [Delivery.of(entry, producer=self._producer) for entry in entries]
         gather_seconds = self._consumer.gather_seconds(d.envelope for d in deliveries if d.envelope)
         self._read_at = time.monotonic() + max(BATCH_INTERVAL_SECONDS, gather_seconds)
         if deliveries and all(map(self._is_ignored, deliveries)):

@@ -33,7 +33,7 @@ class Prune(Subcommand):
 class Restamp(Subcommand):
     help = (
         "After the restore of a dump: replace its transaction ids with those of this server. A "
-        "restamp that was stopped continues at the next run."
+        "restamp that was stopped continues at the next run. Needs the role that owns the tables."
     )
 
     @classmethod

@@ -18,7 +18,8 @@ WIDTH = 24  # the width of the progress bar, in characters
 class Rebuild(Subcommand):
     help = (
         "Rebuild a projection in new tables, from stored events or by a backfill from the owner. "
-        "Then swap the new and the old tables. A stopped rebuild continues at the next run."
+        "Then swap the new and the old tables. A stopped rebuild continues at the next run. Needs "
+        "the role that owns the tables."
     )
 
     @classmethod

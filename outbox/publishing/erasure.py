@@ -53,7 +53,7 @@ def purge(
     read the rows can still add entries, so each stream is read until it has no such entry.
     """
     origin.check(tables)
-    save_confirmations(tables, streams.confirmations(tables.label))
+    save_confirmations(tables, streams)
     subscribers = dict(tables.rows(tables.subscription).values_list("name", "confirmed"))
     reached = {RELAY: streams.cursor(tables.label).complete} | (
         subscribers or {"any subscriber": None}

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
 from ..errors import CursorMoved, CursorUnknown, StreamDamaged
 from ..streams import WHOLE, Streams, order
 from ..streams.nudging import CHECKING_SECONDS
-from ..tables import Tables
+from ..tables import Tables, every
 from . import origin, recovery, ticks
 from .ticks import Row, Tick, Ticks, clock_ms
 
@@ -235,6 +237,8 @@ def run(
     """
     deadline = time.monotonic() + linger_seconds
     streams.check()
+    streams.check_rights(tables.label)
+    _warn_of_shared_rights(streams)
     with own_connection(tables) as connection:
         if exclusive and not try_lock(connection, tables.label):
             return Outcome.ALREADY_RUNNING
@@ -256,6 +260,20 @@ def run(
             if not sent and streams.wait_nudge(tables.label, timeout_seconds=NUDGE_WAIT_SECONDS):
                 nudged_at = time.monotonic()
     return Outcome.STOPPED
+
+
+@cache
+def _warn_of_shared_rights(streams: Streams) -> None:
+    """Log, once in a process, the services of other deployments whose streams this user may
+    change: an intruder in this deployment could forge their events."""
+    installed = {found.label for found in every()}
+    for label in getattr(settings, "OUTBOX_PRODUCERS", ()):
+        if label not in installed and streams.can_write(label):
+            log.warning(
+                "the user in OUTBOX_STREAMS_URL may write the streams of %s; give each deployment "
+                "a user of its own (`rules` in outbox/keys.py)",
+                label,
+            )
 
 
 def try_lock(connection: BaseDatabaseWrapper, label: str) -> bool:

@@ -62,7 +62,12 @@ class Restamp:
 
     @contextmanager
     def locked(self) -> Iterator["Restamp"]:
-        """Exclude the service's relays and other restamps. Raises Unconfigured if one runs."""
+        """Exclude the service's relays and other restamps, with the rights of the tables' owner.
+        Raises Unconfigured if one runs."""
+        with self._tables.as_owner():
+            yield from self._locked()
+
+    def _locked(self) -> Iterator["Restamp"]:
         label = self._tables.label
         # A session lock ends together with the connection that does the work.
         if not try_lock(self._connection, label):

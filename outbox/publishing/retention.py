@@ -11,7 +11,9 @@ short batches, then the ticks before the floor, then the entries. The floor tick
 because the batch of the next tick is computed from the floor tick's snapshot.
 """
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,10 +21,12 @@ from django.conf import settings
 from django.db import transaction
 
 from ..streams import Streams
-from ..streams.client import Confirmation
+from ..streams.client import MOST_SUBSCRIBERS, service_of
 from ..tables import PARTITIONS, Tables
 from . import origin
 from .ticks import clock_ms
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
 # The pause after a batch, as a multiple of the batch's time. Without pauses, batches write WAL
@@ -57,12 +61,12 @@ def prune(
     """Save the subscribers' confirmations, raise the floor, and delete everything up to the floor.
 
     Stops after `budget_seconds`, of which up to three quarters are pauses. The next round
-    continues. If there is no subscriber, or a subscriber never confirmed, nothing is deleted.
+    continues. Without a subscriber, nothing is deleted.
     Raises RestoredDatabase: in a restored outbox, old ticks could see new rows. Raises RuntimeError
     inside a transaction: the floor must be committed before any deletion.
     """
     origin.check(tables)
-    save_confirmations(tables, streams.confirmations(tables.label))
+    save_confirmations(tables, streams)
     newest = clock_ms() - round(retention_seconds() * 1000)
     floor = _raise_floor(tables, min(newest, streams.cursor(tables.label).complete))
     rows = ticks = 0
@@ -75,18 +79,38 @@ def prune(
     return Pruned(floor=floor, rows=rows, ticks=ticks)
 
 
-def save_confirmations(tables: Tables, confirmations: dict[str, Confirmation]) -> None:
-    """Save the confirmations in the owner's schema: the stream server can lose them."""
+def save_confirmations(tables: Tables, streams: Streams) -> None:
+    """Save the subscribers' confirmations in the owner's schema: the streams can lose them.
+
+    A consumer is a subscriber once it has confirmed every partition; then retention and erasures
+    wait for it. The names come from the consumers' services: of each service, the first
+    MOST_SUBSCRIBERS are saved.
+    """
     kept = tables.rows(tables.state).filter(name=PARTITIONS).first()
     partitions = int(kept.value) if kept else 0
-    rows = [
-        tables.subscription(
-            name=name,
-            confirmed=min(found.ticks.values()) if len(found.ticks) >= partitions > 0 else None,
-            confirmed_at=found.at,
-        )
-        for name, found in confirmations.items()
-    ]
+    known = set(tables.rows(tables.subscription).values_list("name", flat=True))
+    numbers = Counter(map(service_of, known))
+    producers = getattr(settings, "OUTBOX_PRODUCERS", ())
+    confirmations = streams.confirmations(
+        tables.label, subscribers=known, services={*producers, tables.label}
+    )
+    rows = []
+    for name, found in sorted(confirmations.items()):
+        if not len(found.ticks) >= partitions > 0:
+            continue
+        if name not in known:
+            numbers[service_of(name)] += 1
+            if numbers[service_of(name)] > MOST_SUBSCRIBERS:
+                continue
+        tick = min(found.ticks.values())
+        rows.append(tables.subscription(name=name, confirmed=tick, confirmed_at=found.at))
+    for service, number in numbers.items():
+        if number > MOST_SUBSCRIBERS:
+            log.error(
+                "%d subscribers of %s are ignored: %s has too many; unsubscribe those that it"
+                " doesn't have",
+                *(number - MOST_SUBSCRIBERS, tables.label, service),
+            )
     tables.rows(tables.subscription).bulk_create(
         rows,
         update_conflicts=True,

@@ -123,7 +123,8 @@ class Follower:
     def _apply(self, entries: Sequence[Entry]) -> None:
         parked = self._parked_live.among(entries)
         envelopes: list[Envelope] = []
-        for delivery in map(Delivery.of, entries):
+        for entry in entries:
+            delivery = Delivery.of(entry, producer=self._producer)
             if (delivery.partition, delivery.id) in parked:
                 self._parked_next.park(delivery, None)
             else:
@@ -133,7 +134,7 @@ class Follower:
     def _apply_retried(self) -> None:
         """Apply the shadow's parked events that are no longer parked for the live consumer."""
         for row in self._parked_next.retried(self._parked_live):
-            self._handle([Envelope.decode(row.body)])
+            self._handle([Envelope.decode(row.body, producer=self._producer)])
             row.delete()
 
     def _handle(self, envelopes: Sequence[Envelope]) -> None:

@@ -78,7 +78,12 @@ class Rebuild(ABC):
 
     @contextmanager
     def locked(self) -> Iterator["Rebuild"]:
-        """Prevent other rebuilds of this projection. Raises RebuildRefused if another one runs."""
+        """Prevent other rebuilds of this projection, with the rights of the tables' owner. Raises
+        RebuildRefused if another one runs."""
+        with self._tables.as_owner():
+            yield from self._locked()
+
+    def _locked(self) -> Iterator["Rebuild"]:
         key = f"outbox.rebuild:{self._shadow.subscriber}"
         # A session lock ends together with the connection that does the work.
         if not self._query("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):

@@ -1,9 +1,9 @@
 """The shadow of a table in use, and the statements that swap the two tables.
 
-The shadow of `orders_orderview` is `orders_orderview_next`, with the same columns, constraints and
-indexes. Constraints and indexes have the suffix too. The swap restores the names that Django's
-migrations expect. A swap loses everything that no migration made: grants to other roles, storage
-parameters, and database views (these still read the old table).
+The shadow of `orders_orderview` is `orders_orderview_next`, with the same columns, constraints,
+indexes and grants. Constraints and indexes have the suffix too. The swap restores the names that
+Django's migrations expect. A swap loses everything else that no migration made: storage parameters,
+and database views (these still read the old table).
 """
 
 import hashlib
@@ -35,6 +35,12 @@ SELECT c.relname, i.indisunique, pg_get_indexdef(c.oid)
 _COLUMNS = """
 SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
  WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+_GRANTS = """
+SELECT string_agg(privilege_type, ', '),
+       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+  FROM pg_class, aclexplode(relacl)
+ WHERE pg_class.oid = to_regclass(%s) AND grantee <> relowner GROUP BY grantee
 """
 
 
@@ -73,6 +79,8 @@ class Shadow:
         for name, definition, _ in self._rows(_CONSTRAINTS, self._table):
             added = f"CONSTRAINT {self._shadow_name(name)} {definition}"
             statements.append(f"ALTER TABLE {self.shadow} ADD {added}")
+        for rights, role in self._rows(_GRANTS, self._table):
+            statements.append(f"GRANT {rights} ON {self.shadow} TO {role}")
         self._run(statements)
 
     def drop(self) -> None:

@@ -1,24 +1,19 @@
 """The client of the stream server: Redis or Valkey, with the commands of Redis 7.0.
 
-The part in braces is a key's hash tag. In a cluster, keys with the same tag are on one node::
-
-    {accounts}:events:0 … :15   the streams; entry id = <tick>-<outbox row id>
-    {accounts}:cursor           hash: at, p0 … p15, complete, snapshot, origin, floor, partitions
-    {accounts}:nudge            list: an element wakes a waiting relay
-    {accounts}:confirmed        hash: the last tick that each subscriber has applied
-    {accounts.credit}:members   sorted set: a consumer's live processes, by the end of their leases
+keys.py describes the keys and lists the commands. A new command needs an entry there.
 """
 
 import logging
 import os
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Required, TypedDict, Unpack
 
 import redis
@@ -35,6 +30,13 @@ from ..errors import (
     StreamsUnavailable,
     Unconfigured,
 )
+from ..keys import confirmed as _confirmed
+from ..keys import cursor as _cursor
+from ..keys import members as _members
+from ..keys import needed_by_relay, writes
+from ..keys import nudge as _nudge
+from ..keys import stream as _stream
+from ..keys import subscribers as _subscribers
 from ..partitions import partition_count
 from . import scripts
 from .nudging import Nudger
@@ -43,11 +45,22 @@ from .wire import Packed, Wire
 log = logging.getLogger(__name__)
 
 FIELD = b"event"
+NUMBER = re.compile(rb"\d{1,18}|[0-8]\d{18}")  # fits in a bigint
+SUBSCRIBER = re.compile(r"[^\0]{1,127}")  # fits in AbstractSubscription.name
 WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent completely
 QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 TIMEOUT_SECONDS = 10.0
 COUNTED_AT_ONCE = 1000  # entries of one stream
+# Other services write the names of subscribers, so a producer doesn't read any number of them.
+MOST_SERVICES = 100
+MOST_SUBSCRIBERS = 100  # of one service
 OLDEST_VERSION = (7, 0)
+# The first release of each series in which a script of one user can neither run as another user
+# (CVE-2025-46818) nor run code in the server (CVE-2025-49844). Later series have both corrections.
+PATCHED = {
+    "Redis": ((7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    "Valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+}
 
 # Errors of a server that is full, fails over or moves its slots. redis-py has classes for some of
 # them. The messages of the others start with one of the prefixes.
@@ -141,12 +154,12 @@ class Streams:
         self._quick_client = _client(
             url, connect_seconds=QUICK_TIMEOUT_SECONDS, reply_seconds=QUICK_TIMEOUT_SECONDS
         )
+        self._confirmed_parts = {"at", *map(str, range(partitions))}
         self._top_fields = [b"p%d" % partition for partition in range(partitions)]
         self._idle_wires: deque[Wire] = deque()
         self._packer = Wire(self._client)  # only packs commands, never connects
         self._publish = self._client.register_script(scripts.PUBLISH)
         self._rewind = self._client.register_script(scripts.REWIND)
-        self._count_after = self._client.register_script(scripts.COUNT_AFTER)
         self._heartbeat = self._client.register_script(scripts.HEARTBEAT)
         self._raise_floor = self._client.register_script(scripts.RAISE_FLOOR)
 
@@ -171,45 +184,72 @@ class Streams:
             self._idle_wires.append(wire)
 
     @contextmanager
-    def _errors(self, name: str) -> Iterator[None]:
+    def _errors(self, name: str, *subscribing: str) -> Iterator[None]:
         """Convert redis-py's errors. If a key of the service or group `name` has a wrong type, the
-        error names the key: the server's own message doesn't."""
+        error names the key: the server's own message doesn't. Among these keys are the
+        confirmations of the services `subscribing`."""
         try:
             with _translate_errors():
                 yield
         except StreamsMisconfigured as exc:
-            if "WRONGTYPE" in str(exc) and (key := self._key_of_another_type(name)):
+            if "WRONGTYPE" in str(exc) and (key := self._key_of_another_type(name, subscribing)):
                 raise _type_differs(key) from exc
             raise
 
-    def _key_of_another_type(self, name: str) -> str | None:
+    def _key_of_another_type(self, name: str, subscribing: Sequence[str]) -> str | None:
         types = {_stream(name, partition): b"stream" for partition in range(self.partitions)}
-        types |= {_cursor(name): b"hash", _confirmed(name): b"hash"}
+        types |= {_confirmed(name, by=each): b"hash" for each in subscribing}
+        types |= {_cursor(name): b"hash", _subscribers(name): b"set"}
         types |= {_nudge(name): b"list", _members(name): b"zset"}
         with _translate_errors(), self._client.pipeline(transaction=False) as pipe:
             for key in types:
                 pipe.type(key)
-            found: Any = pipe.execute()
+            found: Any = pipe.execute(raise_on_error=False)  # the user may not see some keys
         differing = (
             key
             for (key, type_), kind in zip(types.items(), found, strict=True)
-            if kind not in (type_, b"none")
+            if isinstance(kind, bytes) and kind not in (type_, b"none")
         )
         return next(differing, None)
 
     def check(self) -> None:
-        """Raise StreamsMisconfigured if the server is too old or could evict entries."""
+        """Raise StreamsMisconfigured if the server is too old or could evict entries. Log a warning
+        if a user's rights don't hold on this version of the server."""
         with _translate_errors():
             server: Any = self._client.info("server")
-            policy: Any = self._client.config_get("maxmemory-policy")
+            # Not CONFIG GET: managed servers refuse it, and no service should have the right.
+            memory: Any = self._client.info("memory")
         version = str(server["redis_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
             raise StreamsMisconfigured(f"the stream server is Redis {version}; use 7.0 or newer")
-        if (found := policy.get("maxmemory-policy")) != "noeviction":
+        name = "Valkey" if "valkey_version" in server else "Redis"
+        _warn_unless_patched(name, str(server.get("valkey_version", version)))
+        if (found := memory.get("maxmemory_policy")) != "noeviction":
             raise StreamsMisconfigured(
                 f"the stream server's maxmemory-policy is {found}: the server could evict events "
                 "before they are read; set the policy to noeviction"
             )
+
+    def check_rights(self, label: str) -> None:
+        """Raise StreamsMisconfigured unless the user of this connection may run all commands that
+        the relay of `label` needs. Changes nothing."""
+        calls = list(needed_by_relay(label, self.partitions))
+        if denied := self._denied(calls):
+            raise StreamsMisconfigured(
+                f"the stream server refuses {' '.join(calls[denied[0]][:2])} to the user in "
+                f"OUTBOX_STREAMS_URL; give it the rights of {label} (`rules` in outbox/keys.py)"
+            )
+
+    def can_write(self, label: str) -> bool:
+        """Whether the user of this connection may change a stream of `label`."""
+        calls = list(writes(_stream(label, 0)))
+        return len(self._denied(calls)) < len(calls)
+
+    def _denied(self, calls: Sequence[Sequence[str]]) -> list[int]:
+        """The indexes of the calls that the server would refuse to this user."""
+        with _translate_errors():
+            found: Any = self._client.eval(scripts.DENIED, 0, msgpack.encode(calls))
+        return [int(index) - 1 for index in found]
 
     # -- for the relay -------------------------------------------------------------------
 
@@ -356,8 +396,11 @@ class Streams:
         """Save, for the producer, the last tick that `subscriber` applied in each partition."""
         fields: dict[Any, Any] = {f"{subscriber}:{p}": tick for p, tick in ticks.items()}
         fields[f"{subscriber}:at"] = time.time_ns() // 1_000_000
-        with self._errors(label):
-            self._client.hset(_confirmed(label), mapping=fields)
+        by = service_of(subscriber)
+        with self._errors(label, by), self._client.pipeline(transaction=False) as pipe:
+            pipe.sadd(_subscribers(label), by)
+            pipe.hset(_confirmed(label, by), mapping=fields)
+            pipe.execute()
 
     def heartbeat(self, group: str, member: str, *, lease_seconds: float) -> list[str]:
         """Renew the lease of a consumer's process. Returns the live members of its group."""
@@ -374,27 +417,68 @@ class Streams:
 
     # -- for retention -------------------------------------------------------------------
 
-    def confirmations(self, label: str) -> dict[str, Confirmation]:
-        """The confirmations of the service's subscribers, by name."""
+    def confirmations(
+        self, label: str, *, subscribers: Collection[str] = (), services: Collection[str] = ()
+    ) -> dict[str, Confirmation]:
+        """The confirmations of the service's subscribers, by name.
+
+        A service can confirm only for its own consumers: the server lets it write only its own
+        key, and unreadable fields and those of other services' consumers are ignored. The known
+        `subscribers` are always read. New ones are searched in the keys of their services, of
+        `services`, and of at most MOST_SERVICES others: in each as far as MOST_SUBSCRIBERS need.
+        """
+        key = _subscribers(label)
         with self._errors(label):
-            fields: Any = self._client.hgetall(_confirmed(label))
+            scan: Any = self._client.sscan_iter(key, count=MOST_SERVICES)
+            others = list(islice(scan, MOST_SERVICES + 1))
+        if len(others) > MOST_SERVICES:
+            log.error("the key %s has too many services; remove the invented ones", key)
+        named = {name.decode(errors="replace") for name in others[:MOST_SERVICES]}
         confirmed: dict[str, dict[str, int]] = {}
-        for name, value in fields.items():
-            subscriber, _, part = name.decode().rpartition(":")
-            confirmed.setdefault(subscriber, {})[part] = int(value)
+        for by in sorted({*services, *map(service_of, subscribers)} | named):
+            known = [name for name in subscribers if service_of(name) == by]
+            with self._errors(label, by):
+                found = list(self._confirmed_by(label, by, known))
+            for name, value in found:
+                subscriber, _, part = name.decode(errors="replace").rpartition(":")
+                is_readable = (
+                    part in self._confirmed_parts
+                    and NUMBER.fullmatch(value)
+                    and SUBSCRIBER.fullmatch(subscriber)
+                )
+                if is_readable and service_of(subscriber) == by:
+                    confirmed.setdefault(subscriber, {})[part] = int(value)
+        now_ms = time.time_ns() // 1_000_000
         return {
             subscriber: Confirmation(
                 ticks={int(part): tick for part, tick in parts.items() if part != "at"},
-                at=datetime.fromtimestamp(parts.get("at", 0) / 1000, UTC),
+                at=datetime.fromtimestamp(min(parts.get("at", 0), now_ms) / 1000, UTC),
             )
             for subscriber, parts in confirmed.items()
         }
 
+    def _confirmed_by(
+        self, label: str, by: str, known: Sequence[str]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Fields of a service's confirmations: all of the known subscribers, and some of others."""
+        key, most = _confirmed(label, by), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
+        scan: Any = self._client.hscan_iter(key, count=most)
+        found = list(islice(scan, most + 1))
+        if len(found) > most:
+            log.error("the key %s has too many fields; delete it: consumers write it again", key)
+        yield from found[:most]
+        if names := [f"{name}:{part}" for name in known for part in self._confirmed_parts]:
+            values: Any = self._client.hmget(key, names)
+            for name, value in zip(names, values, strict=True):
+                if value is not None:
+                    yield name.encode(), value
+
     def forget(self, label: str, subscriber: str) -> None:
         """Delete the confirmations of a subscriber."""
         parts = ["at", *range(self.partitions)]
-        with self._errors(label):
-            self._client.hdel(_confirmed(label), *(f"{subscriber}:{part}" for part in parts))
+        by = service_of(subscriber)
+        with self._errors(label, by):
+            self._client.hdel(_confirmed(label, by), *(f"{subscriber}:{part}" for part in parts))
 
     def prune(self, label: str, *, floor: int) -> None:
         """Write the floor to the cursor, then delete the entries of all ticks up to the floor."""
@@ -479,8 +563,9 @@ class Streams:
         while positions:
             with self._errors(label), self._client.pipeline(transaction=False) as pipe:
                 for partition, position in positions.items():
-                    keys = [_stream(label, partition)]
-                    self._count_after(keys=keys, args=[position, COUNTED_AT_ONCE], client=pipe)
+                    # EVAL_RO needs only the right to read: the stream may be another service's.
+                    arguments = (_stream(label, partition), position, str(COUNTED_AT_ONCE))
+                    pipe.eval_ro(scripts.COUNT_AFTER, 1, *arguments)
                 replies: Any = pipe.execute()
             for partition, (number, first, last) in zip(list(positions), replies, strict=True):
                 counted[partition] += number
@@ -543,25 +628,25 @@ def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.
     )
 
 
-def _cursor(label: str) -> str:
-    return f"{{{label}}}:cursor"
-
-
 @cache
-def _stream(label: str, partition: int) -> str:
-    return f"{{{label}}}:events:{partition}"
+def _warn_unless_patched(name: str, version: str) -> None:
+    """Log, once in a process, that scripts get round the rights of users on this server."""
+    found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    firsts = PATCHED[name]
+    if found > firsts[-1] or any(found[:2] == first[:2] and found >= first for first in firsts):
+        return
+    log.warning(
+        "the stream server is %s %s: a script of one user can run as another user "
+        "(CVE-2025-46818) or run code in the server (CVE-2025-49844); upgrade it, unless your "
+        "provider has corrected this version",
+        name,
+        version,
+    )
 
 
-def _nudge(label: str) -> str:
-    return f"{{{label}}}:nudge"
-
-
-def _confirmed(label: str) -> str:
-    return f"{{{label}}}:confirmed"
-
-
-def _members(group: str) -> str:
-    return f"{{{group}}}:members"
+def service_of(subscriber: str) -> str:
+    """The service of a consumer: `orders` of `orders.saga`."""
+    return subscriber.partition(".")[0]
 
 
 def _as_dict(flat: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -595,6 +680,10 @@ def _translate_errors() -> Iterator[None]:
     """Convert redis-py's errors to the outbox's exceptions."""
     try:
         yield
+    except redis.exceptions.NoPermissionError as exc:
+        raise StreamsMisconfigured(
+            f"the stream server refuses a command to the user in OUTBOX_STREAMS_URL: {exc}"
+        ) from exc
     except redis.AuthenticationError as exc:
         raise StreamsMisconfigured(
             f"the stream server refuses the login: {exc}; check OUTBOX_STREAMS_URL"
@@ -604,7 +693,8 @@ def _translate_errors() -> Iterator[None]:
     except TRANSIENT_ERRORS as exc:
         raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
     except redis.ResponseError as exc:
-        if str(exc).startswith(TRANSIENT_PREFIXES):
+        # In a pipeline, redis-py writes the number of the command in front of the message.
+        if str(exc).rpartition(" caused error: ")[2].startswith(TRANSIENT_PREFIXES):
             raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
         raise StreamsMisconfigured(f"the stream server refuses a command: {exc}") from exc
 

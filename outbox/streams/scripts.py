@@ -93,6 +93,16 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
+# Return the indexes of the calls that the server would refuse to this user. Runs none of them.
+# ARGV: the calls in MessagePack, each with its arguments
+DENIED: Final = """
+local denied = {}
+for index, call in ipairs(cmsgpack.unpack(ARGV[1])) do
+  if not redis.acl_check_cmd(unpack(call)) then denied[#denied + 1] = index end
+end
+return denied
+"""
+
 # Return the number of entries after an id, up to a limit, and their first and last ids.
 # KEYS: stream; ARGV: id, limit
 COUNT_AFTER: Final = """

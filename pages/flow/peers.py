@@ -1,11 +1,13 @@
 """Signed requests for the status of another deployment, and their verification.
 
 Both sides are here, because every deployment asks and answers. A request has its own token, a
-short-lived HS256 JWT that is signed with PEER_KEY and valid only for this service, path and body.
+short-lived HS256 JWT that is signed with PEER_KEY and valid only once, for this service, path with
+query, and body. The cache keeps the ids of used tokens, as in accounts/api/peers.py.
 """
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -15,15 +17,18 @@ from uuid import uuid4
 
 import jwt
 from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+
+log = logging.getLogger(__name__)
 
 ALGORITHM: Final = "HS256"
 TIMEOUT_SECONDS: Final = 1.5  # a page waits for it
 TOKEN_SECONDS: Final = 30
 MAX_BYTES: Final = 4 * 1024 * 1024
-CLAIMS: Final = ["iss", "aud", "iat", "exp", "htm", "htu", "bh"]
+CLAIMS: Final = ["iss", "aud", "iat", "exp", "jti", "htm", "htu", "bh"]
 
 
 class PeerAway(Exception):
@@ -87,22 +92,39 @@ def is_signed(request: HttpRequest) -> bool:
     if scheme.lower() != "peer" or not settings.PEER_KEY:
         return False
     try:
+        _verify(request, token.strip())
+    except jwt.InvalidTokenError as exc:
+        # No text of an error has a part of the token.
+        log.warning("a service's token for %s is refused: %s", request.path, exc)
+        return False
+    return True
+
+
+def _verify(request: HttpRequest, token: str) -> None:
+    """Use the token up. Raises InvalidTokenError, also for a token of another request."""
+    try:
         claims = jwt.decode(
-            token.strip(),
+            token,
             settings.PEER_KEY,
             algorithms=[ALGORITHM],
             audience=list(settings.SERVICES),
+            leeway=settings.JWT_LEEWAY_SECONDS,
             options={"require": CLAIMS},
         )
         lifetime = int(claims["exp"]) - int(claims["iat"])
-    except (jwt.InvalidTokenError, ValueError, TypeError):
-        return False
+    except (ValueError, TypeError) as exc:
+        raise jwt.InvalidTokenError("It is malformed.") from exc
     expected = {
         "htm": request.method,
-        "htu": request.path,
+        "htu": request.get_full_path(),
         "bh": hashlib.sha256(request.body).hexdigest(),
     }
-    return lifetime <= TOKEN_SECONDS and expected.items() <= claims.items()
+    if lifetime > TOKEN_SECONDS or not expected.items() <= claims.items():
+        raise jwt.InvalidTokenError("It is for another request, or is valid for too long.")
+    used = hashlib.sha256(str(claims["jti"]).encode()).hexdigest()
+    kept_seconds = TOKEN_SECONDS + 2 * settings.JWT_LEEWAY_SECONDS
+    if not cache.add(f"peer-token:{used}", True, timeout=kept_seconds):
+        raise jwt.InvalidTokenError("It was used before.")
 
 
 class PeerScheme(BaseAuthentication):

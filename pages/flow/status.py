@@ -32,7 +32,7 @@ GROUPED_AT_MOST: Final = 200  # sequences of a consumer whose errors are grouped
 
 STREAM_ERRORS: Final = (StreamsUnavailable, StreamsMisconfigured)
 
-# A role sees only its own sessions. Only they write to its schema.
+# A role sees only its own sessions. The owner's sessions are short, or record no event.
 _OLDEST_TRANSACTION: Final = """
 SELECT extract(epoch FROM now() - xact_start)::float8, pid, application_name, state,
   backend_xid IS NOT NULL

@@ -15,21 +15,31 @@ See docs/adr/0009-cache-ring.md.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec import Meta, Struct
+from msgspec.json import Decoder
 from xxhash import xxh3_64_intdigest
 
 State = Literal["up", "ejected", "probing", "left"]
-STATES: Final = ("up", "ejected", "probing", "left")
 
 PAST: Final = 8  # how many previous arrangements a view keeps: some processes may still use them
 FIRST_PROBE_MS: Final = 1_000  # from an ejection to the first probe
 LONGEST_PAUSE_MS: Final = 30_000  # between the probes of an ejected node
 PROBE_MS: Final = 2_000  # a longer probe counts as abandoned
+LONGEST_VIEW: Final = 1_000_000  # characters: more than 1,000 nodes
+# The epoch of a view is at most this far ahead. It increases with each change, so a limit that
+# stands still could be used up.
+FARTHEST_MS: Final = 100 * 365 * 86_400_000
+# Any other name raises an error when a client connects: an empty label, one of 64 letters, a NUL.
+_HOST: Final = re.compile(
+    r"[\w-]{1,63}(\.[\w-]{1,63})*\.?|[\da-f]*:[\da-f:.]*(%[\w-]{1,15})?", re.ASCII
+)
 
 
 class BadNodes(ValueError):
@@ -46,12 +56,13 @@ def node_name(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix" and parts.path:
         return parts.path
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+    host = parts.hostname or ""
+    if parts.scheme not in ("redis", "rediss") or not _HOST.fullmatch(host):
         raise ValueError("needs an address such as redis://:password@host:6379/0")
     database = parts.path.strip("/") or "0"
     if not database.isdecimal():
         raise ValueError("has a database that isn't a number")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{host}]" if ":" in host else host
     return f"{host}:{parts.port or 6379}/{database}"  # .port raises ValueError for an invalid port
 
 
@@ -150,11 +161,13 @@ class View:
         return list(dict.fromkeys(filter(None, (each.place(key) for each in arrangements))))
 
     def due(self, *, now: int) -> list[str]:
-        """The nodes whose next probe may start."""
+        """The nodes whose next probe may start. A time beyond the longest pause isn't waited for:
+        it is of another clock."""
         return [
             name
             for name, member in self.members.items()
-            if member.state in ("ejected", "probing") and member.due <= now
+            if member.state in ("ejected", "probing")
+            and not now < member.due <= now + LONGEST_PAUSE_MS
         ]
 
     def encode(self) -> str:
@@ -169,26 +182,49 @@ class View:
         )
 
 
-def decode(text: str) -> View:
-    """Parse a stored view. Raises ValueError if the text isn't a view."""
+_Number = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _Stored(Struct):
+    """The form that `View.encode` writes."""
+
+    epoch: _Number
+    nodes: dict[str, tuple[State, _Number, _Number, _Count, str]]
+    past: list[dict[str, tuple[bool, _Number]]]
+
+
+_decoder: Final = Decoder(_Stored)
+
+
+def decode(text: str, *, now: int) -> View:
+    """Parse a stored view. Raises ValueError, and no other error, for a text that no process of the
+    ring writes: other programs with the ring's user can write any text. A view that is returned can
+    be used without an error."""
+    if len(text) > LONGEST_VIEW:
+        raise ValueError("the view is too long")
     try:
-        fields: dict[str, Any] = json.loads(text)
-        return View(
-            epoch=int(fields["epoch"]),
-            members={name: _member(*values) for name, values in fields["nodes"].items()},
-            past=tuple(
-                Arrangement({n: (bool(u), int(s)) for n, (u, s) in past.items()})
-                for past in fields["past"]
-            ),
-        )
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise ValueError(f"not a view of a ring: {exc!r}") from exc
-
-
-def _member(state: State, since: int, due: int, probes: int, run: str) -> Member:
-    if state not in STATES:
-        raise ValueError(f"unknown node state {state!r}: expected one of {', '.join(STATES)}")
-    return Member(state=state, since=int(since), due=int(due), probes=int(probes), run=str(run))
+        stored = _decoder.decode(text)
+    except RecursionError as exc:
+        raise ValueError("the view is nested too deeply") from exc
+    if stored.epoch > now + FARTHEST_MS:
+        raise ValueError("the view is of the far future")
+    for name, (_, since, *_) in stored.nodes.items():
+        scheme = "unix" if name.startswith("/") else "redis"
+        if node_name(f"{scheme}://{name}") != name:
+            raise ValueError("a node's name isn't an address")
+        if since > stored.epoch:
+            raise ValueError("a node has changed after the view")
+    if any(past.keys() - stored.nodes.keys() for past in stored.past):
+        raise ValueError("a node is missing")
+    return View(
+        epoch=stored.epoch,
+        members={
+            name: Member(state=state, since=since, due=due, probes=probes, run=run)
+            for name, (state, since, due, probes, run) in stored.nodes.items()
+        },
+        past=tuple(map(Arrangement, stored.past)),
+    )
 
 
 # These functions change a view. Each returns the next view, or the given view if nothing changes.

@@ -26,8 +26,17 @@ def ring_is_usable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
     location = config.get("LOCATION") or ()
     urls = location.split(",") if isinstance(location, str) else list(location)
-    if not config.get("OPTIONS", {}).get("STORE"):
+    store = config.get("OPTIONS", {}).get("STORE")
+    streams = getattr(settings, "OUTBOX_STREAMS_URL", None)
+    if not store:
         yield Error("The cache ring has no STORE: set the stream server's URL.", id="ring.E004")
+    elif store == streams and (user := urlsplit(store).username) not in {None, "", "default"}:
+        yield CheckWarning(
+            f"The list of the ring's members is stored as {user!r}, the user of the streams.",
+            hint="Set RING_STORE_URL to the address of a user that may write this list "
+            "(docs/managed-servers.md). Without the right, no process uses the cache.",
+            id="ring.W002",
+        )
     if (
         arrangement := config.get("OPTIONS", {}).get("ARRANGEMENT", "rendezvous")
     ) not in ARRANGEMENTS:

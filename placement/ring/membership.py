@@ -203,8 +203,8 @@ class Membership:
 
     def _parsed(self, text: str | None) -> View | None:
         try:
-            return None if text is None else arrangement.decode(text)
-        except ValueError:
+            return None if text is None else arrangement.decode(text, now=self._now())
+        except ValueError:  # its text could be long, or forge a line
             log.warning("the cache ring's view in the stream server is unreadable and is replaced")
             return None
 

@@ -107,12 +107,14 @@ class Ring:
         now = time.monotonic()
         slow = now - asked > SLOW_SECONDS
         view = self.members.view(since=now) if slow else self.members.last_view
-        return view is None or view.members[place.node].since > place.generation
+        node = view.members.get(place.node) if view else None
+        return node is None or node.since > place.generation
 
     def is_out(self, name: str) -> bool:
         """Whether no process uses the node with its current data."""
         view = self.members.last_view
-        return self.members.may_use(name) and not (view and view.members[name].is_up)
+        node = view.members.get(name) if view else None
+        return self.members.may_use(name) and not (node and node.is_up)
 
     @contextmanager
     def node(self, name: str, *, at_once: bool = False) -> Iterator[Node]:

@@ -23,8 +23,8 @@ WHEN (NEW.user_id = %s AND clock_timestamp() < to_timestamp(%s)) EXECUTE FUNCTIO
 def broken(stage: Stage, customer_id: str, *, until: float) -> Iterator[None]:
     """Within the block, and only before the Unix time `until`, accounts can neither reserve nor
     refuse the customer's credit."""
-    stage.execute("accounts", f"{_REMOVE}; {_INSERT}", customer_id, until)
+    stage.execute("accounts", f"{_REMOVE}; {_INSERT}", customer_id, until, owner=True)
     try:
         yield
     finally:
-        stage.execute("accounts", _REMOVE)
+        stage.execute("accounts", _REMOVE, owner=True)

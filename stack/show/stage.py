@@ -56,9 +56,9 @@ class Stage:
             cursor.execute(statement, values or None)
             return list(cursor)
 
-    def execute(self, schema: str, statement: str, *values: Any) -> None:
-        """Run and commit a statement as the role of the schema, on its primary."""
-        with self._transaction(schema) as cursor:
+    def execute(self, schema: str, statement: str, *values: Any, owner: bool = False) -> None:
+        """Run and commit a statement on the primary, as the role of the schema or as its owner."""
+        with self._transaction(schema, owner=owner) as cursor:
             cursor.execute(statement, values)
             cursor.connection.commit()
 
@@ -109,8 +109,11 @@ class Stage:
         return servers.standby
 
     @contextmanager
-    def _transaction(self, schema: str, *, replica: bool = False) -> Iterator[Any]:
+    def _transaction(
+        self, schema: str, *, replica: bool = False, owner: bool = False
+    ) -> Iterator[Any]:
         """A cursor in a transaction that is rolled back."""
-        dsn = self._stack.replicas(schema)[0] if replica else self._stack.primary(schema)
+        primary = self._stack.owner if owner else self._stack.primary
+        dsn = self._stack.replicas(schema)[0] if replica else primary(schema)
         with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
             yield cursor

@@ -23,7 +23,7 @@ def broken(
     """Makes the writes of rows fail whose `<table>.<column>` is this user, until the test calls the
     yielded function."""
     table, _, name = column.partition(".")
-    with stack.database(service) as ask:
+    with stack.database(service, owner=True) as ask:
         ask(BREAK.format(table=table, column=name, user_id=user_id))
         fixed: list[bool] = []
 

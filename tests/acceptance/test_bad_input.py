@@ -107,6 +107,10 @@ def of_another_issuer(claims: dict[str, Any], pem: str, kid: str) -> str:
     return jwt.encode({**claims, "iss": "me"}, pem, algorithm="ES256", headers={"kid": kid})
 
 
+def for_another_service(claims: dict[str, Any], pem: str, kid: str) -> str:
+    return jwt.encode({**claims, "aud": "me"}, pem, algorithm="ES256", headers={"kid": kid})
+
+
 def a_refresh_token(claims: dict[str, Any], pem: str, kid: str) -> str:
     return jwt.encode({**claims, "typ": "refresh"}, pem, algorithm="ES256", headers={"kid": kid})
 
@@ -130,6 +134,7 @@ FORGERIES: list[Forge] = [
     signed_with_an_unknown_key,
     expired,
     of_another_issuer,
+    for_another_service,
     a_refresh_token,
     of_a_malformed_user,
     no_token,
@@ -142,6 +147,7 @@ def token(stack: RunningStack, visitor: Customer, forge: Forge) -> dict[str, str
     now = int(time.time())
     claims = {
         "iss": "accounts",
+        "aud": ["accounts", "orders"],
         "sub": visitor.id,
         "staff": True,
         "typ": "access",

@@ -30,7 +30,7 @@ def test_a_wrong_password_gets_no_token(shop: Shop, ada: Customer) -> None:
 def test_the_published_key_verifies_tokens_that_orders_accepts(shop: Shop, ada: Customer) -> None:
     keys = jwt.PyJWKSet.from_dict(answered(shop.accounts.get("/.well-known/jwks.json"), 200))
     key = keys[jwt.get_unverified_header(ada.access)["kid"]]
-    claims = jwt.decode(ada.access, key, algorithms=["ES256"], issuer="accounts")
+    claims = jwt.decode(ada.access, key, algorithms=["ES256"], issuer="accounts", audience="orders")
     assert (claims["sub"], claims["staff"]) == (ada.id, False)
     assert ada.place("1.00")["user_id"] == ada.id
 

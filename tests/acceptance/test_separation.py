@@ -1,16 +1,20 @@
 """The services share streams and HTTP; neither can access the data of the other."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
+import redis
+from celery import Celery
 from psycopg2.errors import InsufficientPrivilege
 
-from tests.acceptance.people import Customer, Shop, is_problem
-from tests.support.stacks import RunningStack, everybody
+from tests.acceptance.people import PATIENCE_SECONDS, Customer, Shop, is_problem
+from tests.support.stacks import SERVICES, RunningStack, everybody
+from tests.support.waiting import eventually
 
 BOTH_WAYS = [("accounts", "orders"), ("orders", "accounts")]
 TABLES = {"accounts": "accounts.accounts_user", "orders": "orders.orders_orderview"}
@@ -79,6 +83,63 @@ def test_no_process_of_a_service_knows_the_others_database(
         assert secret
         assert secret not in environ + arguments
         assert f"{other.upper()}_DATABASE_URL" not in environ
+        assert "_OWNER_DATABASE_URL" not in environ
+
+
+@services_only
+@pytest.mark.parametrize(("service", "other"), BOTH_WAYS)
+def test_a_service_can_change_nothing_of_the_other_on_the_stream_server(
+    stack: RunningStack, shop: Shop, ada: Customer, service: str, other: str
+) -> None:
+    ada.sees("CONFIRMED", ada.place("1.00"))
+    given = environment_of(stack, f"{service}-worker")
+    with redis.Redis.from_url(stack.status()["streams"]) as administrator:
+        keys = {key.decode() for key in administrator.scan_iter(f"{{{other}*", count=1000)}
+        keys -= {f"{{{other}}}:confirmed:{service}", f"{{{other}}}:subscribers"}
+    keys |= {f"broker:{other}:{other}", f"broker:{other}:_kombu.binding.{other}"}
+    assert f"{{{other}}}:cursor" in keys
+    for name in ("STREAMS_URL", "BROKER_URL", "RING_STORE_URL"):
+        with redis.Redis.from_url(given[name]) as client:
+            for key in keys:
+                for words in (
+                    ("DEL", key),
+                    ("XADD", key, "*", "event", "{}"),
+                    ("HSET", key, "at", "0-0"),
+                    ("LPUSH", key, "{}"),
+                ):
+                    with pytest.raises(redis.exceptions.NoPermissionError):
+                        client.execute_command(*words)
+
+
+@services_only
+def test_a_message_to_all_workers_stops_none(stack: RunningStack, ada: Customer) -> None:
+    before = stack.pids()
+    with ExitStack() as opened:
+        brokers = {}
+        for service in SERVICES:
+            url = environment_of(stack, f"{service}-worker")["BROKER_URL"]
+            app = opened.enter_context(Celery(broker=url))
+            app.conf.broker_transport_options = {"global_keyprefix": f"broker:{service}:"}
+            app.control.shutdown()
+            brokers[service] = app, opened.enter_context(redis.Redis.from_url(url))
+        ada.sees("CONFIRMED", ada.place("1.00"))  # the workers of both services publish its events
+        for service, (app, broker) in brokers.items():
+            for _ in range(3):  # a worker that is stopping would still read one message
+                app.send_task("outbox.relay", [service], queue=service)
+            eventually(
+                lambda key=f"broker:{service}:{service}", broker=broker: not broker.llen(key),  # type: ignore[misc]
+                within_seconds=PATIENCE_SECONDS,
+                what=f"the worker of {service} reads later messages",
+            )
+        administrator = opened.enter_context(redis.Redis.from_url(stack.status()["streams"]))
+        assert administrator.pubsub_channels("*pidbox*") == []
+    assert stack.pids() == before
+
+
+def environment_of(stack: RunningStack, name: str) -> dict[str, str]:
+    """The environment of a running process, as an intruder in this process sees it."""
+    text = Path(f"/proc/{stack.pids()[name]}/environ").read_bytes().decode()
+    return dict(line.partition("=")[::2] for line in text.split("\0") if line)
 
 
 @services_only

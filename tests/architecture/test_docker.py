@@ -1,5 +1,7 @@
 """Checks the guarantees of the compose files without a container engine."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,9 +15,14 @@ import pytest
 import yaml
 from django.conf import settings
 
+from config.headers import PERMISSIONS_POLICY
+from stack.users import all_rules
+from tests.attacks.test_headers import EXPECTED, FRAMES
+
 DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
 SHAPES: Final = ("compose.yml", "compose.services.yml")
 OURS: Final = "mitosis:${MITOSIS_VERSION:-local}"
+PINNED: Final = r"\$\{[A-Z]+_IMAGE:-[\w/]+:\d+\}"  # docker/pin.sh writes the variable
 
 Service = Mapping[str, Any]
 
@@ -59,12 +66,12 @@ def test_every_image_is_ours_or_pinned_to_a_major_version(shape: str) -> None:
     images = {service["image"] for service in services(shape).values()}
 
     assert OURS in images
-    assert [image for image in images - {OURS} if not re.fullmatch(r"[\w/]+:\d+", image)] == []
+    assert [image for image in images - {OURS} if not re.fullmatch(PINNED, image)] == []
 
 
 def test_nginx_routes_every_public_path() -> None:
     """Checks the paths that nginx forwards at the API's port."""
-    api_port = (DOCKER / "nginx" / "default.conf").read_text().split("listen 8001")[0]
+    api_port = (DOCKER / "nginx" / "services.conf").read_text().split("listen 8001")[0]
     locations = re.findall(r"location ~ (\S+) \{", api_port)
     public = {
         f"/{entry.pattern}"
@@ -77,21 +84,75 @@ def test_nginx_routes_every_public_path() -> None:
     assert {path for path in public if not any(re.match(each, path) for each in locations)} == set()
 
 
-def test_nginx_refuses_the_bodies_that_the_application_refuses() -> None:
-    problems = (DOCKER / "nginx" / "problems.conf").read_text()
-    [kibibytes] = re.findall(r"client_max_body_size (\d+)k;", problems)
-    servers = (DOCKER / "nginx" / "default.conf").read_text()
+def test_every_server_of_nginx_limits_requests_and_refuses_internal_routes() -> None:
+    limits = (DOCKER / "nginx" / "limits.conf").read_text()
+    [kibibytes] = re.findall(r"client_max_body_size (\d+)k;", limits)
 
     assert int(kibibytes) * 1024 == settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    assert servers.count("include problems.conf;") == servers.count("listen ") == 3
+    for line in ("proxy_request_buffering on;", "client_header_timeout", "client_body_timeout"):
+        assert line in limits
+    for name, servers in (("monolith.conf", 1), ("services.conf", 3)):
+        text = (DOCKER / "nginx" / name).read_text()
+        for line in ("listen ", "include /nginx/limits.conf;", "include /nginx/problems.conf;"):
+            assert text.count(line) == servers, (name, line)
+        refused = text.count("location ~ ^/(internal|metrics)(/|$) { return 404; }")
+        assert refused == text.count("location / { include")
+
+
+def test_every_error_of_nginx_itself_is_a_problem_document() -> None:
+    pages = (DOCKER / "nginx" / "problems.conf").read_text()
+    titled = re.findall(r'(?m)^    (\d+) ".+";$', (DOCKER / "nginx" / "http.conf").read_text())
+    [shown] = re.findall(r"error_page ([\d ]+) /problem;", pages)
+
+    assert {*titled, "500"} == {*shown.split(), "431"}  # the default title is that of 500
+    for body in re.findall(r"return \d+ '(.*)';", pages):
+        assert json.loads(body.replace("$status", "404"))["status"] >= 400
+
+
+def test_every_response_of_nginx_itself_has_the_headers_of_a_service() -> None:
+    headers = (DOCKER / "nginx" / "headers.conf").read_text()
+    found = dict(re.findall(r'(?m)^add_header (\S+) "?(.*?)"? always;$', headers))
+
+    assert FRAMES in found.pop("Content-Security-Policy")
+    assert found == {**EXPECTED, "Permissions-Policy": PERMISSIONS_POLICY}
+    for file in (DOCKER / "nginx").glob("*.conf"):
+        for block in re.findall(r"location [^{]*\{([^}]*)", file.read_text()):
+            assert "include /nginx/headers.conf;" in block or not re.search(
+                r"return \d+ '", block
+            ), (file.name, block)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nginx_stores_bodies_and_responses_in_bounded_memory_and_never_on_the_disk(
+    shape: str,
+) -> None:
+    front = services(shape)["front"]
+    [stored] = [each for each in front["tmpfs"] if each.startswith("/var/cache/nginx:")]
+    # The paths that nginx was built with differ between distributions.
+    paths = re.findall(r"_temp_path (.*);", (DOCKER / "nginx" / "nginx.conf").read_text())
+
+    assert len(paths) == 5
+    assert all(path.startswith("/var/cache/nginx/") for path in paths)
+    assert front["read_only"] is True
+    assert re.search(r":size=\d+m$", stored)
+    assert front["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_clients_reach_every_shape_through_nginx_alone(shape: str) -> None:
+    published = [key for key, service in services(shape).items() if service.get("ports")]
+
+    assert published == ["front"]
 
 
 def test_the_dockerfile_builds_on_a_pinned_python_and_runs_unprivileged() -> None:
     lines = (DOCKER / "Dockerfile").read_text().splitlines()
     bases = {line.split()[1] for line in lines if line.startswith("FROM ")}
+    defaults = [line.split()[1] for line in lines if line.startswith("ARG ")]
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
 
-    assert bases == {"python:3.13-slim"}
+    assert bases == {"${PYTHON_IMAGE}"}
+    assert defaults == ["PYTHON_IMAGE=python:3.13-slim"]
     assert users == ["10001"]
 
 
@@ -128,8 +189,41 @@ def test_only_provision_gets_the_administrators_address(shape: str) -> None:
     assert holders == {key for key in services(shape) if key.endswith("provision")}
 
 
-def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> None:
-    script = shutil.copy(DOCKER / "secrets.sh", tmp_path)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_process_that_stays_running_gets_the_address_of_an_owner(shape: str) -> None:
+    holders = {
+        key
+        for key, service in services(shape).items()
+        if any("owner" in secret for secret in service.get("secrets", ()))
+    }
+
+    assert holders == {key for key in services(shape) if key.endswith(("provision", "migrate"))}
+
+
+@pytest.mark.parametrize(("name", "other"), [("accounts", "orders"), ("orders", "accounts")])
+def test_a_deployment_has_users_of_its_own_on_the_stream_server(name: str, other: str) -> None:
+    for service in of_deployment(name).values():
+        assert {f"{name}-streams-url", f"{name}-broker-url"} <= set(service["secrets"])
+        assert [s for s in service["secrets"] if s.startswith((other, "all-"))] == []
+
+
+def test_the_users_of_the_stream_server_have_the_rights_of_the_embedded_stack() -> None:
+    lines = (DOCKER / "streams.users").read_text().splitlines()
+    written = [line for line in lines if not line.startswith("#")]
+
+    assert written == [
+        f"user {name} {' '.join(rights)}" for name, rights in all_rules(lab=False).items()
+    ]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """secrets.sh in a folder of its own, without secrets."""
+    shutil.copy(DOCKER / "streams.users", tmp_path)
+    return Path(shutil.copy(DOCKER / "secrets.sh", tmp_path))
+
+
+def test_every_secret_is_a_file_that_secrets_sh_makes_once(script: Path, tmp_path: Path) -> None:
     declared = document("servers.yml")["secrets"]
 
     assert subprocess.run([script, "--help"], stderr=subprocess.DEVNULL, check=False).returncode
@@ -144,6 +238,143 @@ def test_every_secret_is_a_file_that_secrets_sh_makes_once(tmp_path: Path) -> No
     }
     assert again.stdout + again.stderr == ""
     assert made == {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> dict[str, str]:
+    """Files in the form of release 0.2.0: one role for each service, one user for all streams."""
+    files = {"streams.conf": "requirepass shared\n"}
+    for name, number in (("streams", 0), ("broker", 1)):
+        files[f"{name}-url"] = f"redis://:shared@streams:6379/{number}\n"
+    for service in ("accounts", "orders"):
+        role = f"postgresql://{service}:{service}-password"
+        files[f"{service}-database-url"] = f"{role}@postgres:5432/mitosis\n"
+        files[f"{service}-replica-urls"] = f"{role}@postgres-replica:5432/mitosis\n"
+    (tmp_path / "secrets").mkdir()
+    for name, text in files.items():
+        (tmp_path / "secrets" / name).write_text(text)
+    return files
+
+
+def secrets_after(script: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+    ran = subprocess.run([script], capture_output=True, text=True, check=False)
+    return ran, {file.name: file.read_text() for file in (script.parent / "secrets").iterdir()}
+
+
+def test_secrets_of_an_earlier_release_get_readers_and_keep_the_rest(
+    script: Path, earlier: dict[str, str]
+) -> None:
+    ran, made = secrets_after(script)
+
+    assert ran.returncode == 0, ran.stderr
+    for service in ("accounts", "orders"):
+        del earlier[f"{service}-replica-urls"]
+        reader = rf"postgresql://{service}_reader:[0-9a-f]{{64}}@postgres-replica:5432/mitosis\n"
+        assert re.fullmatch(reader, made[f"{service}-replica-urls"])
+    assert {name: made[name] for name in earlier} == earlier
+    # Its processes knew the password that is now the administrator's.
+    assert "Replace it" in ran.stderr
+    for name in ("streams.conf", "streams-url", "broker-url"):
+        (script.parent / "secrets" / name).unlink()
+    ran, after = secrets_after(script)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [name for name, text in after.items() if "shared" in text] == []
+    assert {name for name in after if after[name] != made[name]} == {
+        "streams.conf",
+        "streams-users",
+    }
+
+
+def test_replicas_on_servers_of_your_own_keep_their_addresses(
+    script: Path, earlier: dict[str, str]
+) -> None:
+    own = earlier["accounts-replica-urls"].strip() + ",postgresql://accounts:x@10.0.0.2/mitosis\n"
+    (script.parent / "secrets" / "accounts-replica-urls").write_text(own)
+
+    assert secrets_after(script)[1]["accounts-replica-urls"] == own
+
+
+@pytest.mark.parametrize("kind", ["streams", "broker"])
+def test_a_stream_server_of_your_own_is_never_replaced_by_the_container(
+    script: Path, earlier: dict[str, str], kind: str
+) -> None:
+    folder = script.parent / "secrets"
+    (folder / f"{kind}-url").write_text("redis://:x@10.0.0.9:6379/0\n")
+
+    needed = [f"{each}-{kind}-url" for each in ("all", "accounts", "orders")]
+    if kind == "streams":
+        needed.append("ring-store-url")
+    for name in needed:
+        ran, made = secrets_after(script)
+        assert ran.returncode == 1
+        assert f"{kind}-url is not read any more" in ran.stderr
+        assert name not in made
+        (folder / name).write_text("redis://someone:x@10.0.0.9/0\n")
+    assert secrets_after(script)[0].returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("https", "proxies", "error"),
+    [
+        # nginx would say that each request is plain HTTP, and each answer would be a redirect.
+        *[("on", "1", "needs PROXIES=2"), ("True", "", "needs PROXIES=2"), ("on", "2", "")],
+        # All clients would have the address of nginx.
+        *[("off", "0", "at least 1"), ("on", "0", "at least 1"), ("off", "one", "at least 1")],
+        ("off", "", ""),
+    ],
+)
+def test_nginx_refuses_a_wrong_number_of_proxies(https: str, proxies: str, error: str) -> None:
+    variables = {"PATH": os.environ["PATH"], "HTTPS": https, "PROXIES": proxies}
+    command = ["sh", str(DOCKER / "nginx" / "start.sh"), "no-such-shape"]
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+    assert ran.returncode != 0  # the shape doesn't exist
+    assert error in ran.stderr
+    assert ("front:" in ran.stderr) == bool(error)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_limits_in_the_environment_reach_the_processes(shape: str) -> None:
+    names = [
+        "PLACEMENT_CONNECTIONS",
+        *("THROTTLE_LOGIN", "THROTTLE_LOGIN_ACCOUNT", "THROTTLE_LOGIN_ADDRESS"),
+    ]
+    for key, service in services(shape).items():
+        if service["image"] == OURS:
+            assert [service["environment"].get(name) for name in names] == [
+                f"${{{name}:-}}" for name in names
+            ], key
+    fronts = services(shape)["front"]["environment"]
+    assert fronts == {"HTTPS": "${HTTPS:-off}", "PROXIES": "${PROXIES:-1}"}
+
+
+FAKE_ENGINE: Final = """\
+#!/bin/sh
+for image do :; done  # the last argument
+[ "$1" = pull ] || echo "$image@sha256:$(echo "$image$RELEASE" | sha256sum | cut -c -64)"
+"""
+
+
+def test_the_digests_of_all_images_are_written_once_and_renewed(tmp_path: Path) -> None:
+    for file in [DOCKER / "pin.sh", *DOCKER.glob("*.yml")]:
+        shutil.copy(file, tmp_path)
+    (tmp_path / "engine").write_text(FAKE_ENGINE)
+    (tmp_path / "engine").chmod(0o755)
+    (tmp_path / ".env").write_text("PORT=9000\n")
+
+    def pin(release: str) -> dict[str, str]:
+        variables = {"PATH": os.environ["PATH"], "ENGINE": "./engine", "RELEASE": release}
+        subprocess.run([tmp_path / "pin.sh"], check=True, env=variables, stdout=subprocess.DEVNULL)
+        lines = (tmp_path / ".env").read_text().splitlines()
+        assert lines[0] == "PORT=9000"
+        return dict(line.split("=", 1) for line in lines[1:])
+
+    first, second = pin("1"), pin("2")
+
+    names = {"PYTHON_IMAGE", "POSTGRES_IMAGE", "VALKEY_IMAGE", "NGINX_IMAGE"}
+    assert set(first) == set(second) == names
+    assert first["PYTHON_IMAGE"].startswith("python:3.13-slim@sha256:")
+    assert set(first.values()).isdisjoint(second.values())
 
 
 def test_git_and_the_image_exclude_the_secrets() -> None:

@@ -13,7 +13,7 @@ from celery import Celery
 
 from outbox import tables
 from tests.sabotage import __main__ as sabotage
-from tests.sabotage import outbox
+from tests.sabotage import outbox, rights
 from tests.sabotage.sabotage import Sabotage
 
 # One worker runs these tests. So each test file is parsed only once.
@@ -122,9 +122,31 @@ def test_every_invariant_has_a_test_and_a_sabotage():
     assert list(rows) == list(range(1, len(rows) + 1))
     for number, row in rows.items():
         assert set(TEST.findall(row)) & every_test(), f"invariant {number} names no test"
-    assert {one.invariant for one in outbox.SABOTAGES} == set(rows)
-    for one in outbox.SABOTAGES:
+    numbered = [one for one in (*outbox.SABOTAGES, *rights.SABOTAGES) if one.invariant]
+    assert {one.invariant for one in numbered} == set(rows)
+    for one in numbered:
         assert one.test.partition("::")[2] in rows[one.invariant], one.promise
+
+
+def test_every_door_names_a_test_with_a_sabotage_and_every_attack_is_on_the_page():
+    page = text_of("docs/security.md")
+    rows = section_of(page, "The doors")
+    doors = re.findall(r"(?m)^\| ([^|*]+) \| ([^|]+) \| (.+) \|$", rows)
+    attacks = (CHECKOUT / "tests" / "attacks").rglob("test_*.py")
+
+    sabotaged = {one.test.partition("::")[2] for one in sabotage.EVERY}
+
+    assert len(doors) > 20
+    assert [
+        door
+        for door, _, tried in doors[1:]
+        if not set(TEST.findall(tried)) & sabotaged and not tried.startswith("by hand: ")
+    ] == []
+    assert [path.name for path in attacks if f"/{path.name})" not in page] == []
+
+
+def section_of(page: str, heading: str) -> str:
+    return page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
 
 
 def test_every_sabotage_matches_the_source_and_names_a_test():

@@ -21,6 +21,7 @@ OPEN = {
     "api/session/logout/",
     "api/token/",  # authenticates
     "api/token/refresh/",
+    "api/token/logout/",
     ".well-known/jwks.json",  # public keys
     "healthz/live",
     "healthz/ready",

@@ -94,10 +94,9 @@ class Ground:
         """Returns the superuser's DSN for the application's database."""
         return dsn_for(self.servers.postgres.dsn, database=DATABASE)
 
-    @property
-    def orders_by_tcp(self) -> str:
-        """Returns the DSN of orders over TCP: psycopg 3 reads an abstract socket as a host name."""
-        return self.stack.primary("orders").replace(quote(HOST), LOOPBACK)
+    def by_tcp(self, dsn: str) -> str:
+        """Returns the DSN over TCP: psycopg 3 reads an abstract socket as a host name."""
+        return dsn.replace(quote(HOST), LOOPBACK)
 
     @property
     def stack(self) -> Stack:
@@ -149,13 +148,14 @@ class Ground:
         provision(
             stack.addresses.admin_dsn,
             database=DATABASE,
-            services={name: stack.credentials.role_password(name) for name in schemas},
+            services={name: stack.credentials.passwords(name) for name in schemas},
         )
         password = str(stack.credentials.admin_password_file)
+        owners = {one.service: stack.owner_variables(one) for one in SHAPE}
         preparing = [
             self.spawn(
                 f"prepare-{service}",
-                for_process(given, kind="prepare"),
+                for_process({**given, **owners[service]}, kind="prepare"),
                 *("-m", "config.prepare", ADMIN_EMAIL, password),
             )
             for service, given in variables.items()

@@ -7,6 +7,7 @@ import subprocess
 import time
 from typing import Any
 
+from stack.shapes import deployment_of
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.overhead import empty_orders
 from tests.benchmarks.progress import Progress
@@ -54,6 +55,7 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     """Returns the seconds of a rebuild under load and on a quiet system, and readers' results."""
     progress.begin("rebuild", steps=5)
     environment = ground.need_application()["orders"]
+    of_owner = environment | ground.stack.owner_variables(deployment_of("orders"))
     progress.step(f"storing {scale.rebuild_events:,} events")
     _store(ground, scale.rebuild_events)
     running = [
@@ -63,15 +65,15 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     try:
         _place_one(ground, environment)
         progress.step("on a quiet system")
-        quiet = _rebuild(ground, environment)
+        quiet = _rebuild(ground, of_owner)
         progress.step(f"while {scale.rebuild_writes} orders a second are placed")
         ground.calm()
         onlookers = _start_onlookers(ground, environment, scale)
-        loaded = _rebuild(ground, environment)
+        loaded = _rebuild(ground, of_owner)
         reports = _reports(ground, onlookers)
         progress.step("again on a quiet system, to compare")
         _settle(ground)
-        differing = _differing(ground, environment)
+        differing = _differing(ground, of_owner)
     finally:
         ground.end(*running)
         empty_orders(ground)

@@ -129,7 +129,8 @@ def _make_events(
 
 def _wait_until(ground: Ground, port: int, *, up: bool) -> None:
     def is_so() -> bool:
-        members = ring.decode(ground.redis.get(VIEW).decode()).members
+        now = time.time_ns() // 1_000_000
+        members = ring.decode(ground.redis.get(VIEW).decode(), now=now).members
         return any(f":{port}/" in name and member.is_up is up for name, member in members.items())
 
     wait_until(

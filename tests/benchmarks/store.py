@@ -15,7 +15,8 @@ def measure(ground: Ground, scale: Scale, progress: Progress) -> dict[str, Any]:
     """Returns appends and replayed events a second. Limits: plain INSERTs and a plain fetch."""
     progress.begin("event_store", steps=1 + scale.rounds + scale.rival)
     environment = ground.need_application()["orders"]
-    environment["ORDERS_DATABASE_URL"] = ground.orders_by_tcp  # as in the library's program
+    # As in the library's program.
+    environment["ORDERS_DATABASE_URL"] = ground.by_tcp(ground.stack.primary("orders"))
     empty_orders(ground)
     ground.calm()
     progress.step(f"appending, {scale.store_writers} at once")

@@ -19,6 +19,7 @@ LATE_SECONDS = 3.0  # the longest delay of most messages
 SWITCH = """
 CREATE TABLE {0}_letter (id bigint GENERATED ALWAYS AS IDENTITY, partition smallint, body text,
                          due timestamptz);
+GRANT DELETE ON {0}_letter TO {0};
 CREATE TABLE {0}_delivered (copies bigint);
 CREATE FUNCTION {0}_intercept() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -60,7 +61,7 @@ class Post:
     def __init__(self, stack: RunningStack, *, very_late_seconds: float) -> None:
         self._stack = stack
         for service in SERVICES:
-            with stack.database(service) as ask:
+            with stack.database(service, owner=True) as ask:
                 ask(SWITCH.format(service, late=LATE_SECONDS, very_late=very_late_seconds))
 
     @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Final
 
-from tests.sabotage import http, lab, outbox, replicas, ring, saga
+from tests.sabotage import doors, http, lab, logins, outbox, replicas, rights, ring, saga
 from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -33,6 +33,9 @@ EVERY: Final = (
     *ring.SABOTAGES,
     *replicas.SABOTAGES,
     *http.SABOTAGES,
+    *rights.SABOTAGES,
+    *logins.SABOTAGES,
+    *doors.SABOTAGES,
     *lab.SABOTAGES,
 )
 

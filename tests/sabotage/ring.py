@@ -14,6 +14,20 @@ SCRIPTS: Final = "placement/ring/scripts.py"
 
 SABOTAGES: Final = (
     Sabotage(
+        promise="a view in the store that no process can use is replaced",
+        file="placement/ring/arrangement.py",
+        old='        if node_name(f"{scheme}://{name}") != name:\n',
+        new="        if False:\n",
+        test="tests/attacks/test_streams.py::test_no_write_of_the_rings_user_makes_a_cache_raise",
+    ),
+    Sabotage(
+        promise="no view is so far in the future that none can follow it",
+        file="placement/ring/arrangement.py",
+        old="if stored.epoch > now + FARTHEST_MS:",
+        new="if False:",
+        test=f"{PURE}::test_text_that_is_not_a_view_is_refused",
+    ),
+    Sabotage(
         promise="a node that gets a key back serves no value from before",
         file="placement/ring/arrangement.py",
         old="            generation = max(generation, since)\n",
@@ -94,8 +108,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a thread that chose a node before its restart reads nothing from it",
         file="placement/ring/process.py",
-        old="return view is None or view.members[place.node].since > place.generation",
-        new="return view is None",
+        old="return node is None or node.since > place.generation",
+        new="return node is None",
         test=f"{RESTARTS}::test_a_thread_that_placed_a_key_before_a_restart_serves_no_old_data",
     ),
     Sabotage(

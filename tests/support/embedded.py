@@ -237,12 +237,13 @@ def environment(
 @pytest.fixture
 def blank_database(postgres: "Postgres", worker: str) -> Iterator[Callable[..., dict[str, str]]]:
     """Like `environment`, but for a separate database, which is provisioned and not migrated."""
-    from placement.provision import provision
+    from placement.provision import Passwords, provision
     from tests.support import databases
 
     name = databases.name_for(f"{worker}_blank")
     services = surroundings.LABELS["all"]
-    provision(postgres.dsn, database=name, services=dict.fromkeys(services, ROLE_PASSWORD))
+    same = Passwords.same(ROLE_PASSWORD)
+    provision(postgres.dsn, database=name, services=dict.fromkeys(services, same))
     yield _environments(postgres, name)
     databases.drop(postgres.dsn, name=name)
 
@@ -288,12 +289,13 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
     """Sign an access token like accounts, even if accounts isn't installed."""
     import jwt
 
-    from config.keys import public_set
+    from accounts.keys import parse
 
     pem = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
     now = datetime.now(UTC)
     payload = {
         "iss": "accounts",
+        "aud": ["accounts", "orders"],
         "sub": str(user_id),
         "staff": staff,
         "typ": "access",
@@ -302,7 +304,7 @@ def access_token(user_id: UUID | str, *, staff: bool = False, **claims: Any) -> 
         "jti": uuid4().hex,
         **claims,
     }
-    kid = public_set(pem)["keys"][0]["kid"]
+    kid = parse(pem)[0].kid
     return jwt.encode(payload, pem, algorithm="ES256", headers={"kid": kid})
 
 

@@ -126,10 +126,15 @@ class RunningStack:
         return found
 
     @contextmanager
-    def database(self, service: str, *, replica: bool = False) -> Iterator[Callable[..., Any]]:
-        """Yield a function that runs a statement as the service's role and returns the rows."""
+    def database(
+        self, service: str, *, replica: bool = False, owner: bool = False
+    ) -> Iterator[Callable[..., Any]]:
+        """Yield a function that runs a statement and returns the rows: as the service's runtime
+        role, as its reader on the replica, or as the owner of its schema."""
         databases = self.status()["databases"][service]
         dsn = databases["replicas"][0] if replica else databases["primary"]
+        if owner:
+            dsn = report.known_stack(self.root).owner(service)
         with closing(psycopg2.connect(dsn)) as connection:
             connection.autocommit = True
 

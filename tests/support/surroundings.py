@@ -29,6 +29,13 @@ LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 SHAPE: Final = os.environ.get("SERVICE") or "all"
 SERVICES: Final = SHAPES[SHAPE]
+THROTTLES: Final = (
+    "THROTTLE_ANON",
+    "THROTTLE_USER",
+    "THROTTLE_LOGIN",
+    "THROTTLE_LOGIN_ACCOUNT",
+    "THROTTLE_LOGIN_ADDRESS",
+)
 NOWHERE: Final = "127.0.0.1:9"  # the discard port; no process listens there
 
 
@@ -43,14 +50,14 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
         "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
         "STREAMS_URL": f"redis://{NOWHERE}/0",
         "BROKER_URL": f"redis://{NOWHERE}/1",
-        "THROTTLE_ANON": "100000/min",
-        "THROTTLE_USER": "100000/min",
+        **dict.fromkeys(THROTTLES, "100000/min"),
         "LOG_LEVEL": "WARNING",
         "LOG_FORMAT": "plain",
     }
     given["LAB"] = "on" if "lab" in LABELS[shape] else "off"
     for label in LABELS[shape]:
-        given[f"{label.upper()}_DATABASE_URL"] = f"postgresql://{label}:x@{NOWHERE}/nowhere"
+        for role in (label, f"{label}_owner"):
+            given[f"{role.upper()}_DATABASE_URL"] = f"postgresql://{role}:x@{NOWHERE}/nowhere"
     if "accounts" in SHAPES[shape]:
         given["JWT_SIGNING_KEY_FILE"] = str(SIGNING_KEY)
     else:
@@ -68,6 +75,7 @@ def prepare() -> None:
         "DEBUG",
         "JWKS",
         "CACHE_URLS",
+        "RING_STORE_URL",
         "PLACEMENT_ADMIN_DATABASE_URL",
         "STATIC_ROOT",
     }:
@@ -83,9 +91,9 @@ def _make_keys() -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    from config.keys import public_set
+    from accounts.keys import parse, public_set
 
-    _write_whole(JWKS, json.dumps(public_set(pem.decode())))
+    _write_whole(JWKS, json.dumps(public_set(parse(pem.decode()))))
     _write_whole(SIGNING_KEY, pem.decode())
 
 

@@ -16,7 +16,8 @@ POLL_SECONDS = 0.2
 class Command(BaseCommand):
     help = (
         "Erase a user's personal data: first here, then in each consumer when it reads the event, "
-        "and then from older events in the outbox and the streams. The erasure can't be undone."
+        "and then from older events in the outbox and the streams. The erasure can't be undone. "
+        "Needs the role that owns the tables."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -3,15 +3,13 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth.hashers import check_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 
-from accounts import queries
+from accounts import passwords, queries
 from accounts.domain.commands import RegisterUser, UpdateUser
 from accounts.domain.errors import AccountsError
-from accounts.domain.user import stored_password
 from accounts.handlers import register_user, update_user
 
 
@@ -25,11 +23,14 @@ class Command(BaseCommand):
             type=Path,
             help="The file with the password (default: standard input).",
         )
+        parser.add_argument(
+            "--keep", action="store_true", help="Change nothing if the user is staff already."
+        )
 
-    def handle(self, *, email: str, password_file: Path | None, **_: Any) -> None:
+    def handle(self, *, email: str, password_file: Path | None, keep: bool, **_: Any) -> None:
         try:
             validate_email(email)
-            done = _ensure(email, _password(password_file))
+            done = _ensure(email, _password(password_file), keep=keep)
         except ValidationError as exc:
             raise CommandError(f"--email {email}: {' '.join(exc.messages)}") from exc
         except OSError as exc:
@@ -44,7 +45,7 @@ def _password(path: Path | None) -> str:
     return text.rstrip("\r\n")
 
 
-def _ensure(email: str, password: str) -> str:
+def _ensure(email: str, password: str, *, keep: bool) -> str:
     credentials = queries.credentials_of_email(email)
     if credentials is None:
         register_user(
@@ -53,8 +54,10 @@ def _ensure(email: str, password: str) -> str:
             )
         )
         return "staff, registered"
+    if keep and credentials.is_staff:
+        return "staff already"
     # Set the password too: another person may have registered this address before.
-    known = check_password(stored_password(password), credentials.password_hash)
+    known = passwords.is_correct(password, credentials.password_hash)
     if known and credentials.is_staff and credentials.is_active:
         return "staff already"
     update_user(

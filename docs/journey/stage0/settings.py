@@ -21,4 +21,4 @@ celery = Celery("journey")
 celery.conf.task_always_eager = True  # the example runs tasks at once and needs no worker
 
 INSTALLED_APPS = ["stage0.customers", "stage0.shop", "traffic"]
-DATABASES = {"default": database("JOURNEY_DATABASE_URL")}
+DATABASES = {"default": database("JOURNEY_OWNER_DATABASE_URL")}

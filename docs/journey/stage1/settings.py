@@ -1,4 +1,4 @@
-"""Stage 1: each app has a schema, a role and a database alias."""
+"""Stage 1: each app has a schema, an alias, a runtime role and an owner of its tables."""
 
 import os
 
@@ -13,5 +13,9 @@ DATABASES = {
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 PLACEMENT_HOMES = {"customers": "default", "shop": "shop"}
 PLACEMENT_REPLICAS: dict[str, tuple[str, ...]] = {}
+PLACEMENT_OWNERS = {  # for migrate and loaddata
+    "default": database("CUSTOMERS_OWNER_DATABASE_URL"),
+    "shop": database("SHOP_OWNER_DATABASE_URL"),
+}
 PLACEMENT_ADMIN_DATABASE_URL = os.environ["PLACEMENT_ADMIN_DATABASE_URL"]
 PLACEMENT_PROBLEM_RENDERER = "django.http.JsonResponse"  # not used before stage 2

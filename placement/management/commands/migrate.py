@@ -1,12 +1,16 @@
+from contextlib import ExitStack
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.management import create_permissions
 from django.core.management.base import CommandParser
 from django.core.management.commands import migrate
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 
+from ...owner import as_owner
+from ...provision import grant
 from ...router import primaries, primary
 
 
@@ -31,8 +35,15 @@ class Command(migrate.Command):
         return {**kwargs, "databases": databases}
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for alias in primaries():
-            _set_time_limits(alias)
+        with ExitStack() as roles:
+            is_dry = options["plan"] or options["check_unapplied"]
+            for alias in primaries():
+                if not is_dry:
+                    roles.enter_context(as_owner(alias))
+                _set_time_limits(alias)
+            self._migrate(*args, is_dry=is_dry, **options)
+
+    def _migrate(self, *args: Any, is_dry: bool, **options: Any) -> None:
         chosen = options["database"]
         if label := options["app_label"]:
             super().handle(*args, **options | {"database": chosen or primary(label)})
@@ -41,9 +52,20 @@ class Command(migrate.Command):
                 if chosen in (None, primary(label)):
                     each = {"app_label": label, "database": primary(label), "run_syncdb": False}
                     super().handle(*args, **options | each)
-        is_dry = options["plan"] or options["check_unapplied"]
-        if not is_dry and chosen in (None, primary("auth")):
+        if is_dry:
+            return
+        if chosen in (None, primary("auth")):
             _create_permissions(verbosity=options["verbosity"])
+        for service, alias in settings.PLACEMENT_HOMES.items():
+            if alias in getattr(settings, "PLACEMENT_OWNERS", {}):
+                _grant(service, alias)
+
+
+def _grant(service: str, alias: str) -> None:
+    """Give the runtime role its rights to new tables: fewer to those that are append-only."""
+    connections[alias].ensure_connection()
+    with connections[alias].connection.cursor() as cursor:
+        grant(cursor, service)
 
 
 def _create_permissions(*, verbosity: int) -> None:

@@ -25,7 +25,7 @@ import psycopg2
 
 from orders.domain.order import Status
 from outbox.streams import order
-from placement.provision import dsn_for, provision
+from placement.provision import Passwords, dsn_for, owner_of, provision
 from stack.ports import LOOPBACK, free_port
 from stack.postgres import HOST, Postgres, Standby
 from tests.faults.books import Books
@@ -200,12 +200,14 @@ class Services:
         self.standby._complete.unlink(missing_ok=True)
         self.standby.start()
         for service, server in self._servers().items():
-            provision(server.dsn, database=DATABASE, services={service: PASSWORD})
+            same = Passwords.same(PASSWORD)
+            provision(server.dsn, database=DATABASE, services={service: same})
         hosts = f"host={HOST},{HOST} port={self.primary.port},{self.standby.port}"
         servers = {"accounts": self._stage.postgres.dsn, "orders": hosts}
         self._dsns = {
-            service: dsn_for(dsn, database=DATABASE, role=service, password=PASSWORD)
+            role: dsn_for(dsn, database=DATABASE, role=role, password=PASSWORD)
             for service, dsn in servers.items()
+            for role in (service, owner_of(service))
         }
         self._stage.redis.flushall()
         prepare()  # makes the key that signs access tokens
@@ -349,6 +351,7 @@ class Services:
             **inherited,
             **variables(service),
             f"{service.upper()}_DATABASE_URL": self._dsns[service],
+            f"{service.upper()}_OWNER_DATABASE_URL": self._dsns[owner_of(service)],
             "STREAMS_URL": self._stage.valkey.url,
             "BROKER_URL": f"{self._stage.valkey.url.removesuffix('/0')}/1",
             **{f"{name.upper()}_URL": url for name, url in self.urls.items()},

@@ -1,6 +1,7 @@
 """The API answers malformed input with a problem that names the field, never with a 500."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_no_query_parameter_causes_a_server_error(ada: UserState, staff_api: API
         {"cursor": "cD1hYmM="},  # p=abc
         {"cursor": "cD0lMDA="},  # p=%00
         {"cursor": "bz0tMSZwPTE="},  # o=-1&p=1
-        {"cursor": "bz05OTk5OTk5OTk5OTk5OTk5OTk5OSZwPTE="},
+        {"cursor": b64encode(b"o=99999999999999999999&p=1").decode()},
         {"search": "nul\0"},
         {"created_after": "0001-01-01T00:00:00+14:00"},
         {"created_before": "9999-12-31T23:59:59-14:00"},

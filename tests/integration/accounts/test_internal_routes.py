@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import jwt
 from django.conf import settings
@@ -36,6 +37,7 @@ def token(path: str, body: str, **changed: Any) -> str:
         "aud": "accounts",
         "iat": now,
         "exp": now + 30,
+        "jti": uuid4().hex,
         "htm": "POST",
         "htu": path,
         "bh": hashlib.sha256(body.encode()).hexdigest(),
@@ -83,6 +85,7 @@ def test_a_token_with_a_wrong_key_or_claim_is_refused() -> None:
         {"htu": "/internal/users/backfill/"},
         {"bh": hashlib.sha256(b"{}").hexdigest()},
         {"iss": None},
+        {"jti": None},
     ]:
         assert ask("page", **changed).status_code == 401, changed
 

@@ -21,7 +21,7 @@ REQUESTS: dict[str, Callable[[APIClient, str], Any]] = {
     "read": lambda client, url: client.get(url),
     "history": lambda client, url: client.get(url + "history/"),
     "patch": lambda client, url: client.patch(url, CHANGE),
-    "put": lambda client, url: client.put(url, NEW | {"version": 1}),
+    "put": lambda client, url: client.put(url, NEW | {"current_password": PASSWORD, "version": 1}),
     "register": lambda client, _: client.post("/api/users/", NEW | {"email": "n@example.com"}),
     "delete": lambda client, url: client.delete(url),
 }

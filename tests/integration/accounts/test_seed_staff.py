@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import check_password
+from django.core import management
 from django.core.management import CommandError, call_command
 
-from accounts.domain.commands import DeactivateUser
-from accounts.handlers import deactivate_user
+from accounts.domain.commands import DeactivateUser, UpdateUser
+from accounts.handlers import deactivate_user, update_user
 from accounts.models import OutboxEvent, User
+from config import prepare
 from outbox.testing import published
 from tests.integration.accounts.conftest import PASSWORD, Register
 
@@ -53,6 +55,30 @@ def test_an_existing_user_becomes_staff_and_gets_the_new_password(
     assert (found.id, found.is_staff, found.is_active) == (user.id, True, True)
     assert check_password(PASSWORD, found.password)
     assert [event.type for event in published(OutboxEvent)][-1] == "accounts.user.updated.v1"
+
+
+def test_a_start_neither_restores_a_leaked_password_nor_a_deactivated_administrator(
+    monkeypatch: pytest.MonkeyPatch, password_file: Path
+) -> None:
+    def without_migrate(name: str, **options: Any) -> None:
+        if name != "migrate":
+            call_command(name, stdout=io.StringIO(), **options)
+
+    monkeypatch.setattr(management, "call_command", without_migrate)
+    monkeypatch.setattr("django.setup", lambda: None)
+    prepare.main("admin@example.com", password_file)
+    user = User.objects.get()
+    assert check_password(PASSWORD, user.password)
+    update_user(
+        UpdateUser(user_id=user.id, expected_version=None, by_staff=True, password="a new one-4711")
+    )
+    deactivate_user(DeactivateUser(user_id=user.id))
+
+    prepare.main("admin@example.com", password_file)
+
+    user = User.objects.get()
+    assert check_password("a new one-4711", user.password)
+    assert (user.is_staff, user.is_active) == (True, False)
 
 
 @pytest.mark.parametrize(

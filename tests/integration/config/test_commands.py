@@ -1,17 +1,23 @@
-"""Commands of Django that read one database work for apps on every primary."""
+"""Commands of Django that read one database work for apps on every primary. Processes wait for
+`migrate`."""
 
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.core.management.base import BaseCommand, OutputWrapper
-from django.db import connections
+from django.db import connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
+from placement.owner import as_owner
 from placement.router import primary
+from tests.support.databases import execute_as_owner
 
+ENTRYPOINT = Path(__file__).resolve().parents[3] / "docker" / "entrypoint.py"
 SERVICES = [label for label in ("accounts", "orders") if apps.is_installed(label)]
 
 
@@ -44,15 +50,46 @@ def test_every_command_that_checks_migrations_checks_all_primaries() -> None:
     )
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_unapplied_migration_is_reported(service: str) -> None:
-    recorder = MigrationRecorder(connections[primary(service)])
-    _, latest = max(key for key in recorder.applied_migrations() if key[0] == service)
-    recorder.record_unapplied(service, latest)
+    alias = primary(service)
+    with as_owner(alias), transaction.atomic(using=alias):
+        recorder = MigrationRecorder(connections[alias])
+        _, latest = max(key for key in recorder.applied_migrations() if key[0] == service)
+        recorder.record_unapplied(service, latest)
+        warnings = [warning_of(command) for command in commands().values()]
+        transaction.set_rollback(True, using=alias)
 
     expected = f"1 unapplied migration(s) of {service}: run manage.py migrate.\n"
-    assert [warning_of(command) for command in commands().values()] == [expected] * len(commands())
+    assert warnings == [expected] * len(commands())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_process_waits_until_its_role_has_all_rights_to_the_tables_of_its_release(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`migrate` may die between the last migration and the grants."""
+    monkeypatch.setattr("django.core.management.call_command", lambda *_, **__: None)
+    spec = spec_from_file_location("entrypoint", ENTRYPOINT)
+    assert spec
+    assert spec.loader
+    entrypoint = module_from_spec(spec)
+    spec.loader.exec_module(entrypoint)
+    alias, table = primary(service), f"{service}_position"
+
+    execute_as_owner(alias, "CREATE TABLE of_another_release (id int)")
+    try:
+        entrypoint.migrations()
+        execute_as_owner(alias, f"REVOKE UPDATE ON {table} FROM {service}")
+        with pytest.raises(entrypoint.NotYet, match=f"{service} has not all rights to {table} yet"):
+            entrypoint.migrations()
+        execute_as_owner(alias, f"GRANT UPDATE ON {table} TO {service}")
+        entrypoint.migrations()
+    finally:
+        execute_as_owner(alias, f"GRANT UPDATE ON {table} TO {service}")
+        execute_as_owner(alias, "DROP TABLE of_another_release")
 
 
 @pytest.mark.django_db

@@ -1,11 +1,12 @@
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 
 from config import health
 from outbox import tables
+from placement.owner import as_owner
 from placement.router import primaries
 
 
@@ -45,16 +46,17 @@ def test_the_site_is_ready_without_the_stream_server(client: Client) -> None:
     assert response.json()["streams"] == "no answer"
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("alias", primaries())
 def test_a_missing_migration_means_not_ready(client: Client, alias: str, forgetful: None) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM django_migrations"
-            " WHERE id = (SELECT max(id) FROM django_migrations WHERE app <> 'outbox')"
-        )
-
-    response = client.get("/healthz/ready")
+    with as_owner(alias), transaction.atomic(using=alias):
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM django_migrations"
+                " WHERE id = (SELECT max(id) FROM django_migrations WHERE app <> 'outbox')"
+            )
+        response = client.get("/healthz/ready")
+        transaction.set_rollback(True, using=alias)
 
     assert response.status_code == 503
     assert response.json()["databases"][alias] == "migrations are missing"

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from io import StringIO
+from typing import Any
 
 import psycopg2
 import pytest
+from django.core.management import call_command
 
+from placement.management.commands import provision as provisioning
 from stack.servers import Postgres
 from tests.support.manage import manage, managed
 from tests.support.surroundings import LABELS, SHAPES
@@ -66,6 +70,7 @@ def test_each_schema_has_only_its_own_tables_and_the_back_office_all_permissions
     address = blank_database("all")["ORDERS_DATABASE_URL"]
     back_office = blank_database("all")["ACCOUNTS_DATABASE_URL"]
 
+    assert {"auth_user", "logins_attempts"} < tables_of(back_office, "accounts")
     recorded = rows(address, "SELECT DISTINCT app FROM django_migrations")
     assert recorded == [("orders",)]
     assert all(
@@ -88,12 +93,14 @@ def test_a_service_works_without_the_schema_of_the_other(
 ) -> None:
     (other,) = set(SHAPES["all"]) - {service}
     migrate_cleanly(blank_database("all"))
-    owner = blank_database("all")[f"{other.upper()}_DATABASE_URL"]
+    owner = blank_database("all")[f"{other.upper()}_OWNER_DATABASE_URL"]
     execute(owner, f"DROP SCHEMA {other} CASCADE")
     alone = blank_database(service)
 
     migrate_cleanly(alone)
     managed(alone, "check", "--database", "default")
+    address = alone[f"{service.upper()}_DATABASE_URL"]
+    rows(address, "SELECT key FROM logins_attempts FOR UPDATE")  # as the runtime role
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -130,7 +137,7 @@ def test_a_role_of_another_name_is_refused(blank_database: Environments) -> None
 
 def test_a_missing_schema_is_reported(blank_database: Environments) -> None:
     environment = blank_database("orders")
-    execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
+    execute(environment["ORDERS_OWNER_DATABASE_URL"], "DROP SCHEMA orders")
 
     outcome = manage(environment, "check", "--database", "default")
     assert outcome.status == 1
@@ -141,12 +148,26 @@ def test_manage_provision_creates_the_schemas_of_the_addresses(
     blank_database: Environments, postgres: Postgres
 ) -> None:
     environment = blank_database("all", PLACEMENT_ADMIN_DATABASE_URL=postgres.dsn)
-    execute(environment["ORDERS_DATABASE_URL"], "DROP SCHEMA orders")
+    execute(environment["ORDERS_OWNER_DATABASE_URL"], "DROP SCHEMA orders")
 
     printed = managed(environment, "provision").splitlines()
 
     assert [line.partition(":")[0] for line in printed] == list(LABELS["all"])
     managed(environment, "check", "--database", "default", "--database", "orders")
+
+
+def test_manage_provision_warns_if_the_roles_may_open_more_connections_than_the_server_has(
+    postgres: Postgres, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not really: all tests share the roles of the server.
+    monkeypatch.setattr(provisioning, "provision", lambda *_, **__: set())
+    settings.PLACEMENT_ADMIN_DATABASE_URL = postgres.dsn
+    settings.PLACEMENT_CONNECTIONS = 500
+    warnings = StringIO()
+
+    call_command("provision", stdout=StringIO(), stderr=warnings)
+
+    assert "raise max_connections" in warnings.getvalue()
 
 
 def test_manage_provision_needs_the_admin_address(blank_database: Environments) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from placement.provision import dsn_for, provision
+from placement.provision import Passwords, dsn_for, owner_of, provision
 from stack.commands import JOURNEY, JOURNEY_SERVICES
 from stack.servers import Postgres
 from tests.support import databases
@@ -27,13 +27,14 @@ pytestmark = pytest.mark.timeout(180)
 def run(postgres: Postgres, worker: str) -> Iterator[Run]:
     """Run a Python program in the project's folder, with an empty database."""
     name = databases.name_for(f"{worker}_journey")
-    provision(postgres.dsn, database=name, services=dict.fromkeys(ROLES, ROLE_PASSWORD))
+    same = Passwords.same(ROLE_PASSWORD)
+    provision(postgres.dsn, database=name, services=dict.fromkeys(ROLES, same))
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(CHECKOUT),
         "PLACEMENT_ADMIN_DATABASE_URL": postgres.dsn,
     }
-    for role in ROLES:
+    for role in (*ROLES, *map(owner_of, ROLES)):
         dsn = dsn_for(postgres.dsn, database=name, role=role, password=ROLE_PASSWORD)
         environment[f"{role.upper()}_DATABASE_URL"] = dsn
 

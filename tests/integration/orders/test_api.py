@@ -1,6 +1,7 @@
 """Orders over HTTP: answers, permissions and the number of queries."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -501,7 +502,8 @@ class TestList:
         assert ids(ada_api, placed_after="2024-01-01T00:00:00+23:59") == [str(order.id)]
 
     def test_a_malformed_cursor_causes_no_server_error(self, ada_api: APIClient) -> None:
-        for cursor in ("x", "cD1hYmM=", "cD0lMDA=", "bz05OTk5OTk5OTk5OTk5OQ=="):
+        large = b64encode(b"o=99999999999999").decode()
+        for cursor in ("x", "cD1hYmM=", "cD0lMDA=", large):
             assert ada_api.get(f"/api/orders/?cursor={cursor}").status_code in (200, 400, 404)
 
 

@@ -15,7 +15,9 @@ from orders.domain.errors import ConcurrentAppend
 from orders.domain.events import Event, OrderCancelled, OrderConfirmed, OrderExpired, OrderPlaced
 from orders.domain.metadata import Metadata
 from orders.models import OutboxEvent, StoredEvent
+from placement.owner import as_owner
 from tests.integration.orders.conftest import ADA, LINES, NOON, Threads, waits_for_a_lock
+from tests.support.databases import execute_as_owner
 from tests.support.waiting import eventually
 
 ALIAS = router.db_for_write(StoredEvent)
@@ -70,10 +72,12 @@ def test_a_stream_can_be_loaded_up_to_a_time(stream: UUID) -> None:
 def test_an_error_names_the_missing_version(stream: UUID) -> None:
     append(stream, 0, placed(stream), OrderConfirmed(order_id=stream, at=NOON))
     append(stream, 2, OrderCancelled(order_id=stream, at=NOON))
-    with connections[ALIAS].cursor() as cursor:
-        cursor.execute("GRANT DELETE ON orders_storedevent TO CURRENT_USER")
-        cursor.execute("DELETE FROM orders_storedevent WHERE version = 2")
-        cursor.execute("REVOKE DELETE ON orders_storedevent FROM CURRENT_USER")
+    execute_as_owner(
+        ALIAS,
+        "GRANT DELETE ON orders_storedevent TO CURRENT_USER;"
+        "DELETE FROM orders_storedevent WHERE version = 2;"
+        "REVOKE DELETE ON orders_storedevent FROM CURRENT_USER",
+    )
     with pytest.raises(BrokenStream, match="version 2 is missing, 3 follows"):
         list(event_store.load(stream))
     assert list(event_store.load(stream, up_to_version=1)) == [placed(stream)]
@@ -189,17 +193,22 @@ def test_the_service_role_cannot_change_stored_events(stream: UUID) -> None:
         assert versions(stream) == [1]
 
 
-def test_the_system_check_reports_a_granted_update() -> None:
+@pytest.mark.parametrize("right", ["UPDATE", "UPDATE (data)", "DELETE", "TRUNCATE", "TRIGGER"])
+def test_the_system_check_reports_each_right_to_change_events(right: str) -> None:
     assert event_store.check_append_only(None, [ALIAS]) == []
-    with connections[ALIAS].cursor() as cursor:
-        cursor.execute("GRANT UPDATE ON orders_storedevent TO CURRENT_USER")
+    execute_as_owner(ALIAS, f"GRANT {right} ON orders_storedevent TO orders")
     try:
         (error,) = event_store.check_append_only(None, [ALIAS])
     finally:
-        with connections[ALIAS].cursor() as cursor:
-            cursor.execute("REVOKE UPDATE ON orders_storedevent FROM CURRENT_USER")
+        execute_as_owner(ALIAS, f"REVOKE {right} ON orders_storedevent FROM orders")
     assert error.id == "orders.E001"
-    assert "UPDATE" in error.msg
+    assert error.msg.endswith(f": {right.split()[0]}.")
+
+
+def test_the_system_check_reports_the_owner_who_could_grant_such_rights() -> None:
+    with as_owner(ALIAS):
+        (error,) = event_store.check_append_only(None, [ALIAS])
+    assert "owns the table, it owns the schema" in error.msg
 
 
 def test_the_system_check_is_registered_and_reads_only_chosen_databases() -> None:

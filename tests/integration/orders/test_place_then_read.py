@@ -17,12 +17,11 @@ from uuid_utils.compat import uuid7
 from outbox.partitions import partition_of
 from outbox.streams import Streams
 from placement.replicas.tokens import HEADER
-from stack.ports import LOOPBACK, free_port
 from tests.integration.orders.test_api import LINES
 from tests.support.embedded import access_token
-from tests.support.stacks import is_live
 from tests.support.surroundings import CHECKOUT
 from tests.support.waiting import eventually
+from tests.support.web import web_server
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -50,16 +49,13 @@ def running(environment: dict[str, str], *commands: tuple[str, ...]) -> Iterator
 def site(
     environment: Callable[..., dict[str, str]], streams: Streams, settings: Any
 ) -> Iterator[str]:
-    port = free_port(preferred=None)
-    web = (
-        *("-m", "gunicorn", "config.wsgi:application", "--bind", f"{LOOPBACK}:{port}"),
-        *("--worker-class", "gthread", "--threads", "2", "--log-level", "warning"),
-    )
+    web = ("--threads", "2", "--log-level", "warning", "--access-logfile", os.devnull)
     variables = environment(STREAMS_URL=settings.OUTBOX_STREAMS_URL, THROTTLE_USER="1000000/s")
     consume = ("manage.py", "outbox", "consume", "--consumer", "order_view")
-    with running(variables, web, ("manage.py", "outbox", "relay", "orders"), consume):
-        url = f"http://{LOOPBACK}:{port}"
-        eventually(lambda: is_live(url), within_seconds=60, what="the site answers")
+    with (
+        running(variables, ("manage.py", "outbox", "relay", "orders"), consume),
+        web_server(variables, *web) as url,
+    ):
         yield url
 
 

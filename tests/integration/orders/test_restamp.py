@@ -14,6 +14,7 @@ from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
 from tests.integration.orders.conftest import Place
 from tests.integration.outbox.test_recovery import restored_elsewhere
+from tests.support.databases import execute_as_owner
 
 AHEAD = """
 GRANT UPDATE (xid) ON orders_storedevent TO CURRENT_USER;
@@ -32,8 +33,7 @@ def test_a_restamp_changes_stored_events_together_with_their_rows(
         Relay(orders, streams, connection).drain()
     waiting = [place().id for _ in range(3)]
     restored_elsewhere(orders)
-    with connections[orders.alias].cursor() as cursor:
-        cursor.execute(AHEAD)
+    execute_as_owner(orders.alias, AHEAD)
     waiting.append(place().id)
 
     call_command("outbox", "restamp", "orders", stdout=StringIO())

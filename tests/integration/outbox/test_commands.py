@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
-from django.db import connections
 from django.utils import timezone
 
 from outbox import consumer as consuming
@@ -19,6 +18,7 @@ from outbox.consumer import Superseding
 from outbox.consuming.reader import Reader
 from outbox.publishing.relay import own_connection, try_lock
 from tests.integration.outbox.conftest import consumer_of
+from tests.support.databases import execute_as_owner
 
 
 def run(*arguments: str, **options: Any) -> str:
@@ -269,13 +269,12 @@ def test_status_reports_an_unavailable_stream_server(shop, streams, record, monk
 
 def test_cached_sequence_ids_are_an_error(shop):
     table = shop.event._meta.db_table
-    with connections[shop.alias].cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 20")
-        try:
-            found = run_checks(databases=[shop.alias])
-            assert "outbox.E003" in [message.id for message in found]
-        finally:
-            cursor.execute(f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 1")
+    execute_as_owner(shop.alias, f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 20")
+    try:
+        found = run_checks(databases=[shop.alias])
+        assert "outbox.E003" in [message.id for message in found]
+    finally:
+        execute_as_owner(shop.alias, f"ALTER TABLE {table} ALTER COLUMN id SET CACHE 1")
     assert [m for m in run_checks(databases=[shop.alias]) if m.id == "outbox.E003"] == []
 
 

@@ -4,14 +4,17 @@ import pytest
 from django.db import DatabaseError, connections, transaction
 
 from outbox.prepared import Prepared
+from placement.owner import as_owner
 
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
 
 
 @pytest.fixture
 def connection(shop):
-    """The test's own connection: a session without prepared statements."""
+    """The test's own connection: a session of the owner, without prepared statements."""
     own = connections[shop.alias].copy()
+    with as_owner(shop.alias):
+        own.settings_dict = connections[shop.alias].settings_dict
     yield own
     own.close()
 

@@ -24,6 +24,7 @@ from outbox.errors import Fenced, StreamsMisconfigured, StreamsUnavailable
 from outbox.partitions import partition_of
 from outbox.publishing.relay import Relay, own_connection
 from tests.integration.outbox.conftest import consumer_of, event
+from tests.support.databases import execute_as_owner
 from tests.support.waiting import eventually
 
 
@@ -372,12 +373,11 @@ def test_a_deferred_constraint_fails_at_its_event_not_at_commit(
     shop, relay, record, reader_of, monkeypatch
 ):
     table = "probe_deferred"
-    with connections[shop.alias].cursor() as cursor:
-        cursor.execute(f"CREATE TABLE {table} (n int PRIMARY KEY, parent int)")
-        cursor.execute(
-            f"ALTER TABLE {table} ADD FOREIGN KEY (parent) REFERENCES {table} "
-            "DEFERRABLE INITIALLY DEFERRED"
-        )
+    execute_as_owner(
+        shop.alias,
+        f"CREATE TABLE {table} (n int PRIMARY KEY, "
+        f"parent int REFERENCES {table} DEFERRABLE INITIALLY DEFERRED)",
+    )
 
     def insert(envelope: Any) -> None:
         orphan = 99 if envelope.partitionkey == "a" else None
@@ -395,8 +395,28 @@ def test_a_deferred_constraint_fails_at_its_event_not_at_commit(
         assert parked(shop) == [("a", 1, True)]
         assert IntegrityError.__name__ in shop.parked._default_manager.get().error
     finally:
-        with connections[shop.alias].cursor() as cursor:
-            cursor.execute(f"DROP TABLE {table}")
+        execute_as_owner(shop.alias, f"DROP TABLE {table}")
+
+
+def test_a_type_that_the_streams_owner_does_not_produce_is_parked_and_never_applied(
+    shop, streams, relay, record, probe
+):
+    forged = "elsewhere.thing.changed.v1"
+    consumer = consumer_of(shop, probe)
+    consumer = Consumer(
+        label=shop.label, name="probe", handlers={**consumer.handlers, forged: probe}
+    )
+    reader = Reader(consumer, shop.label, streams, stopping=threading.Event())
+    record("a", 1, type=forged)
+    publish(relay, record, ("a", 2))
+    reader.step()
+    assert probe.applied == [("a", 2)]  # it holds back no later event
+    row = shop.parked._default_manager.get()
+    assert (row.key, row.error.partition(":")[0]) == ("", "MalformedEnvelope")
+    assert f"{shop.label} has no events of type {forged}" in row.error
+    parking = Parking(shop, consumer="probe", producer=shop.label)
+    retried = parking.retry(consumer, partition=row.partition, key="")
+    assert (retried.applied, probe.applied) == (0, [("a", 2)])
 
 
 def test_an_unknown_type_or_version_is_parked(shop, relay, record, reader):

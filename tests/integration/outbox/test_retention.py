@@ -90,15 +90,53 @@ def test_the_slowest_subscriber_sets_the_floor(shop, streams, relay, record, rea
     assert rows(shop) == 1
 
 
-def test_a_subscriber_with_a_missing_partition_has_confirmed_nothing(
+def test_a_consumer_is_a_subscriber_once_it_has_confirmed_every_partition(
     shop, streams, relay, record, reader, prune
 ):
+    """One field of a name that doesn't exist would stop retention for ever."""
     send(relay, record, 2)
     reader.step()
     reader.confirm()
-    streams.confirm(shop.label, "new.one", {0: 1 << 60})
-    assert prune().floor == 0
-    assert of_subscribers(shop)["new.one"]["confirmed"] is None
+    streams.confirm(shop.label, "new.one", dict.fromkeys(range(15), 0))
+    assert prune().floor == streams.cursor(shop.label).complete
+    assert "new.one" not in of_subscribers(shop)
+    streams.confirm(shop.label, "new.one", {15: 0})
+    send(relay, record, 1)
+    reader.step()
+    reader.confirm()
+    assert prune().rows == 0
+    assert of_subscribers(shop)["new.one"]["confirmed"] == 0
+
+
+def test_a_subscriber_that_confirms_too_little_keeps_its_last_tick(
+    shop, streams, relay, record, prune
+):
+    """The stream server may have lost the other partitions' confirmations."""
+    send(relay, record, 1)
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 5))
+    prune()
+    streams.forget(shop.label, "slow.one")
+    streams.confirm(shop.label, "slow.one", {0: 9})
+    prune()
+    assert of_subscribers(shop)["slow.one"]["confirmed"] == 5
+
+
+def test_invented_subscribers_of_a_service_are_bounded(
+    shop, streams, relay, record, prune, monkeypatch
+):
+    monkeypatch.setattr(retention, "MOST_SUBSCRIBERS", 3)
+    send(relay, record, 1)
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 5))
+    prune()
+    for number in range(9):
+        streams.confirm(shop.label, f"slow.invented{number}", dict.fromkeys(range(16), 0))
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 6))
+    streams.confirm(shop.label, "other.one", dict.fromkeys(range(16), 7))
+    for _ in range(2):
+        prune()
+        found = of_subscribers(shop)
+        assert set(found) == {"slow.one", "slow.invented0", "slow.invented1", "other.one"}
+        assert found["slow.one"]["confirmed"] == 6
 
 
 def test_confirmations_survive_the_loss_of_the_stream_server(

@@ -370,7 +370,11 @@ def test_every_call_names_the_key_of_another_type(streams: Streams, valkey: Any)
         ],
         "cursor": [lambda: streams.cursor("shop"), lambda: streams.peek_cursor("shop")],
         "nudge": [lambda: streams.wait_nudge("shop", timeout_seconds=0.01)],
-        "confirmed": [
+        "subscribers": [
+            lambda: streams.confirm("shop", "bank.ledger", {0: 5}),
+            lambda: streams.confirmations("shop"),
+        ],
+        "confirmed:bank": [
             lambda: streams.confirm("shop", "bank.ledger", {0: 5}),
             lambda: streams.confirmations("shop"),
             lambda: streams.forget("shop", "bank.ledger"),

@@ -15,6 +15,8 @@ from outbox import tasks
 from outbox.publishing import relay as relaying
 from tests.support.waiting import eventually
 
+PREFIX = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> list[relaying.Outcome]:
@@ -74,7 +76,7 @@ def test_a_task_is_queued_if_its_queue_cannot_be_checked(valkey, monkeypatch):
         broker.flushdb()
         monkeypatch.setattr(kombu.Queue, "queue_declare", declare_without_count)
         tasks.prune.apply_async(("shop",), queue="probe", producer=app.amqp.Producer(line))
-        assert broker.llen("probe") == 1
+        assert broker.llen(f"{PREFIX}probe") == 1
 
 
 def test_an_eager_task_needs_no_broker(monkeypatch):
@@ -103,7 +105,7 @@ def test_beat_queues_few_messages_while_no_worker_runs(valkey):
             """Queue every periodic task once; returns the length of each queue."""
             for entry in entries:
                 scheduler.apply_async(entry, producer=producer, advance=False)
-            return [broker.llen(service) for service in settings.APPLICATIONS]
+            return [broker.llen(f"{PREFIX}{service}") for service in settings.APPLICATIONS]
 
         once = queue_all()
         assert sum(once) == len(entries)

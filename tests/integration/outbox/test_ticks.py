@@ -10,6 +10,7 @@ from django.db import connections, transaction
 from outbox.publishing.relay import own_connection
 from outbox.publishing.ticks import Ticks
 from tests.integration.outbox.conftest import event
+from tests.support.databases import execute_as_owner
 
 
 @pytest.fixture
@@ -179,8 +180,8 @@ def test_a_small_batch_reads_only_its_own_rows(shop, ticks, elsewhere, analyzed)
             f"INSERT INTO {table} (partition, body) "  # noqa: S608
             "SELECT 0, 'sent before' FROM generate_series(1, 20000)"
         )
-        if analyzed:
-            cursor.execute(f"ANALYZE {table}")
+    if analyzed:
+        execute_as_owner(shop.alias, f"ANALYZE {table}")
     ticks.make()
     late = insert(elsewhere, shop)
     insert(connections[shop.alias], shop)

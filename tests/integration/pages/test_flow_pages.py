@@ -27,6 +27,7 @@ from outbox.tables import Tables
 from pages.flow import advice, operations, parked, peers
 from pages.flow.status import COUNT_AT_MOST, of_deployment
 from tests.integration.outbox.conftest import event
+from tests.support.databases import execute_as_owner
 from tests.support.surroundings import CHECKOUT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -306,7 +307,7 @@ def test_a_page_reads_few_of_many_parked_rows(
             "'ValueError: order ' || n, '', 1, now() FROM generate_series(1, 20000) n",
             [shop.label],
         )
-        cursor.execute(f"ANALYZE {table}")
+    execute_as_owner(shop.alias, f"ANALYZE {table}")
     plans: list[Any] = []
 
     def explain(execute: Any, sql: str, values: Any, *context: Any) -> Any:

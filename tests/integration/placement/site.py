@@ -1,7 +1,6 @@
 """The application as a separate web process, and HTTP clients that write and read there."""
 
-import subprocess
-import sys
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,35 +9,21 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from placement.replicas.tokens import HEADER
-from stack.ports import LOOPBACK, free_port
 from tests.integration.placement.customer import PASSWORD
 from tests.support.embedded import access_token
-from tests.support.stacks import is_live
-from tests.support.surroundings import CHECKOUT
-from tests.support.waiting import eventually
+from tests.support.web import web_server
 
 
 @contextmanager
 def web_process(environment: Mapping[str, str]) -> Iterator[str]:
-    """Run the application under gunicorn, as in production but with one process; yields the URL."""
-    port = free_port(preferred=None)
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "gunicorn", "config.wsgi:application"),
-            *("--bind", f"{LOOPBACK}:{port}", "--worker-class", "gthread", "--threads", "4"),
-            # A request fails if the server closes the idle connection at the same moment.
-            *("--log-level", "warning", "--keep-alive", "300"),
-        ],
-        cwd=CHECKOUT,
-        env=dict(environment),
+    """Run the application as in production, but with one process; yields the URL."""
+    options = (
+        *("--threads", "4", "--log-level", "warning", "--access-logfile", os.devnull),
+        # A request fails if the server closes the idle connection at the same moment.
+        *("--keep-alive", "300"),
     )
-    url = f"http://{LOOPBACK}:{port}"
-    try:
-        eventually(lambda: is_live(url), within_seconds=40, what="an answer of the site")
+    with web_server(environment, *options) as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from placement.provision import dsn_for, provision
+from placement.provision import Passwords, dsn_for, owner_of, provision
 from stack import moving
 from stack.environment import DATABASE
 from stack.errors import StackError
@@ -24,7 +24,7 @@ def servers(root: Path) -> Iterator[Servers]:
     servers = Servers(root)
     servers.start(standby=False, ring=0, own=["orders"])
     for server in (servers.postgres, servers.own["orders"].primary):
-        provision(server.dsn, database=DATABASE, services={"orders": "for-tests"})
+        provision(server.dsn, database=DATABASE, services={"orders": Passwords.same("for-tests")})
     try:
         yield servers
     finally:
@@ -32,21 +32,27 @@ def servers(root: Path) -> Iterator[Servers]:
 
 
 def address(server: Postgres) -> str:
-    return dsn_for(server.dsn, database=DATABASE, role="orders", password="for-tests")
+    role = owner_of("orders")
+    return dsn_for(server.dsn, database=DATABASE, role=role, password="for-tests")
 
 
 def test_a_schema_moves_with_its_rows_and_rights(servers: Servers, root: Path) -> None:
     there = servers.own["orders"].primary
     execute(
         address(servers.postgres),
-        f"{TABLE}; REVOKE UPDATE ON kept FROM orders",
+        f"{TABLE}; GRANT DELETE ON kept TO orders",  # the runtime role
     )
     move = Move(service="orders", source=servers.postgres, target=there)
     assert move.has_data
     for _ in range(2):  # the first copy may be of a move that was interrupted
         move.copy(root)
     assert rows(address(there), "SELECT n FROM kept") == [(42,)]
-    assert rows(address(there), "SELECT has_table_privilege('kept', 'UPDATE')") == [(False,)]
+    for right, is_held in (("DELETE", True), ("UPDATE", False)):
+        held = f"SELECT has_table_privilege('orders', 'kept', '{right}')"
+        assert rows(address(there), held) == [(is_held,)]
+    execute(address(there), "CREATE TABLE later (n int)")  # the default rights moved too
+    later = "SELECT has_table_privilege('orders', 'later', 'INSERT')"
+    assert rows(address(there), later) == [(True,)]
     assert rows(address(servers.postgres), "SELECT n FROM kept") == [(42,)]
     assert not list(root.glob("*.dump"))
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, router
+from django.db import router
 
 from accounts.domain.commands import ForgetUser, RegisterUser, ReserveCredit
 from accounts.erasure import forget_user
@@ -27,6 +27,7 @@ from outbox.streams import Streams, connect
 from stack.ports import free_port
 from tests.integration.together.conftest import Flow
 from tests.integration.together.test_reconcile import writing
+from tests.support.databases import execute_as_owner
 
 NAME = "customer_view"
 
@@ -38,9 +39,9 @@ def _few_at_once(
     settings.PEER_URLS = {"accounts": live_server.url}
     monkeypatch.setattr(reconcile, "BACKFILL_ROWS", 5)
     yield
-    with connections[router.db_for_write(CustomerView)].cursor() as cursor:
-        for suffix in ("_next", "_old"):  # the flush between tests leaves them
-            cursor.execute(f"DROP TABLE IF EXISTS orders_customerview{suffix}")
+    for suffix in ("_next", "_old"):  # the flush between tests leaves them
+        drop = f"DROP TABLE IF EXISTS orders_customerview{suffix}"
+        execute_as_owner(router.db_for_write(CustomerView), drop)
 
 
 @pytest.fixture
@@ -136,9 +137,10 @@ def test_an_interrupted_rebuild_resumes_after_the_last_page(
 def interrupted(steps: int) -> Rebuild:
     """A rebuild that was interrupted after this number of steps."""
     one = rebuild_of(NAME, connect())
-    filling = one.fill()
-    for _ in range(steps):
-        next(filling)
+    with one.locked():
+        filling = one.fill()
+        for _ in range(steps):
+            next(filling)
     return one
 
 
@@ -155,7 +157,7 @@ def test_a_rebuild_that_misses_pruned_entries_starts_over(
     floor = retention.prune(tables.of("accounts"), streams, clock_ms=lambda: 1 << 50).floor
     assert floor > 0
     with flow.running(NAME):
-        next(rebuild_of(NAME, connect()).fill())
+        interrupted(1)
         assert State.objects.get(name=f"rebuild:{NAME}").value != kept
         assert "is rebuilt" in rebuild()
 

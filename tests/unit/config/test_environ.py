@@ -106,6 +106,12 @@ def test_debug_is_off_and_https_on_by_default() -> None:
     assert (environment.debug, environment.https) == (False, True)
 
 
+def test_debug_is_refused_behind_a_proxy() -> None:
+    assert problems_of(given(DEBUG="on", PROXIES="1")) == [
+        "DEBUG is on, and PROXIES says that other machines send requests"
+    ]
+
+
 def test_any_variable_may_be_read_from_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("from a file\n", encoding="utf-8")

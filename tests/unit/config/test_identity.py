@@ -3,6 +3,7 @@ import hashlib
 import hmac
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import jwt
@@ -12,13 +13,14 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from config import identity
 from config.identity import TokensUnverifiable, caller_of
-from config.keys import KeySet, public_set
+from config.keys import KeySet
 from tests.support import surroundings
 from tests.support.embedded import access_token
 
 USER = UUID("01980a3e-5f00-7000-8000-000000000001")
 PEM = surroundings.SIGNING_KEY.read_text(encoding="utf-8")
-KID = public_set(PEM)["keys"][0]["kid"]
+[PUBLIC] = json.loads(surroundings.JWKS.read_text(encoding="utf-8"))["keys"]
+KID = PUBLIC["kid"]
 
 
 def test_a_token_identifies_its_subject() -> None:
@@ -38,8 +40,10 @@ def test_only_a_literal_true_makes_a_user_staff(claim: object) -> None:
     [
         {"typ": "refresh"},
         {"iss": "orders"},
+        {"aud": "another service"},
+        {"aud": []},
         {"sub": "not a uuid"},
-        {"exp": datetime.now(UTC) - timedelta(seconds=1)},
+        {"exp": datetime.now(UTC) - timedelta(seconds=60)},
         {"iat": datetime.now(UTC) + timedelta(days=1)},  # expires after any test run has ended
         {"exp": "tomorrow"},
     ],
@@ -47,6 +51,19 @@ def test_only_a_literal_true_makes_a_user_staff(claim: object) -> None:
 def test_a_token_with_a_wrong_claim_is_refused(claims: dict[str, object]) -> None:
     with pytest.raises(AuthenticationFailed):
         caller_of(access_token(USER, **claims).encode())  # type: ignore[arg-type]
+
+
+def test_the_clocks_of_two_servers_may_differ_by_seconds() -> None:
+    now = datetime.now(UTC)
+    for claims in ({"iat": now + timedelta(seconds=5)}, {"exp": now - timedelta(seconds=1)}):
+        assert caller_of(access_token(USER, **claims).encode()).id == USER
+
+
+def test_a_service_accepts_only_tokens_that_are_also_for_it(settings: Any) -> None:
+    settings.SERVICES = ("payments",)
+    with pytest.raises(AuthenticationFailed):
+        caller_of(access_token(USER).encode())
+    assert caller_of(access_token(USER, aud=["accounts", "payments"]).encode()).id == USER
 
 
 @pytest.mark.parametrize("missing", identity.CLAIMS)
@@ -74,7 +91,7 @@ def signed_with_the_public_key_as_a_secret() -> str:
     """Forges a token by algorithm confusion: HS256 with the public key as the secret."""
     body = access_token(USER).split(".")[1]
     header = _base64(json.dumps({"alg": "HS256", "typ": "JWT", "kid": KID}).encode())
-    secret = json.dumps(public_set(PEM)["keys"][0]).encode()
+    secret = json.dumps(PUBLIC).encode()
     mac = hmac.new(secret, f"{header}.{body}".encode(), hashlib.sha256).digest()
     return f"{header}.{body}.{_base64(mac)}"
 

@@ -104,7 +104,7 @@ def test_a_key_never_returns_to_a_former_place(
             stays = was and is_now and was.node == is_now.node and change != "forget_all"
             if stays and keeps_generations:
                 assert was == is_now, "a key that stays on its node keeps its generation"
-        assert ring.decode(after.encode()).encode() == after.encode()
+        assert ring.decode(after.encode(), now=now).encode() == after.encode()
         view = after
 
 
@@ -146,7 +146,9 @@ def test_the_probe_of_a_dead_process_is_taken_over() -> None:
     probing = ring.start_probe(view, named(1)[0], now=ring.FIRST_PROBE_MS)
 
     assert probing.due(now=ring.FIRST_PROBE_MS) == []
-    assert probing.due(now=ring.FIRST_PROBE_MS + ring.PROBE_MS) == named(1)
+    due = ring.FIRST_PROBE_MS + ring.PROBE_MS
+    assert probing.due(now=due) == named(1)
+    assert probing.due(now=due - ring.LONGEST_PAUSE_MS - 1) == named(1), "of another clock"
 
 
 @pytest.mark.parametrize("how", ARRANGEMENTS)
@@ -175,11 +177,25 @@ def test_a_key_has_no_place_if_no_node_is_up() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", '{"epoch": 1}', '{"epoch":1,"nodes":{"a":["?",1,1,1]},"past":[]}'],
+    [
+        *("", "[]", "{}", "null", '{"epoch":1}', "[" * 100_000, '{"x":' * 100_000),
+        '{"epoch":1e999,"nodes":{},"past":[]}',
+        '{"epoch":9007199254740992,"nodes":{},"past":[]}',  # no clock would ever reach it
+        '{"epoch":1,"nodes":{},"past":[]}' + " " * ring.LONGEST_VIEW,
+        '{"epoch":1,"nodes":{"a:1/0":["?",1,0,0,""]},"past":[]}',
+        '{"epoch":1,"nodes":{"a:1/0":["up",2,0,0,""]},"past":[]}',  # after the epoch
+        '{"epoch":1,"nodes":{"a:1/0":["up",1,0,-9,""]},"past":[]}',
+        '{"epoch":1,"nodes":{},"past":[{"a:1/0":[true,1]}]}',
+        *(
+            f'{{"epoch":1,"nodes":{{"{name}":["up",1,0,0,""]}},"past":[]}}'
+            for name in ("a", "a:port/0", "a..b:1/0", f"{'a' * 64}:1/0", "a\\u0000:1/0", "u@a:1/0")
+        ),
+    ],
+    ids=lambda text: text[:60],
 )
 def test_text_that_is_not_a_view_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of any kind
-        ring.decode(text)
+        ring.decode(text, now=0)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +204,7 @@ def test_text_that_is_not_a_view_is_refused(text: str) -> None:
         (["redis://h:1/0", "redis://h:port/0"], "ring.E001", "node 2"),
         (["http://h:1"], "ring.E001", "node 1"),
         (["redis://:secret@"], "ring.E001", "node 1"),
+        (["redis://:secret@a..b:1"], "ring.E001", "node 1"),
         (["redis://h:99999"], "ring.E001", "node 1"),
         (["redis://h:1/db"], "ring.E001", "node 1"),
         (["redis://h/0", "redis://:secret@H:6379/0"], "ring.E002", "node 2.*node 1"),
@@ -245,7 +262,7 @@ def test_a_restarted_node_gets_a_new_generation_and_no_other_key_moves() -> None
     assert ring.record_run(known, name, "first run", now=1002) is known
     before = {key: known.place(key) for key in FEW}
 
-    again = ring.decode(known.encode())
+    again = ring.decode(known.encode(), now=1002)
     after = ring.record_run(again, name, "second run", now=1003)
     for key in FEW:
         place, was = after.place(key), before[key]

@@ -9,10 +9,11 @@ from placement.ring.checks import ring_is_usable
 from tests.support.surroundings import variables
 
 GOOD = ["redis://:pw@10.0.0.1:6379/0", "redis://:pw@10.0.0.2:6379/0"]
+OWN = "redis://accounts:pw@10.0.0.9:6379/0"
 
 
 def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
-    settings.OUTBOX_STREAMS_URL = "redis://10.0.0.9:6379/0"
+    settings.OUTBOX_STREAMS_URL = options.pop("streams", "redis://10.0.0.9:6379/0")
     settings.CACHES = {
         "default": {
             "BACKEND": "placement.ring.cache.RingCache",
@@ -33,6 +34,8 @@ def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
         (GOOD, {"STORE": ""}, ["ring.E004"]),
         (GOOD, {"ARRANGEMENT": "modulo"}, []),
         (GOOD, {"ARRANGEMENT": "random"}, ["ring.E005"]),
+        (GOOD, {"STORE": OWN, "streams": OWN}, ["ring.W002"]),
+        (GOOD, {"streams": OWN}, []),
         ([GOOD[0], "redis://:other@10.0.0.2:6379/0"], {}, ["ring.W001"]),
     ],
 )

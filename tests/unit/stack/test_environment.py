@@ -45,7 +45,13 @@ def test_a_service_never_gets_the_addresses_of_the_other(
     assert f"{service.upper()}_DATABASE_URL" in given
     assert f"{other}_DATABASE_URL" not in given
     assert f"{other}_REPLICA_URLS" not in given
-    assert stack.credentials.role_password(other.lower()) not in "".join(given.values())
+    passwords = stack.credentials.passwords(other.lower())
+    for secret in (
+        *(passwords.runtime, passwords.owner, passwords.reader),
+        stack.credentials.streams_password(other.lower()),
+        stack.credentials.streams_password(f"{other.lower()}-broker"),
+    ):
+        assert secret not in "".join(given.values())
 
 
 def test_the_lab_is_in_the_deployment_of_accounts(stack: Stack) -> None:
@@ -75,6 +81,26 @@ def test_each_service_logs_in_with_its_own_role(stack: Stack) -> None:
     assert given["ACCOUNTS_DATABASE_URL"].startswith("postgresql://accounts:")
     assert given["ORDERS_DATABASE_URL"].startswith("postgresql://orders:")
     assert given["ORDERS_REPLICA_URLS"].endswith("@127.0.0.1:2/mitosis")
+
+
+def test_only_commands_of_the_owner_get_the_owners_addresses(stack: Stack) -> None:
+    given = variables(stack, "all")
+    owners = stack.owner_variables(deployment_of("all"))
+
+    assert not [name for name in given if "OWNER" in name]
+    assert owners["ORDERS_OWNER_DATABASE_URL"].startswith("postgresql://orders_owner:")
+    assert set(read({**given, **owners}).owner_database_urls) == set(read(given).labels)
+    assert given["ORDERS_REPLICA_URLS"].startswith("postgresql://orders_reader:")
+
+
+def test_each_deployment_logs_in_to_the_stream_server_with_its_own_users(stack: Stack) -> None:
+    for service in ("all", "accounts", "orders"):
+        given = variables(stack, service)
+        assert given["STREAMS_URL"].startswith(f"redis://{service}:")
+        assert given["STREAMS_URL"].endswith("@127.0.0.1:3/0")
+        assert given["BROKER_URL"].startswith(f"redis://{service}-broker:")
+        assert given["BROKER_URL"].endswith("@127.0.0.1:3/1")
+        assert given["RING_STORE_URL"].startswith("redis://ring:")
 
 
 def test_deployments_do_not_share_a_secret_key(stack: Stack) -> None:

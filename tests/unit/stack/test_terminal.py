@@ -58,6 +58,18 @@ def test_only_a_terminal_gets_a_colour_per_process(make: Make, log: Path) -> Non
     assert "web             | loud" in log.read_text()
 
 
+def test_a_line_of_a_process_has_no_commands_for_the_terminal(make: Make, log: Path) -> None:
+    stream = Terminal()
+    output = make(stream)
+
+    output.line("web", "GET /\x1b[2J\x9b2J\r\x07\ttab")
+
+    shown = stream.getvalue()
+    assert log.read_text().partition("| ")[2] == "GET /\\x1b[2J\\x9b2J\\r\\x07    tab\n"
+    assert "\\x1b[2J" in shown
+    assert "\x1b[2J" not in shown
+
+
 def test_secrets_are_shown_and_not_written_to_the_log(make: Make, log: Path) -> None:
     stream = io.StringIO()
     output = make(stream)

@@ -1,0 +1,43 @@
+"""The settings of gunicorn in every deployment: `gunicorn --config python:config.gunicorn`."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any
+
+from gunicorn import glogging
+
+from config.deadlines import Worker
+from config.environ import environment
+from config.logs import formatter
+
+worker_class = Worker
+# gunicorn would believe X-Forwarded-Proto and SCRIPT_NAME from every process of this machine.
+# Django reads X-Forwarded-Proto itself, if PROXIES says that a proxy sets it.
+forwarded_allow_ips = ""
+sendfile = False  # the deadline of a response is in TimedSocket.sendall
+accesslog = "-"
+access_log_format = "%(m)s %(U)s %(s)s %(M)s ms"  # no query, and no address of a client
+
+
+class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
+    """Formats gunicorn's lines like all others: a path may contain an address or a line break."""
+
+    def _set_handler(self, log: Any, output: Any, fmt: Any, stream: Any = None) -> None:
+        super()._set_handler(log, output, formatter(), stream)
+
+
+logger_class = Logger
+
+
+def when_ready(server: Any) -> None:
+    """Refuse to serve other machines with DEBUG on: the pages of errors show code and settings."""
+    names = [listener.getsockname() for listener in server.LISTENERS]
+    if environment().debug and (public := list(_public(names))):
+        raise RuntimeError(f"DEBUG is on: listen on 127.0.0.1 instead of {', '.join(public)}")
+
+
+def _public(names: Iterable[Any]) -> Iterable[str]:
+    """The addresses that other machines can reach. The name of a Unix socket is a text."""
+    for name in names:
+        if isinstance(name, tuple) and not ip_address(name[0].partition("%")[0]).is_loopback:
+            yield name[0]

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Writes the configuration of this container, then runs nginx: start.sh monolith|services
+set -eu
+case ${PROXIES:-1} in
+  0* | *[!0-9]*)
+    echo "front: PROXIES=$PROXIES in docker/.env must be at least 1, because nginx is a proxy: with" \
+      "0, all clients would have nginx's address and share its limits" >&2
+    exit 1
+    ;;
+esac
+https=$(echo "${HTTPS:-off}" | tr '[:upper:]' '[:lower:]')
+case $https:${PROXIES:-1} in
+  on:1 | true:1 | yes:1 | 1:1)
+    echo "front: HTTPS=$HTTPS needs PROXIES=2 (nginx and the proxy for TLS in front of it), not" \
+      "${PROXIES:-1}: every page would redirect to itself" >&2
+    exit 1
+    ;;
+esac
+conf=/etc/nginx/conf.d
+cp "/nginx/$1.conf" "$conf/default.conf"
+# nginx resolves names with the container's resolver at run time, because the addresses of recreated
+# containers change.
+awk '/^nameserver/ { print "resolver " $2 " valid=5s ipv6=off;"; exit }' /etc/resolv.conf \
+  >"$conf/resolver.conf"
+# Only a proxy in front of nginx, which PROXIES counts, knows whether the client uses HTTPS. Without
+# it, any client could send the header.
+if [ "${PROXIES:-1}" -gt 1 ]; then
+  echo 'map $http_x_forwarded_proto $forwarded_proto { default $scheme; https https; }'
+else
+  echo 'map "" $forwarded_proto { default $scheme; }'
+fi >"$conf/forwarded.conf"
+exec nginx -e /dev/stderr -c /nginx/nginx.conf -g 'daemon off;'

@@ -1,0 +1,53 @@
+"""The deadlines of a client's socket, which gunicorn's threads use."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+from gunicorn.workers.gthread import TConn
+
+from config.deadlines import WRITE_SECONDS, TimedSocket, Worker
+
+Pair = tuple[TimedSocket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A server's socket, which expects a request, and its client's socket."""
+    ours, client = socket.socketpair()
+    timed = TimedSocket(fileno=ours.detach())
+    timed.start_request()
+    with timed, client:
+        yield timed, client
+
+
+def test_a_request_that_is_late_ends_like_a_closed_connection(pair: Pair) -> None:
+    timed, client = pair
+    client.sendall(b"GET")
+    assert timed.recv(10) == b"GET"
+    timed.read_by = 0.0
+    assert (timed.recv(10), timed.gettimeout()) == (b"", None)
+    assert timed.late == "send a request within 20 s"
+
+
+def test_all_parts_of_a_response_have_one_deadline(pair: Pair) -> None:
+    timed, _ = pair
+    timed.sendall(b"the first part")
+    assert timed.write_by is not None
+    timed.write_by -= WRITE_SECONDS
+    with pytest.raises(ConnectionResetError, match="didn't receive a response within 30 s"):
+        timed.sendall(b"x" * 2**24)
+
+
+def test_a_connection_that_its_thread_closed_is_counted_once(pair: Pair) -> None:
+    timed, client = pair
+    client.close()
+    worker = Worker.__new__(Worker)
+    worker.nr_conns, worker.alive = 2, True
+    connection = TConn(None, timed, ("", 0), ("", 0))
+    connection.close(graceful=True)  # as `Worker.handle` does
+    served: Future[bool] = Future()
+    served.set_result(False)
+    worker.finish_request(connection, served)
+    assert worker.nr_conns == 1
