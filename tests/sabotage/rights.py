@@ -105,7 +105,8 @@ SABOTAGES: Final = (
         file="placement/provision.py",
         old="GRANT {', '.join(wanted)} ON",
         new="GRANT SELECT, INSERT, UPDATE, DELETE ON",
-        test=f"{ROLES}::test_a_runtime_role_changes_neither_facts_nor_tables_nor_rights",
+        test=f"{PROVISION}"
+        "::test_a_table_that_its_owner_cannot_change_is_append_only_for_the_service",
     ),
     Sabotage(
         promise="a table that a migration makes append-only never was anything else",
@@ -230,10 +231,9 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=33,
         promise="invented names hide no subscriber",
-        file="outbox/streams/client.py",
-        old="        if names := [",
-        new="        if False and [",
-        test="tests/attacks/test_streams.py"
-        "::test_a_producer_reads_a_bounded_number_of_invented_names",
+        file="outbox/publishing/retention.py",
+        old="subscribers=known",
+        new="subscribers=()",
+        test="tests/integration/outbox/test_retention.py::test_invented_fields_hide_no_subscriber",
     ),
 )

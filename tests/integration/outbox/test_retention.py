@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from itertools import chain, repeat
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from outbox.consuming.reader import Reader
 from outbox.errors import BelowFloor
+from outbox.keys import confirmed
 from outbox.publishing import retention
 from outbox.publishing.relay import Relay, own_connection
 from outbox.status import of_subscribers
@@ -137,6 +139,19 @@ def test_invented_subscribers_of_a_service_are_bounded(
         found = of_subscribers(shop)
         assert set(found) == {"slow.one", "slow.invented0", "slow.invented1", "other.one"}
         assert found["slow.one"]["confirmed"] == 6
+
+
+def test_invented_fields_hide_no_subscriber(shop, streams, valkey, relay, record, prune):
+    """A scan of the confirmations would stop before it has found all partitions."""
+    send(relay, record, 1)
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 5))
+    prune()
+    with redis.Redis.from_url(valkey.url) as client:
+        invented: Any = dict.fromkeys(range(20_000), 1)
+        client.hset(confirmed(shop.label, by="slow"), mapping=invented)
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 6))
+    prune()
+    assert of_subscribers(shop)["slow.one"]["confirmed"] == 6
 
 
 def test_confirmations_survive_the_loss_of_the_stream_server(
