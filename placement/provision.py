@@ -64,8 +64,8 @@ _UNGRANTED: Final = f"""
 SELECT name FROM ({_RIGHTS}) AS each (name, wanted, held)
  WHERE EXISTS (SELECT FROM unnest(wanted) AS needed
                 WHERE NOT has_table_privilege(%(role)s::name, name, needed))
-   AND name::regclass IN (SELECT to_regclass(quote_ident(%(schema)s) || '.' || quote_ident(one))
-                            FROM unnest(%(tables)s::text[]) AS one)
+   AND EXISTS (SELECT FROM pg_class
+                WHERE oid = name::regclass AND relname = ANY(%(tables)s::text[]))
  ORDER BY name
 """  # noqa: S608 - only constants
 _OPEN: Final = """
