@@ -40,18 +40,24 @@ def name(worker: str) -> str:
     return databases.name_for(f"{worker}_provision")
 
 
+def result_as(
+    role: str, postgres: Postgres, *, database: str, statement: str
+) -> list[tuple[object, ...]]:
+    dsn = dsn_for(postgres.dsn, database=database, role=role, password=ROLE_PASSWORD)
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
 @pytest.fixture
 def run(postgres: Postgres, name: str) -> Iterator[Run]:
     """Runs a statement as the role of a service, in a database provisioned for this test."""
     provision(postgres.dsn, database=name, services=SERVICES)
 
     def as_role(role: str, statement: str) -> list[tuple[object, ...]]:
-        dsn = dsn_for(postgres.dsn, database=name, role=role, password=ROLE_PASSWORD)
-        with closing(psycopg2.connect(dsn)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
+        return result_as(role, postgres, database=name, statement=statement)
 
     for service in SERVICES:
         create = "CREATE TABLE thing (id int GENERATED ALWAYS AS IDENTITY, word text)"
@@ -212,12 +218,7 @@ def test_a_role_loses_the_settings_and_memberships_of_an_intruder(
     postgres: Postgres, new_service: str
 ) -> None:
     def run(statement: str) -> list[tuple[object, ...]]:
-        own = dsn_for(postgres.dsn, database=new_service, role=new_service, password=ROLE_PASSWORD)
-        with closing(psycopg2.connect(own)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
+        return result_as(new_service, postgres, database=new_service, statement=statement)
 
     def prepare() -> None:
         services = {new_service: Passwords.same(ROLE_PASSWORD)}
