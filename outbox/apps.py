@@ -2,8 +2,7 @@ from django.apps import AppConfig
 
 
 class OutboxConfig(AppConfig):
-    name = __name__.rpartition(".")[0]  # a project may rename the folder
-    label = "outbox"
+    name = __name__.rpartition(".")[0]  # a project may rename the folder; its name is the label
     verbose_name = "Outbox"
 
     def ready(self) -> None:

@@ -1,6 +1,7 @@
 """Runs the example project as real processes on private servers, and checks the history."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,19 @@ from stack.valkey import Valkey
 from tests.support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
+STRANGER = REPOSITORY / "tests" / "support" / "stranger"
+WITHOUT_CACHES = shutil.ignore_patterns("__pycache__")
+
+
+def copy_shop(folder: Path, *, name: str) -> None:
+    """Copy the example project's app and settings. They import the outbox by this name."""
+    shutil.copytree(STRANGER / "shop", folder / "shop", ignore=WITHOUT_CACHES)
+    shutil.copy(STRANGER / "settings.py", folder)
+    for file in [*(folder / "shop").rglob("*.py"), folder / "settings.py"]:
+        text = file.read_text().replace("tests.support.stranger.shop", "shop")
+        for old, new in (("from outbox", f"from {name}"), ('"outbox"', f'"{name}"')):
+            text = text.replace(old, new)
+        file.write_text(text)
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Project:
     """The shop of the example project, with its servers and processes."""
 
     settings = "tests.support.stranger.settings"
+    python = sys.executable
     python_path = REPOSITORY
 
     def __init__(self, root: Path) -> None:
@@ -56,6 +71,9 @@ class Project:
             "STRANGER_STREAMS_URL": self.valkey.url,
         }
         self.redis = redis.Redis.from_url(self.valkey.url, decode_responses=True)
+        self.migrate()
+
+    def migrate(self) -> None:
         self.finish(self.spawn("migrate", "--run-syncdb", "--verbosity", "0"))
 
     def stop(self) -> None:
@@ -70,7 +88,7 @@ class Project:
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "django", *arguments],
+            [self.python, "-W", "ignore", "-m", "django", *arguments],
             env=self.environment,
             stdout=self._log,
             stderr=self._log,

@@ -7,32 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.project import REPOSITORY, Project
+from tests.faults.project import REPOSITORY, WITHOUT_CACHES, Project, copy_shop
 
-NAME = "events_box"
+NAME = "mitosis_outbox"  # of the package that `./dev wheel` builds
 EVENTS = 500
-STRANGER = "tests/support/stranger"
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
 
 
 class RenamedProject(Project):
-    """The shop next to `events_box`, outside the checkout, where `outbox` can't be imported."""
+    """The shop next to the renamed folder. Outside the checkout, `outbox` can't be imported."""
 
     settings = "settings"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.python_path = root / "project"
-        unwanted = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / "outbox", self.python_path / NAME, ignore=unwanted)
-        shutil.copytree(REPOSITORY / STRANGER / "shop", self.python_path / "shop", ignore=unwanted)
-        shutil.copy(REPOSITORY / STRANGER / "settings.py", self.python_path)
-        for file in [*(self.python_path / "shop").rglob("*.py"), self.python_path / "settings.py"]:
-            text = file.read_text().replace("tests.support.stranger.shop", "shop")
-            for old, new in (("from outbox", f"from {NAME}"), ('"outbox"', f'"{NAME}"')):
-                text = text.replace(old, new)
-            file.write_text(text)
+        shutil.copytree(REPOSITORY / "outbox", self.python_path / NAME, ignore=WITHOUT_CACHES)
+        copy_shop(self.python_path, name=NAME)
 
 
 @pytest.fixture

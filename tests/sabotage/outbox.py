@@ -418,6 +418,14 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_reader.py::test_an_unknown_type_or_version_is_parked",
     ),
     Sabotage(
+        promise="the outbox works without Celery",
+        file="outbox/management/relay.py",
+        old="from ..publishing import relay\n",
+        new="from celery import states\n\nfrom ..publishing import relay\n",
+        test="tests/architecture/test_package.py"
+        "::test_the_package_requires_what_it_imports_and_extras_what_one_module_imports",
+    ),
+    Sabotage(
         invariant=16,
         promise="transient errors are retried and never parked",
         file="outbox/consuming/reader.py",

@@ -19,7 +19,7 @@ from tests.support.surroundings import CHECKOUT
 
 SCRIPT: dict[str, Any] = runpy.run_path(str(CHECKOUT / "dev"), run_name="dev")
 # The other verbs pass their arguments on.
-OWN_ARGUMENTS = ("up", "down", "status", "walk", "lint", "audit", "lock", "clean")
+OWN_ARGUMENTS = ("up", "down", "status", "walk", "lint", "audit", "wheel", "lock", "clean")
 FAKE_UV = """\
 #!/bin/sh
 [ "$1" = --version ] && exit 0
