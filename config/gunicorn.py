@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
+from django.conf import settings
 from gunicorn import glogging
 
 from config.deadlines import Worker
@@ -30,10 +31,22 @@ logger_class = Logger
 
 
 def when_ready(server: Any) -> None:
-    """Refuse to serve other machines with DEBUG on: the pages of errors show code and settings."""
+    """Refuse to serve other machines with DEBUG on: the pages of errors show code and settings.
+    Then fetch the keys of accounts, so that all workers start with them, also replaced ones."""
     names = [listener.getsockname() for listener in server.LISTENERS]
     if environment().debug and (public := list(_public(names))):
         raise RuntimeError(f"DEBUG is on: listen on 127.0.0.1 instead of {', '.join(public)}")
+    _fetch_keys()
+
+
+def _fetch_keys() -> None:
+    from django.db import connections
+
+    from config.keys import key_set
+
+    if settings.JWKS_SOURCE:
+        key_set().state()
+        connections.close_all()  # workers must not share the connection
 
 
 def _public(names: Iterable[Any]) -> Iterable[str]:

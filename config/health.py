@@ -8,6 +8,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from config.keys import key_set
 from outbox import streams
 from outbox.checks import partitions_are_kept
 from placement.router import primaries, primary
@@ -25,16 +26,19 @@ def live(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Return 200 if every database is reachable, migrated and of these settings, else 503.
+    """Return 200 if every database is reachable, migrated and of these settings, and the keys of
+    accounts are known, else 503.
 
     The state of the streams doesn't change the status: without streams, writes continue and events
     wait in the outbox.
     """
     databases = {alias: _database(alias) for alias in primaries()}
-    is_ready = all(state == "ready" for state in databases.values())
+    keys = key_set().state()
+    is_ready = all(state == "ready" for state in databases.values()) and keys != "no answer"
     body = {
         "status": "ready" if is_ready else "unready",
         "databases": databases,
+        "keys": keys,
         "streams": "ready" if streams.connect().is_reachable() else "no answer",
     }
     return JsonResponse(body, status=200 if is_ready else 503)

@@ -1,4 +1,8 @@
-"""Caches accounts' public keys by `kid`, and reads them again before a new one signs."""
+"""Caches accounts' public keys by `kid`, and reads them again before a new one signs.
+
+A process whose keys come from a URL also saves them in its service's database. A process that
+starts while accounts doesn't answer uses that copy.
+"""
 
 import json
 import logging
@@ -8,11 +12,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.request import urlopen
 
 import jwt
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.utils.module_loading import import_string
 
 log = logging.getLogger(__name__)
@@ -34,18 +39,43 @@ class KeysUnavailable(Exception):
     """The key set could not be read, so the token can't be verified."""
 
 
+class Copy(Protocol):
+    """Where the last fetched keys are saved. Both functions may raise Django's database errors."""
+
+    def load(self, source: str) -> Document | None: ...
+    def save(self, source: str, document: Document) -> None: ...
+
+
+class NoCopy:
+    """For keys that this process or a file has anyway."""
+
+    def load(self, source: str) -> Document | None:
+        return None
+
+    def save(self, source: str, document: Document) -> None:
+        """Save nothing."""
+
+
 class KeySet:
     """Keys by `kid`, read again when they are REFRESH_SECONDS old, by one request at a time, while
     others use the known keys. So new keys are known before they sign, and removed keys end.
 
     An unknown `kid` also reads the keys again, PAUSE_SECONDS after the last time. After a failure
     the pause is FAILURE_PAUSE_SECONDS, so that few requests wait for a source that doesn't answer.
+    While no key is known, a failure reads the copy.
     """
 
     def __init__(
-        self, load: Callable[[], Document], *, clock: Callable[[], float] = time.monotonic
+        self,
+        load: Callable[[], Document],
+        *,
+        source: str = "",
+        copy: Copy | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
+        self._source = source
+        self._copy = copy or NoCopy()
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._refresh_at = self._reload_at = float("-inf")
@@ -72,21 +102,53 @@ class KeySet:
             raise KeysUnavailable from self._failure
         raise UnknownKey(kid)
 
+    def state(self) -> str:
+        """For the readiness probe: `ready`, `known` (accounts doesn't answer, but its keys are
+        known) or `no answer` (no token can be verified). Reads the keys if it is time."""
+        if self._clock() >= self._refresh_at:
+            with self._lock:
+                self._reload()
+        if not self._failure:
+            return "ready"
+        return "known" if self._keys else "no answer"
+
     def _reload(self) -> None:
         if self._clock() < self._reload_at:
             return
         before = self._failure  # until the end, because other requests look at it
         try:
             document = self._load()
-            self._keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+            self._keys = _parsed(document)
             self._failure = None
             self._refresh_at = self._clock() + REFRESH_SECONDS
+            self._save(document)
         except UNUSABLE as exc:
             self._failure = exc
             if repr(exc) != repr(before):  # a repeated failure is logged once
                 log.warning("the key set of accounts can't be read: %r", exc)
+            if not self._keys:
+                self._read_copy()
         is_waiting = self._failure and self._keys
         self._reload_at = self._clock() + (FAILURE_PAUSE_SECONDS if is_waiting else PAUSE_SECONDS)
+
+    def _save(self, document: Document) -> None:
+        try:
+            self._copy.save(self._source, document)
+        except DatabaseError as exc:
+            log.warning("the key set of accounts was not saved: %r", exc)
+
+    def _read_copy(self) -> None:
+        try:
+            document = self._copy.load(self._source)
+            self._keys = _parsed(document) if document else {}
+        except (DatabaseError, *UNUSABLE) as exc:
+            log.warning("the saved key set of accounts can't be read: %r", exc)
+        if self._keys:
+            log.warning("tokens are verified with the saved key set of accounts")
+
+
+def _parsed(document: Document) -> dict[str, jwt.PyJWK]:
+    return {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
 
 
 def load_from(source: str) -> Document:
@@ -100,6 +162,8 @@ def load_from(source: str) -> Document:
 @cache
 def key_set() -> KeySet:
     """This process's key set: from JWKS if set, else from accounts in this process."""
-    if settings.JWKS_SOURCE:
-        return KeySet(lambda: load_from(settings.JWKS_SOURCE))
+    if source := settings.JWKS_SOURCE:
+        is_url = source.startswith(("http://", "https://"))
+        copy = import_string(settings.JWKS_COPY)() if is_url and settings.JWKS_COPY else None
+        return KeySet(lambda: load_from(source), source=source, copy=copy)
     return KeySet(import_string(settings.JWKS_PUBLISHER))

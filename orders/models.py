@@ -175,6 +175,20 @@ class IdempotentRequest(models.Model):
         return f"{self.caller} {self.key}"
 
 
+class KeyCopy(models.Model):
+    """The public keys of accounts, as last fetched."""
+
+    source = models.TextField(primary_key=True, help_text="The URL of the key set.")
+    document = models.JSONField()
+    fetched_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.source
+
+
 class OutboxEvent(outbox.AbstractOutboxEvent):
     class Meta(outbox.AbstractOutboxEvent.Meta):
         pass

@@ -13,6 +13,7 @@ JWT_AUDIENCES = ALL_SERVICES  # the services that accept an access token
 JWT_LEEWAY_SECONDS = 10  # by which the clocks of two servers may differ
 JWKS_SOURCE = _env.jwks  # path or URL; empty: accounts is in this process, and publishes its keys
 JWKS_PUBLISHER = "accounts.keys.key_set"
+JWKS_COPY = "orders.key_copy.KeyCopies"  # where orders saves the keys that it fetched from a URL
 PEER_URLS = dict(_env.peer_urls)
 PEER_KEY = _env.peer_key  # signs requests between services; if empty, these requests are refused
 METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics

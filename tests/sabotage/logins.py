@@ -7,6 +7,7 @@ from tests.sabotage.sabotage import Sabotage
 LOGINS: Final = "tests/attacks/accounts/test_logins.py"
 TOKENS: Final = "tests/attacks/accounts/test_tokens.py"
 KEYS: Final = "tests/unit/config/test_keys.py"
+COPY: Final = "tests/integration/orders/test_key_copy.py"
 IDENTITY: Final = "tests/unit/config/test_identity.py"
 
 SABOTAGES: Final = (
@@ -201,6 +202,20 @@ SABOTAGES: Final = (
         old="elif self._clock() >= self._refresh_at and self._lock.acquire(blocking=False):",
         new="elif False:",
         test=f"{KEYS}::test_a_known_key_is_read_again_after_a_minute_and_ends_if_it_was_removed",
+    ),
+    Sabotage(
+        promise="a process that starts while accounts is away verifies tokens with the saved keys",
+        file="config/keys.py",
+        old="            if not self._keys:\n                self._read_copy()\n",
+        new="",
+        test=f"{COPY}::test_a_process_that_starts_while_accounts_is_away_knows_the_saved_keys",
+    ),
+    Sabotage(
+        promise="old saved keys verify no token",
+        file="orders/key_copy.py",
+        old="source=source, fetched_at__gt=oldest",
+        new="source=source",
+        test=f"{COPY}::test_keys_that_were_saved_long_ago_verify_nothing",
     ),
     Sabotage(
         promise="tokens of unknown keys don't keep a verifier from a new key",

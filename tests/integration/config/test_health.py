@@ -5,6 +5,7 @@ from django.db import connections, transaction
 from django.test import Client
 
 from config import health
+from config.keys import KeySet
 from outbox import tables
 from placement.owner import as_owner
 from placement.router import primaries
@@ -33,6 +34,7 @@ def test_the_site_is_ready_when_every_database_is_migrated(
     assert response.json() == {
         "status": "ready",
         "databases": dict.fromkeys(primaries(), "ready"),
+        "keys": "ready",
         "streams": "ready",
     }
     assert "no-cache" in response["Cache-Control"]
@@ -44,6 +46,20 @@ def test_the_site_is_ready_without_the_stream_server(client: Client) -> None:
 
     assert response.status_code == 200
     assert response.json()["streams"] == "no answer"
+
+
+@pytest.mark.django_db
+def test_a_site_that_knows_no_key_of_accounts_is_not_ready(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer() -> Any:
+        raise OSError("no answer")
+
+    monkeypatch.setattr(health, "key_set", lambda: KeySet(no_answer))
+
+    response = client.get("/healthz/ready")
+
+    assert (response.status_code, response.json()["keys"]) == (503, "no answer")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -166,3 +166,18 @@ def test_a_token_without_a_kid_causes_no_fetch() -> None:
     with pytest.raises(UnknownKey):
         KeySet(source).key(None)
     assert source.reads == 0
+
+
+def test_the_state_of_the_keys_follows_the_source() -> None:
+    source, clock = Source(PUBLISHED), Clock()
+    source.error = OSError("no answer")
+    keys = KeySet(source, clock=clock)
+
+    assert keys.state() == "no answer"
+    source.error = None
+    clock.seconds += PAUSE_SECONDS
+    assert keys.state() == "ready"
+    source.error = OSError("no answer")
+    clock.seconds += REFRESH_SECONDS
+    assert keys.state() == "known"
+    assert keys.key(KID).key_id == KID
