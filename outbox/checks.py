@@ -16,7 +16,7 @@ from . import tables
 from .consuming.idleness import handler_idle_seconds
 from .partitions import partition_count
 from .publishing.retention import retention_seconds
-from .streams.client import MEMORY, is_under_test
+from .streams.client import is_under_test
 
 
 @register(Tags.models)
@@ -64,15 +64,16 @@ def settings_are_sound(**_: Any) -> list[CheckMessage]:
 
 @register()
 def streams_are_on_a_server(**_: Any) -> list[CheckMessage]:
-    """W001: the address `memory://` is for tests. Commands and tasks refuse it (`connect`)."""
-    if getattr(settings, "OUTBOX_STREAMS_URL", None) != MEMORY or is_under_test():
+    """W010: the address `memory://` is for tests. Commands and tasks refuse it (`connect`)."""
+    url = getattr(settings, "OUTBOX_STREAMS_URL", None)
+    if not str(url).startswith("memory:") or is_under_test():
         return []
     return [
         CheckWarning(
-            f"OUTBOX_STREAMS_URL is {MEMORY}, so no relay and no consumer starts.",
+            f"OUTBOX_STREAMS_URL is {url}, so no relay and no consumer starts.",
             hint="Use it in the settings of tests only; elsewhere set the address of the stream "
             "server, e.g. redis://localhost:6379/0.",
-            id="outbox.W001",
+            id="outbox.W010",
         )
     ]
 

@@ -179,15 +179,16 @@ def _chunks(rows: list[Row]) -> Iterator[list[Row]]:
 def _insert(rows: list[Row], cursor: Any, table: str) -> list[tuple[int, str]]:
     """Insert the rows. Returns their ids and the transaction's, in the same order.
 
-    PostgreSQL sorts first and then takes the ids from the sequence (manual: INSERT, and SELECT
-    about ORDER BY). Two arrays are two parameters, however many rows: a message can have 65,535.
+    PostgreSQL sorts first and then takes the ids from the sequence. The rows are two parameters,
+    however many there are: a message can have 65,535. They are texts, which no driver has to quote
+    element by element; JSON has no line break, because the encoder escapes those of strings.
     """
     cursor.execute(
-        f"INSERT INTO {table} (partition, body) "  # noqa: S608
-        "SELECT partition, body FROM unnest(%s::smallint[], %s::text[]) "
+        f"INSERT INTO {table} (partition, body) SELECT partition, body FROM "  # noqa: S608
+        "unnest(string_to_array(%s::text, ',')::smallint[], string_to_array(%s::text, E'\\n')) "
         "WITH ORDINALITY AS given (partition, body, place) ORDER BY place "
         "RETURNING id, xid::text",
-        [[partition for partition, _ in rows], [body for _, body in rows]],
+        [",".join(str(partition) for partition, _ in rows), "\n".join(body for _, body in rows)],
     )
     return list(cursor)
 

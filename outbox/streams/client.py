@@ -714,7 +714,7 @@ def connect() -> Streams:
         raise Unconfigured(
             "OUTBOX_STREAMS_URL is not set; set it, e.g. to redis://localhost:6379/0"
         )
-    return _in_memory() if url == MEMORY else Streams(url, partitions=partition_count())
+    return _in_memory() if url.startswith("memory:") else Streams(url, partitions=partition_count())
 
 
 def _in_memory() -> Streams:

@@ -31,7 +31,9 @@ def record_many(shop: Any) -> Callable[..., list[int]]:
 def test_the_ids_of_many_events_increase_in_the_order_of_the_events(shop, record_many, monkeypatch):
     monkeypatch.setattr(recorder, "CHUNK_ROWS", 1000)
     # Keys in no order, so neither the partitions nor the bodies are in the order of the events.
-    events = [event(shop, f"key-{n * 7919 % 50}", n, data={"n": -n}) for n in range(2500)]
+    events = [
+        event(shop, f"key-{n * 7919 % 50}", n, data={"text": f"{-n}\n,'\"\\"}) for n in range(2500)
+    ]
     ids = record_many(*events)
     assert ids == sorted(ids)
     stored = shop.rows(shop.event).in_bulk(ids)
