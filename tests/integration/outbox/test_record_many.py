@@ -77,7 +77,7 @@ def test_of_many_events_with_a_malformed_one_none_is_inserted(shop, monkeypatch)
     monkeypatch.setattr(recorder, "CHUNK_ROWS", 1)
     with transaction.atomic(using=shop.alias):
         with pytest.raises(MalformedEnvelope, match="sequence"):
-            recorder.record_many([event(shop), event(shop, "b", "2")], into=shop.event)
+            recorder.record_many([event(shop), event(shop), event(shop, "b", "2")], into=shop.event)
         assert_nothing_recorded(shop.event)
 
 
