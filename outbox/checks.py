@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
 from django.db import connections, transaction
 
 from . import consumer as consumers
@@ -15,6 +16,7 @@ from . import tables
 from .consuming.idleness import handler_idle_seconds
 from .partitions import partition_count
 from .publishing.retention import retention_seconds
+from .streams.client import is_under_test
 
 
 @register(Tags.models)
@@ -58,6 +60,22 @@ def settings_are_sound(**_: Any) -> list[CheckMessage]:
             )
         )
     return messages
+
+
+@register()
+def streams_are_on_a_server(**_: Any) -> list[CheckMessage]:
+    """W010: the address `memory://` is for tests. Commands and tasks refuse it (`connect`)."""
+    url = getattr(settings, "OUTBOX_STREAMS_URL", None)
+    if not str(url).startswith("memory:") or is_under_test():
+        return []
+    return [
+        CheckWarning(
+            f"OUTBOX_STREAMS_URL is {url}, so no relay and no consumer starts.",
+            hint="Use it in the settings of tests only; elsewhere set the address of the stream "
+            "server, e.g. redis://localhost:6379/0.",
+            id="outbox.W010",
+        )
+    ]
 
 
 @register()

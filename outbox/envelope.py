@@ -1,8 +1,10 @@
 """The public form of an event: CloudEvents 1.0 in JSON. The recorder encodes each event once."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +16,9 @@ from .errors import MalformedEnvelope
 
 MAX_BYTES = 1024  # of a name or key; PostgreSQL can't index a value above 2,700 bytes
 
+# The label of a Django app is an identifier. Versions have no leading zero.
+_TYPE = re.compile(r"[^\W\d]\w*\.[\w-]+\.[\w-]+\.v[1-9][0-9]*")
+
 
 class Envelope(Struct, frozen=True, kw_only=True):
     """One public event. An event never changes after it is recorded.
@@ -21,7 +26,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     `type` is ``<service>.<aggregate>.<fact>.v<n>`` and `subject` is the aggregate's id.
     `partitionkey` is the id of the aggregate that was locked when the event was recorded, and
     `sequence` is the version of that aggregate. Events with the same key stay in order. `data` has
-    values that JSON can represent; amounts, times and ids become strings.
+    values that JSON can represent; amounts, times and ids become strings. `encode` checks the
+    attributes.
     """
 
     type: str
@@ -35,7 +41,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.source:
+        if not self.source and isinstance(self.type, str):
             force_setattr(self, "source", "/" + self.producer)
 
     @property
@@ -51,9 +57,11 @@ class Envelope(Struct, frozen=True, kw_only=True):
     def encode(self) -> str:
         """The event as CloudEvents JSON.
 
-        Raises TypeError or ValueError for an event that `decode` would refuse, or for `data` that
-        JSON can't represent (a NaN, an arbitrary object). So the writer fails, not the consumers.
+        Raises MalformedEnvelope, which names the attribute, for an event that `decode` would
+        refuse, a type of another form, or `data` that JSON can't represent (a NaN, an arbitrary
+        object). So the writer fails, not the consumers.
         """
+        _check_kinds(self)
         event = _CloudEvent(
             specversion="1.0",
             id=self.id,
@@ -67,12 +75,14 @@ class Envelope(Struct, frozen=True, kw_only=True):
             data=self.data,
             traceparent=self.traceparent or UNSET,
         )
-        if type(self.sequence) is not int:
-            raise MalformedEnvelope("sequence is not an integer")
         _check(event)
-        encoded = _ENCODER.encode(event)
-        if b"null" in encoded:  # the encoder writes NaN and infinities as null
-            _refuse_nan(self.data)
+        _check_type(self.type)
+        try:
+            encoded = _ENCODER.encode(event)
+            if b"null" in encoded:  # the encoder writes NaN and infinities as null
+                _refuse_nan(self.data)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise MalformedEnvelope(f"data has a value that JSON can't represent: {exc}") from exc
         return encoded.decode()
 
     @classmethod
@@ -135,10 +145,37 @@ def subject_of(text: str | bytes) -> str:
         return ""
 
 
+def _check_kinds(envelope: Envelope) -> None:
+    """Refuse attributes that the encoder would accept and `decode` would refuse, or whose methods
+    `encode` calls. `_check` checks the texts."""
+    if type(envelope.sequence) is not int:
+        raise _malformed("sequence", envelope.sequence, "an integer, the aggregate's version")
+    time: object = envelope.time
+    if not isinstance(time, datetime) or time.utcoffset() is None:
+        raise _malformed("time", time, "a datetime with a time zone, e.g. timezone.now()")
+    # The first check is faster, and usually enough.
+    if type(envelope.data) is not dict and not isinstance(envelope.data, Mapping):
+        raise _malformed("data", envelope.data, "a mapping, e.g. {'name': 'value'}")
+    if not isinstance(envelope.id, UUID):
+        raise _malformed("id", envelope.id, "a UUID")
+    if envelope.traceparent is not None and not isinstance(envelope.traceparent, str):
+        raise _malformed("traceparent", envelope.traceparent, "a string or None")
+
+
+@lru_cache(maxsize=1024)  # a writer's types are few
+def _check_type(type_: str) -> None:
+    if not _TYPE.fullmatch(type_):
+        raise _malformed("type", type_, "<label>.<aggregate>.<fact>.v<n>, e.g. shop.item.sold.v1")
+
+
+def _malformed(name: str, value: object, expected: str) -> MalformedEnvelope:
+    return MalformedEnvelope(f"{name} is {value!r:.100}: expected {expected}")
+
+
 def _check(event: _CloudEvent) -> None:
     if _is_plain(event.source, event.type, event.subject, event.partitionkey):
         return  # the usual case
-    for name in ("source", "type", "subject", "partitionkey"):
+    for name in ("type", "source", "subject", "partitionkey"):
         _check_text(name, getattr(event, name))
 
 
@@ -154,7 +191,7 @@ def _is_plain(*texts: str) -> bool:
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise MalformedEnvelope(f"{name} is empty or not a string")
+        raise _malformed(name, value, "a string that isn't empty")
     encoded = value.encode(errors="replace")
     if "\0" in value or encoded.decode() != value:
         raise MalformedEnvelope(f"{name} has a character that PostgreSQL can't store")

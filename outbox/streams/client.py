@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import chain, islice
-from typing import Any, Required, TypedDict, Unpack
+from typing import Any, Required, TypedDict, Unpack, cast
 
 import redis
 from django.conf import settings
+from django.core import mail
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from msgspec import Struct, msgpack
 from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, TryAgainError
@@ -44,6 +47,7 @@ from .wire import Packed, Wire
 
 log = logging.getLogger(__name__)
 
+MEMORY = "memory://"  # the address of streams in memory, for tests
 FIELD = b"event"
 NUMBER = re.compile(rb"\d{1,18}|[0-8]\d{18}")  # fits in a bigint
 SUBSCRIBER = re.compile(r"[^\0]{1,127}")  # fits in AbstractSubscription.name
@@ -701,13 +705,43 @@ def _translate_errors() -> Iterator[None]:
 
 @cache
 def connect() -> Streams:
-    """This process's client, from the settings OUTBOX_STREAMS_URL and OUTBOX_PARTITIONS."""
+    """This process's client, from the settings OUTBOX_STREAMS_URL and OUTBOX_PARTITIONS.
+
+    Raises Unconfigured if the address is missing, or if it is `memory://` outside of a test.
+    """
     url = getattr(settings, "OUTBOX_STREAMS_URL", None)
     if not url:
         raise Unconfigured(
             "OUTBOX_STREAMS_URL is not set; set it, e.g. to redis://localhost:6379/0"
         )
-    return Streams(url, partitions=partition_count())
+    return _in_memory() if url.startswith("memory:") else Streams(url, partitions=partition_count())
+
+
+def _in_memory() -> Streams:
+    if not is_under_test():
+        raise Unconfigured(
+            f"OUTBOX_STREAMS_URL is {MEMORY}, which is for tests: no other process sees these "
+            "streams, and their events end with this process; set it to the stream server, e.g. "
+            "redis://localhost:6379/0"
+        )
+    from .memory import MemoryStreams  # only tests need it
+
+    return cast(Streams, MemoryStreams(partitions=partition_count()))
+
+
+def is_under_test() -> bool:
+    """Whether Django's test environment is set up, by a test runner or by pytest-django."""
+    return hasattr(mail, "outbox")  # setup_test_environment() adds it
+
+
+@receiver(setting_changed)
+def _connect_again(*, setting: str, **_: Any) -> None:
+    """If a test overrides the address, the next `connect` uses it."""
+    if setting == "OUTBOX_STREAMS_URL":
+        nudger.close()  # first, because it must open no connection after the next line
+        if connect.cache_info().currsize:
+            connect().close()
+        connect.cache_clear()
 
 
 nudger = Nudger(lambda: connect().open_nudge_connection())

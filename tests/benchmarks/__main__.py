@@ -16,6 +16,7 @@ from tests.benchmarks import (
     end_to_end,
     flow,
     machine,
+    many,
     overhead,
     page,
     plot,
@@ -41,6 +42,7 @@ Part = Callable[[Ground, Scale, Progress], Any]
 # The parts run in this order: the last part starts a standby, which would slow down the others.
 PARTS: Final[dict[str, Part]] = {
     "write_overhead": overhead.measure,
+    "record_many": many.measure,
     "event_store": store.measure,
     "admin": admin.measure,
     "rebuild": rebuild.measure,

@@ -108,6 +108,15 @@ KINDS: Final = {
 }
 
 
+def _record_many(found: Mapping[str, Any]) -> Iterator[Row]:
+    yield (
+        f"`record_many` of {found['events']:,} events",
+        f"{found['events_per_second']:,} events/s",
+        f"{found['limit_rows_per_second']:,} (one multi-row INSERT)",
+        f"{found['ratio']:.2f}",
+    )
+
+
 def _event_store(found: Mapping[str, Any]) -> Iterator[Row]:
     yield (
         f"event store: appends, {found['writers']} writers",
@@ -187,6 +196,7 @@ PARTS: Final[dict[str, Callable[[Any], Iterator[Row]]]] = {
     "end_to_end": _end_to_end,
     "consumer": _consumer,
     "write_overhead": _write_overhead,
+    "record_many": _record_many,
     "event_store": _event_store,
     "rebuild": _rebuild,
     "admin": _admin,

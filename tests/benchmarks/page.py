@@ -114,6 +114,17 @@ KINDS = {
 }
 
 
+def _record_many(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from _title("Many events in one transaction", "events/s", "rows/s", "ratio")
+    yield _line(
+        f"record_many of {found['events']:,} (limit: one INSERT)",
+        f"{found['events_per_second']:,}",
+        f"{found['limit_rows_per_second']:,}",
+        f"{found['ratio']:.2f}",
+    )
+    yield f"  one call of record for each: {found['single_events_per_second']:,} events/s"
+
+
 def _event_store(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _title("Event store", "events/s", "limit/s", "ratio")
     yield _line(
@@ -259,6 +270,7 @@ PARTS = {
     "end_to_end": _end_to_end,
     "consumer": _consumer,
     "write_overhead": _write_overhead,
+    "record_many": _record_many,
     "event_store": _event_store,
     "admin": _admin,
     "flow": _flow,

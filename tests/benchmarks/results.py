@@ -29,6 +29,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "classic_events_per_second",
     ),
     "write_overhead": ("bare_ms", "outbox_ms", "ratio"),
+    "record_many": ("events", "events_per_second", "limit_rows_per_second", "ratio"),
     "ring": ("keys", "nodes", "lookups", "many"),
     "ring_events": ("calm_p99_ms", "events", "failed_reads", "older_reads"),
     "rebuild": (

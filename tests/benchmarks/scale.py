@@ -19,6 +19,8 @@ class Scale:
     clients: tuple[int, ...]  # concurrent writers
     slice_seconds: float  # seconds with the outbox row, then as long without the row, and so on
     slices: int  # of each kind
+    many_events: int  # in one transaction of `record_many`
+    many_rounds: int
     store_writers: int
     store_seconds: float
     ring_keys: int
@@ -57,6 +59,8 @@ FULL: Final = Scale(
     clients=(1, 8, 32),
     slice_seconds=0.4,  # short, since the machine's speed changes within seconds
     slices=25,
+    many_events=5_000,
+    many_rounds=15,
     store_writers=8,
     store_seconds=3.0,
     ring_keys=50_000,
@@ -94,6 +98,8 @@ QUICK: Final = Scale(
     clients=(1,),
     slice_seconds=0.15,
     slices=3,
+    many_events=5_000,
+    many_rounds=3,
     store_writers=8,
     store_seconds=0.3,
     ring_keys=10_000,
@@ -132,6 +138,8 @@ TINY: Final = Scale(
     clients=(1, 2),
     slice_seconds=0.05,
     slices=1,
+    many_events=50,
+    many_rounds=1,
     store_writers=2,
     store_seconds=0.05,
     ring_keys=1_000,

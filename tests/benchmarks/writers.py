@@ -9,7 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
+
+from tests.benchmarks.figures import by_turns
 
 Work = Callable[[bool], None]  # runs one transaction, with the outbox row if the argument is true
 
@@ -21,6 +24,8 @@ def main(question: dict[str, Any]) -> Any:
     django.setup()
     if question["do"] == "replay":
         return replay()
+    if question["do"] == "many":
+        return many(question["events"], rounds=question["rounds"])
     if question["do"] == "load":
         return load(question["orders"])
     work = {
@@ -167,6 +172,47 @@ def _event_of(row: Any) -> Any:
         data={"id": order, "due_at": row.due_at},
         time=row.due_at,
     )
+
+
+def many(number: int, *, rounds: int) -> dict[str, list[float]]:
+    """Returns the seconds of each transaction with `number` events: with `record_many`, with a call
+    of `record` for each, and with one INSERT of the same rows, which are encoded before."""
+    from django.db import connection, transaction
+    from django.utils import timezone
+    from uuid_utils.compat import uuid7
+
+    from orders.models import OrderDeadline, OutboxEvent
+    from outbox.recorder import record, record_many, row_of
+
+    now = timezone.now()
+    events = [_event_of(OrderDeadline(order_id=uuid7(), due_at=now)) for _ in range(number)]
+    rows = [value for event in events for value in row_of(event)]
+    insert = (
+        f"INSERT INTO {OutboxEvent._meta.db_table} (partition, body) VALUES "  # noqa: S608
+        + ", ".join(["(%s, %s)"] * number)
+    )
+
+    def with_many() -> None:
+        record_many(events, into=OutboxEvent)
+
+    def with_single() -> None:
+        for event in events:
+            record(event, into=OutboxEvent)
+
+    def with_one_insert() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(insert, rows)
+
+    def seconds(work: Callable[[], None]) -> float:
+        began = time.perf_counter()
+        with transaction.atomic(using="default"):
+            work()
+        return time.perf_counter() - began
+
+    works = {"many": with_many, "single": with_single, "limit": with_one_insert}
+    measures = {name: partial(seconds, work) for name, work in works.items()}
+    by_turns(1, **measures)  # warms up the connection and the caches
+    return by_turns(rounds, **measures)
 
 
 def append() -> Work:

@@ -8,6 +8,36 @@ OUTBOX: Final = "tests/integration/outbox"
 
 SABOTAGES: Final = (
     Sabotage(
+        promise="the rows of many events have ids in the order of the events",
+        file="outbox/recorder.py",
+        old="ORDER BY place ",
+        new="ORDER BY place DESC ",
+        test=f"{OUTBOX}/test_record_many.py"
+        "::test_the_ids_of_many_events_increase_in_the_order_of_the_events",
+    ),
+    Sabotage(
+        promise="a type of another app is not recorded",
+        file="outbox/recorder.py",
+        old='if not type_.startswith(f"{label}."):',
+        new="if False:",
+        test=f"{OUTBOX}/test_record_many.py::test_a_type_of_another_app_is_refused",
+    ),
+    Sabotage(
+        promise="of many events, none is inserted if one is malformed",
+        file="outbox/recorder.py",
+        old="rows = [row_of(envelope, into=into) for envelope in envelopes]",
+        new="rows = (row_of(envelope, into=into) for envelope in envelopes)",
+        test=f"{OUTBOX}/test_record_many.py"
+        "::test_of_many_events_with_a_malformed_one_none_is_inserted",
+    ),
+    Sabotage(
+        promise="a process that is no test publishes nothing to its own memory",
+        file="outbox/streams/client.py",
+        old="    if not is_under_test():",
+        new="    if False:",
+        test=f"{OUTBOX}/test_testing.py::test_a_process_that_is_no_test_refuses_streams_in_memory",
+    ),
+    Sabotage(
         invariant=25,
         promise="a shadow reads the streams from the end of its tick",
         file="outbox/rebuilding/sources.py",

@@ -23,7 +23,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import reserve_credit, update_user
 from accounts.models import OutboxEvent, Position, Reservation, TokenFamily, User
 from outbox import admin as outbox_admin
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.accounts.conftest import PASSWORD, Register
 
 # A refused command rolls back its transaction, so no test may run in a transaction.
@@ -56,7 +56,7 @@ def form_of(user: UserState, **changed: Any) -> dict[str, Any]:
 
 
 def types() -> list[str]:
-    return [event.type.removeprefix("accounts.") for event in published(OutboxEvent)]
+    return [event.type.removeprefix("accounts.") for event in recorded(OutboxEvent)]
 
 
 def test_the_add_form_registers_a_user(admin_client: Client) -> None:

@@ -13,7 +13,7 @@ from accounts.handlers import backfill
 from accounts.inbound import MalformedOrder
 from accounts.models import OutboxEvent, Reservation, User
 from outbox.envelope import Envelope
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 
 ORDER = UUID(int=42)
 
@@ -37,7 +37,7 @@ def consume(fact: str, user_id: UUID, **more: Any) -> None:
 def test_a_placed_order_reserves_its_total(ada: UserState) -> None:
     consume("placed", ada.id)
     assert User.objects.get().credit_reserved == Decimal("12.30")
-    assert published(OutboxEvent)[-1].type == "accounts.credit.reserved.v1"
+    assert recorded(OutboxEvent)[-1].type == "accounts.credit.reserved.v1"
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "expired", "disowned"])
@@ -46,7 +46,7 @@ def test_the_end_of_an_order_releases_its_credit(ada: UserState, ending: str) ->
     # The handler releases the amount of the reservation, not the amount in the event.
     consume(ending, ada.id, total="99.00")
     assert User.objects.get().credit_reserved == 0
-    assert published(OutboxEvent)[-1].type == "accounts.credit.released.v1"
+    assert recorded(OutboxEvent)[-1].type == "accounts.credit.released.v1"
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "expired", "disowned"])
@@ -54,7 +54,7 @@ def test_an_order_that_ends_before_its_reserve_is_refused(ada: UserState, ending
     consume(ending, ada.id)
     consume("placed", ada.id)
     assert User.objects.get().credit_reserved == 0
-    assert published(OutboxEvent)[-1].data["reason"] == "order_ended"
+    assert recorded(OutboxEvent)[-1].data["reason"] == "order_ended"
 
 
 def test_confirmed_and_rejected_orders_change_nothing(ada: UserState) -> None:
@@ -67,7 +67,7 @@ def test_confirmed_and_rejected_orders_change_nothing(ada: UserState) -> None:
 
 def test_an_order_of_an_unknown_user_is_refused_and_not_parked() -> None:
     consume("placed", uuid4())
-    assert published(OutboxEvent)[-1].data["reason"] == "unknown_user"
+    assert recorded(OutboxEvent)[-1].data["reason"] == "unknown_user"
 
 
 def test_a_malformed_order_reserves_nothing(ada: UserState) -> None:
@@ -103,7 +103,7 @@ def test_a_backfilled_order_with_an_unknown_status_is_malformed(ada: UserState) 
 def test_a_backfill_announces_users_in_batches_with_their_versions(ada: UserState) -> None:
     last = backfill(after="", limit=10)
     assert (last, backfill(after=last, limit=10)) == (str(ada.id), "")
-    event = published(OutboxEvent)[-1]
+    event = recorded(OutboxEvent)[-1]
     assert (event.type, event.subject, event.sequence) == (
         "accounts.user.updated.v1",
         str(ada.id),

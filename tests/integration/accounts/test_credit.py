@@ -10,7 +10,7 @@ from accounts.domain.events import CreditRefused, CreditReleased, CreditReserved
 from accounts.domain.state import UserState
 from accounts.handlers import deactivate_user, release_credit, reserve_credit
 from accounts.models import OutboxEvent, Reservation, User, UserHistory
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.accounts.conftest import Register
 
 ORDER = UUID(int=77)
@@ -29,7 +29,7 @@ def reserved(user: UserState) -> Decimal:
 
 
 def announced_types() -> list[str]:
-    return [event.type.split(".", 1)[1] for event in published(OutboxEvent)]
+    return [event.type.split(".", 1)[1] for event in recorded(OutboxEvent)]
 
 
 def test_a_reservation_raises_the_version_and_is_announced(ada: UserState) -> None:
@@ -38,7 +38,7 @@ def test_a_reservation_raises_the_version_and_is_announced(ada: UserState) -> No
     row = User.objects.get(pk=ada.id)
     assert row.state() == event.user
     assert (row.credit_reserved, row.version) == (Decimal("12.30"), 2)
-    envelope = published(OutboxEvent)[-1]
+    envelope = recorded(OutboxEvent)[-1]
     assert (envelope.type, envelope.sequence) == ("accounts.credit.reserved.v1", 2)
     assert envelope.partitionkey == envelope.subject == str(ada.id)
     assert envelope.data == {
@@ -62,7 +62,7 @@ def test_an_order_can_reserve_the_whole_limit_and_no_more(ada: UserState) -> Non
     assert isinstance(refused, CreditRefused)
     assert refused.reason is RefusalReason.INSUFFICIENT_CREDIT
     assert reserved(ada) == Decimal("1000.00")
-    data = published(OutboxEvent)[-1].data
+    data = recorded(OutboxEvent)[-1].data
     assert (data["reason"], data["credit_reserved"], data["version"]) == (
         "insufficient_credit",
         "1000.00",
@@ -82,7 +82,7 @@ def test_an_unknown_user_is_refused() -> None:
     user_id = uuid4()
     refused = reserve(user_id, "5.00")
     assert isinstance(refused, CreditRefused)
-    [envelope] = published(OutboxEvent)
+    [envelope] = recorded(OutboxEvent)
     assert (envelope.partitionkey, envelope.sequence) == (str(user_id), 0)
     assert envelope.data == {
         "order_id": str(ORDER),
@@ -128,7 +128,7 @@ def test_a_release_returns_the_reserved_amount_once(ada: UserState) -> None:
         "credit.reserved.v1",
         "credit.released.v1",
     ]
-    assert published(OutboxEvent)[-1].sequence == User.objects.get().version == 4
+    assert recorded(OutboxEvent)[-1].sequence == User.objects.get().version == 4
     assert [row.version for row in UserHistory.objects.order_by("id")] == [1, 2, 3, 4]
 
 

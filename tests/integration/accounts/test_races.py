@@ -26,7 +26,7 @@ from accounts.handlers import (
     update_user,
 )
 from accounts.models import OutboxEvent, Reservation, User
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.accounts.conftest import PASSWORD
 from tests.integration.accounts.racing import in_turn, outcome, together
 
@@ -153,7 +153,7 @@ def test_the_second_of_two_registrations_of_one_email_is_refused() -> None:
         lambda: join("x@example.com"), lambda: outcome(lambda: join("X@example.com"))
     )
     assert isinstance(error, EmailTaken)
-    assert (User.objects.count(), len(published(OutboxEvent))) == (1, 1)
+    assert (User.objects.count(), len(recorded(OutboxEvent))) == (1, 1)
 
 
 def test_events_of_one_user_are_recorded_in_version_order(ada: UserState) -> None:
@@ -165,7 +165,7 @@ def test_events_of_one_user_are_recorded_in_version_order(ada: UserState) -> Non
 
     failures = together(*[lambda n=n: orders(100 * n) for n in (1, 2, 3, 4)])
     assert failures == [None] * 4
-    sequences = [event.sequence for event in published(OutboxEvent)]
+    sequences = [event.sequence for event in recorded(OutboxEvent)]
     assert sequences == list(range(1, 1 + 1 + 60 + 20))
     held = Reservation.objects.filter(status="RESERVED").count()
     assert User.objects.get().credit_reserved == held == 40

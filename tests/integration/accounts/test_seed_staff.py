@@ -13,7 +13,7 @@ from accounts.domain.commands import DeactivateUser, UpdateUser
 from accounts.handlers import deactivate_user, update_user
 from accounts.models import OutboxEvent, User
 from config import prepare
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.accounts.conftest import PASSWORD, Register
 
 
@@ -36,7 +36,7 @@ def test_the_command_registers_staff_once(password_file: Path) -> None:
     assert (user.is_staff, user.is_active, user.version) == (True, True, 1)
     assert check_password(PASSWORD, user.password)
     assert seed(password_file=password_file) == "admin@example.com: staff already\n"
-    assert len(published(OutboxEvent)) == 1
+    assert len(recorded(OutboxEvent)) == 1
 
 
 def test_the_password_can_be_read_from_standard_input(monkeypatch: Any) -> None:
@@ -54,7 +54,7 @@ def test_an_existing_user_becomes_staff_and_gets_the_new_password(
     found = User.objects.get()
     assert (found.id, found.is_staff, found.is_active) == (user.id, True, True)
     assert check_password(PASSWORD, found.password)
-    assert [event.type for event in published(OutboxEvent)][-1] == "accounts.user.updated.v1"
+    assert [event.type for event in recorded(OutboxEvent)][-1] == "accounts.user.updated.v1"
 
 
 def test_a_start_neither_restores_a_leaked_password_nor_a_deactivated_administrator(

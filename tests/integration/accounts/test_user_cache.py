@@ -20,7 +20,7 @@ from accounts.domain.errors import UserNotFound
 from accounts.domain.state import UserState
 from accounts.handlers import register_user, update_user
 from accounts.models import OutboxEvent
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 from placement import served_by
 from placement.ring import process as ring_process
 from stack import processes
@@ -130,7 +130,7 @@ def test_the_event_invalidates_the_cache_if_the_writer_did_not(
         changed = rename(ada, "Ada King")
     assert queries.user(ada.id) == ada, "the old value is cached until the event arrives"
 
-    for event in published(OutboxEvent) * 2:
+    for event in recorded(OutboxEvent) * 2:
         deliver(event, consumer="user_cache")
 
     assert queries.user(ada.id) == changed
@@ -142,7 +142,7 @@ def test_a_failed_invalidation_is_a_transient_error_that_names_the_user(
     monkeypatch.setattr(caches["default"], "invalidate_many", list)  # every key fails
 
     with pytest.raises(cached.InvalidationFailed, match=str(ada.id)) as caught:
-        deliver(published(OutboxEvent)[-1], consumer="user_cache")
+        deliver(recorded(OutboxEvent)[-1], consumer="user_cache")
 
     assert caught.value.transient
 

@@ -22,7 +22,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import deactivate_user, register_user, reserve_credit, update_user
 from accounts.models import OutboxEvent, User, UserHistory
 from accounts.published import representation
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.accounts.conftest import PASSWORD, Register
 
 # A refused command rolls back its transaction, so no test may run in a transaction.
@@ -38,7 +38,7 @@ def test_a_registration_writes_row_history_and_event(ada: UserState) -> None:
     row = User.objects.get()
     assert row.state() == ada
     assert check_password(PASSWORD, row.password)
-    [event] = published(OutboxEvent)
+    [event] = recorded(OutboxEvent)
     assert event.type == "accounts.user.registered.v1"
     assert event.data == representation(ada)
     assert (event.subject, event.partitionkey, event.sequence) == (str(ada.id), str(ada.id), 1)
@@ -53,8 +53,8 @@ def test_a_change_writes_row_history_and_event(ada: UserState) -> None:
     assert row.state() == after
     assert check_password("another good one", row.password)
     assert (after.version, after.credit_limit) == (2, Decimal("5.00"))
-    assert [event.type for event in published(OutboxEvent)][1:] == ["accounts.user.updated.v1"]
-    assert published(OutboxEvent)[-1].data == representation(after)
+    assert [event.type for event in recorded(OutboxEvent)][1:] == ["accounts.user.updated.v1"]
+    assert recorded(OutboxEvent)[-1].data == representation(after)
     past = UserHistory.objects.get(version=2)
     assert past.data["changed"] == ["name", "credit_limit", "password"]
 
@@ -70,7 +70,7 @@ def test_history_and_events_contain_no_password_or_hash(ada: UserState) -> None:
 
 def test_an_update_with_equal_values_writes_nothing(ada: UserState) -> None:
     assert change(ada, name=ada.name, email=ada.email) == ada
-    assert (UserHistory.objects.count(), len(published(OutboxEvent))) == (1, 1)
+    assert (UserHistory.objects.count(), len(recorded(OutboxEvent))) == (1, 1)
 
 
 def test_a_stale_change_is_refused_and_writes_nothing(ada: UserState) -> None:
@@ -79,7 +79,7 @@ def test_a_stale_change_is_refused_and_writes_nothing(ada: UserState) -> None:
         change(ada, name="second")
     assert (caught.value.expected, caught.value.found) == (1, 2)
     assert User.objects.get().name == "first"
-    assert len(published(OutboxEvent)) == 2
+    assert len(recorded(OutboxEvent)) == 2
 
 
 def test_an_email_belongs_to_one_user_in_any_letter_case(
@@ -122,7 +122,7 @@ def test_a_deactivation_is_announced_once(ada: UserState) -> None:
     again = deactivate_user(DeactivateUser(user_id=ada.id))
     assert first == again
     assert (first.is_active, first.version) == (False, 2)
-    types = [event.type for event in published(OutboxEvent)]
+    types = [event.type for event in recorded(OutboxEvent)]
     assert types == ["accounts.user.registered.v1", "accounts.user.deactivated.v1"]
 
 
@@ -148,7 +148,7 @@ def test_a_failure_after_the_write_leaves_neither_row_nor_event(
             )
     assert [user.state() for user in User.objects.all()] == [ada]
     assert UserHistory.objects.count() == 1
-    assert len(published(OutboxEvent)) == 1
+    assert len(recorded(OutboxEvent)) == 1
 
 
 def test_the_row_is_written_before_the_event_is_recorded(ada: UserState) -> None:

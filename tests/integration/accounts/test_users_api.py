@@ -17,7 +17,7 @@ from accounts.domain.state import UserState
 from accounts.handlers import reserve_credit
 from accounts.models import OutboxEvent, User
 from accounts.published import representation
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.accounts.conftest import PASSWORD, Register
 
 NEW = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
@@ -39,7 +39,7 @@ def test_anonymous_callers_may_register(api: APIClient) -> None:
     assert response.status_code == 201
     user = User.objects.get()
     assert response.json() == representation(user.state())
-    [event] = published(OutboxEvent)
+    [event] = recorded(OutboxEvent)
     assert event.data == response.json()
     assert response.json()["credit_limit"] == "1000.00"
     assert response["ETag"] == '"1"'

@@ -20,6 +20,7 @@ def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> 
         "tiny",
         "--only",
         "write_overhead",
+        "record_many",
         "event_store",
         "admin",
         "relay",
@@ -49,6 +50,7 @@ def test_a_run_writes_its_result_files_and_stops_its_servers(tmp_path: Path) -> 
     assert found["durability"]["synchronous_commit"] == "on"
     assert {one["backlog"] for one in found["relay"]} == {200}
     assert len(found["write_overhead"]["runs"]) == 10
+    assert found["record_many"]["ratio"] > 0
     assert found["event_store"]["appends_per_second"] > 0
     assert set(map(len, found["admin"]["pages_ms"].values())) == {2}
     assert found["consumer"]["batch_events_per_second"] > 0

@@ -14,7 +14,7 @@ from lab.copy.models import UserCopy
 from lab.models import OutboxEvent, UserEvent, UserSnapshot
 from lab.rows import RowUsers
 from lab.users import Answer, UserNotFound, Users
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,7 +122,7 @@ def test_the_event_of_a_write_invalidates_the_ring_of_the_other_variant(nodes: A
     ring.update("ada", "Ada King")
     assert modulo.get("ada").name == "Ada"
 
-    deliver(published(OutboxEvent)[-1], consumer="lab_ring")
+    deliver(recorded(OutboxEvent)[-1], consumer="lab_ring")
     assert modulo.get("ada").name == "Ada King"
 
 
@@ -144,7 +144,7 @@ def test_the_copy_ignores_a_late_or_repeated_event() -> None:
     users = ways.open("decentralized", "copy")
     users.create("Ada", user_id="ada")
     users.update("ada", "Ada King")
-    created, updated = published(OutboxEvent)
+    created, updated = recorded(OutboxEvent)
     for envelope in (updated, updated, created):
         deliver(envelope, consumer="lab_copy")
 
@@ -165,7 +165,7 @@ def test_a_write_that_fails_leaves_neither_row_nor_event(
         users.create("Ada", user_id="ada")
 
     assert list(users.list()) == []
-    assert published(OutboxEvent) == []
+    assert recorded(OutboxEvent) == []
 
 
 def test_stored_events_can_be_neither_changed_nor_deleted() -> None:

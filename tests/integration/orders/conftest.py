@@ -18,7 +18,7 @@ from orders.domain.lines import Line
 from orders.domain.order import Order
 from orders.handlers import place_order
 from orders.models import OutboxEvent
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 
 LINES = (
     Line(sku="tea", quantity=2, unit_price=Decimal("4.50")),
@@ -82,13 +82,13 @@ def waits_for_a_lock() -> bool:
 
 def project() -> None:
     """Deliver every announced event to the order view."""
-    for envelope in published(OutboxEvent):
+    for envelope in recorded(OutboxEvent):
         deliver(envelope, consumer="order_view")
 
 
 def announced() -> list[str]:
     """The facts of all public events so far: "placed", "confirmed" …"""
-    return [envelope.type.split(".")[2] for envelope in published(OutboxEvent)]
+    return [envelope.type.split(".")[2] for envelope in recorded(OutboxEvent)]
 
 
 class Threads:

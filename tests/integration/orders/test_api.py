@@ -19,7 +19,7 @@ from orders.domain.commands import CancelOrder, ConfirmOrder, RejectOrder
 from orders.domain.metadata import Metadata
 from orders.models import OrderView, OutboxEvent, StoredEvent
 from orders.published import represent
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 from tests.integration.orders.conftest import ADA, BOB, Place, announced, project
 from tests.integration.orders.conftest import LINES as BASKET
 
@@ -561,7 +561,7 @@ class TestSales:
     ) -> None:
         for _ in range(2):
             handlers.confirm_order(ConfirmOrder(order_id=place().id, user_id=ADA))
-        for envelope in published(OutboxEvent):
+        for envelope in recorded(OutboxEvent):
             deliver(envelope, consumer="sales")
         day = "2025-01-02"
         assert staff_api.get("/api/sales/").json()["results"] == [

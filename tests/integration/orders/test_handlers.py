@@ -21,7 +21,7 @@ from orders.domain.metadata import Metadata
 from orders.domain.order import Status, fold
 from orders.models import OrderDeadline, OutboxEvent, StoredEvent
 from orders.published import PUBLIC_TYPES, represent
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.orders.conftest import ADA, LINES, NOON, Place, announced
 
 WAYS = {
@@ -39,7 +39,7 @@ WAYS = {
 def test_placing_stores_one_event_and_announces_it(place: Place) -> None:
     order = place()
     (row,) = StoredEvent.objects.all()
-    (envelope,) = published(OutboxEvent)
+    (envelope,) = recorded(OutboxEvent)
     assert (row.stream, row.version, row.type) == (order.id, 1, "OrderPlaced")
     assert (envelope.type, envelope.sequence) == ("orders.order.placed.v1", 1)
     assert envelope.subject == envelope.partitionkey == str(order.id)
@@ -61,11 +61,11 @@ def test_each_change_stores_and_announces_one_event_and_clears_the_deadline(
         order = change(place().id)
         assert (order.status, order.version) == (status, 2)
         stored = list(event_store.load(order.id))
-        recorded = published(OutboxEvent)[-2:]
+        envelopes = recorded(OutboxEvent)[-2:]
         assert [PUBLIC_TYPES[type(event)] for event in stored] == [
-            envelope.type for envelope in recorded
+            envelope.type for envelope in envelopes
         ]
-        assert recorded[-1].data == represent(order)
+        assert envelopes[-1].data == represent(order)
     assert StoredEvent.objects.count() == OutboxEvent.objects.count() == 2 * len(WAYS)
     assert not OrderDeadline.objects.exists()
 
@@ -164,7 +164,7 @@ def test_an_event_stores_its_cause_and_trace(place: Place) -> None:
         "correlation": str(order_id),
         "traceparent": "00-1-2-01",
     }
-    assert published(OutboxEvent)[-1].traceparent == "00-1-2-01"
+    assert recorded(OutboxEvent)[-1].traceparent == "00-1-2-01"
 
 
 def test_times_come_from_the_clock_and_never_go_back(

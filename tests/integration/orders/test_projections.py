@@ -13,7 +13,7 @@ from orders.models import CountedOrder, CustomerView, OrderView, OutboxEvent, Sa
 from orders.published import announce_current
 from outbox.consumer import named
 from outbox.envelope import Envelope
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 from tests.integration.orders.conftest import ADA, LINES, NOON, Place, project
 
 
@@ -78,7 +78,7 @@ def test_the_latest_version_is_shown_in_any_order_of_events(place: Place) -> Non
     order = place()
     handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
     handlers.cancel_order(CancelOrder(order_id=order.id))
-    history = published(OutboxEvent)
+    history = recorded(OutboxEvent)
     for shuffled in permutations(history):
         OrderView.objects.all().delete()
         for envelope in (*shuffled, shuffled[0]):  # the first event twice
@@ -90,7 +90,7 @@ def test_the_latest_version_is_shown_in_any_order_of_events(place: Place) -> Non
 def test_a_disowned_order_replaces_the_versions_that_a_failover_lost(place: Place) -> None:
     order = place()
     handlers.confirm_order(ConfirmOrder(order_id=order.id, user_id=ADA))
-    lost = published(OutboxEvent)
+    lost = recorded(OutboxEvent)
     disowned = Order(
         id=order.id,
         user_id=ADA,
@@ -121,7 +121,7 @@ def test_a_backfill_restores_a_lost_view(place: Place) -> None:
     second = handlers.backfill(after=first, limit=1)
     assert handlers.backfill(after=second, limit=1) == ""
     assert {first, second} == {str(confirmed.id), str(placed.id)}
-    for envelope in published(OutboxEvent)[before:]:
+    for envelope in recorded(OutboxEvent)[before:]:
         deliver(envelope, consumer="order_view")
     shown = dict(OrderView.objects.values_list("id", "status"))
     assert shown == {confirmed.id: "CONFIRMED", placed.id: "PENDING"}
@@ -190,7 +190,7 @@ def sold() -> dict[str, tuple[int, int, str]]:
 
 
 def deliver_to_sales() -> None:
-    for envelope in published(OutboxEvent):
+    for envelope in recorded(OutboxEvent):
         deliver(envelope, consumer="sales")
 
 
@@ -230,7 +230,7 @@ def test_a_sale_counts_once_under_duplicate_and_reordered_events(clock: None, pl
         handlers.confirm_order(ConfirmOrder(order_id=one.id, user_id=ADA))
     handlers.cancel_order(CancelOrder(order_id=cancelled.id))
     handlers.backfill(after="", limit=10)
-    history = published(OutboxEvent)
+    history = recorded(OutboxEvent)
     dice = random.Random(5)  # noqa: S311
     for _ in range(20):
         Sales.objects.all().delete()

@@ -13,7 +13,7 @@ from orders.domain.errors import ConcurrentAppend, OrderEnded
 from orders.domain.order import fold
 from orders.models import OrderDeadline, OutboxEvent, StoredEvent
 from orders.published import PUBLIC_TYPES
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.orders.conftest import ADA, Place, Threads, waits_for_a_lock
 from tests.support.waiting import eventually
 
@@ -37,7 +37,7 @@ def assert_one_valid_history(order_id: UUID) -> None:
     rows = list(event_store.stored(order_id))
     assert [row.version for row in rows] == list(range(1, len(rows) + 1))
     announced = [
-        envelope for envelope in published(OutboxEvent) if envelope.subject == str(order_id)
+        envelope for envelope in recorded(OutboxEvent) if envelope.subject == str(order_id)
     ]
     assert [envelope.sequence for envelope in announced] == [row.version for row in rows]
     types = [PUBLIC_TYPES[type(event)] for event in event_store.load(order_id)]

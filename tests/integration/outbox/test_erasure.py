@@ -9,7 +9,7 @@ from django.db import connections
 from outbox.envelope import Envelope
 from outbox.partitions import partition_of
 from outbox.publishing import erasure
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.outbox.conftest import event
 from tests.integration.outbox.test_relay import in_streams
 
@@ -47,7 +47,7 @@ def test_events_of_an_erased_subject_are_deleted_with_any_key(
     confirm()
     assert erasure.purge(shop, streams, {"ada": row}) == {}
     kept = [("order", "bob", 2), ("ada", "ada", 2), ("order", "ada", 3)]
-    assert about(published(shop.event)) == kept
+    assert about(recorded(shop.event)) == kept
     entries = [Envelope.decode(body) for _, body in in_streams(streams, shop.label)]
     assert sorted(about(entries)) == sorted(kept)
 
@@ -67,7 +67,7 @@ def test_an_event_that_was_committed_after_the_erasure_is_kept(
     elsewhere.commit()
     relay.drain()  # no subscriber has confirmed the late event
     assert erasure.purge(shop, streams, {"ada": last_row(shop)}) == {}
-    assert late in published(shop.event)
+    assert late in recorded(shop.event)
     assert late.encode().encode() in [body for _, body in in_streams(streams, shop.label)]
 
 
@@ -87,7 +87,7 @@ def test_an_erasure_that_waits_delays_no_other(shop, streams, relay, record, con
         "bob": ("shop.reader",),
         "cy": (erasure.RELAY,),
     }
-    assert [each[1:] for each in about(published(shop.event))] == [
+    assert [each[1:] for each in about(recorded(shop.event))] == [
         ("ada", 2),
         ("bob", 1),
         ("bob", 2),

@@ -13,6 +13,7 @@ import pytest
 import redis
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
+from outbox import recorder
 from outbox.consumer import Consumer, Superseding
 from outbox.consuming import idleness
 from outbox.consuming import reader as reading
@@ -407,7 +408,8 @@ def test_a_type_that_the_streams_owner_does_not_produce_is_parked_and_never_appl
         label=shop.label, name="probe", handlers={**consumer.handlers, forged: probe}
     )
     reader = Reader(consumer, shop.label, streams, stopping=threading.Event())
-    record("a", 1, type=forged)
+    partition, body = recorder.row_of(event(shop, "a", 1, type=forged))
+    shop.rows(shop.event).create(partition=partition, body=body)
     publish(relay, record, ("a", 2))
     reader.step()
     assert probe.applied == [("a", 2)]  # it holds back no later event

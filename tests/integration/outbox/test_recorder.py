@@ -7,7 +7,7 @@ from django.db import connections, transaction
 
 from outbox import recorder
 from outbox.errors import DatabaseDiffers, RecordedOutsideTransaction
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.outbox.conftest import event
 
 
@@ -20,12 +20,12 @@ def test_an_event_of_an_aborted_transaction_is_not_stored(shop):
     with suppress(ZeroDivisionError), transaction.atomic(using=shop.alias):
         recorder.record(event(shop), into=shop.event)
         raise ZeroDivisionError
-    assert published(shop.event) == []
+    assert recorded(shop.event) == []
 
 
 def test_an_event_is_stored_as_recorded(shop, record):
-    recorded = record("a", 7)
-    assert published(shop.event) == [recorded]
+    envelope = record("a", 7)
+    assert recorded(shop.event) == [envelope]
 
 
 def test_one_transaction_sends_one_nudge(shop, streams):
@@ -77,7 +77,7 @@ def test_a_writer_with_another_number_of_partitions_is_refused(
         refused = pytest.raises(DatabaseDiffers, match=f"16 partitions.*is {partitions}")
         with refused, transaction.atomic(using=shop.alias):
             write(shop)
-    assert published(shop.event) == []
+    assert recorded(shop.event) == []
 
 
 def test_the_first_writer_stores_the_number_of_partitions(shop, record, settings, monkeypatch):

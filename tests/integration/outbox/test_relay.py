@@ -13,7 +13,7 @@ from outbox.publishing import relay as relaying
 from outbox.publishing import ticks as ticking
 from outbox.publishing.relay import Outcome, Relay, own_connection, run
 from outbox.streams import Streams
-from outbox.testing import published
+from outbox.testing import recorded
 from tests.integration.outbox.conftest import event
 from tests.support.waiting import eventually
 
@@ -275,7 +275,7 @@ def test_a_commit_after_a_drain_is_found_without_a_nudge(shop, streams, monkeypa
 
 
 def test_the_relay_publishes_the_recorded_text(shop, streams, relay, record):
-    recorded = record("a", 1)
+    envelope = record("a", 1)
     relay.drain()
-    assert published(shop.event) == [recorded]
-    assert in_streams(streams, shop.label)[0][1].decode() == recorded.encode()
+    assert recorded(shop.event) == [envelope]
+    assert in_streams(streams, shop.label)[0][1].decode() == envelope.encode()

@@ -38,7 +38,7 @@ from outbox.envelope import Envelope
 from outbox.partitions import partition_count, partition_of
 from outbox.publishing.relay import Relay, own_connection
 from outbox.streams import Streams
-from outbox.testing import published
+from outbox.testing import recorded
 from stack.servers import Postgres, Valkey
 from tests.integration.together.conftest import Flow
 from tests.support.surroundings import CHECKOUT
@@ -149,7 +149,7 @@ def scanned(text: str) -> list[str]:
 
 def park(user_id: UUID) -> None:
     """Park an event of the user in one consumer; two other consumers have dropped it."""
-    last = published(OutboxEvent)[1]
+    last = recorded(OutboxEvent)[1]
     for name, dropped_at in {
         "customer_view": None,
         "saga": timezone.now(),
@@ -219,11 +219,11 @@ def test_older_events_stay_until_every_subscriber_has_applied_them(
     streams.confirm("accounts", "orders.saga", dict.fromkeys(range(partition_count()), 1))
     [waiting] = finish_erasures()
     assert waiting.waits_for == ("orders.saga",)
-    assert EMAIL in "".join(each.encode() for each in published(OutboxEvent))
+    assert EMAIL in "".join(each.encode() for each in recorded(OutboxEvent))
     tick = streams.cursor("accounts").complete
     streams.confirm("accounts", "orders.saga", dict.fromkeys(range(partition_count()), tick))
     assert not list(finish_erasures())
-    assert EMAIL not in "".join(each.encode() for each in published(OutboxEvent))
+    assert EMAIL not in "".join(each.encode() for each in recorded(OutboxEvent))
     assert Erasure.objects.get().purged_at
 
 
@@ -264,7 +264,7 @@ def test_a_backfill_announces_the_erasure_again(user: UUID) -> None:
     with pytest.raises(CommandError):
         forget(user, "--wait", "0")
     backfill(after="", limit=10)
-    assert published(OutboxEvent)[-1].type == "accounts.user.erased.v1"
+    assert recorded(OutboxEvent)[-1].type == "accounts.user.erased.v1"
 
 
 def test_forgetting_an_unknown_user_fails_in_one_line() -> None:

@@ -16,7 +16,7 @@ from orders import queries
 from orders.domain.order import Status
 from orders.event_store import load
 from orders.models import OrderDeadline, OutboxEvent, StoredEvent
-from outbox.testing import deliver, published
+from outbox.testing import deliver, recorded
 from placement.dumps import uuid_of
 
 PASSWORD = "tea-at-four-in-Bern"
@@ -65,9 +65,9 @@ def test_imported_orders_hold_exactly_the_credit_of_the_active_ones(run: Any) ->
         run("import_users", customer())
         printed = run("import_orders", *rows)
     assert printed == "0 orders imported, 4 were imported before\n"
-    for envelope in published(OutboxEvent):
+    for envelope in recorded(OutboxEvent):
         deliver(envelope, consumer="credit")
-    for envelope in published(AccountsEvent):
+    for envelope in recorded(AccountsEvent):
         deliver(envelope, consumer="saga")
 
     user = User.objects.get(pk=uuid_of(ADA))
@@ -90,7 +90,7 @@ def test_an_imported_user_keeps_password_and_date_and_gets_an_event(run: Any) ->
     user = User.objects.get()
     assert check_password(PASSWORD, user.password)
     assert user.created_at.isoformat() == "2026-11-29T03:10:18.109000+00:00"
-    assert [event.type for event in published(AccountsEvent)] == ["accounts.user.registered.v1"]
+    assert [event.type for event in recorded(AccountsEvent)] == ["accounts.user.registered.v1"]
 
 
 @pytest.mark.parametrize(

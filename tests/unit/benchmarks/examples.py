@@ -83,6 +83,14 @@ def results() -> dict[str, Any]:
                 },
             ],
         },
+        "record_many": {
+            "events": 5000,
+            "events_per_second": 40_000,
+            "single_events_per_second": 5000,
+            "limit_rows_per_second": 60_000,
+            "ratio": 0.667,
+            "times_single": 8.0,
+        },
         "ring": {
             "keys": 50_000,
             "nodes": 3,

@@ -64,7 +64,7 @@ def test_ids_are_in_order_of_time():
     [float("nan"), object(), "half a pair \ud800", [None, {"deep": (1, float("-inf"))}]],
 )
 def test_a_value_that_json_cannot_hold_is_refused_at_the_write(value):
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(MalformedEnvelope, match="data has a value that JSON can't represent"):
         an_envelope(data={"value": value}).encode()
 
 
@@ -95,6 +95,62 @@ def test_the_time_is_encoded_in_utc():
 def test_a_key_that_no_index_can_hold_is_refused_at_the_write(key):
     with pytest.raises(MalformedEnvelope, match="partitionkey"):
         an_envelope(partitionkey=key).encode()
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        *(
+            "shop.item.changed",
+            "shop.item.changed.1",
+            "shop.item.changed.v",
+            "shop.item.changed.v0",
+        ),
+        *("shop.item.changed.v01", "shop.item.changed.V1", "shop.item.changed.v1.v2"),
+        *("shop.item.changed.v1 ", " shop.item.changed.v1", "shop.item.changed.v1\n"),
+        *("shop..changed.v1", ".item.changed.v1", "shop.item..v1", "1shop.item.changed.v1"),
+        *("shop.item changed.v1", "shop/item.changed.v1", "shop.v1", "", 7, None),
+    ],
+)
+def test_a_type_of_another_form_is_refused_at_the_write(type_):
+    with pytest.raises(MalformedEnvelope, match=r"^type is .*: expected ") as refused:
+        an_envelope(type=type_).encode()
+    assert repr(type_) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "type_", ["shop.item.changed.v1", "shop_2.owned_item.re-counted.v10", "Läden.Ware.geändert.v2"]
+)
+def test_a_type_of_any_label_and_words_is_encoded(type_):
+    assert Envelope.decode(an_envelope(type=type_).encode(), producer=type_.split(".")[0])
+
+
+def test_a_type_of_an_older_form_is_still_decoded():
+    text = an_envelope().encode().replace("shop.item.changed.v1", "shop.item-changed")
+    assert Envelope.decode(text, producer="shop").type == "shop.item-changed"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequence": "3"}, "sequence is '3': expected an integer"),
+        ({"sequence": True}, "sequence is True: expected an integer"),
+        ({"time": "yesterday"}, "time is 'yesterday': expected a datetime with a time zone"),
+        ({"time": datetime(2026, 1, 1)}, "time is datetime.* expected a datetime with a time zone"),  # noqa: DTZ001
+        ({"partitionkey": 1}, "partitionkey is 1: expected a string"),
+        ({"subject": UUID(int=7)}, "subject is UUID.*: expected a string"),
+        ({"subject": ""}, "subject is '': expected a string"),
+        ({"source": 7}, "source is 7: expected a string"),
+        ({"data": [1]}, r"data is \[1\]: expected a mapping"),
+        ({"data": None}, "data is None: expected a mapping"),
+        ({"data": {"at": object()}}, "data has a value that JSON can't represent: .*object"),
+        ({"id": "7"}, "id is '7': expected a UUID"),
+        ({"traceparent": 7}, "traceparent is 7: expected a string or None"),
+    ],
+)
+def test_a_malformed_attribute_is_named_at_the_write(change, message):
+    with pytest.raises(MalformedEnvelope, match=message):
+        an_envelope(**change).encode()
 
 
 def test_unknown_attributes_are_ignored():

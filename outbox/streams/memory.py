@@ -1,4 +1,4 @@
-"""Helpers for the tests of a project that uses the outbox: streams in memory, and two functions.
+"""Streams in memory, for tests: `OUTBOX_STREAMS_URL = "memory://"`.
 
 `MemoryStreams` passes the same tests as `Streams` (tests/integration/outbox/test_streams.py).
 """
@@ -13,12 +13,18 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-from . import consumer as consumers
-from .envelope import Envelope
-from .errors import CursorMoved, StreamDamaged, StreamsMisconfigured
-from .models import AbstractOutboxEvent
-from .streams import WHOLE, Batch, Cursor, Entry, Size, order
-from .streams.client import COUNTED_AT_ONCE, Confirmation, row_outside
+from ..errors import CursorMoved, StreamDamaged, StreamsMisconfigured
+from .client import (
+    COUNTED_AT_ONCE,
+    WHOLE,
+    Batch,
+    Confirmation,
+    Cursor,
+    Entry,
+    Size,
+    order,
+    row_outside,
+)
 
 EMPTY = Cursor(at="", tops={})
 
@@ -306,16 +312,3 @@ def _confirmed(entry: Entry, cursor: Cursor) -> bool:
 
 def _stream(label: str, partition: int) -> str:
     return f"{{{label}}}:events:{partition}"
-
-
-def published(model: type[AbstractOutboxEvent]) -> list[Envelope]:
-    """All events in a service's outbox, decoded, in the order of their row ids."""
-    return [
-        Envelope.decode(body)
-        for body in model._default_manager.order_by("id").values_list("body", flat=True)
-    ]
-
-
-def deliver(envelope: Envelope, *, consumer: str) -> None:
-    """Apply one event with the handlers of this consumer. Uses neither a reader nor a stream."""
-    consumers.named(consumer).handle(Envelope.decode(envelope.encode()))
