@@ -175,5 +175,5 @@ def test_the_page_leads_to_a_consumed_event_and_its_examples_work(reader: Reader
         ".get('/metrics').text)\""
     )
     alarms = re.findall(r"expr: (?:absent\()?(\w+)", PAGE.read_text(encoding="utf-8"))
-    assert len(alarms) == 6
+    assert len(alarms) == 7
     assert [name for name in alarms if f"# HELP {name} " not in scraped] == []
