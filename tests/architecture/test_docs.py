@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from celery import Celery
 
 from outbox import tables
@@ -197,3 +198,10 @@ def test_the_documented_schedule_keeps_the_entries_of_the_project():
 def test_python_in_the_documents_parses():
     for block in chain.from_iterable(blocks_of(document, "python") for document in DOCUMENTS):
         ast.parse(block)
+
+
+def test_yaml_in_the_documents_parses():
+    blocks = list(chain.from_iterable(blocks_of(document, "yaml") for document in DOCUMENTS))
+    assert blocks
+    for block in blocks:
+        yaml.safe_load(block)
