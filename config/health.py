@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from outbox import streams
-from outbox.checks import partitions_are_kept
+from outbox.checks.database import partitions_are_kept
 from placement.router import primaries, primary
 
 logger = logging.getLogger(__name__)
