@@ -72,6 +72,15 @@ def _unusable(cause: str, aliases: list[str]) -> CheckMessage:
     )
 
 
+def query_failed(error: DatabaseError) -> CheckMessage:
+    """E017: the checks of the databases ended at this error."""
+    return Error(
+        f"A query of the checks failed: {one_line(error)}.",
+        hint="Give the role in DATABASES its rights on the outbox tables, and check again.",
+        id="outbox.E017",
+    )
+
+
 def streams_answer(streams: Streams, labels: list[str]) -> list[CheckMessage]:
     """E018 for the first reason why the services `labels` can't use the stream server."""
     try:

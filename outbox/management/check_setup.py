@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags
 from django.core.checks.registry import registry
 from django.core.management.base import CommandError
+from django.db import Error as DatabaseError
 from django.db import connections
 
 from .. import streams, tables
@@ -28,8 +29,12 @@ class CheckSetup(Subcommand):
     def handle(self, **_: Any) -> None:
         found = [*_run_checks(None), *_without_services()]
         databases, refused = servers.databases_answer(_aliases())
-        found += [*refused, *_run_checks(databases)]
-        found += servers.types_are_listed(self._show_services(databases))
+        found += refused
+        try:
+            found += _run_checks(databases)
+            found += servers.types_are_listed(self._show_services(databases))
+        except DatabaseError as exc:
+            found.append(servers.query_failed(exc))
         self._show_consumers()
         found += self._check_streams(partitions_differ=any(f.id == "outbox.E004" for f in found))
         self._report([each for each in found if not each.is_silenced()])

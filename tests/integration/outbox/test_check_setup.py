@@ -118,6 +118,11 @@ DAMAGE = {
         "ALTER TABLE {parked} RENAME COLUMN other TO dropped_by",
         '{label} isn\'t migrated: "{parked}" has no column dropped_by.',
     ),
+    "a right is missing": (
+        "REVOKE SELECT ON {state} FROM {label}",
+        "GRANT SELECT ON {state} TO {label}",
+        "A query of the checks failed: permission denied for table {state}",
+    ),
     "ids have 32 bits": (
         "ALTER TABLE {position} ALTER COLUMN id TYPE integer",
         "ALTER TABLE {position} ALTER COLUMN id TYPE bigint",

@@ -93,3 +93,14 @@ def test_a_project_as_described_has_no_finding_with_ids_of_32_bits_elsewhere(
 ) -> None:
     done = write_project(tmp_path).manage("check", "--fail-level", "DEBUG")
     assert done.status == 0, done.output
+
+
+def test_without_a_driver_the_project_does_not_start_and_names_the_packages(tmp_path: Path) -> None:
+    project = write_project(tmp_path)
+    without = "import sys\nsys.modules['psycopg2'] = sys.modules['psycopg'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(without)
+    done = project.manage("check")
+    assert done.status == 1
+    assert done.output.splitlines()[-1].endswith(
+        f"{PACKAGE} needs a driver of PostgreSQL: install psycopg2-binary or psycopg[binary]"
+    )
