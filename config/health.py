@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from config.keys import key_set
 from outbox import streams
-from outbox.checks import partitions_are_kept
+from outbox.checks.database import partitions_are_kept
 from placement.router import primaries, primary
 
 logger = logging.getLogger(__name__)

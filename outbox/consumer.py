@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
+from typing import cast
 
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.utils.module_loading import module_has_submodule
 
 from . import tables
@@ -143,13 +144,19 @@ class Consumer:
         return handler
 
 
-def every() -> Iterator[Consumer]:
-    """The consumers of all installed services, from their consumers.py."""
+def declared() -> Iterator[tuple[AppConfig, object]]:
+    """Each installed app with a consumers.py, and the value of CONSUMERS in it."""
     for config in apps.get_app_configs():
         if config.module and module_has_submodule(config.module, "consumers"):
-            table = getattr(import_module(f"{config.name}.consumers"), "CONSUMERS", {})
-            for name, handlers in table.items():
-                yield Consumer(label=config.label, name=name, handlers=handlers)
+            module = import_module(f"{config.name}.consumers")
+            yield config, getattr(module, "CONSUMERS", {})
+
+
+def every() -> Iterator[Consumer]:
+    """The consumers of all installed services. Check outbox.E014 reports malformed declarations."""
+    for config, table in declared():
+        for name, handlers in cast(Mapping[str, Mapping[str, Handler]], table).items():
+            yield Consumer(label=config.label, name=name, handlers=handlers)
 
 
 def named(name: str, *, of: str | None = None) -> Consumer:

@@ -17,7 +17,9 @@ In a service's models.py::
 from django.db import models
 from django.db.models.expressions import Func
 
+from . import installed  # noqa: F401 - registers its check
 from .fields import RowIdsField, SnapshotField, Xid8Field
+from .indexes import LongNamed
 
 
 class CurrentXactId(Func):
@@ -42,7 +44,7 @@ class AbstractOutboxEvent(models.Model):
 
     class Meta:
         abstract = True
-        indexes = [models.Index(fields=["xid"], name="%(app_label)s_outbox_xid")]
+        indexes = [LongNamed(fields=["xid"], name="%(app_label)s_outbox_xid")]
         default_permissions = ("view",)
 
     def __str__(self) -> str:
@@ -89,7 +91,7 @@ class AbstractPosition(models.Model):
     class Meta:
         abstract = True
         indexes = [
-            models.Index(
+            LongNamed(
                 fields=["consumer", "producer", "partition", "id"],
                 name="%(app_label)s_newest_position",
             )
@@ -135,12 +137,12 @@ class AbstractParkedEvent(models.Model):
             )
         ]
         indexes = [
-            models.Index(
+            LongNamed(
                 fields=["consumer", "producer", "partition", "key", "id"],
                 condition=models.Q(dropped_at=None),
                 name="%(app_label)s_parked_waiting",
             ),
-            models.Index(
+            LongNamed(
                 fields=["consumer", "producer", "partition", "key"],
                 condition=models.Q(dropped_at__isnull=False),
                 name="%(app_label)s_parked_dropped",

@@ -17,6 +17,7 @@ class Subcommand:
     """One subcommand. `handle` receives the parsed options as keyword arguments."""
 
     help: str
+    needs_checks = True  # whether the system checks must pass before it runs
 
     def __init__(self, command: BaseCommand) -> None:
         self.stdout, self.stderr, self.style = command.stdout, command.stderr, command.style

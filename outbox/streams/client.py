@@ -42,6 +42,7 @@ from ..keys import stream as _stream
 from ..keys import subscribers as _subscribers
 from ..partitions import partition_count
 from . import scripts
+from .facts import Facts, facts_of
 from .nudging import Nudger
 from .wire import Packed, Wire
 
@@ -234,6 +235,11 @@ class Streams:
                 "before they are read; set the policy to noeviction"
             )
 
+    def facts(self) -> Facts:
+        """The server's version and the settings that the streams depend on."""
+        with _translate_errors():
+            return facts_of(self._client)
+
     def check_rights(self, label: str) -> None:
         """Raise StreamsMisconfigured unless the user of this connection may run all commands that
         the relay of `label` needs. Changes nothing."""
@@ -241,7 +247,8 @@ class Streams:
         if denied := self._denied(calls):
             raise StreamsMisconfigured(
                 f"the stream server refuses {' '.join(calls[denied[0]][:2])} to the user in "
-                f"OUTBOX_STREAMS_URL; give it the rights of {label} (`rules` in outbox/keys.py)"
+                f"OUTBOX_STREAMS_URL; give it the rights of {label}, which "
+                f"{needed_by_relay.__module__}.rules returns"
             )
 
     def can_write(self, label: str) -> bool:
@@ -709,10 +716,12 @@ def _translate_errors() -> Iterator[None]:
         ) from exc
     except redis.AuthenticationError as exc:
         raise StreamsMisconfigured(
-            f"the stream server refuses the login: {exc}; check OUTBOX_STREAMS_URL"
+            f"the stream server refuses the login: {str(exc).rstrip('.')}; check OUTBOX_STREAMS_URL"
         ) from exc
     except (redis.ConnectionError, redis.TimeoutError) as exc:
         raise StreamsUnavailable(f"the stream server doesn't answer: {exc}") from exc
+    except redis.InvalidResponse as exc:
+        raise StreamsUnavailable(f"no stream server answers, but another one: {exc}") from exc
     except TRANSIENT_ERRORS as exc:
         raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
     except redis.ResponseError as exc:

@@ -5,6 +5,10 @@ from typing import Final
 from tests.sabotage.sabotage import Sabotage
 
 OUTBOX: Final = "tests/integration/outbox"
+SETUP: Final = f"{OUTBOX}/test_check_setup.py"
+MISCONFIGURED: Final = (
+    "tests/unit/outbox/test_misconfigured.py::test_a_misconfiguration_is_one_finding_with_its_cure"
+)
 
 SABOTAGES: Final = (
     Sabotage(
@@ -146,10 +150,61 @@ SABOTAGES: Final = (
     Sabotage(
         invariant=2,
         promise="row ids are not reserved in advance",
-        file="outbox/checks.py",
+        file="outbox/checks/database.py",
         old="if row and row[0] != 1:",
         new="if False:",
         test=f"{OUTBOX}/test_commands.py::test_cached_sequence_ids_are_an_error",
+    ),
+    Sabotage(
+        promise="a project without the app gets a finding",
+        file="outbox/installed.py",
+        old="    if apps.is_installed(str(__package__)):",
+        new="    if True:",
+        test=f"{MISCONFIGURED}[the app is missing]",
+    ),
+    Sabotage(
+        promise="a Meta that loses the indexes of its base is found",
+        file="outbox/checks/models.py",
+        old="        if _without_name(each) not in declared:",
+        new="        if False:",
+        test=f"{MISCONFIGURED}[a Meta of its own]",
+    ),
+    Sabotage(
+        promise="a misspelled setting is found",
+        file="outbox/checks/options.py",
+        old="name not in KNOWN",
+        new="False",
+        test="tests/unit/outbox/test_checks.py"
+        "::test_a_misspelled_setting_is_an_error_with_the_nearest_name",
+    ),
+    Sabotage(
+        promise="an async handler, which would do nothing, is found",
+        file="outbox/checks/consumers.py",
+        old="if iscoroutinefunction(called)",
+        new="if False",
+        test="tests/unit/outbox/test_checks.py"
+        "::test_a_malformed_declaration_is_one_error_and_no_other_check_fails",
+    ),
+    Sabotage(
+        promise="an index that the database lacks is found",
+        file="outbox/checks/catalog.py",
+        old="isinstance(declared, models.Index | models.UniqueConstraint)",
+        new="False",
+        test=f"{SETUP}::test_tables_that_differ_from_the_models_are_one_finding",
+    ),
+    Sabotage(
+        promise="one cause is one finding for all databases",
+        file="outbox/checks/servers.py",
+        old="failed[one_line(exc)].append(alias)",
+        new="failed[alias].append(alias)",
+        test=f"{SETUP}::test_a_database_that_does_not_answer_is_one_finding_for_all_aliases",
+    ),
+    Sabotage(
+        promise="the names of tables are quoted in the catalog's queries",
+        file="outbox/checks/database.py",
+        old="        table = found.quoted(found.event)",
+        new="        table = found.event._meta.db_table",
+        test=f"{SETUP}::test_tables_in_schemas_mixed_case_and_a_long_label_work",
     ),
     Sabotage(
         invariant=3,

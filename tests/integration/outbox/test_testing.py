@@ -266,7 +266,7 @@ def test_a_check_warns_of_streams_in_memory_outside_of_tests(request):
     assert checks.streams_are_on_a_server() == []
     request.getfixturevalue("outside_of_tests")
     (found,) = checks.streams_are_on_a_server()
-    assert found.id == "outbox.W010"
+    assert found.id == "outbox.W007"
     assert "memory://" in found.msg
 
 
