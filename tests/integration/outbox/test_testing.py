@@ -263,9 +263,9 @@ def test_a_process_that_is_no_test_refuses_streams_in_memory(outside_of_tests, c
 
 
 def test_a_check_warns_of_streams_in_memory_outside_of_tests(request):
-    assert checks.streams_are_on_a_server() == []
+    assert checks.options.streams_are_on_a_server() == []
     request.getfixturevalue("outside_of_tests")
-    (found,) = checks.streams_are_on_a_server()
+    (found,) = checks.options.streams_are_on_a_server()
     assert found.id == "outbox.W007"
     assert "memory://" in found.msg
 
