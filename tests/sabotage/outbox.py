@@ -160,14 +160,14 @@ SABOTAGES: Final = (
         file="outbox/installed.py",
         old="    if apps.is_installed(str(__package__)):",
         new="    if True:",
-        test=f"{MISCONFIGURED}[the app is missing]",
+        test=MISCONFIGURED,
     ),
     Sabotage(
         promise="a Meta that loses the indexes of its base is found",
         file="outbox/checks/models.py",
         old="        if _without_name(each) not in declared:",
         new="        if False:",
-        test=f"{MISCONFIGURED}[a Meta of its own]",
+        test=MISCONFIGURED,
     ),
     Sabotage(
         promise="a misspelled setting is found",
