@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.conf import settings
 from msgspec import UNSET, Meta, Struct, UnsetType, field, json
 from msgspec.structs import force_setattr
 from uuid_utils.compat import uuid7
@@ -151,7 +152,8 @@ def _check_kinds(envelope: Envelope) -> None:
     if type(envelope.sequence) is not int:
         raise _malformed("sequence", envelope.sequence, "an integer, the aggregate's version")
     time: object = envelope.time
-    if not isinstance(time, datetime) or time.utcoffset() is None:
+    # Without USE_TZ, Django's own times have no zone: they are local times, as `encode` reads them.
+    if not isinstance(time, datetime) or (time.utcoffset() is None and settings.USE_TZ):
         raise _malformed("time", time, "a datetime with a time zone, e.g. timezone.now()")
     # The first check is faster, and usually enough.
     if type(envelope.data) is not dict and not isinstance(envelope.data, Mapping):

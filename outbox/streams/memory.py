@@ -25,6 +25,7 @@ from .client import (
     order,
     row_outside,
 )
+from .facts import Facts
 
 EMPTY = Cursor(at="", tops={})
 
@@ -54,6 +55,10 @@ class MemoryStreams:
 
     def check(self) -> None:
         """Does nothing: streams in memory need no configuration."""
+
+    def facts(self) -> Facts:
+        """Those of this class."""
+        return Facts(name="memory", version="", policy="noeviction", persists=False)
 
     def check_rights(self, label: str) -> None:
         """Does nothing: every thread may use all streams."""

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import PropertyMock, patch
 
 import pytest
 from django.core.checks import CheckMessage
@@ -191,7 +191,12 @@ def test_a_server_before_postgresql_15_is_an_error_for_all_its_aliases() -> None
         assert connections[alias].vendor == "postgresql"
     with (
         patch.object(type(connections[aliases[0]]), "ensure_connection"),
-        patch.object(type(connections[aliases[0]]), "pg_version", 140012),
+        patch.object(
+            type(connections[aliases[0]]),
+            "pg_version",
+            new_callable=PropertyMock,
+            return_value=140012,
+        ),
     ):
         usable, messages = servers.databases_answer(aliases)
     assert usable == []
