@@ -20,12 +20,12 @@ STORES: Final = ("OUTBOX_STREAMS_URL", "CELERY_BROKER_URL")
 def ring_is_usable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Check the ring's settings without a connection to a server."""
     rings = [config for config in settings.CACHES.values() if config["BACKEND"] == BACKEND]
-    return [message for config in rings for message in _problems(config)]
+    return [
+        message for config in rings for message in (*_wrong_options(config), *_wrong_nodes(config))
+    ]
 
 
-def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
-    location = config.get("LOCATION") or ()
-    urls = location.split(",") if isinstance(location, str) else list(location)
+def _wrong_options(config: dict[str, Any]) -> Iterator[CheckMessage]:
     store = config.get("OPTIONS", {}).get("STORE")
     streams = getattr(settings, "OUTBOX_STREAMS_URL", None)
     if not store:
@@ -47,6 +47,11 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
     ) not in ARRANGEMENTS:
         known = " or ".join(ARRANGEMENTS)
         yield Error(f"ARRANGEMENT is {arrangement!r}; expected {known}.", id="ring.E005")
+
+
+def _wrong_nodes(config: dict[str, Any]) -> Iterator[CheckMessage]:
+    location = config.get("LOCATION", "")
+    urls = location.split(",") if isinstance(location, str) else list(location)
     try:
         named = name_nodes(urls)
     except BadNodes as exc:
@@ -54,7 +59,7 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
         yield Error(f"CACHES: {exc}.", hint=hint, id=exc.check)
         return
     taken = {_server(url): name for name in STORES if (url := getattr(settings, name, None))}
-    if store:
+    if store := config.get("OPTIONS", {}).get("STORE"):
         taken.setdefault(_server(store), "STORE")
     for name, url in named.items():
         if setting := taken.get(_server(url)):

@@ -27,6 +27,7 @@ DOCUMENTS = sorted(
 )
 ADRS = sorted((CHECKOUT / "docs" / "adr").glob("*.md"))
 USING = "docs/using-the-outbox.md"
+PLACEMENT = "docs/using-placement.md"
 SECTIONS = ["Context", "Decision", "Consequence", "What decided it", "Credits"]
 OUTBOX = (CHECKOUT / "docs" / "outbox.md").read_text(encoding="utf-8")
 
@@ -181,6 +182,13 @@ def test_the_page_about_using_the_outbox_shows_the_models_of_the_example_project
     assert len(lines) == 1 + len(tables.BASES)
     for line in lines:
         assert line in theirs
+
+
+def test_the_page_about_using_placement_shows_the_files_of_its_example_project():
+    shown = [block.partition("\n") for block in blocks_of(PLACEMENT, "python") if block[0] == "#"]
+    assert len(shown) > 4
+    for name, _, block in shown:
+        assert block in text_of(f"tests/support/placed/{name.removeprefix('# ')}"), name
 
 
 def test_the_documented_schedule_keeps_the_entries_of_the_project():

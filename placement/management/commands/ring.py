@@ -87,4 +87,6 @@ class Command(BaseCommand):
             raise CommandError(f"no node {node}; there are: {', '.join(view.members)}")
         if not ring.members.change(lambda view, now: arrangement.leave(view, node, now=now)):
             raise CommandError("the server in STORE, which keeps the members, doesn't answer")
-        self.stdout.write(f"{node} is removed; a new process adds it again if it is in CACHE_URLS")
+        self.stdout.write(
+            f"{node} is removed; a new process adds it again if the settings still have it"
+        )

