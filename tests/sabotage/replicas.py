@@ -92,11 +92,10 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         promise="a folder with another name works",
-        file="placement/checks.py",
-        old='ROUTER: Final = f"{__package__}.router',
-        new='ROUTER: Final = f"placement.router',
-        test=f"{PLACEMENT}/test_placed.py"
-        "::test_the_commands_of_django_work_and_nothing_of_this_repository_is_imported",
+        file="placement/ring/__init__.py",
+        old='BACKEND: Final = f"{__name__}.cache',
+        new='BACKEND: Final = "placement.ring.cache',
+        test=f"{PLACEMENT}/test_placed.py::test_the_other_nodes_serve_while_a_node_is_down",
     ),
     Sabotage(
         promise="a replica that lags too far is not used",
