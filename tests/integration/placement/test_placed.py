@@ -4,8 +4,9 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -32,6 +33,7 @@ def copied(replicated: Replicated, tmp_path_factory: pytest.TempPathFactory) -> 
     with own_ring(surroundings.ROOT, nodes=3) as (store, nodes):
         replicated.standby.start()
         replicated.resume()
+        forget(query)  # what an aborted run left
         query(f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{ROLE}'")
         query(f"CREATE DATABASE {ROLE} OWNER {ROLE}")
         query(f"GRANT CONNECT ON DATABASE postgres TO {ROLE}")  # for `manage.py test`
@@ -41,8 +43,14 @@ def copied(replicated: Replicated, tmp_path_factory: pytest.TempPathFactory) -> 
         project.manage("makemigrations", "shop")
         project.manage("migrate")
         yield project
-        query(f"DROP DATABASE {ROLE} WITH (FORCE)")
-        query(f"REVOKE CONNECT ON DATABASE postgres FROM {ROLE}")
+        forget(query)
+
+
+def forget(query: Callable[..., list[Any]]) -> None:
+    """Drop the project's database and role, if there are any."""
+    query(f"DROP DATABASE IF EXISTS {ROLE} WITH (FORCE)")
+    if query("SELECT 1 FROM pg_roles WHERE rolname = %s", ROLE):
+        query(f"DROP OWNED BY {ROLE}")
         query(f"DROP ROLE {ROLE}")
 
 
