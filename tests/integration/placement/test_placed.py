@@ -76,7 +76,7 @@ def test_a_client_with_its_token_reads_its_own_write_although_replay_is_paused(
         assert site.wait_for(item, served_by="replica-0") == ({"name": "tea"}, "replica-0")
 
         project.servers.pause()
-        token = site.post(item, name="coffee").headers["Consistency-Token"]
+        token = site.post(f"{item}cached/", name="coffee").headers["Consistency-Token"]
         for _ in range(5):
             assert site.get(item, token=token) == ({"name": "coffee"}, "primary")
             assert site.get("/items/newest/", token=token)[1] == "primary"
@@ -147,7 +147,7 @@ def test_a_node_that_resumes_serves_no_data_from_before(project: Placed) -> None
         cached = f"{item}cached/"
         _, source = site.wait_for(cached, served_by="ring-")
         with stopped(project.node(source)):
-            site.post(item, name="coffee")
+            site.post(cached, name="coffee")
             assert site.wait_for(cached, served_by="ring-")[0] == {"name": "coffee"}
 
         def is_back() -> bool:

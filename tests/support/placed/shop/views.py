@@ -1,7 +1,6 @@
-from django.http import Http404, JsonResponse
+from django.http import JsonResponse
 from django.shortcuts import get_object_or_404
 
-from . import catalog
 from .models import Item
 
 
@@ -13,17 +12,9 @@ def items(request):
 
 
 def item(request, pk):
-    if request.method == "POST":
-        return JsonResponse({"version": catalog.rename(pk, request.POST["name"]).version})
     return JsonResponse({"name": get_object_or_404(Item, pk=pk).name})
 
 
 async def newest(request):
     found = await Item.objects.order_by("-pk").afirst()
     return JsonResponse({"id": found and found.pk})
-
-
-def cached(request, pk):
-    if (name := catalog.cached_name(pk)) is None:
-        raise Http404
-    return JsonResponse({"name": name})
