@@ -138,6 +138,14 @@ def test_the_token_goes_where_the_session_goes(settings: Settings) -> None:
     assert (morsel["domain"], morsel["samesite"]) == (".example.com", "None")
 
 
+def test_a_write_to_another_kind_of_database_asks_for_no_position(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    assert Reading(written={"default"}).renewed_token() == Token()
+    assert caplog.records == []
+
+
 def test_an_asynchronous_view_runs_again_on_the_primary() -> None:
     async def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse("read again")
