@@ -1,6 +1,6 @@
 """System checks: a deployment doesn't start if it would write rows to the wrong database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from django.apps import AppConfig, apps
@@ -13,8 +13,19 @@ from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from .events import HAS_OUTBOX
-from .homes import primary
+from .homes import (
+    OTHERS,
+    has_own_roles,
+    homes,
+    lag_seconds,
+    primary,
+    replicas,
+    service_of,
+)
 from .provision import owner_of, reader_of
+
+ROUTER: Final = f"{__package__}.router.PlacementRouter"
+MIDDLEWARE: Final = f"{__package__}.replicas.middleware.ConsistencyToken"
 
 # Everything with which this session's role could change a row of the table, or get the right to,
 # also after SET ROLE to a role of which it is a member. The owner of a table, and the owner of its
@@ -44,10 +55,12 @@ SELECT what
 
 @register
 def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Check the settings, without a query."""
+    """Check the settings, without a query. A project that has only the ring needs none of them."""
+    if not (homes() or replicas()):
+        return []
     errors: list[CheckMessage] = []
     first = next(iter(apps.get_app_configs()))
-    if first.label != "placement":
+    if homes() and first.label != "placement":
         errors.append(
             Error(
                 f"placement must be listed first in INSTALLED_APPS, not {first.name}.",
@@ -55,8 +68,14 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
                 id="placement.E001",
             )
         )
-    if "placement.router.PlacementRouter" not in settings.DATABASE_ROUTERS:
-        errors.append(Error("PlacementRouter is missing in DATABASE_ROUTERS.", id="placement.E002"))
+    if ROUTER not in settings.DATABASE_ROUTERS:
+        errors.append(
+            Error(
+                "PlacementRouter is missing in DATABASE_ROUTERS.",
+                hint=f"Set DATABASE_ROUTERS = [{ROUTER!r}].",
+                id="placement.E002",
+            )
+        )
     if is_psycopg3:
         errors.append(
             Error(
@@ -65,18 +84,17 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
                 id="placement.E007",
             )
         )
-    if HAS_OUTBOX:
+    if HAS_OUTBOX and (renderer := getattr(settings, "PLACEMENT_PROBLEM_RENDERER", "")):
         try:
-            import_string(settings.PLACEMENT_PROBLEM_RENDERER)
+            import_string(renderer)
         except ImportError as exc:
             errors.append(Error(f"PLACEMENT_PROBLEM_RENDERER: {exc}.", id="placement.E008"))
-    for service in settings.PLACEMENT_HOMES:
-        errors += _service_errors(service)
-    return errors
+    for service, alias in homes().items():
+        errors += _service_errors(service, alias)
+    return [*errors, *_replica_messages()]
 
 
-def _service_errors(service: str) -> list[CheckMessage]:
-    alias = settings.PLACEMENT_HOMES[service]
+def _service_errors(service: str, alias: str) -> list[CheckMessage]:
     if service not in apps.app_configs:
         return [
             Error(f"{service} has a database, but isn't in INSTALLED_APPS.", id="placement.E003")
@@ -85,6 +103,8 @@ def _service_errors(service: str) -> list[CheckMessage]:
         return [
             Error(f"{service} has no database: there is no alias {alias!r}.", id="placement.E004")
         ]
+    if not has_own_roles():
+        return []
     if (role := connections.settings[alias]["USER"]) != service:
         return [
             Error(
@@ -112,7 +132,8 @@ def _owner_errors(service: str, alias: str) -> list[CheckMessage]:
 def _reader_warnings(service: str) -> list[CheckMessage]:
     used = {
         connections.settings[alias]["USER"]
-        for alias in settings.PLACEMENT_REPLICAS.get(service, ())
+        for alias in replicas().get(service, ())
+        if alias in connections.settings
     }
     return [
         CheckWarning(
@@ -124,11 +145,68 @@ def _reader_warnings(service: str) -> list[CheckMessage]:
     ]
 
 
+def _replica_messages() -> Iterator[CheckMessage]:
+    for service, aliases in replicas().items():
+        if service not in (OTHERS, *homes()) or service_of(service) != service:
+            known = dict.fromkeys([OTHERS, *map(service_of, homes())])
+            yield Error(
+                f"PLACEMENT_REPLICAS has replicas of {service!r}, which is no service.",
+                hint=f"The services are {', '.join(known)}.",
+                id="placement.E010",
+            )
+            continue
+        if isinstance(aliases, str):
+            yield Error(
+                f"PLACEMENT_REPLICAS[{service!r}] is the text {aliases!r}.",
+                hint=f"Expected a list of aliases, such as [{aliases!r}].",
+                id="placement.E011",
+            )
+            continue
+        for alias in (primary(service), *aliases):
+            yield from _server_errors(service, alias)
+    if replicas() and MIDDLEWARE not in settings.MIDDLEWARE:
+        yield CheckWarning(
+            "ConsistencyToken is missing in MIDDLEWARE, so no request reads a replica.",
+            hint=f"Add {MIDDLEWARE!r} before every middleware that uses the database.",
+            id="placement.W004",
+        )
+    try:
+        lag_seconds()
+    except (TypeError, ValueError):
+        given = settings.PLACEMENT_REPLICA_LAG_SECONDS
+        yield Error(
+            f"PLACEMENT_REPLICA_LAG_SECONDS is {given!r}; expected seconds, such as 1.0.",
+            id="placement.E013",
+        )
+
+
+def _server_errors(service: str, alias: str) -> Iterator[CheckMessage]:
+    if alias not in connections.settings:
+        yield Error(
+            f"{service} can't use the server {alias!r}: DATABASES has no such alias.",
+            hint="Add the alias to DATABASES, or correct PLACEMENT_REPLICAS.",
+            id="placement.E012",
+        )
+    elif connections[alias].vendor != "postgresql":
+        yield Error(
+            f"{alias!r} is a server of {connections[alias].vendor}.",
+            hint="Replicas need PostgreSQL: remove the service from PLACEMENT_REPLICAS.",
+            id="placement.E014",
+        )
+    elif connections.settings[alias]["ATOMIC_REQUESTS"] and alias == primary(service):
+        yield CheckWarning(
+            f"ATOMIC_REQUESTS is set for {alias!r}, so no request reads a replica.",
+            hint="A transaction reads the primary: remove ATOMIC_REQUESTS, and use atomic() in the "
+            "views that write.",
+            id="placement.W005",
+        )
+
+
 @register(Tags.database)
 def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Query the servers: check the schema and the rights of each role."""
+    """Query the servers: check the schema and the rights of each role, if services have any."""
     messages: list[CheckMessage] = []
-    for service, alias in settings.PLACEMENT_HOMES.items():
+    for service, alias in homes().items() if has_own_roles() else ():
         if alias in (databases or ()):
             messages += _schema_messages(service, alias)
     return messages

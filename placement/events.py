@@ -3,19 +3,48 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Final
 
+from django.apps import apps
 from django.core.management.base import BaseCommand
 
 Report = dict[str, Any]
-HAS_OUTBOX: Final = find_spec("outbox") is not None
 
-if HAS_OUTBOX:
-    from outbox.recorder import last_write
-else:
-    last_write = ContextVar("placement_last_write", default=MappingProxyType({}))
+
+def _installed() -> str:
+    """The package of the installed outbox; empty if there is none. A project may have the outbox as
+    `outbox`, as `mitosis_outbox` or under a name of its own, and other packages as `outbox`."""
+    names = (config.name for config in apps.get_app_configs())
+    return next((name for name in names if _is_outbox(name)), "")
+
+
+def _is_outbox(name: str) -> bool:
+    folder = find_spec(name)
+    return bool(
+        folder
+        and folder.submodule_search_locations
+        and find_spec(f"{name}.recorder")
+        and find_spec(f"{name}.agreeing")
+    )
+
+
+_OUTBOX: Final = _installed()
+HAS_OUTBOX: Final = bool(_OUTBOX)
+
+
+def outbox(module: str) -> Any:
+    """Import a module of the installed outbox."""
+    return import_module(f"{_OUTBOX}.{module}")
+
+
+last_write: ContextVar[Any] = (
+    outbox("recorder").last_write
+    if HAS_OUTBOX
+    else ContextVar("placement_last_write", default=MappingProxyType({}))
+)
 
 
 def forget_last_writes() -> None:
@@ -25,7 +54,8 @@ def forget_last_writes() -> None:
 
 def last_xid(service: str) -> int | None:
     """The id of the last transaction in this context that recorded an event of the service."""
-    return last_write.get().get(service)
+    xid: int | None = last_write.get().get(service)
+    return xid
 
 
 @contextmanager
@@ -37,10 +67,7 @@ def outbox_status(command: BaseCommand) -> Iterator[tuple[Report, Callable[[], N
     if not HAS_OUTBOX:
         yield {"services": {}}, lambda: None
         return
-    from outbox import status, streams
-    from outbox.management.status import Status
-    from outbox.management.subcommand import one_line_errors
-
-    with one_line_errors():
-        report = status.report(streams.connect())
-        yield {"services": dict(report["services"])}, lambda: Status(command).show(report)
+    show = outbox("management.status").Status(command).show
+    with outbox("management.subcommand").one_line_errors():
+        report = outbox("status").report(outbox("streams").connect())
+        yield {"services": dict(report["services"])}, lambda: show(report)

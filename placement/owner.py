@@ -13,6 +13,7 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .homes import has_own_roles
 from .provision import owner_of
 
 
@@ -24,9 +25,13 @@ class OwnerNeeded(CommandError):
 def as_owner(alias: str) -> Iterator[None]:
     """During the block, this thread's connection of `alias` is the owner's.
 
-    Without an address of the owner (PLACEMENT_OWNERS), the connection's own role must own the
-    schema. Raises OwnerNeeded, and RuntimeError in a transaction.
+    Without an address of the owner in PLACEMENT_OWNERS, the connection's own role must own the
+    schema. Without this setting, no role has an owner, and nothing changes. Raises OwnerNeeded, and
+    RuntimeError in a transaction.
     """
+    if not has_own_roles():
+        yield
+        return
     connection = connections[alias]
     if connection.in_atomic_block:
         raise RuntimeError(f"the role of {alias!r} can't change in a transaction")

@@ -6,11 +6,10 @@ from a replica, this is the alias of the replica.
 
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
 from django.db.models import Model
 
-from .homes import primaries, primary
+from .homes import is_placed, needs_primary, primaries, primary, replicas, service_of
 from .replicas import reading
 from .served_by import record_read
 
@@ -19,8 +18,8 @@ __all__ = ["PlacementRouter", "primaries", "primary"]
 
 class PlacementRouter:
     """Writes use the primary of the model's app. So do reads in a transaction, reads after a write
-    of the same service, reads without a `Reading`, and reads of contrib apps. (A replica may not
-    have a new session or log-in yet.)"""
+    of the same service, reads without a `Reading`, and reads of users, sessions and other contrib
+    apps."""
 
     def db_for_read(self, model: type[Model], **_: Any) -> str:
         alias = self._alias_to_read(model)
@@ -31,16 +30,19 @@ class PlacementRouter:
         label = model._meta.app_label
         home = primary(label)
         now = reading.current()
-        if now is None or label not in settings.PLACEMENT_REPLICAS:
+        service = service_of(label)
+        if now is None or service not in replicas():
+            return home
+        if needs_primary(model):
             return home
         if connections[home].in_atomic_block:
             return home
-        return now.replica_of(label) or home
+        return now.replica_of(service) or home
 
     def db_for_write(self, model: type[Model], **_: Any) -> str:
         label = model._meta.app_label
-        if (now := reading.current()) is not None and label in settings.PLACEMENT_HOMES:
-            now.written.add(label)
+        if (now := reading.current()) is not None and is_placed(label):
+            now.written.add(service_of(label))
         record_read(model, primary(label))  # reads that must be current ask for this alias too
         return primary(label)
 

@@ -7,8 +7,9 @@ table is a `projection` or has `events`. The cache ring records `ring-0` for a h
 from contextvars import ContextVar
 from typing import Final
 
-from django.conf import settings
 from django.db.models import Model
+
+from .homes import is_placed, replicas, service_of
 
 HEADER: Final = "Served-By"
 
@@ -28,11 +29,11 @@ def recorded() -> str:
 def record_read(model: type[Model], alias: str) -> None:
     """Record a read of the model's table on the server of `alias`."""
     label = model._meta.app_label
-    if label in settings.PLACEMENT_HOMES:
+    if is_placed(label):
         record(getattr(model, "served_by", "") or server(label, alias))
 
 
 def server(label: str, alias: str) -> str:
     """The name of a server in the header: `primary`, or `replica-0` for the first replica."""
-    replicas = settings.PLACEMENT_REPLICAS.get(label, ())
-    return f"replica-{replicas.index(alias)}" if alias in replicas else "primary"
+    aliases = list(replicas().get(service_of(label), ()))
+    return f"replica-{aliases.index(alias)}" if alias in aliases else "primary"

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..homes import primaries
 
 # Change only `off`: the other settings, such as `remote_apply`, are stronger and stay.
 FLUSH: str = (
@@ -15,6 +16,6 @@ FLUSH: str = (
 def flush_at_commit(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
     """A receiver of connection_created. With asynchronous commits, the flushed LSN was before the
     write in 2,000 of 2,000 tries."""
-    if connection.alias in settings.PLACEMENT_HOMES.values() and connection.vendor == "postgresql":
+    if connection.alias in primaries() and connection.vendor == "postgresql":
         with connection.connection.cursor() as cursor:
             cursor.execute(FLUSH)

@@ -13,8 +13,9 @@ import weakref
 from collections import defaultdict
 from contextlib import suppress
 
-from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..homes import replicas
 
 
 class ReplicaSockets:
@@ -45,6 +46,6 @@ replica_sockets = ReplicaSockets()
 
 def add_socket(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """A receiver of connection_created: keep the sockets of connections to replicas."""
-    if any(connection.alias in aliases for aliases in settings.PLACEMENT_REPLICAS.values()):
+    if any(connection.alias in aliases for aliases in replicas().values()):
         opened = connection.connection
         replica_sockets.add(connection.alias, opened, opened.fileno())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.conf import settings
 from django.db import DatabaseError, Error, InterfaceError, OperationalError
 from django.db.backends.signals import connection_created
@@ -12,6 +13,7 @@ from psycopg2.extensions import TransactionRollbackError
 
 from .. import served_by
 from ..events import HAS_OUTBOX, forget_last_writes
+from ..homes import services
 from . import reading
 from .durability import flush_at_commit
 from .lines import add_socket
@@ -96,7 +98,8 @@ def _run_view_again(request: HttpRequest) -> HttpResponse | None:
     """Call the view again, without the middleware, which has already run for this request."""
     if (match := request.resolver_match) is None:
         return None
-    response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+    view = async_to_sync(match.func) if iscoroutinefunction(match.func) else match.func
+    response: HttpResponse = view(request, *match.args, **match.kwargs)
     if hasattr(response, "render"):
         response.render()
     return response
@@ -108,7 +111,7 @@ def reading_of(request: HttpRequest) -> Reading:
     for text in (request.COOKIES.get(COOKIE), request.headers.get(HEADER)):
         try:
             if text:
-                token = token.joined(parse(text, services=settings.PLACEMENT_SERVICES))
+                token = token.joined(parse(text, services=services()))
         except UnreadableToken:
             unreadable = True
     return Reading(token=token, unreadable=unreadable, from_replicas=request.method in SAFE)
@@ -118,11 +121,14 @@ def set_token(response: HttpResponse, token: Token | None) -> None:
     if token is None:
         return
     response[HEADER] = str(token)
+    samesite: Any = settings.SESSION_COOKIE_SAMESITE
     response.set_cookie(
         COOKIE,
         str(token),
         max_age=COOKIE_SECONDS,
         httponly=True,
-        samesite="Lax",
+        # A browser that sends the session must send the token too.
+        domain=settings.SESSION_COOKIE_DOMAIN,
+        samesite=samesite,
         secure=settings.SESSION_COOKIE_SECURE,
     )

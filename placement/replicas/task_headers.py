@@ -6,8 +6,8 @@ A task without a token, such as a task of beat, reads the primary.
 from typing import Any, Final
 
 from celery.signals import before_task_publish, task_postrun, task_prerun
-from django.conf import settings
 
+from ..homes import services
 from . import reading
 from .reading import Reading
 from .tokens import Token, UnreadableToken, parse
@@ -37,6 +37,6 @@ def clear_token(task: Any = None, **_: Any) -> None:
 
 def _reading(text: str) -> Reading:
     try:
-        return Reading(token=parse(text, services=settings.PLACEMENT_SERVICES))
+        return Reading(token=parse(text, services=services()))
     except UnreadableToken:
         return Reading(token=Token(), from_replicas=False)

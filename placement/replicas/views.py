@@ -5,19 +5,25 @@ doesn't wait, because its view can compare the row with the object's own history
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.db import connections, router
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.module_loading import import_string
 
-from outbox.agreeing import awaiting
-from outbox.agreeing.awaiting import Answer, ProjectionWait, Recorded
-from outbox.consumer import Consumer, named
-
-from ..homes import primary
+from ..events import outbox
+from ..homes import homes, primary
 from .reading import Reading
+
+if TYPE_CHECKING:
+    from outbox.agreeing import awaiting
+    from outbox.agreeing.awaiting import Answer, ProjectionWait, Recorded
+    from outbox.consumer import Consumer, named
+else:  # the project may have the outbox under another name
+    awaiting = outbox("agreeing.awaiting")
+    Answer, ProjectionWait = awaiting.Answer, awaiting.ProjectionWait
+    Recorded, named = awaiting.Recorded, outbox("consumer").named
 
 ProblemRenderer = Callable[..., HttpResponse]
 
@@ -58,7 +64,7 @@ def wait_for_projection(request: HttpRequest, projection: str, now: Reading) -> 
     return None
 
 
-def _check(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> Answer:
+def _check(consumer: "Consumer", producer: str, now: Reading, *, wait: bool) -> "Answer":
     part = now.token.parts.get(producer)
     if part is None or part.xid is None:
         return Answer.REACHED
@@ -70,11 +76,7 @@ def _check(consumer: Consumer, producer: str, now: Reading, *, wait: bool) -> An
     if answer is Answer.BEHIND and wait:
         now.from_replicas = False  # so that the request doesn't also wait for a replica
         answer = awaited.wait(using=primary(consumer.label))
-    if (
-        answer is Answer.BEHIND
-        and producer in settings.PLACEMENT_HOMES
-        and _is_unassigned(part.xid, producer)
-    ):
+    if answer is Answer.BEHIND and producer in homes() and _is_unassigned(part.xid, producer):
         answer = Answer.FOREIGN
     if answer is Answer.FOREIGN:
         now.distrusted.add(producer)
@@ -88,7 +90,7 @@ def _is_unassigned(xid: int, producer: str) -> bool:
         return int(cursor.fetchone()[0]) <= xid
 
 
-def _lag(consumer: Consumer) -> str:
+def _lag(consumer: "Consumer") -> str:
     using = router.db_for_read(consumer.tables.position)
     lags = [
         awaiting.lag_seconds(consumer, producer, using=using) for producer in consumer.producers
@@ -98,7 +100,8 @@ def _lag(consumer: Consumer) -> str:
 
 
 def _behind(request: HttpRequest, detail: str) -> HttpResponse:
-    render: ProblemRenderer = import_string(settings.PLACEMENT_PROBLEM_RENDERER)
+    path = getattr(settings, "PLACEMENT_PROBLEM_RENDERER", "")
+    render: ProblemRenderer = import_string(path) if path else _problem
     response = render(
         request,
         503,
@@ -108,6 +111,14 @@ def _behind(request: HttpRequest, detail: str) -> HttpResponse:
     )
     response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response
+
+
+def _problem(
+    request: HttpRequest, status: int, *, slug: str, title: str, detail: str
+) -> HttpResponse:
+    """The problem document (RFC 9457) of a project without PLACEMENT_PROBLEM_RENDERER."""
+    problem = {"type": f"urn:problem:{slug}", "status": status, "title": title, "detail": detail}
+    return JsonResponse(problem, status=status, content_type="application/problem+json")
 
 
 def _preferences(request: HttpRequest) -> set[str]:

@@ -15,9 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, TypedDict
 
-from django.conf import settings
-
-from ..homes import primary
+from ..homes import lag_seconds, primary, replicas
 from .lines import replica_sockets
 from .probe import Probe
 from .wal import PRIMARY, REPLICA, Wal
@@ -108,7 +106,7 @@ class Group:
                 self.origin,
                 seen,
                 now=time.monotonic(),
-                budget_seconds=settings.PLACEMENT_REPLICA_LAG_SECONDS,
+                budget_seconds=lag_seconds(),
             )
             if replica.unanswered >= DISCONNECT_AFTER:
                 replica_sockets.disconnect(replica.alias)
@@ -148,7 +146,7 @@ class Watch:
 
     def group(self, service: str) -> Group | None:
         """Return the service's group, or None if the service has no replicas."""
-        if service not in settings.PLACEMENT_REPLICAS:
+        if service not in replicas():
             return None
         if self._thread is None or not self._thread.is_alive():
             self._start()
@@ -171,7 +169,7 @@ class Watch:
                 return
             if time.monotonic() < self._start_at:
                 return
-            self._groups = {service: group_of(service) for service in settings.PLACEMENT_REPLICAS}
+            self._groups = {service: group_of(service) for service in replicas()}
             self._stopping = threading.Event()
             thread = threading.Thread(
                 target=_probe_repeatedly,
@@ -208,16 +206,18 @@ def _probe(group: Group, probes: Probes) -> None:
 
 
 def group_of(service: str) -> Group:
-    aliases = settings.PLACEMENT_REPLICAS.get(service, ())
+    aliases = replicas().get(service, ())
     return Group(service=service, replicas=tuple(map(Replica, aliases)))
 
 
 class ReplicaReport(TypedDict):
-    """The state of one replica. `lag_bytes` is None if the replica can't be used."""
+    """The state of one replica. `lag_bytes` is None if the replica can't be used, and `why` says
+    why it isn't used."""
 
     name: str
     lag_bytes: int | None
     healthy: bool
+    why: str
 
 
 def replica_report(service: str) -> list[ReplicaReport]:
@@ -226,7 +226,7 @@ def replica_report(service: str) -> list[ReplicaReport]:
     group = group_of(service)
     if not group.replicas:
         return []
-    deadline = time.monotonic() + settings.PLACEMENT_REPLICA_LAG_SECONDS
+    deadline = time.monotonic() + lag_seconds()
     lags: dict[str, int | None] = {}
     with closing(Probes()) as probes:
         while True:
@@ -238,7 +238,12 @@ def replica_report(service: str) -> list[ReplicaReport]:
                 break
             time.sleep(0.02)
     return [
-        {"name": replica.alias, "lag_bytes": lags[replica.alias], "healthy": replica.healthy}
+        {
+            "name": replica.alias,
+            "lag_bytes": lags[replica.alias],
+            "healthy": replica.healthy,
+            "why": replica.why,
+        }
         for replica in group.replicas
     ]
 

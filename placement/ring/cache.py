@@ -10,6 +10,8 @@ See docs/adr/0009-cache-ring.md.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
+
 from .backend import RingBackend
 from .process import connect
 
@@ -17,13 +19,18 @@ NEGATIVE_SECONDS: Final = 10.0
 
 
 class RingCache(RingBackend):
-    """LOCATION: the nodes' URLs. OPTIONS: STORE (the stream server's URL; required), RING (a name,
-    if several rings share a stream server), NEGATIVE_SECONDS (how long a loaded None is cached),
-    ARRANGEMENT (`rendezvous`, or `modulo` to compare)."""
+    """LOCATION: the nodes' URLs. OPTIONS: STORE (the URL of the Redis server that keeps the list of
+    nodes; required), RING (a name, if several rings share a store), NEGATIVE_SECONDS (how long a
+    loaded None is cached), ARRANGEMENT (`rendezvous`, or `modulo` to compare)."""
 
     def __init__(self, location: str | Iterable[str], params: Mapping[str, Any]) -> None:
         super().__init__(dict(params))
         options = params.get("OPTIONS", {})
+        if not options.get("STORE"):
+            raise ImproperlyConfigured(
+                'the cache ring has no OPTIONS["STORE"]: set it to the URL of the Redis server '
+                "that keeps the list of nodes"
+            )
         urls = location.split(",") if isinstance(location, str) else location
         self.ring = connect(
             tuple(urls),

@@ -9,10 +9,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
+from . import BACKEND
 from .arrangement import BadNodes, name_nodes
 from .process import ARRANGEMENTS
 
-BACKEND: Final = "placement.ring.cache.RingCache"
 STORES: Final = ("OUTBOX_STREAMS_URL", "CELERY_BROKER_URL")
 
 
@@ -20,16 +20,21 @@ STORES: Final = ("OUTBOX_STREAMS_URL", "CELERY_BROKER_URL")
 def ring_is_usable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Check the ring's settings without a connection to a server."""
     rings = [config for config in settings.CACHES.values() if config["BACKEND"] == BACKEND]
-    return [message for config in rings for message in _problems(config)]
+    return [
+        message for config in rings for message in (*_wrong_options(config), *_wrong_nodes(config))
+    ]
 
 
-def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
-    location = config.get("LOCATION") or ()
-    urls = location.split(",") if isinstance(location, str) else list(location)
+def _wrong_options(config: dict[str, Any]) -> Iterator[CheckMessage]:
     store = config.get("OPTIONS", {}).get("STORE")
     streams = getattr(settings, "OUTBOX_STREAMS_URL", None)
     if not store:
-        yield Error("The cache ring has no STORE: set the stream server's URL.", id="ring.E004")
+        yield Error(
+            "The cache ring has no STORE.",
+            hint='Set OPTIONS["STORE"] to the URL of the Redis server that keeps the list of '
+            "nodes. It must not be a node.",
+            id="ring.E004",
+        )
     elif store == streams and (user := urlsplit(store).username) not in {None, "", "default"}:
         yield CheckWarning(
             f"The list of the ring's members is stored as {user!r}, the user of the streams.",
@@ -42,18 +47,25 @@ def _problems(config: dict[str, Any]) -> Iterator[CheckMessage]:
     ) not in ARRANGEMENTS:
         known = " or ".join(ARRANGEMENTS)
         yield Error(f"ARRANGEMENT is {arrangement!r}; expected {known}.", id="ring.E005")
+
+
+def _wrong_nodes(config: dict[str, Any]) -> Iterator[CheckMessage]:
+    location = config.get("LOCATION", "")
+    urls = location.split(",") if isinstance(location, str) else list(location)
     try:
         named = name_nodes(urls)
     except BadNodes as exc:
-        hint = "Set CACHE_URLS to addresses like redis://:password@host:6379/0, one per server."
+        hint = "Expected addresses such as redis://:password@host:6379/0, one per server."
         yield Error(f"CACHES: {exc}.", hint=hint, id=exc.check)
         return
     taken = {_server(url): name for name in STORES if (url := getattr(settings, name, None))}
+    if store := config.get("OPTIONS", {}).get("STORE"):
+        taken.setdefault(_server(store), "STORE")
     for name, url in named.items():
         if setting := taken.get(_server(url)):
             yield Error(
                 f"Ring node {name} is the same server as {setting}.",
-                hint="Use another server: a full cache would evict streams and tasks.",
+                hint="Use another server: a full cache evicts keys, and a node may lose its data.",
                 id="ring.E003",
             )
     if len({urlsplit(url).netloc.rpartition("@")[0] for url in urls}) > 1:

@@ -29,6 +29,7 @@ DOCUMENTS = sorted(
 )
 ADRS = sorted((CHECKOUT / "docs" / "adr").glob("*.md"))
 USING = "docs/using-the-outbox.md"
+PLACEMENT = "docs/using-placement.md"
 SECTIONS = ["Context", "Decision", "Consequence", "What decided it", "Credits"]
 OUTBOX = (CHECKOUT / "docs" / "outbox.md").read_text(encoding="utf-8")
 
@@ -182,6 +183,13 @@ def test_the_page_about_using_the_outbox_shows_every_model_in_each_models_file()
     for block in files:
         shown = re.findall(r"^class \w+\(outbox\.(\w+)\): \.\.\.$", block, re.MULTILINE)
         assert sorted(shown) == sorted(base.__name__ for base in tables.BASES.values())
+
+
+def test_the_page_about_using_placement_shows_the_files_of_its_example_project():
+    shown = [block.partition("\n") for block in blocks_of(PLACEMENT, "python") if block[0] == "#"]
+    assert len(shown) > 4
+    for name, _, block in shown:
+        assert block in text_of(f"tests/support/placed/{name.removeprefix('# ')}"), name
 
 
 def test_the_documented_schedule_keeps_the_entries_of_the_project():

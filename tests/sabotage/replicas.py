@@ -10,6 +10,7 @@ ROUTER: Final = "placement/router.py"
 REPLICAS: Final = "placement/replicas/watch.py"
 MIDDLEWARE: Final = "placement/replicas/middleware.py"
 TASKS: Final = "placement/replicas/task_headers.py"
+ONE_DATABASE: Final = "tests/unit/placement/test_one_database.py"
 LOOKS: Final = "tests/unit/placement/test_replicas.py"
 
 SABOTAGES: Final = (
@@ -61,10 +62,40 @@ SABOTAGES: Final = (
     Sabotage(
         promise="tables that no service owns are read from the primary",
         file=ROUTER,
-        old="if now is None or label not in settings.PLACEMENT_REPLICAS:\n            return home",
+        old="if now is None or service not in replicas():\n            return home\n"
+        "        if needs_primary(model):\n            return home",
         new="if now is None:\n            return home\n"
-        '        label = label if label in settings.PLACEMENT_REPLICAS else "accounts"',
+        '        service = service if service in replicas() else "accounts"',
         test=f"{PLACEMENT}/test_replicas.py::test_contrib_never_reads_a_replica",
+    ),
+    Sabotage(
+        promise="in a project with one database, log-ins are read from the primary",
+        file=ROUTER,
+        old="        if needs_primary(model):",
+        new="        if False:",
+        test=f"{ONE_DATABASE}::test_log_ins_and_listed_apps_are_read_on_the_primary",
+    ),
+    Sabotage(
+        promise="apps with the same home share a position in the token",
+        file=ROUTER,
+        old="now.written.add(service_of(label))",
+        new="now.written.add(label)",
+        test=f"{ONE_DATABASE}::test_all_apps_share_a_replica_and_a_position",
+    ),
+    Sabotage(
+        promise="another package with the outbox's name isn't used as the outbox",
+        file="placement/events.py",
+        old="if _is_outbox(name)",
+        new='if name.endswith("outbox")',
+        test="tests/unit/placement/test_adapter.py"
+        "::test_the_outbox_is_the_installed_app_that_has_its_modules",
+    ),
+    Sabotage(
+        promise="a folder with another name works",
+        file="placement/ring/__init__.py",
+        old='BACKEND: Final = f"{__name__}.cache',
+        new='BACKEND: Final = "placement.ring.cache',
+        test=f"{PLACEMENT}/test_placed.py::test_the_other_nodes_serve_while_a_node_is_down",
     ),
     Sabotage(
         promise="a replica that lags too far is not used",

@@ -9,9 +9,9 @@ from django.core.management.commands import migrate
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 
+from ...homes import homes, primaries, primary
 from ...owner import as_owner
 from ...provision import grant
-from ...router import primaries, primary
 
 
 class Command(migrate.Command):
@@ -20,7 +20,8 @@ class Command(migrate.Command):
     Django's own command records the migrations of all apps in every database, even of apps without
     tables there. After a split, a database would have records of tables that don't exist.
 
-    The permissions of all apps are on the primary of `auth`.
+    The permissions of all apps are on the primary of `auth`. If no app has another home, it is
+    Django's migrate.
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,6 +36,9 @@ class Command(migrate.Command):
         return {**kwargs, "databases": databases}
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not homes():
+            super().handle(*args, **options | {"database": options["database"] or "default"})
+            return
         with ExitStack() as roles:
             is_dry = options["plan"] or options["check_unapplied"]
             for alias in primaries():
@@ -56,7 +60,7 @@ class Command(migrate.Command):
             return
         if chosen in (None, primary("auth")):
             _create_permissions(verbosity=options["verbosity"])
-        for service, alias in settings.PLACEMENT_HOMES.items():
+        for service, alias in homes().items():
             if alias in getattr(settings, "PLACEMENT_OWNERS", {}):
                 _grant(service, alias)
 
@@ -84,6 +88,8 @@ def _create_permissions(*, verbosity: int) -> None:
 def _set_time_limits(alias: str) -> None:
     """Set a time limit only for locks: 10 s. Other sessions queue behind a session that waits."""
     connection = connections[alias]
+    if connection.vendor != "postgresql":
+        return
     options = connection.settings_dict["OPTIONS"]
     # The last value of a parameter wins.
     options["options"] = f"{options.get('options', '')} -c statement_timeout=0 -c lock_timeout=10s"

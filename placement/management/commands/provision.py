@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from ...homes import has_own_roles, homes, replicas
 from ...provision import (
     CONNECTIONS,
     LOCK_SECONDS,
@@ -22,7 +23,12 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, **_: Any) -> None:
-        if not settings.PLACEMENT_ADMIN_DATABASE_URL:
+        if not (homes() and has_own_roles()):
+            raise CommandError(
+                "no app has a schema and roles of its own: PLACEMENT_HOMES and PLACEMENT_OWNERS "
+                "are not set"
+            )
+        if not getattr(settings, "PLACEMENT_ADMIN_DATABASE_URL", ""):
             raise CommandError(
                 "PLACEMENT_ADMIN_DATABASE_URL is not set; "
                 "expected postgresql://postgres:password@host:5432/postgres"
@@ -30,7 +36,7 @@ class Command(BaseCommand):
         limit = getattr(settings, "PLACEMENT_CONNECTIONS", CONNECTIONS)
         opened: set[str] = set()
         available, most = 0, 0
-        for service, alias in settings.PLACEMENT_HOMES.items():
+        for service, alias in homes().items():
             home, passwords = connections.settings[alias], _passwords(service, alias)
             most += OWNER_CONNECTIONS + limit * (2 if passwords.reader else 1)
             try:
@@ -74,6 +80,6 @@ def _passwords(service: str, alias: str) -> Passwords:
             f"{service.upper()}_OWNER_DATABASE_URL must name the role {owner_of(service)}, "
             "which owns the schema"
         )
-    replicas = (connections.settings[each] for each in settings.PLACEMENT_REPLICAS.get(service, ()))
-    readers = (each["PASSWORD"] for each in replicas if each["USER"] == reader_of(service))
+    servers = (connections.settings[each] for each in replicas().get(service, ()))
+    readers = (each["PASSWORD"] for each in servers if each["USER"] == reader_of(service))
     return Passwords(runtime=home["PASSWORD"], owner=owner["PASSWORD"], reader=next(readers, ""))

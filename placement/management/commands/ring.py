@@ -31,10 +31,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, command: str, **options: Any) -> None:
         ring = report.default_ring()
         if ring is None:
-            raise CommandError("there is no cache ring: CACHE_URLS is not set")
+            raise CommandError("the default cache of CACHES is no ring (CACHE_URLS is empty)")
         view = ring.members.view(since=time.monotonic())
         if view is None:
-            raise CommandError("the stream server, which keeps the members, doesn't answer")
+            raise CommandError("the server in STORE, which keeps the members, doesn't answer")
         getattr(self, f"_{command}")(ring, view, **options)
 
     def _where(self, ring: Ring, view: View, *, key: str, **_: Any) -> None:
@@ -86,5 +86,7 @@ class Command(BaseCommand):
         if node not in view.members:
             raise CommandError(f"no node {node}; there are: {', '.join(view.members)}")
         if not ring.members.change(lambda view, now: arrangement.leave(view, node, now=now)):
-            raise CommandError("the stream server, which keeps the members, doesn't answer")
-        self.stdout.write(f"{node} is removed; a new process adds it again if it is in CACHE_URLS")
+            raise CommandError("the server in STORE, which keeps the members, doesn't answer")
+        self.stdout.write(
+            f"{node} is removed; a new process adds it again if the settings still have it"
+        )

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 from django.core.management.commands import showmigrations
 from django.db.migrations.loader import MigrationLoader
 
-from ...router import primary
+from ...homes import homes, primary
 
 
 class Command(showmigrations.Command):
@@ -15,8 +15,8 @@ class Command(showmigrations.Command):
         parser.set_defaults(database=None)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["database"]:
-            super().handle(*args, **options)
+        if options["database"] or not homes():
+            super().handle(*args, **options | {"database": options["database"] or "default"})
             return
         for label in options["app_label"] or sorted(MigrationLoader(None).migrated_apps):
             each = {"app_label": [label], "database": primary(label)}

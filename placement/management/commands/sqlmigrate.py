@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.core.management.commands import sqlmigrate
 
-from ...router import primary
+from ...homes import primary
 
 
 class Command(sqlmigrate.Command):

@@ -2,12 +2,12 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from ... import ring
 from ...events import Report, outbox_status
+from ...homes import homes, replicas
 from ...replicas.watch import ReplicaReport, replica_report
-from ...ring.report import NodeReport, default_ring, is_bypassed, node_reports
 
 
 class Command(BaseCommand):
@@ -20,10 +20,9 @@ class Command(BaseCommand):
         with outbox_status(self) as (report, show_outbox):
             if not options["json"]:
                 show_outbox()
-            for service in settings.PLACEMENT_HOMES:
+            for service in dict.fromkeys([*homes(), *replicas()]):
                 report["services"].setdefault(service, {})["replicas"] = replica_report(service)
-            ring = default_ring()
-            report["ring"] = node_reports(ring) if ring else []
+            report["ring"] = _nodes()
             if options["json"]:
                 self.stdout.write(json.dumps(report))
             else:
@@ -40,21 +39,32 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(f"replicas of {service}"))
         for replica in replicas:
             lag = replica["lag_bytes"]
-            state = "not usable" if lag is None else f"{lag} bytes behind"
+            state = f"not usable: {replica['why']}" if lag is None else f"{lag} bytes behind"
             line = f"  {replica['name']:<20} {state}"
             self.stdout.write(line if replica["healthy"] else self.style.ERROR(line))
         if not any(replica["healthy"] for replica in replicas):
             line = f"  no replica of {service} works: all reads use the primary"
             self.stdout.write(self.style.ERROR(line))
 
-    def _show_ring(self, nodes: list[NodeReport]) -> None:
+    def _show_ring(self, nodes: list[Any]) -> None:
+        from ...ring.report import is_bypassed
+
         self.stdout.write(self.style.MIGRATE_HEADING("cache ring"))
         for node in nodes:
             line = f"  {node['state']:<10} {node['node']}, {node['keys']} keys"
             self.stdout.write(line if node["state"] == "up" else self.style.ERROR(line))
         if is_bypassed():
-            line = "  the cache ring is bypassed: the stream server doesn't return the ring's nodes"
+            line = "  the cache ring is bypassed: its STORE doesn't return the list of nodes"
             self.stdout.write(self.style.ERROR(line))
         if all(node["state"] != "up" for node in nodes):
             line = "  no node of the cache ring works: all reads use the databases"
             self.stdout.write(self.style.ERROR(line))
+
+
+def _nodes() -> list[Any]:
+    if not ring.is_used():
+        return []
+    from ...ring import report  # needs the packages of the ring
+
+    default = report.default_ring()
+    return [*report.node_reports(default)] if default else []

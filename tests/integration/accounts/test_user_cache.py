@@ -250,7 +250,7 @@ def test_status_reports_a_bypassed_ring_while_the_store_hangs(
         call_command("status", stdout=text)
     finally:
         processes.send([store.pid], signal.SIGCONT)
-    assert "ring is bypassed: the stream server doesn't return the ring's nodes" in text.getvalue()
+    assert "ring is bypassed: its STORE doesn't return the list of nodes" in text.getvalue()
 
 
 @pytest.mark.usefixtures("patient_ring")

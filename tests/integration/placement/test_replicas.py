@@ -86,7 +86,13 @@ def test_no_read_fails_when_a_standby_dies_and_then_restarts(
     standby.standby.kill()
     assert [ada.listed() for _ in range(5)] == ["0"] * 5
     standby.wait_until(why="doesn't answer")
-    assert replica_report("accounts") == [{"name": REPLICA, "lag_bytes": None, "healthy": False}]
+    (report,) = replica_report("accounts")
+    assert report == {
+        "name": REPLICA,
+        "lag_bytes": None,
+        "healthy": False,
+        "why": "it doesn't answer",
+    }
     ada.rename("1")
     assert ada.listed() == "1"
 
@@ -202,7 +208,9 @@ def test_a_replica_with_too_much_lag_is_unused_until_it_catches_up(
 
     standby.resume()
     standby.in_use()
-    assert replica_report("accounts") == [{"name": REPLICA, "lag_bytes": 0, "healthy": True}]
+    assert replica_report("accounts") == [
+        {"name": REPLICA, "lag_bytes": 0, "healthy": True, "why": ""}
+    ]
     assert measured("placement_replica_healthy") == 1
 
 

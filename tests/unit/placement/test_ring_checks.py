@@ -12,7 +12,7 @@ GOOD = ["redis://:pw@10.0.0.1:6379/0", "redis://:pw@10.0.0.2:6379/0"]
 OWN = "redis://accounts:pw@10.0.0.9:6379/0"
 
 
-def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
+def ids(settings: Any, urls: list[str] | str, **options: str) -> list[str | None]:
     settings.OUTBOX_STREAMS_URL = options.pop("streams", "redis://10.0.0.9:6379/0")
     settings.CACHES = {
         "default": {
@@ -29,9 +29,11 @@ def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
     [
         (GOOD, {}, []),
         (["redis://10.0.0.1:port"], {}, ["ring.E001"]),
+        ("", {}, ["ring.E001"]),
         ([GOOD[0], GOOD[0]], {}, ["ring.E002"]),
         ([*GOOD, "redis://:pw@10.0.0.9:6379/3"], {}, ["ring.E003"]),
         (GOOD, {"STORE": ""}, ["ring.E004"]),
+        (GOOD, {"STORE": "redis://10.0.0.2:6379/1"}, ["ring.E003"]),
         (GOOD, {"ARRANGEMENT": "modulo"}, []),
         (GOOD, {"ARRANGEMENT": "random"}, ["ring.E005"]),
         (GOOD, {"STORE": OWN, "streams": OWN}, ["ring.W002"]),
@@ -40,7 +42,7 @@ def ids(settings: Any, urls: list[str], **options: str) -> list[str | None]:
     ],
 )
 def test_checks_report_an_unusable_ring(
-    settings: Any, urls: list[str], options: dict[str, str], expected: list[str]
+    settings: Any, urls: list[str] | str, options: dict[str, str], expected: list[str]
 ) -> None:
     assert ids(settings, urls, **options) == expected
 

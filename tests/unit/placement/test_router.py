@@ -62,6 +62,7 @@ class Row:
 
     class _meta:  # noqa: N801 - Django's name
         app_label = "accounts"
+        label = "accounts.Row"
 
 
 def reads(now: Reading, service: str = "accounts") -> str:
