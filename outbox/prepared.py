@@ -11,14 +11,20 @@ from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.db import DatabaseError
+
+from . import drivers
+
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+UNKNOWN_STATEMENT = "26000"  # the SQLSTATE of an EXECUTE of a missing statement
 _numbers = count(1)  # no name is used twice, even after a PREPARE that failed
 
 
 class Prepared:
     """Statements that are sent in one message. `types` has the type of each parameter `%(name)s`.
 
-    The first `execute` in a session prepares the statements, also after a reconnect. The planner
+    The first `execute` in a session prepares the statements, also after a reconnect. If the session
+    has lost them, as after DISCARD ALL, one `execute` fails and the next prepares them. The planner
     sees the types of the parameters, not their values. The connection can't use a pooler in
     transaction mode, because such a pooler changes the session between two transactions.
     """
@@ -38,7 +44,12 @@ class Prepared:
             cursor.execute(prepare)
             self._ready[session] = execution
         arrays = {name: _array(value) for name, value in values.items() if isinstance(value, list)}
-        cursor.execute(execution, {**values, **arrays})
+        try:
+            drivers.execute(cursor, execution, {**values, **arrays})
+        except DatabaseError as exc:
+            if drivers.sqlstate(exc) == UNKNOWN_STATEMENT:
+                del self._ready[session]
+            raise
 
     def _build(self) -> tuple[str, str]:
         """The SQL that prepares the statements, and the SQL that runs them."""

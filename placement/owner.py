@@ -35,7 +35,11 @@ def as_owner(alias: str) -> Iterator[None]:
     try:
         if owner is not None:
             connection.close()
-            connection.settings_dict = {**before, **deepcopy(owner)}
+            role = deepcopy({**before, **owner})
+            role["OPTIONS"].pop(
+                "pool", None
+            )  # a pool of the alias has sessions of the runtime role
+            connection.settings_dict = role
         _check_role(connection)
         yield
     finally:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
+from .. import drivers
 from ..errors import CursorMoved, CursorUnknown, StreamDamaged
 from ..streams import WHOLE, Streams, order
 from ..streams.nudging import CHECKING_SECONDS
@@ -213,7 +213,7 @@ class Relay:
 @contextmanager
 def own_connection(tables: Tables) -> Iterator[BaseDatabaseWrapper]:
     """A separate database connection with the settings of SESSION."""
-    connection: Any = tables.connection.copy()
+    connection = drivers.own_session(tables.connection)
     try:
         with connection.cursor() as cursor:
             cursor.execute(SESSION)

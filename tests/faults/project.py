@@ -66,7 +66,9 @@ class Project:
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": self.settings,
-            "PYTHONPATH": str(self.python_path),
+            "PYTHONPATH": os.pathsep.join(
+                [str(self.python_path), os.environ.get("PYTHONPATH", "")]
+            ),
             "STRANGER_DATABASE_URL": self.postgres.dsn,
             "STRANGER_STREAMS_URL": self.valkey.url,
         }

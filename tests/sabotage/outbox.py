@@ -8,6 +8,13 @@ OUTBOX: Final = "tests/integration/outbox"
 
 SABOTAGES: Final = (
     Sabotage(
+        promise="a session that has lost its prepared statements prepares them again",
+        file="outbox/prepared.py",
+        old="                del self._ready[session]",
+        new="                pass",
+        test=f"{OUTBOX}/test_prepared.py::test_lost_statements_are_prepared_again",
+    ),
+    Sabotage(
         invariant=25,
         promise="a shadow reads the streams from the end of its tick",
         file="outbox/rebuilding/sources.py",

@@ -85,7 +85,8 @@ def _set_time_limits(alias: str) -> None:
     """Set a time limit only for locks: 10 s. Other sessions queue behind a session that waits."""
     connection = connections[alias]
     options = connection.settings_dict["OPTIONS"]
+    if not connection.in_atomic_block:
+        connection.close()  # the next connection has the new limits, …
+        options.pop("pool", None)  # … which the sessions of a pool would not have
     # The last value of a parameter wins.
     options["options"] = f"{options.get('options', '')} -c statement_timeout=0 -c lock_timeout=10s"
-    if not connection.in_atomic_block:
-        connection.close()  # the next connection has the new limits
