@@ -36,9 +36,7 @@ def as_owner(alias: str) -> Iterator[None]:
         if owner is not None:
             connection.close()
             role = deepcopy({**before, **owner})
-            role["OPTIONS"].pop(
-                "pool", None
-            )  # a pool of the alias has sessions of the runtime role
+            role["OPTIONS"].pop("pool", None)  # its sessions are those of the runtime role
             connection.settings_dict = role
         _check_role(connection)
         yield

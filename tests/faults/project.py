@@ -66,8 +66,9 @@ class Project:
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": self.settings,
+            # In the tests with psycopg 3, the variable has the folder of the driver.
             "PYTHONPATH": os.pathsep.join(
-                [str(self.python_path), os.environ.get("PYTHONPATH", "")]
+                [str(self.python_path), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
             "STRANGER_DATABASE_URL": self.postgres.dsn,
             "STRANGER_STREAMS_URL": self.valkey.url,

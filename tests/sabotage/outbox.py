@@ -281,7 +281,7 @@ SABOTAGES: Final = (
         invariant=11,
         promise="a transaction aborted by a caught error doesn't count as committed",
         file="outbox/consuming/reader.py",
-        old="return connection.needs_rollback or status == ABORTED",
+        old="return connection.needs_rollback or status == drivers.IN_ERROR",
         new="return False",
         test=f"{OUTBOX}/test_reader.py"
         "::test_an_event_whose_handler_hides_a_database_error_is_parked",

@@ -15,6 +15,6 @@ INSTALLED_APPS = [*PRODUCTION_APPS, "tests.support.flushing"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
 WHITENOISE_AUTOREFRESH = True  # don't list all static files for each test client
 
-if os.environ.get("TEST_SERVER_SIDE_BINDING"):  # psycopg 3 then sends values beside the statements
+if os.environ.get("TEST_SERVER_SIDE_BINDING"):  # of tests with psycopg 3
     for _one in (*DATABASES.values(), *PLACEMENT_OWNERS.values()):
         _one["OPTIONS"]["server_side_binding"] = True
