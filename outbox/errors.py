@@ -1,13 +1,5 @@
 """The exceptions of the outbox. All of them are subclasses of OutboxError."""
 
-from django.db import DatabaseError
-
-
-def is_cut_socket(error: BaseException) -> bool:
-    """Whether the error says that the server closed an idle Unix socket. psycopg2 then raises a
-    plain DatabaseError without an error code; over TCP it raises OperationalError."""
-    return type(error) is DatabaseError and getattr(error.__cause__, "pgcode", "") is None
-
 
 class OutboxError(Exception):
     """The base class of the outbox's exceptions."""

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import Error as DatabaseError
 
+from . import drivers
 from .errors import PooledConnection
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -25,7 +26,8 @@ _OF_ANOTHER_SESSION = ("26000", "42P05")
 class Prepared:
     """Statements that are sent in one message. `types` has the type of each parameter `%(name)s`.
 
-    The first `execute` in a session prepares the statements, also after a reconnect. The planner
+    The first `execute` in a session prepares the statements, also after a reconnect. If the session
+    has lost them, as after DISCARD ALL, one `execute` fails and the next prepares them. The planner
     sees the types of the parameters, not their values. The connection can't use a pooler in
     transaction mode, because such a pooler changes the session between two transactions: `execute`
     then raises PooledConnection.
@@ -47,7 +49,7 @@ class Prepared:
                 prepare, execution = self._build()
                 cursor.execute(prepare)
                 self._ready[session] = execution
-            cursor.execute(execution, {**values, **arrays})
+            drivers.execute(cursor, execution, {**values, **arrays})
 
     @contextmanager
     def _same_session(self, cursor: Any) -> Iterator[None]:
@@ -57,9 +59,7 @@ class Prepared:
         try:
             yield
         except DatabaseError as exc:
-            cause = exc.__cause__
-            code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-            if code not in _OF_ANOTHER_SESSION:
+            if drivers.sqlstate(exc) not in _OF_ANOTHER_SESSION:
                 raise
             self._ready.pop(session, None)
             raise PooledConnection(cursor.db.alias, has_changed=True) from exc

@@ -11,6 +11,7 @@ from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
+from . import drivers
 from .errors import DatabaseDiffers, Unconfigured
 from .models import (
     AbstractOutboxEvent,
@@ -75,7 +76,8 @@ class Tables:
         of a writer or of the relay, stores the number."""
         state = self.quoted(self.state)
         with connection.cursor() as cursor:
-            cursor.execute(
+            drivers.execute(
+                cursor,
                 f"INSERT INTO {state} (name, value) SELECT %(name)s, %(number)s "  # noqa: S608
                 f"WHERE NOT EXISTS (SELECT FROM {state} WHERE name = %(name)s) "
                 "ON CONFLICT DO NOTHING; "

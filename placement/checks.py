@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import connections
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from django.db.models import Model
 from django.utils.module_loading import import_string
 
@@ -74,14 +73,6 @@ def placement_is_coherent(app_configs: Sequence[AppConfig] | None, **_: Any) -> 
                 "PlacementRouter is missing in DATABASE_ROUTERS.",
                 hint=f"Set DATABASE_ROUTERS = [{ROUTER!r}].",
                 id="placement.E002",
-            )
-        )
-    if is_psycopg3:
-        errors.append(
-            Error(
-                "psycopg 3 is installed, and Django prefers it to psycopg2.",
-                hint="Uninstall psycopg: only psycopg2's asynchronous sessions can probe replicas.",
-                id="placement.E007",
             )
         )
     if HAS_OUTBOX and (renderer := getattr(settings, "PLACEMENT_PROBLEM_RENDERER", "")):

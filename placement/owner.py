@@ -40,7 +40,9 @@ def as_owner(alias: str) -> Iterator[None]:
     try:
         if owner is not None:
             connection.close()
-            connection.settings_dict = {**before, **deepcopy(owner)}
+            role = deepcopy({**before, **owner})
+            role["OPTIONS"].pop("pool", None)  # its sessions are those of the runtime role
+            connection.settings_dict = role
         _check_role(connection)
         yield
     finally:

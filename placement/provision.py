@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import psycopg2
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
-from psycopg2.extensions import encrypt_password, parse_dsn
-from psycopg2.sql import SQL, Composable, Identifier, Literal
+from . import drivers
+from .drivers import SQL, Composable, Identifier, Literal, parse_dsn
 
 SETTINGS: Final = {  # of each role
     "idle_in_transaction_session_timeout": "60s",
@@ -129,8 +127,8 @@ def provision(
     role settings from the template, so both are made again. A role loses all other settings and
     memberships. In a database that an earlier release provisioned, everything of the runtime role
     gets the owner as its new owner. Concurrent runs wait for each other. The administrator must be
-    a superuser. Raises psycopg2.Error, such as LockNotAvailable if another transaction holds the
-    tables for LOCK_SECONDS.
+    a superuser. Raises errors of the driver, such as LockNotAvailable if another transaction holds
+    the tables for LOCK_SECONDS.
     """
     with _session(admin_dsn) as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
@@ -164,7 +162,7 @@ def available_connections(admin_dsn: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def grant(cursor: Cursor, service: str) -> None:
+def grant(cursor: Any, service: str) -> None:
     """Bring the rights of the service's roles to all tables, sequences and functions of its schema
     up to date. The cursor is the owner's or the administrator's."""
     _run(cursor, "REVOKE ALL ON ALL ROUTINES IN SCHEMA {} FROM PUBLIC", service)
@@ -198,7 +196,7 @@ def _values(service: str, role: str, rights: list[str], prefix: str) -> dict[str
 
 
 def _make_role(
-    cursor: Cursor, role: str, password: str, settings: Mapping[str, str], *, limit: int
+    cursor: Any, role: str, password: str, settings: Mapping[str, str], *, limit: int
 ) -> None:
     if not _existing(cursor, role):
         _run(cursor, "CREATE ROLE {}", role)
@@ -212,14 +210,14 @@ def _make_role(
         Literal(limit),
     )
     # Encrypt the password here, so that no server log contains the plain password.
-    secret = encrypt_password(password, role, cursor.connection, "scram-sha-256")
+    secret = drivers.encrypted(password, role, cursor.connection)
     _run(cursor, "ALTER ROLE {} PASSWORD {}", role, Literal(secret))
     for name, value in settings.items():
         _run(cursor, "ALTER ROLE {} SET {} = {}", role, name, Literal(value))
     cursor.execute("COMMIT")
 
 
-def _clear(cursor: Cursor, role: str) -> None:
+def _clear(cursor: Any, role: str) -> None:
     """Remove the settings of the role, which may change them itself, and its memberships: before
     PostgreSQL 16, a role may make others its members."""
     _run(cursor, "ALTER ROLE {} RESET ALL", role)
@@ -239,7 +237,7 @@ def _clear(cursor: Cursor, role: str) -> None:
         _run(cursor, "REVOKE {} FROM {} GRANTED BY {} CASCADE", granted, role, grantor)
 
 
-def _close_maintenance_databases(cursor: Cursor) -> None:
+def _close_maintenance_databases(cursor: Any) -> None:
     """Let only superusers, and roles that replicate, connect to PostgreSQL's own databases."""
     cursor.execute(
         "SELECT datname FROM pg_database WHERE datname = ANY(%s)"
@@ -257,7 +255,7 @@ def _close_maintenance_databases(cursor: Cursor) -> None:
         _run(cursor, "REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC", database)
 
 
-def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
+def _make_database(cursor: Any, database: str, template: str | None) -> None:
     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
     if not cursor.fetchone():
         if template is None:
@@ -267,7 +265,7 @@ def _make_database(cursor: Cursor, database: str, template: str | None) -> None:
     _run(cursor, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
 
 
-def _make_schema(cursor: Cursor, database: str, service: str) -> None:
+def _make_schema(cursor: Any, database: str, service: str) -> None:
     owner, reader = owner_of(service), reader_of(service)
     cursor.execute("BEGIN")  # running processes must never see a table without their rights
     # A change of owners locks all tables until COMMIT.
@@ -292,12 +290,12 @@ def _make_schema(cursor: Cursor, database: str, service: str) -> None:
     cursor.execute("COMMIT")
 
 
-def _existing(cursor: Cursor, *roles: str) -> list[str]:
+def _existing(cursor: Any, *roles: str) -> list[str]:
     cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(roles)])
     return [role for (role,) in cursor.fetchall()]
 
 
-def _run(cursor: Cursor, statement: str, *names: str | Composable) -> None:
+def _run(cursor: Any, statement: str, *names: str | Composable) -> None:
     """Execute a statement. Names become quoted identifiers; a Composable is inserted unchanged."""
     parts = [name if isinstance(name, Composable) else Identifier(name) for name in names]
     cursor.execute(SQL(statement).format(*parts))
@@ -305,7 +303,6 @@ def _run(cursor: Cursor, statement: str, *names: str | Composable) -> None:
 
 @contextmanager
 def _session(dsn: str) -> Iterator[Any]:
-    with closing(psycopg2.connect(dsn)) as connection:
-        connection.autocommit = True  # CREATE DATABASE can't run in a transaction
-        with connection.cursor() as cursor:
-            yield cursor
+    # In autocommit mode, because CREATE DATABASE can't run in a transaction.
+    with closing(drivers.connect(dsn)) as connection, connection.cursor() as cursor:
+        yield cursor

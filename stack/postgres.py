@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -22,8 +23,10 @@ _REPLICATOR = "replicator"
 _CONNECT_SECONDS = 5
 # A message over loopback TCP takes a third longer than over a Unix socket. Linux has abstract
 # sockets, which need no file; the path of a socket file would often be too long. The port is part
-# of the socket's name, so servers of several roots don't collide.
-HOST: Final = "@mitosis" if sys.platform == "linux" else LOOPBACK
+# of the socket's name, so servers of several roots don't collide. psycopg 3 reads such a name as
+# that of a host.
+_SOCKET: Final = "@mitosis" if sys.platform == "linux" else ""
+HOST: Final = _SOCKET if _SOCKET and find_spec("psycopg") is None else LOOPBACK
 _VERSION = "18"  # part of the data folder's name, because another major version can't read the data
 
 
@@ -98,7 +101,7 @@ class Postgres(Server):
         return {
             "listen_addresses": LOOPBACK,
             "port": port,
-            "unix_socket_directories": HOST if HOST != LOOPBACK else "",
+            "unix_socket_directories": _SOCKET,
             "max_connections": 400,  # see placement.provision.CONNECTIONS
             "shared_buffers": "128MB",
             # A statement that finds only dirty buffers must write a buffer, after a WAL flush. A

@@ -12,16 +12,10 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .. import drivers
 from ..consumer import Consumer
 from ..envelope import Envelope
-from ..errors import (
-    BelowFloor,
-    Fenced,
-    HandlerIdle,
-    OutboxError,
-    PooledConnection,
-    is_cut_socket,
-)
+from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, PooledConnection
 from ..pacing import Sparing
 from ..pooling import check_direct
 from ..streams import WHOLE, Batch, Cursor, Entry, Streams, described, order
@@ -60,8 +54,6 @@ SET plan_cache_mode = force_generic_plan
 # A process that freezes in a transaction locks its positions for this time at most.
 HANDLER_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %s, false)"
 
-ABORTED = 3  # libpq's PQTRANS_INERROR
-
 # SQLSTATEs or classes of transient errors: serialization failure, deadlock, lost connection,
 # server start or stop, insufficient resources, lock timeout. A statement timeout isn't transient,
 # because it would occur again.
@@ -73,12 +65,12 @@ def is_transient(error: BaseException | None) -> bool:
     while error is not None:
         if (transient := getattr(error, "transient", None)) is not None:
             return bool(transient)
-        if is_cut_socket(error):
+        if drivers.is_cut_socket(error):
             return True
         if isinstance(error, InterfaceError | ConnectionError):
             return True
         if isinstance(error, OperationalError):
-            code = getattr(error.__cause__, "pgcode", None)
+            code = drivers.sqlstate(error)
             return code is None or code.startswith(TRANSIENT_CODES)
         error = error.__cause__
     return False
@@ -117,6 +109,7 @@ class Reader:
 
     def run(self) -> None:
         """Read and apply events until `stopping` is set. After an error, the loop continues."""
+        drivers.own_session_of_thread(self._tables.alias)
         try:
             self._run()
         finally:
@@ -221,7 +214,8 @@ class Reader:
         check_direct(self._tables.connection)
         with self._tables.connection.cursor() as cursor:
             idle = f"{round(handler_idle_seconds() * 1000)}ms"
-            cursor.execute(f"{SESSION}; {HANDLER_IDLE}", [idle])
+            cursor.execute(SESSION)
+            cursor.execute(HANDLER_IDLE, [idle])
         self._set_positions(self._inbox.open(range(self._streams.partitions)))
 
     def _set_positions(self, positions: dict[int, str]) -> None:
@@ -418,7 +412,7 @@ def _is_aborted(connection: BaseDatabaseWrapper) -> bool:
     """Whether the transaction is aborted. Django tracks errors in `atomic` and in the ORM. Only the
     driver tracks errors of plain SQL: after one, COMMIT rolls back and raises no error."""
     status = connection.connection.info.transaction_status if connection.connection else None
-    return connection.needs_rollback or status == ABORTED
+    return connection.needs_rollback or status == drivers.IN_ERROR
 
 
 def complete_tick(position: str) -> int:

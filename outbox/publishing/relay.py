@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
+from .. import drivers
 from ..errors import CursorMoved, CursorUnknown, StreamDamaged
 from ..pooling import check_direct
 from ..streams import WHOLE, Streams, order
@@ -215,7 +215,7 @@ class Relay:
 @contextmanager
 def own_connection(tables: Tables) -> Iterator[BaseDatabaseWrapper]:
     """A separate database connection with the settings of SESSION. Raises PooledConnection."""
-    connection: Any = tables.connection.copy()
+    connection = drivers.own_session(tables.connection)
     try:
         check_direct(connection)
         with connection.cursor() as cursor:

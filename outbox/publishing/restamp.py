@@ -16,6 +16,7 @@ from typing import Any
 from django.apps import apps
 from django.db import models, reset_queries, transaction
 
+from .. import drivers
 from ..errors import Unconfigured
 from ..fields import Xid8Field
 from ..streams import Streams, order
@@ -210,7 +211,7 @@ class Restamp:
                 cursor.execute(last_key, values)
                 (last,) = cursor.fetchone() or ("",)
                 chunk = f"{rest} AND {key} <= %(last)s" if last else rest
-                cursor.execute(statement.format(chunk=chunk), {**values, "last": last})
+                drivers.execute(cursor, statement.format(chunk=chunk), {**values, "last": last})
                 counted = {counter: values[counter] + cursor.rowcount} if counter else {}
                 self._save(after=last, step=step if last else step + 1, **counted)
             yield

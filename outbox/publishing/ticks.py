@@ -15,6 +15,7 @@ from typing import Any
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .. import drivers
 from ..prepared import Prepared
 from ..tables import Tables
 from . import statements as sql
@@ -167,7 +168,8 @@ class Ticks:
             return
         with self._connection.cursor() as cursor:
             try:
-                cursor.execute(
+                drivers.execute(
+                    cursor,
                     self._rows_sql,
                     {
                         "previous": tick.previous,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from django.db import Error as DatabaseError
 
+from .. import drivers
 from ..consumer import Consumer
 from ..consuming.delivery import Delivery
 from ..consuming.inbox import START, Inbox
@@ -86,7 +87,7 @@ class Follower:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Pause the live consumer: a separate session locks the consumer's positions."""
-        connection = self._tables.connection.copy()
+        connection = drivers.own_session(self._tables.connection)
         position = connection.ops.quote_name(self._tables.position._meta.db_table)
         try:
             connection.set_autocommit(False)

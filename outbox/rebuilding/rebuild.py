@@ -19,6 +19,7 @@ from typing import Any
 from django.apps import apps
 from django.db import OperationalError, transaction
 
+from .. import drivers
 from ..consumer import NEXT, Consumer
 from ..consuming.parking import one_line
 from ..consuming.reader import is_transient
@@ -221,7 +222,7 @@ class Rebuild(ABC):
             swap = "; ".join(swap_statements(self._shadows))
             started = time.perf_counter()
             with self._connection.cursor() as cursor:
-                cursor.execute(swap)
+                drivers.execute(cursor, swap)
         self.locked_ms = (time.perf_counter() - started) * 1000
 
     def _delete_all_rows(self) -> None:

@@ -22,20 +22,24 @@ class ReplicaSockets:
     """The sockets of every thread's connections to replicas, by alias."""
 
     def __init__(self) -> None:
-        self._sockets: dict[str, weakref.WeakSet[socket.socket]] = defaultdict(weakref.WeakSet)
+        self._sockets: dict[str, weakref.WeakKeyDictionary[object, socket.socket]]
+        self._sockets = defaultdict(weakref.WeakKeyDictionary)
         self._lock = threading.Lock()
 
     def add(self, alias: str, connection: object, descriptor: int) -> None:
-        """Keep a duplicate of the socket until `connection` is garbage-collected."""
-        duplicate = socket.socket(fileno=os.dup(descriptor))
+        """Keep a duplicate of the socket until `connection` is garbage-collected. A connection of a
+        pool is added again each time that it is used."""
         with self._lock:
-            self._sockets[alias].add(duplicate)
+            if connection in self._sockets[alias]:
+                return
+            duplicate = socket.socket(fileno=os.dup(descriptor))
+            self._sockets[alias][connection] = duplicate
         weakref.finalize(connection, duplicate.close)
 
     def disconnect(self, alias: str) -> None:
         """End all reads from this replica; their threads get django.db.OperationalError."""
         with self._lock:
-            sockets = list(self._sockets[alias])
+            sockets = list(self._sockets[alias].values())
         for each in sockets:
             with suppress(OSError):  # the socket is closed already
                 each.shutdown(socket.SHUT_RDWR)

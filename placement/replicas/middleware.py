@@ -8,10 +8,8 @@ from django.conf import settings
 from django.db import DatabaseError, Error, InterfaceError, OperationalError
 from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse
-from psycopg2.errors import QueryCanceled
-from psycopg2.extensions import TransactionRollbackError
 
-from .. import served_by
+from .. import drivers, served_by
 from ..events import HAS_OUTBOX, forget_last_writes
 from ..homes import services
 from . import reading
@@ -76,7 +74,7 @@ class ConsistencyToken:
         now = reading.current()
         if now is None or not now.replicas or not isinstance(exception, Error):
             return None
-        if isinstance(exception.__cause__, QueryCanceled):
+        if drivers.sqlstate(exception.__cause__) == drivers.QUERY_CANCELED:
             return None  # the query would take as long on the primary
         if _is_server_failure(exception):
             for alias in now.replicas:
@@ -88,10 +86,12 @@ class ConsistencyToken:
 
 def _is_server_failure(exception: Error) -> bool:
     """False for an invalid query, which any client can cause, and for conflicts with WAL replay."""
+    code = drivers.sqlstate(exception.__cause__)
     if isinstance(exception, (OperationalError, InterfaceError)):
-        return not isinstance(exception.__cause__, TransactionRollbackError)
-    # After a lost Unix socket psycopg2 raises its base class, without an error code.
-    return type(exception) is DatabaseError and getattr(exception.__cause__, "pgcode", "") is None
+        return not code.startswith(drivers.ROLLED_BACK)
+    # After a lost Unix socket psycopg 2 raises its base class, without an error code.
+    is_of_driver = isinstance(exception.__cause__, drivers.driver.Error)
+    return type(exception) is DatabaseError and is_of_driver and not code
 
 
 def _run_view_again(request: HttpRequest) -> HttpResponse | None:

@@ -4,11 +4,9 @@ import select
 import time
 from typing import Final
 
-import psycopg2
 from django.db import connections
-from psycopg2.extensions import POLL_OK, POLL_READ
-from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
+from ..drivers import Asynchronous, Wait, connect_asynchronously, driver
 from .wal import Wal, wal_of
 
 _MILLISECONDS: Final = 1000
@@ -27,37 +25,32 @@ class Probe:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self._connection: Connection | None = None
+        self._session: Asynchronous | None = None
         self._first = 0  # index of the host to try first
 
     def ask(self, statement: str, *, within_seconds: float) -> Wal | None:
         """Return the answer, or None after the deadline; the next query then connects again."""
-        deadline = time.monotonic() + within_seconds
+        wait = _until(time.monotonic() + within_seconds)
         try:
-            connection = self._connected(deadline)
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                _wait_until_ready(connection, deadline)
-                row = cursor.fetchone()
-        except (psycopg2.Error, Unanswered):
+            row = self._connected(wait).ask(statement, wait)
+        except (driver.Error, Unanswered):
             self.close()
             self._first += 1  # the next connection starts with another host
             return None
         return None if row is None else wal_of(row)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
-    def _connected(self, deadline: float) -> Connection:
-        if self._connection is None:
+    def _connected(self, wait: Wait) -> Asynchronous:
+        if self._session is None:
             parameters = dict(connections[self.alias].get_connection_params())
             for name in {"host", "port"} & parameters.keys():
                 parameters[name] = _rotated(str(parameters[name]), self._first)
-            self._connection = psycopg2.connect(**parameters, async_=True)
-            _wait_until_ready(self._connection, deadline)
-        return self._connection
+            self._session = connect_asynchronously(parameters, wait)
+        return self._session
 
 
 def _rotated(text: str, turns: int) -> str:
@@ -67,10 +60,14 @@ def _rotated(text: str, turns: int) -> str:
     return ",".join(items[first:] + items[:first])
 
 
-def _wait_until_ready(connection: Connection, deadline: float) -> None:
-    while (state := connection.poll()) != POLL_OK:
+def _until(deadline: float) -> Wait:
+    """A function that waits for a socket, and raises Unanswered after the deadline."""
+
+    def wait(descriptor: int, to_read: bool) -> None:
         left = deadline - time.monotonic()
         ready = select.poll()  # select.select accepts no descriptor above 1023
-        ready.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
+        ready.register(descriptor, select.POLLIN if to_read else select.POLLOUT)
         if left <= 0 or not ready.poll(left * _MILLISECONDS):
             raise Unanswered
+
+    return wait

@@ -41,14 +41,14 @@ class Wal:
 
 
 def wal_of(row: Sequence[Any]) -> Wal:
-    """Convert a row of one of the statements above."""
+    """Convert a row of one of the statements above, or the texts of its values."""
     system, timeline, lsn, in_recovery = row
     high, low = lsn.split("/")
     return Wal(
-        system=system % (1 << 64),  # SQL returns the unsigned number as a signed number
+        system=int(system) % (1 << 64),  # SQL returns the unsigned number as a signed number
         timeline=int(timeline, 16),
         lsn=(int(high, 16) << 32) | int(low, 16),
-        in_recovery=in_recovery,
+        in_recovery=in_recovery in (True, "t"),
     )
 
 

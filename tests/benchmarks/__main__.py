@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ from tests.benchmarks import (
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.progress import Progress
 from tests.benchmarks.scale import SCALES, Scale
+from tests.support.environments import folder_with_psycopg3
 
 ROOT: Final = CHECKOUT / ".local" / "bench"
 
@@ -59,6 +62,10 @@ PARTS: Final[dict[str, Part]] = {
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status: 0 if all parts were measured and none had a fault."""
     options = _parser().parse_args(arguments)
+    if options.psycopg3 and find_spec("psycopg") is None:
+        os.environ["PYTHONPATH"] = str(folder_with_psycopg3())
+        again = [sys.executable, "-m", str(__package__), *arguments]
+        os.execv(sys.executable, again)  # noqa: S606 - this program again
     results: dict[str, Any] = {}
     try:
         scale = SCALES[options.scale]
@@ -77,9 +84,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.svg:
         options.svg.write_text(plot.render(results))
     if options.write:
-        quick = ["--quick"] if options.scale == "quick" else []
+        flags = ["--quick"] if options.scale == "quick" else []
+        flags += ["--psycopg3"] if options.psycopg3 else []
         only = ["--only", *options.only] if options.only else []
-        document.write(results, command=" ".join(["./dev bench", *quick, *only]))
+        document.write(results, command=" ".join(["./dev bench", *flags, *only]))
     return 1 if faults(results) else 0
 
 
@@ -145,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}"
     )
+    parser.add_argument("--psycopg3", action="store_true", help="with this driver, by TCP")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     return parser
 

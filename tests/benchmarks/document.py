@@ -33,6 +33,7 @@ def render(results: Mapping[str, Any], *, command: str, today: dt.date) -> str:
     heading = (
         f"**{today.isoformat()}**, `{command}`, on {machine['cpu']}, {machine['cores']} cores,"
         f" {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']},"
+        f" {machine['driver']},"
         f" PostgreSQL {machine['postgresql']}, Valkey {machine['valkey']}; {durability}. Before"
         f" each part, other processes kept at most {max(busy.values(), default=0)} cores busy."
     )

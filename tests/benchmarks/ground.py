@@ -113,7 +113,7 @@ class Ground:
         environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "DJANGO_SETTINGS_MODULE": f"{PROJECT}.settings",
-            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONPATH": _python_path(),
             "PYTHONUNBUFFERED": "1",
             "BENCH_DATABASE_URL": self.project_dsn,
             "BENCH_STREAMS_URL": self.servers.addresses.streams_url,
@@ -134,7 +134,7 @@ class Ground:
             self._made.add("application")
             self._prepare(self.stack, variables)
         return {
-            service: {**for_process(given, kind="bench"), "PYTHONPATH": str(CHECKOUT)}
+            service: {**for_process(given, kind="bench"), "PYTHONPATH": _python_path()}
             for service, given in variables.items()
         }
 
@@ -285,6 +285,11 @@ class Ground:
         self._processes.remove(process)
         if status:
             raise RuntimeError(f"{process.args} failed; see the process's log")
+
+
+def _python_path() -> str:
+    """The checkout and, with `--psycopg3`, the folder of the driver."""
+    return os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 
 
 def _die_with_parent() -> None:

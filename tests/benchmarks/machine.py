@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,17 @@ def describe(ground: Ground) -> dict[str, Any]:
         "memory_gb": round(memory / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "driver": _driver(),
         "postgresql": str(ground.query("SHOW server_version")[0][0]),
         "valkey": str(info.get("valkey_version") or info["redis_version"]),
         "load_average": load_average(),
     }
+
+
+def _driver() -> str:
+    """The driver that Django uses, with its version."""
+    name = "psycopg2" if find_spec("psycopg") is None else "psycopg"
+    return f"{name} {import_module(name).__version__.partition(' ')[0]}"
 
 
 def load_average() -> float:

@@ -18,7 +18,7 @@ def _heading(results: Mapping[str, Any]) -> Iterator[str]:
     machine, durability = results["machine"], results["durability"]
     yield (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB,"
-        f" {machine['system']}, Python {machine['python']}"
+        f" {machine['system']}, Python {machine['python']}, {machine['driver']}"
     )
     yield f"PostgreSQL {machine['postgresql']}, Valkey {machine['valkey']}"
     yield ", ".join(f"{name} {value}" for name, value in durability.items())

@@ -66,7 +66,10 @@ class Project:
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": self.settings,
-            "PYTHONPATH": str(self.python_path),
+            # In the tests with psycopg 3, the variable has the folder of the driver.
+            "PYTHONPATH": os.pathsep.join(
+                [str(self.python_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
             "STRANGER_DATABASE_URL": self.postgres.dsn,
             "STRANGER_STREAMS_URL": self.valkey.url,
         }

@@ -42,6 +42,13 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_testing.py::test_a_process_that_is_no_test_refuses_streams_in_memory",
     ),
     Sabotage(
+        promise="a session that has lost its prepared statements prepares them again",
+        file="outbox/prepared.py",
+        old="            self._ready.pop(session, None)\n",
+        new="",
+        test=f"{OUTBOX}/test_prepared.py::test_lost_statements_are_prepared_again",
+    ),
+    Sabotage(
         invariant=25,
         promise="a shadow reads the streams from the end of its tick",
         file="outbox/rebuilding/sources.py",
@@ -359,7 +366,7 @@ SABOTAGES: Final = (
         invariant=11,
         promise="a transaction aborted by a caught error doesn't count as committed",
         file="outbox/consuming/reader.py",
-        old="return connection.needs_rollback or status == ABORTED",
+        old="return connection.needs_rollback or status == drivers.IN_ERROR",
         new="return False",
         test=f"{OUTBOX}/test_reader.py"
         "::test_an_event_whose_handler_hides_a_database_error_is_parked",

@@ -91,7 +91,8 @@ def _set_time_limits(alias: str) -> None:
     if connection.vendor != "postgresql":
         return
     options = connection.settings_dict["OPTIONS"]
+    if not connection.in_atomic_block:
+        connection.close()  # the next connection has the new limits, …
+        options.pop("pool", None)  # … which the sessions of a pool would not have
     # The last value of a parameter wins.
     options["options"] = f"{options.get('options', '')} -c statement_timeout=0 -c lock_timeout=10s"
-    if not connection.in_atomic_block:
-        connection.close()  # the next connection has the new limits

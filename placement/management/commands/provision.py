@@ -1,10 +1,10 @@
 from typing import Any
 
-import psycopg2.errors
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from ...drivers import driver
 from ...homes import has_own_roles, homes, replicas
 from ...provision import (
     CONNECTIONS,
@@ -47,12 +47,12 @@ class Command(BaseCommand):
                     connections=limit,
                 )
                 available = available_connections(settings.PLACEMENT_ADMIN_DATABASE_URL)
-            except psycopg2.errors.LockNotAvailable as exc:
+            except driver.errors.LockNotAvailable as exc:
                 raise CommandError(
                     f"{service}: another transaction held the tables for {LOCK_SECONDS:.0f} s: "
                     "stop backups and the service's processes, then run this again"
                 ) from exc
-            except psycopg2.Error as exc:
+            except driver.Error as exc:
                 raise CommandError(f"{service}: {str(exc).strip()}") from exc
             self.stdout.write(f"{service}: roles and schema are ready in {home['NAME']}")
         for name in sorted(opened):

@@ -70,6 +70,16 @@ def test_a_failed_prepare_is_tried_again(connection, shop):
     assert answer(connection, inserted, n=2) == 2
 
 
+def test_lost_statements_are_prepared_again(connection):
+    double = Prepared("SELECT %(n)s * 2", types={"n": "int"})
+    answer(connection, double, n=1)
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+    with pytest.raises(DatabaseError, match="does not exist"):
+        answer(connection, double, n=2)
+    assert answer(connection, double, n=2) == 4
+
+
 def test_a_statement_uses_the_new_table_after_a_swap(connection):
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE shown (n int)")

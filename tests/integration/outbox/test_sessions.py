@@ -12,6 +12,7 @@ from django.core.checks import run_checks
 from django.db import connections, transaction
 from django.utils import timezone
 
+from outbox import drivers
 from outbox.consuming.inbox import MOVES_PER_ID, Inbox
 from outbox.consuming.parking import Parking
 from outbox.consuming.reader import SESSION
@@ -19,6 +20,8 @@ from outbox.publishing.relay import own_connection
 from tests.integration.outbox.conftest import consumer_of, event
 from tests.support.databases import execute_as_owner
 from tests.support.waiting import eventually
+
+EXPLAINED = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
 
 
 def test_relays_and_readers_use_read_committed_at_any_default(shop, opened, reader_of, monkeypatch):
@@ -122,7 +125,7 @@ def test_an_open_transaction_makes_no_move_slower(shop, opened, elsewhere):
         moved = {"partitions": [0], "expected": [f"0-{number}"], "next": [f"0-{number + 1}"]}
         names = {"consumer": "probe", "producer": shop.label}
         with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {moving}", moved | names)
+            drivers.execute(cursor, EXPLAINED + moving, moved | names)
             [([found],)] = cursor.fetchall()
         return int(found["Plan"]["Shared Hit Blocks"])
 
@@ -155,7 +158,7 @@ def park(shop: Any, first: int, last: int) -> None:
         cursor.execute(
             f"INSERT INTO {shop.parked._meta.db_table} (consumer, producer, partition, key, entry, "  # noqa: S608
             "type, body, error, traceback, attempts, parked_at) SELECT 'probe', %s, n %% 2, "
-            "n::text, '5-' || n, '', '', '', '', 0, now() FROM generate_series(%s, %s) n",
+            "n::text, '5-' || n, '', '', '', '', 0, now() FROM generate_series(%s::int, %s::int) n",
             [shop.label, first, last],
         )
 
@@ -177,7 +180,7 @@ def test_a_move_reads_only_the_parked_keys_of_its_batch(shop, opened):
     given = {"partitions": [0] * 50, "keys": [str(n) for n in range(50)]}
     names = {"consumer": "probe", "producer": shop.label}
     with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {finding}", given | names)
+        drivers.execute(cursor, EXPLAINED + finding, given | names)
         [([found],)] = cursor.fetchall()
     assert found["Plan"]["Shared Hit Blocks"] < 50 * 8
 
@@ -192,7 +195,7 @@ def test_a_superseding_event_reads_only_the_rows_of_its_key(shop):
     def explain(execute: Any, sql: str, values: Any, *context: Any) -> Any:
         if sql.startswith("SELECT"):
             with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", values)
+                drivers.execute(cursor, EXPLAINED + sql, values)
                 [([found],)] = cursor.fetchall()
             blocks.append(found["Plan"]["Shared Hit Blocks"])
         return execute(sql, values, *context)

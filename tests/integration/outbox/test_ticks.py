@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
+from outbox import drivers
 from outbox.publishing.relay import own_connection
 from outbox.publishing.ticks import Ticks
 from tests.integration.outbox.conftest import event
@@ -166,7 +167,7 @@ def test_the_tick_statement_uses_the_index(shop, ticks):
     # A relay runs this statement on every nudge, so the statement must not read the whole table.
     ticks.make()
     with ticks._connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN {making(ticks)}", PARAMETERS)
+        drivers.execute(cursor, f"EXPLAIN {making(ticks)}", PARAMETERS)
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert f"Seq Scan on {shop.event._meta.db_table}" not in plan
     assert f"{shop.label}_outbox_xid" in plan
@@ -200,7 +201,7 @@ def test_a_small_batch_reads_only_its_own_rows(shop, ticks, elsewhere, analyzed)
         (making(ticks), PARAMETERS),
     ):
         with ticks._connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)
+            drivers.execute(cursor, f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", params)
             [(found,)] = cursor.fetchall()
         assert max(rows_touched(found[0]["Plan"])) < 1000
 
@@ -219,9 +220,8 @@ def test_a_tick_is_made_without_a_read_of_a_long_backlog(shop, ticks):
     for few, are_read in ((1_000_000, True), (transactions // 2, False)):
         with ticks._connection.cursor() as cursor:
             cursor.execute("BEGIN")
-            cursor.execute(
-                f"EXPLAIN (ANALYZE, FORMAT JSON) {making(ticks)}", PARAMETERS | {"few": few}
-            )
+            explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {making(ticks)}"
+            drivers.execute(cursor, explained, PARAMETERS | {"few": few})
             [(found,)] = cursor.fetchall()
             cursor.execute("ROLLBACK")
         assert (max(rows_touched(found[0]["Plan"])) >= transactions) is are_read

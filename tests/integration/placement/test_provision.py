@@ -10,11 +10,11 @@ import psycopg2
 import pytest
 from psycopg2.errors import (
     InsufficientPrivilege,
-    LockNotAvailable,
     ReadOnlySqlTransaction,
     UndefinedTable,
 )
 
+from placement import drivers
 from placement.provision import (
     CONNECTIONS,
     OWNER_CONNECTIONS,
@@ -71,16 +71,14 @@ def run(postgres: Postgres, name: str) -> Iterator[Run]:
 def finish_migrations(postgres: Postgres, name: str, service: str) -> None:
     """What `migrate` does after the migrations."""
     owner = dsn_for(postgres.dsn, database=name, role=owner_of(service), password=ROLE_PASSWORD)
-    with closing(psycopg2.connect(owner)) as connection:
-        with connection.cursor() as cursor:
-            grant(cursor, service)
-        connection.commit()
+    with closing(drivers.connect(owner)) as connection, connection.cursor() as cursor:
+        grant(cursor, service)
 
 
 def ungranted_in(postgres: Postgres, name: str, service: str) -> list[str]:
     """What a process of the service finds at its start."""
     dsn = dsn_for(postgres.dsn, database=name, role=service, password=ROLE_PASSWORD)
-    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+    with closing(drivers.connect(dsn)) as connection, connection.cursor() as cursor:
         return ungranted(cursor, service, ["orders_fact", "orders_log"])
 
 
@@ -275,7 +273,7 @@ def test_a_database_of_an_earlier_release_gets_owners(
             with connection.cursor() as backup, monkeypatch.context() as patch:
                 backup.execute("LOCK TABLE orders.thing IN ACCESS SHARE MODE")
                 patch.setattr("placement.provision.LOCK_SECONDS", 0.05)
-                with pytest.raises(LockNotAvailable):
+                with pytest.raises(drivers.driver.errors.LockNotAvailable):
                     provision(postgres.dsn, database=database, services=SERVICES)
         for _ in range(2):
             provision(postgres.dsn, database=database, services=SERVICES)

@@ -1,8 +1,7 @@
 import os
+from urllib.parse import unquote, urlsplit
 
-from psycopg2.extensions import parse_dsn
-
-_database = parse_dsn(os.environ["STRANGER_DATABASE_URL"])
+_database = urlsplit(os.environ["STRANGER_DATABASE_URL"])
 
 SECRET_KEY = "for tests only"
 USE_TZ = os.environ.get("STRANGER_USE_TZ", "yes") == "yes"
@@ -10,14 +9,16 @@ INSTALLED_APPS = ["outbox", "tests.support.stranger.shop"]
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": _database["dbname"],
-        "USER": _database["user"],
-        "PASSWORD": _database["password"],
-        "HOST": _database["host"],
-        "PORT": _database["port"],
+        "NAME": _database.path.lstrip("/"),
+        "USER": _database.username,
+        "PASSWORD": _database.password,
+        "HOST": unquote(_database.hostname or ""),
+        "PORT": _database.port,
         "OPTIONS": {"application_name": f"process {os.getpid()}"},  # stored with each effect
     }
 }
+if os.environ.get("TEST_SERVER_SIDE_BINDING"):  # only psycopg 3 has it
+    DATABASES["default"]["OPTIONS"]["server_side_binding"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 OUTBOX_STREAMS_URL = os.environ["STRANGER_STREAMS_URL"]
 OUTBOX_RETENTION_SECONDS = float(os.environ.get("STRANGER_RETENTION_SECONDS", "604800"))

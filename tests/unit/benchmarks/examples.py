@@ -44,6 +44,7 @@ def results() -> dict[str, Any]:
             "memory_gb": 8.0,
             "system": "Linux 6",
             "python": "3.11.9",
+            "driver": "psycopg2 2.9.13",
             "postgresql": "18.1",
             "valkey": "9.0",
             "load_average": 0.1,

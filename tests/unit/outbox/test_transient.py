@@ -1,19 +1,18 @@
-import psycopg2
-import psycopg2.errors
+import pytest
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
 from outbox.consuming.reader import is_transient
 from outbox.errors import Fenced, HandlerIdle, MalformedEnvelope, StreamsUnavailable
 
 
-class ErrorWithCode(psycopg2.OperationalError):
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+class Psycopg2Error(Exception):
+    def __init__(self, code: str | None = None) -> None:
+        self.pgcode = code
 
-    @property
-    def pgcode(self) -> str:  # type: ignore[override]
-        return self.code
+
+class Psycopg3Error(Exception):
+    def __init__(self, code: str | None = None) -> None:
+        self.sqlstate = code
 
 
 def raised(error: Exception, cause: Exception | None = None) -> Exception:
@@ -23,40 +22,43 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
         return exc
 
 
-TRANSIENT = {
-    **{
-        code: raised(OperationalError(), ErrorWithCode(code))
-        for code in ("40001", "40P01", "08006", "57P01", "57P03", "53300", "55P03")
-    },
-    "a lost connection, without a code": raised(
-        OperationalError(), psycopg2.OperationalError("gone")
-    ),
-    "a closed connection": InterfaceError(),
-    "no stream server": StreamsUnavailable(),
-    "a position that another process moved": Fenced(),
-    "a reset connection": ConnectionResetError(),
-    "a transient cause": raised(ValueError(), OperationalError()),
-    # psycopg2 raises a DatabaseError without a code after the server has closed the socket.
-    "a cut socket": raised(DatabaseError(), psycopg2.DatabaseError("closed unexpectedly")),
-}
-PERMANENT = {
-    "a statement timeout, which would be reached again": raised(
-        OperationalError(), ErrorWithCode("57014")
-    ),
-    "a bug of the handler": ValueError(),
-    "a missing key": KeyError("x"),
-    "a constraint": IntegrityError(),
-    "bad data": DataError(),
-    "a malformed event": MalformedEnvelope(),
-    "a bare DatabaseError of Django": DatabaseError("Save with update_fields did not affect any."),
-    "a session that ended because of its handler": raised(HandlerIdle(), OperationalError()),
-    "bad data, with its cause": raised(DataError(), psycopg2.DataError("out of range")),
-}
+def transient(driver: type[Exception]) -> dict[str, Exception]:
+    return {
+        **{
+            code: raised(OperationalError(), driver(code))
+            for code in ("40001", "40P01", "08006", "57P01", "57P05", "57P03", "53300", "55P03")
+        },
+        # psycopg 3's pool raises such an error if no connection becomes free.
+        "a lost connection, without a code": raised(OperationalError(), driver()),
+        "a closed connection": InterfaceError(),
+        "no stream server": StreamsUnavailable(),
+        "a position that another process moved": Fenced(),
+        "a reset connection": ConnectionResetError(),
+        "a transient cause": raised(ValueError(), OperationalError()),
+        # psycopg 2 raises a DatabaseError without a code after the server has closed the socket.
+        "a cut socket": raised(DatabaseError(), driver()),
+    }
 
 
-def test_transient_errors_are_recognised():
-    assert {name for name, error in TRANSIENT.items() if not is_transient(error)} == set()
+def permanent(driver: type[Exception]) -> dict[str, Exception]:
+    return {
+        "a statement timeout, which would be reached again": raised(
+            OperationalError(), driver("57014")
+        ),
+        "a bug of the handler": ValueError(),
+        "a missing key": KeyError("x"),
+        "a constraint": IntegrityError(),
+        "bad data": DataError(),
+        "a malformed event": MalformedEnvelope(),
+        "a bare DatabaseError of Django": DatabaseError("Save with update_fields affected no row."),
+        "a DatabaseError with a code": raised(DatabaseError(), driver("XX000")),
+        "a session that ended because of its handler": raised(HandlerIdle(), OperationalError()),
+        "bad data, with its cause": raised(DataError(), driver("22003")),
+        "bad data that the driver refuses": raised(DataError(), driver()),
+    }
 
 
-def test_permanent_errors_are_recognised():
-    assert {name for name, error in PERMANENT.items() if is_transient(error)} == set()
+@pytest.mark.parametrize("driver", [Psycopg2Error, Psycopg3Error])
+def test_transient_and_permanent_errors_are_told_apart(driver):
+    assert {name for name, error in transient(driver).items() if not is_transient(error)} == set()
+    assert {name for name, error in permanent(driver).items() if is_transient(error)} == set()

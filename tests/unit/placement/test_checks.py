@@ -1,4 +1,3 @@
-import pytest
 from pytest_django import Settings
 
 from placement import checks
@@ -10,13 +9,6 @@ def ids() -> list[str | None]:
 
 def test_the_checks_find_no_problem_in_this_deployment() -> None:
     assert ids() == []
-
-
-def test_psycopg3_is_reported_as_unusable_for_replicas(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(checks, "is_psycopg3", True)
-    assert ids() == ["placement.E007"]
 
 
 def test_a_problem_renderer_that_cannot_be_imported_is_reported(settings: Settings) -> None:

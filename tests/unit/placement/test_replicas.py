@@ -4,10 +4,10 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import psycopg2
 import pytest
 from django.db import DatabaseError, DataError
 
+from placement.drivers import driver
 from placement.replicas.middleware import _is_server_failure
 from placement.replicas.wal import Wal, wal_of
 from placement.replicas.watch import Group, Replica, Watch, _probe_repeatedly
@@ -166,9 +166,9 @@ def test_a_position_has_a_numeric_lsn_and_an_unsigned_system() -> None:
 @pytest.mark.parametrize(
     ("error", "cause", "blamed"),
     [
-        (DatabaseError(), psycopg2.DatabaseError("closed unexpectedly"), True),
+        (DatabaseError(), driver.DatabaseError("closed unexpectedly"), True),
         (DatabaseError("Save with update_fields did not affect any rows."), None, False),
-        (DataError(), psycopg2.DataError("out of range"), False),
+        (DataError(), driver.DataError("out of range"), False),
     ],
 )
 def test_only_a_lost_connection_is_blamed_on_the_replica(error, cause, blamed):

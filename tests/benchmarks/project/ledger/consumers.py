@@ -3,10 +3,10 @@ Django's update_or_create: here with our positions, in `consume_classic` with an
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from django.db import connection
-from psycopg2.extras import execute_values
 
 from outbox.consumer import Batched
 from outbox.envelope import Envelope
@@ -23,7 +23,8 @@ ON CONFLICT (id) DO UPDATE
        updated_at = excluded.updated_at
  WHERE shown.version < excluded.version
 """  # noqa: S608 - constants
-SHOW_ONE = SHOW.replace("%s", "(%s, %s, %s, %s, %s, %s, %s)")
+ROW = "(%s, %s, %s, %s, %s, %s, %s)"
+SHOW_ONE = SHOW.replace("%s", ROW)
 
 
 def row(envelope: Envelope) -> tuple[Any, ...]:
@@ -48,7 +49,8 @@ def show_all(envelopes: Sequence[Envelope]) -> None:
     """Applies only each item's latest event, since one statement can't change a row twice."""
     latest = {envelope.subject: row(envelope) for envelope in envelopes}
     with connection.cursor() as cursor:
-        execute_values(cursor, SHOW, latest.values(), page_size=1000)
+        rows = ", ".join([ROW] * len(latest))
+        cursor.execute(SHOW.replace("%s", rows), list(chain.from_iterable(latest.values())))
 
 
 def update_or_create(envelope: Envelope) -> None:
