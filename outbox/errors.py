@@ -84,6 +84,22 @@ class Fenced(OutboxError):
     transient = True
 
 
+class PooledConnection(OutboxError):
+    """A pooler in transaction mode changes the session of a relay or a consumer."""
+
+    def __init__(self, alias: str, *, has_changed: bool = False) -> None:
+        what = (
+            f"the session of the connection {alias!r} has changed: it was reset, or it"
+            if has_changed
+            else f"the connection {alias!r}"
+        )
+        super().__init__(
+            f"{what} goes through a pooler in transaction mode; relays and consumers need a direct "
+            "connection to PostgreSQL, or a pooler in session mode: change "
+            f"DATABASES[{alias!r}] of these processes"
+        )
+
+
 class BelowFloor(OutboxError):
     """Retention deleted entries that the consumer hasn't read. Run `outbox backfill --adopt`, then
     `outbox backfill` for the owner."""

@@ -6,13 +6,20 @@ small statements of each round than to run them (docs/adr/0016-small-batches-und
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.db import Error as DatabaseError
+
+from .errors import PooledConnection
+
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _numbers = count(1)  # no name is used twice, even after a PREPARE that failed
+# SQLSTATEs: no such prepared statement, or another one has the name.
+_OF_ANOTHER_SESSION = ("26000", "42P05")
 
 
 class Prepared:
@@ -20,7 +27,8 @@ class Prepared:
 
     The first `execute` in a session prepares the statements, also after a reconnect. The planner
     sees the types of the parameters, not their values. The connection can't use a pooler in
-    transaction mode, because such a pooler changes the session between two transactions.
+    transaction mode, because such a pooler changes the session between two transactions: `execute`
+    then raises PooledConnection.
     """
 
     def __init__(self, *statements: str, types: Mapping[str, str]) -> None:
@@ -33,12 +41,28 @@ class Prepared:
         values is sent as an array and can't contain None."""
         session = cursor.connection
         execution = self._ready.get(session)
-        if execution is None:
-            prepare, execution = self._build()
-            cursor.execute(prepare)
-            self._ready[session] = execution
         arrays = {name: _array(value) for name, value in values.items() if isinstance(value, list)}
-        cursor.execute(execution, {**values, **arrays})
+        with self._same_session(cursor):
+            if execution is None:
+                prepare, execution = self._build()
+                cursor.execute(prepare)
+                self._ready[session] = execution
+            cursor.execute(execution, {**values, **arrays})
+
+    @contextmanager
+    def _same_session(self, cursor: Any) -> Iterator[None]:
+        """Convert the error of a session that isn't the one in which the statements were prepared.
+        The next `execute` prepares them again."""
+        session = cursor.connection
+        try:
+            yield
+        except DatabaseError as exc:
+            cause = exc.__cause__
+            code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+            if code not in _OF_ANOTHER_SESSION:
+                raise
+            self._ready.pop(session, None)
+            raise PooledConnection(cursor.db.alias, has_changed=True) from exc
 
     def _build(self) -> tuple[str, str]:
         """The SQL that prepares the statements, and the SQL that runs them."""

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import count
 
 from django.db import Error as DatabaseError
@@ -14,12 +14,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..consumer import Consumer
 from ..envelope import Envelope
-from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, is_cut_socket
+from ..errors import (
+    BelowFloor,
+    Fenced,
+    HandlerIdle,
+    OutboxError,
+    PooledConnection,
+    is_cut_socket,
+)
+from ..pacing import Sparing
+from ..pooling import check_direct
 from ..streams import WHOLE, Batch, Cursor, Entry, Streams, described, order
 from .delivery import Delivery
+from .fences import Fence
 from .idleness import Idleness, handler_idle_seconds
 from .inbox import START, Inbox
 from .membership import Membership
+from .outages import Failures, HandlerErrors, Outage
 from .parking import Parking, one_line
 
 log = logging.getLogger(__name__)
@@ -30,7 +41,7 @@ BLOCK_SECONDS = 0.5  # how long a read waits for entries, and so how long a stop
 # events that arrive in this time. An event that arrives alone isn't delayed.
 BATCH_INTERVAL_SECONDS = 0.002
 PENDING_SECONDS = 0.05  # how long a position can stay unwritten if only ignored events arrive
-TRIES = 3  # how often a handler may fail for an event before the event is parked
+TRIES = 3  # how often a handler may fail for an event; an outage of another server: outages.py
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 MOST_DOUBLINGS = 10  # of the first pause; 2 ** 1024 doesn't fit in a float
@@ -100,6 +111,9 @@ class Reader:
         self._pending: dict[int, str] = {}  # positions after ignored events, not written yet
         self._last_owned: frozenset[int] = frozenset()
         self._move_at = self._read_at = self._confirm_at = 0.0  # when each step is due next
+        self._outage = Outage()
+        self._handler_errors = HandlerErrors()
+        self._lines = Sparing()
 
     def run(self) -> None:
         """Read and apply events until `stopping` is set. After an error, the loop continues."""
@@ -117,7 +131,8 @@ class Reader:
                 self._stopping.wait(max(0.0, self._read_at - time.monotonic()))
             except Exception as exc:  # noqa: BLE001 - the next step may succeed after any error
                 failures += 1
-                if (line := one_line(exc)) != logged:  # a repeated error is logged once
+                # A repeated error is logged once, and one that comes and goes once a minute.
+                if (line := one_line(exc)) != logged and self._lines.allows(line):
                     self._log(exc)
                     logged = line
                 self._reset()
@@ -203,6 +218,7 @@ class Reader:
         return self._membership.partitions_of(self.name)
 
     def _open(self) -> None:
+        check_direct(self._tables.connection)
         with self._tables.connection.cursor() as cursor:
             idle = f"{round(handler_idle_seconds() * 1000)}ms"
             cursor.execute(f"{SESSION}; {HANDLER_IDLE}", [idle])
@@ -221,7 +237,8 @@ class Reader:
                 raise BelowFloor(
                     f"{self.name} is at {described(self._positions[partition])} in partition "
                     f"{partition}; everything up to tick {cursor.floor} was pruned; "
-                    "run outbox backfill --adopt"
+                    f"run manage.py outbox backfill --adopt {self._consumer.name}, then where "
+                    f"{self._producer} runs manage.py outbox backfill {self._producer}"
                 )
 
     def _process(self, entries: list[Entry]) -> None:
@@ -239,6 +256,8 @@ class Reader:
             reached = {d.partition: self._positions[d.partition] for d in deliveries}
             try:
                 self._apply(deliveries)
+            except PooledConnection:
+                raise  # no event is at fault
             except Exception as exc:  # noqa: BLE001 - after any error, events are applied singly
                 log.info("%s applies a batch event by event: %s", self.name, one_line(exc))
                 self._reset()
@@ -252,13 +271,23 @@ class Reader:
         keys = {(delivery.partition, delivery.key) for delivery in deliveries if delivery.key}
         with transaction.atomic(using=self._tables.alias):
             parked = self._inbox.move(moves, keys=keys)
-            with idle.measured(self._tables.connection) if idle else nullcontext():
+            with self._observed(idle) if idle else nullcontext():
                 self._consumer.handle_all(self._unless_parked(deliveries, parked))
             if _is_aborted(self._tables.connection):
                 raise transaction.TransactionManagementError(
                     "a handler caught an error that aborted its transaction; raise such errors"
                 )
         self._set_positions(self._positions | ends)
+        if self._outage:
+            applied = (d for d in deliveries if d.envelope and d.key not in parked)
+            self._outage.succeed({d.envelope.type for d in applied if d.envelope})
+
+    @contextmanager
+    def _observed(self, idle: Idleness) -> Iterator[None]:
+        connection = self._tables.connection
+        watched = self._handler_errors.watched(connection, is_transient=is_transient)
+        with idle.measured(connection), watched:
+            yield
 
     def _is_ignored(self, delivery: Delivery) -> bool:
         return delivery.envelope is not None and self._consumer.ignores(delivery.envelope)
@@ -284,28 +313,52 @@ class Reader:
             parked.discard(envelope.partitionkey)  # no event of this key is parked now
 
     def _apply_singly(self, deliveries: Sequence[Delivery], reached: dict[int, str]) -> None:
-        """Apply each event in its own transaction. Park an event that fails TRIES times; transient
-        errors don't count."""
+        """Apply each event in its own transaction. Park an event that has failed for good."""
         self._reload(reached)
         for delivery in deliveries:
-            failed: list[Exception] = []
-            for attempt in count(1):
-                if self._stopping.is_set() or self._is_applied(delivery):
-                    break
-                try:
-                    if len(failed) < TRIES:
-                        self._apply_one(delivery)
-                    else:
-                        self._park(delivery, failed)
-                except Exception as exc:  # noqa: BLE001 - a handler may raise any error
-                    self._reset()
-                    if not is_transient(exc):
-                        failed.append(exc)
-                    elif not isinstance(exc, Fenced):
-                        log.warning("%s tries again: %s", self.name, one_line(exc))
-                    self._pause(attempt)
-                    self._reload(reached)
+            self._apply_or_park(delivery, reached)
             reached[delivery.partition] = delivery.id
+
+    def _apply_or_park(self, delivery: Delivery, reached: Mapping[int, str]) -> None:
+        failures, fence = Failures(), Fence(self.name, delivery)
+        for attempt in count(1):
+            if self._stopping.is_set():
+                return
+            if self._is_applied(delivery):
+                break
+            before = self._positions[delivery.partition]
+            try:
+                if failures.are_final:
+                    self._park(delivery, failures.errors)
+                else:
+                    self._apply_one(delivery)
+            except PooledConnection:
+                raise
+            except Exception as exc:  # noqa: BLE001 - a handler may raise any error
+                self._reset()
+                if not self._count(exc, failures, delivery):
+                    self._pause(attempt)
+                self._reload(reached)
+                fence.note(exc, before=before, after=self._positions[delivery.partition])
+        fence.end()
+
+    def _count(self, error: Exception, failures: Failures, delivery: Delivery) -> bool:
+        """Count a failed try: the event is parked after TRIES errors of its handler, or if another
+        server has failed for long. Transient errors of the reader's own servers don't count.
+        Returns whether to park the event without a pause."""
+        if delivery.envelope and self._handler_errors.is_foreign(error):
+            failures.errors.append(error)
+            failures.are_final = self._outage.fail(delivery.envelope.type)
+            if failures.are_final:
+                return True
+        elif not is_transient(error):
+            failures.errors.append(error)
+            failures.of_handler += 1
+            failures.are_final |= failures.of_handler >= TRIES
+            return False
+        if not isinstance(error, Fenced):
+            log.warning("%s tries again: %s", self.name, one_line(error))
+        return False
 
     def _apply_one(self, delivery: Delivery) -> None:
         """Raises HandlerIdle if the session was lost while the handler made no database call."""

@@ -330,16 +330,6 @@ def test_a_handler_that_succeeds_at_the_last_try_parks_nothing(shop, relay, reco
     assert (probe.applied, parked(shop)) == ([("a", 1)], [])
 
 
-def test_transient_errors_are_tried_until_they_pass_and_never_parked(
-    shop, relay, record, reader, probe
-):
-    failures = iter([OperationalError("the server starts")] * (TRIES * 3))
-    probe.fail = lambda _: next(failures, None)
-    publish(relay, record, ("a", 1))
-    reader.step()
-    assert (probe.applied, parked(shop)) == ([("a", 1)], [])
-
-
 def test_a_reader_survives_an_hour_of_failed_steps(relay, record, reader_of, probe, monkeypatch):
     reader = reader_of(probe)
     step, waits = reader.step, []
