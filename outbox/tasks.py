@@ -1,4 +1,4 @@
-"""The Celery tasks of the relay and of retention.
+"""The Celery tasks of the relay and of retention. No other module of the outbox imports Celery.
 
 The relay's task publishes at each nudge for LINGER_SECONDS and then queues itself again, so no
 event waits for a task to start. Beat also queues a task every second. If a relay already runs, the
@@ -18,14 +18,15 @@ from django.db import Error as DatabaseError
 
 from . import streams, tables
 from .errors import OutboxError
+from .pacing import Sparing
 from .publishing import relay as relays
 from .publishing import retention
+from .publishing.retention import PRUNE_EVERY_SECONDS
 
 log = logging.getLogger(__name__)
 
 LINGER_SECONDS = 15.0
 RELAY_EVERY_SECONDS = 1.0
-PRUNE_EVERY_SECONDS = 10.0
 MOST_WAITING = 20  # messages in a queue; more than the number of its periodic tasks
 HANDOVER_SECONDS = 5  # if the next task hasn't started by then, it expires; beat has queued another
 
@@ -33,6 +34,7 @@ _stopping = threading.Event()
 _labels: set[str] = set()  # services whose relays may wait for a nudge in this process
 # Until this time, a relay of this process counts as running. Later, a new task may start a relay.
 _running_until: dict[str, float] = {}
+_lines = Sparing()  # beat starts a failed task again after a second
 
 
 class PeriodicTask(Task):  # type: ignore[type-arg] # generic in the stubs only
@@ -63,7 +65,8 @@ class PeriodicTask(Task):  # type: ignore[type-arg] # generic in the stubs only
 
 @shared_task(bind=True, base=PeriodicTask, name="outbox.relay", ignore_result=True, acks_late=False)
 def relay(self: "Task[..., None]", label: str) -> None:
-    """Publish the outbox for LINGER_SECONDS. Logs an error and ends; beat queues the next task."""
+    """Publish the outbox for LINGER_SECONDS. Logs an error, the same one once a minute, and ends;
+    beat queues the next task."""
     if time.monotonic() < _running_until.get(label, 0.0):
         return
     _labels.add(label)
@@ -73,7 +76,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
             tables.of(label), streams.connect(), stopping=_stopping, linger_seconds=LINGER_SECONDS
         )
     except (OutboxError, DatabaseError) as exc:
-        log.warning("the relay of %s stopped: %s", label, str(exc).strip())
+        _warn(f"the relay of {label} stopped: {str(exc).strip()}")
         return
     finally:
         _running_until.pop(label, None)
@@ -91,7 +94,12 @@ def prune(label: str) -> None:
     try:
         retention.prune(tables.of(label), streams.connect())
     except (OutboxError, DatabaseError) as exc:
-        log.warning("the outbox of %s was not pruned: %s", label, str(exc).strip())
+        _warn(f"the outbox of {label} was not pruned: {str(exc).strip()}")
+
+
+def _warn(line: str) -> None:
+    if _lines.allows(line):
+        log.warning("%s", line)
 
 
 @worker_shutting_down.connect

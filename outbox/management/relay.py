@@ -1,4 +1,6 @@
+import sys
 from argparse import ArgumentParser
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -6,21 +8,28 @@ from django.core.management.base import CommandError
 from django.db import Error as DatabaseError
 
 from .. import streams, tables
-from ..errors import OutboxError, StreamsMisconfigured, Unconfigured
+from ..errors import OutboxError, PooledConnection, StreamsMisconfigured, Unconfigured
 from ..publishing import relay
+from .pruning import prune_regularly
 from .subcommand import Subcommand, in_one_line, stop_on_signals
+from .threads import Threads
 
 RETRY_SECONDS = 1.0
 
 
 class Relay(Subcommand):
-    help = "Do the work of the relay's Celery task in the foreground. Stop with Ctrl-C."
+    help = (
+        "Do the work of the Celery tasks in the foreground: publish events, save the confirmations "
+        "of subscribers, and delete what all of them have confirmed. Stop with Ctrl-C."
+    )
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
         parser.add_argument("label", nargs="?", help="the service; required if there are several")
         parser.add_argument(
-            "--once", action="store_true", help="publish the waiting events and exit"
+            "--once",
+            action="store_true",
+            help="publish the waiting events and exit; delete nothing (see outbox prune)",
         )
         parser.add_argument(
             "--shared", action="store_true", help="run even if the service has another relay"
@@ -34,9 +43,22 @@ class Relay(Subcommand):
             if reason is relay.Outcome.ALREADY_RUNNING:
                 raise CommandError(f"{found.label}: {reason.value}")
             return
+        threads = Threads(stopping)
+        pruning = partial(prune_regularly, found, streams.connect(), stopping=stopping)
+        threads.start(f"retention of {found.label}", pruning)
+        try:
+            self._publish(found, stopping, exclusive=not shared)
+        finally:
+            stopping.set()
+            is_sound = threads.join()
+        if not is_sound:
+            sys.exit(1)  # the log has the error; a supervisor starts the process again
+
+    def _publish(self, found: tables.Tables, stopping: Event, *, exclusive: bool) -> None:
+        """Publish until `stopping` is set, which the end of the other thread does too."""
         shown = ""
         while not stopping.is_set():
-            text = _run(found, stopping, exclusive=not shared)
+            text = _run(found, stopping, exclusive=exclusive)
             if text != shown and not stopping.is_set():
                 self.stderr.write(f"{found.label}: {text}; trying again each second")
                 shown = text
@@ -51,7 +73,7 @@ def _run(found: tables.Tables, stopping: Event, *, exclusive: bool) -> str:
     """Publish until the relay ends. Returns the reason in one line."""
     try:
         return str(_relay(found, stopping, exclusive=exclusive).value)
-    except StreamsMisconfigured:
+    except (StreamsMisconfigured, PooledConnection):
         raise
     except (OutboxError, DatabaseError) as exc:
         return in_one_line(exc)

@@ -20,6 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
 from ..errors import CursorMoved, CursorUnknown, StreamDamaged
+from ..pooling import check_direct
 from ..streams import WHOLE, Streams, order
 from ..streams.nudging import CHECKING_SECONDS
 from ..tables import Tables, every
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 NUDGE_WAIT_SECONDS = 1.0  # how long a lost nudge can delay an event
 PAUSE_SECONDS = 0.004  # the shortest time between the starts of two drains
+CHECK_SECONDS = 10.0  # between two checks of the stream server's setup
 
 # The timeouts end the session of a frozen relay, which releases its lock. The planner settings make
 # the two frequent statements use their indexes, even with poor statistics. With work_mem, a long
@@ -212,9 +214,10 @@ class Relay:
 
 @contextmanager
 def own_connection(tables: Tables) -> Iterator[BaseDatabaseWrapper]:
-    """A separate database connection with the settings of SESSION."""
+    """A separate database connection with the settings of SESSION. Raises PooledConnection."""
     connection: Any = tables.connection.copy()
     try:
+        check_direct(connection)
         with connection.cursor() as cursor:
             cursor.execute(SESSION)
         yield connection
@@ -233,7 +236,7 @@ def run(
     """Drain at each nudge, at least once a second, for `linger_seconds` or until `stopping` is set.
 
     Returns immediately if another relay of the service has the lock and `exclusive` is true.
-    Raises the errors of `Relay.drain`.
+    Raises the errors of `Relay.drain`, and at the start or later StreamsMisconfigured.
     """
     deadline = time.monotonic() + linger_seconds
     streams.check()
@@ -244,10 +247,14 @@ def run(
             return Outcome.ALREADY_RUNNING
         relay = Relay(tables, streams, connection)
         nudged_at = time.monotonic()  # the previous relay may have received a nudge and ended
+        check_at = nudged_at + CHECK_SECONDS
         while not stopping.is_set():
             # Under load, all events of a pause get into one batch. A single event usually arrives
             # outside a pause, so the pause doesn't delay it.
             started = time.monotonic()
+            if started >= check_at:
+                streams.check()  # its administrator may have changed the server's setup
+                check_at = started + CHECK_SECONDS
             sent = relay.drain()
             stopping.wait(max(0.0, started + PAUSE_SECONDS - time.monotonic()))
             if started < nudged_at + CHECKING_SECONDS:

@@ -28,6 +28,7 @@ from .ticks import clock_ms
 
 log = logging.getLogger(__name__)
 
+PRUNE_EVERY_SECONDS = 10.0  # between the starts of two rounds, by beat or by `outbox relay`
 BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
 # The pause after a batch, as a multiple of the batch's time. Without pauses, batches write WAL
 # faster than many disks flush it, and every commit waits for that flush.
@@ -160,7 +161,13 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
     )
     deleted, start = 0, int(oldest.snapshot.partition(":")[0])  # no rows are left below this xmin
     for _ in _batches(deadline):
-        with tables.connection.cursor() as cursor:
+        with transaction.atomic(using=tables.alias), tables.connection.cursor() as cursor:
+            # Of two rounds at the same time, the second would find only rows that the first is
+            # deleting, and take them for the last ones. The next statement has a new snapshot.
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+                [f"outbox.retention:{tables.label}"],
+            )
             cursor.execute(statement, {"from": start, "floor": floor, "limit": BATCH_ROWS})
             number, last, _ = cursor.fetchone()
         deleted += number

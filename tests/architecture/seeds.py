@@ -5,6 +5,7 @@ Seed = tuple[str, str, str]
 SEEDS: list[Seed] = [
     ("services-are-independent", "orders.handlers", "accounts.models"),
     ("services-are-independent", "accounts.inbound", "orders.published"),
+    ("outbox-works-without-celery", "outbox.management.relay", "celery"),
     ("outbox-is-mechanism", "outbox.publishing.relay", "accounts.models"),
     ("outbox-is-mechanism", "outbox.tasks", "config.environ"),
     ("config-is-named-not-imported", "orders.api.views", "config.identity"),

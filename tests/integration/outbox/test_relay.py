@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -279,3 +280,30 @@ def test_the_relay_publishes_the_recorded_text(shop, streams, relay, record):
     relay.drain()
     assert published(shop.event) == [recorded]
     assert in_streams(streams, shop.label)[0][1].decode() == recorded.encode()
+
+
+def test_a_relay_ends_when_its_running_server_may_evict_events(
+    shop, streams, server, record, monkeypatch
+):
+    monkeypatch.setattr(relaying, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(relaying, "NUDGE_WAIT_SECONDS", 0.05)
+
+    stopping = threading.Event()
+
+    def work() -> None:
+        try:
+            run(shop, streams, stopping=stopping)
+        finally:
+            connections.close_all()
+
+    record()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        eventually(lambda: streams.cursor(shop.label).at, within_seconds=10, what="the event sent")
+        server.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(StreamsMisconfigured, match="maxmemory-policy is allkeys-lru"):
+                running.result(10)
+        finally:
+            stopping.set()
+            server.config_set("maxmemory-policy", "noeviction")

@@ -3,13 +3,14 @@
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
-from django.db import transaction
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from outbox.consuming.reader import Reader
@@ -21,6 +22,8 @@ from outbox.status import of_subscribers
 from tests.integration.outbox.conftest import consumer_of
 from tests.integration.outbox.test_reader import Probe
 from tests.integration.outbox.test_relay import damaging_after, in_streams
+from tests.integration.outbox.test_sessions import _is_waiting
+from tests.support.waiting import eventually
 
 LATER = 3_600_000  # milliseconds
 
@@ -390,3 +393,36 @@ def test_pruned_entries_are_not_mistaken_for_foreign_when_a_stream_is_lost(
     assert "was lost" in caplog.text
     assert "foreign" not in caplog.text
     assert len(in_streams(streams, shop.label)) == 8
+
+
+def test_two_rounds_at_the_same_time_leave_no_row_behind(
+    shop, relay, record, reader, prune, elsewhere, monkeypatch
+):
+    """The second round would take the rows that the first one is deleting for the last ones."""
+    monkeypatch.setattr(retention, "BATCH_ROWS", 2)
+    send(relay, record, 6)
+    reader.step()
+    reader.confirm()
+    table = shop.event._meta.db_table
+    with elsewhere.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
+            [f"outbox.retention:{shop.label}"],
+        )
+        first = f"SELECT id FROM {table} ORDER BY xid LIMIT 2"  # noqa: S608
+        cursor.execute(f"DELETE FROM {table} WHERE id IN ({first})")  # noqa: S608
+
+    def work() -> None:
+        try:
+            prune()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        try:
+            eventually(lambda: _is_waiting(shop), within_seconds=10, what="the round waits")
+        finally:
+            elsewhere.commit()
+        running.result(10)
+    assert rows(shop) == 0
