@@ -53,8 +53,13 @@ _OF_SUBSCRIBER: Final[tuple[tuple[str, str, Callable[[SubscriberReport], Value]]
     ),
     (
         "outbox_subscriber_silent_seconds",
-        "Seconds since the subscriber's last confirmation. Retention waits for every subscriber.",
+        "Seconds since the subscriber's last confirmation on the stream server.",
         lambda it: it["silent_seconds"],
+    ),
+    (
+        "outbox_subscriber_saved_seconds",
+        "The age of the last confirmation that retention has saved, and waits for.",
+        lambda it: it["saved_seconds"],
     ),
 )
 

@@ -1,10 +1,12 @@
 """Reports the backlog of the outbox and of each consumer, and the age of each backlog."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NotRequired, TypedDict
 
 from django.db import models
+from django.utils import timezone
 
 from . import consumer as consumers
 from . import tables
@@ -12,7 +14,7 @@ from .consuming import parking
 from .consuming.inbox import START, Inbox
 from .envelope import Envelope
 from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
-from .streams import Streams, described, order
+from .streams import WHOLE, Streams, described, order
 from .tables import Tables
 
 COUNTED_ROWS = 1_000_000  # for a larger table PostgreSQL's estimate is reported
@@ -32,14 +34,21 @@ class StreamsReport(TypedDict):
 
 
 class ConsumerReport(TypedDict):
+    """`waits_for` is the command that a consumer below the floor needs, and '' for others."""
+
     lag_events: int | None
     lag_seconds: float | None
     parked: int
+    waits_for: str
 
 
 class SubscriberReport(TypedDict):
+    """`silent_seconds` is the age of the last confirmation on the stream server, None if there is
+    none or the server doesn't answer. `saved_seconds` is the age of the one in the schema."""
+
     confirmed: int | None
     silent_seconds: float | None
+    saved_seconds: float | None
 
 
 class ServiceReport(TypedDict):
@@ -99,7 +108,7 @@ def of_service(
     return ServiceReport(
         outbox=of_outbox(found, at, known=known),
         streams=of_streams,
-        subscribers=of_subscribers(found),
+        subscribers=of_subscribers(found, streams if known else None),
         consumers={
             consumer.name: of_consumer(consumer, streams, known=known, count_at_most=count_at_most)
             for consumer in consumers.every()
@@ -136,16 +145,30 @@ def _rows(found: Tables, count_at_most: int | None) -> int:
         return int(cursor.fetchone()[0])
 
 
-def of_subscribers(found: Tables) -> dict[str, SubscriberReport]:
-    """The last tick that each subscriber confirmed, and the seconds since that confirmation."""
+def of_subscribers(found: Tables, streams: Streams | None = None) -> dict[str, SubscriberReport]:
+    """What each subscriber of the service has confirmed. `streams` is None if it is down."""
+    rows = list(found.rows(found.subscription).order_by("name"))
+    confirmed: dict[str, datetime] = {}
+    if streams:
+        with suppress(StreamsUnavailable, StreamsMisconfigured):
+            confirmed = streams.confirmed_at(found.label, [row.name for row in rows])
     return {
-        row.name: {"confirmed": row.confirmed, "silent_seconds": _seconds_since(row.confirmed_at)}
-        for row in found.rows(found.subscription).order_by("name")
+        row.name: {
+            "confirmed": row.confirmed,
+            "silent_seconds": _seconds_since(confirmed.get(row.name)),
+            "saved_seconds": _seconds_since(row.confirmed_at),
+        }
+        for row in rows
     }
 
 
 def _seconds_since(moment: datetime | None) -> float | None:
-    return None if moment is None else max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    """With USE_TZ = False, Django returns times without a zone, in TIME_ZONE."""
+    if moment is None:
+        return None
+    if timezone.is_naive(moment):
+        moment = timezone.make_aware(moment)
+    return max(0.0, (datetime.now(UTC) - moment).total_seconds())
 
 
 def _unpublished(found: Tables, at: str, at_most: int | None) -> tuple[int, int | None]:
@@ -194,7 +217,19 @@ def of_consumer(
         "lag_events": sum(events for events, _ in lags) if known else None,
         "lag_seconds": max((seconds for _, seconds in lags), default=0.0) if known else None,
         "parked": parked,
+        "waits_for": waits_for(consumer, streams) if known else "",
     }
+
+
+def waits_for(consumer: consumers.Consumer, streams: Streams) -> str:
+    """The command that a consumer below the floor of a producer needs, or ''."""
+    for producer in consumer.producers:
+        floor = streams.cursor(producer).floor
+        inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
+        positions = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
+        if floor and any(order(entry) < (floor, WHOLE) for entry in positions.values()):
+            return f"manage.py outbox backfill --adopt {consumer.name}"
+    return ""
 
 
 def lag_behind(

@@ -200,9 +200,15 @@ class MemoryStreams:
                 for name, ticks in service.confirmed.items()
             }
 
+    def confirmed_at(self, label: str, subscribers: Collection[str]) -> dict[str, datetime]:
+        with self._changed:
+            known = self._services[label].confirmed_at
+            return {name: known[name] for name in subscribers if name in known}
+
     def forget(self, label: str, subscriber: str) -> None:
         with self._changed:
             self._services[label].confirmed.pop(subscriber, None)
+            self._services[label].confirmed_at.pop(subscriber, None)
 
     def heartbeat(self, group: str, member: str, *, lease_seconds: float) -> list[str]:
         with self._changed:

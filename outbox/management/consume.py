@@ -1,13 +1,20 @@
 import sys
 import threading
 from argparse import ArgumentParser
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from django.apps import apps
+from django.db import Error as DatabaseError
+from django.utils.module_loading import module_has_submodule
+
 from .. import consumer, streams
+from ..consumer import Consumer
 from ..consuming.membership import Membership
 from ..consuming.reader import readers_of
-from ..errors import StreamsUnavailable
+from ..errors import StreamsUnavailable, Unconfigured
+from ..pooling import check_direct
 from ..streams import Streams
 from .subcommand import Subcommand, stop_on_signals
 from .threads import Threads
@@ -26,9 +33,12 @@ class Consume(Subcommand):
 
     def handle(self, **options: Any) -> None:
         names = options["consumer"]
-        chosen = [consumer.named(name) for name in names] if names else list(consumer.every())
+        chosen = [consumer.named(name) for name in names] if names else _every()
         stopping = stop_on_signals()
         server = streams.connect()
+        for found in chosen:
+            with suppress(DatabaseError):  # the readers wait for their database
+                check_direct(found.tables.connection)
         self._wait_for(server, stopping)
         memberships = {found.subscriber: Membership(found.subscriber, server) for found in chosen}
         for membership in memberships.values():
@@ -56,3 +66,19 @@ class Consume(Subcommand):
                 stopping.wait(RETRY_SECONDS)
             else:
                 return
+
+
+def _every() -> list[Consumer]:
+    """The consumers of this deployment. Raises Unconfigured if there is none."""
+    if chosen := list(consumer.every()):
+        return chosen
+    modules = [
+        f"{config.name}.consumers"
+        for config in apps.get_app_configs()
+        if config.module and module_has_submodule(config.module, "consumers")
+    ]
+    where = f"; no entry is in CONSUMERS of {', '.join(modules)}" if modules else ""
+    raise Unconfigured(
+        "no consumer is declared: an app of INSTALLED_APPS needs a consumers.py with the table "
+        f"CONSUMERS{where}"
+    )

@@ -64,11 +64,15 @@ class Unsubscribe(Subcommand):
     def handle(self, *, label: str, subscriber: str, **_: Any) -> None:
         found = tables.of(label)
         rows = found.subscription._default_manager.using(found.alias)
-        if not rows.filter(name=subscriber).exists():
-            known = ", ".join(rows.order_by("name").values_list("name", flat=True)) or "none"
+        server = streams.connect()
+        # A subscriber that retention hasn't saved yet confirms on the stream server only.
+        confirming = server.confirmations(found.label, subscribers=[subscriber])
+        known = sorted({*rows.values_list("name", flat=True), *confirming})
+        if subscriber not in known:
             raise Unconfigured(
-                f"{found.label} has no subscriber {subscriber!r}; subscribers: {known}"
+                f"{found.label} has no subscriber {subscriber!r}; subscribers: "
+                f"{', '.join(known) or 'none'}"
             )
-        streams.connect().forget(found.label, subscriber)
+        server.forget(found.label, subscriber)
         rows.filter(name=subscriber).delete()
         self.stdout.write(f"{subscriber} no longer holds back the retention of {found.label}")

@@ -42,21 +42,37 @@ class Status(Subcommand):
                 f"  streams    {stream['entries']} entries, cursor {stream['cursor'] or 'unset'}"
             )
         for subscriber, seen in service["subscribers"].items():
-            silent = seen["silent_seconds"]
-            if seen["confirmed"] is None or silent is None or silent > SILENT_SECONDS:
-                last = "never" if silent is None else f"{silent:.0f} s ago"
-                self.stdout.write(
-                    self.style.ERROR(
-                        f"  {subscriber} holds back retention: last confirmation {last}; "
-                        f"if it no longer exists: manage.py outbox unsubscribe {name} {subscriber}"
-                    )
-                )
+            if line := _of_subscriber(name, subscriber, seen):
+                self.stdout.write(self.style.ERROR(f"  {line}"))
         for consumer, lag in service["consumers"].items():
-            line = (
-                f"  {consumer:<20} {_or_unknown(lag['lag_events'])} events behind "
-                f"({_or_unknown(lag['lag_seconds'])} s), {lag['parked']} parked"
+            behind = (
+                f"{_or_unknown(lag['lag_events'])} events behind "
+                f"({_or_unknown(lag['lag_seconds'])} s)"
             )
-            self.stdout.write(self.style.ERROR(line) if lag["parked"] else line)
+            if lag["waits_for"]:
+                behind = f"below the floor, waits for: {lag['waits_for']}"
+            line = f"  {consumer:<20} {behind}, {lag['parked']} parked"
+            is_bad = lag["parked"] or lag["waits_for"]
+            self.stdout.write(self.style.ERROR(line) if is_bad else line)
+
+
+def _of_subscriber(label: str, name: str, seen: status.SubscriberReport) -> str:
+    """Why the subscriber holds back retention, or ''."""
+    saved, silent = seen["saved_seconds"], seen["silent_seconds"]
+    if seen["confirmed"] is not None and saved is not None and saved <= SILENT_SECONDS:
+        return ""
+    if silent is not None and silent <= SILENT_SECONDS:
+        last = "none was ever saved" if saved is None else f"the last one {saved:.0f} s ago"
+        return (
+            f"{name} confirms, but its confirmations are not saved, {last}: nothing runs the "
+            f"retention of {label} (worker and beat, or manage.py outbox relay {label})"
+        )
+    ages = [age for age in (silent, saved) if age is not None]
+    last = f"{min(ages):.0f} s ago" if ages else "never"
+    return (
+        f"{name} holds back retention: last confirmation {last}; "
+        f"if it no longer exists: manage.py outbox unsubscribe {label} {name}"
+    )
 
 
 def _or_unknown(value: float | None) -> str:

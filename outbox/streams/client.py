@@ -448,13 +448,26 @@ class Streams:
                 )
                 if is_readable and service_of(subscriber) == by:
                     confirmed.setdefault(subscriber, {})[part] = int(value)
-        now_ms = time.time_ns() // 1_000_000
         return {
             subscriber: Confirmation(
                 ticks={int(part): tick for part, tick in parts.items() if part != "at"},
-                at=datetime.fromtimestamp(min(parts.get("at", 0), now_ms) / 1000, UTC),
+                at=_at(parts.get("at", 0)),
             )
             for subscriber, parts in confirmed.items()
+        }
+
+    def confirmed_at(self, label: str, subscribers: Collection[str]) -> dict[str, datetime]:
+        """When each of these subscribers has last confirmed, without those of which the server has
+        no confirmation."""
+        services = {service_of(name) for name in subscribers}
+        with self._errors(label, *services), self._client.pipeline(transaction=False) as pipe:
+            for name in subscribers:
+                pipe.hget(_confirmed(label, service_of(name)), f"{name}:at")
+            found: Any = pipe.execute()
+        return {
+            name: _at(int(value))
+            for name, value in zip(subscribers, found, strict=True)
+            if value is not None and NUMBER.fullmatch(value)
         }
 
     def _confirmed_by(
@@ -642,6 +655,12 @@ def _warn_unless_patched(name: str, version: str) -> None:
         name,
         version,
     )
+
+
+def _at(milliseconds: int) -> datetime:
+    """The time of a confirmation, and the current time if the consumer's clock is ahead."""
+    now_ms = time.time_ns() // 1_000_000
+    return datetime.fromtimestamp(min(milliseconds, now_ms) / 1000, UTC)
 
 
 def service_of(subscriber: str) -> str:

@@ -144,8 +144,17 @@ def _of_parked(what: str, groups: list[State]) -> Advice:
 
 def _of_subscribers(label: str, subscribers: State) -> Iterator[Advice]:
     for name, seen in subscribers.items():
-        silent = seen["silent_seconds"]
-        if seen["confirmed"] is None or silent is None or silent > SILENT_SECONDS:
+        silent, saved = seen["silent_seconds"], seen["saved_seconds"]
+        if seen["confirmed"] is not None and saved is not None and saved <= SILENT_SECONDS:
+            continue
+        if silent is not None and silent <= SILENT_SECONDS:
+            yield _warn(
+                f"{name} confirms the events of {label}, but its confirmations are not saved, so "
+                "no old event is deleted.",
+                f"Start the worker and beat of {label}.",
+                "the-outbox-grows",
+            )
+        else:
             yield _warn(
                 f"{name} doesn't confirm the events of {label}, so no old event is deleted.",
                 f"Start its consumer, and the worker and beat of {label}, which store what it "

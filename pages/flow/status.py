@@ -111,7 +111,7 @@ def _of_tables(found: Tables, client: Streams, of_streams: State) -> State:
         "oldest_transaction": _oldest_transaction(found),
         "consumers": readers,
         "parked": groups_of(found.label),
-        "subscribers": status.of_subscribers(found),
+        "subscribers": status.of_subscribers(found, None if of_streams["error"] else client),
     }
 
 

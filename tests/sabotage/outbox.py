@@ -427,12 +427,11 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         invariant=16,
-        promise="transient errors are retried and never parked",
+        promise="transient errors of the reader's own servers are retried and never parked",
         file="outbox/consuming/reader.py",
-        old="if not is_transient(exc):\n                        failed.append(exc)",
-        new="if True:\n                        failed.append(exc)",
-        test=f"{OUTBOX}/test_reader.py"
-        "::test_transient_errors_are_tried_until_they_pass_and_never_parked",
+        old="elif not is_transient(error):",
+        new="else:",
+        test=f"{OUTBOX}/test_outages.py::test_an_error_of_the_readers_own_session_is_never_parked",
     ),
     Sabotage(
         invariant=16,
@@ -843,5 +842,149 @@ SABOTAGES: Final = (
         new="or not is_transient(exc):",
         test=f"{OUTBOX}/test_reader.py"
         "::test_a_handler_that_waits_long_for_an_unavailable_server_is_tried_again",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="an outage of another server holds up a consumer for a bounded time",
+        file="outbox/consuming/outages.py",
+        old="if is_outage and not self._is_own(",
+        new="if False and not self._is_own(",
+        test=f"{OUTBOX}/test_outages.py"
+        "::test_an_outage_of_another_server_parks_after_its_bound_and_not_for_each_key",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="an error in a savepoint of the reader's session isn't taken for another server's",
+        file="outbox/consuming/outages.py",
+        old="if any(found is error for error in errors) and is_transient(found):",
+        new="if False:",
+        test=f"{OUTBOX}/test_outages.py::test_an_error_of_the_readers_own_session_is_never_parked",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="a lost session of the reader isn't taken for another server's",
+        file="outbox/consuming/outages.py",
+        old="session is None or session.closed or session.info.transaction_status == UNKNOWN",
+        new="session is None",
+        test=f"{OUTBOX}/test_outages.py::test_an_error_of_the_readers_own_session_is_never_parked",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="a long outage of another server costs the keys no second wait",
+        file="outbox/consuming/outages.py",
+        old="        if not self._types:\n",
+        new="        if True:\n",
+        test="tests/unit/outbox/test_outages.py"
+        "::test_a_long_outage_parks_every_later_failure_at_once",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="only an event of a failed type ends an outage of another server",
+        file="outbox/consuming/outages.py",
+        old="if self._types.isdisjoint(types):",
+        new="if False:",
+        test="tests/unit/outbox/test_outages.py"
+        "::test_an_outage_ends_when_an_event_of_a_failed_type_succeeds",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="a reader never waits for other servers for more than half of the time",
+        file="outbox/consuming/outages.py",
+        old="min(OUTAGE_SECONDS, self._began_at - self._long_until)",
+        new="OUTAGE_SECONDS",
+        test="tests/unit/outbox/test_outages.py"
+        "::test_a_reader_never_waits_for_more_than_half_of_the_time",
+    ),
+    Sabotage(
+        promise="a position that nothing moves is logged",
+        file="outbox/consuming/fences.py",
+        old="if not isinstance(error, Fenced) or before != after:",
+        new="if True:",
+        test=f"{OUTBOX}/test_outages.py"
+        "::test_a_position_that_nothing_moves_is_logged_with_its_key_until_it_moves",
+    ),
+    Sabotage(
+        promise="a session that a pooler changes parks nothing and is named",
+        file="outbox/consuming/reader.py",
+        old="            except PooledConnection:\n                raise  # no event is at fault\n",
+        new="",
+        test=f"{OUTBOX}/test_pooling.py"
+        "::test_a_session_that_is_changed_later_is_named_and_parks_nothing",
+    ),
+    Sabotage(
+        promise="a pooler in transaction mode is recognised",
+        file="outbox/pooling.py",
+        old="if len(mine) > 1 or len(others) > 1 or mine & others:",
+        new="if len(mine) > 2:",
+        test=f"{OUTBOX}/test_pooling.py::test_sessions_that_change_or_are_shared_are_recognised",
+    ),
+    Sabotage(
+        promise="a task that fails each second logs a line once a minute",
+        file="outbox/tasks.py",
+        old="if _lines.allows(line):",
+        new="if True:",
+        test=f"{OUTBOX}/test_pooling.py"
+        "::test_a_task_that_fails_each_second_names_the_pooler_once_a_minute",
+    ),
+    Sabotage(
+        invariant=9,
+        promise="a relay ends when its running server may evict events",
+        file="outbox/publishing/relay.py",
+        old="                streams.check()  # its",
+        new="                pass  # its",
+        test=f"{OUTBOX}/test_relay.py::test_a_relay_ends_when_its_running_server_may_evict_events",
+    ),
+    Sabotage(
+        promise="a relay in the foreground saves confirmations and prunes",
+        file="outbox/management/relay.py",
+        old='threads.start(f"retention of {found.label}", pruning)',
+        new="pass",
+        test=f"{OUTBOX}/test_commands.py"
+        "::test_a_relay_in_the_foreground_saves_confirmations_and_prunes",
+    ),
+    Sabotage(
+        invariant=19,
+        promise="two rounds of retention at the same time leave no row behind",
+        file="outbox/publishing/retention.py",
+        old='"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"',
+        new='"SELECT %s"',
+        test=f"{OUTBOX}/test_retention.py::test_two_rounds_at_the_same_time_leave_no_row_behind",
+    ),
+    Sabotage(
+        promise="a subscriber that isn't saved yet can be removed",
+        file="outbox/management/maintenance.py",
+        old="*confirming}",
+        new='*""}',
+        test=f"{OUTBOX}/test_commands.py::test_a_subscriber_that_is_not_saved_yet_can_be_removed",
+    ),
+    Sabotage(
+        promise="consume without consumers is refused",
+        file="outbox/management/consume.py",
+        old="if chosen := list(consumer.every()):",
+        new="if (chosen := list(consumer.every())) is not None:",
+        test=f"{OUTBOX}/test_commands.py::test_consume_without_consumers_is_refused",
+    ),
+    Sabotage(
+        promise="status names the command for a consumer below the floor",
+        file="outbox/status.py",
+        old='return f"manage.py outbox backfill --adopt {consumer.name}"',
+        new='return ""',
+        test=f"{OUTBOX}/test_commands.py"
+        "::test_status_names_the_command_for_a_consumer_below_the_floor",
+    ),
+    Sabotage(
+        promise="status works without time zones",
+        file="outbox/status.py",
+        old="if timezone.is_naive(moment):",
+        new="if False:",
+        test=f"{OUTBOX}/test_commands.py::test_status_and_parked_work_without_time_zones",
+    ),
+    Sabotage(
+        promise="status says whether a subscriber is silent or its confirmations are not saved",
+        file="outbox/status.py",
+        old="_seconds_since(confirmed.get(row.name))",
+        new="_seconds_since(row.confirmed_at)",
+        test=f"{OUTBOX}/test_commands.py"
+        "::test_status_says_whether_a_subscriber_is_silent_or_its_confirmations_are_not_saved",
     ),
 )

@@ -1,7 +1,10 @@
 """The management commands of the outbox."""
 
 import json
+import logging
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
@@ -10,15 +13,19 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
+from django.db import DataError, connections
 from django.utils import timezone
 
 from outbox import consumer as consuming
 from outbox import status
 from outbox.consumer import Superseding
 from outbox.consuming.reader import Reader
+from outbox.errors import BelowFloor
+from outbox.publishing import retention
 from outbox.publishing.relay import own_connection, try_lock
 from tests.integration.outbox.conftest import consumer_of
 from tests.support.databases import execute_as_owner
+from tests.support.waiting import eventually
 
 
 def run(*arguments: str, **options: Any) -> str:
@@ -44,6 +51,7 @@ def refusing(shop, streams, monkeypatch) -> Any:
     reader = Reader(consumer, shop.label, streams, stopping=threading.Event())
     monkeypatch.setattr(reader, "_pause", lambda _: None)
     handler.step = reader.step  # type: ignore[attr-defined]
+    handler.confirm = reader.confirm  # type: ignore[attr-defined]
     return handler
 
 
@@ -282,3 +290,163 @@ def test_another_number_of_partitions_is_an_error(shop, settings):
     shop.state._default_manager.create(name="partitions", value="16")
     settings.OUTBOX_PARTITIONS = 8
     assert "outbox.E004" in [m.id for m in run_checks(databases=[shop.alias])]
+
+
+@pytest.fixture
+def relaying(shop, streams, monkeypatch, settings) -> Iterator[Callable[..., Future[None]]]:
+    """Starts `manage.py outbox relay` in a thread of this process."""
+    settings.OUTBOX_RETENTION_SECONDS = 0
+    monkeypatch.setattr("outbox.management.pruning.PRUNE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("outbox.publishing.relay.NUDGE_WAIT_SECONDS", 0.05)
+    stopping = threading.Event()
+    monkeypatch.setattr("outbox.management.relay.stop_on_signals", lambda: stopping)
+    with ThreadPoolExecutor(1) as pool:
+
+        def start() -> Future[None]:
+            return pool.submit(
+                call_command, "outbox", "relay", shop.label, stdout=StringIO(), stderr=StringIO()
+            )
+
+        try:
+            yield start
+        finally:
+            stopping.set()
+            pool.submit(connections.close_all)
+
+
+def test_a_relay_in_the_foreground_saves_confirmations_and_prunes(
+    shop, streams, record, refusing, relaying
+):
+    refusing.fixed = True
+    (probe,) = consuming.every()
+    record("a", 1)
+    running = relaying()
+    eventually(lambda: streams.entries(shop.label), within_seconds=10, what="the event is sent")
+    refusing.step()
+    refusing.confirm()
+    rows = shop.event._default_manager
+    eventually(lambda: not rows.exists(), within_seconds=10, what="the row is deleted")
+    assert not running.done()
+    assert "holds back" not in run("outbox", "status")
+    assert status.of_subscribers(shop)[probe.subscriber]["saved_seconds"] < 10
+
+
+def test_a_relay_whose_retention_ends_stops_its_process(
+    shop, streams, relaying, monkeypatch, caplog
+):
+    def fail(*_: Any) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("outbox.management.pruning.prune", fail)
+    ended = relaying().exception(10)
+    assert isinstance(ended, SystemExit)
+    assert ended.code == 1
+    (line,) = [each for each in caplog.records if each.levelno == logging.CRITICAL]
+    assert line.getMessage() == (
+        f"the thread retention of {shop.label} has ended, so this process stops: ValueError: a bug"
+    )
+
+
+def test_a_round_of_retention_that_fails_is_logged_once_and_tried_again(
+    shop, streams, relaying, monkeypatch, caplog
+):
+    errors = iter([DataError("a strange row")] * 3)
+    rounds: list[int] = []
+
+    def fail_first(*_: Any) -> None:
+        rounds.append(1)
+        if error := next(errors, None):
+            raise error
+
+    monkeypatch.setattr("outbox.management.pruning.prune", fail_first)
+    running = relaying()
+    eventually(lambda: len(rounds) > 3, within_seconds=10, what="a round succeeds")
+    assert not running.done()
+    assert caplog.text.count(f"the outbox of {shop.label} was not pruned: DataError") == 1
+
+
+def test_consume_without_consumers_is_refused(streams, monkeypatch):
+    monkeypatch.setattr(consuming, "every", lambda: iter(()))
+    refusal = "no consumer is declared: .*consumers.py with the table CONSUMERS; no entry is in .*"
+    with pytest.raises(CommandError, match=refusal):
+        run("outbox", "consume")
+
+
+def test_a_subscriber_that_is_not_saved_yet_can_be_removed(shop, streams):
+    every = dict.fromkeys(range(16), 5)
+    streams.confirm(shop.label, "slow.one", every)
+    with pytest.raises(CommandError, match=r"no subscriber 'slow\.two'; subscribers: slow\.one"):
+        run("outbox", "unsubscribe", shop.label, "slow.two")
+    run("outbox", "unsubscribe", shop.label, "slow.one")
+    retention.save_confirmations(shop, streams)
+    assert streams.confirmations(shop.label, subscribers=["slow.one"]) == {}
+    assert status.of_subscribers(shop) == {}
+
+
+def test_status_says_whether_a_subscriber_is_silent_or_its_confirmations_are_not_saved(
+    shop, streams
+):
+    def shown() -> str:
+        (line,) = [line for line in run("outbox", "status").splitlines() if "slow.one" in line]
+        return line
+
+    def age(seconds: int) -> dict[str, Any]:
+        at = timezone.now() - timedelta(seconds=seconds)
+        rows = shop.subscription._default_manager
+        rows.update_or_create(name="slow.one", defaults={"confirmed": 5, "confirmed_at": at})
+        return status.of_subscribers(shop, streams)["slow.one"]
+
+    found = age(100)
+    assert found["silent_seconds"] is None
+    assert found["saved_seconds"] >= 100
+    assert "slow.one holds back retention: last confirmation 100 s ago" in shown()
+    streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 5))
+    found = age(100)
+    assert found["silent_seconds"] < 50
+    assert "slow.one confirms, but its confirmations are not saved, the last one 100 s" in shown()
+    age(1)
+    assert "slow.one" not in run("outbox", "status")
+
+
+def test_status_names_the_command_for_a_consumer_below_the_floor(
+    shop, streams, record, relay, refusing
+):
+    record("a", 1)
+    relay.drain()
+    streams.prune(shop.label, floor=streams.cursor(shop.label).complete)
+
+    def found() -> dict[str, Any]:
+        report = json.loads(run("outbox", "status", "--json"))
+        return dict(report["services"][shop.label]["consumers"]["probe"])
+
+    command = "manage.py outbox backfill --adopt probe"
+    assert found()["waits_for"] == command
+    text = run("outbox", "status")
+    assert f"below the floor, waits for: {command}, 0 parked" in text
+    assert "events behind" not in text.partition("probe")[2].partition("\n")[0]
+    with pytest.raises(BelowFloor, match=f"run {command}, then where {shop.label} runs"):
+        refusing.step()
+    run(*command.split()[1:])
+    assert found()["waits_for"] == ""
+    refusing.step()
+
+
+def test_status_and_parked_work_without_time_zones(
+    shop, streams, record, relay, refusing, settings
+):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    settings.USE_TZ = False
+    record("a", 1)
+    relay.drain()
+    refusing.step()
+    refusing.confirm()
+    retention.save_confirmations(shop, streams)
+    service = json.loads(run("outbox", "status", "--json"))["services"][shop.label]
+    (seen,) = service["subscribers"].values()
+    assert 0 <= seen["silent_seconds"] <= seen["saved_seconds"] < 60
+    assert 0 <= service["consumers"]["probe"]["lag_seconds"] < 60
+    assert json.loads(run("outbox", "parked", "list", "--json"))["key"] == "a"
+    assert "1 dropped" in run("outbox", "parked", "drop", "a", "--reason", "a test")
+    record("a", 2)
+    service = json.loads(run("outbox", "status", "--json"))["services"][shop.label]
+    assert 0 <= service["outbox"]["oldest_unpublished_seconds"] < 60

@@ -308,8 +308,13 @@ def test_subscribers_confirm_their_positions(place):
         "bank.ledger": {0: 5, 1: 7},
         "bank.other": {0: 1},
     }
+    names = ["bank.other", "bank.unknown", "bank.ledger"]
+    assert streams.confirmed_at("shop", names) == {
+        name: confirmations[name].at for name in ("bank.other", "bank.ledger")
+    }
     streams.forget("shop", "bank.other")
     assert list(streams.confirmations("shop")) == ["bank.ledger"]
+    assert list(streams.confirmed_at("shop", names)) == ["bank.ledger"]
 
 
 def test_entries_below_the_floor_are_trimmed_and_the_floor_never_sinks(place):
@@ -377,6 +382,7 @@ def test_every_call_names_the_key_of_another_type(streams: Streams, valkey: Any)
         "confirmed:bank": [
             lambda: streams.confirm("shop", "bank.ledger", {0: 5}),
             lambda: streams.confirmations("shop"),
+            lambda: streams.confirmed_at("shop", ["bank.ledger"]),
             lambda: streams.forget("shop", "bank.ledger"),
         ],
         "members": [

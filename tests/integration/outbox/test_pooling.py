@@ -1,0 +1,155 @@
+"""A pooler in transaction mode is named in one line, at the start and when it changes a session."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from io import StringIO
+from itertools import chain, cycle, repeat
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from outbox import consumer as consuming
+from outbox import pooling, tasks
+from outbox.errors import PooledConnection
+from outbox.pacing import Sparing
+from outbox.pooling import check_direct
+from outbox.prepared import Prepared
+from tests.integration.outbox.conftest import consumer_of
+from tests.integration.outbox.test_reader import Probe, parked, publish
+
+
+class Pooler:
+    """Gives its clients sessions of the server, as PgBouncer in transaction mode does: each
+    statement may get another session, and two clients may get the same one after another."""
+
+    alias = "pooled"
+    in_atomic_block = False
+
+    def __init__(self, sessions: Iterator[Any]) -> None:
+        self._sessions = sessions
+
+    def copy(self) -> "Pooler":
+        return self
+
+    def cursor(self) -> Any:
+        return next(self._sessions).cursor()
+
+    def close(self) -> None:
+        """Keeps the sessions."""
+
+
+@pytest.fixture(autouse=True)
+def _unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No database is known to be reached directly."""
+    monkeypatch.setattr(pooling, "_direct", set())
+
+
+@pytest.fixture
+def sessions(shop: Any) -> Iterator[list[Any]]:
+    own = connections[shop.alias]
+    made = [own.copy() for _ in range(3)]
+    yield made
+    for session in made:
+        session.close()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(lambda sessions: repeat(sessions[0]), id="one session, or the last idle one"),
+        pytest.param(cycle, id="three sessions in turns"),
+        pytest.param(lambda sessions: cycle(sessions[:2]), id="two sessions in turns"),
+        pytest.param(
+            lambda sessions: chain([sessions[0]], repeat(sessions[1])), id="another one later"
+        ),
+    ],
+)
+def test_sessions_that_change_or_are_shared_are_recognised(sessions, order):
+    with pytest.raises(
+        PooledConnection, match="'pooled' goes through a pooler in transaction mode"
+    ):
+        check_direct(Pooler(order(sessions)))
+
+
+def test_a_direct_connection_is_accepted_and_not_checked_again(shop, monkeypatch):
+    own = connections[shop.alias]
+    check_direct(own)
+    monkeypatch.setattr(type(own), "copy", lambda _: pytest.fail("checked again"))
+    check_direct(own)
+
+
+@pytest.fixture
+def pooled(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second connection shares the session of the first, as in a pool of one session."""
+    own = connections[shop.alias]
+    session = pooling._session_of(own)
+    monkeypatch.setattr(pooling, "_session_of", lambda _: session)
+
+
+def test_relay_and_consume_name_the_pooler_and_end(shop, streams, probe, monkeypatch, pooled):
+    monkeypatch.setattr(consuming, "every", lambda: iter([consumer_of(shop, probe)]))
+    for module in ("consume", "relay"):
+        monkeypatch.setattr(f"outbox.management.{module}.stop_on_signals", threading.Event)
+    for arguments in (["consume"], ["relay", shop.label], ["relay", shop.label, "--once"]):
+        out = StringIO()
+        with pytest.raises(CommandError, match=f"{shop.alias!r} goes through a pooler"):
+            call_command("outbox", *arguments, stdout=out, stderr=out)
+        assert not out.getvalue()
+
+
+def test_a_task_that_fails_each_second_names_the_pooler_once_a_minute(
+    shop, streams, monkeypatch, pooled, caplog
+):
+    monkeypatch.setattr(tasks, "_lines", Sparing())
+    for _ in range(3):
+        tasks.relay(shop.label)
+    assert caplog.text.count("goes through a pooler in transaction mode") == 1
+
+
+@pytest.fixture
+def probe(shop: Any) -> Probe:
+    return Probe(shop)
+
+
+def test_a_session_that_is_changed_later_is_named_and_parks_nothing(
+    shop, relay, record, reader_of, probe, caplog
+):
+    reader = reader_of(probe)
+    publish(relay, record, ("a", 1))
+    reader.step()
+    publish(relay, record, ("a", 2))
+    with connections[shop.alias].cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")  # as if another session had the statements
+    waits: list[float] = []
+
+    def stop(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) > 3:
+            reader._stopping.set()
+
+    reader._stopping.wait = stop  # type: ignore[method-assign]
+    reader.run()
+    assert (probe.applied, parked(shop)) == ([("a", 1), ("a", 2)], [])
+    (line,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "has changed: it was reset, or it goes through a pooler in transaction mode" in line
+
+
+@pytest.mark.parametrize("spoil", ["DEALLOCATE ALL", "DISCARD ALL"])
+def test_lost_statements_are_prepared_again_at_the_next_call(shop, spoil):
+    own = connections[shop.alias]
+    double = Prepared("SELECT %(n)s * 2", types={"n": "int"})
+
+    def answer() -> int:
+        with own.cursor() as cursor:
+            double.execute(cursor, {"n": 3})
+            return int(cursor.fetchone()[0])
+
+    assert answer() == 6
+    with own.cursor() as cursor:
+        cursor.execute(spoil)
+    with pytest.raises(PooledConnection):
+        answer()
+    assert answer() == 6
