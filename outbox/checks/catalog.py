@@ -43,8 +43,8 @@ def tables_are_migrated(databases: Sequence[str] | None = None, **_: Any) -> lis
         if absent := [found.quoted(model) for model, has in columns.items() if not has]:
             messages.append(_unmigrated(found, f"no table {', '.join(absent)}"))
         for model, has in columns.items():
-            if has and (lacking := _declared_columns(model) - has.keys()):
-                names = ", ".join(sorted(lacking))
+            if has and (missing := _declared_columns(model) - has.keys()):
+                names = ", ".join(sorted(missing))
                 messages.append(_unmigrated(found, f"{found.quoted(model)} has no column {names}"))
             messages += _narrow(found, model, has)
     return messages

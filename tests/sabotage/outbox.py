@@ -156,7 +156,7 @@ SABOTAGES: Final = (
         "::test_a_malformed_declaration_is_one_error_and_no_other_check_fails",
     ),
     Sabotage(
-        promise="an index that the database lacks is found",
+        promise="an index that is missing in the database is found",
         file="outbox/checks/catalog.py",
         old="isinstance(declared, models.Index | models.UniqueConstraint)",
         new="False",
