@@ -26,6 +26,7 @@ from .models import (
     CountedOrder,
     CustomerView,
     IdempotentRequest,
+    KeyCopy,
     OrderDeadline,
     OrderView,
     OutboxEvent,
@@ -356,6 +357,14 @@ class IdempotentRequestAdmin(outbox.ReadOnlyAdmin):
     @admin.display(description="body")
     def content(self, request: IdempotentRequest) -> str:
         return outbox.readable(request.body)
+
+
+@admin.register(KeyCopy)
+class KeyCopyAdmin(outbox.ReadOnlyAdmin):
+    explanation = "The last public keys of accounts, for processes that start while it is away."
+    is_plumbing = True
+    list_display = ("source", "fetched_at")
+    ordering = ("source",)
 
 
 @admin.register(OutboxEvent)

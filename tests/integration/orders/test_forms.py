@@ -163,7 +163,7 @@ def test_every_page_opens_and_only_orders_can_be_added(office: Client, place: Pl
     deliver(user("registered", 1), consumer="customer_view")
     project()
     ours = [model for model in admin.site._registry if model._meta.app_label == "orders"]
-    assert len(ours) == 13
+    assert len(ours) == 14
     for model in ours:
         listing = reverse(f"admin:orders_{model._meta.model_name}_changelist")
         assert office.get(listing, {"q": "tea"}).status_code == 200, model

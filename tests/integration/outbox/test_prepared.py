@@ -3,6 +3,7 @@
 import pytest
 from django.db import DatabaseError, connections, transaction
 
+from outbox.errors import PooledConnection
 from outbox.prepared import Prepared
 from placement.owner import as_owner
 
@@ -75,7 +76,7 @@ def test_lost_statements_are_prepared_again(connection):
     answer(connection, double, n=1)
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")
-    with pytest.raises(DatabaseError, match="does not exist"):
+    with pytest.raises(PooledConnection):
         answer(connection, double, n=2)
     assert answer(connection, double, n=2) == 4
 

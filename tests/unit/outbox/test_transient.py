@@ -59,6 +59,6 @@ def permanent(driver: type[Exception]) -> dict[str, Exception]:
 
 
 @pytest.mark.parametrize("driver", [Psycopg2Error, Psycopg3Error])
-def test_transient_and_permanent_errors_are_told_apart(driver):
+def test_transient_and_permanent_errors_are_distinguished(driver):
     assert {name for name, error in transient(driver).items() if not is_transient(error)} == set()
     assert {name for name, error in permanent(driver).items() if is_transient(error)} == set()
