@@ -5,50 +5,19 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-import yaml
 from django.conf import settings
 
 from config.headers import PERMISSIONS_POLICY
 from stack.users import all_rules
 from tests.attacks.test_headers import EXPECTED, FRAMES
+from tests.support.composed import DOCKER, OURS, SHAPES, Service, document, services
 
-DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
-SHAPES: Final = ("compose.yml", "compose.services.yml")
-OURS: Final = "mitosis:${MITOSIS_VERSION:-local}"
 PINNED: Final = r"\$\{[A-Z]+_IMAGE:-[\w/]+:\d+\}"  # docker/pin.sh writes the variable
-
-Service = Mapping[str, Any]
-
-
-@cache
-def document(name: str) -> Mapping[str, Any]:
-    return dict(yaml.safe_load((DOCKER / name).read_text()))
-
-
-@cache
-def services(name: str) -> dict[str, Service]:
-    """Returns a compose file's services. Resolves `include` and `extends` as compose does."""
-    found: dict[str, Service] = {}
-    for included in document(name).get("include", ()):
-        found |= services(included)
-    return found | {key: extended(value) for key, value in document(name)["services"].items()}
-
-
-def extended(service: Service) -> Service:
-    if "extends" not in service:
-        return service
-    base = document(service["extends"]["file"])["services"][service["extends"]["service"]]
-    merged = {**base, **service}
-    merged["environment"] = {**base.get("environment", {}), **service.get("environment", {})}
-    merged["secrets"] = [*base.get("secrets", ()), *service.get("secrets", ())]
-    return merged
 
 
 def of_deployment(name: str) -> dict[str, Service]:
@@ -57,7 +26,7 @@ def of_deployment(name: str) -> dict[str, Service]:
         for key, service in services("compose.services.yml").items()
         if service.get("environment", {}).get("SERVICE") == name
     }
-    assert len(found) == 6, sorted(found)  # provision, migrate, web, worker, beat, consumer
+    assert len(found) == 7, sorted(found)  # provision, migrate, two web, worker, beat, consumer
     return found
 
 
