@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ BUYERS: Final = 12
 PRICE: Final = "0.25"  # so that no buyer's credit of 1000.00 ends
 TOKEN_SECONDS: Final = 300.0  # then a buyer logs in again; a token is valid for 900 s
 THREADS: Final = 64
-TIMEOUT_SECONDS: Final = 20.0
+TIMEOUT_SECONDS: Final = 60.0  # a slow answer on a busy machine is an answer
 PATIENCE_SECONDS: Final = 60.0  # how long a request is repeated in a step with repetitions
 PAUSE_SECONDS: Final = 0.5
 
@@ -55,14 +56,17 @@ class Load:
         self.steps: list[Figures] = []
         self.without_accounts = False
         self._url = url
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+        # Without cookies: with them, a client reads its own writes, or gets 503 while a consumer
+        # restarts.
+        nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, cookies=nothing)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._buyers = [self._register(number) for number in range(BUYERS)]
         self._log_in()
 
     def _register(self, number: int) -> dict[str, Any]:
-        who = {"name": f"Buyer {number}", "email": f"buyer-{number}@example.com"}
+        who = {"name": f"Buyer {number}", "email": f"buyer-{uuid4()}@example.com"}
         made = self._client.post("/api/users/", json={**who, "password": PASSWORD})
         return {**made.raise_for_status().json(), "email": who["email"]}
 
