@@ -46,6 +46,25 @@ class Verdict:
     def faultless(self) -> bool:
         return not (self.lost or self.twice or self.disordered)
 
+    @classmethod
+    def of(cls, committed: set[str], applied: list[tuple[str, str, int]]) -> "Verdict":
+        """Compare the ids of the committed events with the applied (id, key, version), in their
+        order. A key's versions must be 1, 2, 3, …"""
+        times = Counter(event for event, _, _ in applied)
+        sequences: dict[str, list[int]] = defaultdict(list)
+        for _, key, sequence in applied:
+            sequences[key].append(sequence)
+        return cls(
+            committed=len(committed),
+            lost=len(committed - times.keys()),
+            twice=sum(number - 1 for number in times.values()),
+            disordered=sum(
+                later != earlier + 1
+                for found in sequences.values()
+                for earlier, later in zip([0, *found], found, strict=False)
+            ),
+        )
+
 
 class Project:
     """The shop of the example project, with its servers and processes."""
@@ -89,9 +108,10 @@ class Project:
         self.postgres.stop()
         self._log.close()
 
-    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def spawn(self, *arguments: str, module: str = "django") -> subprocess.Popen[bytes]:
+        """Start a process that runs this module; without a name, the first argument is it."""
         process = subprocess.Popen(
-            [self.python, "-W", "ignore", "-m", "django", *arguments],
+            [self.python, "-W", "ignore", "-m", *filter(None, [module]), *arguments],
             env=self.environment,
             stdout=self._log,
             stderr=self._log,
@@ -137,23 +157,10 @@ class Project:
         )
 
     def verdict(self) -> Verdict:
-        """Counts events lost, applied twice or out of order. A key's versions must be 1, 2, 3, …"""
+        """Counts events of the shop's consumer lost, applied twice or out of order."""
         committed = {
             event
             for (event,) in self.ask("SELECT (body::json ->> 'id')::text FROM shop_outboxevent")
         }
         applied = self.ask("SELECT event::text, key, sequence FROM shop_applied ORDER BY id")
-        times = Counter(event for event, _, _ in applied)
-        sequences: dict[str, list[int]] = defaultdict(list)
-        for _, key, sequence in applied:
-            sequences[key].append(sequence)
-        return Verdict(
-            committed=len(committed),
-            lost=len(committed - times.keys()),
-            twice=sum(number - 1 for number in times.values()),
-            disordered=sum(
-                later != earlier + 1
-                for found in sequences.values()
-                for earlier, later in zip([0, *found], found, strict=False)
-            ),
-        )
+        return Verdict.of(committed, applied)
