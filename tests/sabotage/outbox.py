@@ -982,10 +982,26 @@ SABOTAGES: Final = (
         invariant=16,
         promise="a reader never waits for other servers for more than half of the time",
         file="outbox/consuming/outages.py",
-        old="min(OUTAGE_SECONDS, self._began_at - self._long_until)",
+        old="min(OUTAGE_SECONDS, now - self._long_until)",
         new="OUTAGE_SECONDS",
         test="tests/unit/outbox/test_outages.py"
         "::test_a_reader_never_waits_for_more_than_half_of_the_time",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="time without a try doesn't make an outage of another server long",
+        file="outbox/consuming/outages.py",
+        old="min(now - self._failed_at, MOST_SECONDS_OF_A_TRY)",
+        new="now - self._failed_at",
+        test="tests/unit/outbox/test_outages.py::test_time_without_a_try_counts_little",
+    ),
+    Sabotage(
+        invariant=16,
+        promise="a reader opens a handler's lost session in another database again",
+        file="outbox/consuming/reader.py",
+        old="for connection in connections.all(initialized_only=True):",
+        new="for connection in [self._tables.connection]:",
+        test=f"{OUTBOX}/test_outages.py::test_a_lost_session_of_another_database_is_opened_again",
     ),
     Sabotage(
         promise="a position that nothing moves is logged",
@@ -1038,9 +1054,18 @@ SABOTAGES: Final = (
         invariant=19,
         promise="two rounds of retention at the same time leave no row behind",
         file="outbox/publishing/retention.py",
-        old='"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"',
-        new='"SELECT %s"',
+        old='"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)),"',
+        new='"SELECT %s::text,"',
         test=f"{OUTBOX}/test_retention.py::test_two_rounds_at_the_same_time_leave_no_row_behind",
+    ),
+    Sabotage(
+        invariant=19,
+        promise="a process that freezes in a batch of retention doesn't stop all retention",
+        file="outbox/publishing/retention.py",
+        old="set_config('idle_in_transaction_session_timeout', %s, true)",
+        new="set_config('outbox.unused', %s, true)",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_a_process_that_freezes_in_a_batch_stops_no_other_round",
     ),
     Sabotage(
         promise="a subscriber that isn't saved yet can be removed",
