@@ -69,7 +69,8 @@ def prune(
     """
     origin.check(tables)
     save_confirmations(tables, streams)
-    newest = clock_ms() - round(retention_seconds() * 1000)
+    now = clock_ms()
+    newest = now - round(min(retention_seconds() * 1000, now))  # the retention can be infinite
     floor = _raise_floor(tables, min(newest, streams.cursor(tables.label).complete))
     rows = ticks = 0
     if floor:

@@ -84,6 +84,15 @@ def test_events_younger_than_the_retention_are_kept(shop, relay, record, reader,
     assert rows(shop) == 2
 
 
+def test_an_infinite_retention_keeps_all_events(shop, relay, record, reader, prune, settings):
+    settings.OUTBOX_RETENTION_SECONDS = float("inf")
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    prune()
+    assert rows(shop) == 2
+
+
 def test_the_slowest_subscriber_sets_the_floor(shop, streams, relay, record, reader, prune):
     send(relay, record, 2)
     reader.step()

@@ -112,6 +112,24 @@ def test_an_address_without_a_known_scheme_is_an_error_without_its_password(
     assert "secret" not in line
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:sec/ret@localhost:6379/0",
+        "redis://:sec[ret@localhost:6379/0",
+        "redis://:secret@localhost:99999/0",
+        "redis://:secret@localhost:6379/0?timout=5",
+    ],
+)
+def test_an_address_that_no_client_can_read_is_an_error_without_its_password(
+    settings: Any, url: str
+) -> None:
+    settings.OUTBOX_STREAMS_URL = url
+    [line] = lines(options.settings_are_sound())
+    assert line.startswith("outbox.E002 OUTBOX_STREAMS_URL can't be read. Percent-encode the user")
+    assert "sec" not in line
+
+
 @pytest.mark.parametrize("value", ["orders", ["orders", 5], ["orders.saga"], 5, {"orders": 1}])
 def test_other_producers_than_a_list_of_labels_are_an_error(settings: Any, value: Any) -> None:
     settings.OUTBOX_PRODUCERS = value
