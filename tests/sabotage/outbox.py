@@ -1068,6 +1068,13 @@ SABOTAGES: Final = (
         "::test_a_process_that_freezes_in_a_batch_stops_no_other_round",
     ),
     Sabotage(
+        promise="retention that fails alone in the relay's process is a warning",
+        file="outbox/management/pruning.py",
+        old="failures <= QUIET_ROUNDS and ",
+        new="",
+        test=f"{OUTBOX}/test_commands.py::test_retention_that_fails_alone_for_long_is_a_warning",
+    ),
+    Sabotage(
         promise="a subscriber that isn't saved yet can be removed",
         file="outbox/management/maintenance.py",
         old="*confirming}",
