@@ -194,6 +194,18 @@ def test_a_malformed_declaration_is_one_error_and_no_other_check_fails(
     assert problem in found[0]
 
 
+def test_a_type_that_only_earlier_releases_recorded_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its events are still in tables and streams, so a consumer must be able to list it."""
+    app = SimpleNamespace(name="shop", label="shop")
+    declared = {"ledger": {"shop.item sold": print, "shop.v1": print}}
+    monkeypatch.setattr(consuming, "declared", lambda: iter([(app, declared)]))
+    assert lines(checks.consumers.consumers_are_dicts()) == []
+    [line] = lines(checks.consumers.types_have_versions())
+    assert "lists shop.item sold, shop.v1, not of the form" in line
+
+
 def test_a_type_without_a_version_is_a_warning(found: Any) -> None:
     check = checks.consumers.types_have_versions
     assert found(check, consumer("ledger", f"{LABEL}.thing.changed.v12")) == []
