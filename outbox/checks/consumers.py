@@ -59,7 +59,8 @@ def _problems(declared: object) -> Iterator[tuple[str, str]]:
 
 def _wrong_handlers(name: str, handlers: Mapping[object, object]) -> Iterator[tuple[str, str]]:
     for type_, handler in handlers.items():
-        if not isinstance(type_, str) or not re.fullmatch(r"[^.\s]+\.\S+", type_):
+        # Earlier releases also recorded types of other forms, which W003 reports.
+        if not isinstance(type_, str) or not re.fullmatch(r"[^.\s]+\..+", type_, re.DOTALL):
             yield (
                 f"{name} lists {type_!r}, which can't be an event type",
                 "Write it as in the producer: <label>.<aggregate>.<fact>.v<n>.",

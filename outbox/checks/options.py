@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from ..consuming.idleness import handler_idle_seconds
 from ..partitions import DEFAULT_PARTITIONS
 from ..publishing.retention import retention_seconds
-from ..streams.client import is_under_test
+from ..streams.client import is_readable, is_under_test
 
 KNOWN: Final = (
     "OUTBOX_AS_OWNER",
@@ -50,6 +50,11 @@ def _wrong_address() -> Iterator[CheckMessage]:
         yield _error(
             "OUTBOX_STREAMS_URL is no address of a stream server.",
             f"Start it with redis://, rediss:// (TLS) or unix://, {example}",
+        )
+    elif not url.startswith("memory:") and not is_readable(url):
+        yield _error(
+            "OUTBOX_STREAMS_URL can't be read.",
+            "Percent-encode the user and the password; correct the port, and the options after ?.",
         )
 
 
@@ -90,7 +95,7 @@ def durations_are_sound(**_: Any) -> list[CheckMessage]:
         found = getattr(settings, name, None)
         try:
             valid = least <= read() <= most and not isinstance(found, bool)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             valid = False
         if not valid:
             messages.append(_error(f"{name} is {found!r}.", f"Set it to {good}."))

@@ -6,6 +6,7 @@ from typing import Final
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -56,7 +57,7 @@ def databases_answer(aliases: list[str]) -> tuple[list[str], list[CheckMessage]]
         try:
             connections[alias].ensure_connection()
             version: int = connections[alias].pg_version  # type: ignore[attr-defined]
-        except DatabaseError as exc:
+        except (DatabaseError, ImproperlyConfigured) as exc:
             failed[one_line(exc)].append(alias)
             continue
         if version // 10000 < OLDEST_POSTGRESQL:

@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..errors import OutboxError
 
 OUTAGE_SECONDS = 30.0
+MOST_SECONDS_OF_A_TRY = 10.0  # with the pause before it; a longer try counts for this time
 IN_ERROR, UNKNOWN = 3, 4  # libpq's PQTRANS_INERROR and PQTRANS_UNKNOWN: no session
 
 
@@ -30,30 +31,32 @@ class Outage:
     may need no other server, and end an outage that continues. So after a long outage, the next one
     is long as soon as it has lasted as long as the time in between. Then a reader never waits for
     more than half of the time. After a restart of the process, the time counts from the beginning.
+
+    Only the time of tries counts. The reader makes none while its own servers are down too, while
+    its process is frozen, or after another process has applied the event.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._types: set[str] = set()
-        self._began_at = self._patience = 0.0
+        self._seconds = self._patience = self._failed_at = 0.0
         self._long_until = -inf  # the end of the last long outage
 
     def __bool__(self) -> bool:
         return bool(self._types)
 
     @property
-    def seconds(self) -> float:
-        return self._clock() - self._began_at
-
-    @property
     def is_long(self) -> bool:
-        return bool(self._types) and self.seconds >= self._patience
+        return bool(self._types) and self._seconds >= self._patience
 
     def fail(self, type_: str) -> bool:
         """Count the failure of an event of this type. Returns whether to park the event."""
+        now = self._clock()
         if not self._types:
-            self._began_at = self._clock()
-            self._patience = min(OUTAGE_SECONDS, self._began_at - self._long_until)
+            self._seconds, self._failed_at = 0.0, now
+            self._patience = min(OUTAGE_SECONDS, now - self._long_until)
+        self._seconds += min(now - self._failed_at, MOST_SECONDS_OF_A_TRY)
+        self._failed_at = now
         self._types.add(type_)
         return self.is_long
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import count
 
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, InternalError, OperationalError, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import drivers, progress
@@ -394,7 +394,9 @@ class Reader:
     def _reset(self) -> None:
         """Clear the positions after an error. The next step reads them under their locks."""
         self._set_positions({})
-        self._tables.connection.close_if_unusable_or_obsolete()
+        # Also those of handlers to other databases: outside a request, nothing else closes them.
+        for connection in connections.all(initialized_only=True):
+            connection.close_if_unusable_or_obsolete()
 
     def _pause(self, failures: int) -> None:
         longest = FIRST_PAUSE_SECONDS * 2 ** min(failures, MOST_DOUBLINGS)

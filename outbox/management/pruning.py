@@ -14,22 +14,31 @@ from ..tables import Tables
 
 log = logging.getLogger(__name__)
 
+QUIET_ROUNDS = 6  # for a minute, the relay's own line is enough
+
 
 def prune_regularly(tables: Tables, streams: Streams, *, stopping: threading.Event) -> None:
     """Run a round of retention now and every PRUNE_EVERY_SECONDS, on this thread's connection,
     until `stopping` is set. An error of a server or of its setup is logged once, until it changes
-    or a round succeeds; the next round tries again. Raises any other error."""
-    logged = ""
+    or a round succeeds; the next round tries again. Raises any other error.
+
+    An error that the relay prints too is a warning only after QUIET_ROUNDS: it may concern only
+    this connection, e.g. if the role may open no other.
+    """
+    logged, failures = (logging.NOTSET, ""), 0
     try:
         while not stopping.is_set():
             try:
                 prune(tables, streams)
-                logged = ""
+                logged, failures = (logging.NOTSET, ""), 0
             except (OutboxError, DatabaseError) as exc:
-                if (line := one_line(exc)) != logged:
-                    level = logging.INFO if _stops_the_relay(exc) else logging.WARNING
+                failures += 1
+                is_quiet = failures <= QUIET_ROUNDS and _stops_the_relay(exc)
+                found = (logging.INFO if is_quiet else logging.WARNING, one_line(exc))
+                if found != logged:
+                    level, line = found
                     log.log(level, "the outbox of %s was not pruned: %s", tables.label, line)
-                logged = line
+                logged = found
                 tables.connection.close_if_unusable_or_obsolete()
             stopping.wait(PRUNE_EVERY_SECONDS)
     finally:

@@ -1,4 +1,5 @@
 import sys
+import time
 from argparse import ArgumentParser
 from functools import partial
 from threading import Event
@@ -15,6 +16,7 @@ from .subcommand import Subcommand, in_one_line, stop_on_signals
 from .threads import Threads
 
 RETRY_SECONDS = 1.0
+RUN_SECONDS = 60.0  # no server's timeout lasts as long: the relay has published for a while
 
 
 class Relay(Subcommand):
@@ -55,11 +57,14 @@ class Relay(Subcommand):
             sys.exit(1)  # the log has the error; a supervisor starts the process again
 
     def _publish(self, found: tables.Tables, stopping: Event, *, exclusive: bool) -> None:
-        """Publish until `stopping` is set, which the end of the other thread does too."""
+        """Publish until `stopping` is set, which the end of the other thread does too. A repeated
+        reason is shown again only if the relay has published in between."""
         shown = ""
         while not stopping.is_set():
+            started = time.monotonic()
             text = _run(found, stopping, exclusive=exclusive)
-            if text != shown and not stopping.is_set():
+            has_run = time.monotonic() > started + RUN_SECONDS
+            if (has_run or text != shown) and not stopping.is_set():
                 self.stderr.write(f"{found.label}: {text}; trying again each second")
                 shown = text
             stopping.wait(RETRY_SECONDS)

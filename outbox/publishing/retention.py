@@ -33,6 +33,7 @@ BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
 # The pause after a batch, as a multiple of the batch's time. Without pauses, batches write WAL
 # faster than many disks flush it, and every commit waits for that flush.
 PAUSE_FACTOR = 3
+MOST_IDLE = "10s"  # between two statements of a batch; then PostgreSQL ends the session
 DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
 FLOOR = "floor"  # the name of the state row
 
@@ -68,7 +69,8 @@ def prune(
     """
     origin.check(tables)
     save_confirmations(tables, streams)
-    newest = clock_ms() - round(retention_seconds() * 1000)
+    now = clock_ms()
+    newest = now - round(min(retention_seconds() * 1000, now))  # the retention can be infinite
     floor = _raise_floor(tables, min(newest, streams.cursor(tables.label).complete))
     rows = ticks = 0
     if floor:
@@ -164,9 +166,11 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
         with transaction.atomic(using=tables.alias), tables.connection.cursor() as cursor:
             # Of two rounds at the same time, the second would find only rows that the first is
             # deleting, and take them for the last ones. The next statement has a new snapshot.
+            # If the process freezes in a batch, the others wait for MOST_IDLE, not for ever.
             cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-                [f"outbox.retention:{tables.label}"],
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)),"
+                " set_config('idle_in_transaction_session_timeout', %s, true)",
+                [f"outbox.retention:{tables.label}", MOST_IDLE],
             )
             cursor.execute(statement, {"from": start, "floor": floor, "limit": BATCH_ROWS})
             number, last, _ = cursor.fetchone()

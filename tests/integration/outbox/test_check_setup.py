@@ -162,6 +162,12 @@ def test_a_database_that_does_not_answer_is_one_finding_for_all_aliases(shop, mo
     assert f"Correct DATABASES['{aliases[0]}']" in line
 
 
+def test_a_database_without_a_name_is_one_finding(shop, monkeypatch):
+    connections[shop.alias].close()
+    monkeypatch.setitem(connections[shop.alias].settings_dict, "NAME", "")
+    assert only_finding().startswith(f"The database {shop.alias!r} can't be used: ")
+
+
 def test_another_number_of_partitions_is_one_finding_for_both_servers(shop, server, settings):
     for each in tables.every():
         each.rows(each.state).create(name="partitions", value="16")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
-from django.db import DataError, connections
+from django.db import DataError, OperationalError, connections
 from django.utils import timezone
 
 from outbox import consumer as consuming
@@ -363,6 +363,43 @@ def test_a_round_of_retention_that_fails_is_logged_once_and_tried_again(
     eventually(lambda: len(rounds) > 3, within_seconds=10, what="a round succeeds")
     assert not running.done()
     assert caplog.text.count(f"the outbox of {shop.label} was not pruned: DataError") == 1
+
+
+@pytest.mark.parametrize(("run_seconds", "lines"), [(60.0, 1), (-1.0, 3)])
+def test_an_outage_is_shown_once_and_the_same_one_after_a_recovery_again(
+    shop, streams, monkeypatch, run_seconds, lines
+):
+    stopping, starts, shown = threading.Event(), [], StringIO()
+
+    def fail(*_: Any, **__: Any) -> None:
+        starts.append(1)
+        if len(starts) > 3:
+            stopping.set()
+        raise OperationalError("the server is down")
+
+    monkeypatch.setattr("outbox.management.relay.stop_on_signals", lambda: stopping)
+    monkeypatch.setattr("outbox.management.relay.relay.run", fail)
+    monkeypatch.setattr("outbox.management.relay.RETRY_SECONDS", 0)
+    monkeypatch.setattr("outbox.management.relay.RUN_SECONDS", run_seconds)
+    call_command("outbox", "relay", shop.label, stdout=StringIO(), stderr=shown)
+    assert shown.getvalue().count("the server is down; trying again") == lines
+
+
+def test_retention_that_fails_alone_for_long_is_a_warning(
+    shop, streams, relaying, monkeypatch, caplog
+):
+    """Only this thread's session fails, e.g. because the role may open no other."""
+    rounds: list[int] = []
+
+    def fail(*_: Any) -> None:
+        rounds.append(1)
+        raise OperationalError("too many connections")
+
+    monkeypatch.setattr("outbox.management.pruning.prune", fail)
+    relaying()
+    eventually(lambda: len(rounds) > 10, within_seconds=10, what="retention fails for long")
+    found = [each for each in caplog.records if "was not pruned" in each.getMessage()]
+    assert [each.levelno for each in found if each.levelno > logging.INFO] == [logging.WARNING]
 
 
 def test_consume_without_consumers_is_refused(streams, monkeypatch):

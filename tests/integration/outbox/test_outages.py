@@ -232,3 +232,22 @@ def test_a_position_that_nothing_moves_is_logged_with_its_key_until_it_moves(
     assert f"probe of {shop.label} can't move its position in partition" in stuck
     assert "(key a), for 0 s" in stuck
     assert f"probe of {shop.label} is no longer fenced" in moved
+
+
+def test_a_lost_session_of_another_database_is_opened_again(
+    shop, relay, record, reader_with, probe, pauses
+):
+    """Outside a request, nothing else replaces a broken connection. So each event would be parked
+    until the process ends."""
+    other = next(connections[alias] for alias in connections if alias != shop.alias)
+
+    def handle(envelope: Any) -> None:
+        if not pauses.number:
+            end_session(other)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        probe(envelope)
+
+    publish(relay, record, ("a", 1))
+    reader_with(handle).step()
+    assert (probe.applied, parked(shop), pauses.number) == ([("a", 1)], [], 1)

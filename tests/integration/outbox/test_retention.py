@@ -3,13 +3,14 @@
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from django.db import Error as DatabaseError
 from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -80,6 +81,15 @@ def test_events_younger_than_the_retention_are_kept(shop, relay, record, reader,
     reader.step()
     reader.confirm()
     prune(later_ms=0)
+    assert rows(shop) == 2
+
+
+def test_an_infinite_retention_keeps_all_events(shop, relay, record, reader, prune, settings):
+    settings.OUTBOX_RETENTION_SECONDS = float("inf")
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    prune()
     assert rows(shop) == 2
 
 
@@ -426,3 +436,48 @@ def test_two_rounds_at_the_same_time_leave_no_row_behind(
             elsewhere.commit()
         running.result(10)
     assert rows(shop) == 0
+
+
+def test_a_process_that_freezes_in_a_batch_stops_no_other_round(
+    shop, relay, record, reader, prune, monkeypatch
+):
+    """It would keep the lock, and each later round would keep one of the worker's threads."""
+    monkeypatch.setattr(retention, "MOST_IDLE", "100ms")
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    has_lock, resume = threading.Event(), threading.Event()
+
+    def freeze(execute: Any, statement: str, *rest: Any) -> Any:
+        if "DELETE FROM" in statement:
+            has_lock.set()
+            assert resume.wait(60)
+        return execute(statement, *rest)
+
+    def work() -> None:
+        try:
+            with shop.connection.execute_wrapper(freeze):
+                prune()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        frozen = pool.submit(work)
+        assert has_lock.wait(10)
+        try:
+            prune_elsewhere(pool, prune).result(10)
+            assert rows(shop) == 0
+        finally:
+            resume.set()
+        with pytest.raises(DatabaseError):
+            frozen.result(10)
+
+
+def prune_elsewhere(pool: ThreadPoolExecutor, prune: Any) -> Future[None]:
+    def work() -> None:
+        try:
+            prune()
+        finally:
+            connections.close_all()
+
+    return pool.submit(work)

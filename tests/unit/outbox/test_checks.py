@@ -112,6 +112,24 @@ def test_an_address_without_a_known_scheme_is_an_error_without_its_password(
     assert "secret" not in line
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:sec/ret@localhost:6379/0",
+        "redis://:sec[ret@localhost:6379/0",
+        "redis://:secret@localhost:99999/0",
+        "redis://:secret@localhost:6379/0?timout=5",
+    ],
+)
+def test_an_address_that_no_client_can_read_is_an_error_without_its_password(
+    settings: Any, url: str
+) -> None:
+    settings.OUTBOX_STREAMS_URL = url
+    [line] = lines(options.settings_are_sound())
+    assert line.startswith("outbox.E002 OUTBOX_STREAMS_URL can't be read. Percent-encode the user")
+    assert "sec" not in line
+
+
 @pytest.mark.parametrize("value", ["orders", ["orders", 5], ["orders.saga"], 5, {"orders": 1}])
 def test_other_producers_than_a_list_of_labels_are_an_error(settings: Any, value: Any) -> None:
     settings.OUTBOX_PRODUCERS = value
@@ -174,6 +192,18 @@ def test_a_malformed_declaration_is_one_error_and_no_other_check_fails(
     assert len(found) == 1
     assert found[0].startswith("outbox.E014 shop.consumers: ")
     assert problem in found[0]
+
+
+def test_a_type_that_only_earlier_releases_recorded_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its events are still in tables and streams, so a consumer must be able to list it."""
+    app = SimpleNamespace(name="shop", label="shop")
+    declared = {"ledger": {"shop.item sold": print, "shop.v1": print}}
+    monkeypatch.setattr(consuming, "declared", lambda: iter([(app, declared)]))
+    assert lines(checks.consumers.consumers_are_dicts()) == []
+    [line] = lines(checks.consumers.types_have_versions())
+    assert "lists shop.item sold, shop.v1, not of the form" in line
 
 
 def test_a_type_without_a_version_is_a_warning(found: Any) -> None:
