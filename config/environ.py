@@ -72,6 +72,7 @@ class Environment:
     jwt_signing_key: str  # PEM, EC P-256; empty if accounts isn't in this process
     jwt_signing_key_file: str  # the file that has it, if any
     jwks: str  # path or URL; empty: derived from the signing key
+    tokens_without_audience: bool  # accept those of 0.2.0; only while accounts runs that release
     secret_key: str
     debug: bool
     https: bool
@@ -339,6 +340,9 @@ def read(source: Mapping[str, str]) -> Environment:
             str,
             good="the path or the URL of accounts' /.well-known/jwks.json",
             default="" if has_accounts else _REQUIRED,
+        ),
+        tokens_without_audience=get(
+            "TOKENS_WITHOUT_AUDIENCE", _switch, good="on or off", default=False
         ),
         secret_key=get("SECRET_KEY", str, good="50 random characters or more"),
         debug=debug,

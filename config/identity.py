@@ -11,6 +11,7 @@ from uuid import UUID
 import jwt
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from jwt.types import Options
 from rest_framework.authentication import (
     BaseAuthentication,
     SessionAuthentication,
@@ -79,7 +80,7 @@ def caller_of(token: bytes) -> Caller:
             issuer=ISSUER,
             audience=settings.SERVICES,
             leeway=settings.JWT_LEEWAY_SECONDS,
-            options={"require": CLAIMS},
+            options=_options(token),
         )
         user_id = UUID(claims["sub"])
     except jwt.ExpiredSignatureError as exc:
@@ -91,6 +92,16 @@ def caller_of(token: bytes) -> Caller:
     if claims["typ"] != "access":
         raise AuthenticationFailed("The token is not an access token.")
     return Caller(id=user_id, is_staff=claims.get("staff") is True, name=str(user_id))
+
+
+def _options(token: bytes) -> Options:
+    """Which claims are required. Accounts of 0.2.0 signs tokens without `aud`; they are accepted
+    only if TOKENS_WITHOUT_AUDIENCE is on. The signature of the claims is verified afterwards."""
+    if settings.JWT_WITHOUT_AUDIENCE:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        if "aud" not in claims:
+            return {"require": [name for name in CLAIMS if name != "aud"], "verify_aud": False}
+    return {"require": CLAIMS}
 
 
 class StaffSessionAuthentication(SessionAuthentication):

@@ -14,6 +14,7 @@ import psycopg2
 from placement.provision import Passwords, provision
 
 from . import applications, environment, moving
+from .child import ProcessSpec
 from .credentials import ADMIN_EMAIL, Credentials
 from .environment import Stack
 from .errors import StackError
@@ -200,12 +201,15 @@ class Session:
             [
                 spec
                 for deployment in self.deployments
-                for spec in applications.processes_of(
-                    deployment,
-                    listener=self._listeners[deployment.web],
-                    variables=self._variables(stack, deployment),
-                )
+                for spec in self.processes_of(deployment, stack)
             ]
+        )
+
+    def processes_of(self, deployment: Deployment, stack: Stack) -> list[ProcessSpec]:
+        return applications.processes_of(
+            deployment,
+            listener=self._listeners[deployment.web],
+            variables=self._variables(stack, deployment),
         )
 
     def _variables(self, stack: Stack, deployment: Deployment) -> dict[str, str]:

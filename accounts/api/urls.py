@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import UUIDConverter
 
-from . import internal, login, views
+from . import internal, login, previous_routes, views
 
 
 class UserIdConverter(UUIDConverter):
@@ -27,6 +27,7 @@ urlpatterns = [
         internal.BackfillPage.as_view(),
         name="internal-backfill-page",
     ),
+    *previous_routes.urlpatterns,
     path(
         "internal/reservations/page/",
         internal.ReservationsPage.as_view(),

@@ -10,6 +10,7 @@ _env = environment()
 JWT_SIGNING_KEY = _env.jwt_signing_key  # PEM; empty unless accounts is installed
 JWT_SIGNING_KEY_FILE = _env.jwt_signing_key_file  # read for each token, so that keys can rotate
 JWT_AUDIENCES = ALL_SERVICES  # the services that accept an access token
+JWT_WITHOUT_AUDIENCE = _env.tokens_without_audience  # whether tokens without `aud` are accepted
 JWT_LEEWAY_SECONDS = 10  # by which the clocks of two servers may differ
 JWKS_SOURCE = _env.jwks  # path or URL; empty: accounts is in this process, and publishes its keys
 JWKS_PUBLISHER = "accounts.keys.key_set"

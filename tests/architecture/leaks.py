@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
-NOT_WRITTEN_HERE: Final = re.compile(r"(^|/)(requirements[^/]*\.txt|vendor/.*)$")  # hashes, scripts
+NOT_WRITTEN_HERE: Final = re.compile(  # hashes, a commit, scripts
+    r"(^|/)(requirements[^/]*\.txt|previous-release\.txt|vendor/.*)$"
+)
 LONG: Final = re.compile(r"[\w+-]{20,}", re.ASCII)
 # The stack's password of the administrator has 16 digits. Shorter runs are mostly commits.
 HEX: Final = re.compile(r"(?<![\w+-])(?=\d*[a-f])(?=[a-f]*\d)[\da-f]{16,19}(?![\w+-])", re.ASCII)

@@ -13,7 +13,9 @@ from typing import Final
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 ENDINGS: Final = {".py", ".md", ".sh", ".yml", ".toml", ".svg", ".conf", ".in", ""}
-LEFT_OUT: Final = re.compile(r"(^|/)(migrations|LICENSE|words\.py|test_words\.py)(/|$)")
+LEFT_OUT: Final = re.compile(
+    r"(^|/)(migrations|LICENSE|previous_routes\.py|words\.py|test_words\.py)(/|$)"
+)
 UNWANTED: Final = (
     *("told", "retold", "retell", "reannounce", "whoever", "whatever", "bears", "lacks", "lacked"),
     *("lacking", "anew", "mend", "mends", "mended", "mending", "somebody", "anybody", "thereby"),

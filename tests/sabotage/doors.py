@@ -239,6 +239,14 @@ SABOTAGES: Final = (
         test=f"{INTERNAL}::test_users_and_staff_are_refused",
     ),
     Sabotage(
+        promise="processes of the previous release can insert rows after the migrations",
+        file="orders/migrations/0008_dropped_events.py",
+        old='name="dropped_by",\n            field=models.TextField(blank=True, db_default="", ',
+        new='name="dropped_by",\n            field=models.TextField(blank=True, ',
+        test="tests/architecture/test_migrations.py"
+        "::test_migrations_since_the_previous_release_only_expand_the_schema",
+    ),
+    Sabotage(
         promise="a token of a service is signed with the key of the services",
         file="accounts/api/peers.py",
         old='options={"require": CLAIMS},',

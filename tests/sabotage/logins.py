@@ -232,10 +232,17 @@ SABOTAGES: Final = (
         test=f"{IDENTITY}::test_a_service_accepts_only_tokens_that_are_also_for_it",
     ),
     Sabotage(
+        promise="a token without an audience is refused unless a setting accepts it",
+        file="config/identity.py",
+        old="if settings.JWT_WITHOUT_AUDIENCE:",
+        new="if True:",
+        test=f"{IDENTITY}::test_a_token_without_a_required_claim_is_refused",
+    ),
+    Sabotage(
         promise="a key of accounts has signed a token",
         file="config/identity.py",
-        old='options={"require": CLAIMS},',
-        new='options={"require": CLAIMS, "verify_signature": False},',
+        old="options=_options(token),",
+        new='options={**_options(token), "verify_signature": False},',
         test=f"{IDENTITY}::test_a_forged_token_is_refused",
     ),
     Sabotage(

@@ -76,6 +76,21 @@ def test_a_token_without_a_required_claim_is_refused(missing: str) -> None:
         caller_of(token.encode())
 
 
+def test_tokens_of_the_previous_release_are_accepted_only_with_the_setting(settings: Any) -> None:
+    settings.JWT_WITHOUT_AUDIENCE = True
+    claims = jwt.decode(access_token(USER), options={"verify_signature": False})
+    del claims["aud"]
+    token = jwt.encode(claims, PEM, algorithm="ES256", headers={"kid": KID})
+    foreign = jwt.encode(
+        claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256", headers={"kid": KID}
+    )
+
+    assert caller_of(token.encode()).id == USER
+    for refused in (foreign, access_token(USER, aud="another service"), "no.token.atall"):
+        with pytest.raises(AuthenticationFailed):
+            caller_of(refused.encode())
+
+
 def signed_with_a_foreign_key() -> str:
     claims = jwt.decode(access_token(USER), options={"verify_signature": False})
     foreign = ec.generate_private_key(ec.SECP256R1())
