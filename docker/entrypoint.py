@@ -104,6 +104,8 @@ def broker() -> None:
         connection.connect()
 
 
+PROGRAMS: Final = ("provision", "prepare", "migrate", "web", "worker", "beat", "consumer")
+
 Need = Callable[[], None]
 NEEDS: Final[dict[str, tuple[Need, ...]]] = {
     "provision": (administrator,),
@@ -171,6 +173,10 @@ def wait_for(need: Need, *, until: float) -> None:
 
 def start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Wait for the program's dependencies, then exec it."""
+    from config.environ import environment
+
+    if name in PROGRAMS:  # then all its output is in the form of its log (config.logs)
+        os.environ["PROCESS"] = name
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
@@ -183,6 +189,7 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
             wait_for(need, until=until)
         connections.close_all()
         log.info("%s starts", name)
+    environment()  # raises BadEnvironment, which manage.py would not log
     os.execv(sys.executable, [sys.executable, *program(name, arguments)])  # noqa: S606
 
 
@@ -199,6 +206,16 @@ def probe() -> int:
     return 0 if response.status == 200 else 1
 
 
+def refuse(error: Exception) -> NoReturn:
+    """Exit with status 1. The environment is wrong, so LOG_FORMAT is read without it."""
+    name = os.environ.get("PROCESS", "")
+    if name and setting("LOG_FORMAT", "json") != "plain":
+        from config.logs import JsonFormatter, log_everything
+
+        log_everything(JsonFormatter(service=setting("SERVICE", ""), process=name))
+    sys.exit(str(error))
+
+
 def main() -> None:
     name, *arguments = sys.argv[1:] or ["web"]
     if name == "probe":
@@ -208,7 +225,7 @@ def main() -> None:
     try:
         start(name, arguments)
     except BadEnvironment as exc:
-        sys.exit(str(exc))
+        refuse(exc)
 
 
 if __name__ == "__main__":

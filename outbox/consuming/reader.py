@@ -12,7 +12,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import drivers
+from .. import drivers, trace_context
 from ..consumer import Consumer
 from ..envelope import Envelope
 from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, PooledConnection
@@ -310,7 +310,8 @@ class Reader:
         """Apply each event in its own transaction. Park an event that has failed for good."""
         self._reload(reached)
         for delivery in deliveries:
-            self._apply_or_park(delivery, reached)
+            with trace_context.continued(delivery.traceparent):
+                self._apply_or_park(delivery, reached)
             reached[delivery.partition] = delivery.id
 
     def _apply_or_park(self, delivery: Delivery, reached: Mapping[int, str]) -> None:
