@@ -12,13 +12,14 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import drivers, trace_context
+from .. import drivers
 from ..consumer import Consumer
 from ..envelope import Envelope
 from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, PooledConnection
 from ..pacing import Sparing
 from ..pooling import check_direct
 from ..streams import WHOLE, Batch, Cursor, Entry, Streams, described, order
+from ..trace_context import continued
 from .delivery import Delivery
 from .fences import Fence
 from .idleness import Idleness, handler_idle_seconds
@@ -310,7 +311,7 @@ class Reader:
         """Apply each event in its own transaction. Park an event that has failed for good."""
         self._reload(reached)
         for delivery in deliveries:
-            with trace_context.continued(delivery.traceparent):
+            with continued(delivery.traceparent):
                 self._apply_or_park(delivery, reached)
             reached[delivery.partition] = delivery.id
 

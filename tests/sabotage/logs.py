@@ -84,7 +84,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="the line about a parked event belongs to the event's trace",
         file="outbox/consuming/reader.py",
-        old="with trace_context.continued(delivery.traceparent):",
+        old="with continued(delivery.traceparent):",
         new="with nullcontext():",
         test=f"{OUTBOX}/test_reader.py"
         "::test_the_lines_about_an_event_and_of_its_handler_belong_to_its_trace",
