@@ -54,6 +54,7 @@ class Environment:
     replica_lag_seconds: float  # a replica with a larger lag isn't read
     admin_database_url: str  # only `manage.py provision` needs it
     connections: int  # the limit that `manage.py provision` sets for each runtime role
+    pooler: bool  # whether the databases are behind a pooler in transaction mode
     statement_timeout_seconds: float  # 0: no limit
     streams_url: str
     broker_url: str
@@ -263,6 +264,7 @@ def read(source: Mapping[str, str]) -> Environment:
         connections=get(
             "PLACEMENT_CONNECTIONS", _at_least(1), good="an integer such as 80", default=80
         ),
+        pooler=get("PLACEMENT_POOLER", _switch, good="on or off", default=False),
         statement_timeout_seconds=get(
             "PLACEMENT_STATEMENT_TIMEOUT_SECONDS",
             _seconds,

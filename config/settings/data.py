@@ -43,10 +43,7 @@ def _database(url: str) -> dict[str, Any]:
     if "," in parts.get("host", ""):
         parts.setdefault("target_session_attrs", "read-write")
     named = {key: parts.pop(key, "") for key in ("dbname", "user", "password", "host", "port")}
-    milliseconds = round(_env.statement_timeout_seconds * 1000)
-    # Handlers lock rows and read them again. At a stricter level, which a role or a database can
-    # have as its default, concurrent requests would fail.
-    ours = f"-c statement_timeout={milliseconds} -c default_transaction_isolation=read\\ committed"
+    sessions = _of_a_pooler() if _env.pooler else _own(parts.pop("options", ""))
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": named["dbname"],
@@ -60,9 +57,28 @@ def _database(url: str) -> dict[str, Any]:
             "connect_timeout": 5,  # seconds
             "application_name": f"mitosis-{_env.service}",
             **parts,
-            "options": f"{ours} {parts.get('options', '')}".strip(),
+            **sessions.pop("OPTIONS", {}),
         },
+        **sessions,
     }
+
+
+def _own(options: str) -> dict[str, Any]:
+    """The settings of sessions that this process doesn't share."""
+    milliseconds = round(_env.statement_timeout_seconds * 1000)
+    # Handlers lock rows and read them again. At a stricter level, which a role or a database can
+    # have as its default, concurrent requests would fail.
+    ours = f"-c statement_timeout={milliseconds} -c default_transaction_isolation=read\\ committed"
+    return {"OPTIONS": {"options": f"{ours} {options}".strip()}}
+
+
+def _of_a_pooler() -> dict[str, Any]:
+    """A pooler refuses `options`, and its sessions serve other clients between two transactions.
+
+    The roles have the level READ COMMITTED, and readers are read-only (placement.provision). The
+    pooler itself sets the time limit (docs/managed-servers.md).
+    """
+    return {"DISABLE_SERVER_SIDE_CURSORS": True}
 
 
 def _replica(url: str, *, of: str) -> dict[str, Any]:
@@ -74,7 +90,8 @@ def _replica(url: str, *, of: str) -> dict[str, Any]:
     options["connect_timeout"] = 2  # seconds; then the primary is used
     options["tcp_user_timeout"] = 2000  # milliseconds, for a host that stops answering
     # After a promotion the server would accept writes, so refuse them here too.
-    options["options"] += " -c default_transaction_read_only=on"
+    if "options" in options:
+        options["options"] += " -c default_transaction_read_only=on"
     return database
 
 

@@ -6,7 +6,7 @@
 - `database`: sessions, sequences and partitions (E003, E004, E008), with `check --database ALIAS`;
 - `catalog`: tables and indexes (E015, E016), with `check --deploy --database ALIAS`. `migrate` runs
   the other checks of the database first, and must run before these ones succeed;
-- `servers`: what the servers and streams report (E017, E018, W004 to W006), in `check-setup`.
+- `servers`: what the servers and streams report (E017, E018, W004 to W007), in `check-setup`.
 
 A model without the app is E009 (`installed`).
 """

@@ -60,7 +60,7 @@ def indexes_are_inherited(**_: Any) -> list[CheckMessage]:
     Then an event can be parked twice, and reading gets slower with each event."""
     return [
         Error(
-            f"{model._meta.label} does not have {', '.join(lost)} of {base.__name__}.",
+            f"{model._meta.label} doesn't have {', '.join(lost)} of {base.__name__}.",
             hint=f"Let its Meta extend the base's: `class Meta({base.__name__}.Meta):`, and let "
             f"lists of its own include the inherited ones: `indexes = [*{base.__name__}.Meta"
             ".indexes, …]`. Then run makemigrations and migrate.",

@@ -11,7 +11,8 @@ from django.db import connections
 
 from .. import keys
 from ..envelope import Envelope
-from ..errors import MalformedEnvelope, OutboxError, StreamsUnavailable
+from ..errors import MalformedEnvelope, OutboxError, PooledConnection, StreamsUnavailable
+from ..pooling import check_direct
 from ..streams import Streams
 from ..streams.facts import Facts
 from ..tables import Tables
@@ -44,6 +45,10 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".?") or type(error).__name__
 
 
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def databases_answer(aliases: list[str]) -> tuple[list[str], list[CheckMessage]]:
     """The aliases whose database can be used, and E017 for the others, each cause once."""
     usable, failed = [], defaultdict(list)
@@ -72,6 +77,17 @@ def _unusable(cause: str, aliases: list[str]) -> CheckMessage:
     )
 
 
+def sessions_are_direct(databases: list[str]) -> list[CheckMessage]:
+    """W007: a pooler in transaction mode suits the web server; relays and consumers refuse it."""
+    messages: list[CheckMessage] = []
+    for alias in databases:
+        try:
+            check_direct(connections[alias])
+        except PooledConnection as exc:
+            messages.append(Warning(_sentence(one_line(exc)), id="outbox.W007"))
+    return messages
+
+
 def query_failed(error: DatabaseError) -> CheckMessage:
     """E017: the checks of the databases ended at this error."""
     return Error(
@@ -98,7 +114,7 @@ def _unfit(error: OutboxError) -> CheckMessage:
     if cure is None and isinstance(error, StreamsUnavailable):
         has_tls = settings.OUTBOX_STREAMS_URL.startswith("rediss:")
         cure = f"{_UNREACHABLE} {_NO_TLS}" if has_tls else _UNREACHABLE
-    return Error(f"{text[0].upper()}{text[1:]}.", hint=cure, id="outbox.E018")
+    return Error(_sentence(text), hint=cure, id="outbox.E018")
 
 
 def streams_persist(facts: Facts) -> list[CheckMessage]:

@@ -29,7 +29,7 @@ class CheckSetup(Subcommand):
     def handle(self, **_: Any) -> None:
         found = [*_run_checks(None), *_without_services()]
         databases, refused = servers.databases_answer(_aliases())
-        found += refused
+        found += [*refused, *servers.sessions_are_direct(databases)]
         try:
             found += _run_checks(databases)
             found += servers.types_are_listed(self._show_services(databases))

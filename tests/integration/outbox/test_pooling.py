@@ -100,6 +100,13 @@ def test_relay_and_consume_name_the_pooler_and_end(shop, streams, probe, monkeyp
         assert not out.getvalue()
 
 
+def test_check_setup_names_the_pooler(shop, streams, pooled):
+    out = StringIO()
+    call_command("outbox", "check-setup", stdout=out)
+    named = [line for line in out.getvalue().splitlines() if "outbox.W007" in line]
+    assert any(f"The connection '{shop.alias}' goes through a pooler" in line for line in named)
+
+
 def test_a_task_that_fails_each_second_names_the_pooler_once_a_minute(
     shop, streams, monkeypatch, pooled, caplog
 ):

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a Meta of its own": (
         {"models": MODELS.replace("(outbox.AbstractPosition): ...\n", OWN_META)},
-        "outbox.E011) shop.Position does not have the index on (consumer, producer, partition, id)",
+        "outbox.E011) shop.Position doesn't have the index on (consumer, producer, partition, id)",
         "`class Meta(AbstractPosition.Meta):`",
     ),
     "a long label": (
