@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
 from django.conf import settings
 from django.utils.module_loading import module_has_submodule
 
@@ -26,6 +26,15 @@ app.autodiscover_tasks()
 def configure_logging(**_: object) -> None:
     """Use Django's logging: Celery installs no handlers if this signal has a receiver."""
     configure(settings.LOGGING)
+
+
+@worker_ready.connect
+def expect_relays(**_: object) -> None:
+    """Create the progress files of the relays, so that a relay that never starts is noticed."""
+    from outbox import progress
+
+    for label in settings.APPLICATIONS:
+        progress.report(f"relay of {label}")
 
 
 @app.on_after_finalize.connect

@@ -19,6 +19,7 @@ from config.requests import READ_SECONDS
 
 WRITE_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 0.5  # for a client to read the last response and close the connection
+FIRST_BYTE_SECONDS: Final = 0.5  # for a new connection of a worker that stops
 LEAST_SECONDS: Final = 0.001  # a timeout of 0 would make a socket non-blocking
 
 
@@ -69,6 +70,23 @@ class TimedSocket(socket.socket):
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """When this worker stops, serve the connections that wait, and close the listeners.
+
+        gunicorn would keep the listeners open until the last request ends. Until then the kernel
+        would complete new connections, and their requests would be lost. A proxy repeats a request
+        only if its connection is refused, or if the request may run twice.
+        """
+        super().set_accept_enabled(enabled)
+        if self.alive:
+            return
+        for listener in self.sockets:
+            before = -1
+            while before < self.nr_conns:
+                before = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
     def handle(self, conn: Any) -> Any:
         """Serve one request of this connection; returns whether it stays open.
 
@@ -77,7 +95,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no type
         """
         if not isinstance(conn.sock, TimedSocket):
             conn.sock = TimedSocket(fileno=conn.sock.detach())
-        if not conn.initialized and not conn.wait_for_data(0):
+        if not conn.initialized and not conn.wait_for_data(0 if self.alive else FIRST_BYTE_SECONDS):
             return gthread._DEFER  # noqa: SLF001 - the poller waits for the first byte
         conn.sock.start_request()
         stays_open = super().handle(conn)

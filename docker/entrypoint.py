@@ -4,10 +4,12 @@
     provision                    create roles, schemas, grants (needs PLACEMENT_ADMIN_DATABASE_URL)
     prepare EMAIL PASSWORD_FILE  migrate, then create this administrator unless it exists
     web, worker, beat, consumer  the processes of a deployment
-    probe                        exit with status 0 if this container's web server is ready
+    probe [PROGRAM]              exit with status 0 if this container's web server is ready; with
+                                 worker, beat or consumer: if all loops of this process move
+    drain                        make this container's web server unready, and wait; then stop it
     anything else                a command of manage.py
 
-All programs except `probe` and manage.py first wait for their dependencies, because an
+All programs except `probe`, `drain` and manage.py first wait for their dependencies, because an
 orchestrator's start order doesn't apply to restarts. The entrypoint logs each missing dependency.
 It exits with status 1 if a dependency is still missing after WAIT_SECONDS (120). Otherwise it execs
 the program, so that the program receives the container's signals.
@@ -19,10 +21,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Final, NoReturn
 
 PORT: Final = 8000
 SECONDS_BETWEEN_TRIES: Final = 1.0
+# A loop makes a step each second, except in a long transaction. A statement has at most 30 s.
+STALLED_SECONDS: Final = 60.0
+# Both are in the container's memory (compose: tmpfs).
+PROGRESS_FOLDER: Final = "/tmp/progress"  # noqa: S108
+DRAIN_FILE: Final = "/tmp/draining"  # noqa: S108
 
 log = logging.getLogger("mitosis.entrypoint")
 
@@ -105,6 +113,7 @@ def broker() -> None:
 
 
 PROGRAMS: Final = ("provision", "prepare", "migrate", "web", "worker", "beat", "consumer")
+REPORTING: Final = ("worker", "beat", "consumer")  # the programs without a port
 
 Need = Callable[[], None]
 NEEDS: Final[dict[str, tuple[Need, ...]]] = {
@@ -180,6 +189,11 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
+        Path(os.environ.setdefault("DRAIN_FILE", DRAIN_FILE)).unlink(missing_ok=True)
+    if name in REPORTING:
+        folder = Path(os.environ.setdefault("PROGRESS_FOLDER", PROGRESS_FOLDER))
+        for file in folder.glob("*"):  # of the process before a restart
+            file.unlink()
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections
@@ -193,8 +207,15 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *program(name, arguments)])  # noqa: S606
 
 
-def probe() -> int:
-    """Return 0 if the web server of this container is ready, else 1."""
+def probe(program: str = "web") -> int:
+    """Return 0 if this program of this container is ready, else 1."""
+    if program in REPORTING:
+        folder = Path(setting("PROGRESS_FOLDER", PROGRESS_FOLDER))
+        ages = {file.name: time.time() - file.stat().st_mtime for file in folder.glob("*")}
+        stalled = [f"{name}: {age:.0f} s" for name, age in ages.items() if age > STALLED_SECONDS]
+        about = f"no step of {', '.join(stalled)}" if stalled else f"{len(ages)} loops move"
+        print(about if ages else "no loop has made a step yet")  # noqa: T201
+        return 1 if stalled or not ages else 0
     connection = HTTPConnection("127.0.0.1", PORT, timeout=4)
     try:
         connection.request("GET", "/healthz/ready")
@@ -216,10 +237,22 @@ def refuse(error: Exception) -> NoReturn:
     sys.exit(str(error))
 
 
+def drain() -> None:
+    """Make the web server unready, and return when load balancers have noticed it."""
+    Path(setting("DRAIN_FILE", DRAIN_FILE)).touch()
+    time.sleep(float(setting("DRAIN_SECONDS", "5")))
+
+
 def main() -> None:
     name, *arguments = sys.argv[1:] or ["web"]
-    if name == "probe":
-        sys.exit(probe())
+    match name, *arguments:
+        case ["probe"] | ["probe", "web" | "worker" | "beat" | "consumer"]:
+            sys.exit(probe(*arguments))
+        case ["drain"]:
+            return drain()
+        case ["probe" | "drain", *_]:
+            print("usage: entrypoint.py probe [web|worker|beat|consumer], or drain")  # noqa: T201
+            sys.exit(2)
     from config.environ import BadEnvironment
 
     try:

@@ -16,7 +16,7 @@ from celery import Task, shared_task
 from celery.signals import worker_shutting_down
 from django.db import Error as DatabaseError
 
-from . import streams, tables
+from . import progress, streams, tables
 from .errors import OutboxError
 from .pacing import Sparing
 from .publishing import relay as relays
@@ -80,6 +80,7 @@ def relay(self: "Task[..., None]", label: str) -> None:
         return
     finally:
         _running_until.pop(label, None)
+        progress.report(f"relay of {label}")  # also if another process has the relay
     if reason is relays.Outcome.LINGERED:
         self.apply_async(
             (label,),

@@ -12,6 +12,7 @@ OUTBOX_STREAMS_URL = _env.streams_url
 OUTBOX_PARTITIONS = _env.outbox_partitions
 OUTBOX_RETENTION_SECONDS = _env.outbox_retention_seconds
 OUTBOX_HANDLER_IDLE_SECONDS = _env.outbox_handler_idle_seconds
+OUTBOX_PROGRESS_FOLDER = _env.progress_folder
 OUTBOX_PRODUCERS = ALL_SERVICES  # consumers also read the events of other deployments
 
 CELERY_BROKER_URL = _env.broker_url
@@ -46,4 +47,4 @@ CELERY_TIMEZONE = "UTC"  # with Celery's default, logs would have other times
 CELERY_ENABLE_UTC = True
 # Celery's default scheduler stores its state in a pickle file. Here the schedule is in the code
 # (config.celery) and has no state.
-CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "config.beat:Scheduler"

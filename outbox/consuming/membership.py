@@ -10,6 +10,7 @@ import threading
 from collections.abc import Collection
 from uuid import uuid4
 
+from .. import progress
 from ..errors import OutboxError
 from ..streams import Streams
 from .assignment import assign
@@ -60,6 +61,7 @@ class Membership:
         try:
             while not stopping.wait(HEARTBEAT_SECONDS):
                 self.renew()
+                progress.report(f"lease of {self._group}")
         finally:
             self._release()
 

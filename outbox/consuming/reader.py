@@ -12,7 +12,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import drivers
+from .. import drivers, progress
 from ..consumer import Consumer
 from ..envelope import Envelope
 from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, PooledConnection
@@ -119,6 +119,7 @@ class Reader:
     def _run(self) -> None:
         failures, logged = 0, ""
         while not self._stopping.is_set():
+            progress.report(self.name)
             try:
                 self.step(block_seconds=BLOCK_SECONDS)
                 failures, logged = 0, ""
@@ -318,6 +319,7 @@ class Reader:
     def _apply_or_park(self, delivery: Delivery, reached: Mapping[int, str]) -> None:
         failures, fence = Failures(), Fence(self.name, delivery)
         for attempt in count(1):
+            progress.report(self.name)
             if self._stopping.is_set():
                 return
             if self._is_applied(delivery):

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
-from .. import drivers
+from .. import drivers, progress
 from ..errors import CursorMoved, CursorUnknown, StreamDamaged
 from ..pooling import check_direct
 from ..streams import WHOLE, Streams, order
@@ -208,6 +208,7 @@ class Relay:
 
     def _publish(self, chunk: Chunk) -> int:
         chunk.publish()
+        progress.report(f"relay of {self.label}")  # a backlog has many chunks
         self._at, self._start = chunk.at, order(chunk.at)
         return chunk.rows
 
@@ -256,6 +257,7 @@ def run(
                 streams.check()  # its administrator may have changed the server's setup
                 check_at = started + CHECK_SECONDS
             sent = relay.drain()
+            progress.report(f"relay of {tables.label}")
             stopping.wait(max(0.0, started + PAUSE_SECONDS - time.monotonic()))
             if started < nudged_at + CHECKING_SECONDS:
                 continue  # writers skip nudges in this interval (nudging.py)

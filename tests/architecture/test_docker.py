@@ -5,50 +5,20 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from django.conf import settings
 
 from config.headers import PERMISSIONS_POLICY
 from stack.users import all_rules
 from tests.attacks.test_headers import EXPECTED, FRAMES
+from tests.support.composed import DOCKER, OURS, SHAPES, Service, document, services
 
-DOCKER: Final = Path(__file__).resolve().parents[2] / "docker"
-SHAPES: Final = ("compose.yml", "compose.services.yml")
-OURS: Final = "mitosis:${MITOSIS_VERSION:-local}"
 PINNED: Final = r"\$\{[A-Z]+_IMAGE:-[\w/]+:\d+\}"  # docker/pin.sh writes the variable
-
-Service = Mapping[str, Any]
-
-
-@cache
-def document(name: str) -> Mapping[str, Any]:
-    return dict(yaml.safe_load((DOCKER / name).read_text()))
-
-
-@cache
-def services(name: str) -> dict[str, Service]:
-    """Returns a compose file's services. Resolves `include` and `extends` as compose does."""
-    found: dict[str, Service] = {}
-    for included in document(name).get("include", ()):
-        found |= services(included)
-    return found | {key: extended(value) for key, value in document(name)["services"].items()}
-
-
-def extended(service: Service) -> Service:
-    if "extends" not in service:
-        return service
-    base = document(service["extends"]["file"])["services"][service["extends"]["service"]]
-    merged = {**base, **service}
-    merged["environment"] = {**base.get("environment", {}), **service.get("environment", {})}
-    merged["secrets"] = [*base.get("secrets", ()), *service.get("secrets", ())]
-    return merged
 
 
 def of_deployment(name: str) -> dict[str, Service]:
@@ -57,7 +27,7 @@ def of_deployment(name: str) -> dict[str, Service]:
         for key, service in services("compose.services.yml").items()
         if service.get("environment", {}).get("SERVICE") == name
     }
-    assert len(found) == 6, sorted(found)  # provision, migrate, web, worker, beat, consumer
+    assert len(found) == 7, sorted(found)  # provision, migrate, two web, worker, beat, consumer
     return found
 
 
@@ -171,6 +141,150 @@ def test_nginx_stores_bodies_and_responses_in_bounded_memory_and_never_on_the_di
     assert front["read_only"] is True
     assert re.search(r":size=\d+m$", stored)
     assert front["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_only_postgresql_has_a_writable_root_or_more_than_the_needed_capabilities(
+    shape: str,
+) -> None:
+    for key, service in services(shape).items():
+        if not key.startswith("postgres"):
+            assert service["read_only"] is True, key
+            assert service["cap_drop"] == ["ALL"], key
+            assert service["security_opt"] == ["no-new-privileges:true"], key
+        added = {"CHOWN", "SETGID", "SETUID"} | ({"KILL"} if key == "front" else set())
+        assert set(service.get("cap_add", added)) == added, key
+        assert service["image"] != OURS or "cap_add" not in service, key
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_container_that_stays_running_has_a_health_check(shape: str) -> None:
+    for key, service in services(shape).items():
+        check = service["healthcheck"]
+        assert check.get("disable", False) is (service["restart"] == "no"), key
+        if service["image"] == OURS and not check["disable"]:
+            [program] = service["command"]
+            assert check["test"][-2:] == ["probe", program]
+
+
+def test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon() -> None:
+    texts = {file.name: file.read_text() for file in (DOCKER / "nginx").glob("*.conf")}
+    statements = {
+        name: re.findall(r"(?m)^ *(proxy_(?:next_upstream|connect_timeout)\b[^;]*);", text)
+        for name, text in texts.items()
+    }
+
+    assert {name: found for name, found in statements.items() if found} == {
+        "proxy.conf": ["proxy_connect_timeout 1s"],
+        "repeatable.conf": ["proxy_next_upstream error timeout non_idempotent"],
+    }
+    assert re.findall(r"(?m)^location [^{]*", texts["repeatable.conf"]) == [
+        "location = /api/orders/ ",
+        "location @repeatable ",
+    ]
+    assert "if ($is_repeatable) { return 418; }" in texts["repeatable.conf"]
+    assert '$is_repeatable { default 0; "~^POST ." 1; }' in texts["http.conf"]
+    # No other way to a service is without these limits.
+    for name, text in texts.items():
+        assert text.count("proxy_pass ") == text.count("include /nginx/proxy.conf;"), name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_two_web_containers_share_a_name_and_one_of_them_can_drain(shape: str) -> None:
+    file = {"compose.yml": "monolith.conf", "compose.services.yml": "upstreams.conf"}[shape]
+    text = (DOCKER / "nginx" / file).read_text()
+    web = {key for key, service in services(shape).items() if service.get("command") == ["web"]}
+
+    names = {key.rpartition("-")[0] for key in web}
+    assert {f"{name}-{number}" for name in names for number in (1, 2)} == web
+    for key in web:
+        name, _, number = key.rpartition("-")
+        service, other = services(shape)[key], f"{name}-{3 - int(number)}"
+        assert service["networks"] == {"default": {"aliases": [name]}}
+        assert {name, key} <= set(service["environment"]["ALLOWED_HOSTS"].split(","))
+        assert f" http://{name}:8000;" in text
+        drained = rf"if \(-f /run/draining/{key}\) {{ set \$\w+ http://{other}:8000; }}"
+        assert re.search(drained, text)
+
+
+FAKE_COMPOSE: Final = """\
+#!/bin/sh
+shift 2  # -f FILE
+case "$*" in
+  *probe*) [ "$3" != "$UNREADY" ] ;;
+  *) echo "$*" >>"$LOG" ;;
+esac
+"""
+
+
+@pytest.fixture
+def roll(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
+    """Runs rolling.sh with an engine that only notes the commands."""
+    script = shutil.copy(DOCKER / "rolling.sh", tmp_path)
+    (tmp_path / "compose").write_text(FAKE_COMPOSE)
+    (tmp_path / "compose").chmod(0o755)
+
+    def run(*arguments: str, unready: str = "") -> tuple[int, list[str], str]:
+        log = tmp_path / "log"
+        log.write_text("")
+        variables = {"COMPOSE": "./compose", "LOG": str(log), "UNREADY": unready}
+        ran = subprocess.run(
+            [script, *arguments],
+            env={**variables, "PATH": os.environ["PATH"], "READY_SECONDS": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ran.returncode, log.read_text().splitlines(), ran.stderr
+
+    return run
+
+
+def test_a_web_container_is_drained_before_it_is_replaced(roll: Callable[..., Any]) -> None:
+    status, done, _ = roll("compose.services.yml", "orders-worker", "orders-web-2")
+
+    assert status == 0
+    assert done == [
+        "up -d --no-deps --force-recreate orders-worker",
+        "exec -T front rm -f /run/draining/orders-web-1",
+        "exec -T front touch /run/draining/orders-web-2",
+        "exec -T orders-web-2 python /app/docker/entrypoint.py drain",
+        "up -d --no-deps --force-recreate orders-web-2",
+        "exec -T front rm -f /run/draining/orders-web-2",
+    ]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_rolling_update_migrates_once_and_replaces_every_process(
+    roll: Callable[..., Any], shape: str
+) -> None:
+    status, done, _ = roll(shape)
+
+    once = [key for key, each in services(shape).items() if each["restart"] == "no"]
+    running = [key for key, each in services(shape).items() if each["image"] == OURS]
+    assert status == 0
+    assert done[: len(once) + 1] == ["build", *(f"run --rm -T {key}" for key in once)]
+    replaced = [line.rpartition(" ")[2] for line in done if line.startswith("up ")]
+    assert sorted(replaced) == sorted(set(running) - set(once))
+
+
+def test_a_rolling_update_stops_at_a_container_that_is_not_ready(roll: Callable[..., Any]) -> None:
+    status, done, error = roll("compose.yml", "worker", "consumer", unready="worker")
+    assert (status, "worker isn't ready" in error) == (1, True)
+    assert done == ["up -d --no-deps --force-recreate worker"]
+
+    status, done, error = roll("compose.yml", "web-2", unready="web-1")
+    assert (status, done) == (1, [])
+    assert "web-1 isn't ready, so web-2 must stay" in error
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["compose.yml", "--help"], ["compose.yml", "postgres"]]
+)
+def test_a_rolling_update_with_unknown_arguments_does_nothing(
+    roll: Callable[..., Any], arguments: list[str]
+) -> None:
+    assert roll(*arguments)[:2] == (2, [])
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -20,7 +20,19 @@ from pathlib import Path
 from queue import Queue
 from typing import Final
 
-from tests.sabotage import doors, http, lab, logins, logs, outbox, replicas, rights, ring, saga
+from tests.sabotage import (
+    deploying,
+    doors,
+    http,
+    lab,
+    logins,
+    logs,
+    outbox,
+    replicas,
+    rights,
+    ring,
+    saga,
+)
 from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -28,6 +40,7 @@ LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "*.pyc")
 AT_ONCE: Final = 2  # sabotages that run in parallel, each in its own copy
 DEADLINE_SECONDS: Final = 120  # of one run of pytest
 EVERY: Final = (
+    *deploying.SABOTAGES,
     *outbox.SABOTAGES,
     *saga.SABOTAGES,
     *ring.SABOTAGES,

@@ -53,7 +53,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a client that sends nothing occupies no thread",
         file="config/deadlines.py",
-        old="if not conn.initialized and not conn.wait_for_data(0):",
+        old="if not conn.initialized and not conn.wait_for_data("
+        "0 if self.alive else FIRST_BYTE_SECONDS):",
         new="if False:",
         test=f"{SERVER}::test_clients_that_send_nothing_occupy_no_thread",
     ),

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.architecture.kubernetes.rendering import Manifest, containers, pods, rendered
-from tests.architecture.test_docker import services
+from tests.support.composed import services
 from tests.support.environments import python_with
 from tests.support.surroundings import CHECKOUT
 
@@ -114,7 +114,7 @@ def test_a_pod_gets_the_same_settings_as_in_compose(name: str) -> None:
     """The names of the variables; compose gives the same secrets under other names."""
     [settings] = of_kind("ConfigMap", rendered(FOLDER / "overlays" / name)).values()
     file = "compose.yml" if name == "monolith" else "compose.services.yml"
-    web = services(file)["web" if name == "monolith" else f"{name}-web"]["environment"]
+    web = services(file)["web-1" if name == "monolith" else f"{name}-web-1"]["environment"]
 
     assert settings["data"]["SERVICE"] == DEPLOYMENTS[name]
     required = {key for key, value in web.items() if not re.fullmatch(r"\$\{\w+:-.*\}", str(value))}

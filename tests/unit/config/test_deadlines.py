@@ -1,5 +1,6 @@
 """The deadlines of a client's socket, which gunicorn's threads use."""
 
+import selectors
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -51,3 +52,26 @@ def test_a_connection_that_its_thread_closed_is_counted_once(pair: Pair) -> None
     served.set_result(False)
     worker.finish_request(connection, served)
     assert worker.nr_conns == 1
+
+
+def test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest() -> None:
+    """A connection that the kernel completes and no worker accepts would lose its request."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        served: list[TConn] = []
+        worker = Worker.__new__(Worker)
+        worker.cfg, worker.sockets, worker.poller = None, [listener], selectors.DefaultSelector()
+        worker.alive, worker.nr_conns, worker._accepting = True, 0, False
+        worker.enqueue_req = served.append
+        worker.set_accept_enabled(True)
+        assert listener.fileno() >= 0
+        waiting = [socket.create_connection(address) for _ in range(3)]
+
+        worker.alive = False
+        worker.set_accept_enabled(False)
+
+        assert len(served) == len(waiting)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        for each in [*waiting, *(connection.sock for connection in served), worker.poller]:
+            each.close()

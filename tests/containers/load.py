@@ -1,0 +1,161 @@
+"""Clients that send a steady number of requests, and the figures of each step."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import httpx
+
+from tests.faults.buyers import PASSWORD
+
+PER_SECOND: Final = 20
+BUYERS: Final = 12
+PRICE: Final = "0.25"  # so that no buyer's credit of 1000.00 ends
+TOKEN_SECONDS: Final = 300.0  # then a buyer logs in again; a token is valid for 900 s
+THREADS: Final = 64
+TIMEOUT_SECONDS: Final = 60.0  # a slow answer on a busy machine is an answer
+PATIENCE_SECONDS: Final = 60.0  # how long a request is repeated in a step with repetitions
+PAUSE_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """What the clients saw in one step."""
+
+    name: str
+    repeats: bool  # whether a client repeats a request that was refused, or got 503
+    seconds: float = 0.0
+    sent: int = 0
+    repeated: int = 0
+    slowest: float = 0.0  # seconds
+    failures: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        repeated = f", {self.repeated} repeated" if self.repeats else ""
+        return (
+            f"{self.name:<34} {self.seconds:5.0f} s  {self.sent:5} requests, "
+            f"{len(self.failures)} failed{repeated}, slowest {self.slowest:.1f} s"
+        )
+
+
+class Refused(Exception):
+    """The server wasn't reached, or answered that it isn't available."""
+
+
+class Load:
+    """Sends PER_SECOND requests: orders with an Idempotency-Key, and reads with a token."""
+
+    def __init__(self, url: str) -> None:
+        self.orders: dict[str, UUID] = {}  # by idempotency key, as acknowledged
+        self.steps: list[Figures] = []
+        self.without_accounts = False
+        self._url = url
+        # Without cookies: with them, a client reads its own writes, or gets 503 while a consumer
+        # restarts.
+        nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, cookies=nothing)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._buyers = [self._register(number) for number in range(BUYERS)]
+        self._log_in()
+
+    def _register(self, number: int) -> dict[str, Any]:
+        who = {"name": f"Buyer {number}", "email": f"buyer-{uuid4()}@example.com"}
+        made = self._client.post("/api/users/", json={**who, "password": PASSWORD})
+        return {**made.raise_for_status().json(), "email": who["email"]}
+
+    def _log_in(self) -> None:
+        self._logged_in_at = time.monotonic()
+        for buyer in self._buyers:
+            body = {"email": buyer["email"], "password": PASSWORD}
+            tokens = self._client.post("/api/token/", json=body).raise_for_status().json()
+            buyer["bearer"] = {"Authorization": f"Bearer {tokens['access']}"}
+
+    @contextmanager
+    def step(self, name: str, *, repeats: bool = False) -> Iterator[Figures]:
+        """Send requests until the end of the block, and wait for their answers."""
+        if time.monotonic() > self._logged_in_at + TOKEN_SECONDS:
+            self._log_in()
+        figures = Figures(name=name, repeats=repeats)
+        self.steps.append(figures)
+        self._stopping.clear()
+        started_at = time.monotonic()
+        sender = threading.Thread(target=self._send, args=[figures], name="load")
+        sender.start()
+        try:
+            yield figures
+        finally:
+            self._stopping.set()
+            sender.join()
+            figures.seconds = time.monotonic() - started_at
+
+    def _send(self, figures: Figures) -> None:
+        due = time.monotonic()
+        with ThreadPoolExecutor(THREADS) as pool:
+            while not self._stopping.wait(max(0.0, due - time.monotonic())):
+                due += 1 / PER_SECOND
+                pool.submit(self._ask, figures, figures.sent)
+                figures.sent += 1
+
+    def _ask(self, figures: Figures, number: int) -> None:
+        started_at, key = time.monotonic(), str(uuid4())
+        failure = ""
+        while True:
+            try:
+                self._ask_once(number, key)
+            except Refused as exc:
+                failure = str(exc)
+                is_late = time.monotonic() > started_at + PATIENCE_SECONDS
+                if figures.repeats and not is_late:
+                    with self._lock:
+                        figures.repeated += 1
+                    threading.Event().wait(PAUSE_SECONDS)
+                    continue
+            except Exception as exc:  # noqa: BLE001 - each error is a failed request
+                failure = f"{type(exc).__name__}: {exc}"
+            else:
+                failure = ""
+            break
+        taken = time.monotonic() - started_at
+        with self._lock:
+            figures.slowest = max(figures.slowest, taken)
+            if failure:
+                figures.failures.append(
+                    f"{time.strftime('%H:%M:%S')} after {taken:.1f} s: {failure}"
+                )
+
+    def _ask_once(self, number: int, key: str) -> None:
+        """Two of five requests place an order. Raises an error unless the answer is as expected."""
+        buyer, kind = self._buyers[number % BUYERS], number % 5
+        if kind in (0, 2):
+            lines = [{"sku": "tea", "quantity": 1, "unit_price": PRICE}]
+            headers = {**buyer["bearer"], "Idempotency-Key": key}
+            answer = self._request("POST", "/api/orders/", headers, json={"lines": lines})
+            expect(answer, 201)
+            with self._lock:
+                self.orders[key] = UUID(answer.json()["id"])
+        elif kind == 4 and not self.without_accounts:
+            expect(self._request("GET", f"/api/users/{buyer['id']}/", buyer["bearer"]), 200)
+        else:
+            expect(self._request("GET", "/api/orders/", buyer["bearer"]), 200)
+
+    def _request(self, method: str, path: str, headers: dict[str, str], **more: Any) -> Any:
+        try:
+            answer = self._client.request(method, path, headers=headers, **more)
+        except httpx.TransportError as exc:
+            raise Refused(f"{method} {path}: {type(exc).__name__} {exc}") from exc
+        if answer.status_code == 503:
+            raise Refused(f"{method} {path}: 503 {answer.text[:200]}")
+        return answer
+
+
+def expect(answer: httpx.Response, status: int) -> None:
+    if answer.status_code != status:
+        about = f"{answer.request.method} {answer.request.url.path}"
+        raise ValueError(f"{about}: {answer.status_code} instead of {status}: {answer.text[:200]}")

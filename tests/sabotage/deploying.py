@@ -1,0 +1,86 @@
+"""Safeguards of restarts and health checks."""
+
+from typing import Final
+
+from tests.sabotage.sabotage import Sabotage
+
+DOCKER: Final = "tests/architecture/test_docker.py"
+PROBE: Final = "tests/unit/config/test_probe.py"
+PROGRESS: Final = "tests/integration/outbox/test_progress.py"
+
+SABOTAGES: Final = (
+    Sabotage(
+        promise="a web server that stops refuses new connections",
+        file="config/deadlines.py",
+        old="            listener.close()\n",
+        new="",
+        test="tests/unit/config/test_deadlines.py"
+        "::test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest",
+    ),
+    Sabotage(
+        promise="a web server that stops serves the connections that wait",
+        file="config/deadlines.py",
+        old="                self.accept(listener)\n",
+        new="",
+        test="tests/unit/config/test_deadlines.py"
+        "::test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest",
+    ),
+    Sabotage(
+        promise="a web server that is about to stop isn't ready",
+        file="config/health.py",
+        old="if (drain_file := environment().drain_file) and Path(drain_file).exists():",
+        new="if False:",
+        test="tests/integration/config/test_health.py"
+        "::test_a_site_that_is_about_to_stop_is_not_ready",
+    ),
+    Sabotage(
+        promise="nginx repeats no POST without a key",
+        file="docker/nginx/http.conf",
+        old='"~^POST ." 1;',
+        new='"~^POST " 1;',
+        test=f"{DOCKER}"
+        "::test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon",
+    ),
+    Sabotage(
+        promise="a web container gets no requests before it is replaced",
+        file="docker/rolling.sh",
+        old='    inside front touch "/run/draining/$1"\n',
+        new="",
+        test=f"{DOCKER}::test_a_web_container_is_drained_before_it_is_replaced",
+    ),
+    Sabotage(
+        promise="a rolling update never stops the last web container",
+        file="docker/rolling.sh",
+        old='is_ready "$other" || {',
+        new="true || {",
+        test=f"{DOCKER}::test_a_rolling_update_stops_at_a_container_that_is_not_ready",
+    ),
+    Sabotage(
+        promise="a loop that hangs makes its process unhealthy",
+        file="docker/entrypoint.py",
+        old="return 1 if stalled or not ages else 0",
+        new="return 1 if not ages else 0",
+        test=f"{PROBE}::test_a_process_is_unhealthy_if_one_of_its_loops_makes_no_steps",
+    ),
+    Sabotage(
+        promise="a process whose loops haven't started isn't healthy",
+        file="docker/entrypoint.py",
+        old="return 1 if stalled or not ages else 0",
+        new="return 1 if stalled else 0",
+        test=f"{PROBE}::test_a_process_is_unhealthy_if_one_of_its_loops_makes_no_steps",
+    ),
+    Sabotage(
+        promise="the lease doesn't report the progress of a reader",
+        file="outbox/consuming/membership.py",
+        old='progress.report(f"lease of {self._group}")',
+        new="[progress.report(reader) for reader in self._assigned]",
+        test=f"{PROGRESS}::test_a_reader_whose_handler_hangs_reports_nothing_while_its_lease_does",
+    ),
+    Sabotage(
+        promise="a relay that waits for events reports its progress",
+        file="outbox/publishing/relay.py",
+        old='            progress.report(f"relay of {tables.label}")\n',
+        new="",
+        test=f"{PROGRESS}::test_a_relay_reports_each_round_and_a_task_beside_it_reports_nothing",
+    ),
+)
