@@ -1,5 +1,6 @@
 """Public events that accounts consumes: events of orders, and its own events for the user cache."""
 
+import logging
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -8,19 +9,29 @@ from outbox.envelope import Envelope
 
 from .cached import invalidate_many
 from .domain.commands import ReleaseCredit, ReserveCredit
+from .domain.events import CreditRefused, CreditReleased, CreditReserved
 from .handlers import release_credit, reserve_credit
 from .inbound import OrderEnded, OrderPlaced, OrderState
+
+log = logging.getLogger(__name__)
 
 
 def reserve(envelope: Envelope) -> None:
     order = OrderPlaced.parse(envelope.data)
-    reserve_credit(
+    event = reserve_credit(
         ReserveCredit(order_id=order.order_id, user_id=order.user_id, amount=order.total)
     )
+    _log(event, order.order_id)
 
 
 def release(envelope: Envelope) -> None:
-    release_credit(ReleaseCredit(order_id=OrderEnded.parse(envelope.data).order_id))
+    order_id = OrderEnded.parse(envelope.data).order_id
+    _log(release_credit(ReleaseCredit(order_id=order_id)), order_id)
+
+
+def _log(event: CreditReserved | CreditRefused | CreditReleased | None, order_id: UUID) -> None:
+    if event:  # otherwise an earlier call has decided
+        log.info("%s of order %s", type(event).__name__, order_id)
 
 
 def apply_state(envelope: Envelope) -> None:

@@ -3,7 +3,6 @@
 Each service has a queue with its name. A deployment's worker reads only its services' queues.
 """
 
-import logging.config
 import os
 from importlib import import_module
 from typing import Any
@@ -12,6 +11,9 @@ from celery import Celery
 from celery.signals import setup_logging, worker_ready
 from django.conf import settings
 from django.utils.module_loading import module_has_submodule
+
+from config import task_ids  # noqa: F401 - connects its signals
+from config.logs import configure
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -23,7 +25,7 @@ app.autodiscover_tasks()
 @setup_logging.connect
 def configure_logging(**_: object) -> None:
     """Use Django's logging: Celery installs no handlers if this signal has a receiver."""
-    logging.config.dictConfig(settings.LOGGING)
+    configure(settings.LOGGING)
 
 
 @worker_ready.connect

@@ -90,6 +90,7 @@ class Environment:
     orders_idempotency_seconds: int  # how long the first response to a key is kept
     log_level: str
     log_format: str
+    process: str  # web, worker, …: the kind of this process in its log lines
 
 
 class _Reader:
@@ -388,6 +389,7 @@ def read(source: Mapping[str, str]) -> Environment:
             good="json or plain",
             default="plain" if debug else "json",
         ),
+        process=get("PROCESS", str, good="a word such as web", default=""),
     )
     if environment.debug and environment.proxies:
         get.problems.append("DEBUG is on, and PROXIES says that other machines send requests")

@@ -1,6 +1,7 @@
 """The settings of gunicorn in every deployment: `gunicorn --config python:config.gunicorn`."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,7 +18,6 @@ worker_class = Worker
 forwarded_allow_ips = ""
 sendfile = False  # the deadline of a response is in TimedSocket.sendall
 accesslog = "-"
-access_log_format = "%(m)s %(U)s %(s)s %(M)s ms"  # no query, and no address of a client
 
 
 class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
@@ -25,6 +25,17 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
 
     def _set_handler(self, log: Any, output: Any, fmt: Any, stream: Any = None) -> None:
         super()._set_handler(log, output, formatter(), stream)
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> None:
+        """Log the request without its query and the client's address."""
+        fields = {
+            "method": environ["REQUEST_METHOD"],
+            "path": environ["PATH_INFO"],
+            "status": int(str(resp.status).split()[0]),
+            "ms": round(request_time.total_seconds() * 1000),
+        }
+        extra = {"fields": fields, "environ": environ}
+        self.access_log.info("%s %s %s %s ms", *fields.values(), extra=extra)
 
 
 logger_class = Logger

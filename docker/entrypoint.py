@@ -112,6 +112,7 @@ def broker() -> None:
         connection.connect()
 
 
+PROGRAMS: Final = ("provision", "prepare", "migrate", "web", "worker", "beat", "consumer")
 REPORTING: Final = ("worker", "beat", "consumer")  # the programs without a port
 
 Need = Callable[[], None]
@@ -181,6 +182,10 @@ def wait_for(need: Need, *, until: float) -> None:
 
 def start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Wait for the program's dependencies, then exec it."""
+    from config.environ import environment
+
+    if name in PROGRAMS:  # then all its output is in the form of its log (config.logs)
+        os.environ["PROCESS"] = name
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
@@ -198,6 +203,7 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
             wait_for(need, until=until)
         connections.close_all()
         log.info("%s starts", name)
+    environment()  # raises BadEnvironment, which manage.py would not log
     os.execv(sys.executable, [sys.executable, *program(name, arguments)])  # noqa: S606
 
 
@@ -221,6 +227,16 @@ def probe(program: str = "web") -> int:
     return 0 if response.status == 200 else 1
 
 
+def refuse(error: Exception) -> NoReturn:
+    """Exit with status 1. The environment is wrong, so LOG_FORMAT is read without it."""
+    name = os.environ.get("PROCESS", "")
+    if name and setting("LOG_FORMAT", "json") != "plain":
+        from config.logs import JsonFormatter, log_everything
+
+        log_everything(JsonFormatter(service=setting("SERVICE", ""), process=name))
+    sys.exit(str(error))
+
+
 def drain() -> None:
     """Make the web server unready, and return when load balancers have noticed it."""
     Path(setting("DRAIN_FILE", DRAIN_FILE)).touch()
@@ -242,7 +258,7 @@ def main() -> None:
     try:
         start(name, arguments)
     except BadEnvironment as exc:
-        sys.exit(str(exc))
+        refuse(exc)
 
 
 if __name__ == "__main__":

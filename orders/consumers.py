@@ -1,5 +1,6 @@
 """The public events that orders consumes: for the saga and for the projections."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from outbox.consumer import Batched, Handler, Superseding, ignore
@@ -21,6 +22,8 @@ from .projections import count_sales, delete_customer, show_credits, show_custom
 from .reconcile import backfill_customers, rows_here
 from .replay import orders_as_of, stored_events
 
+log = logging.getLogger(__name__)
+
 ORDER_EVENTS = (
     "orders.order.placed.v1",
     "orders.order.confirmed.v1",
@@ -34,18 +37,20 @@ ORDER_EVENTS = (
 
 def confirm(envelope: Envelope) -> None:
     reserved = CreditReserved.parse(envelope)
-    confirm_order(
+    order = confirm_order(
         ConfirmOrder(order_id=reserved.order_id, user_id=reserved.user_id),
         metadata=_caused_by(envelope),
     )
+    log.info("order %s is %s", order.id, order.status)
 
 
 def reject(envelope: Envelope) -> None:
     refused = CreditRefused.parse(envelope)
-    reject_order(
+    order = reject_order(
         RejectOrder(order_id=refused.order_id, user_id=refused.user_id, reason=refused.reason),
         metadata=_caused_by(envelope),
     )
+    log.info("order %s is %s", order.id, order.status)
 
 
 def order_view(suffix: str = "") -> dict[str, Handler]:

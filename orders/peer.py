@@ -17,6 +17,7 @@ import jwt
 from django.conf import settings
 
 from outbox.pacing import paced
+from outbox.trace_context import traceparent
 
 TIMEOUT_SECONDS: Final = 15.0  # per response; the other service's statement timeout is 10 s
 TRIES: Final = 3
@@ -116,4 +117,5 @@ def _headers(audience: str, path: str, body: bytes) -> dict[str, str]:
         "Authorization": f"Peer {jwt.encode(claims, settings.PEER_KEY, algorithm='HS256')}",
         "Content-Type": "application/json",
         "Accept": "application/json",
+        **({"traceparent": trace} if (trace := traceparent.get()) else {}),
     }

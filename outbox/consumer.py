@@ -25,7 +25,7 @@ from typing import cast
 from django.apps import AppConfig, apps
 from django.utils.module_loading import module_has_submodule
 
-from . import tables
+from . import tables, trace_context
 from .envelope import Envelope
 from .errors import HandlerExited, Unconfigured, UnknownEventType
 
@@ -94,7 +94,7 @@ class Consumer:
     def handle(self, envelope: Envelope) -> None:
         """Apply one event. Raises UnknownEventType, HandlerExited, or the handler's error."""
         handler = self._handler_of(envelope)
-        with self._not_exiting():
+        with self._not_exiting(), trace_context.continued(envelope.traceparent):
             handler(envelope)
 
     def handle_all(self, envelopes: Iterable[Envelope]) -> None:
@@ -102,10 +102,13 @@ class Consumer:
         with self._not_exiting():
             for handler, run in groupby(envelopes, key=self._handler_of):
                 if isinstance(handler, Batched):
-                    handler.handle(list(run))
+                    batch = list(run)
+                    with trace_context.continued(_shared_by(batch)):
+                        handler.handle(batch)
                 else:
                     for envelope in run:
-                        handler(envelope)
+                        with trace_context.continued(envelope.traceparent):
+                            handler(envelope)
 
     @contextmanager
     def _not_exiting(self) -> Iterator[None]:
@@ -142,6 +145,12 @@ class Consumer:
         if handler is None:
             raise UnknownEventType(f"{self.name} has no handler for {envelope.type}; add one")
         return handler
+
+
+def _shared_by(envelopes: Sequence[Envelope]) -> str | None:
+    """The traceparent of all these events; None if they have different ones."""
+    found = {envelope.traceparent for envelope in envelopes}
+    return found.pop() if len(found) == 1 else None
 
 
 def declared() -> Iterator[tuple[AppConfig, object]]:

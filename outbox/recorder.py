@@ -15,8 +15,9 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
+from msgspec.structs import replace
 
-from . import streams, tables
+from . import streams, tables, trace_context
 from .envelope import Envelope
 from .errors import MalformedEnvelope, RecordedOutsideTransaction
 from .models import AbstractOutboxEvent
@@ -122,10 +123,13 @@ def _write_and_record(
 
 def row_of(envelope: Envelope, *, into: type[AbstractOutboxEvent] | None = None) -> Row:
     """The partition and the body of the event's row. Use them in your own SQL statement that writes
-    the change and the row in one round trip. Call `nudge_on_commit` after that statement.
+    the change and the row in one round trip. Call `nudge_on_commit` after that statement. An event
+    without a traceparent gets the current one (`trace_context`).
 
     Raises MalformedEnvelope, with `into` also for a type of another service.
     """
+    if envelope.traceparent is None and (now := trace_context.traceparent.get()):
+        envelope = replace(envelope, traceparent=now)
     body = envelope.encode()
     if into is not None:
         _check_owner(envelope.type, into._meta.app_label)

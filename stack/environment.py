@@ -144,6 +144,7 @@ def for_process(variables: Mapping[str, str], *, kind: str) -> dict[str, str]:
     return {
         **variables,
         "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": str(STATEMENT_TIMEOUT_SECONDS.get(kind, 0)),
+        "PROCESS": kind,
         "PYTHONUNBUFFERED": "1",
         **_from_caller(*_SYSTEM, *TUNING),
     }

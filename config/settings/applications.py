@@ -37,7 +37,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.csp.content_security_policy",  # first: for the response of each middleware
+    "config.request_ids.identified",  # first: for the log lines of each middleware
+    "config.csp.content_security_policy",  # for the response of each middleware
     "config.headers.security_headers",
     *(["config.middleware.this_machine_only"] if DEBUG else []),
     "config.middleware.whole_body",  # every middleware after it may answer without the body

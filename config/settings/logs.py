@@ -9,7 +9,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "json": {"()": "config.logs.JsonFormatter", "service": _env.service},
+        "json": {
+            "()": "config.logs.JsonFormatter",
+            "service": _env.service,
+            "process": _env.process,
+        },
         "plain": {"()": "config.logs.PlainFormatter"},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": _env.log_format}},
@@ -23,4 +27,4 @@ LOGGING = {
         "celery.app.trace": {"level": _tasks},
     },
 }
-LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING_CONFIG = "config.logs.configure"

@@ -23,11 +23,15 @@ mkdir -p /run/draining # rolling.sh makes a file here for a container that gets 
 # containers change.
 awk '/^nameserver/ { print "resolver " $2 " valid=1s ipv6=off;"; exit }' /etc/resolv.conf \
   >"$conf/resolver.conf"
-# Only a proxy in front of nginx, which PROXIES counts, knows whether the client uses HTTPS. Without
-# it, any client could send the header.
+# Only a proxy in front of nginx, which PROXIES counts, knows whether the client uses HTTPS, and may
+# have given the request an id. Without it, any client could send these headers.
 if [ "${PROXIES:-1}" -gt 1 ]; then
   echo 'map $http_x_forwarded_proto $forwarded_proto { default $scheme; https https; }'
+  echo 'map $http_x_request_id $kept_request_id { default $request_id; "~^[0-9a-f]{32}$" $http_x_request_id; }'
+  echo 'map "" $kept_traceparent { default $http_traceparent; }'
 else
   echo 'map "" $forwarded_proto { default $scheme; }'
+  echo 'map "" $kept_request_id { default $request_id; }'
+  echo 'map "" $kept_traceparent { default ""; }'
 fi >"$conf/forwarded.conf"
 exec nginx -e /dev/stderr -c /nginx/nginx.conf -g 'daemon off;'

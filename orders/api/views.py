@@ -1,6 +1,5 @@
 """Orders over HTTP: each view checks the caller's rights, then calls a handler or a query."""
 
-import re
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from rest_framework.viewsets import GenericViewSet
 from uuid_utils.compat import uuid7
 
 from outbox.admin import page_url, row_url
+from outbox.trace_context import traceparent
 
 from .. import handlers, queries, storyline
 from ..domain.commands import CancelOrder, PlaceOrder
@@ -44,7 +44,6 @@ from .serializers import (
 )
 
 KEY_HEADER = "Idempotency-Key"
-TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     KEY_HEADER,
@@ -302,7 +301,4 @@ def _caller_name(request: Request) -> str:
 
 
 def _metadata(request: Request) -> Metadata:
-    trace = request.headers.get("traceparent", "")
-    return Metadata(
-        actor=_caller_name(request), traceparent=trace if TRACEPARENT.fullmatch(trace) else None
-    )
+    return Metadata(actor=_caller_name(request), traceparent=traceparent.get() or None)

@@ -42,6 +42,10 @@ class Delivery(Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         return self.envelope.partitionkey if self.envelope else ""
 
+    @property
+    def traceparent(self) -> str | None:
+        return self.envelope.traceparent if self.envelope else None
+
 
 def storable(text: str) -> str:
     """Escape the characters that PostgreSQL can't store: NUL and lone surrogates."""

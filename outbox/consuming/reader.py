@@ -19,6 +19,7 @@ from ..errors import BelowFloor, Fenced, HandlerIdle, OutboxError, PooledConnect
 from ..pacing import Sparing
 from ..pooling import check_direct
 from ..streams import WHOLE, Batch, Cursor, Entry, Streams, described, order
+from ..trace_context import continued
 from .delivery import Delivery
 from .fences import Fence
 from .idleness import Idleness, handler_idle_seconds
@@ -311,7 +312,8 @@ class Reader:
         """Apply each event in its own transaction. Park an event that has failed for good."""
         self._reload(reached)
         for delivery in deliveries:
-            self._apply_or_park(delivery, reached)
+            with continued(delivery.traceparent):
+                self._apply_or_park(delivery, reached)
             reached[delivery.partition] = delivery.id
 
     def _apply_or_park(self, delivery: Delivery, reached: Mapping[int, str]) -> None:

@@ -22,6 +22,8 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from outbox.trace_context import traceparent
+
 log = logging.getLogger(__name__)
 
 ALGORITHM: Final = "HS256"
@@ -83,6 +85,7 @@ def _headers(audience: str, path: str, body: bytes) -> Mapping[str, str]:
         "Authorization": f"Peer {jwt.encode(claims, settings.PEER_KEY, algorithm=ALGORITHM)}",
         "Content-Type": "application/json",
         "Accept": "application/json",
+        **({"traceparent": trace} if (trace := traceparent.get()) else {}),
     }
 
 

@@ -79,11 +79,46 @@ def test_every_error_of_nginx_itself_is_a_problem_document() -> None:
         assert json.loads(body.replace("$status", "404"))["status"] >= 400
 
 
+def test_nginx_logs_an_object_with_the_fields_of_a_service_and_no_query() -> None:
+    text = (DOCKER / "nginx" / "http.conf").read_text()
+    [form] = re.findall(r"(?s)log_format object escape=json\s+(.*?);", text)
+    form = "".join(re.findall("'(.*?)'", form))
+    used = set(re.findall(r"\$(\w+)", form))
+    line = json.loads(re.sub(r"\$\w+", "7", form))
+
+    assert "access_log /dev/stdout object;" in (DOCKER / "nginx" / "limits.conf").read_text()
+    assert set(line) >= {"time", "level", "service", "process", "logger", "message", "request_id"}
+    assert {type(line[name]) for name in ("status", "ms")} == {int}
+    # No variable has the query, a header of the client, or the path without the maps above.
+    assert used == {"time_iso8601", "request_method", "remote_addr", "kept_request_id"} | {
+        name for name in used if name.startswith("logged_")
+    }
+
+
+def test_nginx_gives_each_request_an_id_and_believes_only_a_proxy_in_front() -> None:
+    proxy = (DOCKER / "nginx" / "proxy.conf").read_text()
+    start = (DOCKER / "nginx" / "start.sh").read_text()
+    behind, alone = re.split(r"(?m)^else$", start.partition('"${PROXIES:-1}" -gt 1')[2])
+
+    for header, name in (("X-Request-ID", "request_id"), ("traceparent", "traceparent")):
+        assert f"proxy_set_header {header} $kept_{name};" in proxy
+        assert f"$http_{'x_' * (name == 'request_id')}{name}" in behind
+    assert "$http_" not in alone
+    assert 'map "" $kept_request_id { default $request_id; }' in alone
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_process_logs_objects(shape: str) -> None:
+    ours = [each for each in services(shape).values() if each["image"] == OURS]
+    assert {each["environment"]["LOG_FORMAT"] for each in ours} == {"${LOG_FORMAT:-json}"}
+
+
 def test_every_response_of_nginx_itself_has_the_headers_of_a_service() -> None:
     headers = (DOCKER / "nginx" / "headers.conf").read_text()
     found = dict(re.findall(r'(?m)^add_header (\S+) "?(.*?)"? always;$', headers))
 
     assert FRAMES in found.pop("Content-Security-Policy")
+    assert found.pop("X-Request-ID") == "$kept_request_id"
     assert found == {**EXPECTED, "Permissions-Policy": PERMISSIONS_POLICY}
     for file in (DOCKER / "nginx").glob("*.conf"):
         for block in re.findall(r"location [^{]*\{([^}]*)", file.read_text()):

@@ -20,7 +20,19 @@ from pathlib import Path
 from queue import Queue
 from typing import Final
 
-from tests.sabotage import deploying, doors, http, lab, logins, outbox, replicas, rights, ring, saga
+from tests.sabotage import (
+    deploying,
+    doors,
+    http,
+    lab,
+    logins,
+    logs,
+    outbox,
+    replicas,
+    rights,
+    ring,
+    saga,
+)
 from tests.sabotage.sabotage import Sabotage
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -38,6 +50,7 @@ EVERY: Final = (
     *logins.SABOTAGES,
     *doors.SABOTAGES,
     *lab.SABOTAGES,
+    *logs.SABOTAGES,
 )
 
 

@@ -104,12 +104,14 @@ def test_an_order_is_shown_with_its_last_change_while_the_view_is_behind(
     assert OrderView.objects.get().status == "PENDING"
 
 
-def test_the_trace_is_stored_with_the_event(ada_api: APIClient) -> None:
+def test_the_trace_is_stored_with_the_event(ada_api: APIClient, settings: Any) -> None:
+    settings.REQUEST_IDS_TRUSTED = True
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     post(ada_api, traceparent=trace)
-    post(ada_api, traceparent="nonsense")
-    traces = [row.metadata.get("traceparent") for row in StoredEvent.objects.order_by("id")]
-    assert traces == [trace, None]
+    started = post(ada_api, traceparent="nonsense")["X-Request-ID"]
+    traces = [row.metadata["traceparent"] for row in StoredEvent.objects.order_by("id")]
+    assert traces[0] == trace
+    assert traces[1].startswith(f"00-{started}-")
 
 
 class TestIdempotency:

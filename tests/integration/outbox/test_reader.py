@@ -13,7 +13,7 @@ import pytest
 import redis
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 
-from outbox import recorder
+from outbox import recorder, trace_context
 from outbox.consumer import Consumer, Superseding
 from outbox.consuming import idleness
 from outbox.consuming import reader as reading
@@ -75,6 +75,7 @@ def positions(shop: Any) -> dict[int, str]:
 
 
 PARTITION = partition_of("a", partitions=16)
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 def standby_of(shop: Any) -> Callable[[], None]:
@@ -236,6 +237,28 @@ def test_a_failing_event_parks_only_its_key_and_keeps_its_order(shop, relay, rec
     reader.step()
     assert probe.applied == [("b", 1), ("b", 2)]
     assert parked(shop) == [("a", 1, True), ("a", 2, False), ("a", 3, False)]
+
+
+def test_the_lines_about_an_event_and_of_its_handler_belong_to_its_trace(
+    shop, relay, record, reader, probe, monkeypatch
+):
+    found: dict[str, str] = {}
+
+    def fail(envelope: Any) -> BaseException | None:
+        found[envelope.partitionkey] = trace_context.traceparent.get()
+        return ValueError("no") if envelope.partitionkey == "a" else None
+
+    def log(message: str, *_: Any) -> None:
+        found[message] = trace_context.traceparent.get()
+
+    probe.fail = fail
+    monkeypatch.setattr("outbox.consuming.reader.log.error", log)
+    with trace_context.continued(TRACEPARENT):
+        record("a", 1)
+    record("b", 1)
+    relay.drain()
+    reader.step()
+    assert found == {"a": TRACEPARENT, "b": "", "%s parked %s of key %s: %s": TRACEPARENT}
 
 
 @pytest.fixture

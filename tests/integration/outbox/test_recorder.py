@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
+from msgspec.structs import replace
 
-from outbox import recorder
+from outbox import recorder, trace_context
 from outbox.errors import DatabaseDiffers, RecordedOutsideTransaction
 from outbox.testing import recorded
 from tests.integration.outbox.conftest import event
@@ -26,6 +27,15 @@ def test_an_event_of_an_aborted_transaction_is_not_stored(shop):
 def test_an_event_is_stored_as_recorded(shop, record):
     envelope = record("a", 7)
     assert recorded(shop.event) == [envelope]
+
+
+@pytest.mark.parametrize("own", [None, f"00-{'c' * 32}-{'d' * 16}-01"])
+def test_an_event_without_a_trace_belongs_to_the_current_one(shop, own: str | None):
+    current = f"00-{'a' * 32}-{'b' * 16}-01"
+    with trace_context.continued(current), transaction.atomic(using=shop.alias):
+        recorder.record(replace(event(shop), traceparent=own), into=shop.event)
+    [envelope] = recorded(shop.event)
+    assert envelope.traceparent == (own or current)
 
 
 def test_one_transaction_sends_one_nudge(shop, streams):

@@ -1,12 +1,23 @@
 import json
 import logging
+import os
 import sys
 import time
+from datetime import datetime, timedelta
+from io import StringIO
+from types import SimpleNamespace
 
 import jwt
 import pytest
+from gunicorn.config import Config
 
+from config import gunicorn
+from config.lines import JsonLines
 from config.logs import JsonFormatter, PlainFormatter, redact
+from config.request_ids import KEY, Ids
+from outbox import trace_context
+
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 def record_of(message: str, *args: object, error: bool = False) -> logging.LogRecord:
@@ -22,15 +33,86 @@ def record_of(message: str, *args: object, error: bool = False) -> logging.LogRe
 
 
 def test_a_json_line_is_one_object_with_the_service() -> None:
-    line = JsonFormatter(service="orders").format(record_of("order %s is late", 7))
+    line = JsonFormatter(service="orders", process="web").format(record_of("order %s is late", 7))
 
     entry = json.loads(line)
     assert "\n" not in line
-    assert (entry["service"], entry["level"], entry["message"]) == (
-        "orders",
-        "WARNING",
-        "order 7 is late",
-    )
+    assert datetime.fromisoformat(entry.pop("time")).tzinfo
+    assert entry == {
+        "level": "WARNING",
+        "service": "orders",
+        "process": "web",
+        "pid": os.getpid(),
+        "logger": "accounts.handlers",
+        "message": "order 7 is late",
+    }
+
+
+def test_a_json_line_has_the_ids_of_the_current_work() -> None:
+    formatter = JsonFormatter(service="orders")
+    with trace_context.continued(TRACEPARENT):
+        of_event = json.loads(formatter.format(record_of("applied")))
+    with trace_context.continued("of another form"):
+        malformed = json.loads(formatter.format(record_of("applied")))
+    after = record_of("Not Found")
+    after.request = SimpleNamespace(META={KEY: Ids("b" * 32, TRACEPARENT)})
+    of_request = json.loads(formatter.format(after))
+
+    assert of_event["trace_id"] == "a" * 32
+    assert not {"trace_id", "request_id"} & malformed.keys()
+    assert (of_request["request_id"], of_request["trace_id"]) == ("b" * 32, "a" * 32)
+
+
+def test_a_traceback_is_in_the_json_object_of_its_message() -> None:
+    try:
+        raise ValueError("no\nway")
+    except ValueError:
+        line = JsonFormatter(service="orders").format(record_of("a handler failed", error=True))
+
+    assert "\n" not in line
+    assert json.loads(line)["error"].endswith("ValueError: no\nway")
+
+
+def test_an_access_line_has_fields_and_neither_query_nor_address() -> None:
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/users/ada@example.com",
+        "QUERY_STRING": "token=s3cret",
+        "REMOTE_ADDR": "192.0.2.7",
+        KEY: Ids("b" * 32, TRACEPARENT),
+    }
+    server = gunicorn.Logger(Config())
+    lines = StringIO()
+    server.access_log.handlers = [handler := logging.StreamHandler(lines)]
+    handler.setFormatter(JsonFormatter(service="orders", process="web"))
+    server.access(SimpleNamespace(status="200 OK"), None, environ, timedelta(milliseconds=42))
+
+    entry = json.loads(lines.getvalue())
+    fields = ("method", "path", "status", "ms", "request_id", "message")
+    assert [entry[name] for name in fields] == [
+        *("GET", "/users/<email>", 200, 42, "b" * 32),
+        "GET /users/<email> 200 42 ms",
+    ]
+    assert "s3cret" not in lines.getvalue()
+    assert "192.0.2.7" not in lines.getvalue()
+
+
+def test_output_becomes_one_object_per_line_and_log_lines_stay() -> None:
+    formatter = JsonFormatter(service="orders", process="provision")
+    stream = JsonLines(written := StringIO(), formatter, level=logging.INFO)
+    print("  Applying orders.0001... ", end="", file=stream)
+    logged = formatter.format(record_of("meanwhile"))
+    print(logged + "\n", end="", file=stream)
+    print("OK\n\nof ada@example.com", end="", file=stream)
+    stream.end()
+
+    entries = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [(entry["logger"], entry["message"]) for entry in entries] == [
+        ("accounts.handlers", "meanwhile"),
+        ("mitosis.output", "Applying orders.0001... OK"),
+        ("mitosis.output", "of <email>"),
+    ]
+    assert entries[1]["process"] == "provision"
 
 
 @pytest.mark.parametrize("formatter", [PlainFormatter(), JsonFormatter(service="accounts")])

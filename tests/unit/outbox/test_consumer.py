@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from outbox.consumer import IGNORED_SECONDS, Batched, Consumer, Superseding, ignore
 from outbox.envelope import Envelope
+from outbox.trace_context import traceparent
 
 
 def handle_all(envelopes: Sequence[Envelope]) -> None: ...
@@ -62,3 +64,18 @@ def test_only_a_type_declared_as_ignore_is_ignored() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize(("other", "expected"), [("1", "00-1"), ("2", "")])
+def test_events_that_are_handled_together_have_a_trace_if_it_is_the_same(
+    other: str, expected: str
+) -> None:
+    seen: list[str] = []
+    handler = Batched(lambda _: seen.append(traceparent.get()))
+    consumer = Consumer(label="shop", name="probe", handlers={"shop.thing.seen.v1": handler})
+    first, second = of("seen", "seen")
+    consumer.handle_all(
+        [replace(first, traceparent="00-1"), replace(second, traceparent=f"00-{other}")]
+    )
+    assert seen == [expected]
+    assert traceparent.get() == ""
