@@ -13,6 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeVar, cast
+from urllib.parse import urlsplit
 
 from placement.ring.arrangement import name_nodes
 
@@ -159,6 +160,32 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _single(text: str) -> str:
+    """The address of a server that is no Redis Cluster: these keys have no common hash tag."""
+    if text.startswith(_CLUSTERS):
+        raise ValueError("a Redis Cluster can have only the streams")
+    return _url(*_REDIS)(text)
+
+
+def _streams(text: str) -> str:
+    """The address of one server, or of some nodes of a Redis Cluster."""
+    if not text.startswith(_CLUSTERS):
+        return _single(text)
+    parts = urlsplit(text)
+    if not all(map(_is_node, parts.netloc.rpartition("@")[2].split(","))):
+        raise ValueError("one of its nodes is no host:port")
+    if parts.path not in ("", "/", "/0"):
+        raise ValueError("in a Redis Cluster, the streams use database 0")
+    return text
+
+
+def _is_node(text: str) -> bool:
+    try:
+        return urlsplit(f"//{text}").port != 0 and bool(urlsplit(f"//{text}").hostname)
+    except ValueError:
+        return False
+
+
 def _urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
     return lambda text: tuple(map(_url(*schemes), _list(text)))
 
@@ -203,6 +230,7 @@ def _pem(text: str) -> str:
 
 _POSTGRES = _url("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
+_CLUSTERS = ("redis-cluster://", "rediss-cluster://")
 _STREAMS, _BROKER = ":password@host:6379/0", ":password@host:6379/1"
 
 
@@ -274,11 +302,15 @@ def read(source: Mapping[str, str]) -> Environment:
             good="seconds, such as 30; 0 for no limit",
             default=30.0,
         ),
-        streams_url=get("STREAMS_URL", _url(*_REDIS), good=f"redis://{service}{_STREAMS}"),
-        broker_url=get("BROKER_URL", _url(*_REDIS), good=f"redis://{service}-broker{_BROKER}"),
+        streams_url=get(
+            "STREAMS_URL",
+            _streams,
+            good=f"redis://{service}{_STREAMS} or redis-cluster://{service}:password@host1,host2/0",
+        ),
+        broker_url=get("BROKER_URL", _single, good=f"redis://{service}-broker{_BROKER}"),
         ring_store_url=get(
             "RING_STORE_URL",
-            _url(*_REDIS),
+            _single,
             good=f"redis://ring{_STREAMS}; without it, STREAMS_URL is used",
             default="",
         ),
@@ -391,6 +423,11 @@ def read(source: Mapping[str, str]) -> Environment:
         ),
         process=get("PROCESS", str, good="a word such as web", default=""),
     )
+    if (environment.streams_url or "").startswith(_CLUSTERS) and not get.text("RING_STORE_URL"):
+        get.problems.append(
+            "RING_STORE_URL is not set, and STREAMS_URL is a Redis Cluster; expected a single "
+            f"server, such as redis://ring{_STREAMS}"
+        )
     if environment.debug and environment.proxies:
         get.problems.append("DEBUG is on, and PROXIES says that other machines send requests")
     get.problems += [

@@ -22,6 +22,7 @@ COMMANDS: Final = (
     # connections and scripts
     *("ping", "info", "select", "time", "client|setinfo", "client|reply"),
     *("eval", "eval_ro", "evalsha", "script|load"),
+    "cluster|slots",  # only on a Redis Cluster
     # keys of every type
     *("type", "exists", "del"),
     # streams

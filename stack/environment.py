@@ -100,6 +100,12 @@ class Stack:
         where = self.addresses.streams_url.rpartition("@")[2].removesuffix("/0")
         return f"redis://{user}:{self.credentials.streams_password(user)}@{where}/{database}"
 
+    def _cluster_url(self, user: str) -> str:
+        """The Redis Cluster in MITOSIS_STREAMS_CLUSTER (host:port,host:port) for this user."""
+        hosts = os.environ.get("MITOSIS_STREAMS_CLUSTER", "")
+        login = f"{user}:{self.credentials.streams_password(user)}"
+        return hosts and f"redis-cluster://{login}@{hosts}/0"
+
     def variables(
         self, deployment: Deployment, deployments: tuple[Deployment, ...]
     ) -> dict[str, str]:
@@ -107,7 +113,8 @@ class Stack:
         urls = self.urls(deployments)
         variables = {
             "SERVICE": deployment.service,
-            "STREAMS_URL": self._streams_url(deployment.service),
+            "STREAMS_URL": self._cluster_url(deployment.service)
+            or self._streams_url(deployment.service),
             "BROKER_URL": self._streams_url(users.broker_user(deployment.service), database=1),
             "RING_STORE_URL": self._streams_url(users.RING),
             "CACHE_URLS": ",".join(self.addresses.ring_urls),

@@ -10,9 +10,12 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from django.utils.module_loading import import_string
 
 from ..consuming.idleness import handler_idle_seconds
+from ..errors import Unconfigured
 from ..partitions import DEFAULT_PARTITIONS
 from ..publishing.retention import retention_seconds
 from ..streams.client import is_readable, is_under_test
+from ..streams.cluster import EXAMPLE, Address, is_cluster
+from ..streams.cluster import SCHEMES as CLUSTER_SCHEMES
 
 KNOWN: Final = (
     "OUTBOX_AS_OWNER",
@@ -24,7 +27,7 @@ KNOWN: Final = (
     "OUTBOX_SITES",
     "OUTBOX_STREAMS_URL",
 )
-SCHEMES: Final = ("redis", "rediss", "unix", "memory")
+SCHEMES: Final = ("redis", "rediss", "unix", "memory", *CLUSTER_SCHEMES)
 MOST_PARTITIONS: Final = 256
 
 
@@ -51,6 +54,11 @@ def _wrong_address() -> Iterator[CheckMessage]:
             "OUTBOX_STREAMS_URL is no address of a stream server.",
             f"Start it with redis://, rediss:// (TLS) or unix://, {example}",
         )
+    elif is_cluster(url):
+        try:
+            Address.of(url)
+        except Unconfigured as exc:
+            yield _error(f"{str(exc).partition(';')[0]}.", f"Write it as in {EXAMPLE}.")
     elif not url.startswith("memory:") and not is_readable(url):
         yield _error(
             "OUTBOX_STREAMS_URL can't be read.",

@@ -4,17 +4,15 @@ keys.py describes the keys and lists the commands. A new command needs an entry 
 """
 
 import logging
-import os
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import chain, islice
-from typing import Any, Required, TypedDict, Unpack, cast
+from typing import Any, Required, TypedDict, TypeVar, Unpack, cast
 
 import redis
 from django.conf import settings
@@ -22,9 +20,7 @@ from django.core import mail
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from msgspec import Struct, msgpack
-from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, TryAgainError
-from redis.retry import Retry
 
 from ..errors import (
     CursorMoved,
@@ -42,19 +38,20 @@ from ..keys import stream as _stream
 from ..keys import subscribers as _subscribers
 from ..partitions import partition_count
 from . import scripts
+from .cluster import Cluster, is_cluster
 from .facts import Facts, facts_of
-from .nudging import Nudger
+from .nudging import RETRY_SECONDS, Nudger, Outdated
+from .server import Server, SingleServer
 from .wire import Packed, Wire
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MEMORY = "memory://"  # the address of streams in memory, for tests
 FIELD = b"event"
 NUMBER = re.compile(rb"\d{1,18}|[0-8]\d{18}")  # fits in a bigint
 SUBSCRIBER = re.compile(r"[^\0]{1,127}")  # fits in AbstractSubscription.name
 WHOLE = 18446744073709551615  # 2^64 - 1 in place of a row id: the tick was sent completely
-QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
-TIMEOUT_SECONDS = 10.0
 COUNTED_AT_ONCE = 1000  # entries of one stream
 # Other services write the names of subscribers, so a producer doesn't read any number of them.
 MOST_SERVICES = 100
@@ -155,58 +152,53 @@ class Streams:
 
     def __init__(self, url: str, *, partitions: int) -> None:
         self.partitions = partitions
-        self._client = _client(url, connect_seconds=2.0, reply_seconds=TIMEOUT_SECONDS)
-        self._quick_client = _client(
-            url, connect_seconds=QUICK_TIMEOUT_SECONDS, reply_seconds=QUICK_TIMEOUT_SECONDS
-        )
+        self._servers = Cluster(url) if is_cluster(url) else SingleServer(url)
         self._confirmed_parts = {"at", *map(str, range(partitions))}
         self._top_fields = [b"p%d" % partition for partition in range(partitions)]
-        self._idle_wires: deque[Wire] = deque()
-        self._packer = Wire(self._client)  # only packs commands, never connects
-        self._publish = self._client.register_script(scripts.PUBLISH)
-        self._rewind = self._client.register_script(scripts.REWIND)
-        self._heartbeat = self._client.register_script(scripts.HEARTBEAT)
-        self._raise_floor = self._client.register_script(scripts.RAISE_FLOOR)
+        first = self._servers.first.client
+        self._packer = Wire(first)  # only packs commands, never connects
+        self._publish = first.register_script(scripts.PUBLISH)
+        self._rewind = first.register_script(scripts.REWIND)
+        self._heartbeat = first.register_script(scripts.HEARTBEAT)
+        self._raise_floor = first.register_script(scripts.RAISE_FLOOR)
 
     def close(self) -> None:
-        for wire in self._idle_wires:
-            wire.close()
-        self._client.close()
-        self._quick_client.close()
+        self._servers.close()
 
     @contextmanager
-    def _wire(self) -> Iterator[Wire]:
-        """A connection that no other thread uses during the block."""
-        try:
-            wire = self._idle_wires.pop()
-        except IndexError:
-            wire = Wire(self._client)
-        if wire.process != os.getpid():  # the parent process still uses this wire
-            wire = Wire(self._client)
-        try:
-            yield wire
-        finally:
-            self._idle_wires.append(wire)
+    def _server_of(self, name: str, *subscribing: str, quick: bool = False) -> Iterator[Server]:
+        """The server that has the keys of the service or group `name`. Convert redis-py's errors.
 
-    @contextmanager
-    def _errors(self, name: str, *subscribing: str) -> Iterator[None]:
-        """Convert redis-py's errors. If a key of the service or group `name` has a wrong type, the
-        error names the key: the server's own message doesn't. Among these keys are the
-        confirmations of the services `subscribing`."""
+        If a key has a wrong type, the error names the key: the server's own message doesn't. Among
+        these keys are the confirmations of the services `subscribing`."""
         try:
-            with _translate_errors():
-                yield
+            with _translate_errors(), self._servers.of(name, quick=quick) as server:
+                yield server
         except StreamsMisconfigured as exc:
             if "WRONGTYPE" in str(exc) and (key := self._key_of_another_type(name, subscribing)):
                 raise _type_differs(key) from exc
             raise
+
+    @contextmanager
+    def _pipeline(
+        self, name: str, *subscribing: str, quick: bool = False
+    ) -> Iterator["redis.client.Pipeline"]:
+        """Like `_server_of`: commands for this server, which are sent together."""
+        with self._server_of(name, *subscribing, quick=quick) as server:
+            client = server.quick if quick else server.client
+            with client.pipeline(transaction=False) as pipe:
+                yield pipe
 
     def _key_of_another_type(self, name: str, subscribing: Sequence[str]) -> str | None:
         types = {_stream(name, partition): b"stream" for partition in range(self.partitions)}
         types |= {_confirmed(name, by=each): b"hash" for each in subscribing}
         types |= {_cursor(name): b"hash", _subscribers(name): b"set"}
         types |= {_nudge(name): b"list", _members(name): b"zset"}
-        with _translate_errors(), self._client.pipeline(transaction=False) as pipe:
+        with (
+            _translate_errors(),
+            self._servers.of(name) as server,
+            server.client.pipeline(transaction=False) as pipe,
+        ):
             for key in types:
                 pipe.type(key)
             found: Any = pipe.execute(raise_on_error=False)  # the user may not see some keys
@@ -218,33 +210,39 @@ class Streams:
         return next(differing, None)
 
     def check(self) -> None:
-        """Raise StreamsMisconfigured if the server is too old or could evict entries. Log a warning
+        """Raise StreamsMisconfigured if a server is too old or could evict entries. Log a warning
         if a user's rights don't hold on this version of the server."""
-        with _translate_errors():
-            server: Any = self._client.info("server")
-            # Not CONFIG GET: managed servers refuse it, and no service should have the right.
-            memory: Any = self._client.info("memory")
-        version = str(server["redis_version"])
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-            raise StreamsMisconfigured(f"the stream server is Redis {version}; use 7.0 or newer")
-        name = "Valkey" if "valkey_version" in server else "Redis"
-        _warn_unless_patched(name, str(server.get("valkey_version", version)))
-        if (found := memory.get("maxmemory_policy")) != "noeviction":
-            raise StreamsMisconfigured(
-                f"the stream server's maxmemory-policy is {found}: the server could evict events "
-                "before they are read; set the policy to noeviction"
-            )
+        self._of_all(_check)
 
     def facts(self) -> Facts:
-        """The server's version and the settings that the streams depend on."""
+        """The server's version and the settings that the streams depend on. In a cluster, those of
+        a server that saves nothing to disk, if there is one."""
+        found = self._of_all(lambda _, client: facts_of(client))
+        return min(found, key=lambda facts: facts.persists is not False)
+
+    def _of_all(self, ask: Callable[[Server, redis.Redis], T]) -> list[T]:
+        """The answers of all servers of a cluster that answer, also of replicas. Raises
+        StreamsUnavailable if none answers."""
+        answers: list[T] = []
         with _translate_errors():
-            return facts_of(self._client)
+            located = self._servers.locate()
+        servers = [*located.masters, *located.replicas]
+        for number, server in enumerate(servers, start=1):
+            try:
+                # A frozen node of a cluster must not hold up the services of other nodes.
+                with _translate_errors():
+                    client = server.look_up if len(servers) > 1 else server.client
+                    answers.append(ask(server, client))
+            except StreamsUnavailable:
+                if number == len(servers) and not answers:
+                    raise
+        return answers
 
     def check_rights(self, label: str) -> None:
         """Raise StreamsMisconfigured unless the user of this connection may run all commands that
         the relay of `label` needs. Changes nothing."""
         calls = list(needed_by_relay(label, self.partitions))
-        if denied := self._denied(calls):
+        if denied := self._denied(label, calls):
             raise StreamsMisconfigured(
                 f"the stream server refuses {' '.join(calls[denied[0]][:2])} to the user in "
                 f"OUTBOX_STREAMS_URL; give it the rights of {label}, which "
@@ -254,25 +252,26 @@ class Streams:
     def can_write(self, label: str) -> bool:
         """Whether the user of this connection may change a stream of `label`."""
         calls = list(writes(_stream(label, 0)))
-        return len(self._denied(calls)) < len(calls)
+        return len(self._denied(label, calls)) < len(calls)
 
-    def _denied(self, calls: Sequence[Sequence[str]]) -> list[int]:
-        """The indexes of the calls that the server would refuse to this user."""
-        with _translate_errors():
-            found: Any = self._client.eval(scripts.DENIED, 0, msgpack.encode(calls))
+    def _denied(self, label: str, calls: Sequence[Sequence[str]]) -> list[int]:
+        """The indexes of the calls that the label's server would refuse to this user."""
+        with self._server_of(label) as server:
+            found: Any = server.client.eval(scripts.DENIED, 0, msgpack.encode(calls))
         return [int(index) - 1 for index in found]
 
     # -- for the relay -------------------------------------------------------------------
 
     def cursor(self, label: str) -> Cursor:
-        return self._fetch_cursor(self._client, label)
+        return self._fetch_cursor(label)
 
     def peek_cursor(self, label: str) -> Cursor:
         """The cursor, with a short timeout: if the server is down, the call takes at most 0.1 s."""
-        return self._fetch_cursor(self._quick_client, label)
+        return self._fetch_cursor(label, quick=True)
 
-    def _fetch_cursor(self, client: redis.Redis, label: str) -> Cursor:
-        with self._errors(label):
+    def _fetch_cursor(self, label: str, *, quick: bool = False) -> Cursor:
+        with self._server_of(label, quick=quick) as server:
+            client = server.quick if quick else server.client
             fields: Any = client.hgetall(_cursor(label))
         return self._parse_cursor(fields)
 
@@ -321,10 +320,10 @@ class Streams:
             entries = ((partition, str(row), body) for row, partition, body in rows)
             values.append(msgpack.encode(list(chain.from_iterable(entries))))
         call = self._packer.pack(("EVALSHA", self._publish.sha, len(keys), *keys, *values))
-        return partial(self._send, call)
+        return partial(self._send, label, call)
 
-    def _send(self, call: Packed) -> None:
-        with _translate_errors(), self._wire() as wire:
+    def _send(self, label: str, call: Packed) -> None:
+        with self._server_of(label) as server, server.wire() as wire:
             reply = wire.run(self._publish, call)
         result, *details = (part.decode() for part in reply)
         if result == "CURSOR":
@@ -343,33 +342,34 @@ class Streams:
         The cursor keeps the tops of the streams that exist."""
         cursor = _cursor(label)
         streams = (_stream(label, n) for n in range(self.partitions))
-        with self._errors(label):
-            self._rewind(keys=[cursor, drop or cursor, *streams], args=[expected])
+        with self._server_of(label) as server:
+            self._rewind([cursor, drop or cursor, *streams], [expected], client=server.client)
 
     def wait_nudge(self, label: str, *, timeout_seconds: float) -> bool:
         """Wait for a nudge and remove it. Returns False after the timeout."""
-        with self._errors(label), self._wire() as wire:
+        with self._server_of(label) as server, server.wire() as wire:
             (nudge,) = wire.ask(("BLPOP", _nudge(label), timeout_seconds))
         return nudge is not None
 
     def nudge(self, label: str) -> bool:
         """Add a nudge for the relay unless one exists. Returns False if the server fails."""
         try:
-            with self._errors(label):
-                self._quick_client.eval(scripts.NUDGE, 1, _nudge(label))
+            with self._server_of(label, quick=True) as server:
+                server.quick.eval(scripts.NUDGE, 1, _nudge(label))
         except (StreamsUnavailable, StreamsMisconfigured) as exc:
             log.warning("the relay of %s was not nudged: %s", label, exc)
             return False
         return True
 
     def open_nudge_connection(self) -> "NudgeConnection":
-        return NudgeConnection(self._quick_client)
+        return NudgeConnection(self._servers)
 
     def is_reachable(self) -> bool:
-        """Whether the server answers now. Never raises an error. Takes at most 0.1 s."""
+        """Whether the server, or every master of a cluster, answers now. Never raises an error.
+        Takes at most 0.1 s if a server doesn't answer."""
         try:
-            with _translate_errors():
-                return bool(self._quick_client.ping())
+            with _translate_errors(), self._servers.every(quick=True) as servers:
+                return all(server.quick.ping() for server in servers)
         except (StreamsUnavailable, StreamsMisconfigured):
             return False
 
@@ -387,7 +387,7 @@ class Streams:
         keys = {_stream(label, partition).encode(): partition for partition in after}
         block_ms = int(block_seconds * 1000) or 1
         read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *keys, *after.values())
-        with self._errors(label), self._wire() as wire:
+        with self._server_of(label) as server, server.wire() as wire:
             # In one message: the server reads the cursor after the entries.
             found, fields = wire.ask(read, ("HGETALL", _cursor(label)))
         if not found:
@@ -408,23 +408,23 @@ class Streams:
         fields: dict[Any, Any] = {f"{subscriber}:{p}": tick for p, tick in ticks.items()}
         fields[f"{subscriber}:at"] = time.time_ns() // 1_000_000
         by = service_of(subscriber)
-        with self._errors(label, by), self._client.pipeline(transaction=False) as pipe:
+        with self._pipeline(label, by) as pipe:
             pipe.sadd(_subscribers(label), by)
             pipe.hset(_confirmed(label, by), mapping=fields)
             pipe.execute()
 
     def heartbeat(self, group: str, member: str, *, lease_seconds: float) -> list[str]:
         """Renew the lease of a consumer's process. Returns the live members of its group."""
-        with self._errors(group):
+        with self._server_of(group) as server:
             living: Any = self._heartbeat(
-                keys=[_members(group)], args=[member, int(lease_seconds * 1000)]
+                [_members(group)], [member, int(lease_seconds * 1000)], client=server.client
             )
         return [name.decode() for name in living]
 
     def leave(self, group: str, member: str) -> None:
         """Release a lease before it expires."""
-        with self._errors(group):
-            self._client.zrem(_members(group), member)
+        with self._server_of(group) as server:
+            server.client.zrem(_members(group), member)
 
     # -- for retention -------------------------------------------------------------------
 
@@ -439,8 +439,8 @@ class Streams:
         `services`, and of at most MOST_SERVICES others: in each as far as MOST_SUBSCRIBERS need.
         """
         key = _subscribers(label)
-        with self._errors(label):
-            scan: Any = self._client.sscan_iter(key, count=MOST_SERVICES)
+        with self._server_of(label) as server:
+            scan: Any = server.client.sscan_iter(key, count=MOST_SERVICES)
             others = list(islice(scan, MOST_SERVICES + 1))
         if len(others) > MOST_SERVICES:
             log.error("the key %s has too many services; remove the invented ones", key)
@@ -448,8 +448,8 @@ class Streams:
         confirmed: dict[str, dict[str, int]] = {}
         for by in sorted({*services, *map(service_of, subscribers)} | named):
             known = [name for name in subscribers if service_of(name) == by]
-            with self._errors(label, by):
-                found = list(self._confirmed_by(label, by, known))
+            with self._server_of(label, by) as server:
+                found = list(self._confirmed_by(server.client, label, by, known))
             for name, value in found:
                 subscriber, _, part = name.decode(errors="replace").rpartition(":")
                 is_readable = (
@@ -471,7 +471,7 @@ class Streams:
         """When each of these subscribers has last confirmed, without those of which the server has
         no confirmation."""
         services = {service_of(name) for name in subscribers}
-        with self._errors(label, *services), self._client.pipeline(transaction=False) as pipe:
+        with self._pipeline(label, *services) as pipe:
             for name in subscribers:
                 pipe.hget(_confirmed(label, service_of(name)), f"{name}:at")
             found: Any = pipe.execute()
@@ -482,17 +482,17 @@ class Streams:
         }
 
     def _confirmed_by(
-        self, label: str, by: str, known: Sequence[str]
+        self, client: redis.Redis, label: str, by: str, known: Sequence[str]
     ) -> Iterator[tuple[bytes, bytes]]:
         """Fields of a service's confirmations: all of the known subscribers, and some of others."""
         key, most = _confirmed(label, by), 2 * MOST_SUBSCRIBERS * len(self._confirmed_parts)
-        scan: Any = self._client.hscan_iter(key, count=most)
+        scan: Any = client.hscan_iter(key, count=most)
         found = list(islice(scan, most + 1))
         if len(found) > most:
             log.error("the key %s has too many fields; delete it: consumers write it again", key)
         yield from found[:most]
         if names := [f"{name}:{part}" for name in known for part in self._confirmed_parts]:
-            values: Any = self._client.hmget(key, names)
+            values: Any = client.hmget(key, names)
             for name, value in zip(names, values, strict=True):
                 if value is not None:
                     yield name.encode(), value
@@ -501,16 +501,16 @@ class Streams:
         """Delete the confirmations of a subscriber."""
         parts = ["at", *range(self.partitions)]
         by = service_of(subscriber)
-        with self._errors(label, by):
-            self._client.hdel(_confirmed(label, by), *(f"{subscriber}:{part}" for part in parts))
+        with self._server_of(label, by) as server:
+            server.client.hdel(_confirmed(label, by), *(f"{subscriber}:{part}" for part in parts))
 
     def prune(self, label: str, *, floor: int) -> None:
         """Write the floor to the cursor, then delete the entries of all ticks up to the floor."""
-        with self._errors(label):
-            self._raise_floor(keys=[_cursor(label)], args=[floor])
+        with self._server_of(label) as server:
+            self._raise_floor([_cursor(label)], [floor], client=server.client)
             for partition in range(self.partitions):
                 # Approximate: the server deletes only whole nodes of the stream, which is fast.
-                self._client.xtrim(
+                server.client.xtrim(
                     _stream(label, partition), minid=f"{floor + 1}-0", approximate=True
                 )
 
@@ -529,8 +529,8 @@ class Streams:
 
     def _range(self, label: str, partition: int, start: str, end: str) -> Iterator[Entry]:
         while True:
-            with self._errors(label):
-                found: Any = self._client.xrange(_stream(label, partition), start, end, count=1000)
+            with self._server_of(label) as server:
+                found: Any = server.client.xrange(_stream(label, partition), start, end, count=1000)
             if not found:
                 return
             for id_, fields in found:
@@ -540,8 +540,8 @@ class Streams:
     def delete(self, label: str, partition: int, ids: Sequence[str]) -> int:
         """Delete the entries with these ids. Returns how many existed. The stream keeps its last
         id, so no entry with a lower id can be added again."""
-        with self._errors(label):
-            return int(self._client.xdel(_stream(label, partition), *ids)) if ids else 0
+        with self._server_of(label) as server:
+            return int(server.client.xdel(_stream(label, partition), *ids)) if ids else 0
 
     # -- for status ----------------------------------------------------------------------
 
@@ -551,7 +551,7 @@ class Streams:
 
     def sizes(self, label: str) -> list[Size]:
         """The size of each partition's stream."""
-        with self._errors(label), self._client.pipeline(transaction=False) as pipe:
+        with self._pipeline(label) as pipe:
             for partition in range(self.partitions):
                 pipe.xlen(_stream(label, partition))
                 pipe.xinfo_stream(_stream(label, partition))
@@ -567,7 +567,7 @@ class Streams:
 
     def members(self, group: str) -> list[str]:
         """The live members of a consumer's group."""
-        with self._errors(group), self._client.pipeline(transaction=False) as pipe:
+        with self._pipeline(group) as pipe:
             pipe.time()
             pipe.zrange(_members(group), 0, -1, withscores=True)
             (seconds, _), leases = pipe.execute()
@@ -585,7 +585,7 @@ class Streams:
         counted = dict.fromkeys(after, 0)
         oldest: list[str] = []
         while positions:
-            with self._errors(label), self._client.pipeline(transaction=False) as pipe:
+            with self._pipeline(label) as pipe:
                 for partition, position in positions.items():
                     # EVAL_RO needs only the right to read: the stream may be another service's.
                     arguments = (_stream(label, partition), position, str(COUNTED_AT_ONCE))
@@ -604,7 +604,7 @@ class Streams:
     def oldest_after(self, label: str, after: Mapping[int, str]) -> str:
         """The id of the oldest entry after these ids; '' for none. Has the same short timeout as
         `peek_cursor`."""
-        with self._errors(label), self._quick_client.pipeline(transaction=False) as pipe:
+        with self._pipeline(label, quick=True) as pipe:
             for partition, position in after.items():
                 pipe.xrange(_stream(label, partition), f"({position}", count=1)
             found: Any = pipe.execute()
@@ -612,44 +612,72 @@ class Streams:
 
 
 class NudgeConnection:
-    """A connection on which the server sends no replies, so that a nudge never waits for one.
+    """Connections on which the servers send no replies, so that a nudge never waits for one.
 
-    If the server hangs, `send` still returns immediately until the buffers are full, after tens of
+    If a server hangs, `send` still returns immediately until the buffers are full, after tens of
     thousands of nudges. Then `send` waits until the client's timeout.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, servers: SingleServer | Cluster) -> None:
         self._packed: dict[str, bytes] = {}
-        pool: Any = client.connection_pool
-        self._connection = pool.make_connection()
+        self._connections: dict[Server, Any] = {}
+        failure: redis.RedisError | None = None
         with _translate_errors():
-            self._connection.connect()
-            self._connection.send_command("CLIENT", "REPLY", "OFF")
+            self._located = servers.locate()
+            for server in self._located.masters:
+                try:
+                    self._connections[server] = _without_replies(server.quick)
+                except redis.RedisError as exc:
+                    failure = exc
+            if failure and not self._connections:
+                raise failure
+        # While a master of a cluster doesn't answer, its services get no nudges.
+        seconds = RETRY_SECONDS if failure else self._located.valid_seconds
+        self._outdated_at = time.monotonic() + seconds
 
     def send(self, label: str) -> None:
-        """Add a nudge for the relay unless one exists. Raises StreamsUnavailable."""
+        """Add a nudge for the relay unless one exists. Raises StreamsUnavailable or Outdated."""
         packed = self._packed.get(label)
-        if packed is None:
-            words = self._connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
-            packed = self._packed[label] = b"".join(words)
+        if time.monotonic() >= self._outdated_at:
+            raise Outdated
         with _translate_errors():
-            if self._connection.can_read():  # not a reply, because replies are off
+            connection = self._connections.get(self._located.server_of(label))
+            if connection is None:
+                return
+            if packed is None:
+                words = connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
+                packed = self._packed[label] = b"".join(words)
+            if connection.can_read():  # not a reply, because replies are off
                 raise redis.ConnectionError("the server closed the nudge connection")
-            self._connection.send_packed_command([packed], check_health=False)
+            connection.send_packed_command([packed], check_health=False)
 
     def close(self) -> None:
-        self._connection.disconnect()
+        for connection in self._connections.values():
+            connection.disconnect()
 
 
-def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.Redis:
-    return redis.Redis.from_url(
-        url,
-        socket_connect_timeout=connect_seconds,
-        socket_timeout=reply_seconds,
-        retry=Retry(NoBackoff(), 0),  # only the caller knows whether a retry is safe
-        health_check_interval=0,
-        protocol=2,
-    )
+def _without_replies(client: redis.Redis) -> Any:
+    pool: Any = client.connection_pool
+    connection = pool.make_connection()
+    connection.connect()
+    connection.send_command("CLIENT", "REPLY", "OFF")
+    return connection
+
+
+def _check(server: Server, client: redis.Redis) -> None:
+    facts: Any = client.info("server")
+    # Not CONFIG GET: managed servers refuse it, and no service should have the right.
+    memory: Any = client.info("memory")
+    version = str(facts["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        raise StreamsMisconfigured(f"{server.name} is Redis {version}; use 7.0 or newer")
+    name = "Valkey" if "valkey_version" in facts else "Redis"
+    _warn_unless_patched(name, str(facts.get("valkey_version", version)))
+    if (found := memory.get("maxmemory_policy")) != "noeviction":
+        raise StreamsMisconfigured(
+            f"{server.name}'s maxmemory-policy is {found}: the server could evict events "
+            "before they are read; set the policy to noeviction"
+        )
 
 
 @cache

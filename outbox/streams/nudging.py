@@ -30,11 +30,16 @@ EXIT_TIMEOUT_SECONDS = 0.1  # how long an exiting process waits for a connection
 RETRY_SECONDS = 1.0  # pause after a failed connection; the relay itself checks at this interval
 
 
+class Outdated(Exception):
+    """The connection works, but may no longer lead to the right server: open another one."""
+
+
 class Connection(Protocol):
     """Sends nudges and receives no replies."""
 
     def send(self, label: str) -> None:
-        """Pass the nudge to the kernel. Raises if the connection is broken or a buffer is full."""
+        """Pass the nudge to the kernel. Raises Outdated, or another error if the connection is
+        broken or a buffer is full."""
 
     def close(self) -> None: ...
 
@@ -147,7 +152,8 @@ class Nudger:
         try:
             connection.send(label)
         except Exception as exc:  # noqa: BLE001 - the relay checks without nudges
-            log.info("the nudge connection is broken: %s", exc)
+            if not isinstance(exc, Outdated):
+                log.info("the nudge connection is broken: %s", exc)
             self._skip_until[label].value = 0.0
             self._disconnect()
             return False

@@ -58,7 +58,8 @@ def _wrong_nodes(config: dict[str, Any]) -> Iterator[CheckMessage]:
         hint = "Expected addresses such as redis://:password@host:6379/0, one per server."
         yield Error(f"CACHES: {exc}.", hint=hint, id=exc.check)
         return
-    taken = {_server(url): name for name in STORES if (url := getattr(settings, name, None))}
+    given = {name: url for name in STORES if (url := getattr(settings, name, None))}
+    taken = {server: name for name, url in given.items() for server in _servers(url)}
     if store := config.get("OPTIONS", {}).get("STORE"):
         taken.setdefault(_server(store), "STORE")
     for name, url in named.items():
@@ -74,6 +75,14 @@ def _wrong_nodes(config: dict[str, Any]) -> Iterator[CheckMessage]:
             hint="Use one password: a process also uses it for nodes that other processes added.",
             id="ring.W001",
         )
+
+
+def _servers(url: str) -> list[str]:
+    """The server of this address, or the nodes in the address of a Redis Cluster."""
+    if "-cluster://" not in url:
+        return [_server(url)]
+    nodes = urlsplit(url).netloc.rpartition("@")[2]
+    return [_server(f"redis://{node}") for node in nodes.split(",")]
 
 
 def _server(url: str) -> str:

@@ -81,7 +81,7 @@ class Project:
 
     def start(self) -> None:
         self.postgres.start()
-        self.valkey.start()
+        url, self.redis = self.start_streams()
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": self.settings,
@@ -90,10 +90,14 @@ class Project:
                 [str(self.python_path), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
             "STRANGER_DATABASE_URL": self.postgres.dsn,
-            "STRANGER_STREAMS_URL": self.valkey.url,
+            "STRANGER_STREAMS_URL": url,
         }
-        self.redis = redis.Redis.from_url(self.valkey.url, decode_responses=True)
         self.migrate()
+
+    def start_streams(self) -> tuple[str, Any]:
+        """Returns the address of the stream server, and a client for the administrator."""
+        self.valkey.start()
+        return self.valkey.url, redis.Redis.from_url(self.valkey.url, decode_responses=True)
 
     def migrate(self) -> None:
         self.finish(self.spawn("migrate", "--run-syncdb", "--verbosity", "0"))

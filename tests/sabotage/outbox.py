@@ -556,7 +556,7 @@ SABOTAGES: Final = (
         invariant=17,
         promise="a connection closed by the server is detected before a nudge is lost",
         file="outbox/streams/client.py",
-        old="if self._connection.can_read():",
+        old="if connection.can_read():",
         new="if False:",
         test=f"{OUTBOX}/test_streams.py::test_a_closed_nudge_connection_raises_at_the_next_nudge",
     ),
@@ -1110,5 +1110,56 @@ SABOTAGES: Final = (
         new="_seconds_since(row.confirmed_at)",
         test=f"{OUTBOX}/test_commands.py"
         "::test_status_says_whether_a_subscriber_is_silent_or_its_confirmations_are_not_saved",
+    ),
+    Sabotage(
+        promise="after an error, a client looks up the masters of a cluster again",
+        file="outbox/streams/cluster.py",
+        old="        except redis.RedisError:\n            self._located = None",
+        new="        except redis.RedisError:",
+        test=f"{OUTBOX}/test_cluster.py::test_the_other_masters_serve_while_one_is_dead",
+    ),
+    Sabotage(
+        promise="a service whose slot moves in a cluster waits, and its relay isn't misconfigured",
+        file="outbox/streams/cluster.py",
+        old="except AskError as exc:",
+        new="except NotImplementedError as exc:",
+        test=f"{OUTBOX}/test_cluster.py::test_a_service_waits_while_its_slot_moves",
+    ),
+    Sabotage(
+        promise="nudges follow a service to another master of a cluster",
+        file="outbox/streams/client.py",
+        old="if time.monotonic() >= self._outdated_at:",
+        new="if False:",
+        test=f"{OUTBOX}/test_cluster.py::test_nudges_follow_a_master_that_handed_over_its_slots",
+    ),
+    Sabotage(
+        promise="a request waits for one node of a cluster, not for one after another",
+        file="outbox/streams/cluster.py",
+        old="for _ in range(1 if quick else len(servers)):",
+        new="for _ in range(len(servers)):",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_requests_never_wait_long_for_nodes_that_do_not_answer",
+    ),
+    Sabotage(
+        promise="a replica that may evict keys once it is a master is refused",
+        file="outbox/streams/client.py",
+        old="servers = [*located.masters, *located.replicas]",
+        new="servers = located.masters",
+        test=f"{OUTBOX}/test_cluster.py::test_a_cluster_with_a_node_that_may_evict_is_refused",
+    ),
+    Sabotage(
+        promise="a dead node of a cluster stops no relay of another master",
+        file="outbox/streams/client.py",
+        old="if number == len(servers) and not answers:",
+        new="if True:",
+        test=f"{OUTBOX}/test_cluster.py::test_the_other_masters_serve_while_one_is_dead",
+    ),
+    Sabotage(
+        promise="with streams on a cluster, the ring's members need a server of their own",
+        file="config/environ.py",
+        old='if (environment.streams_url or "").startswith(_CLUSTERS)',
+        new="if False",
+        test="tests/unit/config/test_environ.py"
+        "::test_with_streams_on_a_cluster_the_rings_members_need_a_server_of_their_own",
     ),
 )

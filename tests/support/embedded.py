@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rest_framework.test import APIClient
 
     from stack.servers import Postgres, Valkey
+    from tests.support.clusters import LocalCluster
 
 TESTS = Path(__file__).parents[1]
 ROLE_PASSWORD = "for-tests"
@@ -115,7 +116,7 @@ def _limit_of(item: pytest.Item) -> float:
 
 def _keep_small(item: pytest.Item) -> None:
     """Refuse a unit test that uses servers, and limit its time."""
-    if servers := {"postgres", "valkey"} & set(getattr(item, "fixturenames", ())):
+    if servers := {"postgres", "valkey", "cluster"} & set(getattr(item, "fixturenames", ())):
         raise pytest.UsageError(f"{item.nodeid} is a unit test and must not use {servers}")
     if not item.get_closest_marker("timeout"):
         item.add_marker(pytest.mark.timeout(UNIT_SECONDS, method="signal"))
@@ -187,15 +188,35 @@ def valkey() -> Iterator["Valkey"]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator["LocalCluster"]:
+    """This worker's own Redis Cluster: three masters, each with a replica."""
+    from tests.support.clusters import own_cluster
+
+    with own_cluster(surroundings.ROOT) as found:
+        yield found
+
+
 @pytest.fixture
 def streams(valkey: "Valkey", settings: Any) -> Any:
     """`outbox.streams.Streams` on an empty server, whose address is also in the settings."""
+    valkey.flush()
+    yield from _connected(valkey.url, settings)
+
+
+@pytest.fixture
+def cluster_streams(cluster: "LocalCluster", settings: Any) -> Any:
+    """`outbox.streams.Streams` on an empty cluster, whose address is also in the settings."""
+    cluster.heal()
+    yield from _connected(cluster.url, settings)
+
+
+def _connected(url: str, settings: Any) -> Iterator[Any]:
     from outbox import streams as module
     from outbox.streams.client import nudger
 
-    settings.OUTBOX_STREAMS_URL = valkey.url
+    settings.OUTBOX_STREAMS_URL = url
     module.connect.cache_clear()
-    valkey.flush()
     yield module.connect()
     nudger.close()  # first, because it must open no connection after the next line
     module.connect().close()

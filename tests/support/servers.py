@@ -54,7 +54,7 @@ def _is_last(users: IO[str]) -> bool:
 @contextmanager
 def own_valkey(root: Path) -> Iterator[Valkey]:
     """This worker's own Valkey; `start` also ends a Valkey that a crashed run left."""
-    with _free_slot(root) as slot:
+    with free_slot(root) as slot:
         server = Valkey(slot, "streams", append_only=True, password="for-tests")
         server.start()
         try:
@@ -66,7 +66,7 @@ def own_valkey(root: Path) -> Iterator[Valkey]:
 @contextmanager
 def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
     """This worker's own primary and standby. A test may pause, kill and promote the standby."""
-    with _free_slot(root) as slot:
+    with free_slot(root) as slot:
         primary = Postgres(slot)
         standby = Standby(primary)
         try:
@@ -83,7 +83,7 @@ def own_primary_and_standby(root: Path) -> Iterator[tuple[Postgres, Standby]]:
 
 
 @contextmanager
-def _free_slot(root: Path) -> Iterator[Path]:
+def free_slot(root: Path) -> Iterator[Path]:
     for number in range(64):
         folder = root / f"slot-{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _alone(root: Path) -> Iterator[None]:
 @contextmanager
 def own_ring(root: Path, *, nodes: int) -> Iterator[tuple[Valkey, list[Valkey]]]:
     """This worker's own store and cache ring nodes."""
-    with _free_slot(root / "ring") as slot:
+    with free_slot(root / "ring") as slot:
         store = Valkey(slot, "streams", append_only=True, password="for-tests")
         ring = [
             Valkey(slot, f"ring-{number}", append_only=False, password="for-tests")

@@ -28,10 +28,10 @@ START = dict.fromkeys(range(16), "0-0")
 
 
 class RealFaults:
-    """Damages the streams of a real server."""
+    """Damages the streams of a real server, or of a cluster."""
 
-    def __init__(self, url: str) -> None:
-        self.redis = redis.Redis.from_url(url)
+    def __init__(self, client: redis.Redis | redis.RedisCluster) -> None:
+        self.redis: Any = client
 
     def flush(self) -> None:
         self.redis.flushall()
@@ -43,17 +43,20 @@ class RealFaults:
         self.redis.xadd(f"{{{label}}}:events:{partition}", {"event": body}, id=entry_id)
 
 
-@pytest.fixture(params=["real", "memory"])
+@pytest.fixture(params=["real", "cluster", "memory"])
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     """The streams, and the object that damages them."""
     if request.param == "memory":
         memory = MemoryStreams()
         yield memory, memory
+    elif request.param == "cluster":
+        streams = request.getfixturevalue("cluster_streams")
+        with request.getfixturevalue("cluster").client() as client:
+            yield streams, RealFaults(client)
     else:
         streams = request.getfixturevalue("streams")
-        faults = RealFaults(request.getfixturevalue("valkey").url)
-        yield streams, faults
-        faults.redis.close()
+        with redis.Redis.from_url(request.getfixturevalue("valkey").url) as client:
+            yield streams, RealFaults(client)
 
 
 def read(streams: Any, after: dict[int, str] | None = None, **options: Any) -> list[Entry]:

@@ -40,6 +40,11 @@ def test_all_missing_variables_are_reported_with_an_example() -> None:
         ("ORDERS_DATABASE_URL", "mysql://orders:s3cret@host/db"),
         ("ORDERS_REPLICA_URLS", "postgresql://one/db,two"),
         ("STREAMS_URL", "http://s3cret@host"),
+        ("STREAMS_URL", "redis-cluster://a:s3cret@host:1,:2/0"),
+        ("STREAMS_URL", "redis-cluster://a:s3cret@host:1,host:port/0"),
+        ("STREAMS_URL", "rediss-cluster://a:s3cret@host:1/7"),
+        ("BROKER_URL", "redis-cluster://a:s3cret@host:1,host:2/0"),
+        ("RING_STORE_URL", "rediss-cluster://a:s3cret@host:1,host:2/0"),
         ("OUTBOX_PARTITIONS", "0"),
         ("ORDERS_DEADLINE_SECONDS", "soon"),
         ("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "-1"),
@@ -53,6 +58,14 @@ def test_a_wrong_value_is_reported_by_name_and_never_shown(name: str, bad: str) 
 
     assert problem.startswith(f"{name} is not usable")
     assert "s3cret" not in problem
+
+
+def test_with_streams_on_a_cluster_the_rings_members_need_a_server_of_their_own() -> None:
+    cluster = {"STREAMS_URL": "redis-cluster://a:s3cret@host:1,[::1]:2,host/0"}
+    (problem,) = problems_of(given(**cluster, RING_STORE_URL=""))
+
+    assert problem.startswith("RING_STORE_URL is not set, and STREAMS_URL is a Redis Cluster")
+    assert read(given(**cluster, RING_STORE_URL="redis://host/0")).streams_url
 
 
 def test_a_service_needs_only_its_own_variables() -> None:

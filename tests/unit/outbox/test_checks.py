@@ -101,6 +101,15 @@ def test_a_number_in_a_string_works_with_a_warning(settings: Any, name: str, che
     assert options.can_use_streams()
 
 
+def test_an_address_of_a_cluster_is_checked_without_its_password(settings: Any) -> None:
+    settings.OUTBOX_STREAMS_URL = "rediss-cluster://shop:secret@one:1,two/0"
+    assert options.can_use_streams()
+    settings.OUTBOX_STREAMS_URL = "redis-cluster://shop:secret@one:1,two/7"
+    [line] = lines(options.settings_are_sound())
+    assert "outbox.E002 OUTBOX_STREAMS_URL has another database than 0" in line
+    assert "secret" not in line
+
+
 @pytest.mark.parametrize("url", ["localhost:6379", "http://:secret@localhost/0", 6379, ""])
 def test_an_address_without_a_known_scheme_is_an_error_without_its_password(
     settings: Any, url: Any

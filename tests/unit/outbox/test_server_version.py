@@ -17,7 +17,7 @@ def warnings(caplog: pytest.LogCaptureFixture, **server: str) -> list[str]:
     streams = client.Streams(URL, partitions=1)
     answers = [server, {"maxmemory_policy": "noeviction"}] * 2
     with (
-        patch.object(streams._client, "info", side_effect=answers),
+        patch.object(streams._servers.first.client, "info", side_effect=answers),
         caplog.at_level(logging.WARNING, logger=client.__name__),
     ):
         streams.check()

@@ -32,6 +32,8 @@ def ids(settings: Any, urls: list[str] | str, **options: str) -> list[str | None
         ("", {}, ["ring.E001"]),
         ([GOOD[0], GOOD[0]], {}, ["ring.E002"]),
         ([*GOOD, "redis://:pw@10.0.0.9:6379/3"], {}, ["ring.E003"]),
+        (GOOD, {"streams": "redis-cluster://a:pw@10.0.0.8:1,10.0.0.2:6379/0"}, ["ring.E003"]),
+        (GOOD, {"streams": "redis-cluster://a:pw@10.0.0.8:1,10.0.0.7:6379/0"}, []),
         (GOOD, {"STORE": ""}, ["ring.E004"]),
         (GOOD, {"STORE": "redis://10.0.0.2:6379/1"}, ["ring.E003"]),
         (GOOD, {"ARRANGEMENT": "modulo"}, []),

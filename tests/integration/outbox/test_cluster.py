@@ -1,0 +1,359 @@
+"""Streams on a Redis Cluster of which masters die, hand over their slots or are set up wrongly."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from outbox import streams as module
+from outbox.errors import StreamsMisconfigured, StreamsUnavailable
+from outbox.keys import rules
+from outbox.publishing.relay import Relay, own_connection
+from outbox.streams import Streams
+from outbox.streams import cluster as clusters
+from tests.faults.project import Project
+from tests.integration.outbox.conftest import consumer_of
+from tests.integration.outbox.test_reader import Probe
+from tests.support.clusters import PASSWORD, LocalCluster, Node
+from tests.support.waiting import eventually
+
+PATIENCE_SECONDS = 30
+NUDGE_LIMIT_SECONDS = 0.05  # what a nudge may add to a request
+QUICK_LIMIT_SECONDS = (
+    0.2  # of calls with a short timeout; twice the documented limit: busy machines
+)
+
+
+@pytest.fixture
+def streams(cluster_streams: Streams) -> Streams:
+    return cluster_streams
+
+
+@pytest.fixture
+def shop_master(cluster: LocalCluster, streams: Streams) -> Node:
+    """The master of the service `shop`, which this client has used."""
+    streams.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    return cluster.master_of("shop")
+
+
+def answers(streams: Streams) -> bool:
+    try:
+        streams.cursor("shop")
+    except StreamsUnavailable:
+        return False
+    return True
+
+
+@contextmanager
+def frozen(*nodes: Node) -> Iterator[None]:
+    pids = [pid for node in nodes if (pid := node.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+# -- setup ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["master", "replica"])
+def test_a_cluster_with_a_node_that_may_evict_is_refused(
+    cluster: LocalCluster, streams: Streams, kind: str
+) -> None:
+    streams.check()
+    last = cluster.masters[-1]
+    node = last if kind == "master" else cluster.replica_of(last)
+    node.ask("CONFIG SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(
+            StreamsMisconfigured, match=f":{node.port}'s maxmemory-policy is allkeys-lru"
+        ):
+            streams.check()
+    finally:
+        node.ask("CONFIG SET", "maxmemory-policy", "noeviction")
+
+
+def test_the_address_of_a_single_node_is_refused(cluster: LocalCluster) -> None:
+    foreign = next(node for node in cluster.masters if node is not cluster.master_of("shop"))
+    with (
+        closing(Streams(foreign.url, partitions=16)) as single,
+        pytest.raises(StreamsMisconfigured, match="start it with redis-cluster://"),
+    ):
+        single.cursor("shop")
+
+
+def test_the_address_of_a_server_outside_a_cluster_is_refused(valkey: Any) -> None:
+    url = valkey.url.replace("redis://", "redis-cluster://")
+    with (
+        closing(Streams(url, partitions=16)) as wrong,
+        pytest.raises(StreamsMisconfigured, match="is no node of a Redis Cluster"),
+    ):
+        wrong.check()
+
+
+def test_the_rules_of_a_service_are_enough_on_a_cluster(
+    cluster: LocalCluster, streams: Streams
+) -> None:
+    cluster.set_user("shop", PASSWORD, rules(["shop"], reads=["bank"]))
+    streams.publish("bank", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+    with closing(Streams(cluster.url_of(f"shop:{PASSWORD}@"), partitions=16)) as own:
+        own.check()
+        own.check_rights("shop")
+        own.publish("shop", expected="", at="5-1", tick=5, rows=[(1, 0, "a")])
+        own.prune("shop", floor=4)
+        own.confirm("bank", "shop.saga", {0: 5})
+        assert own.read("bank", {0: "0-0"}, count=1, block_seconds=0.1)
+        assert own.heartbeat("shop.saga", "me", lease_seconds=9) == ["me"]
+        assert not own.can_write("bank")
+        assert own.is_reachable()
+        with closing(own.open_nudge_connection()) as line:
+            line.send("shop")
+            assert own.wait_nudge("shop", timeout_seconds=5)
+
+
+# -- failures -------------------------------------------------------------------------------
+
+
+def test_requests_never_wait_long_for_nodes_that_do_not_answer(
+    cluster: LocalCluster, streams: Streams, shop_master: Node
+) -> None:
+    with frozen(*cluster.nodes):
+        slowest = max(seconds_of(lambda: module.nudge("shop")) for _ in range(200))
+        assert slowest < NUDGE_LIMIT_SECONDS
+        for _ in range(len(cluster.nodes)):  # also while the client looks for the masters
+            assert seconds_of(streams.is_reachable) < QUICK_LIMIT_SECONDS
+            with pytest.raises(StreamsUnavailable):
+                streams.peek_cursor("shop")
+            assert seconds_of(lambda: streams.nudge("shop")) < QUICK_LIMIT_SECONDS
+    cluster.wait_healthy()
+    eventually(lambda: answers(streams), within_seconds=PATIENCE_SECONDS, what="an answer")
+
+
+def test_the_other_masters_serve_while_one_is_dead(
+    cluster: LocalCluster, streams: Streams, shop_master: Node
+) -> None:
+    shop_master.kill()
+    with pytest.raises(StreamsUnavailable):
+        streams.cursor("shop")
+    streams.check()  # by the relays of the other masters
+    eventually(lambda: answers(streams), within_seconds=PATIENCE_SECONDS, what="the replica serves")
+    assert cluster.master_of("shop") is not shop_master
+    assert streams.cursor("shop").at == "5-1"
+    assert streams.is_reachable()
+
+
+def test_writes_that_a_failover_loses_are_sent_again(
+    cluster: LocalCluster, streams: Streams, shop: Any, record: Any
+) -> None:
+    probe = Probe(shop)
+    reader = _reader(shop, streams, probe)
+    with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)
+        record("a", 1)
+        relay.drain()
+        master = cluster.master_of(shop.label)
+        replica = cluster.replica_of(master)
+        eventually(
+            lambda: (
+                replica.info("replication")["slave_repl_offset"]
+                == master.info("replication")["master_repl_offset"]
+            ),
+            within_seconds=PATIENCE_SECONDS,
+            what="the replica has the first event",
+        )
+        kept = streams.cursor(shop.label).at
+        with frozen(replica):
+            master.ask(
+                "CLIENT KILL", "TYPE", "replica"
+            )  # what the replica gets from now on is lost
+            record("a", 2)
+            _patiently(relay.drain)
+            _patiently(reader.step)
+            assert probe.applied == [("a", 1), ("a", 2)]
+            master.kill()
+        eventually(
+            lambda: replica.is_master, within_seconds=PATIENCE_SECONDS, what="it is promoted"
+        )
+        found = eventually(
+            lambda: _cursor_or_none(streams, shop.label),
+            within_seconds=PATIENCE_SECONDS,
+            what="the cluster serves",
+        )
+        assert found == kept
+        record("a", 3)
+        _patiently(relay.drain)
+    _patiently(reader.step)
+    assert probe.applied == [("a", 1), ("a", 2), ("a", 3)]
+
+
+def _patiently(call: Callable[[], object]) -> None:
+    """Calls again while the cluster isn't ready, as relays and consumers do."""
+
+    def succeeds() -> bool:
+        try:
+            call()
+        except StreamsUnavailable:
+            return False
+        return True
+
+    eventually(succeeds, within_seconds=PATIENCE_SECONDS, what="the cluster serves")
+
+
+def _cursor_or_none(streams: Streams, label: str) -> str | None:
+    try:
+        return streams.cursor(label).at
+    except StreamsUnavailable:
+        return None
+
+
+def _reader(shop: Any, streams: Streams, probe: Probe) -> Any:
+    from outbox.consuming.reader import Reader
+
+    consumer = consumer_of(shop, probe)
+    return Reader(consumer, shop.label, streams, stopping=threading.Event())
+
+
+def test_nudges_follow_a_master_that_handed_over_its_slots(
+    cluster: LocalCluster, streams: Streams, shop_master: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "LOCATED_SECONDS", 0.5)
+    module.nudge("shop")
+    assert streams.wait_nudge("shop", timeout_seconds=5)
+    cluster.fail_over(shop_master)
+
+    def is_nudged() -> bool:
+        module.nudge("shop")
+        try:
+            return streams.wait_nudge("shop", timeout_seconds=0.05)
+        except StreamsUnavailable:
+            return False
+
+    eventually(is_nudged, within_seconds=PATIENCE_SECONDS, what="a nudge arrives")
+
+
+def test_a_service_waits_while_its_slot_moves(
+    cluster: LocalCluster, streams: Streams, shop_master: Node
+) -> None:
+    target = next(node for node in cluster.masters if node is not shop_master)
+    slot = cluster.begin_move("shop", to=target)
+    try:
+        cluster.move_key("{shop}:events:0", shop_master, to=target)
+        with pytest.raises(StreamsUnavailable, match="takes no writes"):
+            streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
+        with pytest.raises(StreamsUnavailable):
+            streams.read("shop", dict.fromkeys(range(16), "0-0"), count=1, block_seconds=0.01)
+        with pytest.raises(StreamsUnavailable):
+            streams.wait_nudge("shop", timeout_seconds=0.01)
+    finally:
+        cluster.end_move(slot, shop_master, to=target)
+    eventually(lambda: answers(streams), within_seconds=PATIENCE_SECONDS, what="the move ends")
+    streams.publish("shop", expected="5-1", at="6-2", tick=6, rows=[(2, 0, "b")])
+    found = streams.read("shop", {0: "0-0"}, count=10, block_seconds=0.1)
+    assert found
+    assert [entry.id for entry in found.entries] == ["5-1", "6-2"]
+
+
+# -- under load -----------------------------------------------------------------------------
+
+SEED = 20261129
+ROWS_BETWEEN_FAULTS = 300
+
+
+class ClusterProject(Project):
+    """The example project with its streams on a cluster."""
+
+    def __init__(self, root: Path, cluster: LocalCluster) -> None:
+        super().__init__(root)
+        self._cluster = cluster
+
+    def start_streams(self) -> tuple[str, Any]:
+        url = self._cluster.masters[0].url
+        return self._cluster.url, redis.RedisCluster.from_url(url, decode_responses=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, cluster: LocalCluster) -> Iterator[Project]:
+    cluster.heal()
+    project = ClusterProject(tmp_path, cluster)
+    try:
+        project.start()
+        yield project
+    finally:
+        project.stop()
+        cluster.heal()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_events_are_applied_once_and_in_order_while_masters_die_and_slots_move(
+    cluster: LocalCluster, project: Project
+) -> None:
+    writers = project.spawn(
+        "load",
+        *("--events", "1000000", "--seconds", "600", "--seed", str(SEED)),
+        *("--sizes", "1", "5", "--pause", "0.04"),
+    )
+    relay = project.spawn("outbox", "relay", "shop")
+    consumers = [project.spawn("outbox", "consume") for _ in range(2)]
+    faults = FAULTS * 3
+    random.Random(SEED).shuffle(faults)  # noqa: S311
+    pauses = []
+    for fault in faults:
+        _wait_for_events(project, ROWS_BETWEEN_FAULTS)
+        fault(cluster)
+        pauses.append(f"{fault.__name__} {seconds_of(lambda: _wait_for_events(project, 1)):.1f} s")
+        cluster.restart()
+    writers.kill()
+    writers.wait()
+    project.settle()
+    for process in (relay, *consumers):
+        project.end(process)
+    verdict = project.verdict()
+    print(f"{verdict}; until an event was applied again: {', '.join(pauses)}")  # noqa: T201
+    assert verdict.committed >= len(faults) * ROWS_BETWEEN_FAULTS
+    assert verdict.faultless, verdict
+
+
+def _wait_for_events(project: Project, number: int) -> None:
+    """Waits until this number of events that are recorded from now on are applied."""
+    ((now,),) = project.ask("SELECT clock_timestamp()::text")
+    later = f"SELECT count(*) FROM shop_applied WHERE recorded > '{now}'"  # noqa: S608
+    eventually(
+        lambda: project.ask(later)[0][0] >= number,
+        within_seconds=PATIENCE_SECONDS,
+        what=f"{number} events are applied",
+    )
+
+
+def kill(cluster: LocalCluster) -> None:
+    cluster.master_of("shop").kill()
+
+
+def hand_over(cluster: LocalCluster) -> None:
+    cluster.fail_over(cluster.master_of("shop"))
+
+
+def move(cluster: LocalCluster) -> None:
+    source = cluster.master_of("shop")
+    target = next(node for node in cluster.masters if node is not source)
+    cluster.end_move(cluster.begin_move("shop", to=target), source, to=target)
+
+
+FAULTS = [kill, hand_over, move]
