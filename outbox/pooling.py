@@ -7,6 +7,7 @@ prepared statements of relays and readers would be in the sessions of others.
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from . import drivers
 from .errors import PooledConnection
 
 ROUNDS = 3
@@ -25,7 +26,7 @@ def check_direct(connection: BaseDatabaseWrapper) -> None:
     """
     if connection.alias in _direct or connection.in_atomic_block:
         return
-    other = connection.copy()
+    other = drivers.own_session(connection)  # a pool may have only one session
     try:
         mine, others = set(), set()
         for _ in range(ROUNDS):

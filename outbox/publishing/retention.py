@@ -33,7 +33,9 @@ BATCH_ROWS = 1000  # deleting this many rows takes a few milliseconds
 # The pause after a batch, as a multiple of the batch's time. Without pauses, batches write WAL
 # faster than many disks flush it, and every commit waits for that flush.
 PAUSE_FACTOR = 3
-MOST_IDLE = "10s"  # between two statements of a batch; then PostgreSQL ends the session
+# In a transaction with a lock: if the process freezes, PostgreSQL ends the session. Otherwise all
+# later rounds would wait for ever.
+BOUNDED = "set_config('idle_in_transaction_session_timeout', '10s', true)"
 DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600
 FLOOR = "floor"  # the name of the state row
 
@@ -126,6 +128,8 @@ def _raise_floor(tables: Tables, limit: int) -> int:
     """Commit and return the highest floor that all subscribers allow; it never decreases."""
     alias = tables.alias
     with transaction.atomic(using=alias, durable=True):
+        with tables.connection.cursor() as cursor:
+            cursor.execute(f"SELECT {BOUNDED}")
         states = tables.rows(tables.state)
         kept, _ = states.select_for_update().get_or_create(name=FLOOR, defaults={"value": "0"})
         confirmed = list(tables.rows(tables.subscription).values_list("confirmed", flat=True))
@@ -166,11 +170,9 @@ def _delete_rows(tables: Tables, floor: int, deadline: float) -> tuple[int, bool
         with transaction.atomic(using=tables.alias), tables.connection.cursor() as cursor:
             # Of two rounds at the same time, the second would find only rows that the first is
             # deleting, and take them for the last ones. The next statement has a new snapshot.
-            # If the process freezes in a batch, the others wait for MOST_IDLE, not for ever.
             cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)),"
-                " set_config('idle_in_transaction_session_timeout', %s, true)",
-                [f"outbox.retention:{tables.label}", MOST_IDLE],
+                f"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)), {BOUNDED}",
+                [f"outbox.retention:{tables.label}"],
             )
             cursor.execute(statement, {"from": start, "floor": floor, "limit": BATCH_ROWS})
             number, last, _ = cursor.fetchone()

@@ -6,7 +6,7 @@ import pytest
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-from outbox import drivers
+from outbox import drivers, pooling
 from outbox.publishing import relay as relaying
 from outbox.rebuilding.follower import Follower
 from tests.integration.outbox.conftest import consumer_of
@@ -42,6 +42,13 @@ def test_the_rows_are_those_of_the_last_statement(shop):
     with connections[shop.alias].cursor() as cursor:
         drivers.execute(cursor, "SELECT 1; SELECT %(n)s + 1, %(text)s", {"n": 2, "text": "%s'\\"})
         assert cursor.fetchall() == [(3, "%s'\\")]
+
+
+@only_psycopg3
+def test_a_pool_with_one_session_is_no_pooler_and_costs_no_wait(pooled, monkeypatch):
+    monkeypatch.setattr(pooling, "_direct", set())
+    pooling.check_direct(connections[pooled])
+    assert pooling._direct == {pooled}
 
 
 @only_psycopg3

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from io import StringIO
 from itertools import chain, cycle, repeat
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -27,6 +27,7 @@ class Pooler:
 
     alias = "pooled"
     in_atomic_block = False
+    settings_dict: ClassVar[dict[str, Any]] = {"OPTIONS": {}}
 
     def __init__(self, sessions: Iterator[Any]) -> None:
         self._sessions = sessions

@@ -438,18 +438,19 @@ def test_two_rounds_at_the_same_time_leave_no_row_behind(
     assert rows(shop) == 0
 
 
-def test_a_process_that_freezes_in_a_batch_stops_no_other_round(
-    shop, relay, record, reader, prune, monkeypatch
+@pytest.mark.parametrize("before", ['SET "value"', "DELETE FROM"])
+def test_a_process_that_freezes_with_a_lock_stops_no_other_round(
+    shop, relay, record, reader, prune, monkeypatch, before
 ):
     """It would keep the lock, and each later round would keep one of the worker's threads."""
-    monkeypatch.setattr(retention, "MOST_IDLE", "100ms")
+    monkeypatch.setattr(retention, "BOUNDED", retention.BOUNDED.replace("10s", "2s"))
     send(relay, record, 2)
     reader.step()
     reader.confirm()
     has_lock, resume = threading.Event(), threading.Event()
 
     def freeze(execute: Any, statement: str, *rest: Any) -> Any:
-        if "DELETE FROM" in statement:
+        if before in statement:
             has_lock.set()
             assert resume.wait(60)
         return execute(statement, *rest)
@@ -465,7 +466,7 @@ def test_a_process_that_freezes_in_a_batch_stops_no_other_round(
         frozen = pool.submit(work)
         assert has_lock.wait(10)
         try:
-            prune_elsewhere(pool, prune).result(10)
+            prune_elsewhere(pool, prune).result(30)
             assert rows(shop) == 0
         finally:
             resume.set()
