@@ -3,17 +3,18 @@
 Each service has a queue with its name. A deployment's worker reads only its services' queues.
 """
 
+import logging
 import os
 from importlib import import_module
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready
+from celery.signals import celeryd_init, setup_logging, worker_ready
 from django.conf import settings
 from django.utils.module_loading import module_has_submodule
 
 from config import task_ids  # noqa: F401 - connects its signals
-from config.logs import configure
+from config.logs import configure, formatter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -26,6 +27,19 @@ app.autodiscover_tasks()
 def configure_logging(**_: object) -> None:
     """Use Django's logging: Celery installs no handlers if this signal has a receiver."""
     configure(settings.LOGGING)
+
+
+@celeryd_init.connect
+def format_signals(**_: object) -> None:
+    """Format what Celery writes at a signal, such as *Warm shutdown*. It writes past the log."""
+    from celery.apps import worker
+
+    worker.safe_say = _say  # type: ignore[attr-defined] # of the module
+
+
+def _say(message: str, *_: object) -> None:
+    record = logging.LogRecord("celery.worker", logging.INFO, "", 0, message, None, None)
+    os.write(2, f"{formatter().format(record)}\n".encode())
 
 
 @worker_ready.connect

@@ -16,7 +16,7 @@ class JsonLines(io.TextIOBase):
         self._formatter = formatter
         self._level = level
         self._rest = ""  # of a line that hasn't ended
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of a signal may write too
         atexit.register(self.end)
 
     def write(self, text: str) -> int:

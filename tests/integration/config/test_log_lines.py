@@ -95,6 +95,33 @@ def test_the_web_server_writes_objects_and_answers_with_the_id_of_its_line(tmp_p
     assert all(json.loads(line)["process"] == "web" for line in log.read_text().splitlines())
 
 
+def test_the_lines_of_celery_are_objects_also_those_about_a_signal() -> None:
+    command = (
+        *("celery", "--quiet", "--app", "config", "worker", "--pool", "threads"),
+        *("--without-mingle", "--without-gossip"),
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=CHECKOUT,
+        env=environment(PROCESS="worker"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert worker.stdout is not None
+    before = []
+    for line in worker.stdout:  # until it has tried to reach the broker
+        before.append(line)
+        if "Cannot connect" in line:
+            break
+    worker.terminate()
+    after, _ = worker.communicate(timeout=60)
+
+    lines = [json.loads(line) for line in [*before, *after.splitlines()]]
+    assert {line["process"] for line in lines} == {"worker"}
+    assert [line for line in lines if "shutdown" in line["message"]]
+
+
 def about(log: Path, request_id: str) -> list[dict[str, Any]]:
     entries = map(json.loads, log.read_text().splitlines())
     return [entry for entry in entries if entry.get("request_id") == request_id]
