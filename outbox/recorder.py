@@ -153,7 +153,8 @@ def _in_transaction(into: type[AbstractOutboxEvent], what: str) -> BaseDatabaseW
     connection = connections[alias]
     if not connection.in_atomic_block:
         raise RecordedOutsideTransaction(
-            f"recording {what} outside atomic(using={alias!r}); record inside it"
+            f"recording {what} outside atomic(using={alias!r}); record inside it, or in an async "
+            "view with arecord"
         )
     _check_partitions(into._meta.app_label, connection)
     return connection

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any, Final
 
 from django.apps import AppConfig, apps
@@ -79,7 +79,15 @@ def _problem_of(handler: object) -> str:
         return f"can't be called: it is {called!r:.60}"
     if isinstance(called, type):
         return f"is the class {called.__name__}"
-    return "is an async function, which nothing awaits" if iscoroutinefunction(called) else ""
+    if iscoroutinefunction(called):
+        return "is an async function, which nothing awaits"
+    try:
+        signature(called).bind("the envelope")
+    except TypeError as exc:
+        return f"can't be called with one argument: {exc}"
+    except ValueError:  # a function in C may have no signature
+        return ""
+    return ""
 
 
 @register()

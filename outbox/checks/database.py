@@ -27,8 +27,8 @@ def transactions_are_read_committed(
             messages.append(
                 Error(
                     f"The transactions of {alias!r} are {level.upper()}.",
-                    hint=f"In DATABASES[{alias!r}]['OPTIONS'], set 'options' to "
-                    r"'-c default_transaction_isolation=read\ committed', and no isolation_level.",
+                    hint="Run `ALTER ROLE … SET default_transaction_isolation = 'read committed'`"
+                    f" for the role of DATABASES[{alias!r}], and set no isolation_level.",
                     id="outbox.E008",
                 )
             )

@@ -55,6 +55,8 @@ def databases_answer(aliases: list[str]) -> tuple[list[str], list[CheckMessage]]
     usable, failed = [], defaultdict(list)
     for alias in aliases:
         try:
+            # Another server at the address may accept the connection, and then send nothing.
+            connections[alias].settings_dict["OPTIONS"].setdefault("connect_timeout", 5)  # seconds
             connections[alias].ensure_connection()
             version: int = connections[alias].pg_version  # type: ignore[attr-defined]
         except (DatabaseError, ImproperlyConfigured) as exc:

@@ -6,6 +6,8 @@ calls, only the events of that handler fail, and the others must not wait for ev
 waits for OUTAGE_SECONDS in all, and then parks what fails.
 """
 
+import errno
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ from ..errors import OutboxError
 OUTAGE_SECONDS = 30.0
 MOST_SECONDS_OF_A_TRY = 10.0  # with the pause before it; a longer try counts for this time
 IN_ERROR, UNKNOWN = 3, 4  # libpq's PQTRANS_INERROR and PQTRANS_UNKNOWN: no session
+# Python has no classes of their own for these.
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
 
 class Outage:
@@ -134,7 +138,9 @@ class HandlerErrors:
 
 def _is_of_a_connection(error: BaseException) -> bool:
     """HTTP clients raise classes of their own, from or during one of these errors."""
-    return isinstance(error, ConnectionError | TimeoutError)
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return True
+    return isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -155,6 +155,11 @@ class Relay:
         self._at, self._floor = cursor.at, self._ticks.floor()
         first = (max(self._ticks.first(), self._floor), WHOLE)
         if not self._at:
+            if self._ticks.last() > first[0]:
+                log.warning(
+                    "the streams of %s have no cursor; sending all rows of the database again",
+                    self.label,
+                )
             return first
         tick_id, row = order(self._at)
         if self._ticks.get(tick_id):

@@ -69,6 +69,7 @@ class Nudger:
         self._open_connection = open_connection
         self._clock = clock
         self._skip_until: dict[str, c_double] = {}
+        self._logged = ""  # the error that the log has; empty after a success
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
         atexit.register(self.flush, timeout_seconds=EXIT_TIMEOUT_SECONDS)
@@ -128,7 +129,9 @@ class Nudger:
             self._opener = opener
 
     def _pause(self, error: Exception) -> None:
-        log.warning("relays are not nudged for %s s: %s", RETRY_SECONDS, error)
+        if str(error) != self._logged:  # a repeated error is logged once
+            log.warning("relays are not nudged: %s; trying again each second", error)
+            self._logged = str(error)
         self._retry_at = self._clock() + RETRY_SECONDS
 
     def _open(self) -> None:
@@ -140,6 +143,7 @@ class Nudger:
         with self._lock:
             self._opener, self._connection = None, connection
             if connection is not None:
+                self._logged = ""
                 for label in self._waiting:
                     if not self._send(connection, label):
                         break

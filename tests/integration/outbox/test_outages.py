@@ -1,6 +1,7 @@
 """Errors of the reader's own servers park nothing. An outage of another server, which only a
 handler uses, holds up the consumer for a bounded time."""
 
+import errno
 import logging
 import socket
 import urllib.request
@@ -123,6 +124,10 @@ def test_an_error_of_the_readers_own_session_is_never_parked(
     assert (probe.applied, parked(shop), pauses.number) == ([("a", 1)], [], tries)
 
 
+def fail(error: OSError) -> None:
+    raise error
+
+
 @pytest.fixture
 def foreign_failures(other_database, refusing_port) -> dict[str, Callable[[], None]]:
     def call_a_service() -> None:
@@ -133,6 +138,8 @@ def foreign_failures(other_database, refusing_port) -> dict[str, Callable[[], No
             ("127.0.0.1", refusing_port)
         ).close(),
         "an HTTP client": call_a_service,
+        "an unknown host": lambda: fail(socket.gaierror(socket.EAI_NONAME, "Name not known")),
+        "an unreachable host": lambda: fail(OSError(errno.EHOSTUNREACH, "No route to host")),
         "a deadlock in another database": lambda: fail_with(other_database, "40P01"),
         "a lost session of another database": lambda: end_session(other_database),
     }
@@ -143,6 +150,8 @@ def foreign_failures(other_database, refusing_port) -> dict[str, Callable[[], No
     [
         "a refused connection",
         "an HTTP client",
+        "an unknown host",
+        "an unreachable host",
         "a deadlock in another database",
         "a lost session of another database",
     ],

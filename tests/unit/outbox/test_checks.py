@@ -184,6 +184,7 @@ async def asynchronous(envelope: Any) -> None: ...
         ({"ledger": {"a.b.c.v1": "print"}}, "a.b.c.v1 in ledger can't be called: it is 'print'"),
         ({"ledger": {"a.b.c.v1": Batched}}, "a.b.c.v1 in ledger is the class Batched"),
         ({"ledger": {"a.b.c.v1": asynchronous}}, "a.b.c.v1 in ledger is an async function"),
+        ({"ledger": {"a.b.c.v1": lambda: None}}, "can't be called with one argument: too many"),
         ({"ledger": {"a.b.c.v1": Batched(asynchronous)}}, "is an async function"),  # type: ignore[arg-type]
     ],
 )
