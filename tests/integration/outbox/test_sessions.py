@@ -190,8 +190,8 @@ def test_a_superseding_event_reads_only_the_rows_of_its_key(shop):
     park(shop, 1, 20_000)
     shop.parked._default_manager.update(dropped_at=timezone.now())
     park(shop, 20_001, 40_000)
-    # Autovacuum does this within a minute of such an increase. With statistics of an empty table, the
-    # planner could take the index of another key.
+    # Autovacuum does this within a minute of such an increase. With the statistics of an empty
+    # table, the planner could take another index.
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {shop.parked._meta.db_table}")
     blocks: list[int] = []
