@@ -21,7 +21,11 @@ from outbox.consumer import Consumer
 from tests.integration.outbox.conftest import consumer_of
 from tests.support.small_projects import CONSUMERS, PACKAGE, with_table_names, write_project
 
-pytestmark = pytest.mark.usefixtures("shop", "streams")
+# In another shape, the project also has a producer that is not installed.
+pytestmark = [
+    pytest.mark.usefixtures("shop", "streams"),
+    pytest.mark.shape("accounts", "orders"),
+]
 
 
 def check_setup() -> tuple[list[str], bool]:

@@ -243,6 +243,7 @@ def test_a_position_that_nothing_moves_is_logged_with_its_key_until_it_moves(
     assert f"probe of {shop.label} is no longer fenced" in moved
 
 
+@pytest.mark.shape("accounts", "orders")  # another shape has one database
 def test_a_lost_session_of_another_database_is_opened_again(
     shop, relay, record, reader_with, probe, pauses
 ):
