@@ -1,3 +1,4 @@
+from argparse import SUPPRESS
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -25,6 +26,16 @@ SUBCOMMANDS: Final[dict[str, type[Subcommand]]] = {
     "unsubscribe": Unsubscribe,
 }
 
+# Django's own options, so that they can also stand after the subcommand, where users write them.
+BASE_OPTIONS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
+    (("--settings",), {}),
+    (("--pythonpath",), {}),
+    (("-v", "--verbosity"), {"type": int, "choices": range(4)}),
+    (("--traceback",), {"action": "store_true"}),
+    (("--no-color",), {"action": "store_true"}),
+    (("--force-color",), {"action": "store_true"}),
+)
+
 
 class Command(BaseCommand):
     help = "Run, inspect and repair the outbox."
@@ -32,9 +43,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         words = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
         for name, subcommand in SUBCOMMANDS.items():
-            subcommand.add_arguments(
-                words.add_parser(name, help=subcommand.help, description=subcommand.help)
-            )
+            own = words.add_parser(name, help=subcommand.help, description=subcommand.help)
+            for names, options in BASE_OPTIONS:
+                # Without a default, an option before the subcommand keeps its value.
+                own.add_argument(*names, default=SUPPRESS, help=SUPPRESS, **options)
+            subcommand.add_arguments(own)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         # Django would end the command at the first error of a check.
