@@ -2,14 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.acceptance.people import PATIENCE_SECONDS, Customer, Shop
+from tests.support.freezing import frozen
 from tests.support.stacks import RunningStack
 from tests.support.waiting import eventually
 
@@ -19,17 +18,6 @@ pytestmark = pytest.mark.parametrize(
     indirect=True,
 )
 REQUESTS = 30
-
-
-@contextmanager
-def frozen(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_orders_verifies_every_token_while_accounts_is_away(

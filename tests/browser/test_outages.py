@@ -1,10 +1,7 @@
 """A server that stops is shown out, with what it means and what to do, and comes back."""
 
-import os
 import re
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -12,6 +9,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from stack.show.stage import Stage
 from tests.acceptance.people import Customer
 from tests.browser.looks import faults_of
+from tests.support.freezing import frozen
 from tests.support.stacks import RunningStack
 
 CALM = "Nothing: every server and process that this page asks works."
@@ -31,17 +29,8 @@ def flow(context: BrowserContext, urls: dict[str, str]) -> Iterator[Page]:
     expect(page.locator("[data-state].warn, [data-state].bad")).to_have_count(0)
 
 
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_a_stopped_node_of_the_ring_is_shown_out(flow: Page, stack: RunningStack) -> None:
-    with frozen(stack.pids()["ring-1"]):
+    with frozen([stack.pids()["ring-1"]]):
         warning = flow.locator("#warnings .warn").filter(has_text="The cache node")
         expect(warning).to_contain_text("no read fails", timeout=SHOWN_MS)
         expect(warning).to_contain_text("Start the node.")
@@ -62,7 +51,7 @@ def test_a_delayed_replica_is_shown_out(flow: Page, stack: RunningStack, ada: Cu
 def test_the_page_says_what_a_stopped_stream_server_means_and_what_to_do(
     flow: Page, context: BrowserContext, urls: dict[str, str], stack: RunningStack, ada: Customer
 ) -> None:
-    with frozen(stack.pids()["streams"]):
+    with frozen([stack.pids()["streams"]]):
         warning = flow.locator("#warnings .bad").filter(has_text="No event of orders moves")
         expect(warning).to_contain_text("Requests continue, and events wait", timeout=SHOWN_MS)
         expect(warning).to_contain_text("Start or repair the stream server.")

@@ -1,12 +1,10 @@
 """Streams on a Redis Cluster of which masters die, hand over their slots or are set up wrongly."""
 
-import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from tests.faults.project import Project
 from tests.integration.outbox.conftest import consumer_of
 from tests.integration.outbox.test_reader import Probe
 from tests.support.clusters import PASSWORD, LocalCluster, Node
+from tests.support.freezing import frozen
 from tests.support.waiting import eventually
 
 PATIENCE_SECONDS = 30
@@ -61,16 +60,8 @@ def answers(streams: Streams) -> bool:
     return True
 
 
-@contextmanager
-def frozen(*nodes: Node) -> Iterator[None]:
-    pids = [pid for node in nodes if (pid := node.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+def pids_of(*nodes: Node) -> list[int]:
+    return [pid for node in nodes if (pid := node.pid)]
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -144,7 +135,7 @@ def test_the_rules_of_a_service_are_enough_on_a_cluster(
 def test_requests_never_wait_long_for_nodes_that_do_not_answer(
     cluster: LocalCluster, streams: Streams, shop_master: Node
 ) -> None:
-    with frozen(*cluster.nodes):
+    with frozen(pids_of(*cluster.nodes)):
         slowest = max(seconds_of(lambda: module.nudge("shop")) for _ in range(200))
         assert slowest < NUDGE_LIMIT_SECONDS
         for _ in range(len(cluster.nodes)):  # also while the client looks for the masters
@@ -193,7 +184,7 @@ def test_writes_that_a_failover_loses_are_sent_again(
             what="the replica has the first event",
         )
         kept = streams.cursor(shop.label).at
-        with frozen(replica):
+        with frozen(pids_of(replica)):
             master.ask(
                 "CLIENT KILL", "TYPE", "replica"
             )  # what the replica gets from now on is lost
