@@ -29,6 +29,7 @@ def prune_regularly(tables: Tables, streams: Streams, *, stopping: threading.Eve
     try:
         while not stopping.is_set():
             try:
+                streams.check()  # the relay's own check may still be running
                 prune(tables, streams)
                 logged, failures = (logging.NOTSET, ""), 0
             except (OutboxError, DatabaseError) as exc:

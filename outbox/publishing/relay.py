@@ -156,7 +156,7 @@ class Relay:
         first = (max(self._ticks.first(), self._floor), WHOLE)
         if not self._at:
             if self._ticks.last() > first[0]:
-                log.warning(
+                log.info(
                     "the streams of %s have no cursor; sending all rows of the database again",
                     self.label,
                 )
