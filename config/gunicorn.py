@@ -51,11 +51,12 @@ def when_ready(server: Any) -> None:
 
 
 def _fetch_keys() -> None:
+    from django.apps import apps
     from django.db import connections
 
     from config.keys import key_set
 
-    if settings.JWKS_SOURCE:
+    if settings.JWKS_SOURCE and apps.ready:  # without --preload, each worker loads the application
         key_set().state()
         connections.close_all()  # workers must not share the connection
 
