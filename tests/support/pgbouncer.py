@@ -18,6 +18,7 @@ from typing import Final
 
 from psycopg2.extensions import parse_dsn
 
+from stack.ports import free_port
 from tests.support.surroundings import CHECKOUT
 from tests.support.waiting import eventually
 
@@ -59,9 +60,7 @@ def pooled(dsns: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _running(dsns: Mapping[str, str], folder: Path) -> Iterator[dict[str, str]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     parts = {name: parse_dsn(dsn) for name, dsn in dsns.items()}
     folder.chmod(0o755)
     users = folder / "users.txt"
