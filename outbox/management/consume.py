@@ -10,12 +10,14 @@ from django.db import Error as DatabaseError
 from django.utils.module_loading import module_has_submodule
 
 from .. import consumer, streams
+from ..checks.catalog import is_migrated
 from ..consumer import Consumer
 from ..consuming.membership import Membership
 from ..consuming.reader import readers_of
 from ..errors import StreamsUnavailable, Unconfigured
 from ..pooling import check_direct
 from ..streams import Streams
+from ..tables import Tables
 from .subcommand import Subcommand, stop_on_signals
 from .threads import Threads
 
@@ -39,6 +41,7 @@ class Consume(Subcommand):
         for found in chosen:
             with suppress(DatabaseError):  # the readers wait for their database
                 check_direct(found.tables.connection)
+                _check_migrated(found.tables)
         self._wait_for(server, stopping)
         memberships = {found.subscriber: Membership(found.subscriber, server) for found in chosen}
         for membership in memberships.values():
@@ -66,6 +69,14 @@ class Consume(Subcommand):
                 stopping.wait(RETRY_SECONDS)
             else:
                 return
+
+
+def _check_migrated(tables: Tables) -> None:
+    """Raises Unconfigured if a table of the outbox is missing."""
+    if not is_migrated(tables):
+        raise Unconfigured(
+            f"{tables.label} isn't migrated: run manage.py migrate --database {tables.alias}"
+        )
 
 
 def _every() -> list[Consumer]:

@@ -19,7 +19,9 @@ BUYERS: Final = 12
 PRICE: Final = "0.25"  # so that no buyer's credit of 1000.00 ends
 TOKEN_SECONDS: Final = 300.0  # then a buyer logs in again; a token is valid for 900 s
 THREADS: Final = 64
-TIMEOUT_SECONDS: Final = 60.0  # a slow answer on a busy machine is an answer
+# A slow answer on a busy machine is an answer. A connection that isn't made at once was sent to a
+# container that is gone.
+TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 PATIENCE_SECONDS: Final = 60.0  # how long a request is repeated in a step with repetitions
 PAUSE_SECONDS: Final = 0.5
 
@@ -59,7 +61,7 @@ class Load:
         # Without cookies: with them, a client reads its own writes, or gets 503 while a consumer
         # restarts.
         nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, cookies=nothing)
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT, cookies=nothing)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._buyers = [self._register(number) for number in range(BUYERS)]

@@ -62,14 +62,23 @@ class Report:
     orders: dict[str, UUID] = field(default_factory=dict)  # by idempotency key
     cancelled: set[UUID] = field(default_factory=set)
     broken_connections: int = 0
+    unavailable: int = 0  # answers 503 after which a client repeated its request
     complaints: list[str] = field(default_factory=list)
 
 
 class Buyers:
     """Threads that place the planned orders, and that a test can pause with `hold()`."""
 
-    def __init__(self, urls: dict[str, str], plan: Sequence[Purchase], *, buyers: int) -> None:
+    def __init__(
+        self,
+        urls: dict[str, str],
+        plan: Sequence[Purchase],
+        *,
+        buyers: int,
+        again_on_503: bool = False,
+    ) -> None:
         self._urls = urls
+        self._again_on_503 = again_on_503  # as a client does while a database can't be reached
         self._plan = deque(plan)
         self.report = Report()
         self._state = threading.Condition()
@@ -214,7 +223,9 @@ class Buyers:
             except httpx.TransportError:
                 self.report.broken_connections += 1
             else:
-                if answer.status_code != 409 or answer.json()["type"] != again_on:
+                if answer.status_code == 503 and self._again_on_503:
+                    self.report.unavailable += 1
+                elif answer.status_code != 409 or answer.json()["type"] != again_on:
                     return answer
             self._given_up.wait(PAUSE_SECONDS)
         return None

@@ -6,7 +6,6 @@ has no pgbouncer. It installs nothing and starts nothing.
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -45,53 +44,68 @@ def unpack() -> None:
             subprocess.run(extract, check=True)
 
 
+class Pooler:
+    """A PgBouncer in front of databases. It has SESSIONS sessions for each database and user."""
+
+    def __init__(self, dsns: Mapping[str, str], folder: Path) -> None:
+        self._port = free_port()
+        self._parts = {name: parse_dsn(dsn) for name, dsn in dsns.items()}
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.chmod(0o755)
+        users = folder / "users.txt"
+        logins = "".join(f'"{p["user"]}" "{p["password"]}"\n' for p in self._parts.values())
+        users.write_text(logins)
+        users.chmod(0o644)
+        self._settings = folder / "pgbouncer.ini"
+        self._settings.write_text(_config(self._parts, port=self._port, users=users))
+        self._settings.chmod(0o644)
+        for each in (program(), *UNPACKED.rglob("*.so*")):
+            shutil.copy(str(each), folder)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The address of each database through the pooler."""
+        return {
+            name: f"postgresql://{p['user']}:{p['password']}@127.0.0.1:{self._port}/{name}"
+            for name, p in self._parts.items()
+        }
+
+    def start(self) -> None:
+        with (self._folder / "pgbouncer.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [str(self._folder / "pgbouncer"), str(self._settings)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"LD_LIBRARY_PATH": str(self._folder)},
+                **(
+                    {"user": "nobody", "group": "nogroup", "extra_groups": []}
+                    if not os.getuid()
+                    else {}
+                ),
+            )
+        what = f"PgBouncer answers: {self._folder}"
+        eventually(lambda: _answers(self._port), within_seconds=10, what=what)
+
+    def kill(self) -> None:
+        """All clients and sessions lose their connection at once."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+
+
 @contextmanager
-def pooled(dsns: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Run PgBouncer in front of the databases. Yield the address through it for each name. It has
-    SESSIONS sessions for each database and user."""
+def pooled(dsns: Mapping[str, str]) -> Iterator[Pooler]:
+    """Run PgBouncer in front of the databases."""
     # It refuses to run as root. Another user can't read the folders of root's tests.
     folder = Path(tempfile.mkdtemp(prefix="mitosis-pgbouncer-"))
+    pooler = Pooler(dsns, folder)
     try:
-        with _running(dsns, folder) as addresses:
-            yield addresses
+        pooler.start()
+        yield pooler
     finally:
+        pooler.kill()
         shutil.rmtree(folder)
-
-
-@contextmanager
-def _running(dsns: Mapping[str, str], folder: Path) -> Iterator[dict[str, str]]:
-    port = free_port()
-    parts = {name: parse_dsn(dsn) for name, dsn in dsns.items()}
-    folder.chmod(0o755)
-    users = folder / "users.txt"
-    users.write_text("".join(f'"{p["user"]}" "{p["password"]}"\n' for p in parts.values()))
-    users.chmod(0o644)
-    config = folder / "pgbouncer.ini"
-    config.write_text(_config(parts, port=port, users=users))
-    config.chmod(0o644)
-    for each in (program(), *UNPACKED.rglob("*.so*")):
-        shutil.copy(str(each), folder)
-    with (folder / "pgbouncer.log").open("w") as log:
-        process = subprocess.Popen(
-            [str(folder / "pgbouncer"), str(config)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"LD_LIBRARY_PATH": str(folder)},
-            **(
-                {"user": "nobody", "group": "nogroup", "extra_groups": []}
-                if not os.getuid()
-                else {}
-            ),
-        )
-    try:
-        eventually(lambda: _answers(port), within_seconds=10, what=f"PgBouncer answers: {folder}")
-        yield {
-            name: f"postgresql://{p['user']}:{p['password']}@127.0.0.1:{port}/{name}"
-            for name, p in parts.items()
-        }
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(10)
 
 
 def _config(parts: Mapping[str, Mapping[str, str]], *, port: int, users: Path) -> str:

@@ -409,6 +409,14 @@ def test_consume_without_consumers_is_refused(streams, monkeypatch):
         run("outbox", "consume")
 
 
+def test_consume_before_migrate_is_refused_in_one_line(streams, monkeypatch):
+    first = next(iter(consuming.every()))
+    monkeypatch.setattr(first.tables.parked._meta, "db_table", "not_there")
+    refusal = f"^{first.tables.label} isn't migrated: run manage.py migrate --database "
+    with pytest.raises(CommandError, match=refusal):
+        run("outbox", "consume", "--consumer", first.name)
+
+
 def test_a_subscriber_that_is_not_saved_yet_can_be_removed(shop, streams):
     every = dict.fromkeys(range(16), 5)
     streams.confirm(shop.label, "slow.one", every)
