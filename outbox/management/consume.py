@@ -7,6 +7,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import Error as DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import module_has_submodule
 
 from .. import consumer, streams
@@ -42,6 +43,8 @@ class Consume(Subcommand):
             with suppress(DatabaseError):  # the readers wait for their database
                 check_direct(found.tables.connection)
                 _check_migrated(found.tables)
+        for found in chosen:
+            _close(found.tables.connection)
         self._wait_for(server, stopping)
         memberships = {found.subscriber: Membership(found.subscriber, server) for found in chosen}
         for membership in memberships.values():
@@ -77,6 +80,12 @@ def _check_migrated(tables: Tables) -> None:
         raise Unconfigured(
             f"{tables.label} isn't migrated: run manage.py migrate --database {tables.alias}"
         )
+
+
+def _close(connection: BaseDatabaseWrapper) -> None:
+    """Close the connection of this thread, which needs it no more: a role has a limited number."""
+    if not connection.in_atomic_block:  # of a caller's test
+        connection.close()
 
 
 def _every() -> list[Consumer]:

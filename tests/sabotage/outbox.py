@@ -1089,6 +1089,14 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_commands.py::test_consume_without_consumers_is_refused",
     ),
     Sabotage(
+        promise="the main thread of a consumer process keeps no connection",
+        file="outbox/management/consume.py",
+        old="            _close(found.tables.connection)\n",
+        new="            pass\n",
+        test=f"{OUTBOX}/test_consume.py"
+        "::test_a_process_has_no_connection_besides_those_of_its_readers",
+    ),
+    Sabotage(
         promise="status names the command for a consumer below the floor",
         file="outbox/status.py",
         old='return f"manage.py outbox backfill --adopt {consumer.name}"',

@@ -6,7 +6,9 @@ pytest runs this file only if an argument names it: it needs an environment of i
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,9 @@ import jsonschema
 import pytest
 import yaml
 
+from config.environ import SERVICES
+from outbox import consumer
+from placement.provision import OWNER_CONNECTIONS
 from tests.architecture.kubernetes.rendering import Manifest, containers, pods, rendered
 from tests.support.composed import services
 from tests.support.environments import python_with
@@ -23,6 +28,10 @@ HERE: Final = Path(__file__).parent
 FOLDER: Final = CHECKOUT / "docker" / "kubernetes"
 DEPLOYMENTS: Final = {"monolith": "all", "accounts": "accounts", "orders": "orders"}
 EVERY: Final = ("base", *(f"overlays/{name}" for name in DEPLOYMENTS))
+README: Final = " ".join((FOLDER / "README.md").read_text().split())
+ENTRYPOINT: Final = CHECKOUT / "docker" / "entrypoint.py"
+THREADS: Final = re.compile(r'setting\("(WEB_WORKERS|WEB_THREADS|WORKER_THREADS)", "(\d+)"\)')
+RESERVED: Final = 3  # PostgreSQL's superuser_reserved_connections
 SCALED_OBJECT: Final = json.loads((HERE / "scaled-object.json").read_text())
 
 every = pytest.mark.parametrize("folder", EVERY)
@@ -62,6 +71,47 @@ def test_the_consumers_scale_by_their_average_lag(folder: str) -> None:
     assert spec["scaleTargetRef"]["name"] in of_kind("Deployment", manifests)
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 16)
     assert "avg_over_time(outbox_consumer_lag_events" in spec["triggers"][0]["metadata"]["query"]
+
+
+@every
+def test_a_role_may_open_the_connections_of_all_pods(folder: str) -> None:
+    """At the peak of a rolling update, with the most consumers. A worker's relay has a session of
+    its own besides those of the threads."""
+    manifests = rendered(FOLDER / folder)
+    [settings] = [each["data"] for each in of_kind("ConfigMap", manifests).values()]
+    [scaled] = of_kind("ScaledObject", manifests).values()
+    threads = {**dict(THREADS.findall(ENTRYPOINT.read_text())), **settings}
+    web, worker = (
+        most_pods(one)
+        for kind in ("web", "worker")
+        for name, one in of_kind("Deployment", manifests).items()
+        if name.endswith(kind)
+    )
+    consumers = scaled["spec"]["maxReplicaCount"]
+    readers = Counter(found.label for found in consumer.every() for _ in found.producers)
+
+    of_web = web * int(threads["WEB_WORKERS"]) * int(threads["WEB_THREADS"])
+    of_worker = worker * (int(threads["WORKER_THREADS"]) + 1)
+    of_consumers = (consumers + ceil(consumers / 4)) * max(readers.values())
+
+    limit = int(settings["PLACEMENT_CONNECTIONS"])
+    assert of_web + of_worker + of_consumers <= limit
+
+
+def most_pods(deployment: Manifest) -> int:
+    """During a rolling update. Kubernetes' own `maxSurge` is a quarter, rounded up."""
+    replicas = deployment["spec"]["replicas"]
+    rolling = deployment["spec"].get("strategy", {}).get("rollingUpdate", {})
+    return int(replicas + rolling.get("maxSurge", ceil(replicas / 4)))
+
+
+def test_the_readme_names_the_connections_that_a_server_must_allow() -> None:
+    [settings] = of_kind("ConfigMap", rendered(FOLDER / "base")).values()
+    limit = int(settings["data"]["PLACEMENT_CONNECTIONS"])
+    needed = len(SERVICES) * (2 * limit + OWNER_CONNECTIONS) + RESERVED
+
+    assert f"`PLACEMENT_CONNECTIONS` = {limit} here" in README
+    assert f"must be at least {needed}:" in README
 
 
 @every

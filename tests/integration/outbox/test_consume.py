@@ -39,6 +39,20 @@ def consume(shop: Any, streams: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
             pool.submit(connections.close_all)
 
 
+def test_a_process_has_no_connection_besides_those_of_its_readers(shop, streams, monkeypatch):
+    one = Consumer(label=shop.label, name="one", handlers={event(shop).type: ignore})
+    monkeypatch.setattr(consuming, "every", lambda: iter([one]))
+    stopping = threading.Event()
+    stopping.set()
+    monkeypatch.setattr("outbox.management.consume.stop_on_signals", lambda: stopping)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call_command, "outbox", "consume", stdout=StringIO()).result(10)
+        left = pool.submit(lambda: connections[shop.alias].connection).result(10)
+        pool.submit(connections.close_all).result(10)
+
+    assert left is None
+
+
 def kill(name: str) -> None:
     """End the thread with this name: SystemExit is raised at its next bytecode."""
     thread = eventually(lambda: _running(name), within_seconds=10, what=f"{name} runs")
