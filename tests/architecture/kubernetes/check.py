@@ -42,6 +42,24 @@ def of_kind(kind: str, manifests: list[Manifest]) -> dict[str, Manifest]:
     return {one["metadata"]["name"]: one for one in manifests if one["kind"] == kind}
 
 
+def deployment(process: str, manifests: list[Manifest]) -> Manifest:
+    """The `spec` of the Deployment of this process, with or without a prefix."""
+    [spec] = [
+        one["spec"]
+        for name, one in of_kind("Deployment", manifests).items()
+        if name.rpartition("-")[2] == process
+    ]
+    return dict(spec)
+
+
+def block(key: str) -> list[Manifest]:
+    """The list with this key in a YAML block of the README."""
+    text = (FOLDER / "README.md").read_text()
+    blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```$", text)
+    [found] = [parsed[key] for parsed in map(yaml.safe_load, blocks) if key in parsed]
+    return list(found)
+
+
 @every
 def test_every_manifest_is_valid_in_kubernetes(folder: str, tmp_path: Path) -> None:
     """With the strict schemas, a misspelled field is an error."""
@@ -70,7 +88,51 @@ def test_the_consumers_scale_by_their_average_lag(folder: str) -> None:
     spec = scaled["spec"]
     assert spec["scaleTargetRef"]["name"] in of_kind("Deployment", manifests)
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 16)
-    assert "avg_over_time(outbox_consumer_lag_events" in spec["triggers"][0]["metadata"]["query"]
+    trigger = spec["triggers"][0]["metadata"]
+    assert "avg_over_time(outbox_consumer_lag_events{" in trigger["query"]
+    assert trigger["ignoreNullValues"] == "false"
+
+
+@every
+def test_the_web_server_answers_at_the_address_of_its_pod(folder: str) -> None:
+    """Prometheus sends this address as Host. `$(…)` contains only entries of `env` above it."""
+    manifests = rendered(FOLDER / folder)
+    entries = deployment("web", manifests)["template"]["spec"]["containers"][0]["env"]
+    hosts, address, allowed = entries
+    found = hosts["valueFrom"]["configMapKeyRef"]
+
+    assert "web" in of_kind("ConfigMap", manifests)[found["name"]]["data"][found["key"]]
+    assert address["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert (hosts["name"], address["name"]) == ("HOSTS", "POD_IP")
+    assert allowed == {"name": "ALLOWED_HOSTS", "value": "$(HOSTS),$(POD_IP),[$(POD_IP)]"}
+
+
+@every
+def test_prometheus_gives_the_lag_the_labels_that_keda_asks_for(folder: str) -> None:
+    """The lag has a label `service`, which a label of the target would rename."""
+    manifests = rendered(FOLDER / folder)
+    [scaled] = of_kind("ScaledObject", manifests).values()
+    query = scaled["spec"]["triggers"][0]["metadata"]["query"]
+    asked = dict(re.findall(r'(\w+)="(\w+)"', query))
+    [job] = block("scrape_configs")
+    labels = deployment("web", manifests)["template"]["metadata"]["labels"]
+    kept, namespace = job["relabel_configs"]
+    values = [
+        value
+        for source in kept["source_labels"]
+        for label, value in labels.items()
+        if source.endswith(f"pod_label_{re.sub('[^a-z]', '_', label)}")
+    ]
+
+    assert job["honor_labels"] is True
+    assert job["kubernetes_sd_configs"][0]["namespaces"]["names"] == [asked.pop("namespace")]
+    assert (namespace["source_labels"], namespace["target_label"]) == (
+        ["__meta_kubernetes_namespace"],
+        "namespace",
+    )
+    assert kept["action"] == "keep"
+    assert ";".join(values) == kept["regex"]
+    assert asked.keys() <= {"service"}
 
 
 @every
@@ -81,12 +143,7 @@ def test_a_role_may_open_the_connections_of_all_pods(folder: str) -> None:
     [settings] = [each["data"] for each in of_kind("ConfigMap", manifests).values()]
     [scaled] = of_kind("ScaledObject", manifests).values()
     threads = {**dict(THREADS.findall(ENTRYPOINT.read_text())), **settings}
-    web, worker = (
-        most_pods(one)
-        for kind in ("web", "worker")
-        for name, one in of_kind("Deployment", manifests).items()
-        if name.endswith(kind)
-    )
+    web, worker = (most_pods(deployment(each, manifests)) for each in ("web", "worker"))
     consumers = scaled["spec"]["maxReplicaCount"]
     readers = Counter(found.label for found in consumer.every() for _ in found.producers)
 
@@ -98,10 +155,10 @@ def test_a_role_may_open_the_connections_of_all_pods(folder: str) -> None:
     assert of_web + of_worker + of_consumers <= limit
 
 
-def most_pods(deployment: Manifest) -> int:
+def most_pods(spec: Manifest) -> int:
     """During a rolling update. Kubernetes' own `maxSurge` is a quarter, rounded up."""
-    replicas = deployment["spec"]["replicas"]
-    rolling = deployment["spec"].get("strategy", {}).get("rollingUpdate", {})
+    replicas = spec["replicas"]
+    rolling = spec.get("strategy", {}).get("rollingUpdate", {})
     return int(replicas + rolling.get("maxSurge", ceil(replicas / 4)))
 
 
@@ -222,11 +279,7 @@ def paths_of(ingress: Manifest) -> Iterator[dict[str, Any]]:
 @every
 def test_no_pod_is_stopped_before_it_has_left_the_endpoints(folder: str) -> None:
     manifests = rendered(FOLDER / folder)
-    [web] = [
-        one["spec"]
-        for name, one in of_kind("Deployment", manifests).items()
-        if name.endswith("web")
-    ]
+    web = deployment("web", manifests)
     pod = web["template"]["spec"]
     waited = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
 

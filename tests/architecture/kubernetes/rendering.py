@@ -13,6 +13,11 @@ import yaml
 
 Manifest = dict[str, Any]
 
+REFERENCES: Final = {
+    "configMapRef": "ConfigMap",
+    "configMapKeyRef": "ConfigMap",
+    "service": "Service",
+}
 FIELDS: Final = {"apiVersion", "kind", "resources", "namePrefix", "images", "replicas", "patches"}
 
 
@@ -128,7 +133,7 @@ def _rename(place: Any, new_name: Callable[[str, str], str]) -> None:
         if "serviceAccountName" in place:
             name = place["serviceAccountName"]
             place["serviceAccountName"] = new_name("ServiceAccount", name)
-        for key, kind in (("configMapRef", "ConfigMap"), ("service", "Service")):
+        for key, kind in REFERENCES.items():
             if isinstance(place.get(key), dict):
                 place[key]["name"] = new_name(kind, place[key]["name"])
         for each in place.values():

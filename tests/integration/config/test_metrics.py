@@ -109,6 +109,21 @@ def test_metrics_report_the_services_of_working_databases(client: Client, stream
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("address", ["10.1.2.3", "[fd00::1]"])
+def test_a_scraper_may_name_a_pod_by_its_address(
+    client: Client, streams: Any, settings: LazySettings, address: str
+) -> None:
+    """As Prometheus does on Kubernetes (docker/kubernetes/base/web.yml)."""
+    headers = {"Authorization": f"Bearer {settings.METRICS_KEY}", "Host": f"{address}:8000"}
+    before = client.get("/metrics", headers=headers)
+    ip = address.strip("[]")
+    settings.ALLOWED_HOSTS = ["127.0.0.1", "web", ip, f"[{ip}]"]
+
+    assert before.status_code == 400
+    assert client.get("/metrics", headers=headers).status_code == 200
+
+
+@pytest.mark.django_db
 def test_staff_may_read_metrics(as_user: Callable[..., APIClient], streams: Any) -> None:
     assert as_user(uuid4(), staff=True).get("/metrics").status_code == 200
 
