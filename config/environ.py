@@ -79,6 +79,7 @@ class Environment:
     https: bool
     hsts_preload: bool  # offer the domain to browsers' HSTS preload lists; only with https
     proxies: int  # trusted reverse proxies in front of this process
+    request_ids_trusted: bool  # whether they set X-Request-ID and traceparent themselves
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
     static_root: str  # for collectstatic; if empty, static files are served from the packages
@@ -247,6 +248,7 @@ def read(source: Mapping[str, str]) -> Environment:
         get.source = {**_stack_variables(source, service), **source}
     services = SHAPES.get(service, SERVICES)
     has_accounts = "accounts" in services
+    proxies = get("PROXIES", _at_least(0), good="an integer such as 1", default=0)
     lab = get("LAB", _lab, good="on or off; off in production", default=False)
     labels = (*services, *LAB) if lab and has_accounts else services
     environment = Environment(
@@ -381,7 +383,10 @@ def read(source: Mapping[str, str]) -> Environment:
         debug=debug,
         https=get("HTTPS", _switch, good="on or off", default=not debug),
         hsts_preload=get("HSTS_PRELOAD", _switch, good="on or off", default=False),
-        proxies=get("PROXIES", _at_least(0), good="an integer such as 1", default=0),
+        proxies=proxies,
+        request_ids_trusted=get(
+            "REQUEST_IDS_TRUSTED", _switch, good="on or off", default=bool(proxies)
+        ),
         allowed_hosts=get(
             "ALLOWED_HOSTS",
             _list,
@@ -427,6 +432,10 @@ def read(source: Mapping[str, str]) -> Environment:
         get.problems.append(
             "RING_STORE_URL is not set, and STREAMS_URL is a Redis Cluster; expected a single "
             f"server, such as redis://ring{_STREAMS}"
+        )
+    if environment.request_ids_trusted and proxies == 0:
+        get.problems.append(
+            "REQUEST_IDS_TRUSTED is on, and PROXIES says that clients send requests directly"
         )
     if environment.debug and environment.proxies:
         get.problems.append("DEBUG is on, and PROXIES says that other machines send requests")

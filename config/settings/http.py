@@ -19,7 +19,7 @@ PEER_URLS = dict(_env.peer_urls)
 PEER_KEY = _env.peer_key  # signs requests between services; if empty, these requests are refused
 METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics
 # Only a proxy that sets the headers itself is believed; nginx does (docker/nginx/proxy.conf).
-REQUEST_IDS_TRUSTED = _env.proxies > 0
+REQUEST_IDS_TRUSTED = _env.request_ids_trusted
 ORDERS_DEADLINE_SECONDS = _env.orders_deadline_seconds
 ORDERS_IDEMPOTENCY_SECONDS = _env.orders_idempotency_seconds
 

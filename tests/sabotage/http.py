@@ -18,6 +18,14 @@ SABOTAGES: Final = (
         test=f"{PAGES}/test_security.py::test_a_response_has_the_strict_policy",
     ),
     Sabotage(
+        promise="a deployment can refuse the ids of requests",
+        file="config/settings/http.py",
+        old="REQUEST_IDS_TRUSTED = _env.request_ids_trusted",
+        new="REQUEST_IDS_TRUSTED = _env.proxies > 0",
+        test="tests/unit/config/test_environ.py"
+        "::test_the_ids_of_requests_are_trusted_behind_a_proxy_unless_switched_off",
+    ),
+    Sabotage(
         promise="the page of an error needs no database",
         file="pages/templates/pages/error.html",
         old="{% block account %}{% endblock %}",

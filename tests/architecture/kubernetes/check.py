@@ -226,7 +226,16 @@ def test_a_pod_gets_the_same_settings_as_in_compose(name: str) -> None:
     assert settings["data"]["SERVICE"] == DEPLOYMENTS[name]
     required = {key for key, value in web.items() if not re.fullmatch(r"\$\{\w+:-.*\}", str(value))}
     assert required <= settings["data"].keys()
-    assert settings["data"].keys() <= web.keys()
+    assert settings["data"].keys() <= web.keys() | {"REQUEST_IDS_TRUSTED"}
+
+
+@every
+def test_a_client_can_not_choose_the_id_of_its_request(folder: str) -> None:
+    """nginx of compose replaces the headers, and an ingress controller passes them on."""
+    [settings] = of_kind("ConfigMap", rendered(FOLDER / folder)).values()
+
+    assert settings["data"]["PROXIES"] == "1"
+    assert settings["data"]["REQUEST_IDS_TRUSTED"] == "off"
 
 
 @overlays

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -122,6 +123,21 @@ def test_debug_is_off_and_https_on_by_default() -> None:
 def test_debug_is_refused_behind_a_proxy() -> None:
     assert problems_of(given(DEBUG="on", PROXIES="1")) == [
         "DEBUG is on, and PROXIES says that other machines send requests"
+    ]
+
+
+def test_the_ids_of_requests_are_trusted_behind_a_proxy_unless_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    off = read(given(PROXIES="1", REQUEST_IDS_TRUSTED="off"))
+    monkeypatch.setattr("config.environ.environment", lambda: off)
+    settings = run_path(str(surroundings.CHECKOUT / "config" / "settings" / "http.py"))
+
+    assert settings["REQUEST_IDS_TRUSTED"] is off.request_ids_trusted is False
+    assert read(given(PROXIES="1")).request_ids_trusted
+    assert not read(given()).request_ids_trusted
+    assert problems_of(given(REQUEST_IDS_TRUSTED="on")) == [
+        "REQUEST_IDS_TRUSTED is on, and PROXIES says that clients send requests directly"
     ]
 
 
