@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from config.environ import SERVICES
+from config.problem_types import GENERAL
 from outbox import consumer
 from placement.provision import OWNER_CONNECTIONS
 from tests.architecture.kubernetes.rendering import Manifest, containers, pods, rendered
@@ -29,6 +31,11 @@ FOLDER: Final = CHECKOUT / "docker" / "kubernetes"
 DEPLOYMENTS: Final = {"monolith": "all", "accounts": "accounts", "orders": "orders"}
 EVERY: Final = ("base", *(f"overlays/{name}" for name in DEPLOYMENTS))
 README: Final = " ".join((FOLDER / "README.md").read_text().split())
+NGINX: Final = CHECKOUT / "docker" / "nginx"
+# A location that nginx sends to a service, and the service.
+LOCATION: Final = re.compile(
+    r"(?m)^    location (?:~ )?([/^]\S*) \{[^}]*?proxy_pass \$(accounts|orders);"
+)
 ENTRYPOINT: Final = CHECKOUT / "docker" / "entrypoint.py"
 THREADS: Final = re.compile(r'setting\("(WEB_WORKERS|WEB_THREADS|WORKER_THREADS)", "(\d+)"\)')
 RESERVED: Final = 3  # PostgreSQL's superuser_reserved_connections
@@ -279,6 +286,61 @@ def test_no_public_path_is_internal_or_metrics(name: str) -> None:
 
     assert "/" not in prefixes
     assert [each for each in prefixes if each.startswith(("/internal", "/metrics"))] == []
+
+
+def test_the_overlays_serve_every_path_of_nginx_at_the_shared_host() -> None:
+    """nginx asks orders for a type of problems that accounts doesn't explain; an Ingress can't."""
+    api_port = (NGINX / "services.conf").read_text().split("listen 8001")[0]
+    nginx = {
+        path.rstrip("/"): service
+        for location, service in LOCATION.findall(api_port)
+        for path in expanded(location)
+    }
+    only_orders = slugs("orders") - slugs("accounts") - GENERAL.keys()
+    served = {
+        path["path"]: name
+        for name in ("accounts", "orders")
+        for ingress in of_kind("Ingress", rendered(FOLDER / "overlays" / name)).values()
+        for rule in ingress["spec"]["rules"]
+        if rule["host"] == "shop.example.com"
+        for path in rule["http"]["paths"]
+    }
+
+    assert {"/api/users", "/api/orders", "/problems", "/static"} <= nginx.keys()
+    assert served == nginx | {f"/problems/{slug}": "orders" for slug in only_orders}
+
+
+def expanded(location: str) -> list[str]:
+    """The paths with which this location of nginx begins."""
+    plain = location.removeprefix("^").removesuffix("(/|$)").replace("\\", "")
+    before, _, group = plain.partition("(")
+    alternatives, _, after = group.partition(")")
+    return [f"{before}{each}{after}" for each in alternatives.split("|")]
+
+
+def slugs(service: str) -> set[str]:
+    problems = import_module(f"{service}.api.problems").PROBLEMS
+    return {entry["slug"] for entry in problems.values()}
+
+
+@every
+def test_the_ingress_controller_accepts_the_largest_body(folder: str) -> None:
+    [ingress] = of_kind("Ingress", rendered(FOLDER / folder)).values()
+    limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+
+    assert f"client_max_body_size {limit};" in (NGINX / "limits.conf").read_text()
+
+
+def test_the_readme_names_what_must_be_changed() -> None:
+    manifests = rendered(FOLDER / "base")
+    [ingress], [job] = (of_kind(kind, manifests).values() for kind in ("Ingress", "Job"))
+    [tls] = ingress["spec"]["tls"]
+    _, administrator, _ = job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+    assert f"create secret tls {tls['secretName']} " in README
+    assert f"`{administrator}` in [migrate.yml]" in README
+    assert "ingressClassName" not in ingress["spec"]
+    assert "`ingressClassName` of the Ingress" in README
 
 
 def paths_of(ingress: Manifest) -> Iterator[dict[str, Any]]:
