@@ -22,6 +22,7 @@ from config.problem_types import GENERAL
 from outbox import consumer
 from placement.provision import OWNER_CONNECTIONS
 from tests.architecture.kubernetes.rendering import Manifest, containers, pods, rendered
+from tests.architecture.test_docs import LINK
 from tests.support.composed import services
 from tests.support.environments import python_with
 from tests.support.surroundings import CHECKOUT
@@ -30,6 +31,7 @@ HERE: Final = Path(__file__).parent
 FOLDER: Final = CHECKOUT / "docker" / "kubernetes"
 DEPLOYMENTS: Final = {"monolith": "all", "accounts": "accounts", "orders": "orders"}
 EVERY: Final = ("base", *(f"overlays/{name}" for name in DEPLOYMENTS))
+VERSIONS: Final = ("1.30", "1.37")  # the oldest that has `preStop.sleep`, and the newest
 README: Final = " ".join((FOLDER / "README.md").read_text().split())
 NGINX: Final = CHECKOUT / "docker" / "nginx"
 # A location that nginx sends to a service, and the service.
@@ -68,7 +70,10 @@ def block(key: str) -> list[Manifest]:
 
 
 @every
-def test_every_manifest_is_valid_in_kubernetes(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_manifest_is_valid_in_kubernetes(
+    folder: str, version: str, tmp_path: Path
+) -> None:
     """With the strict schemas, a misspelled field is an error."""
     ours = [one for one in rendered(FOLDER / folder) if one["kind"] != "ScaledObject"]
     file = tmp_path / "manifests.yml"
@@ -76,7 +81,7 @@ def test_every_manifest_is_valid_in_kubernetes(folder: str, tmp_path: Path) -> N
     python = python_with(HERE / "requirements.txt")
 
     checked = subprocess.run(
-        [python, "-m", "kubernetes_validate", "--strict", "--kubernetes-version", "1.37", file],
+        [python, "-m", "kubernetes_validate", "--strict", "--kubernetes-version", version, file],
         capture_output=True,
         text=True,
         check=False,
@@ -330,6 +335,18 @@ def test_the_ingress_controller_accepts_the_largest_body(folder: str) -> None:
     limit = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
 
     assert f"client_max_body_size {limit};" in (NGINX / "limits.conf").read_text()
+
+
+def test_the_readme_leads_to_the_page_that_a_link_names() -> None:
+    links = LINK.findall((FOLDER / "README.md").read_text())
+    targets = {text: (FOLDER / target.partition("#")[0]).resolve() for text, target in links}
+    pages = {text: CHECKOUT / "docs" / f"{text.replace(' ', '-')}.md" for text in targets}
+
+    assert f"Kubernetes {VERSIONS[0]} or later" in README
+    assert {"managed servers", "upgrades"} <= targets.keys()
+    for text, target in links:
+        assert target.startswith("https://") or targets[text].exists(), text
+        assert not pages[text].exists() or targets[text] == pages[text], text
 
 
 def test_the_readme_names_what_must_be_changed() -> None:
