@@ -337,6 +337,26 @@ def test_the_ingress_controller_accepts_the_largest_body(folder: str) -> None:
     assert f"client_max_body_size {limit};" in (NGINX / "limits.conf").read_text()
 
 
+@overlays
+def test_the_pooler_of_the_readme_is_for_web_alone(name: str, tmp_path: Path) -> None:
+    overlay = yaml.safe_load((FOLDER / "overlays" / name / "kustomization.yml").read_text())
+    overlay["resources"] = [str(FOLDER / "base")]
+    overlay["patches"] = [*overlay.get("patches", ()), *block("patches")]
+    (tmp_path / "kustomization.yml").write_text(yaml.safe_dump(overlay))
+    pairs = zip(rendered(tmp_path), rendered(FOLDER / "overlays" / name), strict=True)
+    deployed, policy = [one for one, before in pairs if one != before]
+    web = deployed["spec"]["template"]["spec"]
+
+    assert (deployed["kind"], policy["kind"]) == ("Deployment", "NetworkPolicy")
+    assert web["containers"][0]["args"] == ["web"]
+    assert {"name": "PLACEMENT_POOLER", "value": "on"} in web["containers"][0]["env"]
+    assert web["volumes"][0] == {
+        "name": "secrets",
+        "secret": {"secretName": "web-secrets", "defaultMode": 0o444},
+    }
+    assert {"ports": [{"port": 6432, "protocol": "TCP"}]} in policy["spec"]["egress"]
+
+
 def test_the_readme_leads_to_the_page_that_a_link_names() -> None:
     links = LINK.findall((FOLDER / "README.md").read_text())
     targets = {text: (FOLDER / target.partition("#")[0]).resolve() for text, target in links}
