@@ -117,6 +117,24 @@ def pods(manifests: list[Manifest]) -> Iterator[Manifest]:
     )
 
 
+def of_kind(kind: str, manifests: list[Manifest]) -> dict[str, Manifest]:
+    return {one["metadata"]["name"]: one for one in manifests if one["kind"] == kind}
+
+
+def deployment(process: str, manifests: list[Manifest]) -> Manifest:
+    """The `spec` of the Deployment of this process, with or without a prefix."""
+    [spec] = [
+        one["spec"]
+        for name, one in of_kind("Deployment", manifests).items()
+        if name.rpartition("-")[2] == process
+    ]
+    return dict(spec)
+
+
+def paths_of(ingress: Manifest) -> Iterator[Manifest]:
+    return (path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"])
+
+
 def _add_prefix(prefix: str, manifests: list[Manifest]) -> None:
     """Rename the manifests, and change the references to them that kustomize knows."""
     known = {(one["kind"], one["metadata"]["name"]) for one in manifests}
