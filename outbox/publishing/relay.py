@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
 from .. import drivers, progress
-from ..errors import CursorMoved, CursorUnknown, StreamDamaged
+from ..errors import CursorMoved, CursorUnknown, StreamDamaged, StreamsUnavailable
 from ..pooling import check_direct
 from ..streams import WHOLE, Streams, order
 from ..streams.nudging import CHECKING_SECONDS
@@ -276,18 +276,24 @@ def run(
     return Outcome.STOPPED
 
 
-@cache
 def _warn_of_shared_rights(streams: Streams) -> None:
     """Log, once in a process, the services of other deployments whose streams this user may
     change: an intruder in this deployment could forge their events."""
     installed = {found.label for found in every()}
     for label in getattr(settings, "OUTBOX_PRODUCERS", ()):
-        if label not in installed and streams.can_write(label):
-            log.warning(
-                "the user in OUTBOX_STREAMS_URL may write the streams of %s; give each deployment "
-                "a user of its own (`rules` in outbox/keys.py)",
-                label,
-            )
+        if label not in installed:
+            with suppress(StreamsUnavailable):  # in a cluster, only the other service must wait
+                _warn_if_writable(streams, label)
+
+
+@cache
+def _warn_if_writable(streams: Streams, label: str) -> None:
+    if streams.can_write(label):
+        log.warning(
+            "the user in OUTBOX_STREAMS_URL may write the streams of %s; give each deployment "
+            "a user of its own (`rules` in outbox/keys.py)",
+            label,
+        )
 
 
 def try_lock(connection: BaseDatabaseWrapper, label: str) -> bool:

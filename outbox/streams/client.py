@@ -242,7 +242,9 @@ class Streams:
         """Raise StreamsMisconfigured unless the user of this connection may run all commands that
         the relay of `label` needs. Changes nothing."""
         calls = list(needed_by_relay(label, self.partitions))
-        if denied := self._denied(label, calls):
+        with self._server_of(label) as server:
+            denied = _denied(server.client, calls)
+        if denied:
             raise StreamsMisconfigured(
                 f"the stream server refuses {' '.join(calls[denied[0]][:2])} to the user in "
                 f"OUTBOX_STREAMS_URL; give it the rights of {label}, which "
@@ -250,15 +252,11 @@ class Streams:
             )
 
     def can_write(self, label: str) -> bool:
-        """Whether the user of this connection may change a stream of `label`."""
+        """Whether the user of this connection may change a stream of `label`. Waits at most a
+        second for the server of `label`."""
         calls = list(writes(_stream(label, 0)))
-        return len(self._denied(label, calls)) < len(calls)
-
-    def _denied(self, label: str, calls: Sequence[Sequence[str]]) -> list[int]:
-        """The indexes of the calls that the label's server would refuse to this user."""
         with self._server_of(label) as server:
-            found: Any = server.client.eval(scripts.DENIED, 0, msgpack.encode(calls))
-        return [int(index) - 1 for index in found]
+            return len(_denied(server.look_up, calls)) < len(calls)
 
     # -- for the relay -------------------------------------------------------------------
 
@@ -662,6 +660,12 @@ def _without_replies(client: redis.Redis) -> Any:
     connection.connect()
     connection.send_command("CLIENT", "REPLY", "OFF")
     return connection
+
+
+def _denied(client: redis.Redis, calls: Sequence[Sequence[str]]) -> list[int]:
+    """The indexes of the calls that this server would refuse to this user."""
+    found: Any = client.eval(scripts.DENIED, 0, msgpack.encode(calls))
+    return [int(index) - 1 for index in found]
 
 
 def _check(server: Server, client: redis.Redis) -> None:

@@ -1155,6 +1155,14 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_cluster.py::test_the_other_masters_serve_while_one_is_dead",
     ),
     Sabotage(
+        promise="a relay starts while the master of another service is down",
+        file="outbox/publishing/relay.py",
+        old="with suppress(StreamsUnavailable):",
+        new="with suppress(NotImplementedError):",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_a_relay_starts_while_the_master_of_another_service_does_not_answer",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',
