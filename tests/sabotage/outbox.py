@@ -311,6 +311,14 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_relay.py::test_a_foreign_entry_is_removed_and_no_event_is_lost",
     ),
     Sabotage(
+        invariant=7,
+        promise="after a failover of the streams, the relay sends again what the replica missed",
+        file="outbox/publishing/relay.py",
+        old="            except CursorMoved:\n                self._start = self._find_start()",
+        new="            except CursorMoved as exc:\n                self._at = exc.found",
+        test=f"{OUTBOX}/test_cluster.py::test_writes_that_a_failover_loses_are_sent_again",
+    ),
+    Sabotage(
         invariant=9,
         promise="a stream server that may evict keys is refused",
         file="outbox/streams/client.py",

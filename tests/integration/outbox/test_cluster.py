@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -24,6 +24,8 @@ from tests.integration.outbox.test_relay import in_streams
 from tests.support.clusters import PASSWORD, LocalCluster, Node
 from tests.support.freezing import frozen
 from tests.support.waiting import eventually
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 30
 NUDGE_LIMIT_SECONDS = 0.05  # what a nudge may add to a request
@@ -207,7 +209,7 @@ def test_writes_that_a_failover_loses_are_sent_again(
     reader = _reader(shop, streams, probe)
     with own_connection(shop) as connection:
         relay = Relay(shop, streams, connection)
-        record("a", 1)
+        events = [record("a", 1)]
         relay.drain()
         master = cluster.master_of(shop.label)
         replica = cluster.replica_of(master)
@@ -224,7 +226,7 @@ def test_writes_that_a_failover_loses_are_sent_again(
             master.ask(
                 "CLIENT KILL", "TYPE", "replica"
             )  # what the replica gets from now on is lost
-            record("a", 2)
+            events.append(record("a", 2))
             _patiently(relay.drain)
             _patiently(reader.step)
             assert probe.applied == [("a", 1), ("a", 2)]
@@ -238,23 +240,28 @@ def test_writes_that_a_failover_loses_are_sent_again(
             what="the cluster serves",
         )
         assert found == kept
-        record("a", 3)
+        events.append(record("a", 3))
         _patiently(relay.drain)
+        sent = _patiently(lambda: in_streams(streams, shop.label))
+        # The reader has applied the second event, so it can't show whether the event is here.
+        assert [body.decode() for _, body in sent] == [event.encode() for event in events]
     _patiently(reader.step)
     assert probe.applied == [("a", 1), ("a", 2), ("a", 3)]
 
 
-def _patiently(call: Callable[[], object]) -> None:
+def _patiently(call: Callable[[], T]) -> T:
     """Calls again while the cluster isn't ready, as relays and consumers do."""
+    returned: list[T] = []
 
     def succeeds() -> bool:
         try:
-            call()
+            returned.append(call())
         except StreamsUnavailable:
             return False
         return True
 
     eventually(succeeds, within_seconds=PATIENCE_SECONDS, what="the cluster serves")
+    return returned[0]
 
 
 def _cursor_or_none(streams: Streams, label: str) -> str | None:
