@@ -230,7 +230,7 @@ class Streams:
         for number, server in enumerate(servers, start=1):
             try:
                 # A frozen node of a cluster must not hold up the services of other nodes.
-                with _translate_errors():
+                with _translate_errors(server.name):
                     client = server.look_up if len(servers) > 1 else server.client
                     answers.append(ask(server, client))
             except StreamsUnavailable:
@@ -240,16 +240,16 @@ class Streams:
 
     def check_rights(self, label: str) -> None:
         """Raise StreamsMisconfigured unless the user of this connection may run all commands that
-        the relay of `label` needs. Changes nothing."""
+        the relay of `label` needs. Log an error for each other node of a cluster that refuses one:
+        the relay would stop once this node has the keys. Changes nothing."""
         calls = list(needed_by_relay(label, self.partitions))
-        with self._server_of(label) as server:
-            denied = _denied(server.client, calls)
+        with self._server_of(label) as own:
+            denied = _denied(own.client, calls)
         if denied:
-            raise StreamsMisconfigured(
-                f"the stream server refuses {' '.join(calls[denied[0]][:2])} to the user in "
-                f"OUTBOX_STREAMS_URL; give it the rights of {label}, which "
-                f"{needed_by_relay.__module__}.rules returns"
-            )
+            raise StreamsMisconfigured(_refusal(own, label, calls[denied[0]]))
+        for server, others in self._of_all(lambda node, client: (node, _denied(client, calls))):
+            if others:
+                log.error(_refusal(server, label, calls[others[0]]))
 
     def can_write(self, label: str) -> bool:
         """Whether the user of this connection may change a stream of `label`. Waits at most a
@@ -668,6 +668,13 @@ def _denied(client: redis.Redis, calls: Sequence[Sequence[str]]) -> list[int]:
     return [int(index) - 1 for index in found]
 
 
+def _refusal(server: Server, label: str, call: Sequence[str]) -> str:
+    return (
+        f"{server.name} refuses {' '.join(call[:2])} to the user in OUTBOX_STREAMS_URL; give it "
+        f"the rights of {label}, which {needed_by_relay.__module__}.rules returns"
+    )
+
+
 def _check(server: Server, client: redis.Redis) -> None:
     facts: Any = client.info("server")
     # Not CONFIG GET: managed servers refuse it, and no service should have the right.
@@ -738,29 +745,29 @@ def row_outside(row: int | str, partition: int | str, partitions: int) -> Stream
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Convert redis-py's errors to the outbox's exceptions."""
+def _translate_errors(name: str = "the stream server") -> Iterator[None]:
+    """Convert redis-py's errors to the outbox's exceptions, which name the server."""
     try:
         yield
     except redis.exceptions.NoPermissionError as exc:
         raise StreamsMisconfigured(
-            f"the stream server refuses a command to the user in OUTBOX_STREAMS_URL: {exc}"
+            f"{name} refuses a command to the user in OUTBOX_STREAMS_URL: {exc}"
         ) from exc
     except redis.AuthenticationError as exc:
         raise StreamsMisconfigured(
-            f"the stream server refuses the login: {str(exc).rstrip('.')}; check OUTBOX_STREAMS_URL"
+            f"{name} refuses the login: {str(exc).rstrip('.')}; check OUTBOX_STREAMS_URL"
         ) from exc
     except (redis.ConnectionError, redis.TimeoutError) as exc:
-        raise StreamsUnavailable(f"the stream server doesn't answer: {exc}") from exc
+        raise StreamsUnavailable(f"{name} doesn't answer: {exc}") from exc
     except redis.InvalidResponse as exc:
         raise StreamsUnavailable(f"no stream server answers, but another one: {exc}") from exc
     except TRANSIENT_ERRORS as exc:
-        raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
+        raise StreamsUnavailable(f"{name} takes no writes: {exc}") from exc
     except redis.ResponseError as exc:
         # In a pipeline, redis-py writes the number of the command in front of the message.
         if str(exc).rpartition(" caused error: ")[2].startswith(TRANSIENT_PREFIXES):
-            raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
-        raise StreamsMisconfigured(f"the stream server refuses a command: {exc}") from exc
+            raise StreamsUnavailable(f"{name} takes no writes: {exc}") from exc
+        raise StreamsMisconfigured(f"{name} refuses a command: {exc}") from exc
 
 
 @cache

@@ -1171,6 +1171,21 @@ SABOTAGES: Final = (
         "::test_a_relay_starts_while_the_master_of_another_service_does_not_answer",
     ),
     Sabotage(
+        promise="an error names the node of a cluster that doesn't have the user",
+        file="outbox/streams/client.py",
+        old="with _translate_errors(server.name):",
+        new="with _translate_errors():",
+        test=f"{OUTBOX}/test_cluster.py::test_a_node_without_the_user_is_named",
+    ),
+    Sabotage(
+        promise="a replica with fewer rights is reported before it is a master",
+        file="outbox/streams/client.py",
+        old="            if others:\n",
+        new="            if False:\n",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_a_node_with_fewer_rights_is_named_before_it_has_the_keys",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',

@@ -153,6 +153,38 @@ def test_the_rules_of_a_service_are_enough_on_a_cluster(
             assert own.wait_nudge("shop", timeout_seconds=5)
 
 
+@pytest.fixture
+def shop_user(cluster: LocalCluster, streams: Streams) -> Iterator[Streams]:
+    """A client with the user of the service `shop`."""
+    cluster.set_user("shop", PASSWORD, rules(["shop"]))
+    with closing(Streams(cluster.url_of(f"shop:{PASSWORD}@"), partitions=16)) as own:
+        yield own
+    cluster.set_user("shop", PASSWORD, rules(["shop"]))
+
+
+def test_a_node_without_the_user_is_named(cluster: LocalCluster, shop_user: Streams) -> None:
+    node = cluster.replica_of(cluster.master_of("shop"))
+    node.ask("ACL DELUSER", "shop")
+    with pytest.raises(StreamsMisconfigured, match=f":{node.port} refuses the login"):
+        shop_user.check()
+
+
+def test_a_node_with_fewer_rights_is_named_before_it_has_the_keys(
+    cluster: LocalCluster, shop_user: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    master = cluster.master_of("shop")
+    node = cluster.replica_of(master)
+    shop_user.check_rights("shop")
+    assert not caplog.records
+    node.ask("ACL SETUSER", "shop", "-xdel")
+    shop_user.check_rights("shop")
+    (line,) = caplog.messages
+    assert f":{node.port} refuses XDEL {{shop}}:events:0 to the user" in line
+    master.ask("ACL SETUSER", "shop", "-xdel")
+    with pytest.raises(StreamsMisconfigured, match=f":{master.port} refuses XDEL"):
+        shop_user.check_rights("shop")
+
+
 # -- failures -------------------------------------------------------------------------------
 
 
