@@ -362,10 +362,13 @@ class Streams:
     def open_nudge_connection(self) -> "NudgeConnection":
         return NudgeConnection(self._servers)
 
-    def is_reachable(self) -> bool:
-        """Whether the server, or every master of a cluster, answers now. Never raises an error.
-        Takes at most 0.1 s if a server doesn't answer."""
+    def is_reachable(self, label: str | None = None) -> bool:
+        """Whether the server of `label` answers now; without a label, the server or every master of
+        a cluster. Never raises an error. Takes at most 0.1 s if a server doesn't answer."""
         try:
+            if label is not None:
+                with self._server_of(label, quick=True) as server:
+                    return bool(server.quick.ping())
             with _translate_errors(), self._servers.every(quick=True) as servers:
                 return all(server.quick.ping() for server in servers)
         except (StreamsUnavailable, StreamsMisconfigured):
@@ -564,8 +567,8 @@ class Streams:
         ]
 
     def members(self, group: str) -> list[str]:
-        """The live members of a consumer's group."""
-        with self._pipeline(group) as pipe:
+        """The live members of a consumer's group. Has the same short timeout as `peek_cursor`."""
+        with self._pipeline(group, quick=True) as pipe:
             pipe.time()
             pipe.zrange(_members(group), 0, -1, withscores=True)
             (seconds, _), leases = pipe.execute()

@@ -46,6 +46,7 @@ class Cluster:
         }
         self._turn = count()  # which node is asked next
         self._located: Located | None = None
+        self._last: Located | None = None  # also after an error
         self.first = next(iter(self._servers.values()))
 
     def close(self) -> None:
@@ -81,7 +82,14 @@ class Cluster:
             raise
 
     def _locate(self, *, quick: bool = False) -> Located:
-        return self._located or self._look_up(quick=quick)
+        if found := self._located:
+            return found
+        try:
+            return self._look_up(quick=quick)
+        except redis.RedisError:
+            if quick and self._last:  # perhaps only the node that was asked is down
+                return self._last
+            raise
 
     def _look_up(self, *, quick: bool) -> Located:
         """Ask a node for the masters. A quick call asks one node, so that it waits for one timeout;
@@ -93,7 +101,7 @@ class Cluster:
             node, server = list(servers.items())[next(self._turn) % len(servers)]
             try:
                 if found := self._ask(node[0], server.quick if quick else server.look_up):
-                    self._located = found
+                    self._located = self._last = found
                     return found
             except redis.RedisError as exc:
                 failure = exc

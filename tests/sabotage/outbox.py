@@ -1099,8 +1099,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="status names the command for a consumer below the floor",
         file="outbox/status.py",
-        old='return f"manage.py outbox backfill --adopt {consumer.name}"',
-        new='return ""',
+        old='f"manage.py outbox backfill --adopt {consumer.name}" if is_below_floor else ""',
+        new='""',
         test=f"{OUTBOX}/test_commands.py"
         "::test_status_names_the_command_for_a_consumer_below_the_floor",
     ),
@@ -1184,6 +1184,30 @@ SABOTAGES: Final = (
         new="            if False:\n",
         test=f"{OUTBOX}/test_cluster.py"
         "::test_a_node_with_fewer_rights_is_named_before_it_has_the_keys",
+    ),
+    Sabotage(
+        promise="status is complete for the services whose masters answer",
+        file="outbox/status.py",
+        old="        except (StreamsUnavailable, StreamsMisconfigured) as exc:",
+        new="        except NotImplementedError as exc:",
+        test="tests/integration/together/test_master_down.py"
+        "::test_the_figures_of_the_other_services_are_complete",
+    ),
+    Sabotage(
+        promise="the flow page asks the master of one service, not all",
+        file="pages/flow/status.py",
+        old="if not client.is_reachable(found.label):",
+        new="if not client.is_reachable():",
+        test="tests/integration/together/test_master_down.py"
+        "::test_the_page_shows_the_streams_of_the_other_services",
+    ),
+    Sabotage(
+        promise="a dead node that is asked for the masters fails no call with a short timeout",
+        file="outbox/streams/cluster.py",
+        old="if quick and self._last:",
+        new="if False:",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_calls_with_a_short_timeout_find_a_master_while_another_one_does_not_answer",
     ),
     Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",

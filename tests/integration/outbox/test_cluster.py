@@ -17,6 +17,7 @@ from outbox.keys import rules
 from outbox.publishing.relay import Relay, own_connection, run
 from outbox.streams import Streams
 from outbox.streams import cluster as clusters
+from outbox.streams import server as servers
 from tests.faults.project import Project
 from tests.integration.outbox.conftest import consumer_of
 from tests.integration.outbox.test_reader import Probe
@@ -63,25 +64,10 @@ def answers(streams: Streams) -> bool:
     return True
 
 
-@pytest.fixture
-def partial_cluster(cluster: LocalCluster, streams: Streams) -> Iterator[LocalCluster]:
-    """A cluster in which the other masters serve while one of them and its replica are down."""
-    for node in cluster.nodes:
-        node.ask("CONFIG SET", "cluster-require-full-coverage", "no")
-    yield cluster
-    for node in cluster.nodes:
-        node.ask("CONFIG SET", "cluster-require-full-coverage", "yes")
-
-
 def elsewhere_than(label: str, cluster: LocalCluster) -> str:
     """A service on another master."""
     names = (f"other-{number}" for number in range(100))
     return next(name for name in names if cluster.master_of(name) is not cluster.master_of(label))
-
-
-def with_replica(cluster: LocalCluster, label: str) -> list[Node]:
-    master = cluster.master_of(label)
-    return [master, cluster.replica_of(master)]
 
 
 def pids_of(*nodes: Node) -> list[int]:
@@ -221,17 +207,29 @@ def test_the_other_masters_serve_while_one_is_dead(
 
 
 def test_a_relay_starts_while_the_master_of_another_service_does_not_answer(
-    partial_cluster: LocalCluster, streams: Streams, shop: Any, record: Any, settings: Any
+    cluster: LocalCluster, streams: Streams, shop: Any, record: Any, settings: Any
 ) -> None:
-    other = elsewhere_than(shop.label, partial_cluster)
+    other = elsewhere_than(shop.label, cluster)
     settings.OUTBOX_PRODUCERS = [other]
     record("a", 1)
-    with frozen(pids_of(*with_replica(partial_cluster, other))):
+    with cluster.without(other):
         run(shop, streams, stopping=threading.Event(), linger_seconds=0)
         assert len(in_streams(streams, shop.label)) == 1
         with pytest.raises(StreamsUnavailable):
             streams.peek_cursor(other)
-    partial_cluster.wait_healthy()
+
+
+def test_calls_with_a_short_timeout_find_a_master_while_another_one_does_not_answer(
+    cluster: LocalCluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "QUICK_TIMEOUT_SECONDS", 0.3)  # also on a busy machine
+    other = elsewhere_than("shop", cluster)
+    with closing(Streams(cluster.url, partitions=16)) as patient:
+        assert patient.is_reachable("shop")
+        with cluster.without(other):
+            for _ in cluster.nodes:  # also while a frozen node is asked for the masters
+                assert not patient.is_reachable(other)
+                assert patient.is_reachable("shop")
 
 
 def test_writes_that_a_failover_loses_are_sent_again(
