@@ -41,7 +41,7 @@ from . import scripts
 from .cluster import Cluster, is_cluster
 from .facts import Facts, facts_of
 from .nudging import RETRY_SECONDS, Nudger, Outdated
-from .server import Server, SingleServer
+from .server import ONE_NODE, Server, SingleServer
 from .wire import Packed, Wire
 
 log = logging.getLogger(__name__)
@@ -210,8 +210,9 @@ class Streams:
         return next(differing, None)
 
     def check(self) -> None:
-        """Raise StreamsMisconfigured if a server is too old or could evict entries. Log a warning
-        if a user's rights don't hold on this version of the server."""
+        """Raise StreamsMisconfigured if a server is too old, could evict entries, or is a node of a
+        cluster whose address is that of a single server. Log a warning if a user's rights don't
+        hold on this version of the server."""
         self._of_all(_check)
 
     def facts(self) -> Facts:
@@ -680,6 +681,10 @@ def _refusal(server: Server, label: str, call: Sequence[str]) -> str:
 
 def _check(server: Server, client: redis.Redis) -> None:
     facts: Any = client.info("server")
+    # A node that has the slots of all services now would refuse them only after a failover.
+    mode = facts.get("redis_mode", facts.get("server_mode"))  # Redis, Valkey
+    if mode == "cluster" and not server.in_cluster:
+        raise StreamsMisconfigured(ONE_NODE)
     # Not CONFIG GET: managed servers refuse it, and no service should have the right.
     memory: Any = client.info("memory")
     version = str(facts["redis_version"])

@@ -132,7 +132,8 @@ class Cluster:
         )
 
     def _server(self, node: Node) -> Server:
-        return Server(self._address.url_of(node), name="the stream server {}:{}".format(*node))
+        name = "the stream server {}:{}".format(*node)
+        return Server(self._address.url_of(node), name=name, in_cluster=True)
 
 
 @dataclass(frozen=True, slots=True)

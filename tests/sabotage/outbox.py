@@ -1210,6 +1210,14 @@ SABOTAGES: Final = (
         "::test_calls_with_a_short_timeout_find_a_master_while_another_one_does_not_answer",
     ),
     Sabotage(
+        promise="a relay refuses the address of one node of a cluster before a failover",
+        file="outbox/streams/client.py",
+        old='if mode == "cluster" and not server.in_cluster:',
+        new="if False:",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_the_address_of_a_node_that_has_the_keys_is_refused_before_a_failover",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',

@@ -110,6 +110,15 @@ def test_the_address_of_a_single_node_is_refused(cluster: LocalCluster) -> None:
         single.cursor("shop")
 
 
+def test_the_address_of_a_node_that_has_the_keys_is_refused_before_a_failover(
+    cluster: LocalCluster, shop_master: Node
+) -> None:
+    with closing(Streams(shop_master.url, partitions=16)) as single:
+        assert single.cursor("shop").at == "5-1"
+        with pytest.raises(StreamsMisconfigured, match="start it with redis-cluster://"):
+            single.check()
+
+
 def test_the_address_of_a_server_outside_a_cluster_is_refused(valkey: Any) -> None:
     url = valkey.url.replace("redis://", "redis-cluster://")
     with (
