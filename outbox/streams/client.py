@@ -792,16 +792,6 @@ def connect() -> Streams:
     return _in_memory() if url.startswith("memory:") else Streams(url, partitions=partition_count())
 
 
-def is_readable(url: str) -> bool:
-    """Whether redis-py can read the address and its options. Opens no connection."""
-    try:
-        pool = redis.ConnectionPool.from_url(url)
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _in_memory() -> Streams:
     if not is_under_test():
         raise Unconfigured(

@@ -11,7 +11,7 @@ and its user needs the right to list the server's commands.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from redis.cluster import parse_cluster_slots
 from redis.exceptions import AskError, TryAgainError
 
 from ..errors import StreamsMisconfigured, Unconfigured
-from .server import Located, Server
+from .server import Located, Server, is_readable
 
 Node = tuple[str, int]  # host and port
 
@@ -141,14 +141,17 @@ class Address:
     """The parts of `redis-cluster://user:password@host1:port1,host2:port2/0?option=value`."""
 
     scheme: str
-    login: str
+    login: str = field(repr=False)
     nodes: Sequence[Node]
     options: str
 
     @classmethod
     def of(cls, url: str) -> "Address":
         """Raises Unconfigured, without the password."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # its message can have a part of the password
+            raise _unreadable() from None
         login, _, hosts = parts.netloc.rpartition("@")
         nodes = [node for host in hosts.split(",") if (node := _node(host))]
         if len(nodes) < len(hosts.split(",")):
@@ -160,7 +163,10 @@ class Address:
                 "OUTBOX_STREAMS_URL has another database than 0, which the streams use in a Redis "
                 f"Cluster; expected {EXAMPLE}"
             )
-        return cls(SCHEMES[parts.scheme], login, nodes, parts.query)
+        found = cls(SCHEMES[parts.scheme], login, nodes, parts.query)
+        if not all(is_readable(found.url_of(node)) for node in nodes):
+            raise _unreadable()
+        return found
 
     def url_of(self, node: Node) -> str:
         host, port = node
@@ -168,6 +174,13 @@ class Address:
         name = f"[{host}]" if ":" in host else host
         options = f"?{self.options}" if self.options else ""
         return f"{self.scheme}://{login}{name}:{port}/0{options}"
+
+
+def _unreadable() -> Unconfigured:
+    return Unconfigured(
+        "OUTBOX_STREAMS_URL can't be read: percent-encode its user and password, and correct its "
+        f"options after ?; expected {EXAMPLE}"
+    )
 
 
 def _node(text: str) -> Node | None:

@@ -123,3 +123,13 @@ def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.
         health_check_interval=0,
         protocol=2,
     )
+
+
+def is_readable(url: str) -> bool:
+    """Whether redis-py can read the address and its options. Opens no connection."""
+    try:
+        pool = redis.ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1218,6 +1218,22 @@ SABOTAGES: Final = (
         "::test_the_address_of_a_node_that_has_the_keys_is_refused_before_a_failover",
     ),
     Sabotage(
+        promise="a wrong address of a cluster shows no part of the password",
+        file="outbox/streams/cluster.py",
+        old="            raise _unreadable() from None",
+        new="            raise",
+        test="tests/unit/outbox/test_cluster_address.py"
+        "::test_a_wrong_address_is_refused_and_its_password_never_shown",
+    ),
+    Sabotage(
+        promise="a wrong STREAMS_URL of a cluster shows no part of the password",
+        file="config/environ.py",
+        old="""raise ValueError("its user and password aren't percent-encoded") from None""",
+        new="raise",
+        test="tests/unit/config/test_environ.py"
+        "::test_a_wrong_value_is_reported_by_name_and_never_shown",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',
