@@ -162,11 +162,11 @@ class Relay:
                 )
             return first
         tick_id, row = order(self._at)
-        if self._ticks.get(tick_id):
-            return tick_id, row
-        if tick_id < first[0]:
+        if tick_id < first[0]:  # also if its tick still exists: retention may have deleted its rows
             self._streams.rewind(self.label, expected=self._at)
             return self._find_start()
+        if self._ticks.get(tick_id):
+            return tick_id, row
         is_ours = self._origin.partition(".")[0] == cursor.origin.partition(".")[0]
         if is_ours and tick_id > self._ticks.last():
             recovery.resume(self._tables, self._ticks, self._streams, ahead=tick_id)

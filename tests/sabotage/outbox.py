@@ -1234,6 +1234,14 @@ SABOTAGES: Final = (
         "::test_a_wrong_value_is_reported_by_name_and_never_shown",
     ),
     Sabotage(
+        promise="streams that went back below the floor get the floor with the next entries",
+        file="outbox/publishing/relay.py",
+        old="        if tick_id < first[0]:",
+        new="        if not self._ticks.get(tick_id) and tick_id < first[0]:",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_streams_that_went_back_below_the_floor_get_the_floor_again",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',
