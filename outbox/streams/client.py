@@ -643,8 +643,13 @@ class NudgeConnection:
         if time.monotonic() >= self._outdated_at:
             raise Outdated
         with _translate_errors():
-            connection = self._connections.get(self._located.server_of(label))
-            if connection is None:
+            try:
+                server = self._located.server_of(label)
+            except ClusterDownError:  # as while its master doesn't answer
+                retry_at = time.monotonic() + RETRY_SECONDS
+                self._outdated_at = min(self._outdated_at, retry_at)
+                return
+            if (connection := self._connections.get(server)) is None:
                 return
             if packed is None:
                 words = connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))

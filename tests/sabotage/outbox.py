@@ -1242,6 +1242,14 @@ SABOTAGES: Final = (
         "::test_streams_that_went_back_below_the_floor_get_the_floor_again",
     ),
     Sabotage(
+        promise="while no master has a service's slot, each nudge opens no new connection",
+        file="outbox/streams/client.py",
+        old="            except ClusterDownError:  # as",
+        new="            except NotImplementedError:  # as",
+        test="tests/unit/outbox/test_nudging.py"
+        "::test_while_no_master_has_the_slot_connections_are_opened_after_a_pause",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',
