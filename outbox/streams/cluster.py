@@ -96,9 +96,9 @@ class Cluster:
         the next call asks the next node: one that was cut off from the others may be wrong. A call
         that isn't quick asks until one answers."""
         failure: redis.RedisError = redis.ConnectionError("no node of the cluster knows its slots")
-        servers = self._servers
-        for _ in range(1 if quick else len(servers)):
-            node, server = list(servers.items())[next(self._turn) % len(servers)]
+        servers, first = list(self._servers.items()), next(self._turn)
+        for number in range(1 if quick else len(servers)):  # other threads take turns meanwhile
+            node, server = servers[(first + number) % len(servers)]
             try:
                 if found := self._ask(node[0], server.quick if quick else server.look_up):
                     self._located = self._last = found

@@ -1143,8 +1143,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a request waits for one node of a cluster, not for one after another",
         file="outbox/streams/cluster.py",
-        old="for _ in range(1 if quick else len(servers)):",
-        new="for _ in range(len(servers)):",
+        old="for number in range(1 if quick else len(servers)):",
+        new="for number in range(len(servers)):",
         test=f"{OUTBOX}/test_cluster.py"
         "::test_requests_never_wait_long_for_nodes_that_do_not_answer",
     ),
@@ -1248,6 +1248,14 @@ SABOTAGES: Final = (
         new="            except NotImplementedError:  # as",
         test="tests/unit/outbox/test_nudging.py"
         "::test_while_no_master_has_the_slot_connections_are_opened_after_a_pause",
+    ),
+    Sabotage(
+        promise="a thread asks every node for the masters while other threads ask too",
+        file="outbox/streams/cluster.py",
+        old="servers[(first + number) % len(servers)]",
+        new="servers[(number and next(self._turn)) % len(servers)]",
+        test="tests/unit/outbox/test_look_up.py"
+        "::test_each_node_is_asked_although_another_thread_asks_meanwhile",
     ),
     Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
