@@ -1258,6 +1258,14 @@ SABOTAGES: Final = (
         "::test_each_node_is_asked_although_another_thread_asks_meanwhile",
     ),
     Sabotage(
+        promise="a tick that a failover of database and streams has lost is reported",
+        file="outbox/publishing/retention.py",
+        old="    _report_lost_ticks(tables, streams, confirmations)\n",
+        new="",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_a_tick_that_database_and_streams_have_lost_is_reported",
+    ),
+    Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",
         file="config/environ.py",
         old='if (environment.streams_url or "").startswith(_CLUSTERS)',
