@@ -172,7 +172,10 @@ def _streams(text: str) -> str:
     """The address of one server, or of some nodes of a Redis Cluster."""
     if not text.startswith(_CLUSTERS):
         return _single(text)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # its message can have a part of the password
+        raise ValueError("its user and password aren't percent-encoded") from None
     if not all(map(_is_node, parts.netloc.rpartition("@")[2].split(","))):
         raise ValueError("one of its nodes is no host:port")
     if parts.path not in ("", "/", "/0"):

@@ -27,7 +27,6 @@ from rest_framework.views import APIView
 
 from config.identity import BearerAuthentication, Caller, StaffSessionAuthentication
 from outbox import metrics, status, streams, tables
-from outbox.errors import StreamsMisconfigured, StreamsUnavailable
 from placement.replicas.watch import replica_report
 from placement.ring import report as ring_report
 
@@ -100,7 +99,7 @@ def service_metrics() -> Iterator[Metric]:
             reports[found.label] = status.of_service(
                 found, streams.connect(), count_at_most=COUNT_AT_MOST
             )
-        except (DatabaseError, InterfaceError, StreamsUnavailable, StreamsMisconfigured) as exc:
+        except (DatabaseError, InterfaceError) as exc:
             logger.warning("%s: metrics are unavailable: %s", found.label, exc)
         reachable.add_metric([found.label], found.label in reports)
     yield reachable

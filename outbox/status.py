@@ -1,5 +1,6 @@
 """Reports the backlog of the outbox and of each consumer, and the age of each backlog."""
 
+import logging
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from .envelope import Envelope
 from .errors import MalformedEnvelope, StreamsMisconfigured, StreamsUnavailable
 from .streams import WHOLE, Streams, described, order
 from .tables import Tables
+
+log = logging.getLogger(__name__)
 
 COUNTED_ROWS = 1_000_000  # for a larger table PostgreSQL's estimate is reported
 
@@ -95,7 +98,9 @@ def of_service(
     found: Tables, streams: Streams, *, count_at_most: int | None = None
 ) -> ServiceReport:
     """The state of one service. With `count_at_most`, the lag of a consumer is counted up to about
-    this number in each partition, else completely. Raises DatabaseError."""
+    this number in each partition, else completely. Raises DatabaseError.
+
+    In a cluster, one master can be down: then only the values that depend on it are None."""
     at, error = "", None
     try:
         at = streams.cursor(found.label).at
@@ -105,12 +110,13 @@ def of_service(
         error = str(exc)
         of_streams = StreamsReport(entries=None, cursor=None, error=error)
     known = error is None
+    down = set() if known else {found.label}
     return ServiceReport(
         outbox=of_outbox(found, at, known=known),
         streams=of_streams,
         subscribers=of_subscribers(found, streams if known else None),
         consumers={
-            consumer.name: of_consumer(consumer, streams, known=known, count_at_most=count_at_most)
+            consumer.name: of_consumer(consumer, streams, down=down, count_at_most=count_at_most)
             for consumer in consumers.every()
             if consumer.label == found.label
         },
@@ -206,30 +212,40 @@ def _age_seconds(found: Tables, row: int | None) -> float | None:
 
 
 def of_consumer(
-    consumer: consumers.Consumer, streams: Streams, *, known: bool, count_at_most: int | None = None
+    consumer: consumers.Consumer,
+    streams: Streams,
+    *,
+    down: set[str],
+    count_at_most: int | None = None,
 ) -> ConsumerReport:
-    lags = [
-        lag_behind(consumer, producer, streams, count_at_most=count_at_most)
-        for producer in (consumer.producers if known else ())
-    ]
-    parked = sum(found.count() for found in parking.of(consumer))
+    """The lag is None if a producer's streams don't answer. Such producers are added to `down`, and
+    aren't asked again."""
+    lags, is_below_floor = [], False
+    for producer in consumer.producers:
+        # After one timeout, another server is asked with a short timeout first.
+        if producer in down or (down and not streams.is_reachable(producer)):
+            down.add(producer)
+            continue
+        try:
+            lags.append(lag_behind(consumer, producer, streams, count_at_most=count_at_most))
+            is_below_floor |= _is_below_floor(consumer, producer, streams)
+        except (StreamsUnavailable, StreamsMisconfigured) as exc:
+            log.warning("the lag of %s behind %s is unknown: %s", consumer.name, producer, exc)
+            down.add(producer)
+    known = down.isdisjoint(consumer.producers)
     return {
         "lag_events": sum(events for events, _ in lags) if known else None,
         "lag_seconds": max((seconds for _, seconds in lags), default=0.0) if known else None,
-        "parked": parked,
-        "waits_for": waits_for(consumer, streams) if known else "",
+        "parked": sum(found.count() for found in parking.of(consumer)),
+        "waits_for": f"manage.py outbox backfill --adopt {consumer.name}" if is_below_floor else "",
     }
 
 
-def waits_for(consumer: consumers.Consumer, streams: Streams) -> str:
-    """The command that a consumer below the floor of a producer needs, or ''."""
-    for producer in consumer.producers:
-        floor = streams.cursor(producer).floor
-        inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
-        positions = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
-        if floor and any(order(entry) < (floor, WHOLE) for entry in positions.values()):
-            return f"manage.py outbox backfill --adopt {consumer.name}"
-    return ""
+def _is_below_floor(consumer: consumers.Consumer, producer: str, streams: Streams) -> bool:
+    floor = streams.cursor(producer).floor
+    inbox = Inbox(consumer.tables, consumer=consumer.name, producer=producer)
+    positions = dict.fromkeys(range(streams.partitions), START) | inbox.stored()
+    return bool(floor) and any(order(entry) < (floor, WHOLE) for entry in positions.values())
 
 
 def lag_behind(

@@ -13,9 +13,10 @@ from ..consuming.idleness import handler_idle_seconds
 from ..errors import Unconfigured
 from ..partitions import DEFAULT_PARTITIONS
 from ..publishing.retention import retention_seconds
-from ..streams.client import is_readable, is_under_test
+from ..streams.client import is_under_test
 from ..streams.cluster import EXAMPLE, Address, is_cluster
 from ..streams.cluster import SCHEMES as CLUSTER_SCHEMES
+from ..streams.server import is_readable
 
 KNOWN: Final = (
     "OUTBOX_AS_OWNER",
@@ -52,7 +53,7 @@ def _wrong_address() -> Iterator[CheckMessage]:
         # The value isn't shown, because it may have a password.
         yield _error(
             "OUTBOX_STREAMS_URL is no address of a stream server.",
-            f"Start it with redis://, rediss:// (TLS) or unix://, {example}",
+            f"Start it with redis://, rediss:// (TLS), unix:// or redis-cluster://, {example}",
         )
     elif is_cluster(url):
         try:

@@ -15,6 +15,8 @@ from ..envelope import Envelope
 from ..errors import MalformedEnvelope, OutboxError, PooledConnection, StreamsUnavailable
 from ..pooling import check_direct
 from ..streams import Streams
+from ..streams.cluster import SCHEMES as CLUSTER_SCHEMES
+from ..streams.cluster import is_cluster
 from ..streams.facts import Facts
 from ..tables import Tables
 from .consumers import listed_producers, sound
@@ -112,11 +114,14 @@ def streams_answer(streams: Streams, labels: list[str]) -> list[CheckMessage]:
 
 
 def _unfit(error: OutboxError) -> CheckMessage:
-    text = one_line(error)
+    text, url = one_line(error), settings.OUTBOX_STREAMS_URL
     cure = next((cure for part, cure in _CURES.items() if part in f"{text}."), None)
     if cure is None and isinstance(error, StreamsUnavailable):
-        has_tls = settings.OUTBOX_STREAMS_URL.startswith("rediss:")
+        has_tls = url.startswith("rediss")
         cure = f"{_UNREACHABLE} {_NO_TLS}" if has_tls else _UNREACHABLE
+    if cure and is_cluster(url):
+        for scheme, of_one_server in CLUSTER_SCHEMES.items():
+            cure = cure.replace(f"{of_one_server}://", f"{scheme}://")
     return Error(_sentence(text), hint=cure, id="outbox.E018")
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from msgspec import Struct
 
 from .. import drivers, progress
-from ..errors import CursorMoved, CursorUnknown, StreamDamaged
+from ..errors import CursorMoved, CursorUnknown, StreamDamaged, StreamsUnavailable
 from ..pooling import check_direct
 from ..streams import WHOLE, Streams, order
 from ..streams.nudging import CHECKING_SECONDS
@@ -162,11 +162,11 @@ class Relay:
                 )
             return first
         tick_id, row = order(self._at)
-        if self._ticks.get(tick_id):
-            return tick_id, row
-        if tick_id < first[0]:
+        if tick_id < first[0]:  # also if its tick still exists: retention may have deleted its rows
             self._streams.rewind(self.label, expected=self._at)
             return self._find_start()
+        if self._ticks.get(tick_id):
+            return tick_id, row
         is_ours = self._origin.partition(".")[0] == cursor.origin.partition(".")[0]
         if is_ours and tick_id > self._ticks.last():
             recovery.resume(self._tables, self._ticks, self._streams, ahead=tick_id)
@@ -276,18 +276,24 @@ def run(
     return Outcome.STOPPED
 
 
-@cache
 def _warn_of_shared_rights(streams: Streams) -> None:
     """Log, once in a process, the services of other deployments whose streams this user may
     change: an intruder in this deployment could forge their events."""
     installed = {found.label for found in every()}
     for label in getattr(settings, "OUTBOX_PRODUCERS", ()):
-        if label not in installed and streams.can_write(label):
-            log.warning(
-                "the user in OUTBOX_STREAMS_URL may write the streams of %s; give each deployment "
-                "a user of its own (`rules` in outbox/keys.py)",
-                label,
-            )
+        if label not in installed:
+            with suppress(StreamsUnavailable):  # in a cluster, only the other service must wait
+                _warn_if_writable(streams, label)
+
+
+@cache
+def _warn_if_writable(streams: Streams, label: str) -> None:
+    if streams.can_write(label):
+        log.warning(
+            "the user in OUTBOX_STREAMS_URL may write the streams of %s; give each deployment "
+            "a user of its own (`rules` in outbox/keys.py)",
+            label,
+        )
 
 
 def try_lock(connection: BaseDatabaseWrapper, label: str) -> bool:

@@ -14,14 +14,14 @@ because the batch of the next tick is computed from the floor tick's snapshot.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import transaction
 
-from ..streams import Streams
-from ..streams.client import MOST_SUBSCRIBERS, service_of
+from ..streams import Streams, order
+from ..streams.client import MOST_SUBSCRIBERS, Confirmation, service_of
 from ..tables import PARTITIONS, Tables
 from . import origin
 from .ticks import clock_ms
@@ -99,6 +99,7 @@ def save_confirmations(tables: Tables, streams: Streams) -> None:
     confirmations = streams.confirmations(
         tables.label, subscribers=known, services={*producers, tables.label}
     )
+    _report_lost_ticks(tables, streams, confirmations)
     rows = []
     for name, found in sorted(confirmations.items()):
         if not len(found.ticks) >= partitions > 0:
@@ -121,6 +122,27 @@ def save_confirmations(tables: Tables, streams: Streams) -> None:
         update_conflicts=True,
         unique_fields=["name"],
         update_fields=["confirmed", "confirmed_at"],
+    )
+
+
+def _report_lost_ticks(
+    tables: Tables, streams: Streams, confirmations: Mapping[str, Confirmation]
+) -> None:
+    """Log an error if a consumer has applied a tick that a failover of both servers has lost. The
+    ticks don't continue above it by themselves: then any consumer could move them."""
+    reached = {name: max(found.ticks.values(), default=0) for name, found in confirmations.items()}
+    name = max(reached, key=reached.__getitem__, default="")
+    newest = tables.rows(tables.tick).order_by("-pk").first()
+    if not name or newest is None or reached[name] <= newest.pk:
+        return
+    at = streams.cursor(tables.label).at
+    if at and order(at)[0] >= reached[name]:
+        return  # only the database has lost it, and the relay continues above it (recovery.py)
+    log.error(
+        "%s has applied tick %d of %s, which neither the database nor the streams have: a failover "
+        "of both lost it. Consumers apply its events again, and skip new ones while the relay's "
+        "clock is behind the tick; correct the clock, then run manage.py outbox backfill %s",
+        *(name, reached[name], tables.label, tables.label),
     )
 
 

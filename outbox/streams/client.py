@@ -41,7 +41,7 @@ from . import scripts
 from .cluster import Cluster, is_cluster
 from .facts import Facts, facts_of
 from .nudging import RETRY_SECONDS, Nudger, Outdated
-from .server import Server, SingleServer
+from .server import ONE_NODE, Server, SingleServer
 from .wire import Packed, Wire
 
 log = logging.getLogger(__name__)
@@ -210,8 +210,9 @@ class Streams:
         return next(differing, None)
 
     def check(self) -> None:
-        """Raise StreamsMisconfigured if a server is too old or could evict entries. Log a warning
-        if a user's rights don't hold on this version of the server."""
+        """Raise StreamsMisconfigured if a server is too old, could evict entries, or is a node of a
+        cluster whose address is that of a single server. Log a warning if a user's rights don't
+        hold on this version of the server."""
         self._of_all(_check)
 
     def facts(self) -> Facts:
@@ -230,7 +231,7 @@ class Streams:
         for number, server in enumerate(servers, start=1):
             try:
                 # A frozen node of a cluster must not hold up the services of other nodes.
-                with _translate_errors():
+                with _translate_errors(server.name):
                     client = server.look_up if len(servers) > 1 else server.client
                     answers.append(ask(server, client))
             except StreamsUnavailable:
@@ -240,25 +241,23 @@ class Streams:
 
     def check_rights(self, label: str) -> None:
         """Raise StreamsMisconfigured unless the user of this connection may run all commands that
-        the relay of `label` needs. Changes nothing."""
+        the relay of `label` needs. Log an error for each other node of a cluster that refuses one:
+        the relay would stop once this node has the keys. Changes nothing."""
         calls = list(needed_by_relay(label, self.partitions))
-        if denied := self._denied(label, calls):
-            raise StreamsMisconfigured(
-                f"the stream server refuses {' '.join(calls[denied[0]][:2])} to the user in "
-                f"OUTBOX_STREAMS_URL; give it the rights of {label}, which "
-                f"{needed_by_relay.__module__}.rules returns"
-            )
+        with self._server_of(label) as own:
+            denied = _denied(own.client, calls)
+        if denied:
+            raise StreamsMisconfigured(_refusal(own, label, calls[denied[0]]))
+        for server, others in self._of_all(lambda node, client: (node, _denied(client, calls))):
+            if others:
+                log.error(_refusal(server, label, calls[others[0]]))
 
     def can_write(self, label: str) -> bool:
-        """Whether the user of this connection may change a stream of `label`."""
+        """Whether the user of this connection may change a stream of `label`. Waits at most a
+        second for the server of `label`."""
         calls = list(writes(_stream(label, 0)))
-        return len(self._denied(label, calls)) < len(calls)
-
-    def _denied(self, label: str, calls: Sequence[Sequence[str]]) -> list[int]:
-        """The indexes of the calls that the label's server would refuse to this user."""
         with self._server_of(label) as server:
-            found: Any = server.client.eval(scripts.DENIED, 0, msgpack.encode(calls))
-        return [int(index) - 1 for index in found]
+            return len(_denied(server.look_up, calls)) < len(calls)
 
     # -- for the relay -------------------------------------------------------------------
 
@@ -364,10 +363,13 @@ class Streams:
     def open_nudge_connection(self) -> "NudgeConnection":
         return NudgeConnection(self._servers)
 
-    def is_reachable(self) -> bool:
-        """Whether the server, or every master of a cluster, answers now. Never raises an error.
-        Takes at most 0.1 s if a server doesn't answer."""
+    def is_reachable(self, label: str | None = None) -> bool:
+        """Whether the server of `label` answers now; without a label, the server or every master of
+        a cluster. Never raises an error. Takes at most 0.1 s if a server doesn't answer."""
         try:
+            if label is not None:
+                with self._server_of(label, quick=True) as server:
+                    return bool(server.quick.ping())
             with _translate_errors(), self._servers.every(quick=True) as servers:
                 return all(server.quick.ping() for server in servers)
         except (StreamsUnavailable, StreamsMisconfigured):
@@ -566,8 +568,8 @@ class Streams:
         ]
 
     def members(self, group: str) -> list[str]:
-        """The live members of a consumer's group."""
-        with self._pipeline(group) as pipe:
+        """The live members of a consumer's group. Has the same short timeout as `peek_cursor`."""
+        with self._pipeline(group, quick=True) as pipe:
             pipe.time()
             pipe.zrange(_members(group), 0, -1, withscores=True)
             (seconds, _), leases = pipe.execute()
@@ -641,8 +643,13 @@ class NudgeConnection:
         if time.monotonic() >= self._outdated_at:
             raise Outdated
         with _translate_errors():
-            connection = self._connections.get(self._located.server_of(label))
-            if connection is None:
+            try:
+                server = self._located.server_of(label)
+            except ClusterDownError:  # as while its master doesn't answer
+                retry_at = time.monotonic() + RETRY_SECONDS
+                self._outdated_at = min(self._outdated_at, retry_at)
+                return
+            if (connection := self._connections.get(server)) is None:
                 return
             if packed is None:
                 words = connection.pack_command("EVAL", scripts.NUDGE, 1, _nudge(label))
@@ -664,8 +671,25 @@ def _without_replies(client: redis.Redis) -> Any:
     return connection
 
 
+def _denied(client: redis.Redis, calls: Sequence[Sequence[str]]) -> list[int]:
+    """The indexes of the calls that this server would refuse to this user."""
+    found: Any = client.eval(scripts.DENIED, 0, msgpack.encode(calls))
+    return [int(index) - 1 for index in found]
+
+
+def _refusal(server: Server, label: str, call: Sequence[str]) -> str:
+    return (
+        f"{server.name} refuses {' '.join(call[:2])} to the user in OUTBOX_STREAMS_URL; give it "
+        f"the rights of {label}, which {needed_by_relay.__module__}.rules returns"
+    )
+
+
 def _check(server: Server, client: redis.Redis) -> None:
     facts: Any = client.info("server")
+    # A node that has the slots of all services now would refuse them only after a failover.
+    mode = facts.get("redis_mode", facts.get("server_mode"))  # Redis, Valkey
+    if mode == "cluster" and not server.in_cluster:
+        raise StreamsMisconfigured(ONE_NODE)
     # Not CONFIG GET: managed servers refuse it, and no service should have the right.
     memory: Any = client.info("memory")
     version = str(facts["redis_version"])
@@ -734,29 +758,29 @@ def row_outside(row: int | str, partition: int | str, partitions: int) -> Stream
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Convert redis-py's errors to the outbox's exceptions."""
+def _translate_errors(name: str = "the stream server") -> Iterator[None]:
+    """Convert redis-py's errors to the outbox's exceptions, which name the server."""
     try:
         yield
     except redis.exceptions.NoPermissionError as exc:
         raise StreamsMisconfigured(
-            f"the stream server refuses a command to the user in OUTBOX_STREAMS_URL: {exc}"
+            f"{name} refuses a command to the user in OUTBOX_STREAMS_URL: {exc}"
         ) from exc
     except redis.AuthenticationError as exc:
         raise StreamsMisconfigured(
-            f"the stream server refuses the login: {str(exc).rstrip('.')}; check OUTBOX_STREAMS_URL"
+            f"{name} refuses the login: {str(exc).rstrip('.')}; check OUTBOX_STREAMS_URL"
         ) from exc
     except (redis.ConnectionError, redis.TimeoutError) as exc:
-        raise StreamsUnavailable(f"the stream server doesn't answer: {exc}") from exc
+        raise StreamsUnavailable(f"{name} doesn't answer: {exc}") from exc
     except redis.InvalidResponse as exc:
         raise StreamsUnavailable(f"no stream server answers, but another one: {exc}") from exc
     except TRANSIENT_ERRORS as exc:
-        raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
+        raise StreamsUnavailable(f"{name} takes no writes: {exc}") from exc
     except redis.ResponseError as exc:
         # In a pipeline, redis-py writes the number of the command in front of the message.
         if str(exc).rpartition(" caused error: ")[2].startswith(TRANSIENT_PREFIXES):
-            raise StreamsUnavailable(f"the stream server takes no writes: {exc}") from exc
-        raise StreamsMisconfigured(f"the stream server refuses a command: {exc}") from exc
+            raise StreamsUnavailable(f"{name} takes no writes: {exc}") from exc
+        raise StreamsMisconfigured(f"{name} refuses a command: {exc}") from exc
 
 
 @cache
@@ -771,16 +795,6 @@ def connect() -> Streams:
             "OUTBOX_STREAMS_URL is not set; set it, e.g. to redis://localhost:6379/0"
         )
     return _in_memory() if url.startswith("memory:") else Streams(url, partitions=partition_count())
-
-
-def is_readable(url: str) -> bool:
-    """Whether redis-py can read the address and its options. Opens no connection."""
-    try:
-        pool = redis.ConnectionPool.from_url(url)
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _in_memory() -> Streams:

@@ -11,7 +11,7 @@ and its user needs the right to list the server's commands.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from redis.cluster import parse_cluster_slots
 from redis.exceptions import AskError, TryAgainError
 
 from ..errors import StreamsMisconfigured, Unconfigured
-from .server import Located, Server
+from .server import Located, Server, is_readable
 
 Node = tuple[str, int]  # host and port
 
@@ -46,6 +46,7 @@ class Cluster:
         }
         self._turn = count()  # which node is asked next
         self._located: Located | None = None
+        self._last: Located | None = None  # also after an error
         self.first = next(iter(self._servers.values()))
 
     def close(self) -> None:
@@ -81,19 +82,26 @@ class Cluster:
             raise
 
     def _locate(self, *, quick: bool = False) -> Located:
-        return self._located or self._look_up(quick=quick)
+        if found := self._located:
+            return found
+        try:
+            return self._look_up(quick=quick)
+        except redis.RedisError:
+            if quick and self._last:  # perhaps only the node that was asked is down
+                return self._last
+            raise
 
     def _look_up(self, *, quick: bool) -> Located:
         """Ask a node for the masters. A quick call asks one node, so that it waits for one timeout;
         the next call asks the next node: one that was cut off from the others may be wrong. A call
         that isn't quick asks until one answers."""
         failure: redis.RedisError = redis.ConnectionError("no node of the cluster knows its slots")
-        servers = self._servers
-        for _ in range(1 if quick else len(servers)):
-            node, server = list(servers.items())[next(self._turn) % len(servers)]
+        servers, first = list(self._servers.items()), next(self._turn)
+        for number in range(1 if quick else len(servers)):  # other threads take turns meanwhile
+            node, server = servers[(first + number) % len(servers)]
             try:
                 if found := self._ask(node[0], server.quick if quick else server.look_up):
-                    self._located = found
+                    self._located = self._last = found
                     return found
             except redis.RedisError as exc:
                 failure = exc
@@ -124,7 +132,8 @@ class Cluster:
         )
 
     def _server(self, node: Node) -> Server:
-        return Server(self._address.url_of(node), name="the stream server {}:{}".format(*node))
+        name = "the stream server {}:{}".format(*node)
+        return Server(self._address.url_of(node), name=name, in_cluster=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +141,17 @@ class Address:
     """The parts of `redis-cluster://user:password@host1:port1,host2:port2/0?option=value`."""
 
     scheme: str
-    login: str
+    login: str = field(repr=False)
     nodes: Sequence[Node]
     options: str
 
     @classmethod
     def of(cls, url: str) -> "Address":
         """Raises Unconfigured, without the password."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # its message can have a part of the password
+            raise _unreadable() from None
         login, _, hosts = parts.netloc.rpartition("@")
         nodes = [node for host in hosts.split(",") if (node := _node(host))]
         if len(nodes) < len(hosts.split(",")):
@@ -151,7 +163,10 @@ class Address:
                 "OUTBOX_STREAMS_URL has another database than 0, which the streams use in a Redis "
                 f"Cluster; expected {EXAMPLE}"
             )
-        return cls(SCHEMES[parts.scheme], login, nodes, parts.query)
+        found = cls(SCHEMES[parts.scheme], login, nodes, parts.query)
+        if not all(is_readable(found.url_of(node)) for node in nodes):
+            raise _unreadable()
+        return found
 
     def url_of(self, node: Node) -> str:
         host, port = node
@@ -159,6 +174,13 @@ class Address:
         name = f"[{host}]" if ":" in host else host
         options = f"?{self.options}" if self.options else ""
         return f"{self.scheme}://{login}{name}:{port}/0{options}"
+
+
+def _unreadable() -> Unconfigured:
+    return Unconfigured(
+        "OUTBOX_STREAMS_URL can't be read: percent-encode its user and password, and correct its "
+        f"options after ?; expected {EXAMPLE}"
+    )
 
 
 def _node(text: str) -> Node | None:

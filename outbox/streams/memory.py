@@ -66,7 +66,7 @@ class MemoryStreams:
     def can_write(self, label: str) -> bool:
         return False  # no other deployment uses these streams
 
-    def is_reachable(self) -> bool:
+    def is_reachable(self, label: str | None = None) -> bool:
         return True
 
     def flush(self) -> None:

@@ -21,13 +21,21 @@ QUICK_TIMEOUT_SECONDS = 0.04  # for calls that a request waits for
 LOOK_UP_TIMEOUT_SECONDS = 1.0  # to ask a node of a cluster for the masters
 TIMEOUT_SECONDS = 10.0
 
+ONE_NODE = (
+    "the address in OUTBOX_STREAMS_URL is one node of a Redis Cluster; start it with "
+    "redis-cluster:// (rediss-cluster:// for TLS)"
+)
+
 
 class Server:
     """The connections to one server. The first command opens a connection. Safe to share between
     threads."""
 
-    def __init__(self, url: str, *, name: str = "the stream server") -> None:
+    def __init__(
+        self, url: str, *, name: str = "the stream server", in_cluster: bool = False
+    ) -> None:
         self.name = name  # for messages
+        self.in_cluster = in_cluster
         self.client = _client(url, connect_seconds=2.0, reply_seconds=TIMEOUT_SECONDS)
         self.quick, self.look_up = (
             _client(url, connect_seconds=seconds, reply_seconds=seconds)
@@ -95,10 +103,7 @@ class SingleServer:
         try:
             yield self.first
         except MovedError as exc:
-            raise StreamsMisconfigured(
-                "the address in OUTBOX_STREAMS_URL is one node of a Redis Cluster; start it with "
-                "redis-cluster:// (rediss-cluster:// for TLS)"
-            ) from exc
+            raise StreamsMisconfigured(ONE_NODE) from exc
 
     @contextmanager
     def every(self, *, quick: bool = False) -> Iterator[Sequence[Server]]:
@@ -118,3 +123,13 @@ def _client(url: str, *, connect_seconds: float, reply_seconds: float) -> redis.
         health_check_interval=0,
         protocol=2,
     )
+
+
+def is_readable(url: str) -> bool:
+    """Whether redis-py can read the address and its options. Opens no connection."""
+    try:
+        pool = redis.ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError):
+        return False
+    return True

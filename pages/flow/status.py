@@ -78,7 +78,7 @@ def _of_service(found: Tables) -> State:
 
 def _of_streams(found: Tables, client: Streams) -> State:
     try:
-        if not client.is_reachable():  # has a short timeout, unlike the calls below
+        if not client.is_reachable(found.label):  # has a short timeout, unlike the calls below
             raise StreamsUnavailable("the stream server doesn't answer")
         at, sizes = client.cursor(found.label).at, client.sizes(found.label)
     except STREAM_ERRORS as exc:
@@ -93,11 +93,11 @@ def _of_streams(found: Tables, client: Streams) -> State:
 
 
 def _of_tables(found: Tables, client: Streams, of_streams: State) -> State:
-    known = not of_streams["error"]
-    readers = []
-    for consumer, producer in _readers(found.label):
-        readers.append(_of_consumer(consumer, producer, client, known=known))
-        known = readers[-1]["members"] is not None  # the next call would wait as long for an answer
+    reachable = {found.label: not of_streams["error"]}  # other services can have another master
+    readers = [
+        _of_consumer(consumer, producer, client, reachable)
+        for consumer, producer in _readers(found.label)
+    ]
     return {
         "outbox": {
             **status.of_outbox(
@@ -139,31 +139,43 @@ def _oldest_transaction(found: Tables) -> State | None:
     return dict(zip(names, (round(row[0], 1), *row[1:]), strict=True))
 
 
-def _of_consumer(consumer: Consumer, producer: str, client: Streams, *, known: bool) -> State:
-    state: State = {
+def _of_consumer(
+    consumer: Consumer, producer: str, client: Streams, reachable: dict[str, bool]
+) -> State:
+    parked = parking.Parking(consumer.tables, consumer=consumer.name, producer=producer)
+    return {
         "name": consumer.name,
         "subscriber": consumer.subscriber,
         "producer": producer,
         "is_projection": consumer.name in dict(projection.every()),
-        "parked": parking.Parking(consumer.tables, consumer=consumer.name, producer=producer).count(
-            at_most=COUNT_AT_MOST
-        ),
-        "lag_events": None,
-        "lag_seconds": None,
-        "members": None,
-        "owners": [],
+        "parked": parked.count(at_most=COUNT_AT_MOST),
+        **_lag(consumer, producer, client, reachable),
+        **_members(consumer, producer, client),
     }
-    if not known:
-        return state
+
+
+def _lag(consumer: Consumer, producer: str, client: Streams, reachable: dict[str, bool]) -> State:
+    if producer not in reachable:
+        reachable[producer] = client.is_reachable(producer)
+    if reachable[producer]:
+        try:
+            number, seconds = status.lag_behind(
+                consumer, producer, client, count_at_most=COUNT_AT_MOST
+            )
+        except STREAM_ERRORS:  # it stopped between two calls: the next call would wait as long
+            reachable[producer] = False
+        else:
+            return {"lag_events": number, "lag_seconds": seconds}
+    return {"lag_events": None, "lag_seconds": None}
+
+
+def _members(consumer: Consumer, producer: str, client: Streams) -> State:
     try:
-        events, seconds = status.lag_behind(consumer, producer, client, count_at_most=COUNT_AT_MOST)
         members = sorted(client.members(consumer.subscriber))
-    except STREAM_ERRORS:  # it stopped between two calls; the next state says so
-        return state
+    except STREAM_ERRORS:
+        return {"members": None, "owners": []}
     owners = assign(range(client.partitions), members, of=f"{consumer.name} of {producer}")
-    return state | {
-        "lag_events": events,
-        "lag_seconds": seconds,
+    return {
         "members": len(members),
         "owners": [members.index(owners[partition]) for partition in sorted(owners)],
     }

@@ -311,6 +311,14 @@ SABOTAGES: Final = (
         test=f"{OUTBOX}/test_relay.py::test_a_foreign_entry_is_removed_and_no_event_is_lost",
     ),
     Sabotage(
+        invariant=7,
+        promise="after a failover of the streams, the relay sends again what the replica missed",
+        file="outbox/publishing/relay.py",
+        old="            except CursorMoved:\n                self._start = self._find_start()",
+        new="            except CursorMoved as exc:\n                self._at = exc.found",
+        test=f"{OUTBOX}/test_cluster.py::test_writes_that_a_failover_loses_are_sent_again",
+    ),
+    Sabotage(
         invariant=9,
         promise="a stream server that may evict keys is refused",
         file="outbox/streams/client.py",
@@ -1099,8 +1107,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="status names the command for a consumer below the floor",
         file="outbox/status.py",
-        old='return f"manage.py outbox backfill --adopt {consumer.name}"',
-        new='return ""',
+        old='f"manage.py outbox backfill --adopt {consumer.name}" if is_below_floor else ""',
+        new='""',
         test=f"{OUTBOX}/test_commands.py"
         "::test_status_names_the_command_for_a_consumer_below_the_floor",
     ),
@@ -1143,8 +1151,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a request waits for one node of a cluster, not for one after another",
         file="outbox/streams/cluster.py",
-        old="for _ in range(1 if quick else len(servers)):",
-        new="for _ in range(len(servers)):",
+        old="for number in range(1 if quick else len(servers)):",
+        new="for number in range(len(servers)):",
         test=f"{OUTBOX}/test_cluster.py"
         "::test_requests_never_wait_long_for_nodes_that_do_not_answer",
     ),
@@ -1161,6 +1169,109 @@ SABOTAGES: Final = (
         old="if number == len(servers) and not answers:",
         new="if True:",
         test=f"{OUTBOX}/test_cluster.py::test_the_other_masters_serve_while_one_is_dead",
+    ),
+    Sabotage(
+        promise="a relay starts while the master of another service is down",
+        file="outbox/publishing/relay.py",
+        old="with suppress(StreamsUnavailable):",
+        new="with suppress(NotImplementedError):",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_a_relay_starts_while_the_master_of_another_service_does_not_answer",
+    ),
+    Sabotage(
+        promise="an error names the node of a cluster that doesn't have the user",
+        file="outbox/streams/client.py",
+        old="with _translate_errors(server.name):",
+        new="with _translate_errors():",
+        test=f"{OUTBOX}/test_cluster.py::test_a_node_without_the_user_is_named",
+    ),
+    Sabotage(
+        promise="a replica with fewer rights is reported before it is a master",
+        file="outbox/streams/client.py",
+        old="            if others:\n",
+        new="            if False:\n",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_a_node_with_fewer_rights_is_named_before_it_has_the_keys",
+    ),
+    Sabotage(
+        promise="status is complete for the services whose masters answer",
+        file="outbox/status.py",
+        old="        except (StreamsUnavailable, StreamsMisconfigured) as exc:",
+        new="        except NotImplementedError as exc:",
+        test="tests/integration/together/test_master_down.py"
+        "::test_the_figures_of_the_other_services_are_complete",
+    ),
+    Sabotage(
+        promise="the flow page asks the master of one service, not all",
+        file="pages/flow/status.py",
+        old="if not client.is_reachable(found.label):",
+        new="if not client.is_reachable():",
+        test="tests/integration/together/test_master_down.py"
+        "::test_the_page_shows_the_streams_of_the_other_services",
+    ),
+    Sabotage(
+        promise="a dead node that is asked for the masters fails no call with a short timeout",
+        file="outbox/streams/cluster.py",
+        old="if quick and self._last:",
+        new="if False:",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_calls_with_a_short_timeout_find_a_master_while_another_one_does_not_answer",
+    ),
+    Sabotage(
+        promise="a relay refuses the address of one node of a cluster before a failover",
+        file="outbox/streams/client.py",
+        old='if mode == "cluster" and not server.in_cluster:',
+        new="if False:",
+        test=f"{OUTBOX}/test_cluster.py"
+        "::test_the_address_of_a_node_that_has_the_keys_is_refused_before_a_failover",
+    ),
+    Sabotage(
+        promise="a wrong address of a cluster shows no part of the password",
+        file="outbox/streams/cluster.py",
+        old="            raise _unreadable() from None",
+        new="            raise",
+        test="tests/unit/outbox/test_cluster_address.py"
+        "::test_a_wrong_address_is_refused_and_its_password_never_shown",
+    ),
+    Sabotage(
+        promise="a wrong STREAMS_URL of a cluster shows no part of the password",
+        file="config/environ.py",
+        old="""raise ValueError("its user and password aren't percent-encoded") from None""",
+        new="raise",
+        test="tests/unit/config/test_environ.py"
+        "::test_a_wrong_value_is_reported_by_name_and_never_shown",
+    ),
+    Sabotage(
+        promise="streams that went back below the floor get the floor with the next entries",
+        file="outbox/publishing/relay.py",
+        old="        if tick_id < first[0]:",
+        new="        if not self._ticks.get(tick_id) and tick_id < first[0]:",
+        test=f"{OUTBOX}/test_retention.py"
+        "::test_streams_that_went_back_below_the_floor_get_the_floor_again",
+    ),
+    Sabotage(
+        promise="while no master has a service's slot, each nudge opens no new connection",
+        file="outbox/streams/client.py",
+        old="            except ClusterDownError:  # as",
+        new="            except NotImplementedError:  # as",
+        test="tests/unit/outbox/test_nudging.py"
+        "::test_while_no_master_has_the_slot_connections_are_opened_after_a_pause",
+    ),
+    Sabotage(
+        promise="a thread asks every node for the masters while other threads ask too",
+        file="outbox/streams/cluster.py",
+        old="servers[(first + number) % len(servers)]",
+        new="servers[(number and next(self._turn)) % len(servers)]",
+        test="tests/unit/outbox/test_look_up.py"
+        "::test_each_node_is_asked_although_another_thread_asks_meanwhile",
+    ),
+    Sabotage(
+        promise="a tick that a failover of database and streams has lost is reported",
+        file="outbox/publishing/retention.py",
+        old="    _report_lost_ticks(tables, streams, confirmations)\n",
+        new="",
+        test=f"{OUTBOX}/test_recovery.py"
+        "::test_a_tick_that_database_and_streams_have_lost_is_reported",
     ),
     Sabotage(
         promise="with streams on a cluster, the ring's members need a server of their own",

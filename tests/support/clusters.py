@@ -12,6 +12,7 @@ from redis.crc import key_slot
 from stack import ports
 from stack.ports import LOOPBACK
 from stack.valkey import Valkey
+from tests.support.freezing import frozen
 from tests.support.servers import free_slot
 from tests.support.waiting import eventually
 
@@ -160,6 +161,21 @@ class LocalCluster:
         replica = self.replica_of(master)
         master.kill()
         self._wait(lambda: replica.is_master, "the replica is the master")
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Freeze the master of a service or group, and its replica. The other masters serve."""
+        master = self.master_of(name)
+        pids = [node.pid for node in (master, self.replica_of(master)) if node.pid]
+        self._set("cluster-require-full-coverage", "no")
+        with frozen(pids):
+            yield
+        self.wait_healthy()
+        self._set("cluster-require-full-coverage", "yes")
+
+    def _set(self, name: str, value: str) -> None:
+        for node in self.nodes:
+            node.ask("CONFIG SET", name, value)
 
     def fail_over(self, master: Node) -> None:
         """Let the replica of a live master take its place, as before maintenance."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -14,15 +14,19 @@ import redis
 from outbox import streams as module
 from outbox.errors import StreamsMisconfigured, StreamsUnavailable
 from outbox.keys import rules
-from outbox.publishing.relay import Relay, own_connection
+from outbox.publishing.relay import Relay, own_connection, run
 from outbox.streams import Streams
 from outbox.streams import cluster as clusters
+from outbox.streams import server as servers
 from tests.faults.project import Project
 from tests.integration.outbox.conftest import consumer_of
 from tests.integration.outbox.test_reader import Probe
+from tests.integration.outbox.test_relay import in_streams
 from tests.support.clusters import PASSWORD, LocalCluster, Node
 from tests.support.freezing import frozen
 from tests.support.waiting import eventually
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 30
 NUDGE_LIMIT_SECONDS = 0.05  # what a nudge may add to a request
@@ -58,6 +62,12 @@ def answers(streams: Streams) -> bool:
     except StreamsUnavailable:
         return False
     return True
+
+
+def elsewhere_than(label: str, cluster: LocalCluster) -> str:
+    """A service on another master."""
+    names = (f"other-{number}" for number in range(100))
+    return next(name for name in names if cluster.master_of(name) is not cluster.master_of(label))
 
 
 def pids_of(*nodes: Node) -> list[int]:
@@ -100,6 +110,15 @@ def test_the_address_of_a_single_node_is_refused(cluster: LocalCluster) -> None:
         single.cursor("shop")
 
 
+def test_the_address_of_a_node_that_has_the_keys_is_refused_before_a_failover(
+    cluster: LocalCluster, shop_master: Node
+) -> None:
+    with closing(Streams(shop_master.url, partitions=16)) as single:
+        assert single.cursor("shop").at == "5-1"
+        with pytest.raises(StreamsMisconfigured, match="start it with redis-cluster://"):
+            single.check()
+
+
 def test_the_address_of_a_server_outside_a_cluster_is_refused(valkey: Any) -> None:
     url = valkey.url.replace("redis://", "redis-cluster://")
     with (
@@ -127,6 +146,38 @@ def test_the_rules_of_a_service_are_enough_on_a_cluster(
         with closing(own.open_nudge_connection()) as line:
             line.send("shop")
             assert own.wait_nudge("shop", timeout_seconds=5)
+
+
+@pytest.fixture
+def shop_user(cluster: LocalCluster, streams: Streams) -> Iterator[Streams]:
+    """A client with the user of the service `shop`."""
+    cluster.set_user("shop", PASSWORD, rules(["shop"]))
+    with closing(Streams(cluster.url_of(f"shop:{PASSWORD}@"), partitions=16)) as own:
+        yield own
+    cluster.set_user("shop", PASSWORD, rules(["shop"]))
+
+
+def test_a_node_without_the_user_is_named(cluster: LocalCluster, shop_user: Streams) -> None:
+    node = cluster.replica_of(cluster.master_of("shop"))
+    node.ask("ACL DELUSER", "shop")
+    with pytest.raises(StreamsMisconfigured, match=f":{node.port} refuses the login"):
+        shop_user.check()
+
+
+def test_a_node_with_fewer_rights_is_named_before_it_has_the_keys(
+    cluster: LocalCluster, shop_user: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    master = cluster.master_of("shop")
+    node = cluster.replica_of(master)
+    shop_user.check_rights("shop")
+    assert not caplog.records
+    node.ask("ACL SETUSER", "shop", "-xdel")
+    shop_user.check_rights("shop")
+    (line,) = caplog.messages
+    assert f":{node.port} refuses XDEL {{shop}}:events:0 to the user" in line
+    master.ask("ACL SETUSER", "shop", "-xdel")
+    with pytest.raises(StreamsMisconfigured, match=f":{master.port} refuses XDEL"):
+        shop_user.check_rights("shop")
 
 
 # -- failures -------------------------------------------------------------------------------
@@ -164,6 +215,32 @@ def test_the_other_masters_serve_while_one_is_dead(
     assert streams.is_reachable()
 
 
+def test_a_relay_starts_while_the_master_of_another_service_does_not_answer(
+    cluster: LocalCluster, streams: Streams, shop: Any, record: Any, settings: Any
+) -> None:
+    other = elsewhere_than(shop.label, cluster)
+    settings.OUTBOX_PRODUCERS = [other]
+    record("a", 1)
+    with cluster.without(other):
+        run(shop, streams, stopping=threading.Event(), linger_seconds=0)
+        assert len(in_streams(streams, shop.label)) == 1
+        with pytest.raises(StreamsUnavailable):
+            streams.peek_cursor(other)
+
+
+def test_calls_with_a_short_timeout_find_a_master_while_another_one_does_not_answer(
+    cluster: LocalCluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "QUICK_TIMEOUT_SECONDS", 0.3)  # also on a busy machine
+    other = elsewhere_than("shop", cluster)
+    with closing(Streams(cluster.url, partitions=16)) as patient:
+        assert patient.is_reachable("shop")
+        with cluster.without(other):
+            for _ in cluster.nodes:  # also while a frozen node is asked for the masters
+                assert not patient.is_reachable(other)
+                assert patient.is_reachable("shop")
+
+
 def test_writes_that_a_failover_loses_are_sent_again(
     cluster: LocalCluster, streams: Streams, shop: Any, record: Any
 ) -> None:
@@ -171,7 +248,7 @@ def test_writes_that_a_failover_loses_are_sent_again(
     reader = _reader(shop, streams, probe)
     with own_connection(shop) as connection:
         relay = Relay(shop, streams, connection)
-        record("a", 1)
+        events = [record("a", 1)]
         relay.drain()
         master = cluster.master_of(shop.label)
         replica = cluster.replica_of(master)
@@ -188,7 +265,7 @@ def test_writes_that_a_failover_loses_are_sent_again(
             master.ask(
                 "CLIENT KILL", "TYPE", "replica"
             )  # what the replica gets from now on is lost
-            record("a", 2)
+            events.append(record("a", 2))
             _patiently(relay.drain)
             _patiently(reader.step)
             assert probe.applied == [("a", 1), ("a", 2)]
@@ -202,23 +279,28 @@ def test_writes_that_a_failover_loses_are_sent_again(
             what="the cluster serves",
         )
         assert found == kept
-        record("a", 3)
+        events.append(record("a", 3))
         _patiently(relay.drain)
+        sent = _patiently(lambda: in_streams(streams, shop.label))
+        # The reader has applied the second event, so it can't show whether the event is here.
+        assert [body.decode() for _, body in sent] == [event.encode() for event in events]
     _patiently(reader.step)
     assert probe.applied == [("a", 1), ("a", 2), ("a", 3)]
 
 
-def _patiently(call: Callable[[], object]) -> None:
+def _patiently(call: Callable[[], T]) -> T:
     """Calls again while the cluster isn't ready, as relays and consumers do."""
+    returned: list[T] = []
 
     def succeeds() -> bool:
         try:
-            call()
+            returned.append(call())
         except StreamsUnavailable:
             return False
         return True
 
     eventually(succeeds, within_seconds=PATIENCE_SECONDS, what="the cluster serves")
+    return returned[0]
 
 
 def _cursor_or_none(streams: Streams, label: str) -> str | None:

@@ -128,6 +128,26 @@ def test_new_tick_ids_are_above_the_lost_tick_ids(shop, streams, record):
     assert len(in_streams(streams, shop.label)) == 2
 
 
+def test_a_tick_that_database_and_streams_have_lost_is_reported(
+    shop, streams, server, record, reader, caplog
+):
+    with own_connection(shop) as connection:
+        relay = Relay(shop, streams, connection)
+        record("a", 1)
+        relay.drain()
+        kept = streams.cursor(shop.label).at
+        record("a", 2)
+        relay.drain()
+    reader.step()
+    reader.confirm()
+    fail_over(shop, lost_rows=0, lost_ticks=1)
+    retention.save_confirmations(shop, streams)  # the streams have it: the relay continues above it
+    assert "has applied tick" not in caplog.text
+    server.hset(f"{{{shop.label}}}:cursor", "at", kept)
+    retention.save_confirmations(shop, streams)
+    assert "probe has applied tick" in caplog.text
+
+
 def restored_elsewhere(shop: Any) -> None:
     """Change the schema as a restore on another server does: higher xids, another system id."""
     event, tick = shop.event._meta.db_table, shop.tick._meta.db_table

@@ -371,6 +371,30 @@ def prune_half(shop, streams):
     return half
 
 
+def test_streams_that_went_back_below_the_floor_get_the_floor_again(
+    shop, streams, server, relay, record, reader, prune_half
+):
+    record("a", 1)
+    relay.drain()
+    replica = {key: server.dump(key) for key in server.scan_iter()}
+    send(relay, record, 2)
+    reader.step()
+    reader.confirm()
+    prune_half()  # the tick at which the replica's cursor is exists
+    floor = streams.cursor(shop.label).floor
+    server.flushall()
+    for key, value in replica.items():
+        server.restore(key, 0, value)
+    record("a", 2)
+    relay.drain()
+    assert 0 < floor == streams.cursor(shop.label).floor
+    assert in_streams(streams, shop.label)[-1][1].decode() == newest_body(shop)
+
+
+def newest_body(shop) -> str:
+    return str(shop.event._default_manager.order_by("-pk")[0].body)
+
+
 def test_a_relay_that_resends_does_not_stay_on_a_pruned_tick(
     shop, streams, valkey, relay, record, reader, prune, prune_half, monkeypatch
 ):

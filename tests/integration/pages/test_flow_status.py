@@ -250,18 +250,28 @@ def test_a_state_that_is_not_known_is_503(staff: Client, monkeypatch: pytest.Mon
         assert (answer.status_code, answer["Retry-After"]) == (503, "2"), path
 
 
-def test_a_stream_server_that_stops_meanwhile_is_asked_once_for_each_service(
+def test_a_stream_server_that_stops_meanwhile_is_asked_once_for_each_producer(
     status: Status, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
-    def refuse(self: Streams, label: str, *_: Any, **__: Any) -> None:
-        asked.append(label)
+    def stop(*_: Any) -> None:
         raise StreamsUnavailable("it stopped")
 
+    def refuse(self: Streams, label: str, *_: Any, **__: Any) -> None:
+        asked.append(label)
+        stop()
+
     monkeypatch.setattr(Streams, "count_after", refuse)
+    monkeypatch.setattr(Streams, "members", stop)
     found = status()
-    assert len(asked) == len({each.label for each in consumers.every()} & set(settings.SERVICES))
+    readers = {
+        (each.label, producer)
+        for each in consumers.every()
+        if each.label in settings.SERVICES
+        for producer in each.producers
+    }
+    assert len(asked) == len(readers)
     for consumer in found["services"][SERVICE]["consumers"]:
         assert found["states"][f"{consumer['subscriber']}/{consumer['producer']}"] == "unknown"
 

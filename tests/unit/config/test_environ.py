@@ -44,6 +44,7 @@ def test_all_missing_variables_are_reported_with_an_example() -> None:
         ("STREAMS_URL", "redis-cluster://a:s3cret@host:1,:2/0"),
         ("STREAMS_URL", "redis-cluster://a:s3cret@host:1,host:port/0"),
         ("STREAMS_URL", "rediss-cluster://a:s3cret@host:1/7"),
+        ("STREAMS_URL", "redis-cluster://a:x[s3cret]x@host:1/0"),
         ("BROKER_URL", "redis-cluster://a:s3cret@host:1,host:2/0"),
         ("RING_STORE_URL", "rediss-cluster://a:s3cret@host:1,host:2/0"),
         ("OUTBOX_PARTITIONS", "0"),

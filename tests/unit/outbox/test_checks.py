@@ -15,6 +15,7 @@ from outbox import checks, tables
 from outbox import consumer as consuming
 from outbox.checks import options, servers
 from outbox.consumer import Batched, Consumer, ignore
+from outbox.errors import OutboxError, StreamsMisconfigured, StreamsUnavailable
 
 LABEL = next(tables.every()).label
 DURATIONS = ("OUTBOX_HANDLER_IDLE_SECONDS", "OUTBOX_RETENTION_SECONDS")
@@ -108,6 +109,26 @@ def test_an_address_of_a_cluster_is_checked_without_its_password(settings: Any) 
     [line] = lines(options.settings_are_sound())
     assert "outbox.E002 OUTBOX_STREAMS_URL has another database than 0" in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("scheme", "error", "cure"),
+    [
+        ("redis-cluster", StreamsMisconfigured("it refuses the login"), " redis-cluster://USER:"),
+        ("redis-cluster", StreamsUnavailable("reset by peer"), " rediss-cluster://"),
+        ("rediss-cluster", StreamsUnavailable("it doesn't answer"), " redis-cluster://"),
+        ("rediss", StreamsUnavailable("it doesn't answer"), " redis://"),
+    ],
+)
+def test_the_cure_for_a_server_has_the_scheme_of_the_address(
+    settings: Any, scheme: str, error: OutboxError, cure: str
+) -> None:
+    def check() -> None:
+        raise error
+
+    settings.OUTBOX_STREAMS_URL = f"{scheme}://shop:secret@one:1/0"
+    [line] = lines(servers.streams_answer(SimpleNamespace(check=check), []))  # type: ignore[arg-type]
+    assert cure in line
 
 
 @pytest.mark.parametrize("url", ["localhost:6379", "http://:secret@localhost/0", 6379, ""])

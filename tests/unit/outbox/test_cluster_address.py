@@ -28,6 +28,9 @@ def test_an_address_names_some_nodes_and_one_login_for_all() -> None:
         ("redis-cluster://shop:s3/cret@one:7000/0", "a node without host:port"),
         ("redis-cluster://shop:s3cret@one:seven/0", "a node without host:port"),
         ("redis-cluster://", "a node without host:port"),
+        ("redis-cluster://shop:x[s3cret]x@one:7000/0", "can't be read: percent-encode"),
+        ("redis-cluster://shop:s3cret@one:7000/0?socket_timeout=x", "correct its options"),
+        ("redis-cluster://shop:s3cret@one:7000/0?timout=5", "correct its options"),
     ],
 )
 def test_a_wrong_address_is_refused_and_its_password_never_shown(url: str, why: str) -> None:
@@ -35,3 +38,8 @@ def test_a_wrong_address_is_refused_and_its_password_never_shown(url: str, why: 
         Address.of(url)
     assert "s3" not in str(refused.value)
     assert "cret" not in str(refused.value)
+    assert refused.value.__suppress_context__ or not refused.value.__context__  # also a traceback
+
+
+def test_a_password_is_not_in_the_repr_of_an_address() -> None:
+    assert "s3cret" not in repr(Address.of("redis-cluster://shop:s3cret@one:7000/0"))

@@ -4,13 +4,23 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.apps import apps
 
 from outbox import tables
 from outbox.streams import client
-from outbox.streams.nudging import CHECKING_SECONDS, RETRY_SECONDS, SKIP_SECONDS, Connection, Nudger
+from outbox.streams.nudging import (
+    CHECKING_SECONDS,
+    RETRY_SECONDS,
+    SKIP_SECONDS,
+    Connection,
+    Nudger,
+    Outdated,
+)
+from outbox.streams.server import Located
 
 
 class RecordedLine:
@@ -65,6 +75,29 @@ def test_after_a_failed_nudge_the_next_one_is_sent() -> None:
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
     assert (len(lines[0].sent), len(lines[1].sent)) == (0, 1)
+
+
+def test_while_no_master_has_the_slot_connections_are_opened_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[client.NudgeConnection] = []
+    nobody: Any = SimpleNamespace(locate=lambda: Located([], valid_seconds=5.0))
+
+    def begin() -> Connection:
+        opened.append(client.NudgeConnection(nobody))
+        return opened[-1]
+
+    now = [100.0]
+    nudger = Nudger(begin, clock=lambda: now[0])
+    for _ in range(5):
+        nudger.nudge("shop")
+        nudger.flush(timeout_seconds=5)
+        now[0] += SKIP_SECONDS
+    assert len(opened) == 1
+    monkeypatch.setattr(client, "RETRY_SECONDS", 0.0)
+    opened[0].send("shop")
+    with pytest.raises(Outdated):  # after the pause
+        opened[0].send("shop")
 
 
 def test_nudging_does_not_wait_for_the_line_and_each_label_is_sent_once() -> None:
