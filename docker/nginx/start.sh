@@ -18,7 +18,6 @@ case $https:${PROXIES:-1} in
 esac
 conf=/etc/nginx/conf.d
 cp "/nginx/$1.conf" "$conf/default.conf"
-mkdir -p /run/draining # rolling.sh makes a file here for a container that gets no more requests
 # nginx resolves names with the container's resolver at run time, because the addresses of recreated
 # containers change.
 awk '/^nameserver/ { print "resolver " $2 " valid=1s ipv6=off;"; exit }' /etc/resolv.conf \
