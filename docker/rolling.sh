@@ -59,7 +59,8 @@ wait_until_ready() {
   give_up=$(($(date +%s) + ${READY_SECONDS:-180}))
   until is_ready "$1"; do
     if [ "$(date +%s)" -ge "$give_up" ]; then
-      fail "$1 isn't ready after ${READY_SECONDS:-180} s. Read its log, fix the cause"
+      fail "$1 isn't ready after ${READY_SECONDS:-180} s. A web container that answers with errors" \
+        "gets requests until you stop it (compose stop $1). Read its log, fix the cause"
     fi
     sleep 1
   done

@@ -514,6 +514,55 @@ def test_nginx_refuses_a_wrong_number_of_proxies(https: str, proxies: str, error
     assert ("front:" in ran.stderr) == bool(error)
 
 
+FAKE_NGINX: Final = """\
+#!/bin/sh
+echo "$*" >>"$LOG"
+case "$*" in *" -t") exit "$WRONG" ;; esac
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Runs start.sh with an nginx that only notes its arguments."""
+    text = (DOCKER / "nginx" / "start.sh").read_text()
+    text = text.replace("/etc/nginx/conf.d", f"{tmp_path}").replace(' "/nginx/', f' "{DOCKER}/nginx/')
+    (tmp_path / "nginx").write_text(FAKE_NGINX)
+    (tmp_path / "nginx").chmod(0o755)
+
+    def run(*arguments: str, wrong: bool = False) -> tuple[int, list[str]]:
+        log = tmp_path / "log"
+        log.write_text("")
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        variables = {"PATH": path, "LOG": str(log), "WRONG": str(int(wrong))}
+        ran = subprocess.run(["sh", "-c", text, "sh", *arguments], env=variables, check=False)
+        return ran.returncode, [
+            line.removeprefix("-e /dev/stderr ") for line in log.read_text().splitlines()
+        ]
+
+    return run
+
+
+def test_nginx_loads_a_changed_configuration_only_if_it_is_right(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    main = "-c /nginx/nginx.conf"
+    assert start("services") == (0, [f"{main} -g daemon off;"])
+    (tmp_path / "default.conf").write_text("of the previous release")
+
+    assert start("services", "reload") == (0, [f"{main} -q -t", f"{main} -s reload"])
+    assert (tmp_path / "default.conf").read_text() == (
+        DOCKER / "nginx" / "services.conf"
+    ).read_text()
+    assert start("services", "reload", wrong=True) == (1, [f"{main} -q -t"])
+
+
+@pytest.mark.parametrize("arguments", [["monolith", "--help"], ["no-such-shape"], []])
+def test_nginx_with_unknown_arguments_does_nothing(
+    start: Callable[..., Any], arguments: list[str]
+) -> None:
+    assert start(*arguments) == (2, [])
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_limits_in_the_environment_reach_the_processes(shape: str) -> None:
     names = [

@@ -64,6 +64,13 @@ SABOTAGES: Final = (
         test=f"{DOCKER}::test_a_rolling_update_begins_with_the_container_that_is_not_ready",
     ),
     Sabotage(
+        promise="nginx never loads a configuration that is wrong",
+        file="docker/nginx/start.sh",
+        old="  $nginx -q -t\n",
+        new="",
+        test=f"{DOCKER}::test_nginx_loads_a_changed_configuration_only_if_it_is_right",
+    ),
+    Sabotage(
         promise="a loop that hangs makes its process unhealthy",
         file="docker/entrypoint.py",
         old="return 1 if stalled or not ages else 0",
