@@ -167,7 +167,7 @@ def test_every_container_that_stays_running_has_a_health_check(shape: str) -> No
             assert check["test"][-2:] == ["probe", program]
 
 
-def test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon() -> None:
+def test_nginx_repeats_no_post_but_an_order_with_a_key_and_gives_up_a_dead_address_soon() -> None:
     texts = {file.name: file.read_text() for file in (DOCKER / "nginx").glob("*.conf")}
     statements = {
         name: re.findall(r"(?m)^ *(proxy_(?:next_upstream|connect_timeout)\b[^;]*);", text)

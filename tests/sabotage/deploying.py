@@ -47,7 +47,7 @@ SABOTAGES: Final = (
         old='"~^POST ." 1;',
         new='"~^POST " 1;',
         test=f"{DOCKER}"
-        "::test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon",
+        "::test_nginx_repeats_no_post_but_an_order_with_a_key_and_gives_up_a_dead_address_soon",
     ),
     Sabotage(
         promise="a rolling update never stops the last web container",
