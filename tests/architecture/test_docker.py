@@ -158,6 +158,17 @@ def test_only_postgresql_has_a_writable_root_or_more_than_the_needed_capabilitie
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_nginx_may_complete_requests_for_longer_than_a_service(shape: str) -> None:
+    periods = {
+        key: int(re.fullmatch(r"(\d+)s", service["stop_grace_period"])[1])  # type: ignore[index]
+        for key, service in services(shape).items()
+        if key == "front" or service["image"] == OURS
+    }
+
+    assert periods.pop("front") > max(periods.values())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_container_that_stays_running_has_a_health_check(shape: str) -> None:
     for key, service in services(shape).items():
         check = service["healthcheck"]

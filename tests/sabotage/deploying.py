@@ -64,6 +64,13 @@ SABOTAGES: Final = (
         test=f"{DOCKER}::test_a_rolling_update_begins_with_the_container_that_is_not_ready",
     ),
     Sabotage(
+        promise="nginx has the time to complete the requests of a service that stops",
+        file="docker/deployments.yml",
+        old="    stop_grace_period: 40s ",
+        new="    stop_grace_period: 10s ",
+        test=f"{DOCKER}::test_nginx_may_complete_requests_for_longer_than_a_service",
+    ),
+    Sabotage(
         promise="nginx never loads a configuration that is wrong",
         file="docker/nginx/start.sh",
         old="  $nginx -q -t\n",
