@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 from django.conf import settings
 
+from config.environ import BadEnvironment, read
 from config.headers import PERMISSIONS_POLICY
 from stack.users import all_rules
 from tests.attacks.test_headers import EXPECTED, FRAMES
@@ -160,7 +162,7 @@ def test_only_postgresql_has_a_writable_root_or_more_than_the_needed_capabilitie
 @pytest.mark.parametrize("shape", SHAPES)
 def test_nginx_may_complete_requests_for_longer_than_a_service(shape: str) -> None:
     periods = {
-        key: int(re.fullmatch(r"(\d+)s", service["stop_grace_period"])[1])  # type: ignore[index]
+        key: int(service["stop_grace_period"].removesuffix("s"))
         for key, service in services(shape).items()
         if key == "front" or service["image"] == OURS
     }
@@ -223,7 +225,7 @@ FAKE_COMPOSE: Final = """\
 #!/bin/sh
 shift 2  # -f FILE
 case "$*" in
-  *probe*) [ "$3" != "$UNREADY" ] || { [ "$MENDS" ] && grep -q "recreate $3" "$LOG"; }; exit ;;
+  *probe*) [ "$3" != "$UNREADY" ] || { [ "$RECOVERS" ] && grep -q "recreate $3" "$LOG"; }; exit ;;
   *) echo "$*" >>"$LOG" ;;
 esac
 case "$*" in
@@ -297,7 +299,7 @@ def test_a_rolling_update_begins_with_the_container_that_is_not_ready(
     roll: Callable[..., Any], unready: str
 ) -> None:
     """A failed update leaves one like this. The next update must get past it."""
-    status, done, _ = roll("compose.yml", UNREADY=unready, MENDS="yes")
+    status, done, _ = roll("compose.yml", UNREADY=unready, RECOVERS="yes")
 
     assert status == 0
     assert done[-2] == REPLACE + unready
@@ -536,7 +538,9 @@ case "$*" in *" -t") exit "$WRONG" ;; esac
 def start(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
     """Runs start.sh with an nginx that only notes its arguments."""
     text = (DOCKER / "nginx" / "start.sh").read_text()
-    text = text.replace("/etc/nginx/conf.d", f"{tmp_path}").replace(' "/nginx/', f' "{DOCKER}/nginx/')
+    text = text.replace("/etc/nginx/conf.d", f"{tmp_path}").replace(
+        ' "/nginx/', f' "{DOCKER}/nginx/'
+    )
     (tmp_path / "nginx").write_text(FAKE_NGINX)
     (tmp_path / "nginx").chmod(0o755)
 
@@ -545,7 +549,8 @@ def start(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
         log.write_text("")
         path = f"{tmp_path}:{os.environ['PATH']}"
         variables = {"PATH": path, "LOG": str(log), "WRONG": str(int(wrong))}
-        ran = subprocess.run(["sh", "-c", text, "sh", *arguments], env=variables, check=False)
+        command = ["sh", "-c", text, "sh", *arguments]
+        ran = subprocess.run(command, env=variables, check=False)
         return ran.returncode, [
             line.removeprefix("-e /dev/stderr ") for line in log.read_text().splitlines()
         ]
@@ -574,19 +579,76 @@ def test_nginx_with_unknown_arguments_does_nothing(
     assert start(*arguments) == (2, [])
 
 
+# The names that no compose file sets, with the reason.
+UNSET: Final = {
+    "DEBUG": "containers are for production",
+    "LAB": "the image doesn't contain the lab",
+    "STATIC_ROOT": "static files are served from the packages of the image",
+    "PROCESS": "the entrypoint sets it",
+    "PROGRESS_FOLDER": "the entrypoint sets it",
+    "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": "the entrypoint sets it for web; an empty one would win",
+}
+# The names that only some processes get: which ones, by SERVICE and command.
+LIMITED: Final = {
+    "PLACEMENT_ADMIN_DATABASE_URL": r"\w+ provision",
+    "ACCOUNTS_OWNER_DATABASE_URL": r"(all|accounts) (provision|prepare)",
+    "ORDERS_OWNER_DATABASE_URL": r"(all|orders) (provision|prepare)",
+    "PLACEMENT_POOLER": r"\w+ web",  # relays and consumers refuse a pooler
+    "ORDERS_DEADLINE_SECONDS": r"(all|orders) .*",
+    "ORDERS_IDEMPOTENCY_SECONDS": r"(all|orders) .*",
+    "TOKENS_WITHOUT_AUDIENCE": r"orders .*",  # beside an older accounts
+    "JWT_SIGNING_KEY": r"(all|accounts) .*",
+    "JWKS": r"orders .*",  # the others have the keys
+    # Of the other service. The monolith has an address for the requests of its own services.
+    "ACCOUNTS_URL": r"(all|orders) .*",
+    "ORDERS_URL": r"accounts .*",
+    "ACCOUNTS_PUBLIC_URL": r"orders .*",
+    "ORDERS_PUBLIC_URL": r"accounts .*",
+}
+
+
+class Asked(dict[str, str]):
+    """An environment that notes the names that are read."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.setdefault(name, "")
+        return super().get(name, default)
+
+
+def names_that_are_read(service: str) -> set[str]:
+    asked = Asked(SERVICE=service)
+    with suppress(BadEnvironment):
+        read(asked)
+    text = (DOCKER / "entrypoint.py").read_text()
+    return {name.removesuffix("_FILE") for name in asked} | set(
+        re.findall(r'setting\("(\w+)"', text)
+    )
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_limits_in_the_environment_reach_the_processes(shape: str) -> None:
-    names = [
-        "PLACEMENT_CONNECTIONS",
-        *("THROTTLE_LOGIN", "THROTTLE_LOGIN_ACCOUNT", "THROTTLE_LOGIN_ADDRESS"),
-    ]
+def test_every_variable_reaches_the_processes_that_read_it(shape: str) -> None:
     for key, service in services(shape).items():
-        if service["image"] == OURS:
-            assert [service["environment"].get(name) for name in names] == [
-                f"${{{name}:-}}" for name in names
-            ], key
+        if service["image"] != OURS:
+            continue
+        given, [program, *_] = service["environment"], service["command"]
+        who = f"{given['SERVICE']} {program}"
+        expected = {
+            name
+            for name in names_that_are_read(given["SERVICE"]) - UNSET.keys()
+            if re.fullmatch(LIMITED.get(name, ".*"), who)
+        }
+        assert {name.removesuffix("_FILE") for name in given} == expected, key
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_variable_of_the_host_has_the_name_that_the_process_reads(shape: str) -> None:
+    for key, service in services(shape).items():
+        for name, value in service.get("environment", {}).items():
+            if str(value).startswith("${"):
+                assert value.startswith(f"${{{name}:-"), (key, name)
     fronts = services(shape)["front"]["environment"]
     assert fronts == {"HTTPS": "${HTTPS:-off}", "PROXIES": "${PROXIES:-1}"}
+    assert services(shape)["postgres-replica"]["environment"]["WAIT_SECONDS"] == "${WAIT_SECONDS:-}"
 
 
 FAKE_ENGINE: Final = """\
@@ -639,7 +701,7 @@ def test_a_process_gets_the_secrets_that_it_reads(shape: str) -> None:
 def test_no_compose_file_contains_a_secret(shape: str) -> None:
     for key, service in services(shape).items():
         for name, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD|SECRET|KEY|DATABASE_URL|REPLICA|STREAMS|BROKER|CACHE", name):
+            if re.search(r"PASSWORD|SECRET|KEY|DATABASE_URL|_URLS|STREAMS|BROKER", name):
                 assert name.endswith("_FILE"), f"{key}: {name}"
                 assert str(value).startswith("/run/secrets/"), f"{key}: {name}"
     for file in DOCKER.glob("*.yml"):

@@ -71,6 +71,13 @@ SABOTAGES: Final = (
         test=f"{DOCKER}::test_nginx_may_complete_requests_for_longer_than_a_service",
     ),
     Sabotage(
+        promise="a variable of docker/.env reaches the processes",
+        file="docker/deployments.yml",
+        old="  OUTBOX_RETENTION_SECONDS: ${OUTBOX_RETENTION_SECONDS:-}\n",
+        new="",
+        test=f"{DOCKER}::test_every_variable_reaches_the_processes_that_read_it",
+    ),
+    Sabotage(
         promise="nginx never loads a configuration that is wrong",
         file="docker/nginx/start.sh",
         old="  $nginx -q -t\n",
