@@ -74,8 +74,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no type
         """When this worker stops, serve the connections that wait, and close the listeners.
 
         gunicorn would keep the listeners open until the last request ends. Until then the kernel
-        would complete new connections, and their requests would be lost. A proxy repeats a request
-        only if its connection is refused, or if the request may run twice.
+        would complete new connections, and their requests would be lost. Those that are made while
+        a listener is closed are the concern of config/stopping.py.
         """
         super().set_accept_enabled(enabled)
         if self.alive:

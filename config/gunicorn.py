@@ -11,6 +11,7 @@ from gunicorn import glogging
 from config.deadlines import Worker
 from config.environ import environment
 from config.logs import formatter
+from config.stopping import stop_without_loss
 
 worker_class = Worker
 # gunicorn would believe X-Forwarded-Proto and SCRIPT_NAME from every process of this machine.
@@ -43,11 +44,13 @@ logger_class = Logger
 
 def when_ready(server: Any) -> None:
     """Refuse to serve other machines with DEBUG on: the pages of errors show code and settings.
-    Then fetch the keys of accounts, so that all workers start with them, also replaced ones."""
+    Then fetch the keys of accounts, so that all workers start with them, also replaced ones. At its
+    end, no connection is lost."""
     names = [listener.getsockname() for listener in server.LISTENERS]
     if environment().debug and (public := list(_public(names))):
         raise RuntimeError(f"DEBUG is on: listen on 127.0.0.1 instead of {', '.join(public)}")
     _fetch_keys()
+    stop_without_loss(server)
 
 
 def _fetch_keys() -> None:

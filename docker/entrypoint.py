@@ -6,10 +6,9 @@
     web, worker, beat, consumer  the processes of a deployment
     probe [PROGRAM]              exit with status 0 if this container's web server is ready; with
                                  worker, beat or consumer: if all loops of this process move
-    drain                        make this container's web server unready, and wait; then stop it
     anything else                a command of manage.py
 
-All programs except `probe`, `drain` and manage.py first wait for their dependencies, because an
+All programs except `probe` and manage.py first wait for their dependencies, because an
 orchestrator's start order doesn't apply to restarts. The entrypoint logs each missing dependency.
 It exits with status 1 if a dependency is still missing after WAIT_SECONDS (120). Otherwise it execs
 the program, so that the program receives the container's signals.
@@ -28,9 +27,7 @@ PORT: Final = 8000
 SECONDS_BETWEEN_TRIES: Final = 1.0
 # A loop makes a step each second, except in a long transaction. A statement has at most 30 s.
 STALLED_SECONDS: Final = 60.0
-# Both are in the container's memory (compose: tmpfs).
-PROGRESS_FOLDER: Final = "/tmp/progress"  # noqa: S108
-DRAIN_FILE: Final = "/tmp/draining"  # noqa: S108
+PROGRESS_FOLDER: Final = "/tmp/progress"  # noqa: S108 - in the container's memory (tmpfs)
 
 log = logging.getLogger("mitosis.entrypoint")
 
@@ -189,7 +186,6 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
-        Path(os.environ.setdefault("DRAIN_FILE", DRAIN_FILE)).unlink(missing_ok=True)
     if name in REPORTING:
         folder = Path(os.environ.setdefault("PROGRESS_FOLDER", PROGRESS_FOLDER))
         for file in folder.glob("*"):  # of the process before a restart
@@ -237,21 +233,13 @@ def refuse(error: Exception) -> NoReturn:
     sys.exit(str(error))
 
 
-def drain() -> None:
-    """Make the web server unready, and return when load balancers have noticed it."""
-    Path(setting("DRAIN_FILE", DRAIN_FILE)).touch()
-    time.sleep(float(setting("DRAIN_SECONDS", "5")))
-
-
 def main() -> None:
     name, *arguments = sys.argv[1:] or ["web"]
     match name, *arguments:
         case ["probe"] | ["probe", "web" | "worker" | "beat" | "consumer"]:
             sys.exit(probe(*arguments))
-        case ["drain"]:
-            return drain()
-        case ["probe" | "drain", *_]:
-            print("usage: entrypoint.py probe [web|worker|beat|consumer], or drain")  # noqa: T201
+        case ["probe", *_]:
+            print("usage: entrypoint.py probe [web|worker|beat|consumer]")  # noqa: T201
             sys.exit(2)
     from config.environ import BadEnvironment
 

@@ -1,5 +1,8 @@
 #!/bin/sh
-# Writes the configuration of this container, then runs nginx: start.sh monolith|services
+# Writes the configuration of this container, then runs nginx: start.sh monolith|services [reload]
+#
+# With `reload`, the nginx that runs loads it instead, and completes its requests. If the
+# configuration is wrong, nginx keeps the earlier one.
 set -eu
 case ${PROXIES:-1} in
   0* | *[!0-9]*)
@@ -16,9 +19,12 @@ case $https:${PROXIES:-1} in
     exit 1
     ;;
 esac
+case $* in
+  monolith | services | "monolith reload" | "services reload") ;;
+  *) echo "usage: start.sh monolith|services [reload]" >&2; exit 2 ;;
+esac
 conf=/etc/nginx/conf.d
 cp "/nginx/$1.conf" "$conf/default.conf"
-mkdir -p /run/draining # rolling.sh makes a file here for a container that gets no more requests
 # nginx resolves names with the container's resolver at run time, because the addresses of recreated
 # containers change.
 awk '/^nameserver/ { print "resolver " $2 " valid=1s ipv6=off;"; exit }' /etc/resolv.conf \
@@ -34,4 +40,9 @@ else
   echo 'map "" $kept_request_id { default $request_id; }'
   echo 'map "" $kept_traceparent { default ""; }'
 fi >"$conf/forwarded.conf"
-exec nginx -e /dev/stderr -c /nginx/nginx.conf -g 'daemon off;'
+nginx="nginx -e /dev/stderr -c /nginx/nginx.conf"
+if [ $# = 2 ]; then
+  $nginx -q -t
+  exec $nginx -s reload
+fi
+exec $nginx -g 'daemon off;'

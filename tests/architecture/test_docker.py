@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 from django.conf import settings
 
+from config.environ import BadEnvironment, read
 from config.headers import PERMISSIONS_POLICY
 from stack.users import all_rules
 from tests.attacks.test_headers import EXPECTED, FRAMES
@@ -158,6 +160,17 @@ def test_only_postgresql_has_a_writable_root_or_more_than_the_needed_capabilitie
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_nginx_may_complete_requests_for_longer_than_a_service(shape: str) -> None:
+    periods = {
+        key: int(service["stop_grace_period"].removesuffix("s"))
+        for key, service in services(shape).items()
+        if key == "front" or service["image"] == OURS
+    }
+
+    assert periods.pop("front") > max(periods.values())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_container_that_stays_running_has_a_health_check(shape: str) -> None:
     for key, service in services(shape).items():
         check = service["healthcheck"]
@@ -167,7 +180,7 @@ def test_every_container_that_stays_running_has_a_health_check(shape: str) -> No
             assert check["test"][-2:] == ["probe", program]
 
 
-def test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon() -> None:
+def test_nginx_repeats_no_post_but_an_order_with_a_key_and_gives_up_a_dead_address_soon() -> None:
     texts = {file.name: file.read_text() for file in (DOCKER / "nginx").glob("*.conf")}
     statements = {
         name: re.findall(r"(?m)^ *(proxy_(?:next_upstream|connect_timeout)\b[^;]*);", text)
@@ -190,7 +203,7 @@ def test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_two_web_containers_share_a_name_and_one_of_them_can_drain(shape: str) -> None:
+def test_two_web_containers_share_a_name_by_which_nginx_reaches_both(shape: str) -> None:
     file = {"compose.yml": "monolith.conf", "compose.services.yml": "upstreams.conf"}[shape]
     text = (DOCKER / "nginx" / file).read_text()
     web = {key for key, service in services(shape).items() if service.get("command") == ["web"]}
@@ -198,21 +211,26 @@ def test_two_web_containers_share_a_name_and_one_of_them_can_drain(shape: str) -
     names = {key.rpartition("-")[0] for key in web}
     assert {f"{name}-{number}" for name in names for number in (1, 2)} == web
     for key in web:
-        name, _, number = key.rpartition("-")
-        service, other = services(shape)[key], f"{name}-{3 - int(number)}"
+        name = key.rpartition("-")[0]
+        service = services(shape)[key]
         assert service["networks"] == {"default": {"aliases": [name]}}
         assert {name, key} <= set(service["environment"]["ALLOWED_HOSTS"].split(","))
+        # One address alone would leave no other one to try.
         assert f" http://{name}:8000;" in text
-        drained = rf"if \(-f /run/draining/{key}\) {{ set \$\w+ http://{other}:8000; }}"
-        assert re.search(drained, text)
+        assert f"http://{key}:" not in text
 
 
+REPLACE: Final = "up -d --no-deps --force-recreate "
 FAKE_COMPOSE: Final = """\
 #!/bin/sh
 shift 2  # -f FILE
 case "$*" in
-  *probe*) [ "$3" != "$UNREADY" ] ;;
+  *probe*) [ "$3" != "$UNREADY" ] || { [ "$RECOVERS" ] && grep -q "recreate $3" "$LOG"; }; exit ;;
   *) echo "$*" >>"$LOG" ;;
+esac
+case "$*" in
+  *"${INTERRUPTED:-none}"*) kill -TERM $PPID ;;
+  *"${FAILS:-none}"*) exit 1 ;;
 esac
 """
 
@@ -224,13 +242,14 @@ def roll(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
     (tmp_path / "compose").write_text(FAKE_COMPOSE)
     (tmp_path / "compose").chmod(0o755)
 
-    def run(*arguments: str, unready: str = "") -> tuple[int, list[str], str]:
+    def run(*arguments: str, **variables: str) -> tuple[int, list[str], str]:
+        """The variables are those of the engine; the name in UNREADY isn't ready."""
         log = tmp_path / "log"
         log.write_text("")
-        variables = {"COMPOSE": "./compose", "LOG": str(log), "UNREADY": unready}
+        ours = {"COMPOSE": "./compose", "LOG": str(log), "READY_SECONDS": "0"}
         ran = subprocess.run(
             [script, *arguments],
-            env={**variables, "PATH": os.environ["PATH"], "READY_SECONDS": "0"},
+            env={"UNREADY": "", **ours, **variables, "PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
             check=False,
@@ -240,18 +259,13 @@ def roll(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
     return run
 
 
-def test_a_web_container_is_drained_before_it_is_replaced(roll: Callable[..., Any]) -> None:
+def test_a_rolling_update_replaces_only_the_services_that_are_named(
+    roll: Callable[..., Any],
+) -> None:
     status, done, _ = roll("compose.services.yml", "orders-worker", "orders-web-2")
 
     assert status == 0
-    assert done == [
-        "up -d --no-deps --force-recreate orders-worker",
-        "exec -T front rm -f /run/draining/orders-web-1",
-        "exec -T front touch /run/draining/orders-web-2",
-        "exec -T orders-web-2 python /app/docker/entrypoint.py drain",
-        "up -d --no-deps --force-recreate orders-web-2",
-        "exec -T front rm -f /run/draining/orders-web-2",
-    ]
+    assert done == [REPLACE + "orders-worker", REPLACE + "orders-web-2"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -264,18 +278,49 @@ def test_a_rolling_update_migrates_once_and_replaces_every_process(
     running = [key for key, each in services(shape).items() if each["image"] == OURS]
     assert status == 0
     assert done[: len(once) + 1] == ["build", *(f"run --rm -T {key}" for key in once)]
-    replaced = [line.rpartition(" ")[2] for line in done if line.startswith("up ")]
+    name = {"compose.yml": "monolith", "compose.services.yml": "services"}[shape]
+    assert done[len(once) + 1] == f"exec -T front sh /nginx/start.sh {name} reload"
+    replaced = [line.removeprefix(REPLACE) for line in done[len(once) + 2 :]]
     assert sorted(replaced) == sorted(set(running) - set(once))
 
 
 def test_a_rolling_update_stops_at_a_container_that_is_not_ready(roll: Callable[..., Any]) -> None:
-    status, done, error = roll("compose.yml", "worker", "consumer", unready="worker")
+    status, done, error = roll("compose.yml", "worker", "consumer", UNREADY="worker")
     assert (status, "worker isn't ready" in error) == (1, True)
-    assert done == ["up -d --no-deps --force-recreate worker"]
+    assert done == [REPLACE + "worker"]
 
-    status, done, error = roll("compose.yml", "web-2", unready="web-1")
+    status, done, error = roll("compose.yml", "web-2", UNREADY="web-1")
     assert (status, done) == (1, [])
     assert "web-1 isn't ready, so web-2 must stay" in error
+
+
+@pytest.mark.parametrize("unready", ["web-1", "web-2"])
+def test_a_rolling_update_begins_with_the_container_that_is_not_ready(
+    roll: Callable[..., Any], unready: str
+) -> None:
+    """A failed update leaves one like this. The next update must get past it."""
+    status, done, _ = roll("compose.yml", UNREADY=unready, RECOVERS="yes")
+
+    assert status == 0
+    assert done[-2] == REPLACE + unready
+    assert {*done[-2:]} == {REPLACE + "web-1", REPLACE + "web-2"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "why"),
+    [
+        ({"FAILS": "recreate web-1"}, 1, "web-1 was not replaced"),
+        ({"FAILS": "reload"}, 1, "front has not loaded its configuration"),
+        ({"INTERRUPTED": "recreate web-1"}, 130, "interrupted"),
+    ],
+)
+def test_a_rolling_update_that_ends_early_replaces_no_more_and_says_what_to_do(
+    roll: Callable[..., Any], variables: dict[str, str], status: int, why: str
+) -> None:
+    found, done, error = roll("compose.yml", **variables)
+
+    assert (found, why in error, "run rolling.sh again" in error) == (status, True, True)
+    assert [line for line in done if line.endswith(" web-2")] == []
 
 
 @pytest.mark.parametrize(
@@ -482,19 +527,128 @@ def test_nginx_refuses_a_wrong_number_of_proxies(https: str, proxies: str, error
     assert ("front:" in ran.stderr) == bool(error)
 
 
+FAKE_NGINX: Final = """\
+#!/bin/sh
+echo "$*" >>"$LOG"
+case "$*" in *" -t") exit "$WRONG" ;; esac
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Runs start.sh with an nginx that only notes its arguments."""
+    text = (DOCKER / "nginx" / "start.sh").read_text()
+    text = text.replace("/etc/nginx/conf.d", f"{tmp_path}").replace(
+        ' "/nginx/', f' "{DOCKER}/nginx/'
+    )
+    (tmp_path / "nginx").write_text(FAKE_NGINX)
+    (tmp_path / "nginx").chmod(0o755)
+
+    def run(*arguments: str, wrong: bool = False) -> tuple[int, list[str]]:
+        log = tmp_path / "log"
+        log.write_text("")
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        variables = {"PATH": path, "LOG": str(log), "WRONG": str(int(wrong))}
+        command = ["sh", "-c", text, "sh", *arguments]
+        ran = subprocess.run(command, env=variables, check=False)
+        return ran.returncode, [
+            line.removeprefix("-e /dev/stderr ") for line in log.read_text().splitlines()
+        ]
+
+    return run
+
+
+def test_nginx_loads_a_changed_configuration_only_if_it_is_right(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    main = "-c /nginx/nginx.conf"
+    assert start("services") == (0, [f"{main} -g daemon off;"])
+    (tmp_path / "default.conf").write_text("of the previous release")
+
+    assert start("services", "reload") == (0, [f"{main} -q -t", f"{main} -s reload"])
+    assert (tmp_path / "default.conf").read_text() == (
+        DOCKER / "nginx" / "services.conf"
+    ).read_text()
+    assert start("services", "reload", wrong=True) == (1, [f"{main} -q -t"])
+
+
+@pytest.mark.parametrize("arguments", [["monolith", "--help"], ["no-such-shape"], []])
+def test_nginx_with_unknown_arguments_does_nothing(
+    start: Callable[..., Any], arguments: list[str]
+) -> None:
+    assert start(*arguments) == (2, [])
+
+
+# The names that no compose file sets, with the reason.
+UNSET: Final = {
+    "DEBUG": "containers are for production",
+    "LAB": "the image doesn't contain the lab",
+    "STATIC_ROOT": "static files are served from the packages of the image",
+    "PROCESS": "the entrypoint sets it",
+    "PROGRESS_FOLDER": "the entrypoint sets it",
+    "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": "the entrypoint sets it for web; an empty one would win",
+}
+# The names that only some processes get: which ones, by SERVICE and command.
+LIMITED: Final = {
+    "PLACEMENT_ADMIN_DATABASE_URL": r"\w+ provision",
+    "ACCOUNTS_OWNER_DATABASE_URL": r"(all|accounts) (provision|prepare)",
+    "ORDERS_OWNER_DATABASE_URL": r"(all|orders) (provision|prepare)",
+    "PLACEMENT_POOLER": r"\w+ web",  # relays and consumers refuse a pooler
+    "ORDERS_DEADLINE_SECONDS": r"(all|orders) .*",
+    "ORDERS_IDEMPOTENCY_SECONDS": r"(all|orders) .*",
+    "TOKENS_WITHOUT_AUDIENCE": r"orders .*",  # beside an older accounts
+    "JWT_SIGNING_KEY": r"(all|accounts) .*",
+    "JWKS": r"orders .*",  # the others have the keys
+    # Of the other service. The monolith has an address for the requests of its own services.
+    "ACCOUNTS_URL": r"(all|orders) .*",
+    "ORDERS_URL": r"accounts .*",
+    "ACCOUNTS_PUBLIC_URL": r"orders .*",
+    "ORDERS_PUBLIC_URL": r"accounts .*",
+}
+
+
+class Asked(dict[str, str]):
+    """An environment that notes the names that are read."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.setdefault(name, "")
+        return super().get(name, default)
+
+
+def names_that_are_read(service: str) -> set[str]:
+    asked = Asked(SERVICE=service)
+    with suppress(BadEnvironment):
+        read(asked)
+    text = (DOCKER / "entrypoint.py").read_text()
+    return {name.removesuffix("_FILE") for name in asked} | set(
+        re.findall(r'setting\("(\w+)"', text)
+    )
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_limits_in_the_environment_reach_the_processes(shape: str) -> None:
-    names = [
-        "PLACEMENT_CONNECTIONS",
-        *("THROTTLE_LOGIN", "THROTTLE_LOGIN_ACCOUNT", "THROTTLE_LOGIN_ADDRESS"),
-    ]
+def test_every_variable_reaches_the_processes_that_read_it(shape: str) -> None:
     for key, service in services(shape).items():
-        if service["image"] == OURS:
-            assert [service["environment"].get(name) for name in names] == [
-                f"${{{name}:-}}" for name in names
-            ], key
+        if service["image"] != OURS:
+            continue
+        given, [program, *_] = service["environment"], service["command"]
+        who = f"{given['SERVICE']} {program}"
+        expected = {
+            name
+            for name in names_that_are_read(given["SERVICE"]) - UNSET.keys()
+            if re.fullmatch(LIMITED.get(name, ".*"), who)
+        }
+        assert {name.removesuffix("_FILE") for name in given} == expected, key
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_variable_of_the_host_has_the_name_that_the_process_reads(shape: str) -> None:
+    for key, service in services(shape).items():
+        for name, value in service.get("environment", {}).items():
+            if str(value).startswith("${"):
+                assert value.startswith(f"${{{name}:-"), (key, name)
     fronts = services(shape)["front"]["environment"]
     assert fronts == {"HTTPS": "${HTTPS:-off}", "PROXIES": "${PROXIES:-1}"}
+    assert services(shape)["postgres-replica"]["environment"]["WAIT_SECONDS"] == "${WAIT_SECONDS:-}"
 
 
 FAKE_ENGINE: Final = """\
@@ -547,7 +701,7 @@ def test_a_process_gets_the_secrets_that_it_reads(shape: str) -> None:
 def test_no_compose_file_contains_a_secret(shape: str) -> None:
     for key, service in services(shape).items():
         for name, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD|SECRET|KEY|DATABASE_URL|REPLICA|STREAMS|BROKER|CACHE", name):
+            if re.search(r"PASSWORD|SECRET|KEY|DATABASE_URL|_URLS|STREAMS|BROKER", name):
                 assert name.endswith("_FILE"), f"{key}: {name}"
                 assert str(value).startswith("/run/secrets/"), f"{key}: {name}"
     for file in DOCKER.glob("*.yml"):

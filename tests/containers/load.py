@@ -1,5 +1,6 @@
 """Clients that send a steady number of requests, and the figures of each step."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ THREADS: Final = 64
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 PATIENCE_SECONDS: Final = 60.0  # how long a request is repeated in a step with repetitions
 PAUSE_SECONDS: Final = 0.5
+BODY_SECONDS: Final = 6.0  # for a slow body; nginx and a service accept more
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Figures:
 
     name: str
     repeats: bool  # whether a client repeats a request that was refused, or got 503
+    without_key: bool  # whether clients also place orders without an Idempotency-Key
     seconds: float = 0.0
     sent: int = 0
     repeated: int = 0
@@ -51,10 +54,12 @@ class Refused(Exception):
 
 
 class Load:
-    """Sends PER_SECOND requests: orders with an Idempotency-Key, and reads with a token."""
+    """Sends PER_SECOND requests: orders with an Idempotency-Key, some with a slow body, orders
+    without a key where these can't be lost, and reads with a token."""
 
     def __init__(self, url: str) -> None:
         self.orders: dict[str, UUID] = {}  # by idempotency key, as acknowledged
+        self.orders_without_key: set[UUID] = set()
         self.steps: list[Figures] = []
         self.without_accounts = False
         self._url = url
@@ -80,11 +85,14 @@ class Load:
             buyer["bearer"] = {"Authorization": f"Bearer {tokens['access']}"}
 
     @contextmanager
-    def step(self, name: str, *, repeats: bool = False) -> Iterator[Figures]:
+    def step(
+        self, name: str, *, repeats: bool = False, without_key: bool = False
+    ) -> Iterator[Figures]:
         """Send requests until the end of the block, and wait for their answers."""
+        assert not (repeats and without_key), "a repeated order without a key is another order"
         if time.monotonic() > self._logged_in_at + TOKEN_SECONDS:
             self._log_in()
-        figures = Figures(name=name, repeats=repeats)
+        figures = Figures(name=name, repeats=repeats, without_key=without_key)
         self.steps.append(figures)
         self._stopping.clear()
         started_at = time.monotonic()
@@ -110,7 +118,7 @@ class Load:
         failure = ""
         while True:
             try:
-                self._ask_once(number, key)
+                self._ask_once(number, key, without_key=figures.without_key)
             except Refused as exc:
                 failure = str(exc)
                 is_late = time.monotonic() > started_at + PATIENCE_SECONDS
@@ -124,7 +132,7 @@ class Load:
             else:
                 failure = ""
             break
-        taken = time.monotonic() - started_at
+        taken = time.monotonic() - started_at - (BODY_SECONDS if has_slow_body(number) else 0.0)
         with self._lock:
             figures.slowest = max(figures.slowest, taken)
             if failure:
@@ -132,20 +140,35 @@ class Load:
                     f"{time.strftime('%H:%M:%S')} after {taken:.1f} s: {failure}"
                 )
 
-    def _ask_once(self, number: int, key: str) -> None:
+    def _ask_once(self, number: int, key: str, *, without_key: bool) -> None:
         """Two of five requests place an order. Raises an error unless the answer is as expected."""
         buyer, kind = self._buyers[number % BUYERS], number % 5
-        if kind in (0, 2):
-            lines = [{"sku": "tea", "quantity": 1, "unit_price": PRICE}]
-            headers = {**buyer["bearer"], "Idempotency-Key": key}
-            answer = self._request("POST", "/api/orders/", headers, json={"lines": lines})
-            expect(answer, 201)
+        if kind == 1 and without_key:
+            order = self._place(buyer["bearer"])
             with self._lock:
-                self.orders[key] = UUID(answer.json()["id"])
+                self.orders_without_key.add(order)
+        elif kind in (0, 2):
+            headers = {**buyer["bearer"], "Idempotency-Key": key}
+            order = self._place(headers, has_slow_body=has_slow_body(number))
+            with self._lock:
+                self.orders[key] = order
         elif kind == 4 and not self.without_accounts:
             expect(self._request("GET", f"/api/users/{buyer['id']}/", buyer["bearer"]), 200)
         else:
             expect(self._request("GET", "/api/orders/", buyer["bearer"]), 200)
+
+    def _place(self, headers: dict[str, str], *, has_slow_body: bool = False) -> UUID:
+        lines = [{"sku": "tea", "quantity": 1, "unit_price": PRICE}]
+        body = json.dumps({"lines": lines}).encode()
+        headers = {
+            **headers,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+        }
+        content = slowly(body) if has_slow_body else body
+        answer = self._request("POST", "/api/orders/", headers, content=content)
+        expect(answer, 201)
+        return UUID(answer.json()["id"])
 
     def _request(self, method: str, path: str, headers: dict[str, str], **more: Any) -> Any:
         try:
@@ -155,6 +178,18 @@ class Load:
         if answer.status_code == 503:
             raise Refused(f"{method} {path}: 503 {answer.text[:200]}")
         return answer
+
+
+def has_slow_body(number: int) -> bool:
+    """Whether this request is an order whose body arrives slowly: one of ten requests."""
+    return number % 10 == 2
+
+
+def slowly(body: bytes) -> Iterator[bytes]:
+    """The body in two parts, with BODY_SECONDS between them."""
+    yield body[:10]
+    threading.Event().wait(BODY_SECONDS)
+    yield body[10:]
 
 
 def expect(answer: httpx.Response, status: int) -> None:

@@ -6,6 +6,7 @@ from tests.sabotage.sabotage import Sabotage
 
 DOCKER: Final = "tests/architecture/test_docker.py"
 PROBE: Final = "tests/unit/config/test_probe.py"
+STOPPING: Final = "tests/unit/config/test_stopping.py"
 PROGRESS: Final = "tests/integration/outbox/test_progress.py"
 
 SABOTAGES: Final = (
@@ -26,12 +27,19 @@ SABOTAGES: Final = (
         "::test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest",
     ),
     Sabotage(
-        promise="a web server that is about to stop isn't ready",
-        file="config/health.py",
-        old="if (drain_file := environment().drain_file) and Path(drain_file).exists():",
-        new="if False:",
-        test="tests/integration/config/test_health.py"
-        "::test_a_site_that_is_about_to_stop_is_not_ready",
+        promise="a web server makes no new connection while it closes its port",
+        file="config/stopping.py",
+        old="            _ignore_all(server)\n",
+        new="            pass\n",
+        test=f"{STOPPING}"
+        "::test_a_server_that_stops_ignores_new_connections_and_serves_those_that_wait",
+    ),
+    Sabotage(
+        promise="a server that shares its port leaves it open to others",
+        file="config/stopping.py",
+        old="is_shared = server.systemd or server.reexec_pid or server.master_pid",
+        new="is_shared = False",
+        test=f"{STOPPING}::test_a_listener_that_others_use_stays_as_it_is",
     ),
     Sabotage(
         promise="nginx repeats no POST without a key",
@@ -39,21 +47,42 @@ SABOTAGES: Final = (
         old='"~^POST ." 1;',
         new='"~^POST " 1;',
         test=f"{DOCKER}"
-        "::test_nginx_repeats_only_an_order_with_a_key_and_gives_up_a_dead_address_soon",
-    ),
-    Sabotage(
-        promise="a web container gets no requests before it is replaced",
-        file="docker/rolling.sh",
-        old='    inside front touch "/run/draining/$1"\n',
-        new="",
-        test=f"{DOCKER}::test_a_web_container_is_drained_before_it_is_replaced",
+        "::test_nginx_repeats_no_post_but_an_order_with_a_key_and_gives_up_a_dead_address_soon",
     ),
     Sabotage(
         promise="a rolling update never stops the last web container",
         file="docker/rolling.sh",
-        old='is_ready "$other" || {',
-        new="true || {",
+        old='if [ "$other" ] && ! is_ready "$other" && is_ready "$1"; then',
+        new="if false; then",
         test=f"{DOCKER}::test_a_rolling_update_stops_at_a_container_that_is_not_ready",
+    ),
+    Sabotage(
+        promise="a rolling update can run again after a web container has failed",
+        file="docker/rolling.sh",
+        old='  if is_ready "$2"; then\n',
+        new="  if true; then\n",
+        test=f"{DOCKER}::test_a_rolling_update_begins_with_the_container_that_is_not_ready",
+    ),
+    Sabotage(
+        promise="nginx has the time to complete the requests of a service that stops",
+        file="docker/deployments.yml",
+        old="    stop_grace_period: 40s ",
+        new="    stop_grace_period: 10s ",
+        test=f"{DOCKER}::test_nginx_may_complete_requests_for_longer_than_a_service",
+    ),
+    Sabotage(
+        promise="a variable of docker/.env reaches the processes",
+        file="docker/deployments.yml",
+        old="  OUTBOX_RETENTION_SECONDS: ${OUTBOX_RETENTION_SECONDS:-}\n",
+        new="",
+        test=f"{DOCKER}::test_every_variable_reaches_the_processes_that_read_it",
+    ),
+    Sabotage(
+        promise="nginx never loads a configuration that is wrong",
+        file="docker/nginx/start.sh",
+        old="  $nginx -q -t\n",
+        new="",
+        test=f"{DOCKER}::test_nginx_loads_a_changed_configuration_only_if_it_is_right",
     ),
     Sabotage(
         promise="a loop that hangs makes its process unhealthy",

@@ -1,4 +1,4 @@
-"""The probes and the drain of the image's entrypoint, without a container."""
+"""The probes of the image's entrypoint, without a container."""
 
 import os
 import subprocess
@@ -15,8 +15,6 @@ def run(*arguments: str, folder: Path) -> tuple[int, str]:
     variables = {
         "PATH": os.environ["PATH"],
         "PROGRESS_FOLDER": str(folder),
-        "DRAIN_FILE": str(folder / "draining"),
-        "DRAIN_SECONDS": "0",
     }
     done = subprocess.run(
         [sys.executable, ENTRYPOINT, *arguments],
@@ -43,14 +41,8 @@ def test_a_process_is_unhealthy_if_one_of_its_loops_makes_no_steps(
     assert (status, printed[:17]) == (1, "no step of two: 1")
 
 
-@pytest.mark.parametrize("arguments", [["probe", "wrok"], ["drain", "--help"], ["probe", "a", "b"]])
+@pytest.mark.parametrize("arguments", [["probe", "wrok"], ["probe", "a", "b"]])
 def test_an_unknown_argument_of_a_probe_never_acts(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "one").touch()
     status, printed = run(*arguments, folder=tmp_path)
     assert (status, printed[:6]) == (2, "usage:")
-    assert not (tmp_path / "draining").exists()
-
-
-def test_drain_makes_the_file_that_readiness_looks_for(tmp_path: Path) -> None:
-    assert run("drain", folder=tmp_path) == (0, "")
-    assert (tmp_path / "draining").exists()
