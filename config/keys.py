@@ -96,8 +96,9 @@ class KeySet:
                 self._reload()
             finally:
                 self._lock.release()
-        if kid in self._keys:
-            return self._keys[kid]
+        # Once, because another request may replace the keys at any time.
+        if (found := self._keys.get(kid)) is not None:
+            return found
         if self._failure:
             raise KeysUnavailable from self._failure
         raise UnknownKey(kid)

@@ -168,6 +168,20 @@ def test_a_token_without_a_kid_causes_no_fetch() -> None:
     assert source.reads == 0
 
 
+def test_a_key_that_another_request_removes_meanwhile_is_unknown() -> None:
+    class Removed(dict[str, Any]):
+        """Has each key when it is looked for, and not when it is read."""
+
+        def __contains__(self, _: object) -> bool:
+            return True
+
+    keys = KeySet(Source(PUBLISHED))
+    keys.key(KID)
+    keys._keys = Removed()
+    with pytest.raises(UnknownKey):
+        keys.key(KID)
+
+
 def test_the_state_of_the_keys_follows_the_source() -> None:
     source, clock = Source(PUBLISHED), Clock()
     source.error = OSError("no answer")
