@@ -149,7 +149,10 @@ class KeySet:
 
 
 def _parsed(document: Document) -> dict[str, jwt.PyJWK]:
-    return {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+    keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+    if not keys:  # accounts always has a key that signs
+        raise ValueError("the key set is empty")
+    return keys
 
 
 def load_from(source: str) -> Document:

@@ -138,6 +138,7 @@ def test_known_keys_stay_valid_while_the_source_fails() -> None:
         (BadStatusLine("garbage"), PUBLISHED),
         (None, []),
         (None, {"keys": None}),
+        (None, {"keys": []}),
         (None, {"keys": ["no key"]}),
     ],
 )
