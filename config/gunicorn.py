@@ -50,6 +50,16 @@ def when_ready(server: Any) -> None:
     _fetch_keys()
 
 
+def post_fork(server: Any, worker: Any) -> None:
+    """Forget the keys that the master fetched, unless they are new: it fetches them only at its
+    start, and accounts may have dropped one since. The worker reads them again when it needs them,
+    from accounts or from the copy."""
+    from config.keys import key_set
+
+    if key_set.cache_info().currsize and key_set().is_old():
+        key_set.cache_clear()
+
+
 def _fetch_keys() -> None:
     from django.apps import apps
     from django.db import connections

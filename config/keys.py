@@ -78,7 +78,7 @@ class KeySet:
         self._copy = copy or NoCopy()
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._refresh_at = self._reload_at = float("-inf")
+        self._read_at = self._refresh_at = self._reload_at = float("-inf")
         self._failure: Exception | None = None  # of the last attempt
         self._lock = threading.Lock()
 
@@ -113,13 +113,17 @@ class KeySet:
             return "ready"
         return "known" if self._keys else "no answer"
 
+    def is_old(self) -> bool:
+        """Whether the keys were read before the last REFRESH_SECONDS, or never."""
+        return self._clock() >= self._read_at + REFRESH_SECONDS
+
     def _reload(self) -> None:
         if self._clock() < self._reload_at:
             return
         before = self._failure  # until the end, because other requests look at it
         try:
             document = self._load()
-            self._keys = _parsed(document)
+            self._use(document)
             self._failure = None
             self._refresh_at = self._clock() + REFRESH_SECONDS
             self._save(document)
@@ -132,6 +136,10 @@ class KeySet:
         is_waiting = self._failure and self._keys
         self._reload_at = self._clock() + (FAILURE_PAUSE_SECONDS if is_waiting else PAUSE_SECONDS)
 
+    def _use(self, document: Document) -> None:
+        self._keys = _parsed(document)
+        self._read_at = self._clock()
+
     def _save(self, document: Document) -> None:
         try:
             self._copy.save(self._source, document)
@@ -140,8 +148,8 @@ class KeySet:
 
     def _read_copy(self) -> None:
         try:
-            document = self._copy.load(self._source)
-            self._keys = _parsed(document) if document else {}
+            if document := self._copy.load(self._source):
+                self._use(document)
         except (DatabaseError, *UNUSABLE) as exc:
             log.warning("the saved key set of accounts can't be read: %r", exc)
         if self._keys:

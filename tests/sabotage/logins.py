@@ -211,6 +211,22 @@ SABOTAGES: Final = (
         test=f"{COPY}::test_a_process_that_starts_while_accounts_is_away_knows_the_saved_keys",
     ),
     Sabotage(
+        promise="a new worker of gunicorn doesn't use the old keys of the master",
+        file="config/gunicorn.py",
+        old="        key_set.cache_clear()\n",
+        new="        pass\n",
+        test="tests/integration/config/test_gunicorn.py"
+        "::test_a_worker_that_starts_later_accepts_no_key_that_only_the_master_knows",
+    ),
+    Sabotage(
+        promise="workers of gunicorn share no connection to the database",
+        file="config/gunicorn.py",
+        old="        connections.close_all()  # workers must not share the connection\n",
+        new="",
+        test="tests/integration/config/test_gunicorn.py"
+        "::test_the_master_fetches_the_keys_and_keeps_no_connection",
+    ),
+    Sabotage(
         promise="old saved keys verify no token",
         file="orders/key_copy.py",
         old="source=source, fetched_at__gt=oldest",
