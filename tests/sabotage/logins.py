@@ -199,7 +199,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a removed key ends at every verifier",
         file="config/keys.py",
-        old="elif self._clock() >= self._refresh_at and self._lock.acquire(blocking=False):",
+        old="elif self._clock() >= self._refresh_at:",
         new="elif False:",
         test=f"{KEYS}::test_a_known_key_is_read_again_after_a_minute_and_ends_if_it_was_removed",
     ),
@@ -225,6 +225,14 @@ SABOTAGES: Final = (
         new="",
         test="tests/integration/config/test_gunicorn.py"
         "::test_the_master_fetches_the_keys_and_keeps_no_connection",
+    ),
+    Sabotage(
+        promise="a request that saves the keys may still read a replica",
+        file="orders/key_copy.py",
+        old="alias, now = primary(KeyCopy._meta.app_label), timezone.now()",
+        new="from django.db import router\n"
+        "        alias, now = router.db_for_write(KeyCopy), timezone.now()",
+        test=f"{COPY}::test_a_request_that_fetches_the_keys_may_still_read_a_replica",
     ),
     Sabotage(
         promise="old saved keys verify no token",

@@ -12,6 +12,7 @@ from config.keys import (
     REFRESH_SECONDS,
     KeySet,
     KeysUnavailable,
+    NoCopy,
     UnknownKey,
 )
 from tests.support import surroundings
@@ -110,6 +111,20 @@ def test_only_one_request_waits_for_a_refresh() -> None:
 
     assert keys.key(KID).key_id == KID
     assert during[1:] == [KID]
+
+
+def test_no_other_request_waits_while_the_keys_are_saved() -> None:
+    """The database of the copy may not answer for seconds."""
+    is_locked: list[bool] = []
+
+    class Slow(NoCopy):
+        def save(self, source: str, document: Mapping[str, Any]) -> None:
+            is_locked.append(keys._lock.locked())
+
+    keys = KeySet(Source(PUBLISHED), copy=Slow())
+    keys.key(KID)
+
+    assert is_locked == [False]
 
 
 def test_known_keys_stay_valid_while_the_source_fails() -> None:
