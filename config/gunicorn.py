@@ -1,9 +1,10 @@
 """The settings of gunicorn in every deployment: `gunicorn --config python:config.gunicorn`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote
 
 from django.conf import settings
 from gunicorn import glogging
@@ -27,15 +28,26 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
         super()._set_handler(log, output, formatter(), stream)
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> None:
-        """Log the request without its query and the client's address."""
-        fields = {
-            "method": environ["REQUEST_METHOD"],
-            "path": environ["PATH_INFO"],
-            "status": int(str(resp.status).split()[0]),
-            "ms": round(request_time.total_seconds() * 1000),
-        }
-        extra = {"fields": fields, "environ": environ}
-        self.access_log.info("%s %s %s %s ms", *fields.values(), extra=extra)
+        """Log the request without its query and the client's address. An error here must not keep
+        gunicorn from its answer, 400 or 500, which it sends after this line."""
+        try:
+            fields = {
+                "method": environ["REQUEST_METHOD"],
+                "path": _path(environ),
+                "status": int(str(resp.status).split()[0]),
+                "ms": round(request_time.total_seconds() * 1000),
+            }
+            extra = {"fields": fields, "environ": environ}
+            self.access_log.info("%s %s %s %s ms", *fields.values(), extra=extra)
+        except Exception:  # noqa: BLE001 - the answer is worth more than its line
+            self.exception("a request has no access line")
+
+
+def _path(environ: Mapping[str, Any]) -> str:
+    """The path of the request. gunicorn parses none if it refuses the request or answers 500."""
+    if "PATH_INFO" in environ:
+        return str(environ["PATH_INFO"])
+    return unquote(str(environ["RAW_URI"]).partition("?")[0], "latin-1")
 
 
 logger_class = Logger
