@@ -44,10 +44,13 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
 
 
 def _path(environ: Mapping[str, Any]) -> str:
-    """The path of the request. gunicorn parses none if it refuses the request or answers 500."""
+    """The path of the request. gunicorn parses none if it refuses the request or answers 500. WSGI
+    represents each byte as one character (PEP 3333)."""
     if "PATH_INFO" in environ:
-        return str(environ["PATH_INFO"])
-    return unquote(str(environ["RAW_URI"]).partition("?")[0], "latin-1")
+        path = str(environ["PATH_INFO"])
+    else:
+        path = unquote(str(environ["RAW_URI"]).partition("?")[0], "latin-1")
+    return path.encode("latin-1").decode("utf-8", "replace")
 
 
 logger_class = Logger

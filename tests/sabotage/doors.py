@@ -52,6 +52,13 @@ SABOTAGES: Final = (
         "::test_a_request_that_the_application_does_not_answer_gets_an_answer_and_a_line",
     ),
     Sabotage(
+        promise="the log has no e-mail address with characters outside of ASCII",
+        file="config/logs.py",
+        old=r'_ADDRESS = r"\w\x80-\U0010ffff-"',
+        new=r'_ADDRESS = r"\w-"',
+        test=f"{LOGS}::test_an_access_line_has_no_address_with_characters_outside_of_ascii",
+    ),
+    Sabotage(
         promise="an error of the access log keeps no client from its answer",
         file="config/gunicorn.py",
         old='            self.exception("a request has no access line")\n',

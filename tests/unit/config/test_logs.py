@@ -6,6 +6,7 @@ import time
 from datetime import datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -104,6 +105,23 @@ def test_an_access_line_has_fields_and_neither_query_nor_address() -> None:
     assert "192.0.2.7" not in line
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("josé@example.com", "ada@exämple.com", "ада@пример.рф", "ada@xn--exmple-cua.com"),
+        *("jos\udce9@example.com", "ada@ex\udce4mple.com"),  # in Latin-1
+    ],
+)
+def test_an_access_line_has_no_address_with_characters_outside_of_ascii(address: str) -> None:
+    path = f"/users/{address}/café"
+    sent = path.encode("utf-8", "surrogateescape").decode("latin-1")
+    of_uri = quote(sent, safe="/@", encoding="latin-1")
+
+    for environ in ({"PATH_INFO": sent}, {"RAW_URI": f"{of_uri}?page=2"}, {"RAW_URI": sent}):
+        line = access_line({"REQUEST_METHOD": "GET", **environ})
+        assert json.loads(line)["path"] == "/users/<email>/café"
+
+
 def test_an_access_line_that_cannot_be_written_raises_no_error() -> None:
     """gunicorn answers after the line, and would close the connection instead."""
     assert "a request has no access line" in access_line({}, status="of no number")
@@ -181,6 +199,8 @@ def test_a_long_path_is_redacted_in_linear_time() -> None:
     redact("a" * 200_000)
     redact("%25" * 70_000)
     redact("-eyJ" * 50_000)
+    redact("é@" * 50_000)
+    redact("é.@" * 50_000)
     assert time.process_time() - started_at < 2
 
 
