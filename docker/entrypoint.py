@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 
 PORT: Final = 8000
 SECONDS_BETWEEN_TRIES: Final = 1.0
-# A loop makes a step each second, except in a long transaction. A statement has at most 30 s.
+# A loop reports each second, except in a handler of an event. A statement has at most 30 s.
 STALLED_SECONDS: Final = 60.0
 # Both are in the container's memory (compose: tmpfs).
 PROGRESS_FOLDER: Final = "/tmp/progress"  # noqa: S108

@@ -77,6 +77,13 @@ SABOTAGES: Final = (
         test=f"{PROGRESS}::test_a_reader_whose_handler_hangs_reports_nothing_while_its_lease_does",
     ),
     Sabotage(
+        promise="a reader reports its progress between the events of a batch",
+        file="outbox/consuming/reader.py",
+        old="            progress.report(self.name)  # the last event's handler has returned\n",
+        new="",
+        test=f"{PROGRESS}::test_a_reader_reports_between_the_events_of_a_batch",
+    ),
+    Sabotage(
         promise="a relay that waits for events reports its progress",
         file="outbox/publishing/relay.py",
         old='            progress.report(f"relay of {tables.label}")\n',
