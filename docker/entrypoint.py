@@ -189,11 +189,13 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
-        Path(os.environ.setdefault("DRAIN_FILE", DRAIN_FILE)).unlink(missing_ok=True)
+        os.environ["DRAIN_FILE"] = setting("DRAIN_FILE", DRAIN_FILE)  # also if it is set and empty
+        Path(os.environ["DRAIN_FILE"]).unlink(missing_ok=True)
     if name in REPORTING:
-        folder = Path(os.environ.setdefault("PROGRESS_FOLDER", PROGRESS_FOLDER))
-        for file in folder.glob("*"):  # of the process before a restart
-            file.unlink()
+        os.environ["PROGRESS_FOLDER"] = setting("PROGRESS_FOLDER", PROGRESS_FOLDER)
+        for file in Path(os.environ["PROGRESS_FOLDER"]).glob("*"):
+            if file.is_file() and not file.stat().st_size:  # of the process before a restart
+                file.unlink()
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections

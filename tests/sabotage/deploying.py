@@ -70,6 +70,20 @@ SABOTAGES: Final = (
         test=f"{PROBE}::test_a_process_is_unhealthy_if_one_of_its_loops_makes_no_steps",
     ),
     Sabotage(
+        promise="a start removes no file that isn't a progress file",
+        file="docker/entrypoint.py",
+        old="if file.is_file() and not file.stat().st_size:",
+        new="if file.is_file():",
+        test=f"{PROBE}::test_a_start_removes_only_empty_files_of_the_progress_folder",
+    ),
+    Sabotage(
+        promise="an empty variable doesn't make the current folder that of progress files",
+        file="docker/entrypoint.py",
+        old='os.environ["PROGRESS_FOLDER"] = setting("PROGRESS_FOLDER", PROGRESS_FOLDER)',
+        new='os.environ.setdefault("PROGRESS_FOLDER", PROGRESS_FOLDER)',
+        test=f"{PROBE}::test_a_start_removes_only_empty_files_of_the_progress_folder",
+    ),
+    Sabotage(
         promise="the lease doesn't report the progress of a reader",
         file="outbox/consuming/membership.py",
         old='progress.report(f"lease of {self._group}")',

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,3 +56,47 @@ def test_an_unknown_argument_of_a_probe_never_acts(tmp_path: Path, arguments: li
 def test_drain_makes_the_file_that_readiness_looks_for(tmp_path: Path) -> None:
     assert run("drain", folder=tmp_path) == (0, "")
     assert (tmp_path / "draining").exists()
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The entrypoint, which needs nothing and ends before it runs a program. Its current folder and
+    its folder of progress files each have a file with text and one without."""
+    spec = spec_from_file_location("entrypoint", ENTRYPOINT)
+    assert spec
+    assert spec.loader
+    entrypoint = module_from_spec(spec)
+    spec.loader.exec_module(entrypoint)
+    for folder in ("current", "progress"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "empty").touch()
+        (tmp_path / folder / "text").write_text("of another program")
+    monkeypatch.chdir(tmp_path / "current")
+    monkeypatch.setattr(entrypoint, "NEEDS", {})
+    monkeypatch.setattr(entrypoint, "PROGRESS_FOLDER", str(tmp_path / "progress"))
+    monkeypatch.setattr(entrypoint, "DRAIN_FILE", str(tmp_path / "draining"))
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    for name in ("PROGRESS_FOLDER", "DRAIN_FILE", "PROCESS", "PLACEMENT_STATEMENT_TIMEOUT_SECONDS"):
+        monkeypatch.setenv(name, "")
+    return entrypoint
+
+
+@pytest.mark.parametrize("program", ["worker", "beat", "consumer"])
+def test_a_start_removes_only_empty_files_of_the_progress_folder(
+    started: Any, tmp_path: Path, program: str
+) -> None:
+    """An empty variable is as one that is not set. A path without text would be the current folder,
+    and the image's folder has the code."""
+    started.start(program, [])
+
+    assert os.environ["PROGRESS_FOLDER"] == str(tmp_path / "progress")
+    left = [sorted(os.listdir(tmp_path / folder)) for folder in ("current", "progress")]
+    assert left == [["empty", "text"], ["text"]]
+
+
+def test_a_start_of_the_web_server_removes_its_drain_file(started: Any, tmp_path: Path) -> None:
+    (tmp_path / "draining").touch()
+    started.start("web", [])
+
+    assert os.environ["DRAIN_FILE"] == str(tmp_path / "draining")
+    assert not (tmp_path / "draining").exists()
