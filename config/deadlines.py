@@ -78,7 +78,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no type
         only if its connection is refused, or if the request may run twice.
         """
         super().set_accept_enabled(enabled)
-        if self.alive:
+        # gunicorn also calls this with True if the signal came before the worker had started, and
+        # with False after it.
+        if enabled or self.alive:
             return
         for listener in self.sockets:
             before = -1

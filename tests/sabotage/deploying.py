@@ -26,6 +26,14 @@ SABOTAGES: Final = (
         "::test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest",
     ),
     Sabotage(
+        promise="a web server that stops while it starts loses no request",
+        file="config/deadlines.py",
+        old="        if enabled or self.alive:\n",
+        new="        if self.alive:\n",
+        test="tests/unit/config/test_deadlines.py"
+        "::test_a_worker_that_is_stopped_while_it_starts_serves_what_waits",
+    ),
+    Sabotage(
         promise="a web server that is about to stop isn't ready",
         file="config/health.py",
         old="if (drain_file := environment().drain_file) and Path(drain_file).exists():",
