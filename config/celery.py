@@ -13,7 +13,7 @@ from celery.signals import celeryd_init, setup_logging, worker_ready
 from django.conf import settings
 from django.utils.module_loading import module_has_submodule
 
-from config import task_ids  # noqa: F401 - connects its signals
+from config import task_ids
 from config.logs import configure, formatter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -21,6 +21,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("mitosis")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+task_ids.connect()
 
 
 @setup_logging.connect

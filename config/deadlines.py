@@ -74,11 +74,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no type
         """When this worker stops, serve the connections that wait, and close the listeners.
 
         gunicorn would keep the listeners open until the last request ends. Until then the kernel
-        would complete new connections, and their requests would be lost. Those that are made while
-        a listener is closed are the concern of config/stopping.py.
+        would complete new connections, and their requests would be lost. A proxy repeats a request
+        only if its connection is refused, or if the request may run twice.
         """
         super().set_accept_enabled(enabled)
-        if self.alive:
+        # gunicorn also calls this with True if the signal came before the worker had started, and
+        # with False after it.
+        if enabled or self.alive:
             return
         for listener in self.sockets:
             before = -1

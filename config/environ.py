@@ -65,6 +65,7 @@ class Environment:
     outbox_retention_seconds: float
     outbox_handler_idle_seconds: float
     progress_folder: str  # where worker, beat and consumer report their progress; if empty, nowhere
+    drain_file: str  # while this file exists, the web server isn't ready
     peer_urls: Mapping[str, str]
     public_urls: Mapping[str, str]  # for links in a browser; if empty, the peer's URL
     peer_key: str  # signs requests between the services; if empty, the services send none
@@ -342,6 +343,7 @@ def read(source: Mapping[str, str]) -> Environment:
         progress_folder=get(
             "PROGRESS_FOLDER", str, good="a folder in memory, such as /tmp/progress", default=""
         ),
+        drain_file=get("DRAIN_FILE", str, good="a path, such as /tmp/draining", default=""),
         peer_urls={
             name: get(
                 f"{name.upper()}_URL",

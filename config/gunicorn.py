@@ -1,9 +1,10 @@
 """The settings of gunicorn in every deployment: `gunicorn --config python:config.gunicorn`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote
 
 from django.conf import settings
 from gunicorn import glogging
@@ -11,7 +12,6 @@ from gunicorn import glogging
 from config.deadlines import Worker
 from config.environ import environment
 from config.logs import formatter
-from config.stopping import stop_without_loss
 
 worker_class = Worker
 # gunicorn would believe X-Forwarded-Proto and SCRIPT_NAME from every process of this machine.
@@ -28,15 +28,29 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
         super()._set_handler(log, output, formatter(), stream)
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: timedelta) -> None:
-        """Log the request without its query and the client's address."""
-        fields = {
-            "method": environ["REQUEST_METHOD"],
-            "path": environ["PATH_INFO"],
-            "status": int(str(resp.status).split()[0]),
-            "ms": round(request_time.total_seconds() * 1000),
-        }
-        extra = {"fields": fields, "environ": environ}
-        self.access_log.info("%s %s %s %s ms", *fields.values(), extra=extra)
+        """Log the request without its query and the client's address. An error here must not keep
+        gunicorn from its answer, 400 or 500, which it sends after this line."""
+        try:
+            fields = {
+                "method": environ["REQUEST_METHOD"],
+                "path": _path(environ),
+                "status": int(str(resp.status).split()[0]),
+                "ms": round(request_time.total_seconds() * 1000),
+            }
+            extra = {"fields": fields, "environ": environ}
+            self.access_log.info("%s %s %s %s ms", *fields.values(), extra=extra)
+        except Exception:  # noqa: BLE001 - the answer is worth more than its line
+            self.exception("a request has no access line")
+
+
+def _path(environ: Mapping[str, Any]) -> str:
+    """The path of the request. gunicorn parses none if it refuses the request or answers 500. WSGI
+    represents each byte as one character (PEP 3333)."""
+    if "PATH_INFO" in environ:
+        path = str(environ["PATH_INFO"])
+    else:
+        path = unquote(str(environ["RAW_URI"]).partition("?")[0], "latin-1")
+    return path.encode("latin-1").decode("utf-8", "replace")
 
 
 logger_class = Logger
@@ -44,13 +58,21 @@ logger_class = Logger
 
 def when_ready(server: Any) -> None:
     """Refuse to serve other machines with DEBUG on: the pages of errors show code and settings.
-    Then fetch the keys of accounts, so that all workers start with them, also replaced ones. At its
-    end, no connection is lost."""
+    Then fetch the keys of accounts, so that all workers start with them, also replaced ones."""
     names = [listener.getsockname() for listener in server.LISTENERS]
     if environment().debug and (public := list(_public(names))):
         raise RuntimeError(f"DEBUG is on: listen on 127.0.0.1 instead of {', '.join(public)}")
     _fetch_keys()
-    stop_without_loss(server)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Forget the keys that the master fetched, unless they are new: it fetches them only at its
+    start, and accounts may have dropped one since. The worker reads them again when it needs them,
+    from accounts or from the copy."""
+    from config.keys import key_set
+
+    if key_set.cache_info().currsize and key_set().is_old():
+        key_set.cache_clear()
 
 
 def _fetch_keys() -> None:

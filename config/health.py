@@ -1,6 +1,7 @@
 """Liveness and readiness probes."""
 
 import logging
+from pathlib import Path
 
 from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
@@ -8,6 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from config.environ import environment
 from config.keys import key_set
 from outbox import streams
 from outbox.checks.database import partitions_are_kept
@@ -27,11 +29,14 @@ def live(request: HttpRequest) -> JsonResponse:
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """Return 200 if every database is reachable, migrated and of these settings, and the keys of
-    accounts are known, else 503.
+    accounts are known, else 503. Return 503 too before a stop, while this process still serves
+    (docker/entrypoint.py drain).
 
     The state of the streams doesn't change the status: without streams, writes continue and events
     wait in the outbox.
     """
+    if (drain_file := environment().drain_file) and Path(drain_file).exists():
+        return JsonResponse({"status": "draining"}, status=503)
     databases = {alias: _database(alias) for alias in primaries()}
     keys = key_set().state()
     is_ready = all(state == "ready" for state in databases.values()) and keys != "no answer"

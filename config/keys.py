@@ -78,7 +78,7 @@ class KeySet:
         self._copy = copy or NoCopy()
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._refresh_at = self._reload_at = float("-inf")
+        self._read_at = self._refresh_at = self._reload_at = float("-inf")
         self._failure: Exception | None = None  # of the last attempt
         self._lock = threading.Lock()
 
@@ -88,16 +88,12 @@ class KeySet:
         if kid is None:
             raise UnknownKey("the token has no kid")
         if kid not in self._keys:
-            with self._lock:
-                if kid not in self._keys:
-                    self._reload()
-        elif self._clock() >= self._refresh_at and self._lock.acquire(blocking=False):
-            try:
-                self._reload()
-            finally:
-                self._lock.release()
-        if kid in self._keys:
-            return self._keys[kid]
+            self._update(unless_known=kid)
+        elif self._clock() >= self._refresh_at:
+            self._update(waits=False)
+        # Once, because another request may replace the keys at any time.
+        if (found := self._keys.get(kid)) is not None:
+            return found
         if self._failure:
             raise KeysUnavailable from self._failure
         raise UnknownKey(kid)
@@ -106,22 +102,39 @@ class KeySet:
         """For the readiness probe: `ready`, `known` (accounts doesn't answer, but its keys are
         known) or `no answer` (no token can be verified). Reads the keys if it is time."""
         if self._clock() >= self._refresh_at:
-            with self._lock:
-                self._reload()
+            self._update()
         if not self._failure:
             return "ready"
         return "known" if self._keys else "no answer"
 
-    def _reload(self) -> None:
-        if self._clock() < self._reload_at:
+    def is_old(self) -> bool:
+        """Whether the keys were read before the last REFRESH_SECONDS, or never."""
+        return self._clock() >= self._read_at + REFRESH_SECONDS
+
+    def _update(self, *, waits: bool = True, unless_known: str | None = None) -> None:
+        """Read the keys, one thread at a time. Save them without the lock, so that no other request
+        waits for a database that doesn't answer."""
+        if not self._lock.acquire(blocking=waits):
             return
+        try:
+            fetched = None if unless_known in self._keys else self._reload()
+        finally:
+            self._lock.release()
+        if fetched:
+            self._save(fetched)
+
+    def _reload(self) -> Document | None:
+        """Read the keys if it is time. Returns the document if the source has a usable one."""
+        if self._clock() < self._reload_at:
+            return None
         before = self._failure  # until the end, because other requests look at it
+        fetched: Document | None = None
         try:
             document = self._load()
-            self._keys = _parsed(document)
+            self._use(document)
             self._failure = None
             self._refresh_at = self._clock() + REFRESH_SECONDS
-            self._save(document)
+            fetched = document
         except UNUSABLE as exc:
             self._failure = exc
             if repr(exc) != repr(before):  # a repeated failure is logged once
@@ -130,6 +143,11 @@ class KeySet:
                 self._read_copy()
         is_waiting = self._failure and self._keys
         self._reload_at = self._clock() + (FAILURE_PAUSE_SECONDS if is_waiting else PAUSE_SECONDS)
+        return fetched
+
+    def _use(self, document: Document) -> None:
+        self._keys = _parsed(document)
+        self._read_at = self._clock()
 
     def _save(self, document: Document) -> None:
         try:
@@ -139,8 +157,8 @@ class KeySet:
 
     def _read_copy(self) -> None:
         try:
-            document = self._copy.load(self._source)
-            self._keys = _parsed(document) if document else {}
+            if document := self._copy.load(self._source):
+                self._use(document)
         except (DatabaseError, *UNUSABLE) as exc:
             log.warning("the saved key set of accounts can't be read: %r", exc)
         if self._keys:
@@ -148,7 +166,10 @@ class KeySet:
 
 
 def _parsed(document: Document) -> dict[str, jwt.PyJWK]:
-    return {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+    keys = {key["kid"]: jwt.PyJWK(key, "ES256") for key in document["keys"]}
+    if not keys:  # accounts always has a key that signs
+        raise ValueError("the key set is empty")
+    return keys
 
 
 def load_from(source: str) -> Document:

@@ -23,7 +23,11 @@ log = logging.getLogger("mitosis")
 
 _QUOTING = re.compile(r"^(\s*(?:DETAIL|LINE \d+):).*$", re.MULTILINE)
 # The look-behinds try each run of characters once, so that a long path costs no quadratic time.
-_EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]+(?:@|%(?:25)*40)[\w-]+(?:\.[\w-]+)+")
+# Each character outside of ASCII can be a part of an address, also one that replaces a wrong byte.
+_ADDRESS = r"\w\x80-\U0010ffff-"
+_EMAIL = re.compile(
+    rf"(?<![.+%{_ADDRESS}])[.+%{_ADDRESS}]+(?:@|%(?:25)*40)[{_ADDRESS}]+(?:\.[{_ADDRESS}]+)+"
+)
 _PASSWORD = re.compile(r"(://[^\s/:@]*):[^\s/@]*@")
 _TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+")  # a JWT
 

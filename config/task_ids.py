@@ -11,21 +11,25 @@ from outbox.trace_context import traceparent
 _SENT: Final = {"request_id": request_id, "traceparent": traceparent}
 
 
-@before_task_publish.connect
+def connect() -> None:
+    """Let Celery call the functions of this module."""
+    before_task_publish.connect(send_ids)
+    task_prerun.connect(receive_ids)
+    task_postrun.connect(clear_ids)
+
+
 def send_ids(headers: dict[str, Any] | None = None, **_: Any) -> None:
     for name, current in _SENT.items():
         if headers is not None and (value := current.get()):
             headers.setdefault(name, value)
 
 
-@task_prerun.connect
 def receive_ids(task: Any = None, **_: Any) -> None:
     for name, current in _SENT.items():
         if isinstance(value := getattr(task.request, name, None), str):
             current.set(value)
 
 
-@task_postrun.connect
 def clear_ids(task: Any = None, **_: Any) -> None:
     for name, current in _SENT.items():
         if getattr(task.request, name, None) is not None:

@@ -6,9 +6,10 @@
     web, worker, beat, consumer  the processes of a deployment
     probe [PROGRAM]              exit with status 0 if this container's web server is ready; with
                                  worker, beat or consumer: if all loops of this process move
+    drain                        make this container's web server unready, and wait; then stop it
     anything else                a command of manage.py
 
-All programs except `probe` and manage.py first wait for their dependencies, because an
+All programs except `probe`, `drain` and manage.py first wait for their dependencies, because an
 orchestrator's start order doesn't apply to restarts. The entrypoint logs each missing dependency.
 It exits with status 1 if a dependency is still missing after WAIT_SECONDS (120). Otherwise it execs
 the program, so that the program receives the container's signals.
@@ -25,9 +26,11 @@ from typing import Final, NoReturn
 
 PORT: Final = 8000
 SECONDS_BETWEEN_TRIES: Final = 1.0
-# A loop makes a step each second, except in a long transaction. A statement has at most 30 s.
+# A loop reports each second, except in a handler of an event. A statement has at most 30 s.
 STALLED_SECONDS: Final = 60.0
-PROGRESS_FOLDER: Final = "/tmp/progress"  # noqa: S108 - in the container's memory (tmpfs)
+# Both are in the container's memory (compose: tmpfs).
+PROGRESS_FOLDER: Final = "/tmp/progress"  # noqa: S108
+DRAIN_FILE: Final = "/tmp/draining"  # noqa: S108
 
 log = logging.getLogger("mitosis.entrypoint")
 
@@ -186,10 +189,13 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
         os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
+        os.environ["DRAIN_FILE"] = setting("DRAIN_FILE", DRAIN_FILE)  # also if it is set and empty
+        Path(os.environ["DRAIN_FILE"]).unlink(missing_ok=True)
     if name in REPORTING:
-        folder = Path(os.environ.setdefault("PROGRESS_FOLDER", PROGRESS_FOLDER))
-        for file in folder.glob("*"):  # of the process before a restart
-            file.unlink()
+        os.environ["PROGRESS_FOLDER"] = setting("PROGRESS_FOLDER", PROGRESS_FOLDER)
+        for file in Path(os.environ["PROGRESS_FOLDER"]).glob("*"):
+            if file.is_file() and not file.stat().st_size:  # of the process before a restart
+                file.unlink()
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections
@@ -233,13 +239,21 @@ def refuse(error: Exception) -> NoReturn:
     sys.exit(str(error))
 
 
+def drain() -> None:
+    """Make the web server unready, and return when load balancers have noticed it."""
+    Path(setting("DRAIN_FILE", DRAIN_FILE)).touch()
+    time.sleep(float(setting("DRAIN_SECONDS", "5")))
+
+
 def main() -> None:
     name, *arguments = sys.argv[1:] or ["web"]
     match name, *arguments:
         case ["probe"] | ["probe", "web" | "worker" | "beat" | "consumer"]:
             sys.exit(probe(*arguments))
-        case ["probe", *_]:
-            print("usage: entrypoint.py probe [web|worker|beat|consumer]")  # noqa: T201
+        case ["drain"]:
+            return drain()
+        case ["probe" | "drain", *_]:
+            print("usage: entrypoint.py probe [web|worker|beat|consumer], or drain")  # noqa: T201
             sys.exit(2)
     from config.environ import BadEnvironment
 

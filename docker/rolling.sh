@@ -79,6 +79,10 @@ replace() {
   if [ "$other" ] && ! is_ready "$other" && is_ready "$1"; then
     fail "$other isn't ready, so $1 must stay. Replace $other first (rolling.sh $file $other)"
   fi
+  # For load balancers that ask whether it is ready. nginx notices that the port is closed.
+  if [ "$other" ] && is_ready "$1"; then
+    inside "$1" python /app/docker/entrypoint.py drain || echo "rolling.sh: $1 is not drained" >&2
+  fi
   compose up -d --no-deps --force-recreate "$1" >/dev/null ||
     fail "$1 was not replaced (see above). Fix the cause"
   wait_until_ready "$1"

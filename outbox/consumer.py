@@ -40,7 +40,8 @@ class Batched:
     """A handler that receives several consecutive events in one call, in order.
 
     The effect must be the same as that of one call for each event, because the events are applied
-    again one by one if a call fails. If no client waits for the effect, set `gather_seconds`: the
+    again one by one if a call fails. A call reports no progress (progress.py), so it must take less
+    time than the supervisor waits. If no client waits for the effect, set `gather_seconds`: the
     reader pauses for that time before it reads the next batch, so that the batch is larger.
     """
 

@@ -203,6 +203,33 @@ def schemas_are_separate(*, databases: Sequence[str] | None = None, **_: Any) ->
     return messages
 
 
+@register(Tags.database)
+def a_pooler_limits_the_time(
+    *, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """Query the servers through the pooler, if the setting PLACEMENT_POOLER says that there is one:
+    a process can't set the time limit of statements itself there."""
+    if not getattr(settings, "PLACEMENT_POOLER", False):
+        return []
+    return [
+        CheckWarning(
+            f"Statements on {alias!r} have no time limit: statement_timeout is 0.",
+            hint="Let the pooler set it, in PgBouncer with "
+            "connect_query='SET statement_timeout = 10000'.",
+            id="placement.W006",
+        )
+        for alias in databases or ()
+        if connections[alias].vendor == "postgresql" and not _has_time_limit(alias)
+    ]
+
+
+def _has_time_limit(alias: str) -> bool:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        (limit,) = cursor.fetchone()
+    return bool(limit != "0")
+
+
 def _schema_messages(service: str, alias: str) -> list[CheckMessage]:
     with connections[alias].cursor() as cursor:
         cursor.execute(

@@ -22,6 +22,7 @@ PLACEMENT_SERVICES = (*ALL_SERVICES, "lab") if _env.lab else ALL_SERVICES
 PLACEMENT_SERVED_BY = _env.lab  # name the server of each read in a header
 PLACEMENT_PROBLEM_RENDERER = "config.problems.respond"
 PLACEMENT_ADMIN_DATABASE_URL = _env.admin_database_url  # only `manage.py provision` uses it
+PLACEMENT_POOLER = _env.pooler  # a check then looks for the time limit that the pooler sets
 PLACEMENT_CONNECTIONS = _env.connections  # the limit that `manage.py provision` sets
 DATABASE_ROUTERS = ["placement.router.PlacementRouter"]
 

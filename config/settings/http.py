@@ -14,7 +14,8 @@ JWT_WITHOUT_AUDIENCE = _env.tokens_without_audience  # whether tokens without `a
 JWT_LEEWAY_SECONDS = 10  # by which the clocks of two servers may differ
 JWKS_SOURCE = _env.jwks  # path or URL; empty: accounts is in this process, and publishes its keys
 JWKS_PUBLISHER = "accounts.keys.key_set"
-JWKS_COPY = "orders.key_copy.KeyCopies"  # where orders saves the keys that it fetched from a URL
+# Where orders saves the keys that it fetched from a URL; no other service saves them.
+JWKS_COPY = "orders.key_copy.KeyCopies" if "orders" in _env.services else ""
 PEER_URLS = dict(_env.peer_urls)
 PEER_KEY = _env.peer_key  # signs requests between services; if empty, these requests are refused
 METRICS_KEY = _env.metrics_key  # authenticates scrapers; empty: only staff may read metrics

@@ -158,6 +158,31 @@ def test_a_path_forges_no_log_line_and_reaches_no_terminal(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/twice", ("Content-Length: 1", "Content-Length: 2"), 400),
+        ("/no-number", ("Content-Length: abc",), 400),
+        ("/raises", (), 500),
+    ],
+)
+def test_a_request_that_the_application_does_not_answer_gets_an_answer_and_a_line(
+    site: Site, path: str, headers: tuple[str, ...], status: int
+) -> None:
+    name = uuid4().hex
+    target = f"{path}/{name}%40example.com?page=2"
+    with site.connect(f"GET {target} HTTP/1.1", "Host: localhost", *headers, "") as client:
+        assert client.recv(12) == f"HTTP/1.1 {status}".encode()
+    lines = eventually(
+        lambda: site.logged(rf"^.*gunicorn\.access: .*{path}.*$"),
+        within_seconds=PATIENCE_SECONDS,
+        what="the line",
+    )
+    assert [line.partition(" GET ")[2].rsplit(" ", 2)[0] for line in lines] == [
+        f"{path}/<email> {status}"
+    ]
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("X-Forwarded-Proto", "https"),

@@ -6,7 +6,6 @@ from tests.sabotage.sabotage import Sabotage
 
 DOCKER: Final = "tests/architecture/test_docker.py"
 PROBE: Final = "tests/unit/config/test_probe.py"
-STOPPING: Final = "tests/unit/config/test_stopping.py"
 PROGRESS: Final = "tests/integration/outbox/test_progress.py"
 
 SABOTAGES: Final = (
@@ -27,19 +26,20 @@ SABOTAGES: Final = (
         "::test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest",
     ),
     Sabotage(
-        promise="a web server makes no new connection while it closes its port",
-        file="config/stopping.py",
-        old="            _ignore_all(server)\n",
-        new="            pass\n",
-        test=f"{STOPPING}"
-        "::test_a_server_that_stops_ignores_new_connections_and_serves_those_that_wait",
+        promise="a web server that stops while it starts loses no request",
+        file="config/deadlines.py",
+        old="        if enabled or self.alive:\n",
+        new="        if self.alive:\n",
+        test="tests/unit/config/test_deadlines.py"
+        "::test_a_worker_that_is_stopped_while_it_starts_serves_what_waits",
     ),
     Sabotage(
-        promise="a server that shares its port leaves it open to others",
-        file="config/stopping.py",
-        old="is_shared = server.systemd or server.reexec_pid or server.master_pid",
-        new="is_shared = False",
-        test=f"{STOPPING}::test_a_listener_that_others_use_stays_as_it_is",
+        promise="a web server that is about to stop isn't ready",
+        file="config/health.py",
+        old="if (drain_file := environment().drain_file) and Path(drain_file).exists():",
+        new="if False:",
+        test="tests/integration/config/test_health.py"
+        "::test_a_site_that_is_about_to_stop_is_not_ready",
     ),
     Sabotage(
         promise="nginx repeats no POST without a key",
@@ -99,11 +99,32 @@ SABOTAGES: Final = (
         test=f"{PROBE}::test_a_process_is_unhealthy_if_one_of_its_loops_makes_no_steps",
     ),
     Sabotage(
+        promise="a start removes no file that isn't a progress file",
+        file="docker/entrypoint.py",
+        old="if file.is_file() and not file.stat().st_size:",
+        new="if file.is_file():",
+        test=f"{PROBE}::test_a_start_removes_only_empty_files_of_the_progress_folder",
+    ),
+    Sabotage(
+        promise="an empty variable doesn't make the current folder that of progress files",
+        file="docker/entrypoint.py",
+        old='os.environ["PROGRESS_FOLDER"] = setting("PROGRESS_FOLDER", PROGRESS_FOLDER)',
+        new='os.environ.setdefault("PROGRESS_FOLDER", PROGRESS_FOLDER)',
+        test=f"{PROBE}::test_a_start_removes_only_empty_files_of_the_progress_folder",
+    ),
+    Sabotage(
         promise="the lease doesn't report the progress of a reader",
         file="outbox/consuming/membership.py",
         old='progress.report(f"lease of {self._group}")',
         new="[progress.report(reader) for reader in self._assigned]",
         test=f"{PROGRESS}::test_a_reader_whose_handler_hangs_reports_nothing_while_its_lease_does",
+    ),
+    Sabotage(
+        promise="a reader reports its progress between the events of a batch",
+        file="outbox/consuming/reader.py",
+        old="            progress.report(self.name)  # the last event's handler has returned\n",
+        new="",
+        test=f"{PROGRESS}::test_a_reader_reports_between_the_events_of_a_batch",
     ),
     Sabotage(
         promise="a relay that waits for events reports its progress",

@@ -44,6 +44,28 @@ SABOTAGES: Final = (
         test=f"{ATTACKS}/test_bodies.py::test_over_asgi_a_body_has_a_deadline",
     ),
     Sabotage(
+        promise="a request that the application doesn't answer gets an answer",
+        file="config/gunicorn.py",
+        old='    if "PATH_INFO" in environ:\n',
+        new="    if True:\n",
+        test=f"{SERVER}"
+        "::test_a_request_that_the_application_does_not_answer_gets_an_answer_and_a_line",
+    ),
+    Sabotage(
+        promise="the log has no e-mail address with characters outside of ASCII",
+        file="config/logs.py",
+        old=r'_ADDRESS = r"\w\x80-\U0010ffff-"',
+        new=r'_ADDRESS = r"\w-"',
+        test=f"{LOGS}::test_an_access_line_has_no_address_with_characters_outside_of_ascii",
+    ),
+    Sabotage(
+        promise="an error of the access log keeps no client from its answer",
+        file="config/gunicorn.py",
+        old='            self.exception("a request has no access line")\n',
+        new="            raise\n",
+        test=f"{LOGS}::test_an_access_line_that_cannot_be_written_raises_no_error",
+    ),
+    Sabotage(
         promise="a request has a deadline",
         file="config/deadlines.py",
         old="self.read_by, self.write_by = time.monotonic() + READ_SECONDS, None",

@@ -199,7 +199,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a removed key ends at every verifier",
         file="config/keys.py",
-        old="elif self._clock() >= self._refresh_at and self._lock.acquire(blocking=False):",
+        old="elif self._clock() >= self._refresh_at:",
         new="elif False:",
         test=f"{KEYS}::test_a_known_key_is_read_again_after_a_minute_and_ends_if_it_was_removed",
     ),
@@ -209,6 +209,30 @@ SABOTAGES: Final = (
         old="            if not self._keys:\n                self._read_copy()\n",
         new="",
         test=f"{COPY}::test_a_process_that_starts_while_accounts_is_away_knows_the_saved_keys",
+    ),
+    Sabotage(
+        promise="a new worker of gunicorn doesn't use the old keys of the master",
+        file="config/gunicorn.py",
+        old="        key_set.cache_clear()\n",
+        new="        pass\n",
+        test="tests/integration/config/test_gunicorn.py"
+        "::test_a_worker_that_starts_later_accepts_no_key_that_only_the_master_knows",
+    ),
+    Sabotage(
+        promise="workers of gunicorn share no connection to the database",
+        file="config/gunicorn.py",
+        old="        connections.close_all()  # workers must not share the connection\n",
+        new="",
+        test="tests/integration/config/test_gunicorn.py"
+        "::test_the_master_fetches_the_keys_and_keeps_no_connection",
+    ),
+    Sabotage(
+        promise="a request that saves the keys may still read a replica",
+        file="orders/key_copy.py",
+        old="alias, now = primary(KeyCopy._meta.app_label), timezone.now()",
+        new="from django.db import router\n"
+        "        alias, now = router.db_for_write(KeyCopy), timezone.now()",
+        test=f"{COPY}::test_a_request_that_fetches_the_keys_may_still_read_a_replica",
     ),
     Sabotage(
         promise="old saved keys verify no token",

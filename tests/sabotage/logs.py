@@ -40,6 +40,13 @@ SABOTAGES: Final = (
         test=f"{IDS}::test_the_ids_are_current_during_the_request_only",
     ),
     Sabotage(
+        promise="Celery sends the ids of a request with its tasks",
+        file="config/celery.py",
+        old="task_ids.connect()\n",
+        new="",
+        test=f"{IDS}::test_a_task_has_the_ids_of_the_request_that_started_it",
+    ),
+    Sabotage(
         promise="a worker's thread forgets the id of its last task",
         file="config/task_ids.py",
         old='            current.set("")',

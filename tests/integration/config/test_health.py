@@ -1,3 +1,5 @@
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -5,6 +7,7 @@ from django.db import connections, transaction
 from django.test import Client
 
 from config import health
+from config.environ import environment
 from config.keys import KeySet
 from outbox import tables
 from placement.owner import as_owner
@@ -60,6 +63,20 @@ def test_a_site_that_knows_no_key_of_accounts_is_not_ready(
     response = client.get("/healthz/ready")
 
     assert (response.status_code, response.json()["keys"]) == (503, "no answer")
+
+
+def test_a_site_that_is_about_to_stop_is_not_ready(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It still serves. This test has no database mark, so a query would fail."""
+    (tmp_path / "draining").touch()
+    draining = replace(environment(), drain_file=str(tmp_path / "draining"))
+    monkeypatch.setattr(health, "environment", lambda: draining)
+
+    response = client.get("/healthz/ready")
+
+    assert (response.status_code, response.json()) == (503, {"status": "draining"})
+    assert client.get("/healthz/live").status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,6 +13,8 @@ from django.utils import timezone
 from config.keys import FAILURE_PAUSE_SECONDS, KeySet, KeysUnavailable, UnknownKey
 from orders.key_copy import LONGEST_USE, SAVE_AGAIN, KeyCopies
 from orders.models import KeyCopy
+from placement.replicas import reading
+from placement.replicas.reading import Reading
 from tests.support import surroundings
 
 PUBLISHED: dict[str, Any] = json.loads(surroundings.JWKS.read_text(encoding="utf-8"))
@@ -84,6 +86,15 @@ def test_unchanged_keys_are_saved_again_after_ten_minutes() -> None:
     KeyCopy.objects.update(fetched_at=before - timedelta(minutes=1))
     KeyCopies().save(SOURCE, PUBLISHED)
     assert KeyCopy.objects.get().fetched_at > before
+
+
+def test_a_request_that_fetches_the_keys_may_still_read_a_replica() -> None:
+    with reading.use(Reading()) as now:
+        process(answers).key(KID)
+        process(is_away).key(KID)
+
+    assert KeyCopy.objects.exists()
+    assert now.written == set()
 
 
 def test_tokens_are_verified_although_the_keys_cannot_be_saved(

@@ -1,5 +1,6 @@
 """A loop reports its progress, so that a supervisor notices a loop that hangs."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -80,6 +81,25 @@ def test_a_reader_whose_handler_hangs_reports_nothing_while_its_lease_does(
         reader._stopping.set()
         for thread in threads:
             thread.join(PATIENCE_SECONDS)
+
+
+def test_a_reader_reports_between_the_events_of_a_batch(relay, record, reader_of, folder):
+    """Their transaction may take longer than a supervisor waits, and a restart would repeat it."""
+    reported: list[int] = []
+
+    def handle(_: Any) -> None:
+        file = folder / reader.name.replace(" ", "-")
+        reported.append(touched_at(file))
+        os.utime(file, (0, 0))
+
+    reader = reader_of(handle)
+    for number in (1, 2, 3):
+        record(sequence=number)
+    relay.drain()
+    reader.step()
+
+    assert len(reported) == 3
+    assert all(reported)
 
 
 def test_a_relay_reports_each_round_and_a_task_beside_it_reports_nothing(

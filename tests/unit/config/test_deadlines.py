@@ -4,8 +4,11 @@ import selectors
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.sock import TCPSocket
 from gunicorn.workers.gthread import TConn
 
 from config.deadlines import WRITE_SECONDS, TimedSocket, Worker
@@ -54,15 +57,21 @@ def test_a_connection_that_its_thread_closed_is_counted_once(pair: Pair) -> None
     assert worker.nr_conns == 1
 
 
+def worker_of(listener: Any, served: list[TConn]) -> Worker:
+    """A worker that listens there, and only adds each connection to `served`."""
+    worker = Worker.__new__(Worker)
+    worker.cfg, worker.sockets, worker.poller = None, [listener], selectors.DefaultSelector()
+    worker.alive, worker.nr_conns, worker._accepting = True, 0, False
+    worker.enqueue_req = served.append
+    return worker
+
+
 def test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest() -> None:
     """A connection that the kernel completes and no worker accepts would lose its request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         served: list[TConn] = []
-        worker = Worker.__new__(Worker)
-        worker.cfg, worker.sockets, worker.poller = None, [listener], selectors.DefaultSelector()
-        worker.alive, worker.nr_conns, worker._accepting = True, 0, False
-        worker.enqueue_req = served.append
+        worker = worker_of(listener, served)
         worker.set_accept_enabled(True)
         assert listener.fileno() >= 0
         waiting = [socket.create_connection(address) for _ in range(3)]
@@ -75,3 +84,19 @@ def test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest() -> None:
             socket.create_connection(address)
         for each in [*waiting, *(connection.sock for connection in served), worker.poller]:
             each.close()
+
+
+def test_a_worker_that_is_stopped_while_it_starts_serves_what_waits() -> None:
+    """gunicorn first accepts connections, also then. Its listeners can't be closed before the end:
+    an error would lose the accepted connections."""
+    listener = TCPSocket(("127.0.0.1", 0), Config(), None)
+    served: list[TConn] = []
+    worker = worker_of(listener, served)
+    worker.alive = False
+    with socket.create_connection(listener.getsockname()):
+        worker.set_accept_enabled(True)
+        worker.set_accept_enabled(False)
+
+        assert (len(served), listener.sock) == (1, None)
+    for each in [*(connection.sock for connection in served), worker.poller]:
+        each.close()

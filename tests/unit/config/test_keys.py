@@ -12,6 +12,7 @@ from config.keys import (
     REFRESH_SECONDS,
     KeySet,
     KeysUnavailable,
+    NoCopy,
     UnknownKey,
 )
 from tests.support import surroundings
@@ -112,6 +113,20 @@ def test_only_one_request_waits_for_a_refresh() -> None:
     assert during[1:] == [KID]
 
 
+def test_no_other_request_waits_while_the_keys_are_saved() -> None:
+    """The database of the copy may not answer for seconds."""
+    is_locked: list[bool] = []
+
+    class Slow(NoCopy):
+        def save(self, source: str, document: Mapping[str, Any]) -> None:
+            is_locked.append(keys._lock.locked())
+
+    keys = KeySet(Source(PUBLISHED), copy=Slow())
+    keys.key(KID)
+
+    assert is_locked == [False]
+
+
 def test_known_keys_stay_valid_while_the_source_fails() -> None:
     source, clock = Source(PUBLISHED), Clock()
     keys = KeySet(source, clock=clock)
@@ -138,6 +153,7 @@ def test_known_keys_stay_valid_while_the_source_fails() -> None:
         (BadStatusLine("garbage"), PUBLISHED),
         (None, []),
         (None, {"keys": None}),
+        (None, {"keys": []}),
         (None, {"keys": ["no key"]}),
     ],
 )
@@ -166,6 +182,20 @@ def test_a_token_without_a_kid_causes_no_fetch() -> None:
     with pytest.raises(UnknownKey):
         KeySet(source).key(None)
     assert source.reads == 0
+
+
+def test_a_key_that_another_request_removes_meanwhile_is_unknown() -> None:
+    class Removed(dict[str, Any]):
+        """Has each key when it is looked for, and not when it is read."""
+
+        def __contains__(self, _: object) -> bool:
+            return True
+
+    keys = KeySet(Source(PUBLISHED))
+    keys.key(KID)
+    keys._keys = Removed()
+    with pytest.raises(UnknownKey):
+        keys.key(KID)
 
 
 def test_the_state_of_the_keys_follows_the_source() -> None:

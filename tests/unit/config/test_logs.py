@@ -6,6 +6,7 @@ import time
 from datetime import datetime, timedelta
 from io import StringIO
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -73,6 +74,17 @@ def test_a_traceback_is_in_the_json_object_of_its_message() -> None:
     assert json.loads(line)["error"].endswith("ValueError: no\nway")
 
 
+def access_line(environ: dict[str, object], *, status: str = "200 OK") -> str:
+    """The line that gunicorn writes about this request, or about its error."""
+    server = gunicorn.Logger(Config())
+    lines = StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(JsonFormatter(service="orders", process="web"))
+    server.access_log.handlers = server.error_log.handlers = [handler]
+    server.access(SimpleNamespace(status=status), None, environ, timedelta(milliseconds=42))
+    return lines.getvalue()
+
+
 def test_an_access_line_has_fields_and_neither_query_nor_address() -> None:
     environ = {
         "REQUEST_METHOD": "GET",
@@ -81,20 +93,38 @@ def test_an_access_line_has_fields_and_neither_query_nor_address() -> None:
         "REMOTE_ADDR": "192.0.2.7",
         KEY: Ids("b" * 32, TRACEPARENT),
     }
-    server = gunicorn.Logger(Config())
-    lines = StringIO()
-    server.access_log.handlers = [handler := logging.StreamHandler(lines)]
-    handler.setFormatter(JsonFormatter(service="orders", process="web"))
-    server.access(SimpleNamespace(status="200 OK"), None, environ, timedelta(milliseconds=42))
+    line = access_line(environ)
 
-    entry = json.loads(lines.getvalue())
+    entry = json.loads(line)
     fields = ("method", "path", "status", "ms", "request_id", "message")
     assert [entry[name] for name in fields] == [
         *("GET", "/users/<email>", 200, 42, "b" * 32),
         "GET /users/<email> 200 42 ms",
     ]
-    assert "s3cret" not in lines.getvalue()
-    assert "192.0.2.7" not in lines.getvalue()
+    assert "s3cret" not in line
+    assert "192.0.2.7" not in line
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("josé@example.com", "ada@exämple.com", "ада@пример.рф", "ada@xn--exmple-cua.com"),
+        *("jos\udce9@example.com", "ada@ex\udce4mple.com"),  # in Latin-1
+    ],
+)
+def test_an_access_line_has_no_address_with_characters_outside_of_ascii(address: str) -> None:
+    path = f"/users/{address}/café"
+    sent = path.encode("utf-8", "surrogateescape").decode("latin-1")
+    of_uri = quote(sent, safe="/@", encoding="latin-1")
+
+    for environ in ({"PATH_INFO": sent}, {"RAW_URI": f"{of_uri}?page=2"}, {"RAW_URI": sent}):
+        line = access_line({"REQUEST_METHOD": "GET", **environ})
+        assert json.loads(line)["path"] == "/users/<email>/café"
+
+
+def test_an_access_line_that_cannot_be_written_raises_no_error() -> None:
+    """gunicorn answers after the line, and would close the connection instead."""
+    assert "a request has no access line" in access_line({}, status="of no number")
 
 
 def test_output_becomes_one_object_per_line_and_log_lines_stay() -> None:
@@ -169,6 +199,8 @@ def test_a_long_path_is_redacted_in_linear_time() -> None:
     redact("a" * 200_000)
     redact("%25" * 70_000)
     redact("-eyJ" * 50_000)
+    redact("é@" * 50_000)
+    redact("é.@" * 50_000)
     assert time.process_time() - started_at < 2
 
 

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.app.trace import build_tracer
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
@@ -72,19 +74,24 @@ def test_the_ids_are_current_during_the_request_only(settings: Any) -> None:
 
 def test_a_task_has_the_ids_of_the_request_that_started_it(settings: Any) -> None:
     settings.REQUEST_IDS_TRUSTED = True
-    headers: dict[str, Any] = {}
+    seen: list[dict[str, str]] = []
+    with Celery("ids", broker="memory://", set_as_current=False) as app:
 
-    def view(_: HttpRequest) -> HttpResponse:
-        task_ids.send_ids(headers=headers)
-        return HttpResponse()
+        @app.task(name="ids.see", shared=False)
+        def see() -> None:
+            seen.append(current())
 
-    identified(view)(RequestFactory().get("/", headers={HEADER: ID, "traceparent": TRACEPARENT}))
-    task = SimpleNamespace(request=SimpleNamespace(**headers))
-    task_ids.receive_ids(task=task)
-    during = current()
-    task_ids.clear_ids(task=task)
+        def view(_: HttpRequest) -> HttpResponse:
+            see.apply_async(queue="ids")
+            return HttpResponse()
 
-    assert during == {"request_id": ID, "trace_id": OTHER}
+        given = {HEADER: ID, "traceparent": TRACEPARENT}
+        identified(view)(RequestFactory().get("/", headers=given))
+        with app.connection() as broker, broker.SimpleQueue("ids") as queue:
+            sent = queue.get_nowait().headers
+        build_tracer(see.name, see, app=app, eager=True)(sent["id"], (), {}, sent)  # as a worker
+
+    assert seen == [{"request_id": ID, "trace_id": OTHER}]
     assert current() == {}
 
 
