@@ -155,7 +155,7 @@ def clean_checkout(root: Path) -> None:
     Raises StackError while tests or a benchmark run, because they use these servers.
     """
     for file in LOCAL.glob("*/**/*lock"):
-        if not file.is_relative_to(root) and is_flocked(file):
+        if file.is_file() and not file.is_relative_to(root) and is_flocked(file):
             raise StackError(f"tests or a benchmark use {file.parent}: wait until they end")
     clean(root)
     end_recorded(LOCAL)

@@ -47,6 +47,7 @@ def test_cleaning_a_checkout_stops_its_servers_but_not_while_tests_run(
             commands.clean_checkout(local / "stack")
     assert tests_server.pid is not None
 
+    (local / "environments" / "markdown_it" / "rules_block").mkdir(parents=True)  # of a package
     commands.clean_checkout(local / "stack")
     # The first thread of the server has ended; the other threads may still run for a moment.
     eventually(lambda: tests_server.pid is None, within_seconds=5, what="the end of the server")
