@@ -34,7 +34,8 @@ pytestmark = [
     pytest.mark.skipif(pgbouncer.program() is None, reason="PgBouncer is not installed"),
 ]
 SERVICES = ("accounts", "orders")
-POOLED = [f"{name.upper()}_{kind}" for name in SERVICES for kind in ("DATABASE_URL", "REPLICA_URLS")]
+KINDS = ("DATABASE_URL", "REPLICA_URLS")
+POOLED = [f"{name.upper()}_{kind}" for name in SERVICES for kind in KINDS]
 SEED = 20261130
 ORDERS, BUYERS, THREADS = 600, 8, 8
 PATIENCE_SECONDS = 300  # for a machine that runs other tests too
