@@ -626,9 +626,8 @@ def names_that_are_read(service: str) -> set[str]:
     with suppress(BadEnvironment):
         read(asked)
     text = (DOCKER / "entrypoint.py").read_text()
-    return {name.removesuffix("_FILE") for name in asked} | set(
-        re.findall(r'setting\("(\w+)"', text)
-    )
+    names = asked.keys() | set(re.findall(r'setting\("(\w+)"', text))
+    return names - {f"{name}_FILE" for name in names}  # a variable or its file
 
 
 @pytest.mark.parametrize("shape", SHAPES)
