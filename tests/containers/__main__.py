@@ -3,10 +3,11 @@
     .venv/bin/python -m tests.containers [monolith] [services]
 
 For each shape it starts everything from nothing in a project of its own, runs README's walk, and
-restarts each service after the other: no request may fail. docker/rolling.sh then replaces all
-processes, and all of accounts stops for a minute (only in `services`). At the end, the data of both
-services must agree. It needs an engine for containers: COMPOSE is the command, by default
-`docker compose`. It takes about 15 minutes for a shape. It removes its containers and volumes, and
+restarts each service after the other: no request may fail. Processes that hang must become
+unhealthy. docker/rolling.sh then replaces all processes, and all of accounts stops for a minute
+(only in `services`). At the end, the data of both services must agree. It needs an engine for
+containers: COMPOSE is the command, by default `docker compose`. It takes about 15 minutes for the
+monolith and half an hour for the services. It removes its containers and volumes, and
 leaves the image `mitosis:containers`.
 """
 
@@ -31,6 +32,7 @@ FILES: Final = {"monolith": "compose.yml", "services": "compose.services.yml"}
 AFTER_SECONDS: Final = 5.0  # the load continues after each restart
 AWAY_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 180.0
+NOTICED_SECONDS: Final = 150.0  # docker/entrypoint.py: a loop hangs after 60 s
 # There is one of each, so clients repeat a request that was refused or got 503.
 SINGLE: Final = ("postgres", "front")
 
@@ -54,7 +56,8 @@ def try_shape(shape: str, log: Path) -> list[str]:
         say("everything is healthy")
         take_the_walk()
         load = Load(FRONT)
-        wrong = try_restarts(containers, load)
+        wrong = [*try_restarts(containers, load), *try_hangs(containers, load)]
+        wrong += try_a_rolling_update(containers, load)
         if shape == "services":
             wrong += try_without_accounts(containers, load)
         wrong += settle(containers, load)
@@ -87,10 +90,30 @@ def try_restarts(containers: Containers, load: Load) -> list[str]:
             containers.wait_until_healthy(name)
             pause.wait(AFTER_SECONDS)
         wrong += report(figures)
+    return wrong
+
+
+def try_hangs(containers: Containers, load: Load) -> list[str]:
+    """All processes without a port hang at the same time. Requests don't need them."""
+    hanging = [name for name in containers.processes if "web" not in name]
+    with load.step("worker, beat and consumer hang") as figures:
+        containers.run("kill", "-s", "SIGSTOP", *hanging)
+        for name in hanging:
+            eventually(
+                lambda name=name: not containers.is_healthy(name),  # type: ignore[misc]
+                within_seconds=NOTICED_SECONDS,
+                what=f"{name} is unhealthy",
+            )
+        containers.run("kill", "-s", "SIGCONT", *hanging)
+        containers.wait_until_healthy(*hanging)
+    return report(figures)
+
+
+def try_a_rolling_update(containers: Containers, load: Load) -> list[str]:
     with load.step("rolling.sh", without_key=True) as figures:
         containers.roll()
-        pause.wait(AFTER_SECONDS)
-    return wrong + report(figures)
+        threading.Event().wait(AFTER_SECONDS)
+    return report(figures)
 
 
 def try_without_accounts(containers: Containers, load: Load) -> list[str]:
