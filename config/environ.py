@@ -165,7 +165,12 @@ def _single(text: str) -> str:
     """The address of a server that is no Redis Cluster: these keys have no common hash tag."""
     if text.startswith(_CLUSTERS):
         raise ValueError("a Redis Cluster can have only the streams")
-    return _url(*_REDIS)(text)
+    address = _url(*_REDIS)(text)
+    try:
+        _ = urlsplit(address).port
+    except ValueError:  # its message can have a part of the password
+        raise ValueError(_NOT_ENCODED) from None
+    return address
 
 
 def _streams(text: str) -> str:
@@ -175,7 +180,7 @@ def _streams(text: str) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:  # its message can have a part of the password
-        raise ValueError("its user and password aren't percent-encoded") from None
+        raise ValueError(_NOT_ENCODED) from None
     if not all(map(_is_node, parts.netloc.rpartition("@")[2].split(","))):
         raise ValueError("one of its nodes is no host:port")
     if parts.path not in ("", "/", "/0"):
@@ -235,6 +240,7 @@ def _pem(text: str) -> str:
 _POSTGRES = _url("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
 _CLUSTERS = ("redis-cluster://", "rediss-cluster://")
+_NOT_ENCODED = "its user and password aren't percent-encoded, or its port is no number"
 _STREAMS, _BROKER = ":password@host:6379/0", ":password@host:6379/1"
 
 

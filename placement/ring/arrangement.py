@@ -52,8 +52,13 @@ class BadNodes(ValueError):
 
 
 def node_name(url: str) -> str:
-    """The node's address without the password. Raises ValueError for an invalid URL."""
-    parts = urlsplit(url)
+    """The node's address without the password. Raises ValueError for an invalid URL, without it
+    too."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        raise ValueError("isn't an address: percent-encode its password") from None
     if parts.scheme == "unix" and parts.path:
         return parts.path
     host = parts.hostname or ""
@@ -63,7 +68,7 @@ def node_name(url: str) -> str:
     if not database.isdecimal():
         raise ValueError("has a database that isn't a number")
     host = f"[{host}]" if ":" in host else host
-    return f"{host}:{parts.port or 6379}/{database}"  # .port raises ValueError for an invalid port
+    return f"{host}:{port}/{database}"
 
 
 def name_nodes(urls: Iterable[str]) -> dict[str, str]:
