@@ -7,6 +7,7 @@ value itself may be a secret and isn't in the error. Any value may also be in a 
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -167,9 +168,13 @@ def _single(text: str) -> str:
         raise ValueError("a Redis Cluster can have only the streams")
     address = _url(*_REDIS)(text)
     try:
-        _ = urlsplit(address).port
+        parts = urlsplit(address)
+        is_whole = parts.port != 0
     except ValueError:  # its message can have a part of the password
         raise ValueError(_NOT_ENCODED) from None
+    # A / in a password would end the host.
+    if not is_whole or (parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path)):
+        raise ValueError(_NOT_ENCODED)
     return address
 
 
@@ -240,7 +245,7 @@ def _pem(text: str) -> str:
 _POSTGRES = _url("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
 _CLUSTERS = ("redis-cluster://", "rediss-cluster://")
-_NOT_ENCODED = "its user and password aren't percent-encoded, or its port is no number"
+_NOT_ENCODED = "its user and password aren't percent-encoded, or its port isn't a number"
 _STREAMS, _BROKER = ":password@host:6379/0", ":password@host:6379/1"
 
 

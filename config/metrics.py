@@ -94,10 +94,11 @@ def service_metrics() -> Iterator[Metric]:
         "outbox_up", "1 if the service's database is reachable.", labels=["service"]
     )
     reports: dict[str, status.ServiceReport] = {}
+    down: set[str] = set()
     for found in tables.every():
         try:
             reports[found.label] = status.of_service(
-                found, streams.connect(), count_at_most=COUNT_AT_MOST
+                found, streams.connect(), down=down, count_at_most=COUNT_AT_MOST
             )
         except (DatabaseError, InterfaceError) as exc:
             logger.warning("%s: metrics are unavailable: %s", found.label, exc)

@@ -193,9 +193,10 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
         Path(os.environ["DRAIN_FILE"]).unlink(missing_ok=True)
     if name in REPORTING:
         os.environ["PROGRESS_FOLDER"] = setting("PROGRESS_FOLDER", PROGRESS_FOLDER)
-        for file in Path(os.environ["PROGRESS_FOLDER"]).glob("*"):
-            if file.is_file() and not file.stat().st_size:  # of the process before a restart
-                file.unlink()
+        for file in progress_files(
+            os.environ["PROGRESS_FOLDER"]
+        ):  # of the process before a restart
+            file.unlink()
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections
@@ -209,11 +210,16 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *program(name, arguments)])  # noqa: S606
 
 
+def progress_files(folder: str) -> list[Path]:
+    """They are empty. The folder may have files of other programs."""
+    return [each for each in Path(folder).glob("*") if each.is_file() and not each.stat().st_size]
+
+
 def probe(program: str = "web") -> int:
     """Return 0 if this program of this container is ready, else 1."""
     if program in REPORTING:
-        folder = Path(setting("PROGRESS_FOLDER", PROGRESS_FOLDER))
-        ages = {file.name: time.time() - file.stat().st_mtime for file in folder.glob("*")}
+        files = progress_files(setting("PROGRESS_FOLDER", PROGRESS_FOLDER))
+        ages = {file.name: time.time() - file.stat().st_mtime for file in files}
         stalled = [f"{name}: {age:.0f} s" for name, age in ages.items() if age > STALLED_SECONDS]
         about = f"no step of {', '.join(stalled)}" if stalled else f"{len(ages)} loops move"
         print(about if ages else "no loop has made a step yet")  # noqa: T201

@@ -60,7 +60,7 @@ wait_until_ready() {
   until is_ready "$1"; do
     if [ "$(date +%s)" -ge "$give_up" ]; then
       fail "$1 isn't ready after ${READY_SECONDS:-180} s. A web container that answers with errors" \
-        "gets requests until you stop it (compose stop $1). Read its log, fix the cause"
+        "gets requests until you stop it (${COMPOSE:-docker compose} -f docker/$file stop $1). Read its log, fix the cause"
     fi
     sleep 1
   done

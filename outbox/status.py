@@ -91,26 +91,31 @@ _FIRST = "ORDER BY xid LIMIT %(at_most)s"
 def report(streams: Streams) -> Report:
     """The state of every installed service. If the stream server fails, all values that depend on
     it are None, and `streams.error` has the reason."""
-    return {"services": {found.label: of_service(found, streams) for found in tables.every()}}
+    down: set[str] = set()
+    services = {found.label: of_service(found, streams, down=down) for found in tables.every()}
+    return {"services": services}
 
 
 def of_service(
-    found: Tables, streams: Streams, *, count_at_most: int | None = None
+    found: Tables, streams: Streams, *, down: set[str], count_at_most: int | None = None
 ) -> ServiceReport:
     """The state of one service. With `count_at_most`, the lag of a consumer is counted up to about
     this number in each partition, else completely. Raises DatabaseError.
 
-    In a cluster, one master can be down: then only the values that depend on it are None."""
+    In a cluster, one master can be down: then only the values that depend on it are None. The
+    services whose streams don't answer within a second are added to `down`, so that a report of
+    several services asks for the lag behind them only once."""
     at, error = "", None
     try:
+        streams.ping(found.label)
         at = streams.cursor(found.label).at
         shown = at and described(at)
         of_streams = StreamsReport(entries=streams.entries(found.label), cursor=shown)
     except (StreamsUnavailable, StreamsMisconfigured) as exc:
         error = str(exc)
         of_streams = StreamsReport(entries=None, cursor=None, error=error)
+        down.add(found.label)
     known = error is None
-    down = set() if known else {found.label}
     return ServiceReport(
         outbox=of_outbox(found, at, known=known),
         streams=of_streams,
@@ -221,12 +226,9 @@ def of_consumer(
     """The lag is None if a producer's streams don't answer. Such producers are added to `down`, and
     aren't asked again."""
     lags, is_below_floor = [], False
-    for producer in consumer.producers:
-        # After one timeout, another server is asked with a short timeout first.
-        if producer in down or (down and not streams.is_reachable(producer)):
-            down.add(producer)
-            continue
+    for producer in set(consumer.producers) - down:
         try:
+            streams.ping(producer)
             lags.append(lag_behind(consumer, producer, streams, count_at_most=count_at_most))
             is_below_floor |= _is_below_floor(consumer, producer, streams)
         except (StreamsUnavailable, StreamsMisconfigured) as exc:

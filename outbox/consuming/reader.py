@@ -295,7 +295,7 @@ class Reader:
         for delivery in deliveries:
             if self._is_ignored(delivery):
                 continue
-            progress.report(self.name)  # the last event's handler has returned
+            progress.report(self.name)  # no handler runs
             if delivery.envelope and self._consumer.supersedes(delivery.envelope):
                 self._supersede(delivery.envelope, delivery.partition, parked)
             elif delivery.key in parked:

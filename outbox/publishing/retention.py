@@ -141,7 +141,7 @@ def _report_lost_ticks(
     log.error(
         "%s has applied tick %d of %s, which neither the database nor the streams have: a failover "
         "of both lost it. Consumers apply its events again, and skip new ones while the relay's "
-        "clock is behind the tick; correct the clock, then run manage.py outbox backfill %s",
+        "clock is behind the tick: if it is, correct it; then run manage.py outbox backfill %s",
         *(name, reached[name], tables.label, tables.label),
     )
 

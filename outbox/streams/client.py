@@ -375,6 +375,12 @@ class Streams:
         except (StreamsUnavailable, StreamsMisconfigured):
             return False
 
+    def ping(self, label: str) -> None:
+        """Return if the server of `label` answers within a second, else raise StreamsUnavailable.
+        Raises StreamsMisconfigured too."""
+        with self._server_of(label) as server:
+            server.look_up.ping()
+
     # -- for consumers -------------------------------------------------------------------
 
     def read(

@@ -69,6 +69,9 @@ class MemoryStreams:
     def is_reachable(self, label: str | None = None) -> bool:
         return True
 
+    def ping(self, label: str) -> None:
+        """Does nothing: streams in memory are always there."""
+
     def flush(self) -> None:
         """Delete all data, as FLUSHALL does."""
         with self._changed:

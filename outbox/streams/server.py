@@ -130,6 +130,6 @@ def is_readable(url: str) -> bool:
     try:
         pool = redis.ConnectionPool.from_url(url)
         pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, redis.RedisError):
         return False
     return True

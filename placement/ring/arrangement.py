@@ -52,8 +52,8 @@ class BadNodes(ValueError):
 
 
 def node_name(url: str) -> str:
-    """The node's address without the password. Raises ValueError for an invalid URL, without it
-    too."""
+    """The node's address without the password. Raises ValueError for an invalid URL, which the
+    error doesn't contain."""
     try:
         parts = urlsplit(url)
         port = parts.port or 6379

@@ -588,7 +588,6 @@ UNSET: Final = {
     "LAB": "the image doesn't contain the lab",
     "STATIC_ROOT": "static files are served from the packages of the image",
     "PROCESS": "the entrypoint sets it",
-    "REQUEST_IDS_TRUSTED": "nginx sets or removes these headers",
     "DRAIN_FILE": "the entrypoint sets it",
     "DRAIN_SECONDS": "rolling.sh runs `drain`, in a process of its own",
     "PROGRESS_FOLDER": "the entrypoint sets it",

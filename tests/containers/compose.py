@@ -31,6 +31,10 @@ PROBE_SECONDS: Final = 60.0  # on a busy machine, compose itself is slow
 class Failed(Exception):
     """A command has failed."""
 
+    def __init__(self, problem: str, printed: str = "") -> None:
+        super().__init__(problem)
+        self.printed = printed
+
 
 class Containers:
     """Runs commands of compose, `docker compose` by default, for one compose file."""
@@ -92,19 +96,31 @@ class Containers:
                     process.wait()
             log.write(printed)
         if process.returncode:
-            raise Failed(f"{shlex.join(command)}: status {process.returncode}; see {self.log}")
+            status = f"status {process.returncode}; see {self.log}"
+            raise Failed(f"{shlex.join(command)}: {status}", printed)
         return printed
 
     def is_healthy(self, name: str) -> bool:
-        """Whether the health check of this service passes. It runs here, because some engines run
-        health checks only with systemd."""
-        kind, *test = self.services[name]["healthcheck"]["test"]
-        check = ["sh", "-c", test[0].replace("$$", "$")] if kind == "CMD-SHELL" else test
+        """Whether the health check of this service passes."""
         try:
-            self.run("exec", "-T", name, *check, within_seconds=PROBE_SECONDS)
+            self._check_health(name)
         except Failed:
             return False
         return True
+
+    def hangs(self, name: str) -> bool:
+        """Whether the health check of this service finds a loop that makes no step."""
+        try:
+            self._check_health(name)
+        except Failed as exc:
+            return "no step of" in exc.printed
+        return False
+
+    def _check_health(self, name: str) -> None:
+        """Raises Failed. It runs here, because some engines run health checks only with systemd."""
+        kind, *test = self.services[name]["healthcheck"]["test"]
+        check = ["sh", "-c", test[0].replace("$$", "$")] if kind == "CMD-SHELL" else test
+        self.run("exec", "-T", name, *check, within_seconds=PROBE_SECONDS)
 
     def wait_until_healthy(self, *names: str) -> None:
         """Raises AssertionError with the name of a service that isn't healthy in time."""

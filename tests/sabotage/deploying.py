@@ -101,8 +101,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a start removes no file that isn't a progress file",
         file="docker/entrypoint.py",
-        old="if file.is_file() and not file.stat().st_size:",
-        new="if file.is_file():",
+        old="if each.is_file() and not each.stat().st_size]",
+        new="if each.is_file()]",
         test=f"{PROBE}::test_a_start_removes_only_empty_files_of_the_progress_folder",
     ),
     Sabotage(
@@ -122,7 +122,7 @@ SABOTAGES: Final = (
     Sabotage(
         promise="a reader reports its progress between the events of a batch",
         file="outbox/consuming/reader.py",
-        old="            progress.report(self.name)  # the last event's handler has returned\n",
+        old="            progress.report(self.name)  # no handler runs\n",
         new="",
         test=f"{PROGRESS}::test_a_reader_reports_between_the_events_of_a_batch",
     ),

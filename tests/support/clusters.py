@@ -168,10 +168,12 @@ class LocalCluster:
         master = self.master_of(name)
         pids = [node.pid for node in (master, self.replica_of(master)) if node.pid]
         self._set("cluster-require-full-coverage", "no")
-        with frozen(pids):
-            yield
-        self.wait_healthy()
-        self._set("cluster-require-full-coverage", "yes")
+        try:
+            with frozen(pids):
+                yield
+        finally:
+            self.wait_healthy()
+            self._set("cluster-require-full-coverage", "yes")
 
     def _set(self, name: str, value: str) -> None:
         for node in self.nodes:

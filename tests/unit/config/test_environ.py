@@ -47,6 +47,7 @@ def test_all_missing_variables_are_reported_with_an_example() -> None:
         ("STREAMS_URL", "redis-cluster://a:x[s3cret]x@host:1/0"),
         ("STREAMS_URL", "redis://a:x[s3cret]x@host:1/0"),
         ("BROKER_URL", "redis://:s3cret/x@host:1/0"),
+        ("BROKER_URL", "redis://a:12/34s3cret@host:1/0"),
         ("CACHE_URLS", "redis://:x[s3cret]x@host:1/0"),
         ("CACHE_URLS", "redis://:s3cret/x@host:1/0"),
         ("BROKER_URL", "redis-cluster://a:s3cret@host:1,host:2/0"),
