@@ -14,7 +14,7 @@ LOCK: Final = Path(__file__).with_name("requirements.txt")
 NAME: Final = "mitosis_outbox"  # of the import; also the label of the app
 DOCUMENTS: Final = {
     "README.md": CHECKOUT / "docs" / "using-the-outbox.md",
-    "CHANGELOG.md": CHECKOUT / "CHANGELOG.md",
+    "CHANGELOG.md": Path(__file__).with_name("CHANGELOG.md"),
 }
 LEFT_OUT: Final = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
