@@ -20,6 +20,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from stack import console, walk
 from tests.containers.compose import FRONT, Containers, Failed
@@ -78,13 +79,13 @@ def take_the_walk() -> None:
 
 def try_restarts(containers: Containers, load: Load) -> list[str]:
     pause = threading.Event()
-    with load.step("no restart", without_key=True) as figures:
+    with load.step("no restart", cancels=True) as figures:
         pause.wait(AFTER_SECONDS)
     wrong = report(figures)
     servers = [name for name in containers.servers if name not in SINGLE]
     for name in [*containers.processes, *servers, *SINGLE]:
-        # An order without a key is never repeated. A process loses none when it restarts.
-        options = {"repeats": name in SINGLE, "without_key": name in containers.processes}
+        # nginx repeats no cancellation. A process loses none when it restarts.
+        options = {"repeats": name in SINGLE, "cancels": name in containers.processes}
         with load.step(f"restart {name}", **options) as figures:
             containers.run("restart", name)
             containers.wait_until_healthy(name)
@@ -112,7 +113,7 @@ def try_hangs(containers: Containers, load: Load) -> list[str]:
 
 
 def try_a_rolling_update(containers: Containers, load: Load) -> list[str]:
-    with load.step("rolling.sh", without_key=True) as figures:
+    with load.step("rolling.sh", cancels=True) as figures:
         containers.roll()
         threading.Event().wait(AFTER_SECONDS)
     return report(figures)
@@ -161,8 +162,10 @@ def settle(containers: Containers, load: Load) -> list[str]:
         for line in wrong[:20]:
             say(f"    {line}")
         return wrong
-    accepted = len(load.orders) + len(load.orders_without_key)
-    say(f"{accepted} orders were accepted; all are confirmed, each once; the books agree")
+    say(
+        f"{len(load.orders)} orders were accepted, each once; {len(load.cancelled)} of them are "
+        "cancelled, all others confirmed; the books agree"
+    )
     return []
 
 
@@ -171,16 +174,17 @@ def differences(books: Books, load: Load) -> list[str]:
     for key, order in load.orders.items():
         if books.keys.get(key) != order:
             wrong.append(f"{order} was acknowledged, but its key has {books.keys.get(key)}")
-    for order in [*load.orders.values(), *load.orders_without_key]:
-        if order not in books.orders:
-            wrong.append(f"{order} was acknowledged, but isn't stored")
-        elif (status := books.orders[order].status.value) != "CONFIRMED":
+        elif (status := books.orders[order].status.value) != expected_of(order, load):
             wrong.append(f"{order} is {status}")
     if len(books.keys) != len(load.orders) + len(walk.ORDERS):
         wrong.append(f"{len(books.keys)} keys are stored, {len(load.orders)} were acknowledged")
-    if (placed := {*books.keys.values(), *load.orders_without_key}) != books.orders.keys():
-        wrong.append(f"{len(placed)} orders were placed, but {len(books.orders)} are stored")
+    if set(books.keys.values()) != books.orders.keys():
+        wrong.append(f"{len(books.keys)} keys are stored, but {len(books.orders)} orders")
     return wrong
+
+
+def expected_of(order: UUID, load: Load) -> str:
+    return "CANCELLED" if order in load.cancelled else "CONFIRMED"
 
 
 def main() -> int:

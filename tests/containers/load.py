@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ class Figures:
 
     name: str
     repeats: bool  # whether a client repeats a request that was refused, or got 503
-    without_key: bool  # whether clients also place orders without an Idempotency-Key
+    cancels: bool  # whether clients also cancel orders, which nginx never repeats
     seconds: float = 0.0
     sent: int = 0
     repeated: int = 0
@@ -54,12 +55,13 @@ class Refused(Exception):
 
 
 class Load:
-    """Sends PER_SECOND requests: orders with an Idempotency-Key, some with a slow body, orders
-    without a key where these can't be lost, and reads with a token."""
+    """Sends PER_SECOND requests: orders with an Idempotency-Key, some with a slow body; reads with
+    a token; and cancellations, in steps in which no POST may be lost."""
 
     def __init__(self, url: str) -> None:
         self.orders: dict[str, UUID] = {}  # by idempotency key, as acknowledged
-        self.orders_without_key: set[UUID] = set()
+        self.cancelled: set[UUID] = set()
+        self._uncancelled: deque[tuple[UUID, dict[str, Any]]] = deque()  # with the buyer
         self.steps: list[Figures] = []
         self.without_accounts = False
         self._url = url
@@ -85,14 +87,11 @@ class Load:
             buyer["bearer"] = {"Authorization": f"Bearer {tokens['access']}"}
 
     @contextmanager
-    def step(
-        self, name: str, *, repeats: bool = False, without_key: bool = False
-    ) -> Iterator[Figures]:
+    def step(self, name: str, *, repeats: bool = False, cancels: bool = False) -> Iterator[Figures]:
         """Send requests until the end of the block, and wait for their answers."""
-        assert not (repeats and without_key), "a repeated order without a key is another order"
         if time.monotonic() > self._logged_in_at + TOKEN_SECONDS:
             self._log_in()
-        figures = Figures(name=name, repeats=repeats, without_key=without_key)
+        figures = Figures(name=name, repeats=repeats, cancels=cancels)
         self.steps.append(figures)
         self._stopping.clear()
         started_at = time.monotonic()
@@ -118,7 +117,7 @@ class Load:
         failure = ""
         while True:
             try:
-                self._ask_once(number, key, without_key=figures.without_key)
+                self._ask_once(number, key, cancels=figures.cancels)
             except Refused as exc:
                 failure = str(exc)
                 is_late = time.monotonic() > started_at + PATIENCE_SECONDS
@@ -140,18 +139,17 @@ class Load:
                     f"{time.strftime('%H:%M:%S')} after {taken:.1f} s: {failure}"
                 )
 
-    def _ask_once(self, number: int, key: str, *, without_key: bool) -> None:
+    def _ask_once(self, number: int, key: str, *, cancels: bool) -> None:
         """Two of five requests place an order. Raises an error unless the answer is as expected."""
         buyer, kind = self._buyers[number % BUYERS], number % 5
-        if kind == 1 and without_key:
-            order = self._place(buyer["bearer"])
-            with self._lock:
-                self.orders_without_key.add(order)
+        if kind == 1 and cancels and self._uncancelled:
+            self._cancel(*self._uncancelled.popleft())
         elif kind in (0, 2):
             headers = {**buyer["bearer"], "Idempotency-Key": key}
             order = self._place(headers, has_slow_body=has_slow_body(number))
             with self._lock:
                 self.orders[key] = order
+            self._uncancelled.append((order, buyer))
         elif kind == 4 and not self.without_accounts:
             expect(self._request("GET", f"/api/users/{buyer['id']}/", buyer["bearer"]), 200)
         else:
@@ -169,6 +167,15 @@ class Load:
         answer = self._request("POST", "/api/orders/", headers, content=content)
         expect(answer, 201)
         return UUID(answer.json()["id"])
+
+    def _cancel(self, order: UUID, buyer: dict[str, Any]) -> None:
+        while True:
+            answer = self._request("POST", f"/api/orders/{order}/cancel/", buyer["bearer"])
+            if answer.status_code != 409 or answer.json()["type"] != "/problems/order-changed":
+                break  # else it was confirmed meanwhile
+        expect(answer, 200)
+        with self._lock:
+            self.cancelled.add(order)
 
     def _request(self, method: str, path: str, headers: dict[str, str], **more: Any) -> Any:
         try:
