@@ -3,22 +3,26 @@
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from itertools import chain, cycle, repeat
 from typing import Any, ClassVar
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connections, transaction
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from outbox import consumer as consuming
-from outbox import pooling, tasks
+from outbox import pooling, recorder, tasks
 from outbox.errors import PooledConnection
 from outbox.pacing import Sparing
 from outbox.pooling import check_direct
 from outbox.prepared import Prepared
-from tests.integration.outbox.conftest import consumer_of
+from outbox.publishing.relay import Relay, own_connection
+from tests.integration.outbox.conftest import consumer_of, event
 from tests.integration.outbox.test_reader import Probe, parked, publish
+from tests.support import pgbouncer
 
 
 class Pooler:
@@ -161,3 +165,47 @@ def test_lost_statements_are_prepared_again_at_the_next_call(shop, spoil):
     with pytest.raises(PooledConnection):
         answer()
     assert answer() == 6
+
+
+@contextmanager
+def through_pgbouncer(alias: str) -> Iterator[None]:
+    """This thread's connection goes through a PgBouncer in transaction mode, as a web server's."""
+    direct = connections[alias]
+    known = direct.settings_dict
+    server = {"host": "127.0.0.1", "port": known["PORT"], "dbname": known["NAME"]}
+    dsn = make_dsn(**server, user=known["USER"], password=known["PASSWORD"])
+    with pgbouncer.pooled({alias: dsn}) as pooler:
+        address = parse_dsn(pooler.addresses[alias])
+        options = {name: value for name, value in known["OPTIONS"].items() if name != "options"}
+        pooled = direct.copy()
+        pooled.settings_dict = known | {
+            "HOST": address["host"],
+            "PORT": address["port"],
+            "NAME": address["dbname"],
+            "OPTIONS": options,
+            "DISABLE_SERVER_SIDE_CURSORS": True,
+        }
+        connections[alias] = pooled
+        try:
+            yield
+        finally:
+            pooled.close()
+            connections[alias] = direct
+
+
+@pytest.mark.skipif(pgbouncer.program() is None, reason="PgBouncer is not installed")
+def test_a_web_server_records_through_a_real_pooler_which_a_relay_would_refuse(
+    shop, streams, record
+):
+    with through_pgbouncer(shop.alias):
+        with pytest.raises(PooledConnection):
+            check_direct(connections[shop.alias])
+        for number in range(1, 6):
+            record(sequence=number)
+        with transaction.atomic(using=shop.alias):
+            recorder.record_many(
+                [event(shop, "b", number) for number in range(1, 3001)], into=shop.event
+            )
+    with own_connection(shop) as connection:
+        Relay(shop, streams, connection).drain()
+    assert streams.entries(shop.label) == 3005
