@@ -169,11 +169,11 @@ def _single(text: str) -> str:
     address = _url(*_REDIS)(text)
     try:
         parts = urlsplit(address)
-        is_whole = parts.port != 0
+        _ = parts.port
     except ValueError:  # its message can have a part of the password
         raise ValueError(_NOT_ENCODED) from None
     # A / in a password would end the host.
-    if not is_whole or (parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path)):
+    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
         raise ValueError(_NOT_ENCODED)
     return address
 
