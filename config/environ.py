@@ -7,7 +7,6 @@ value itself may be a secret and isn't in the error. Any value may also be in a 
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 from urllib.parse import urlsplit
 
-from placement.ring.arrangement import name_nodes
+from placement.ring.arrangement import name_nodes, node_name
 
 SERVICES: Final = ("accounts", "orders")
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {"all": SERVICES} | {s: (s,) for s in SERVICES}
@@ -167,14 +166,7 @@ def _single(text: str) -> str:
     if text.startswith(_CLUSTERS):
         raise ValueError("a Redis Cluster can have only the streams")
     address = _url(*_REDIS)(text)
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError:  # its message can have a part of the password
-        raise ValueError(_NOT_ENCODED) from None
-    # A / in a password would end the host.
-    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
-        raise ValueError(_NOT_ENCODED)
+    node_name(address)  # raises ValueError, without the password
     return address
 
 
@@ -185,7 +177,7 @@ def _streams(text: str) -> str:
     try:
         parts = urlsplit(text)
     except ValueError:  # its message can have a part of the password
-        raise ValueError(_NOT_ENCODED) from None
+        raise ValueError("its user and password aren't percent-encoded") from None
     if not all(map(_is_node, parts.netloc.rpartition("@")[2].split(","))):
         raise ValueError("one of its nodes is no host:port")
     if parts.path not in ("", "/", "/0"):
@@ -245,7 +237,6 @@ def _pem(text: str) -> str:
 _POSTGRES = _url("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
 _CLUSTERS = ("redis-cluster://", "rediss-cluster://")
-_NOT_ENCODED = "its user and password aren't percent-encoded, or its port isn't a number"
 _STREAMS, _BROKER = ":password@host:6379/0", ":password@host:6379/1"
 
 

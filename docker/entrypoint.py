@@ -188,15 +188,14 @@ def start(name: str, arguments: Sequence[str]) -> NoReturn:
         os.environ["PROCESS"] = name
     until = time.monotonic() + float(setting("WAIT_SECONDS", "120"))
     if name == "web":  # clients don't wait longer than 10 s
-        os.environ.setdefault("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
-        os.environ["DRAIN_FILE"] = setting("DRAIN_FILE", DRAIN_FILE)  # also if it is set and empty
+        limit = setting("PLACEMENT_STATEMENT_TIMEOUT_SECONDS", "10")
+        os.environ["PLACEMENT_STATEMENT_TIMEOUT_SECONDS"] = limit
+        os.environ["DRAIN_FILE"] = setting("DRAIN_FILE", DRAIN_FILE)
         Path(os.environ["DRAIN_FILE"]).unlink(missing_ok=True)
     if name in REPORTING:
         os.environ["PROGRESS_FOLDER"] = setting("PROGRESS_FOLDER", PROGRESS_FOLDER)
-        for file in progress_files(
-            os.environ["PROGRESS_FOLDER"]
-        ):  # of the process before a restart
-            file.unlink()
+        for of_the_last_run in progress_files(os.environ["PROGRESS_FOLDER"]):
+            of_the_last_run.unlink()
     if needs := NEEDS.get(name, ()):
         import django
         from django.db import connections

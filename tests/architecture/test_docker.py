@@ -591,7 +591,7 @@ UNSET: Final = {
     "DRAIN_FILE": "the entrypoint sets it",
     "DRAIN_SECONDS": "rolling.sh runs `drain`, in a process of its own",
     "PROGRESS_FOLDER": "the entrypoint sets it",
-    "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": "the entrypoint sets it for web; an empty one would win",
+    "PLACEMENT_STATEMENT_TIMEOUT_SECONDS": "the entrypoint sets it for web",
 }
 # The names that only some processes get: which ones, by SERVICE and command.
 LIMITED: Final = {

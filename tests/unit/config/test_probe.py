@@ -98,5 +98,6 @@ def test_a_start_of_the_web_server_removes_its_drain_file(started: Any, tmp_path
     (tmp_path / "draining").touch()
     started.start("web", [])
 
+    assert os.environ["PLACEMENT_STATEMENT_TIMEOUT_SECONDS"] == "10"
     assert os.environ["DRAIN_FILE"] == str(tmp_path / "draining")
     assert not (tmp_path / "draining").exists()
