@@ -3,7 +3,7 @@
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from os import kill
 
 import pytest
@@ -12,6 +12,7 @@ import redis
 from stack.owner import home_of
 from stack.runfile import read_run
 from tests.faults.buyers import Buyers
+from tests.support.freezing import frozen
 from tests.support.stacks import RunningStack
 from tests.support.waiting import eventually
 
@@ -46,15 +47,9 @@ class Fire:
         with redis.Redis.from_url(self.streams_url) as client:
             client.flushall()
 
-    @contextmanager
-    def streams_frozen(self) -> Iterator[None]:
+    def streams_frozen(self) -> AbstractContextManager[None]:
         """Freezes the server. It accepts connections but never answers: the longest delay."""
-        pid = self._stack.pids()["streams"]
-        kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            kill(pid, signal.SIGCONT)
+        return frozen([self._stack.pids()["streams"]])
 
     @contextmanager
     def streams_down(self) -> Iterator[None]:

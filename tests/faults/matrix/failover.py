@@ -8,13 +8,12 @@ before the failover, and about the others after it.
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +32,7 @@ from tests.faults.buyers import LIMIT, registered
 from tests.faults.matrix.history import WHOLE
 from tests.faults.matrix.scene import Unfinished
 from tests.faults.matrix.stage import Stage
+from tests.support.freezing import frozen
 from tests.support.stacks import is_live
 from tests.support.surroundings import CHECKOUT, prepare, variables
 
@@ -259,13 +259,8 @@ class Services:
         self.primary.stop()  # ends the other processes of the killed server
         self.standby.query("SELECT pg_promote()")
 
-    @contextmanager
-    def frozen(self, name: str) -> Iterator[None]:
-        self._processes[name].send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._processes[name].send_signal(signal.SIGCONT)
+    def frozen(self, name: str) -> AbstractContextManager[None]:
+        return frozen([self._processes[name].pid])
 
     # Waiting.
 

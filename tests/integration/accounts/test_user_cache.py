@@ -1,7 +1,6 @@
 """Users in the cache ring: a read is never older than a version that was read before."""
 
 import json
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +22,10 @@ from accounts.models import OutboxEvent
 from outbox.testing import deliver, recorded
 from placement import served_by
 from placement.ring import process as ring_process
-from stack import processes
 from stack.servers import Valkey
 from tests.integration.accounts.conftest import PASSWORD
 from tests.support import surroundings
+from tests.support.freezing import frozen
 from tests.support.meanwhile import meanwhile
 from tests.support.servers import own_ring
 from tests.support.waiting import eventually
@@ -243,13 +242,11 @@ def test_the_site_works_and_status_warns_with_all_nodes_down(
 def test_status_reports_a_bypassed_ring_while_the_store_hangs(
     store: Valkey, nodes: Any, ada: UserState, streams: Any
 ) -> None:
-    processes.send([store.pid], signal.SIGSTOP)
-    try:
+    assert store.pid
+    with frozen([store.pid]):
         assert queries.user(ada.id) == ada
         text = StringIO()
         call_command("status", stdout=text)
-    finally:
-        processes.send([store.pid], signal.SIGCONT)
     assert "ring is bypassed: its STORE doesn't return the list of nodes" in text.getvalue()
 
 

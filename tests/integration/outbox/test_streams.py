@@ -1,9 +1,7 @@
 """The same tests for the real streams and for the in-memory streams."""
 
 import inspect
-import os
 import re
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from outbox.errors import (
 )
 from outbox.streams import Entry, Size, Streams
 from outbox.testing import MemoryStreams
+from tests.support.freezing import frozen
 from tests.support.waiting import eventually
 
 START = dict.fromkeys(range(16), "0-0")
@@ -541,13 +540,9 @@ def test_a_connection_closed_by_the_server_is_reopened(streams: Streams, valkey:
 
 
 def test_nudges_to_a_hanging_server_do_not_block(streams: Streams, valkey: Any):
-    with closing(streams.open_nudge_connection()) as line:
-        os.kill(valkey.pid, signal.SIGSTOP)
-        try:
-            for _ in range(1000):
-                line.send("shop")
-        finally:
-            os.kill(valkey.pid, signal.SIGCONT)
+    with closing(streams.open_nudge_connection()) as line, frozen([valkey.pid]):
+        for _ in range(1000):
+            line.send("shop")
     assert streams.wait_nudge("shop", timeout_seconds=10)
 
 

@@ -1,21 +1,18 @@
 """placement in another project: without the outbox, in a folder of another name."""
 
-import os
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
 
 from stack import console
-from stack.servers import Valkey
 from tests.integration.placement.placed import NAME, ROLE, Placed, copy_to
 from tests.integration.placement.replicated import Replicated
 from tests.support import surroundings
+from tests.support.freezing import frozen
 from tests.support.servers import own_ring
 from tests.support.waiting import eventually
 
@@ -146,7 +143,7 @@ def test_a_node_that_resumes_serves_no_data_from_before(project: Placed) -> None
         item = f"/items/{site.post('/items/', name='tea').json()['id']}/"
         cached = f"{item}cached/"
         _, source = site.wait_for(cached, served_by="ring-")
-        with stopped(project.node(source)):
+        with frozen([project.node(source).pid]):
             site.post(cached, name="coffee")
             assert site.wait_for(cached, served_by="ring-")[0] == {"name": "coffee"}
 
@@ -158,17 +155,6 @@ def test_a_node_that_resumes_serves_no_data_from_before(project: Placed) -> None
         eventually(is_back, within_seconds=60, what=f"{source} serves the key again")
         key = item.strip("/").replace("items/", "item:")
         assert f":{project.node(source).port}/" in project.manage("ring", "where", key)
-
-
-@contextmanager
-def stopped(server: Valkey) -> Iterator[None]:
-    """Within the block, the server keeps its data and doesn't answer."""
-    assert server.pid
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 def test_the_commands_of_django_work_and_nothing_of_this_repository_is_imported(
