@@ -7,6 +7,7 @@ value itself may be a secret and isn't in the error. Any value may also be in a 
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -166,7 +167,8 @@ def _single(text: str) -> str:
     if text.startswith(_CLUSTERS):
         raise ValueError("a Redis Cluster can have only the streams")
     address = _url(*_REDIS)(text)
-    node_name(address)  # raises ValueError, without the password
+    for one in re.split(r";(?=\w+://)", address):  # Celery may have several brokers
+        node_name(one)  # raises ValueError, without the password
     return address
 
 

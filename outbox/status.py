@@ -111,6 +111,7 @@ def of_service(
         at = streams.cursor(found.label).at
         shown = at and described(at)
         of_streams = StreamsReport(entries=streams.entries(found.label), cursor=shown)
+        down.discard(found.label)  # it answers again
     except (StreamsUnavailable, StreamsMisconfigured) as exc:
         error = str(exc)
         of_streams = StreamsReport(entries=None, cursor=None, error=error)

@@ -58,7 +58,9 @@ def node_name(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port or 6379
     except ValueError:
-        raise ValueError("isn't an address: percent-encode its password") from None
+        raise ValueError(
+            "isn't an address: percent-encode its password, and give a port from 1 to 65535"
+        ) from None
     if parts.scheme == "unix" and parts.path:
         return parts.path
     host = parts.hostname or ""

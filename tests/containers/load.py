@@ -142,8 +142,8 @@ class Load:
     def _ask_once(self, number: int, key: str, *, cancels: bool) -> None:
         """Two of five requests place an order. Raises an error unless the answer is as expected."""
         buyer, kind = self._buyers[number % BUYERS], number % 5
-        if kind == 1 and cancels and self._uncancelled:
-            self._cancel(*self._uncancelled.popleft())
+        if kind == 1 and cancels and (placed := self._next_to_cancel()):
+            self._cancel(*placed)
         elif kind in (0, 2):
             headers = {**buyer["bearer"], "Idempotency-Key": key}
             order = self._place(headers, has_slow_body=has_slow_body(number))
@@ -167,6 +167,10 @@ class Load:
         answer = self._request("POST", "/api/orders/", headers, content=content)
         expect(answer, 201)
         return UUID(answer.json()["id"])
+
+    def _next_to_cancel(self) -> tuple[UUID, dict[str, Any]] | None:
+        with self._lock:
+            return self._uncancelled.popleft() if self._uncancelled else None
 
     def _cancel(self, order: UUID, buyer: dict[str, Any]) -> None:
         while True:

@@ -48,6 +48,7 @@ def test_all_missing_variables_are_reported_with_an_example() -> None:
         ("STREAMS_URL", "redis://a:x[s3cret]x@host:1/0"),
         ("BROKER_URL", "redis://:s3cret/x@host:1/0"),
         ("BROKER_URL", "redis://a:12/34s3cret@host:1/0"),
+        ("BROKER_URL", "redis://host:1/0;redis://:x[s3cret]x@host:1/0"),
         ("CACHE_URLS", "redis://:x[s3cret]x@host:1/0"),
         ("CACHE_URLS", "redis://:s3cret/x@host:1/0"),
         ("BROKER_URL", "redis-cluster://a:s3cret@host:1,host:2/0"),
@@ -188,3 +189,8 @@ def test_with_debug_off_the_embedded_stack_is_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_a_variable_under_its_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
     assert problems_of(given(**{old: "30"})) == [f"{old} is now called {new}"]
+
+
+def test_celery_may_have_several_brokers() -> None:
+    brokers = "redis://:a;b@one:6379/1;redis://:a;b@two:6379/1"
+    assert read(given(BROKER_URL=brokers)).broker_url == brokers
