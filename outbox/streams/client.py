@@ -242,7 +242,8 @@ class Streams:
     def check_rights(self, label: str) -> None:
         """Raise StreamsMisconfigured unless the user of this connection may run all commands that
         the relay of `label` needs. Log an error for each other node of a cluster that refuses one:
-        the relay would stop once this node has the keys. Changes nothing."""
+        the relay would stop once this node has the keys. A replica that has just returned may not
+        be asked. Changes nothing."""
         calls = list(needed_by_relay(label, self.partitions))
         with self._server_of(label) as own:
             denied = _denied(own.client, calls)

@@ -128,7 +128,7 @@ class LocalCluster:
             node.ask("FLUSHALL")
 
     def wait_healthy(self) -> None:
-        """Wait until every master has slots and a replica with its data."""
+        """Wait until every master has slots and a replica with its data, and every node says so."""
         self._wait(self._is_healthy, "the cluster is complete")
 
     @property
@@ -216,7 +216,14 @@ class LocalCluster:
             and all(found["connected_slaves"] == 1 for found in masters)
             and all(found["master_link_status"] == "up" for found in replicas)
             and all("fail" not in node.ask("CLUSTER NODES") for node in self.nodes)
+            and all(self._lists_all(node) for node in self.nodes)
         )
+
+    def _lists_all(self, node: Node) -> bool:
+        """Whether clients that ask this node find all nodes. It leaves out a replica until it has
+        received the replica's offset, about 0.2 s after the replica has the data."""
+        ranges: Any = node.ask("CLUSTER SLOTS")
+        return len({port for _, _, *nodes in ranges for _, port, *_ in nodes}) == len(self.nodes)
 
     def _wait(self, condition: Callable[[], object], what: str) -> None:
         eventually(condition, within_seconds=PATIENCE_SECONDS, what=what)
