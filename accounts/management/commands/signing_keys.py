@@ -39,8 +39,12 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="Until then the key is published and doesn't sign (default: %(default)s).",
         )
-        drop = verbs.add_parser("drop", help="Remove a key now: all its tokens end.")
-        drop.add_argument("kid")
+        drop = verbs.add_parser(
+            "drop",
+            help="Remove a key now: all its tokens end.",
+            usage="%(prog)s [-h] [--print] -- KID",  # one KID of 64 starts with a hyphen
+        )
+        drop.add_argument("kid", metavar="KID", help="The key's name in the list.")
         for verb in (rotate, drop):
             verb.add_argument(
                 "--print",
