@@ -20,6 +20,7 @@ from ..streams import Cursor, order
 WITHIN_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.002
 LONGEST_PAUSE_SECONDS = 0.02
+SHORTEST_LAG_SECONDS = 0.001
 MAX_XIDS_AHEAD = 1 << 31  # a transaction id further ahead of the published snapshot is foreign
 
 
@@ -80,7 +81,8 @@ class ProjectionWait:
         known = _cursors.get(self._recorded.producer)
         if known and _compare(known, self._recorded) is Answer.REACHED:
             return known.tops
-        cursor = _read_cursor(self._recorded.producer)
+        # The server may have been busy for longer than the short timeout.
+        cursor = _read_cursor(self._recorded.producer) or _read_cursor(self._recorded.producer)
         if cursor is None:
             return Answer.UNKNOWN
         answer = _compare(cursor, self._recorded)
@@ -89,7 +91,8 @@ class ProjectionWait:
 
 def lag_seconds(consumer: Consumer, producer: str, *, using: str) -> float | None:
     """The age of the oldest published event that the consumer hasn't applied: 0 if there is no
-    such event, None if the stream server doesn't answer."""
+    such event, more than 0 if there is one and this clock is behind the relay's, None if the stream
+    server doesn't answer."""
     cursor = _read_cursor(producer)
     if cursor is None:
         return None
@@ -99,7 +102,9 @@ def lag_seconds(consumer: Consumer, producer: str, *, using: str) -> float | Non
         oldest = streams.connect().oldest_after(producer, behind) if behind else ""
     except (StreamsUnavailable, StreamsMisconfigured):
         return None
-    return max(0.0, time.time() - order(oldest)[0] / 1000) if oldest else 0.0
+    if not oldest:
+        return 0.0
+    return max(SHORTEST_LAG_SECONDS, time.time() - order(oldest)[0] / 1000)
 
 
 def sees(snapshot: str, xid: int) -> bool:

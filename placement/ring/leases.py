@@ -132,9 +132,9 @@ class Reader:
         """Load the value; returns the value and the duration in ms."""
         self._loads_left -= 1
         self.ring.count("loads")
-        started = time.monotonic()
+        started, before = time.monotonic(), self.ring.seen.version_of(self.key)
         value = self.load()
-        self.ring.seen.record(self.key, version_of(value))
+        self.ring.seen.record(self.key, version_of(value), before=before)
         return value, round((time.monotonic() - started) * 1000)
 
     def _release(self, place: Place, token: str) -> None:

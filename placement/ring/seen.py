@@ -25,11 +25,21 @@ class Seen:
             self._record(key, version)
         return None
 
-    def record(self, key: str, version: int | None) -> None:
-        """Record the version that a load returned, even if the recorded version is newer."""
+    def version_of(self, key: str) -> int | None:
+        """The recorded version, for `record`."""
+        with self._lock:
+            return self._versions.get(key)
+
+    def record(self, key: str, version: int | None, *, before: int | None) -> None:
+        """Record the version that a load returned; `before` was recorded when the load began. If
+        this is a newer version, the database has gone back, as after a restore. If a newer version
+        was recorded during the load, it stays: the load read before a change that another read has
+        shown."""
         if version is not None:
             with self._lock:
-                self._record(key, version)
+                known = self._versions.get(key)
+                if known is None or known == before or known < version:
+                    self._record(key, version)
 
     def forget(self, key: str) -> None:
         with self._lock:

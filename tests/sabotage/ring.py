@@ -85,6 +85,13 @@ SABOTAGES: Final = (
         test=f"{LEASES}::test_a_process_never_serves_an_older_version_than_before",
     ),
     Sabotage(
+        promise="a slow load doesn't bring back an older version",
+        file="placement/ring/seen.py",
+        old="if known is None or known == before or known < version:",
+        new="if True:",
+        test=f"{LEASES}::test_a_slow_load_does_not_bring_back_an_older_version",
+    ),
+    Sabotage(
         promise="a process that can't confirm the members bypasses the ring",
         file="placement/ring/membership.py",
         old="return self._view if self._confirmed >= oldest else None",

@@ -108,13 +108,16 @@ def test_stale_ok_returns_the_lag_without_waiting(
 ) -> None:
     place(ada_api)
     publish(streams)
-    later = SimpleNamespace(time=lambda: time.time() + 100, monotonic=time.monotonic)
-    with monkeypatch.context() as patched:
-        patched.setattr("outbox.agreeing.awaiting.time", later)
-        answer = ada_api.get(LIST, headers={"Prefer": "wait=1, Stale-OK"})
-    assert listed(answer) == []
-    assert answer["Preference-Applied"] == "stale-ok"
-    assert 50 < float(answer["Projection-Lag"]) < 150
+    for ahead, lags in (100, (50, 150)), (-100, (0.001, 0.001)):
+        clock = SimpleNamespace(
+            time=lambda ahead=ahead: time.time() + ahead, monotonic=time.monotonic
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr("outbox.agreeing.awaiting.time", clock)
+            answer = ada_api.get(LIST, headers={"Prefer": "wait=1, Stale-OK"})
+        assert listed(answer) == []
+        assert answer["Preference-Applied"] == "stale-ok"
+        assert lags[0] <= float(answer["Projection-Lag"]) <= lags[1]
     settle(streams)
     answer = ada_api.get(LIST, headers={"Prefer": "stale-ok"})
     assert float(answer["Projection-Lag"]) == 0

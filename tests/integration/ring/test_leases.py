@@ -252,6 +252,18 @@ def test_a_process_never_serves_an_older_version_than_before(cache: RingCache) -
     assert cache.ring.counts["went_back"] == 1
 
 
+def test_a_slow_load_does_not_bring_back_an_older_version(
+    cache: RingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread bypasses the ring and reads a change whose invalidation isn't sent yet."""
+    with loading(cache, (1, "old")) as end:
+        with monkeypatch.context() as bypassed:
+            bypassed.setattr(cache.ring, "place", lambda _: None)
+            assert cache.get_or_set(KEY, returning((2, "new"))) == (2, "new")
+        end()
+    assert cache.get_or_set(KEY, returning((2, "new"))) == (2, "new")
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\x80\x04N.", b'r1 - 0 "older"', b"r2 - 0 \x92"])
 def test_a_value_of_another_release_or_garbage_is_a_miss(cache: RingCache, garbage: bytes) -> None:
     cache.set(KEY, "value")

@@ -125,3 +125,16 @@ def test_a_newer_cursor_and_one_of_a_promoted_server_replace_the_known_one(
     assert tops_for(49, timeline=3) == {0: "5-1"}
     gone(streams)
     assert tops_for(49, timeline=3) == {0: "5-1"}
+
+
+def test_one_answer_that_comes_too_late_does_not_count(streams: MemoryStreams) -> None:
+    publish(streams, tick=6, xmax=30, after="")
+    answers = iter([StreamsUnavailable("no answer"), streams.cursor("orders")])
+
+    def answer(label: str) -> Cursor:
+        if isinstance(found := next(answers), StreamsUnavailable):
+            raise found
+        return found
+
+    streams.cursor = answer  # type: ignore[method-assign]
+    assert tops_for(29) == {0: "6-1"}
