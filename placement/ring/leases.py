@@ -69,13 +69,11 @@ class Reader:
         token, asked = self.ring.token(), time.monotonic()
         with self.ring.node(place.node) as node:
             stored, left_ms = node.get_or_lease(place, self.key, token=token, lease_ms=LEASE_MS)
-        if self.ring.has_moved(place, asked=asked):
-            return False, None
+        has_moved = self.ring.has_moved(place, asked=asked)
         if stored is None:
-            if not left_ms:
-                self.ring.count("waits")
-                return False, None
-            return self._fill(place, token, why="miss")
+            return self._miss(place, token, has_lease=bool(left_ms), has_moved=has_moved)
+        if has_moved:
+            return False, None
         entry = self.ring.decoded(stored)
         if entry is not None and (seen := self.ring.seen.newer_than(self.key, entry.version)):
             self.ring.count("went_back")
@@ -92,6 +90,17 @@ class Reader:
         self.ring.count("hits")
         record(self.ring.label(place.node))
         return True, entry.value
+
+    def _miss(
+        self, place: Place, token: str, *, has_lease: bool, has_moved: bool
+    ) -> tuple[bool, Any]:
+        if has_lease and not has_moved:
+            return self._fill(place, token, why="miss")
+        if has_lease:  # perhaps only the store was silent, and others still read at this place
+            self._release(place, token)
+        elif not has_moved:
+            self.ring.count("waits")
+        return False, None
 
     def _refresh(self, place: Place, token: str, entry: Entry | None) -> tuple[bool, Any]:
         try:

@@ -85,6 +85,13 @@ SABOTAGES: Final = (
         test=f"{LEASES}::test_a_process_never_serves_an_older_version_than_before",
     ),
     Sabotage(
+        promise="a reader that asks again leaves no lease, for which others would wait",
+        file="placement/ring/leases.py",
+        old="        if has_lease:",
+        new="        if False:",
+        test=f"{LEASES}::test_a_reader_that_asked_a_node_without_keys_leaves_no_lease_there",
+    ),
+    Sabotage(
         promise="a slow load doesn't bring back an older version",
         file="placement/ring/seen.py",
         old="if known is None or known == before or known < version:",

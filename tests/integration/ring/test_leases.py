@@ -239,6 +239,16 @@ def test_a_failed_early_load_serves_the_cached_value(
     assert cache.get_or_set(KEY, lambda: 1 // 0, 60) == (1, "first")
 
 
+def test_a_reader_that_asked_a_node_without_keys_leaves_no_lease_there(
+    cache: RingCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True])
+    monkeypatch.setattr(cache.ring, "has_moved", lambda *_, **__: next(answers, False))
+
+    assert cache.get_or_set(KEY, returning((1, "loaded"))) == (1, "loaded")
+    assert cache.ring.counts["waits"] == 0
+
+
 def test_a_process_never_serves_an_older_version_than_before(cache: RingCache) -> None:
     """The node has an old value again, and the process must load a new value."""
     cache.get_or_set(KEY, returning((2, "new")))
