@@ -18,7 +18,8 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.short_timeouts
 
-LOST, KEPT = "accounts", "orders"
+# A consumer of accounts, which is reported first, reads the events of orders.
+LOST, KEPT = "orders", "accounts"
 PATIENCE_SECONDS = 30
 
 
