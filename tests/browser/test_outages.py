@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from stack.show import pauses
 from stack.show.stage import Stage
-from tests.acceptance.people import Customer
+from tests.acceptance.people import Customer, soon
 from tests.browser.looks import faults_of
 from tests.support.freezing import frozen
 from tests.support.stacks import RunningStack
@@ -38,7 +39,10 @@ def test_a_stopped_node_of_the_ring_is_shown_out(flow: Page, stack: RunningStack
         expect(flow.locator(".ring .state.good")).not_to_have_count(0)
 
 
-def test_a_delayed_replica_is_shown_out(flow: Page, stack: RunningStack, ada: Customer) -> None:
+def test_a_delayed_replica_is_shown_out(
+    flow: Page, stack: RunningStack, ada: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pauses, "LONGEST_PAUSE_SECONDS", 60.0)  # longer than all that follows
     with Stage(stack.root).replay_paused():
         ada.place("1.00")
         warning = flow.locator("#warnings .warn").filter(has_text=REPLICA)
@@ -68,7 +72,11 @@ def test_the_page_says_what_a_stopped_stream_server_means_and_what_to_do(
         warning.get_by_role("link", name="More about this").click()
         expect(flow.get_by_role("heading", name="Events stay unpublished")).to_be_in_viewport()
         flow.go_back()
-    ada.sees("CONFIRMED", order)
-    other.reload()
-    expect(other.locator("#summary")).to_contain_text("Every step is done")
+    ada.sees("CONFIRMED", order, within_seconds=60)
+
+    def is_complete() -> bool:
+        other.reload()
+        return "Every step is done" in other.locator("#summary").inner_text()
+
+    soon(is_complete, "the story is complete", within_seconds=60)
     assert not faults, "\n".join(faults)

@@ -46,6 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shape(service): needs this service to be installed")
     config.addinivalue_line("markers", "long: takes up to a minute; runs with --long")
     config.addinivalue_line("markers", "full: takes minutes; runs with --full")
+    config.addinivalue_line(
+        "markers", "short_timeouts: keeps the short timeouts of the streams' calls"
+    )
     # A shell starts background jobs with SIGINT ignored, and their children inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -197,6 +200,18 @@ def cluster() -> Iterator["LocalCluster"]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def _patient_streams(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Sets a long timeout for the calls that have a short one: a machine may stall although the
+    stream server works. Tests in which it doesn't answer have the mark `short_timeouts`."""
+    from outbox.streams import server
+
+    with pytest.MonkeyPatch.context() as patched:
+        if not request.node.get_closest_marker("short_timeouts"):
+            patched.setattr(server, "QUICK_TIMEOUT_SECONDS", server.TIMEOUT_SECONDS)
+        yield
+
+
 @pytest.fixture
 def streams(valkey: "Valkey", settings: Any) -> Any:
     """`outbox.streams.Streams` on an empty server, whose address is also in the settings."""
@@ -227,8 +242,10 @@ def _connected(url: str, settings: Any) -> Iterator[Any]:
 def patient_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets long timeouts for the cache ring: threads may delay each other and a machine may stall
     although the nodes and the store work."""
+    from placement.ring import membership as ring_membership
     from placement.ring import nodes as ring_nodes
 
+    monkeypatch.setattr(ring_membership, "CONFIRMED_SECONDS", 60.0)
     for name in ("NODE_TIMEOUT_SECONDS", "STORE_TIMEOUT_SECONDS"):
         monkeypatch.setattr(ring_nodes, name, 10.0)
 
@@ -238,9 +255,7 @@ def crowded_ring(patient_ring: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests with hundreds of threads, which delay each other for seconds on a busy machine. A
     reader then waits; by default the reader would bypass the ring."""
     from placement.ring import leases as ring_leases
-    from placement.ring import membership as ring_membership
 
-    monkeypatch.setattr(ring_membership, "CONFIRMED_SECONDS", 60.0)
     monkeypatch.setattr(ring_leases, "WAIT_SECONDS", 60.0)
     monkeypatch.setattr(ring_leases, "LEASE_MS", 60_000)
 

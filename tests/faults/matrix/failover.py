@@ -8,11 +8,12 @@ before the failover, and about the others after it.
 
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import psycopg2
 from orders.domain.order import Status
 from outbox.streams import order
 from placement.provision import Passwords, dsn_for, owner_of, provision
-from stack.ports import LOOPBACK, free_port
+from stack.ports import LOOPBACK
 from stack.postgres import HOST, Postgres, Standby
 from tests.faults.books import Books
 from tests.faults.buyers import LIMIT, registered
@@ -189,7 +190,12 @@ class Services:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.primary = Postgres(stage.folder, "orders")
         self.standby = Standby(self.primary, "orders-standby")
-        self.urls = {service: f"http://{LOOPBACK}:{free_port()}" for service in SERVICES}
+        # Each web server inherits its socket, so no other process can take its port.
+        self._sockets = {service: socket.create_server((LOOPBACK, 0)) for service in SERVICES}
+        self.urls = {
+            service: f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+            for service, listener in self._sockets.items()
+        }
 
     def start(self) -> None:
         self.primary.start()
@@ -215,7 +221,10 @@ class Services:
             if process.wait(WITHIN_SECONDS):
                 raise Unfinished(f"migrate ended with {process.returncode}")
         for service in SERVICES:
-            self._run(service, "web", "-m", "gunicorn", *self._gunicorn(service))
+            with self._sockets[service] as listener:  # the web server has its own copy
+                number = listener.fileno()
+                web = ("-m", "gunicorn", *self._gunicorn(number))
+                self._run(service, "web", *web, pass_fds=[number])
             self._run(service, "relay", "manage.py", "outbox", "relay", service)
             self._run(service, "consume", "manage.py", "outbox", "consume")
         self.wait(lambda: all(map(is_live, self.urls.values())), "both web servers answer")
@@ -224,6 +233,8 @@ class Services:
         for process in self._processes.values():
             process.kill()
             process.wait()
+        for listener in self._sockets.values():
+            listener.close()
         self.standby.stop()
         self._drop_databases()
         self.primary.stop()
@@ -327,10 +338,12 @@ class Services:
 
     # Processes.
 
-    def _run(self, service: str, kind: str, *command: str) -> None:
-        self._processes[f"{service}-{kind}"] = self._spawn(service, *command)
+    def _run(self, service: str, kind: str, *command: str, pass_fds: Sequence[int] = ()) -> None:
+        self._processes[f"{service}-{kind}"] = self._spawn(service, *command, pass_fds=pass_fds)
 
-    def _spawn(self, service: str, *command: str) -> "subprocess.Popen[bytes]":
+    def _spawn(
+        self, service: str, *command: str, pass_fds: Sequence[int] = ()
+    ) -> "subprocess.Popen[bytes]":
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, *command],
@@ -338,6 +351,7 @@ class Services:
                 env=self._environment(service),
                 stdout=log,
                 stderr=log,
+                pass_fds=pass_fds,
             )
 
     def _environment(self, service: str) -> dict[str, str]:
@@ -352,9 +366,9 @@ class Services:
             **{f"{name.upper()}_URL": url for name, url in self.urls.items()},
         }
 
-    def _gunicorn(self, service: str) -> tuple[str, ...]:
+    def _gunicorn(self, listener: int) -> tuple[str, ...]:
         return (
-            *("config.wsgi:application", "--bind", self.urls[service].removeprefix("http://")),
+            *("config.wsgi:application", "--bind", f"fd://{listener}"),
             *("--worker-class", "gthread", "--threads", "4", "--no-control-socket"),
             *("--log-level", "warning", "--keep-alive", "300"),
         )

@@ -10,6 +10,7 @@ import psycopg2
 from tests.faults.matrix.cells import Role
 from tests.faults.matrix.gate import Arrival
 from tests.faults.matrix.scene import Scene
+from tests.support.freezing import frozen
 
 HOUR_MS = 3_600_000
 
@@ -37,12 +38,13 @@ def _kill_other(scene: Scene, arrival: Arrival) -> AbstractContextManager[None]:
 
 @contextmanager
 def _frozen(scene: Scene, arrival: Arrival) -> Iterator[None]:
-    scene.freeze(arrival.pid)
     role = scene.cell.role
-    substitutes = [scene.start(role)] if role in (Role.RELAY, Role.CONSUMER) else []
-    scene.taken_over()
-    yield
-    scene.thaw(arrival.pid)
+    with frozen([arrival.pid]):
+        scene.say(f"{arrival.pid} is frozen")
+        substitutes = [scene.start(role)] if role in (Role.RELAY, Role.CONSUMER) else []
+        scene.taken_over()
+        yield
+    scene.say(f"{arrival.pid} continues")
     if role is Role.RELAY:
         # The substitute holds the lock. The resumed relay needs the lock to reach its point.
         scene.taken_over()

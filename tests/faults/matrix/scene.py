@@ -1,8 +1,6 @@
-"""Starts, kills, freezes, replaces and waits for the processes of one cell."""
+"""Starts, kills, replaces and waits for the processes of one cell."""
 
-import os
 import random
-import signal
 import threading
 import time
 from collections import defaultdict
@@ -203,11 +201,3 @@ class Scene:
             eventually(look, within_seconds=SETTLES_WITHIN_SECONDS, what=what)
         except AssertionError as exc:
             raise Unfinished(str(exc)) from exc
-
-    def freeze(self, pid: int) -> None:
-        os.kill(pid, signal.SIGSTOP)
-        self.say(f"{pid} is frozen")
-
-    def thaw(self, pid: int) -> None:
-        self.say(f"{pid} continues")
-        os.kill(pid, signal.SIGCONT)

@@ -66,7 +66,7 @@ def settle(streams: Streams) -> Callable[[Users], None]:
             Relay(tables.of("lab"), streams, connection).drain()
         found = consumer.named(users.projection)
         reader = Reader(found, "lab", streams, stopping=threading.Event())
-        while awaiting.lag_seconds(found, "lab", using=found.tables.alias):
+        while awaiting.lag_seconds(found, "lab", using=found.tables.alias) != 0:
             reader.step()
 
     return run

@@ -190,6 +190,7 @@ def test_a_node_with_fewer_rights_is_named_before_it_has_the_keys(
 # -- failures -------------------------------------------------------------------------------
 
 
+@pytest.mark.short_timeouts
 def test_requests_never_wait_long_for_nodes_that_do_not_answer(
     cluster: LocalCluster, streams: Streams, shop_master: Node
 ) -> None:
@@ -221,6 +222,7 @@ def test_the_other_masters_serve_while_one_is_dead(
     assert streams.is_reachable()
 
 
+@pytest.mark.short_timeouts
 def test_a_relay_starts_while_the_master_of_another_service_does_not_answer(
     cluster: LocalCluster, streams: Streams, shop: Any, record: Any, settings: Any
 ) -> None:

@@ -168,8 +168,9 @@ def computed() -> list[int]:
 @pytest.fixture
 def process(computed: list[int], monkeypatch: pytest.MonkeyPatch) -> Callable[[], snapshot.Shared]:
     """Returns a function that makes the shared state of one more process. The states are fresh for
-    so long that a busy machine makes none old."""
+    so long that a busy machine makes none old, and a poll waits for the first one."""
     monkeypatch.setattr(snapshot, "OLD_SECONDS", 600.0)
+    monkeypatch.setattr(snapshot, "WAIT_SECONDS", 60.0)
 
     def compute() -> dict[str, Any]:
         computed.append(len(computed) + 1)
@@ -329,6 +330,7 @@ def test_each_deployment_shows_the_other_and_says_when_it_is_away(
     status: Status, streams: Streams, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process is both deployments: it asks itself over HTTP."""
+    monkeypatch.setattr(peers, "TIMEOUT_SECONDS", 60.0)
     monkeypatch.setattr(peers, "others", lambda: iter([SERVICE]))
     monkeypatch.setattr(snapshot, "of_deployment", lambda: dict(NOTHING))
     with make_server("127.0.0.1", 0, WSGIHandler(), handler_class=Silent) as server:

@@ -1,7 +1,6 @@
 """A primary and its standby, with the faults that a test can cause."""
 
 import copy
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from placement.replicas.watch import watch
 from stack import processes
 from stack.servers import Postgres, Standby
 from tests.support import databases
+from tests.support.freezing import frozen
 from tests.support.waiting import eventually
 
 LAG_SECONDS = 0.5
@@ -76,11 +76,8 @@ class Replicated:
         """Stop the standby's processes within the block; its sockets stay open."""
         stopped = processes.working_in(self.standby.data, executable=self.standby.program)
         assert len(stopped) > 1, "each connection has its own process"
-        processes.send(stopped, signal.SIGSTOP)
-        try:
+        with frozen(stopped):
             yield
-        finally:
-            processes.send(stopped, signal.SIGCONT)
 
     def recreate(self) -> None:
         """Make a promoted standby follow the primary again, from a new base backup."""

@@ -83,12 +83,14 @@ def damage(users: list[UUID]) -> None:
 
 def test_a_copy_rebuilt_under_writes_equals_its_owner(users: list[UUID], flow: Flow) -> None:
     damage(users)
-    with flow.running(NAME), writing(users[4:]) as writes:
-        before = writes[0]
-        output = rebuild()
-        assert "2 rows of orders_customerview differ" in output
-        assert f"{NAME} is rebuilt" in output
-        assert writes[0] > before, "the writer was blocked"
+    with flow.running(NAME):
+        with writing(users[4:]) as writes:
+            before = writes[0]
+            output = rebuild()
+            assert "2 rows of orders_customerview differ" in output
+            assert f"{NAME} is rebuilt" in output
+            assert writes[0] > before, "the writer was blocked"
+        # A few rows that change all the time can't be compared on a busy machine.
         with closing(Peer("accounts")) as peer:
             assert not [one for page in reconcile.compare(peer) for one in page.differences]
     assert set(CustomerView.objects.values_list("pk", flat=True)) == set(users)
