@@ -137,7 +137,9 @@ def test_a_dead_server_fails_no_nudge_and_is_retried_after_a_pause(
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)
     assert len(attempts) == 2
-    assert caplog.messages == ["relays are not nudged: refused; trying again each second"]
+    # The process's own nudger may log another error at this moment.
+    line = "relays are not nudged: refused; trying again each second"
+    assert caplog.messages.count(line) == 1
     nudger.close()
     nudger.nudge("shop")
     nudger.flush(timeout_seconds=5)

@@ -143,7 +143,7 @@ def test_a_write_to_another_kind_of_database_asks_for_no_position(
 ) -> None:
     monkeypatch.setattr(connections["default"], "vendor", "sqlite")
     assert Reading(written={"default"}).renewed_token() == Token()
-    assert caplog.records == []
+    assert Reading.__module__ not in {record.name for record in caplog.records}
 
 
 def test_an_asynchronous_view_runs_again_on_the_primary() -> None:
