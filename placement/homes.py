@@ -5,7 +5,7 @@ with another home is listed in PLACEMENT_HOMES.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
@@ -18,8 +18,7 @@ LAG_SECONDS: Final = 1.0
 
 def homes() -> Mapping[str, str]:
     """The listed apps and their homes."""
-    listed: Mapping[str, str] = getattr(settings, "PLACEMENT_HOMES", {})
-    return listed
+    return _mapping("PLACEMENT_HOMES")
 
 
 def primary(label: str) -> str:
@@ -61,8 +60,13 @@ def is_placed(label: str) -> bool:
 
 def replicas() -> Mapping[str, Sequence[str]]:
     """The aliases of the replicas of each service that has any."""
-    listed: Mapping[str, Sequence[str]] = getattr(settings, "PLACEMENT_REPLICAS", {})
-    return listed
+    return _mapping("PLACEMENT_REPLICAS")
+
+
+def _mapping(setting: str) -> Mapping[str, Any]:
+    # A system check reports another value. It can't if the router raises an error in other checks.
+    given = getattr(settings, setting, {})
+    return given if isinstance(given, Mapping) else {}
 
 
 def lag_seconds() -> float:

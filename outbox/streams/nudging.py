@@ -99,9 +99,13 @@ class Nudger:
             opener.join(timeout_seconds)
 
     def close(self) -> None:
-        """Disconnect and end all pauses and intervals. The next nudge opens a new connection."""
+        """Disconnect and end all pauses and intervals. The next nudge opens a new connection. A
+        connection that is still being opened after RETRY_SECONDS is closed as soon as it is open.
+        """
         self.flush(timeout_seconds=RETRY_SECONDS)
         with self._lock:
+            self._opener = None
+            self._waiting.clear()
             self._disconnect()
             self._retry_at = 0.0
             for skip_until in self._skip_until.values():
@@ -136,12 +140,19 @@ class Nudger:
 
     def _open(self) -> None:
         connection: Connection | None = None
+        error: Exception | None = None
         try:
             connection = self._open_connection()
         except Exception as exc:  # noqa: BLE001 - the relay checks without nudges too
-            self._pause(exc)
+            error = exc
         with self._lock:
+            if self._opener is not threading.current_thread():  # `close` waits no longer
+                if connection is not None:
+                    connection.close()
+                return
             self._opener, self._connection = None, connection
+            if error is not None:
+                self._pause(error)
             if connection is not None:
                 self._logged = ""
                 for label in self._waiting:

@@ -288,20 +288,20 @@ def view_with(name: str, *, hours: int = 1) -> str:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "text",  # called in the test, because the epochs depend on the time
     [
-        '{"epoch":1e999,"nodes":{},"past":[]}',
-        "[" * 100_000,
-        view_with("h:notaport/0"),
-        view_with("a..b:1/0"),
-        view_with("a\ud800:1/0"),
-        view_with("127.0.0.1:1/0", hours=24 * 365 * 1000),
-        view_with("127.0.0.1:1/0"),  # a valid view; no server listens there
+        lambda: '{"epoch":1e999,"nodes":{},"past":[]}',
+        lambda: "[" * 100_000,
+        lambda: view_with("h:notaport/0"),
+        lambda: view_with("a..b:1/0"),
+        lambda: view_with("a\ud800:1/0"),
+        lambda: view_with("127.0.0.1:1/0", hours=24 * 365 * 1000),
+        lambda: view_with("127.0.0.1:1/0"),  # a valid view; no server listens there
     ],
     ids=["infinite", "deep", "port", "label", "surrogate", "future", "elsewhere"],
 )
 def test_no_write_of_the_rings_user_makes_a_cache_raise(
-    client: Client, valkey: Valkey, patient_ring: None, text: str
+    client: Client, valkey: Valkey, patient_ring: None, text: Callable[[], str]
 ) -> None:
     def process() -> RingCache:
         ring_process.rings.clear()
@@ -311,7 +311,7 @@ def test_no_write_of_the_rings_user_makes_a_cache_raise(
     running = process()
     running.set("key", "before")
     [node] = running.ring.urls
-    client(users.RING).set("{ring}:view", text)
+    client(users.RING).set("{ring}:view", text())
 
     for cache in (running, process()):
         assert cache.invalidate("key", 1)

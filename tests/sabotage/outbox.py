@@ -561,6 +561,14 @@ SABOTAGES: Final = (
         "::test_nudging_does_not_wait_for_the_line_and_each_label_is_sent_once",
     ),
     Sabotage(
+        promise="no nudge uses a connection that was opened after its stream server was replaced",
+        file="outbox/streams/nudging.py",
+        old="if self._opener is not threading.current_thread():",
+        new="if False:",
+        test="tests/unit/outbox/test_nudging.py"
+        "::test_a_line_that_opens_after_the_close_is_not_used",
+    ),
+    Sabotage(
         invariant=17,
         promise="a connection closed by the server is detected before a nudge is lost",
         file="outbox/streams/client.py",

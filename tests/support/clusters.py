@@ -1,8 +1,7 @@
 """A Redis Cluster of local Valkeys: three masters, each with a replica."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ import redis
 from redis.crc import key_slot
 
 from stack import ports
+from stack.errors import ServerFailed
 from stack.ports import LOOPBACK
 from stack.valkey import Valkey
 from tests.support.freezing import frozen
-from tests.support.servers import free_slot
+from tests.support.servers import free_slot, start_empty
 from tests.support.waiting import eventually
 
 MASTERS = 3
@@ -21,6 +21,7 @@ PASSWORD = "for-tests"
 SLOTS = 16384
 NODE_TIMEOUT_MS = 1000  # a master is replaced after this time, by default after 15 s
 PATIENCE_SECONDS = 60
+ANSWER_SECONDS = 10.0  # a node that is neither frozen nor killed answers in this time
 
 
 class Node(Valkey):
@@ -30,8 +31,16 @@ class Node(Valkey):
         super().__init__(root, name, append_only=True, password=PASSWORD)
         self.bus_port = 0
 
+    def start(self) -> None:
+        try:
+            super().start()
+        except ServerFailed:  # another process may have bound the bus port first
+            super().start()
+
     def _settings(self, port: int) -> list[str]:
         self.bus_port = ports.free_port(preferred=self.bus_port or None)
+        while self.bus_port == port:
+            self.bus_port = ports.free_port()
         return [
             *super()._settings(port),
             f"primaryauth {PASSWORD}",
@@ -42,7 +51,7 @@ class Node(Valkey):
 
     def ask(self, *command: str | int) -> Any:
         """Send a command and return the reply as received, with texts."""
-        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+        with self._client(decode_responses=True) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 
@@ -55,9 +64,12 @@ class Node(Valkey):
         return self.pid is not None and self.info("replication")["role"] == "master"
 
     def info(self, section: str) -> dict[str, Any]:
-        with redis.Redis.from_url(self.url) as client:
+        with self._client() as client:
             found: Any = client.info(section)
         return dict(found)
+
+    def _client(self, **options: Any) -> redis.Redis:
+        return redis.Redis.from_url(self.url, socket_timeout=ANSWER_SECONDS, **options)
 
 
 class LocalCluster:
@@ -82,9 +94,7 @@ class LocalCluster:
     def start(self) -> None:
         """Start a new cluster, without the data of earlier runs."""
         for node in self.nodes:
-            node.stop()
-            shutil.rmtree(node.data, ignore_errors=True)
-            node.start()
+            start_empty(node)
         first, *others = self.nodes
         for number, master in enumerate(self.nodes[:MASTERS]):
             ends = (SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS - 1)
@@ -156,34 +166,35 @@ class LocalCluster:
         return redis.RedisCluster.from_url(alive.url)
 
     def kill_master_of(self, name: str) -> None:
-        """Kill the master of a service or group. Returns when its replica is the master."""
+        """Kill the master of a service or group. Returns when all other nodes say that its replica
+        is the master."""
         master = self.master_of(name)
         replica = self.replica_of(master)
         master.kill()
-        self._wait(lambda: replica.is_master, "the replica is the master")
+        self._wait_master(replica)
 
     @contextmanager
     def without(self, name: str) -> Iterator[None]:
         """Freeze the master of a service or group, and its replica. The other masters serve."""
         master = self.master_of(name)
         pids = [node.pid for node in (master, self.replica_of(master)) if node.pid]
-        self._set("cluster-require-full-coverage", "no")
-        try:
-            with frozen(pids):
-                yield
-        finally:
-            self.wait_healthy()
-            self._set("cluster-require-full-coverage", "yes")
+        with ExitStack() as at_end:
+            at_end.callback(self._set, "cluster-require-full-coverage", "yes")
+            self._set("cluster-require-full-coverage", "no")
+            at_end.callback(self.wait_healthy)
+            at_end.enter_context(frozen(pids))
+            yield
 
     def _set(self, name: str, value: str) -> None:
         for node in self.nodes:
             node.ask("CONFIG SET", name, value)
 
     def fail_over(self, master: Node) -> None:
-        """Let the replica of a live master take its place, as before maintenance."""
+        """Let the replica of a live master take its place, as before maintenance. Returns when all
+        nodes say that it is the master."""
         replica = self.replica_of(master)
         replica.ask("CLUSTER FAILOVER")
-        self._wait(lambda: replica.is_master, "the replica is the master")
+        self._wait_master(replica)
 
     def begin_move(self, name: str, *, to: Node) -> int:
         """Begin to move the slot of a service or group to another master. Returns the slot."""
@@ -224,6 +235,21 @@ class LocalCluster:
         received the replica's offset, about 0.2 s after the replica has the data."""
         ranges: Any = node.ask("CLUSTER SLOTS")
         return len({port for _, _, *nodes in ranges for _, port, *_ in nodes}) == len(self.nodes)
+
+    def _wait_master(self, node: Node) -> None:
+        """Wait until the node is a master, and all live nodes agree about the masters."""
+
+        def is_master() -> bool:
+            alive = [each for each in self.nodes if each.pid]
+            found = {frozenset(self._masters_for(each)) for each in alive}
+            return len(found) == 1 and node.port in found.pop() and node.is_master
+
+        self._wait(is_master, "all nodes say that the replica is the master")
+
+    def _masters_for(self, node: Node) -> set[int]:
+        """The ports of the masters that have slots, as this node knows them."""
+        ranges: Any = node.ask("CLUSTER SLOTS")
+        return {port for _, _, (_, port, *_), *_ in ranges}
 
     def _wait(self, condition: Callable[[], object], what: str) -> None:
         eventually(condition, within_seconds=PATIENCE_SECONDS, what=what)

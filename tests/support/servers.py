@@ -4,6 +4,7 @@ Test runs of one checkout may overlap: they share PostgreSQL, and each worker ha
 """
 
 import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,14 +54,21 @@ def _is_last(users: IO[str]) -> bool:
 
 @contextmanager
 def own_valkey(root: Path) -> Iterator[Valkey]:
-    """This worker's own Valkey; `start` also ends a Valkey that a crashed run left."""
+    """This worker's own Valkey; `start_empty` also ends a Valkey that a crashed run left."""
     with free_slot(root) as slot:
         server = Valkey(slot, "streams", append_only=True, password="for-tests")
-        server.start()
         try:
+            start_empty(server)
             yield server
         finally:
             server.stop()
+
+
+def start_empty(server: Valkey) -> None:
+    """Start the server without the data of earlier runs, which it would load."""
+    server.stop()
+    shutil.rmtree(server.data, ignore_errors=True)
+    server.start()
 
 
 @contextmanager
@@ -112,7 +120,7 @@ def own_ring(root: Path, *, nodes: int) -> Iterator[tuple[Valkey, list[Valkey]]]
         ]
         try:
             for server in (store, *ring):
-                server.start()
+                start_empty(server)
             yield store, ring
         finally:
             for server in (store, *ring):

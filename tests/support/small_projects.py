@@ -35,7 +35,7 @@ class SmallProject:
     folder: Path
 
     def manage(self, *arguments: str) -> Outcome:
-        """Run a command of Django to its end, for at most half a minute."""
+        """Run a command of Django to its end, for at most a minute."""
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "django", *arguments],
             cwd=self.folder,
@@ -47,7 +47,7 @@ class SmallProject:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         return Outcome(status=done.returncode, output=done.stdout)

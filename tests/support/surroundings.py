@@ -4,6 +4,7 @@ No server listens at these addresses. The fixtures of `tests.support.embedded` r
 when a test first needs the server, so unit tests start no server.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -67,8 +68,7 @@ def variables(shape: str = SHAPE) -> dict[str, str]:
 
 def prepare() -> None:
     """Replace this process's variables, so that tests don't use the developer's variables."""
-    if not SIGNING_KEY.exists() or not JWKS.exists():
-        _make_keys()
+    _make_keys()
     known = {name for shape in SHAPES for name in variables(shape)}
     known |= {f"{label.upper()}_REPLICA_URLS" for label in LABELS["all"]}
     for name in known | {
@@ -84,7 +84,15 @@ def prepare() -> None:
 
 
 def _make_keys() -> None:
+    """Make the two files, once for all test runs, which may overlap: they belong together."""
     ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / "keys.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not SIGNING_KEY.exists() or not JWKS.exists():
+            _write_keys()
+
+
+def _write_keys() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
         serialization.Encoding.PEM,

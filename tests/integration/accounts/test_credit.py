@@ -176,7 +176,7 @@ def test_the_smallest_amounts_are_reserved(ada: UserState) -> None:
 
 
 def test_each_step_of_an_order_runs_few_queries(
-    ada: UserState, django_assert_num_queries: DjangoAssertNumQueries
+    partitions_checked: None, ada: UserState, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(4):  # reservation, user, history, event
         reserve(ada.id, "10.00")

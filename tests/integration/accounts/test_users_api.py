@@ -229,6 +229,7 @@ def test_a_list_can_be_filtered(ada: UserState, register: Register, staff_api: A
 
 
 def test_each_request_runs_few_queries(
+    partitions_checked: None,
     ada: UserState,
     register: Register,
     ada_api: APIClient,

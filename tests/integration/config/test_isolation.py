@@ -10,6 +10,7 @@ import pytest
 from django.db import connections, transaction
 from rest_framework.test import APIClient
 
+from placement import provision
 from placement.router import primaries
 from stack.servers import Postgres
 
@@ -24,20 +25,20 @@ LINE = {"sku": "tea", "quantity": 2, "unit_price": "4.50"}
 @pytest.fixture
 def serializable(postgres: Postgres) -> Iterator[None]:
     """The default of each role in this test's database is SERIALIZABLE."""
+    name = "default_transaction_isolation"
     homes = [
-        (each["USER"], each["NAME"]) for each in (connections.settings[a] for a in primaries())
+        f'ALTER ROLE {each["USER"]} IN DATABASE "{each["NAME"]}"'
+        for each in (connections.settings[alias] for alias in primaries())
     ]
-    for role, database in homes:
-        postgres.query(
-            f'ALTER ROLE {role} IN DATABASE "{database}" '
-            "SET default_transaction_isolation = 'serializable'"
-        )
-    connections.close_all()
-    yield
-    for role, database in homes:
-        postgres.query(
-            f'ALTER ROLE {role} IN DATABASE "{database}" RESET default_transaction_isolation'
-        )
+    with provision._session(postgres.dsn) as cursor:
+        # The roles are those of all workers: their `provision` resets the settings meanwhile.
+        cursor.execute("SELECT pg_advisory_lock(%s)", [provision._LOCK])
+        for home in homes:
+            cursor.execute(f"{home} SET {name} = 'serializable'")
+        connections.close_all()
+        yield
+        for home in homes:
+            cursor.execute(f"{home} RESET {name}")
     connections.close_all()
 
 

@@ -544,7 +544,9 @@ class TestQueries:
         assert self.count(lambda: ada_api.get("/api/orders/")) == 1
         assert self.count(lambda: ada_api.get(f"{url}events/")) == 2
 
-    def test_each_write_runs_few_queries(self, ada_api: APIClient) -> None:
+    def test_each_write_runs_few_queries(
+        self, partitions_checked: None, ada_api: APIClient
+    ) -> None:
         # First request: lock and read the key; clear the deadline; load, append and record; set
         # the deadline; store the answer; read the position. Repeated request: lock and read the
         # key; read the transaction of the order; read the position.

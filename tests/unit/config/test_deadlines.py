@@ -2,6 +2,7 @@
 
 import selectors
 import socket
+import struct
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -12,6 +13,7 @@ from gunicorn.sock import TCPSocket
 from gunicorn.workers.gthread import TConn
 
 from config.deadlines import WRITE_SECONDS, TimedSocket, Worker
+from tests.support.waiting import eventually
 
 Pair = tuple[TimedSocket, socket.socket]
 
@@ -66,6 +68,16 @@ def worker_of(listener: Any, served: list[TConn]) -> Worker:
     return worker
 
 
+def wait_until_acceptable(count: int, listener: Any) -> None:
+    """A client may be connected before the kernel lets the listener accept the connection."""
+
+    def acceptable() -> bool:
+        found = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+        return struct.unpack_from("I", found, 24) == (count,)  # tcpi_unacked
+
+    eventually(acceptable, within_seconds=10, what=f"{count} connections wait")
+
+
 def test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest() -> None:
     """A connection that the kernel completes and no worker accepts would lose its request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -75,6 +87,7 @@ def test_a_worker_that_stops_serves_what_waits_and_refuses_the_rest() -> None:
         worker.set_accept_enabled(True)
         assert listener.fileno() >= 0
         waiting = [socket.create_connection(address) for _ in range(3)]
+        wait_until_acceptable(3, listener)
 
         worker.alive = False
         worker.set_accept_enabled(False)
@@ -94,6 +107,7 @@ def test_a_worker_that_is_stopped_while_it_starts_serves_what_waits() -> None:
     worker = worker_of(listener, served)
     worker.alive = False
     with socket.create_connection(listener.getsockname()):
+        wait_until_acceptable(1, listener)
         worker.set_accept_enabled(True)
         worker.set_accept_enabled(False)
 

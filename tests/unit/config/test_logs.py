@@ -201,7 +201,7 @@ def test_a_long_path_is_redacted_in_linear_time() -> None:
     redact("-eyJ" * 50_000)
     redact("é@" * 50_000)
     redact("é.@" * 50_000)
-    assert time.process_time() - started_at < 2
+    assert time.process_time() - started_at < 10  # 0.1; in quadratic time minutes
 
 
 def test_text_without_personal_data_is_unchanged() -> None:

@@ -132,7 +132,7 @@ async def over_asgi(*pieces: bytes) -> tuple[int, bytes]:
         await server.send_input({"type": "http.request", "body": piece, "more_body": more})
     start, body = await server.receive_output(10), await server.receive_output(10)
     await server.send_input({"type": "http.disconnect"})
-    await server.wait()
+    await server.wait(10)
     return start["status"], body["body"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(120)  # each test starts a process
 ENTRYPOINT = Path(__file__).resolve().parents[3] / "docker" / "entrypoint.py"
 
 
@@ -26,7 +27,7 @@ def run(*arguments: str, folder: Path) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     return done.returncode, done.stdout.strip()

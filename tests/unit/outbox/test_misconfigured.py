@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.small_projects import CONSUMERS, MODELS, PACKAGE, write_project
 
+pytestmark = pytest.mark.timeout(120)  # each test starts a process
 SQLITE = "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db'}}\n"
 OWN_META = "(outbox.AbstractPosition):\n    class Meta:\n        db_table = 'positions'\n"
 OWN_ID = "(outbox.AbstractParkedEvent):\n    id = AutoField(primary_key=True)\n"

@@ -22,7 +22,7 @@ def warnings(caplog: pytest.LogCaptureFixture, **server: str) -> list[str]:
     ):
         streams.check()
         streams.check()
-    return caplog.messages
+    return [record.getMessage() for record in caplog.records if record.name == client.__name__]
 
 
 @pytest.mark.parametrize("version", ["7.0.15", "7.2.10", "7.4.5", "8.0.3", "8.2.1"])

@@ -8,6 +8,11 @@ from outbox.management import threads as module
 from outbox.management.threads import Threads
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Without the lines of other threads, such as the nudger's."""
+    return [record.getMessage() for record in caplog.records if record.name == module.__name__]
+
+
 def fail() -> None:
     raise ValueError("no")
 
@@ -23,9 +28,7 @@ def test_a_thread_that_ends_stops_the_others(ends, why, caplog: pytest.LogCaptur
     threads.start("waiting", lambda: stopping.wait(4))
     threads.start("ending", ends)
     assert not threads.join()
-    assert [record.getMessage() for record in caplog.records] == [
-        f"the thread ending has ended, so this process stops: {why}"
-    ]
+    assert logged(caplog) == [f"the thread ending has ended, so this process stops: {why}"]
 
 
 def test_threads_that_end_after_a_stop_have_not_failed(caplog: pytest.LogCaptureFixture) -> None:
@@ -34,7 +37,7 @@ def test_threads_that_end_after_a_stop_have_not_failed(caplog: pytest.LogCapture
     threads.start("waiting", lambda: stopping.wait(4))
     stopping.set()
     assert threads.join()
-    assert not caplog.records
+    assert not logged(caplog)
 
 
 def test_a_thread_that_hangs_keeps_no_process_running(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.surroundings import CHECKOUT
 
+pytestmark = pytest.mark.timeout(120)  # each test starts a process
 SCRIPT = """
 import sys
 from importlib import import_module
@@ -59,7 +60,7 @@ def test_the_outbox_is_the_installed_app_that_has_its_modules(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, printed), done.stdout
@@ -93,7 +94,7 @@ def test_the_split_needs_neither_celery_nor_the_packages_of_the_ring(project: Pa
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout
