@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -238,6 +239,23 @@ def test_a_long_line_without_an_end_is_split(
 
     assert max(len(line) for line in stream.getvalue().splitlines()) < 200_000
     assert stream.getvalue().count("x") == 1_000_000
+
+
+def test_a_process_that_has_closed_its_output_does_not_keep_the_supervisor_busy(
+    supervise: Callable[..., Supervisor], stream: io.StringIO, tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    one = supervise(spec("web", f"echo up; exec >&- 2>&-; : > {closed}; exec sleep 60"))
+    eventually(ticking(one, closed.exists), within_seconds=10, what="a closed output")
+    one.tick()  # reads the end of the output
+
+    started = time.monotonic()
+    for _ in range(5):
+        one.tick()
+
+    assert time.monotonic() - started >= 5 * supervisor.TICK_SECONDS * 0.9
+    assert one.all_ready
+    assert stream.getvalue().endswith("up\n")
 
 
 VANISHING = """
