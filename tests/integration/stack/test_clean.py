@@ -11,6 +11,8 @@ from stack.errors import StackError
 from stack.valkey import Valkey
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def local(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -50,7 +52,7 @@ def test_cleaning_a_checkout_stops_its_servers_but_not_while_tests_run(
     (local / "environments" / "markdown_it" / "rules_block").mkdir(parents=True)  # of a package
     commands.clean_checkout(local / "stack")
     # The first thread of the server has ended; the other threads may still run for a moment.
-    eventually(lambda: tests_server.pid is None, within_seconds=5, what="the end of the server")
+    eventually(lambda: tests_server.pid is None, within_seconds=60, what="the end of the server")
 
 
 def test_a_server_does_not_start_while_one_of_an_earlier_run_cannot_be_ended(

@@ -53,7 +53,7 @@ def test_down_ends_a_holder_whose_pid_it_learns_later(
     written(root, holder)
 
     assert holder.wait(30) == -signal.SIGTERM
-    down.join(60)
+    down.join(30)
     assert printed == ["stopped; nothing is left running"]
 
 
