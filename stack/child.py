@@ -122,15 +122,20 @@ class Child:
         self.read_output()
         if self._unfinished:
             self._log(self._unfinished)
+        self._close_pipe()
+
+    def _read(self) -> bytes:
+        if self._pipe.closed:
+            return b""
+        chunk = self._pipe.read(_READ_BYTES)
+        if chunk == b"":  # the process closed its output; the selector would never wait again
+            self._close_pipe()
+        return chunk or b""
+
+    def _close_pipe(self) -> None:
         if not self._pipe.closed:
             self._selector.unregister(self._pipe)
             self._pipe.close()
-
-    def _read(self) -> bytes:
-        try:
-            return self._pipe.read(_READ_BYTES) or b""
-        except ValueError:  # the pipe is closed
-            return b""
 
     def _log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()

@@ -16,9 +16,9 @@ from placement.provision import dsn_for, owner_of, provision
 from .binaries import Binaries
 from .environment import CHECKOUT, PYTHON, for_command, inherited, requested_service
 from .errors import StackError, StackInUse
-from .lock import is_flocked
+from .lock import RootLock, is_flocked
 from .owner import home_of, server_user
-from .processes import wait_gone
+from .processes import send, wait_gone
 from .report import known_stack, log_file, running, status_text
 from .runfile import end_leftovers, end_recorded, leftovers, read_run
 from .servers import Servers
@@ -74,7 +74,7 @@ def wait_until_ready(root: Path, *, shape: str, holder: StackInUse) -> None:
     while time.monotonic() < deadline:
         run = read_run(root)
         if run is None or not run.is_alive:
-            if not _is_locked(root):
+            if RootLock(root).holder() is None:
                 raise StackError("the stack ended before it was ready; ./dev up starts it again")
         elif run.shape != shape:
             raise StackError(f"the stack is up as {run.shape}: ./dev down ends it, then try again")
@@ -92,10 +92,10 @@ def down(root: Path) -> str:
     if not root.exists():
         return "nothing is running"
     left = leftovers(root)
-    holder = _holder(root)
-    if holder is not None:
-        _stop_holder(root, holder)
     servers = Servers(root)
+    holder = servers.lock.holder()
+    if holder is not None:
+        _stop_holder(servers.lock, holder)
     servers.lock.acquire()
     was_up = holder is not None or bool(left)
     end_leftovers(root)
@@ -186,29 +186,19 @@ def _become_manage(
     os.execve(PYTHON, [PYTHON, program, *arguments], environment)
 
 
-def _holder(root: Path) -> int | None:
-    """The pid of the process that holds the root's lock; 0 if unknown, None if the lock is free."""
-    lock = Servers(root).lock
-    try:
-        lock.acquire()
-    except StackInUse as error:
-        return error.pid or 0
-    lock.release()
-    return None
-
-
-def _is_locked(root: Path) -> bool:
-    return _holder(root) is not None
-
-
-def _stop_holder(root: Path, holder: int) -> None:
+def _stop_holder(lock: RootLock, holder: int) -> None:
+    """Wait until the lock is free; end the process that holds it, but no later holder."""
     for number, seconds in ((signal.SIGTERM, DOWN_SECONDS), (signal.SIGKILL, 5.0)):
-        if holder:
-            os.kill(holder, number)
-        deadline = time.monotonic() + seconds
+        deadline, is_sent = time.monotonic() + seconds, False
         while time.monotonic() < deadline:
-            if not _is_locked(root):
+            found = lock.holder()
+            if found is None:
                 wait_gone([holder] if holder else [], timeout_seconds=5.0)
                 return
+            holder = holder or found  # the pid may have been unknown
+            if holder and found == holder and not is_sent:
+                send([holder], number)
+                is_sent = True
             time.sleep(_POLL_SECONDS)
-    raise StackError(f"process {holder} does not release the lock of {root}")
+    name = f"process {holder}" if holder else "another process"
+    raise StackError(f"{name} does not release the lock of {lock.root}")

@@ -11,13 +11,14 @@ from typing import ClassVar
 
 from . import ports, processes
 from .binaries import Binaries
-from .errors import ServerFailed, explained
+from .errors import ServerFailed, StackError, explained
 from .files import read_json, write_json
 from .owner import ServerUser, home_of, open_home, server_user
 from .processes import Recorded
 
 _START_SECONDS = 60.0  # a crash recovery with much WAL takes long
 _STOP_SECONDS = 20.0
+_QUIT_SECONDS = 2.0  # for a server that earlier ignored its stop signal
 _POLL_SECONDS = 0.005
 _LOG_LIMIT_BYTES = 10_000_000
 
@@ -179,18 +180,26 @@ class Server(ABC):
         return not processes.wait_gone([pid], timeout_seconds=timeout_seconds)
 
     def _end_leftovers(self) -> None:
-        """End the processes that an earlier run left: the server and its helper processes."""
+        """End the processes that an earlier run left: the server and its helper processes.
+
+        Raises StackError if one of them still runs, because two servers would use the same data.
+        """
         if not self.directory.exists():
             return
         recorded = self._recorded()
         main = [recorded.pid] if recorded and recorded.is_running else []
         processes.send(main, self.stop_signal)
         processes.wait_gone(main, timeout_seconds=_STOP_SECONDS)
-        for number in (signal.SIGQUIT, signal.SIGKILL):
+        for number, seconds in ((signal.SIGQUIT, _QUIT_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
             left = processes.working_in(self.data, executable=self.program)
             processes.send(left, number)
-            if not processes.wait_gone(left, timeout_seconds=2.0):
+            left = processes.wait_gone(left, timeout_seconds=seconds)
+            if not left:
                 return
+        raise StackError(
+            f"{self.name}: process {left[0]} of an earlier run does not end after SIGKILL; "
+            "end it, then try again"
+        )
 
     def _reason(self, offset: int) -> str:
         """The line of the log after `offset` that best explains a failure."""

@@ -6,7 +6,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.acceptance.people import Customer, Shop, answered, is_problem
+from tests.acceptance.people import Customer, Shop, answered, is_problem, soon
 from tests.support.stacks import RunningStack
 
 SERVICES = ("accounts", "orders")
@@ -79,8 +79,12 @@ def test_the_api_documentation_is_public(shop: Shop, service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_health_is_public(shop: Shop, service: str) -> None:
     assert answered(shop.of(service).get("/healthz/live"), 200) == {"status": "live"}
-    report = answered(shop.of(service).get("/healthz/ready"), 200)
-    assert report["status"] == report["streams"] == "ready"
+
+    def all_is_ready() -> bool:  # on a busy machine, the streams may answer too late for a report
+        report = answered(shop.of(service).get("/healthz/ready"), 200)
+        return bool(report["status"] == report["streams"] == "ready")
+
+    soon(all_is_ready, "the service and its streams are ready")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -88,13 +92,18 @@ def test_metrics_report_the_state_of_every_server(
     stack: RunningStack, shop: Shop, service: str
 ) -> None:
     key = (stack.root / "secrets" / "metrics-key").read_text().strip()
-    answer = shop.of(service).get("/metrics", headers={"Authorization": f"Bearer {key}"})
-    assert answer.status_code == 200
-    report = set(answer.text.splitlines())
-    assert report >= {
+    expected = {
         f'outbox_up{{service="{service}"}} 1.0',
         f'outbox_streams_up{{service="{service}"}} 1.0',
         "ring_bypassed 0.0",
     }
-    assert len([line for line in report if re.fullmatch(r"ring_node_up\{.+\} 1\.0", line)]) == 3
+
+    def all_are_up() -> bool:  # a node that answered late, also in an earlier test, is soon back
+        answer = shop.of(service).get("/metrics", headers={"Authorization": f"Bearer {key}"})
+        assert answer.status_code == 200
+        report = set(answer.text.splitlines())
+        nodes = [line for line in report if re.fullmatch(r"ring_node_up\{.+\} 1\.0", line)]
+        return report >= expected and len(nodes) == 3
+
+    soon(all_are_up, f"the metrics of {service} report that every server is up")
     assert shop.of(service).get("/metrics").status_code == 401

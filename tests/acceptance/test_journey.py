@@ -71,9 +71,8 @@ class Traveller:
     def arrives(self, shop: Shop) -> None:
         self.customer.shop = shop
         self.customer.log_in()
-        headers = {**self.customer.bearer, "Consistency-Token": self.token}
-        listed = answered(shop.orders.get("/api/orders/", headers=headers), 200)["results"]
-        assert [order["id"] for order in listed] == self.placed[::-1]
+        listed = self.customer.page_of_orders(**{"Consistency-Token": self.token})
+        assert [order["id"] for order in listed["results"]] == self.placed[::-1]
         response = self.customer.ask_to_place("1.00")
         self.token = response.headers["Consistency-Token"]
         self.placed.append(answered(response, 201)["id"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.people import PATIENCE_SECONDS, Customer, Shop
+from tests.acceptance.people import PATIENCE_SECONDS, Customer, Shop, is_ready, soon
 from tests.support.freezing import frozen
 from tests.support.stacks import RunningStack
 from tests.support.waiting import eventually
@@ -39,19 +39,13 @@ def test_orders_verifies_every_token_while_accounts_is_away(
 
         os.kill(before, signal.SIGKILL)
         eventually(
-            lambda: stack.pids().get("orders-web", before) != before and is_ready(shop),
+            lambda: stack.pids().get("orders-web", before) != before and is_ready(shop.orders),
             within_seconds=PATIENCE_SECONDS,
             what="orders has a new web server",
         )
         assert shop.orders.get("/healthz/ready").json()["keys"] == "known"
         all_are_verified(ada)
-
-
-def is_ready(shop: Shop) -> bool:
-    try:
-        return shop.orders.get("/healthz/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+    soon(lambda: is_ready(shop.accounts), "accounts is back")  # also for the next tests
 
 
 def children(pid: int) -> list[int]:
@@ -61,5 +55,6 @@ def children(pid: int) -> list[int]:
 def all_are_verified(customer: Customer) -> None:
     """In new connections: those to a killed worker are lost."""
     url = customer.shop.orders.base_url.join("/api/orders/")
-    statuses = [httpx.get(url, headers=customer.bearer).status_code for _ in range(REQUESTS)]
+    answers = [httpx.get(url, headers=customer.bearer, timeout=20) for _ in range(REQUESTS)]
+    statuses = [answer.status_code for answer in answers]
     assert statuses == [200] * REQUESTS

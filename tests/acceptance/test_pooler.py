@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from stack.environment import CHECKOUT
-from tests.acceptance.people import Shop, answered, shop_at, soon
+from tests.acceptance.people import Shop, answered, is_ready, shop_at, soon
 from tests.acceptance.test_separation import environment_of
 from tests.faults.books import Books
 from tests.faults.buyers import Buyers, planned
@@ -123,8 +123,9 @@ def web(
             command, cwd=CHECKOUT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        url = eventually(lambda: listens_at(log), within_seconds=30, what=f"a web server: {log}")
-        soon(lambda: httpx.get(f"{url}/healthz/ready").status_code == 200, "it is ready")
+        url = eventually(lambda: listens_at(log), within_seconds=60, what=f"a web server: {log}")
+        with httpx.Client(base_url=url, timeout=20) as client:
+            soon(lambda: is_ready(client), "it is ready")
         yield Web(url=url, pid=process.pid, stack=stack, pooler=pooler)
     finally:
         process.terminate()

@@ -30,17 +30,23 @@ def test_the_walk_of_the_readme_prints_what_the_page_shows(
 
 
 def test_the_commands_of_the_lab_print_what_its_page_shows(stack: RunningStack) -> None:
+    """A replica or a node that a busy machine delays isn't in use for a moment, and the primary
+    serves the read. Then the commands are repeated with a new user, at most twice."""
     commands = console.commands(LAB.read_text(encoding="utf-8"))
-    user = f"ada-{uuid4()}"
-    shown = [
-        line.replace('"id":"ada"', f'"id":"{user}"') for each in commands for line in each.output
-    ]
     accounts = stack.status()["urls"]["accounts"]
-    warm_up(f"{accounts}/lab")
-    script = console.script(commands)
-    printed = shell(script, stack, within_seconds=60, ACCOUNTS=accounts, ID=user)
-
-    assert printed.splitlines() == shown
+    for _ in range(3):
+        user = f"ada-{uuid4()}"
+        shown = [
+            line.replace('"id":"ada"', f'"id":"{user}"')
+            for each in commands
+            for line in each.output
+        ]
+        warm_up(f"{accounts}/lab")
+        script = console.script(commands)
+        printed = shell(script, stack, within_seconds=60, ACCOUNTS=accounts, ID=user).splitlines()
+        if printed == shown:
+            break
+    assert printed == shown
 
 
 def warm_up(lab: str) -> None:
@@ -58,10 +64,10 @@ def warm_up(lab: str) -> None:
     for url, source in sources.items():
 
         def is_warm(url: str = url, source: str = source) -> bool:
-            answers = [httpx.get(url) for _ in range(10)]
+            answers = [httpx.get(url, timeout=20) for _ in range(10)]
             return all(answer.headers["Served-By"].startswith(source) for answer in answers)
 
-        eventually(is_warm, within_seconds=30, what=f"{url} is served by {source}N")
+        eventually(is_warm, within_seconds=60, what=f"{url} is served by {source}N")
 
 
 def shell(script: str, stack: RunningStack, *, within_seconds: float, **variables: str) -> str:

@@ -15,8 +15,6 @@ from stack.processes import Recorded, working_in
 from tests.acceptance.people import Customer, shop_at, soon
 from tests.support.stacks import CHECKOUT, RunningStack, everybody, own_stack, wait_gone
 
-FIRST_ORDER_SECONDS = 10  # relays and consumers may still be starting when `up` returns
-
 
 def ctrl_c(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
     foreground.send_signal(signal.SIGINT)
@@ -25,7 +23,7 @@ def ctrl_c(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
 
 def down(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
     stack.down()
-    assert foreground.wait(10) == 0
+    assert foreground.wait(60) == 0
 
 
 def sighup(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
@@ -33,6 +31,7 @@ def sighup(stack: RunningStack, foreground: subprocess.Popen[str]) -> None:
     foreground.wait(60)
 
 
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize(
     ("shape", "stop"),
     [
@@ -61,7 +60,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_has_the_data(
         with shop_at(stack.status()["urls"]) as shop:
             known.shop = shop
             assert known.log_in().look_at(order)["status"] == "CONFIRMED"
-            known.sees("CONFIRMED", known.place("1.00"), within_seconds=FIRST_ORDER_SECONDS)
+            known.sees("CONFIRMED", known.place("1.00"))
 
 
 @contextmanager
@@ -101,7 +100,7 @@ def customer_with_an_order(stack: RunningStack) -> tuple[Customer, dict[str, str
     with shop_at(stack.status()["urls"]) as shop:
         customer = shop.register(name="Ada")
         order = customer.place("12.50")
-        customer.sees("CONFIRMED", order, within_seconds=FIRST_ORDER_SECONDS)
+        customer.sees("CONFIRMED", order)
         return customer, order
 
 

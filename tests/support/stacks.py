@@ -191,7 +191,7 @@ def everybody(pids: Mapping[str, int]) -> list[Recorded]:
 def wait_gone(processes: list[Recorded]) -> None:
     eventually(
         lambda: not [process for process in processes if process.is_running],
-        within_seconds=5,
+        within_seconds=60,
         what="all of the stack's processes end",
     )
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from stack import commands
+from stack import commands, server
 from stack.errors import StackError
 from stack.valkey import Valkey
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -50,4 +52,18 @@ def test_cleaning_a_checkout_stops_its_servers_but_not_while_tests_run(
     (local / "environments" / "markdown_it" / "rules_block").mkdir(parents=True)  # of a package
     commands.clean_checkout(local / "stack")
     # The first thread of the server has ended; the other threads may still run for a moment.
-    eventually(lambda: tests_server.pid is None, within_seconds=5, what="the end of the server")
+    eventually(lambda: tests_server.pid is None, within_seconds=60, what="the end of the server")
+
+
+def test_a_server_does_not_start_while_one_of_an_earlier_run_cannot_be_ended(
+    local: Path, tests_server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tests_server.pid
+    for limit in ("_STOP_SECONDS", "_QUIT_SECONDS"):
+        monkeypatch.setattr(server, limit, 0.05)
+    monkeypatch.setattr(server.processes, "send", lambda *_: None)  # as in an uninterruptible sleep
+    second = Valkey(tests_server.root, "streams", append_only=False, password="for-tests")
+    with pytest.raises(StackError, match=f"^streams: process {before} of an earlier run does not"):
+        second.start()
+    monkeypatch.undo()
+    assert tests_server.pid == before

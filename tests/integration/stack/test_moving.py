@@ -15,7 +15,7 @@ from stack.report import known_stack
 from stack.servers import Servers
 from tests.integration.config.test_shapes import execute, rows
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 TABLE = "CREATE TABLE kept (n int); INSERT INTO kept VALUES (42)"
 
 

@@ -19,7 +19,7 @@ from stack.postgres import HOST
 from stack.servers import Postgres, Servers, StackError, StackInUse, Standby, Valkey
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_a_postmaster_killed_with_a_busy_backend_starts_again(root: Path) -> Non
                 lambda: postgres.query(
                     "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", backend
                 ),
-                within_seconds=5,
+                within_seconds=60,
                 what="a busy backend",
             )
             postgres.kill()
@@ -237,7 +237,7 @@ def test_a_standby_follows_again_after_its_primary_was_killed(root: Path) -> Non
 
         servers.postgres.query("CREATE TABLE kept AS SELECT 42 AS n")
 
-        eventually(lambda: replayed(standby) == [(42,)], within_seconds=10, what="the row")
+        eventually(lambda: replayed(standby) == [(42,)], within_seconds=60, what="the row")
         assert standby.query("SELECT pg_is_in_recovery()") == [(True,)]
 
 
@@ -251,7 +251,7 @@ def test_a_standby_without_its_slot_is_recreated(root: Path) -> None:
         servers.standby.start()
 
         standby = servers.standby
-        eventually(lambda: replayed(standby) == [(42,)], within_seconds=10, what="the row")
+        eventually(lambda: replayed(standby) == [(42,)], within_seconds=60, what="the row")
 
 
 def test_a_failed_start_shows_the_reason_that_the_server_logged(root: Path) -> None:

@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 DRIVER = "tests.integration.stack.trivial"
 Started: TypeAlias = "subprocess.Popen[str]"
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def run(root: Path, port: int) -> Iterator[Callable[..., Started]]:
 
 
 def end_of(process: Started) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
@@ -66,7 +66,7 @@ def ready(root: Path, process: Started) -> Run:
         is_ours = found is not None and found.supervisor.pid == process.pid
         return found if is_ours and found and found.state == "ready" else None
 
-    run: Run = eventually(find, within_seconds=30, what="a ready stack")
+    run: Run = eventually(find, within_seconds=120, what="a ready stack")
     return run
 
 
@@ -172,7 +172,8 @@ def test_down_cleans_up_after_a_killed_supervisor(run: Callable[..., Started], r
     assert alive(found)  # the servers survive the supervisor
     status, _, error = end_of(run("status"))
     assert status == 1
-    assert "the supervisor was killed and left postgres (" in error
+    assert "the supervisor was killed and left " in error
+    assert "postgres (" in error
 
     down, printed, _ = end_of(run("down"))
 
@@ -206,7 +207,7 @@ def test_a_killed_server_is_started_again(run: Callable[..., Started], root: Pat
         states = [one for one in found.processes if one.name == "streams"] if found else []
         return [one.state for one in states if one.pid != streams.pid] == ["running"]
 
-    eventually(is_restarted, within_seconds=15, what="another server")
+    eventually(is_restarted, within_seconds=60, what="another server")
 
 
 def test_up_in_the_background_closes_its_output_when_ready(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,13 +81,13 @@ def test_a_killed_process_is_started_again(
     one = supervise(spec("web", "exec sleep 60"))
     (web,) = one.supervised
     first = web.pid
-    eventually(ticking(one, lambda: one.all_ready), within_seconds=5, what="ready")
+    eventually(ticking(one, lambda: one.all_ready), within_seconds=30, what="ready")
 
     processes.send([first or 0], signal.SIGKILL)
 
     eventually(
         ticking(one, lambda: web.pid not in (None, first) and one.all_ready),
-        within_seconds=10,
+        within_seconds=30,
         what="another process",
     )
     assert "web was killed by SIGKILL; starting it again now" in stream.getvalue()
@@ -97,7 +98,7 @@ def test_a_process_that_keeps_failing_is_restarted_with_longer_pauses(
 ) -> None:
     one = supervise(spec("worker", "echo no broker; exit 3"))
 
-    eventually(ticking(one, one.failing), within_seconds=10, what="three early deaths")
+    eventually(ticking(one, one.failing), within_seconds=30, what="three early deaths")
 
     printed = stream.getvalue()
     assert "worker ended with status 3; starting it again now" in printed
@@ -114,7 +115,7 @@ def test_a_process_that_soon_ends_again_is_not_shown_as_running(
     one = supervise(spec("worker", "exit 3"))  # ready at once
     one.changed = lambda: seen.update(one.states())
 
-    eventually(ticking(one, one.failing), within_seconds=10, what="three early exits")
+    eventually(ticking(one, one.failing), within_seconds=30, what="three early exits")
 
     assert {found.state for found in seen if found.failures >= 2} == {"restarting"}
 
@@ -150,13 +151,13 @@ def test_only_the_own_web_server_answers_even_while_it_restarts(
             inherits=(fd,),
         )
         one = supervise(web)
-        eventually(ticking(one, one.failing), within_seconds=10, what="three exits")
+        eventually(ticking(one, one.failing), within_seconds=30, what="three exits")
 
         assert not is_free(port)  # another program can't answer in its place
         assert one.states()[0].state == "restarting"
         serves.touch()
 
-        eventually(ticking(one, lambda: one.all_ready), within_seconds=20, what="its answer")
+        eventually(ticking(one, lambda: one.all_ready), within_seconds=30, what="its answer")
 
 
 def test_processes_are_stopped_wave_by_wave(
@@ -165,7 +166,7 @@ def test_processes_are_stopped_wave_by_wave(
     until_stopped = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     one = supervise(spec("worker", until_stopped, wave=2), spec("web", until_stopped, wave=1))
     eventually(
-        ticking(one, lambda: stream.getvalue().count("up\n") == 2), within_seconds=5, what="both"
+        ticking(one, lambda: stream.getvalue().count("up\n") == 2), within_seconds=30, what="both"
     )
     shown: list[list[str]] = []
     one.changed = lambda: shown.append([state.state for state in one.states()])
@@ -186,14 +187,14 @@ def test_a_process_that_does_not_stop_is_killed_with_its_children(
     ignores_term = "trap '' TERM; (trap '' TERM; exec sleep 60) & echo helper $!; wait; sleep 60"
     one = supervise(spec("web", ignores_term))
     eventually(
-        ticking(one, lambda: "helper" in stream.getvalue()), within_seconds=5, what="the helper"
+        ticking(one, lambda: "helper" in stream.getvalue()), within_seconds=30, what="the helper"
     )
     helper = int(stream.getvalue().split()[-1])
     pid = one.supervised[0].pid or 0
 
     one.stop()
 
-    assert processes.wait_gone([pid, helper], timeout_seconds=2) == []
+    assert processes.wait_gone([pid, helper], timeout_seconds=30) == []
     assert "does not stop: killed" in stream.getvalue()
 
 
@@ -204,10 +205,12 @@ def test_a_second_stop_signal_kills_without_waiting(
 ) -> None:
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 600)  # longer than the timeout of the test
     one = supervise(spec("web", "trap 'echo no' TERM; echo up; while :; do sleep 0.01; done"))
-    eventually(ticking(one, lambda: "up" in stream.getvalue()), within_seconds=5, what="web")
+    eventually(ticking(one, lambda: "up" in stream.getvalue()), within_seconds=30, what="web")
 
     def stop_again() -> None:
-        eventually(lambda: "no\n" in stream.getvalue(), within_seconds=5, what="an ignored SIGTERM")
+        eventually(
+            lambda: "no\n" in stream.getvalue(), within_seconds=30, what="an ignored SIGTERM"
+        )
         one.request_stop()
 
     one.request_stop()
@@ -240,6 +243,23 @@ def test_a_long_line_without_an_end_is_split(
     assert stream.getvalue().count("x") == 1_000_000
 
 
+def test_a_process_that_has_closed_its_output_does_not_keep_the_supervisor_busy(
+    supervise: Callable[..., Supervisor], stream: io.StringIO, tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    one = supervise(spec("web", f"echo up; exec >&- 2>&-; : > {closed}; exec sleep 60"))
+    eventually(ticking(one, closed.exists), within_seconds=30, what="a closed output")
+    one.tick()  # reads the end of the output
+
+    started = time.monotonic()
+    for _ in range(5):
+        one.tick()
+
+    assert time.monotonic() - started >= 5 * supervisor.TICK_SECONDS * 0.9
+    assert one.all_ready
+    assert stream.getvalue().endswith("up\n")
+
+
 VANISHING = """
 import io, sys
 from pathlib import Path
@@ -270,7 +290,7 @@ def test_processes_die_with_a_killed_supervisor(tmp_path: Path) -> None:
 
         vanishing.kill()
 
-        assert processes.wait_gone([child], timeout_seconds=5) == []
+        assert processes.wait_gone([child], timeout_seconds=30) == []
 
 
 @pytest.mark.parametrize(("port", "moved"), [(5001, None), (5002, "postgres")])
@@ -280,7 +300,7 @@ def test_a_dead_server_is_restarted_and_a_new_port_is_reported(
     server = FakeServer(5001, port)
     one = supervise(server=server)
 
-    eventually(ticking(one, lambda: server.pid), within_seconds=5, what="its start")
+    eventually(ticking(one, lambda: server.pid), within_seconds=30, what="its start")
 
     one.servers.finish()
     assert "postgres died; starting it again now" in stream.getvalue()
@@ -300,7 +320,7 @@ def test_a_server_that_does_not_start_is_tried_again(
     one.changed = lambda: seen.update(map(str, one.servers.states()))
 
     eventually(
-        ticking(one, lambda: "running" in seen), within_seconds=5, what="its start is reported"
+        ticking(one, lambda: "running" in seen), within_seconds=30, what="its start is reported"
     )
 
     assert "cannot start postgres: OSError('the disk is full')" in stream.getvalue()
