@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
 # The name of the service to which all apps belong that PLACEMENT_HOMES doesn't list.
@@ -64,9 +65,10 @@ def replicas() -> Mapping[str, Sequence[str]]:
 
 
 def _mapping(setting: str) -> Mapping[str, Any]:
-    # A system check reports another value. It can't if the router raises an error in other checks.
     given = getattr(settings, setting, {})
-    return given if isinstance(given, Mapping) else {}
+    if not isinstance(given, Mapping):  # also if no check runs, no row goes to another database
+        raise ImproperlyConfigured(f"{setting} is {given!r:.100}; expected a dict")
+    return given
 
 
 def lag_seconds() -> float:

@@ -12,7 +12,7 @@ from tests.faults.project import REPOSITORY, WITHOUT_CACHES, Project, copy_shop
 NAME = "mitosis_outbox"  # of the package that `./dev wheel` builds
 EVENTS = 500
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
+pytestmark = pytest.mark.shape("accounts", "orders")
 
 
 class RenamedProject(Project):

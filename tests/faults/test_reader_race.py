@@ -12,7 +12,6 @@ SEED = 803
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120)
 def test_racing_writers_next_to_an_open_transaction_are_relayed_in_order(
     project: Project,
 ) -> None:

@@ -20,7 +20,7 @@ OLD = "6.2.14"
 OUTAGE_SECONDS = 120
 
 # One shape is enough, since the example project is the same in each shape.
-pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
+pytestmark = pytest.mark.shape("accounts", "orders")
 
 
 class LoggedProcess:

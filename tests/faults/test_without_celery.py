@@ -10,7 +10,7 @@ from tests.support.waiting import eventually
 
 EVENTS = 40
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.shape("accounts", "orders")]
+pytestmark = pytest.mark.shape("accounts", "orders")
 
 
 def block(project: Project, folder: Path) -> None:

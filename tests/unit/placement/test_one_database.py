@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
 from django.db import ProgrammingError, connections
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
@@ -105,9 +106,6 @@ def test_the_checks_find_no_problem_without_roles_of_services() -> None:
         ({"PLACEMENT_REPLICAS": {"default": "replica"}}, "placement.E011"),
         ({"PLACEMENT_REPLICAS": {"default": ["relpica"]}}, "placement.E012"),
         ({"PLACEMENT_REPLICA_LAG_SECONDS": "1s"}, "placement.E013"),
-        ({"PLACEMENT_HOMES": None}, "placement.E015"),
-        ({"PLACEMENT_HOMES": "shop"}, "placement.E015"),
-        ({"PLACEMENT_REPLICAS": ["replica"]}, "placement.E015"),
         ({"MIDDLEWARE": []}, "placement.W004"),
         ({"DATABASE_ROUTERS": []}, "placement.E002"),
     ],
@@ -118,6 +116,16 @@ def test_the_checks_name_a_wrong_setting(
     for name, value in changes.items():
         setattr(settings, name, value)
     assert ids() == [expected]
+
+
+@pytest.mark.parametrize("name", ["PLACEMENT_HOMES", "PLACEMENT_REPLICAS"])
+@pytest.mark.parametrize("given", [None, "shop", ["replica"]])
+def test_no_query_runs_with_a_setting_that_is_no_dict(
+    settings: Settings, name: str, given: object
+) -> None:
+    setattr(settings, name, given)
+    with pytest.raises(ImproperlyConfigured, match=f"^{name} is .*; expected a dict$"):
+        PlacementRouter().db_for_read(User)
 
 
 def test_the_checks_name_a_server_that_no_request_would_read(
