@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ from .server import Server
 _ADMIN = "postgres"
 _REPLICATOR = "replicator"
 _CONNECT_SECONDS = 5
+_SLOT_SECONDS = 20.0  # for the primary to notice that its slot isn't used any more
+_POLL_SECONDS = 0.05
 # A message over loopback TCP takes a third longer than over a Unix socket. Linux has abstract
 # sockets, which need no file; the path of a socket file would often be too long. The port is part
 # of the socket's name, so servers of several roots don't collide. psycopg 3 reads such a name as
@@ -219,6 +222,11 @@ class Standby(Postgres):
         exists = query("SELECT 1 FROM pg_roles WHERE rolname = %s", _REPLICATOR)
         verb = "ALTER" if exists else "CREATE"
         query(f"{verb} ROLE {_REPLICATOR} LOGIN REPLICATION PASSWORD %s", self._replicator_password)
+        # The primary uses the slot until it notices that the standby, or a base backup, has ended.
+        in_use = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
+        deadline = time.monotonic() + _SLOT_SECONDS
+        while query(in_use, self.slot) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
         query(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
             " WHERE slot_name = %s AND NOT active",

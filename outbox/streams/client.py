@@ -579,8 +579,9 @@ class Streams:
         with self._pipeline(group, quick=True) as pipe:
             pipe.time()
             pipe.zrange(_members(group), 0, -1, withscores=True)
-            (seconds, _), leases = pipe.execute()
-        return [name.decode() for name, end_ms in leases if end_ms > seconds * 1000]
+            (seconds, micros), leases = pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        return [name.decode() for name, end_ms in leases if end_ms > now_ms]
 
     def count_after(
         self, label: str, after: Mapping[int, str], *, at_most: int | None = None

@@ -19,6 +19,7 @@ from outbox import streams as module
 from outbox import tables
 from outbox.consumer import Consumer
 from tests.integration.outbox.conftest import consumer_of
+from tests.support import databases
 from tests.support.small_projects import CONSUMERS, PACKAGE, with_table_names, write_project
 
 # In another shape, the project also has a producer that is not installed.
@@ -321,7 +322,7 @@ def test_a_stream_server_that_saves_nothing_is_a_warning(server):
 @pytest.fixture
 def database(postgres: Any) -> Iterator[str]:
     """The address of an empty database with the schema `sales`."""
-    name = f"test_small_{uuid4().hex[:12]}"
+    name = databases.name_for(f"small_{uuid4().hex[:8]}")
     postgres.query(f"CREATE DATABASE {name}")
     url = postgres.dsn.rpartition("/")[0] + f"/{name}"
     try:
@@ -336,6 +337,7 @@ def database(postgres: Any) -> Iterator[str]:
         postgres.query(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.mark.timeout(180)  # five commands
 def test_tables_in_schemas_mixed_case_and_a_long_label_work(tmp_path, database, valkey):
     label = "a_label_with_as_many_bytes_as_can_be_47_exactly"
     project = write_project(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -444,11 +445,13 @@ def test_status_says_whether_a_subscriber_is_silent_or_its_confirmations_are_not
     found = age(100)
     assert found["silent_seconds"] is None
     assert found["saved_seconds"] >= 100
-    assert "slow.one holds back retention: last confirmation 100 s ago" in shown()
+    held = r"slow\.one holds back retention: last confirmation 1\d\d s ago"
+    assert re.search(held, shown())
     streams.confirm(shop.label, "slow.one", dict.fromkeys(range(16), 5))
     found = age(100)
     assert found["silent_seconds"] < 50
-    assert "slow.one confirms, but its confirmations are not saved, the last one 100 s" in shown()
+    unsaved = r"slow\.one confirms, but its confirmations are not saved, the last one 1\d\d s"
+    assert re.search(unsaved, shown())
     age(1)
     assert "slow.one" not in run("outbox", "status")
 

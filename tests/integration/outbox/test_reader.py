@@ -667,7 +667,7 @@ def test_a_reader_waits_after_an_entry_beyond_the_cursor(
 @pytest.fixture
 def wait_without_a_call(shop, settings, elsewhere) -> Callable[[], None]:
     """Returns a function that makes no database call until PostgreSQL has ended the session."""
-    settings.OUTBOX_HANDLER_IDLE_SECONDS = 0.5  # long enough for the reader's own statements
+    settings.OUTBOX_HANDLER_IDLE_SECONDS = 2  # long enough for the reader's own statements
 
     def has_ended(pid: int) -> bool:
         elsewhere.rollback()  # a transaction sees one state of the sessions

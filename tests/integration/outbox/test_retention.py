@@ -467,7 +467,7 @@ def test_a_process_that_freezes_with_a_lock_stops_no_other_round(
     shop, relay, record, reader, prune, monkeypatch, before
 ):
     """It would keep the lock, and each later round would keep one of the worker's threads."""
-    monkeypatch.setattr(retention, "BOUNDED", retention.BOUNDED.replace("10s", "2s"))
+    monkeypatch.setattr(retention, "BOUNDED", retention.BOUNDED.replace("10s", "5s"))
     send(relay, record, 2)
     reader.step()
     reader.confirm()

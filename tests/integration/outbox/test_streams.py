@@ -508,10 +508,22 @@ def test_a_nudge_to_a_dead_server_raises_no_error(unused_url: str):
         streams.cursor("shop")
 
 
-def test_a_nudge_connection_wakes_a_relay_and_queues_one_nudge(streams: Streams):
-    with closing(streams.open_nudge_connection()) as line:
+def test_a_nudge_connection_wakes_a_relay_and_queues_one_nudge(streams: Streams, valkey: Any):
+    with (
+        closing(streams.open_nudge_connection()) as line,
+        redis.Redis.from_url(valkey.url) as client,
+    ):
+
+        def arrived() -> int:
+            """The server runs one script for each nudge."""
+            found: Any = client.info("commandstats")
+            return int(found.get("cmdstat_eval", {"calls": 0})["calls"])
+
+        before = arrived()
         for _ in range(1000):
             line.send("shop")
+        eventually(lambda: arrived() == before + 1000, within_seconds=30, what="all nudges arrive")
+        assert client.llen("{shop}:nudge") == 1
         assert streams.wait_nudge("shop", timeout_seconds=10)
         assert not streams.wait_nudge("shop", timeout_seconds=0.01)
         line.send("shop")

@@ -7,6 +7,7 @@ import pytest
 from django.test import override_settings
 from rest_framework.test import APIClient
 
+from placement.replicas import watch as watching
 from tests.integration.placement.customer import Customer
 from tests.integration.placement.replicated import Replicated
 from tests.support import databases, surroundings
@@ -44,7 +45,26 @@ def replicated(django_db_setup: None, django_db_blocker: Any, worker: str) -> It
 
 
 @pytest.fixture
-def standby(replicated: Replicated, django_db_blocker: Any) -> Iterator[Replicated]:
+def unhurried_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late answer to one probe would take a replica out of use, and a busy machine delays
+    answers. Tests that freeze a server use `quick_watch` as well."""
+    monkeypatch.setattr(watching, "ANSWER_WITHIN_SECONDS", 10.0)
+
+
+@pytest.fixture
+def quick_watch(
+    unhurried_watch: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.MonkeyPatch]:
+    """The watch notices soon that a server is frozen. The test may undo this after the thaw."""
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "ANSWER_WITHIN_SECONDS", 0.5)
+        yield patch
+
+
+@pytest.fixture
+def standby(
+    replicated: Replicated, django_db_blocker: Any, unhurried_watch: None
+) -> Iterator[Replicated]:
     """Replicas for one test. They have caught up; `in_use` waits until the service uses one.
 
     After the test the standby is as before; its rows stay. Tests can't use `django_db`: it

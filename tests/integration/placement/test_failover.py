@@ -28,13 +28,16 @@ def part_of(token: str) -> Part:
 
 
 def test_a_server_of_another_cluster_is_not_used_as_a_replica(
-    ada: Customer, standby: Replicated, postgres: Postgres
+    ada: Customer, standby: Replicated, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada.rename("1")
-    connections[REPLICA].close()
-    connections[REPLICA].settings_dict["PORT"] = str(postgres.port)
-    assert ada.listed() == "1", "the request detects it before the watch does"
-    assert not standby.replica().healthy
+    with monkeypatch.context() as patch:
+        # The watch's open connection still leads to the standby: its next probe would succeed.
+        patch.setattr(Replica, "_readmit", lambda _: None)
+        connections[REPLICA].close()
+        connections[REPLICA].settings_dict["PORT"] = str(postgres.port)
+        assert ada.listed() == "1", "the request detects it before the watch does"
+        assert not standby.replica().healthy
 
     watch.stop()
     connections.settings[REPLICA]["PORT"] = str(postgres.port)

@@ -100,6 +100,7 @@ def test_a_row_read_from_the_replica_is_deleted_on_the_primary(
     order_id, now = UUID(ada.id), timezone.now()
     Reservation.objects.create(order_id=order_id, status="RELEASED", created_at=now, updated_at=now)
     standby.catch_up()
+    standby.in_use()
     with reading.use(Reading()):
         row = Reservation.objects.get(order_id=order_id)
         assert row._state.db == REPLICA

@@ -133,7 +133,7 @@ def test_a_client_with_a_token_never_reads_older_data_than_it_wrote(
         list(pool.map(work, clients))
     servers.standby.start()
     servers.resume()
-    for _ in range(3):
+    for _ in range(10):  # a busy machine may delay the standby
         if outcome.served_share < NEARLY_ALL:
             outcome.served_share = served_share(clients[0], servers, outcome, size)
     outcome.token_ms = token_ms(clients[0], servers, size)

@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import pytest
 
 from stack import console
-from tests.integration.placement.placed import NAME, ROLE, Placed, copy_to
+from tests.integration.placement.placed import NAME, ROLE, WITHIN_SECONDS, Placed, copy_to
 from tests.integration.placement.replicated import Replicated
 from tests.support import surroundings
 from tests.support.freezing import frozen
@@ -111,7 +111,11 @@ def test_reads_go_to_the_primary_while_the_replica_is_down(project: Placed) -> N
     with project.web() as site:
         site.post("/items/", name="tea")
         site.wait_for("/items/", served_by="replica-0")
-        assert "0 bytes behind" in project.manage("status")
+        eventually(
+            lambda: " 0 bytes behind" in project.manage("status"),
+            within_seconds=WITHIN_SECONDS,
+            what="a replica that is 0 bytes behind",
+        )
 
         project.servers.standby.kill()
         for _ in range(5):

@@ -1,15 +1,19 @@
 """Two standbys of one primary: the choice of the server that answers a read."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from io import StringIO
 from typing import Any
 
+import psycopg2
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from psycopg2.extras import PhysicalReplicationConnection as Streaming
 from rest_framework.test import APIClient
 
+from placement.replicas import watch as watching
 from placement.replicas.watch import watch
 from stack.servers import Standby
 from tests.integration.placement.customer import Customer
@@ -27,11 +31,25 @@ def other(replicated: Replicated) -> Iterator[Standby]:
     standby.start()
     yield standby
     standby.stop()
-    replicated.primary.query("SELECT pg_drop_replication_slot('standby_2')")
+    drop_slot(standby)
+
+
+def drop_slot(standby: Standby) -> None:
+    """The primary may use the slot for a moment after its standby stopped."""
+    slots = "FROM pg_replication_slots WHERE slot_name = %s"
+
+    def is_gone() -> bool:
+        query, slot = standby.primary.query, standby.slot
+        query(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active", slot)
+        return not query(f"SELECT 1 {slots}", slot)
+
+    eventually(is_gone, within_seconds=WITHIN_SECONDS, what="an inactive slot")
 
 
 @pytest.fixture
-def both(replicated: Replicated, other: Standby, django_db_blocker: Any) -> Iterator[Replicated]:
+def both(
+    replicated: Replicated, other: Standby, django_db_blocker: Any, unhurried_watch: None
+) -> Iterator[Replicated]:
     for standby in (replicated.standby, other):
         standby.start()
         replicated.catch_up(standby)
@@ -119,7 +137,11 @@ def test_replicas_share_the_reads_and_the_primary_serves_when_both_die(
 
 @pytest.mark.parametrize("first_is", ["dead", "frozen"])
 def test_a_replicas_address_may_name_several_hosts(
-    ada: Customer, both: Replicated, other: Standby, first_is: str
+    ada: Customer,
+    both: Replicated,
+    other: Standby,
+    first_is: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first host that answers is used."""
     watch.stop()
@@ -135,5 +157,26 @@ def test_a_replicas_address_may_name_several_hosts(
         in_use(FIRST, SECOND)
         assert PRIMARY not in served(ada, times=5, name="0")
     else:
+        monkeypatch.setattr(watching, "ANSWER_WITHIN_SECONDS", 0.5)
         with both.frozen():
             in_use(FIRST, SECOND)
+
+
+def test_a_new_copy_waits_until_the_primary_stops_using_its_slot(replicated: Replicated) -> None:
+    """The primary may notice late that the standby or an earlier copy has ended."""
+    primary = replicated.primary
+    standby = Standby(primary, "postgres-replica-3", slot="standby_3")
+    standby._make_slot()
+    ((lsn,),) = primary.query("SELECT pg_current_wal_flush_lsn()::text")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with (
+                closing(psycopg2.connect(primary.dsn, connection_factory=Streaming)) as line,
+                line.cursor() as cursor,
+            ):
+                cursor.start_replication(slot_name=standby.slot, start_lsn=lsn)
+                making = pool.submit(standby._make_slot)
+                assert not wait([making], timeout=0.5).done
+            making.result(WITHIN_SECONDS)
+    finally:
+        drop_slot(standby)

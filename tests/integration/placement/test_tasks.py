@@ -59,6 +59,7 @@ def test_a_task_reads_the_writes_of_the_request_that_sent_it(
         app.read_and_wait(ada.id)
     standby.resume()
     standby.catch_up()
+    standby.in_use()
     with reading.use(Reading(token=token)):
         app.read_and_wait(ada.id)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from placement.ring import nodes as ring_nodes
 from placement.ring import process as ring_process
 from placement.ring.cache import RingCache
 from placement.ring.process import Ring
@@ -49,6 +50,18 @@ class Servers:
         ring_process.rings.clear()
         params.setdefault("OPTIONS", {})["STORE"] = self.store.url
         return RingCache([node.url for node in self.all[:nodes]], params)
+
+
+@pytest.fixture(autouse=True)
+def _patient_with_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new cache has no view until the store answers, and a busy machine may delay the answer."""
+    monkeypatch.setattr(ring_nodes, "STORE_TIMEOUT_SECONDS", 5.0)
+
+
+@pytest.fixture
+def impatient_with_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which the store hangs: the timeout is that of a real service."""
+    monkeypatch.setattr(ring_nodes, "STORE_TIMEOUT_SECONDS", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from tests.integration.ring.conftest import Servers
 from tests.integration.ring.test_members import keys_at
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("patient_ring")
+
 VALUES = {f"key-{number}": number for number in range(100)}
 
 
@@ -89,9 +91,7 @@ def test_unread_answers_never_reach_another_call(servers: Servers, cache: RingCa
     with cache.ring.node(place.node) as node:
         Pending(node.client, [("PING",)] * 3).close()
 
-    eventually(
-        lambda: clients(server) == connected - 1, within_seconds=10, what="a closed connection"
-    )
+    eventually(lambda: clients(server) < connected, within_seconds=10, what="a closed connection")
     assert cache.get_many([key, "none"]) == {key: "value"}
 
 

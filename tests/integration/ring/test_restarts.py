@@ -13,6 +13,8 @@ from tests.integration.ring.conftest import Servers
 from tests.integration.ring.test_members import keys_at
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("patient_ring")
+
 
 @pytest.fixture
 def kept(servers: Servers) -> tuple[RingCache, Valkey, str]:
