@@ -245,7 +245,10 @@ def test_a_standby_without_its_slot_is_recreated(root: Path) -> None:
     with running(root, standby=True) as servers:
         assert servers.standby
         servers.standby.stop()
-        servers.postgres.query("SELECT pg_drop_replication_slot('standby')")
+        drop = (
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active"
+        )
+        eventually(lambda: servers.postgres.query(drop), within_seconds=60, what="an inactive slot")
         servers.postgres.query("CREATE TABLE kept AS SELECT 42 AS n")
 
         servers.standby.start()
