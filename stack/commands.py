@@ -187,7 +187,13 @@ def _become_manage(
 
 
 def _stop_holder(lock: RootLock, holder: int) -> None:
-    """Wait until the lock is free; end the process that holds it, but no later holder."""
+    """Wait until the lock is free; end the process that holds it. `holder` is 0 if it is unknown.
+
+    Raises StackInUse if another process takes the lock meanwhile.
+    """
+    run = read_run(lock.root)
+    if not holder and run and run.is_alive:
+        holder = run.supervisor.pid  # until 0.2.0, the lock file had only a pid
     for number, seconds in ((signal.SIGTERM, DOWN_SECONDS), (signal.SIGKILL, 5.0)):
         deadline, is_sent = time.monotonic() + seconds, False
         while time.monotonic() < deadline:
@@ -196,7 +202,9 @@ def _stop_holder(lock: RootLock, holder: int) -> None:
                 wait_gone([holder] if holder else [], timeout_seconds=5.0)
                 return
             holder = holder or found  # the pid may have been unknown
-            if holder and found == holder and not is_sent:
+            if found not in (0, holder):
+                raise StackInUse(lock.root, found)
+            if holder and not is_sent:
                 send([holder], number)
                 is_sent = True
             time.sleep(_POLL_SECONDS)

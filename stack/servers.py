@@ -53,8 +53,10 @@ class OwnServer:
         self.standby.start()
 
     def stop(self) -> None:
-        self.standby.stop()
-        self.primary.stop()
+        try:
+            self.standby.stop()
+        finally:
+            self.primary.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +168,10 @@ class Servers:
             self.standby.start()
 
     def _stop_databases(self) -> None:
-        (self.standby or Standby(self.postgres)).stop()
-        self.postgres.stop()
+        try:
+            (self.standby or Standby(self.postgres)).stop()
+        finally:
+            self.postgres.stop()
 
     def _own_servers(self) -> list[OwnServer]:
         """Those of this run and of earlier runs."""

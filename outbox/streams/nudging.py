@@ -128,15 +128,10 @@ class Nudger:
         try:
             opener.start()
         except RuntimeError as exc:  # the system allows no more threads, or Python exits
-            self._pause(exc)
+            self._retry_at = self._clock() + RETRY_SECONDS
+            self._log(exc)
         else:
             self._opener = opener
-
-    def _pause(self, error: Exception) -> None:
-        if str(error) != self._logged:  # a repeated error is logged once
-            log.warning("relays are not nudged: %s; trying again each second", error)
-            self._logged = str(error)
-        self._retry_at = self._clock() + RETRY_SECONDS
 
     def _open(self) -> None:
         connection: Connection | None = None
@@ -146,19 +141,29 @@ class Nudger:
         except Exception as exc:  # noqa: BLE001 - the relay checks without nudges too
             error = exc
         with self._lock:
-            if self._opener is not threading.current_thread():  # `close` waits no longer
-                if connection is not None:
-                    connection.close()
-                return
-            self._opener, self._connection = None, connection
-            if error is not None:
-                self._pause(error)
-            if connection is not None:
-                self._logged = ""
-                for label in self._waiting:
-                    if not self._send(connection, label):
-                        break
-            self._waiting.clear()
+            is_wanted = self._opener is threading.current_thread()
+            if is_wanted:
+                self._use(connection)
+        if not is_wanted and connection is not None:  # `close` hasn't waited longer
+            connection.close()
+        if is_wanted and error is not None:
+            self._log(error)  # without the lock: no commit waits for a log that hangs
+
+    def _use(self, connection: Connection | None) -> None:
+        self._connection = connection
+        if connection is None:
+            self._retry_at = self._clock() + RETRY_SECONDS
+        else:
+            self._logged = ""
+            for label in self._waiting:
+                if not self._send(connection, label):
+                    break
+        self._waiting.clear()
+
+    def _log(self, error: Exception) -> None:
+        if str(error) != self._logged:  # a repeated error is logged once
+            log.warning("relays are not nudged: %s; trying again each second", error)
+            self._logged = str(error)
 
     def _send(self, connection: Connection, label: str) -> bool:
         # Set before sending, for two reasons: this interval must start before the relay's, and

@@ -21,8 +21,9 @@ def test_a_new_customers_order_is_confirmed_within_a_second(shop: Shop) -> None:
     confirmed = customer.sees("CONFIRMED", placed)  # the first order of a stack takes longer
     assert (confirmed["user_id"], confirmed["total"]) == (customer.id, "25.00")
     soon(lambda: customer.reserved() == Decimal("25.00"), "the credit is reserved")
-    # A busy machine may delay single orders.
-    assert any(confirmation_seconds(customer) < CONFIRMED_WITHIN_SECONDS for _ in range(5))
+    # A busy machine may delay one order. Without nudges, about half of the orders take longer.
+    slowest, slow, *_ = sorted((confirmation_seconds(customer) for _ in range(5)), reverse=True)
+    assert slow < CONFIRMED_WITHIN_SECONDS, (slowest, slow)
 
 
 def confirmation_seconds(customer: Customer) -> float:

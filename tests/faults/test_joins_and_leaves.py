@@ -161,8 +161,12 @@ def test_consumers_that_join_leave_freeze_or_die_lose_and_reorder_nothing(
     }
     for seconds, changes in pauses.items():
         for (change,) in changes:
-            assert 0 < len(change.moved) <= (bound(4) if is_alone else PARTITIONS)
-            assert change.longest_pause < (seconds if is_alone else BUSY_PAUSE_SECONDS)
+            assert change.moved
+            if is_alone:
+                assert len(change.moved) <= bound(4)
+                assert change.longest_pause < seconds
+            else:
+                assert change.longest_pause < BUSY_PAUSE_SECONDS
 
 
 KILL = """

@@ -563,8 +563,8 @@ SABOTAGES: Final = (
     Sabotage(
         promise="no nudge uses a connection that was opened after its stream server was replaced",
         file="outbox/streams/nudging.py",
-        old="if self._opener is not threading.current_thread():",
-        new="if False:",
+        old="is_wanted = self._opener is threading.current_thread()",
+        new="is_wanted = True",
         test="tests/unit/outbox/test_nudging.py"
         "::test_a_line_that_opens_after_the_close_is_not_used",
     ),

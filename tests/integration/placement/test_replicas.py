@@ -286,7 +286,7 @@ def test_a_replica_in_sync_serves_nearly_all_reads_with_a_token(
     ada: Customer, standby: Replicated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The best of five rounds counts, since a busy machine may delay the standby."""
-    monkeypatch.setattr(reading, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(reading, "WAIT_SECONDS", 0.25)
     served: list[bool] = []
     choose = Reading._choose
 

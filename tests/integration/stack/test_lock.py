@@ -13,6 +13,7 @@ from stack import commands, lock
 from stack.errors import StackInUse
 from stack.lock import RootLock
 from stack.processes import Recorded
+from stack.runfile import Run, write_run
 from tests.support.waiting import eventually
 
 
@@ -76,6 +77,30 @@ def test_down_succeeds_if_the_holder_ends_before_its_signal(
     answers = iter([holder.pid, holder.pid, None])
     monkeypatch.setattr(RootLock, "holder", lambda _: next(answers))
     assert commands.down(root) == "stopped; nothing is left running"
+
+
+def test_down_ends_the_supervisor_of_an_earlier_release(
+    root: Path, holder: "subprocess.Popen[bytes]", impatient: None
+) -> None:
+    """Its lock file has no identity; its run file has one."""
+    (root / "lock").write_text(str(holder.pid))
+    write_run(root, Run(shape="monolith", state="ready", supervisor=Recorded.of(holder.pid)))
+    down = threading.Thread(target=commands.down, args=[root])
+    down.start()
+    assert holder.wait(30) == -signal.SIGTERM
+    down.join(30)
+
+
+def test_down_ends_no_later_holder(
+    root: Path, holder: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    answers = iter([ended.pid, ended.pid, holder.pid])
+    monkeypatch.setattr(RootLock, "holder", lambda _: next(answers))
+    with pytest.raises(StackInUse, match=f"^process {holder.pid} "):
+        commands.down(root)
+    assert holder.poll() is None
 
 
 def test_the_lock_is_taken_after_another_process_has_tested_it(root: Path) -> None:

@@ -28,7 +28,7 @@ def streams(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Streams]:
     """Streams on a cluster that doesn't answer for one of the services."""
-    monkeypatch.setattr(servers, "TIMEOUT_SECONDS", 100.0)  # no call may wait for it
+    monkeypatch.setattr(servers, "TIMEOUT_SECONDS", 1000.0)  # no call may wait for it
     request.getfixturevalue("cluster_streams")  # reads the timeout
     assert cluster.master_of(LOST) is not cluster.master_of(KEPT)
     for label in (LOST, KEPT):
