@@ -128,7 +128,7 @@ class Nudger:
         try:
             opener.start()
         except RuntimeError as exc:  # the system allows no more threads, or Python exits
-            self._retry_at = self._clock() + RETRY_SECONDS
+            self._pause()
             self._log(exc)
         else:
             self._opener = opener
@@ -152,13 +152,16 @@ class Nudger:
     def _use(self, connection: Connection | None) -> None:
         self._connection = connection
         if connection is None:
-            self._retry_at = self._clock() + RETRY_SECONDS
+            self._pause()
         else:
             self._logged = ""
             for label in self._waiting:
                 if not self._send(connection, label):
                     break
         self._waiting.clear()
+
+    def _pause(self) -> None:
+        self._retry_at = self._clock() + RETRY_SECONDS
 
     def _log(self, error: Exception) -> None:
         if str(error) != self._logged:  # a repeated error is logged once

@@ -201,15 +201,13 @@ def cluster() -> Iterator["LocalCluster"]:
 
 
 @pytest.fixture(autouse=True)
-def _patient_streams(request: pytest.FixtureRequest) -> Iterator[None]:
+def _patient_streams(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets a long timeout for the calls that have a short one: a machine may stall although the
     stream server works. Tests in which it doesn't answer have the mark `short_timeouts`."""
     from outbox.streams import server
 
-    with pytest.MonkeyPatch.context() as patched:
-        if not request.node.get_closest_marker("short_timeouts"):
-            patched.setattr(server, "QUICK_TIMEOUT_SECONDS", server.TIMEOUT_SECONDS)
-        yield
+    if not request.node.get_closest_marker("short_timeouts"):
+        monkeypatch.setattr(server, "QUICK_TIMEOUT_SECONDS", server.TIMEOUT_SECONDS)
 
 
 @pytest.fixture
