@@ -132,7 +132,9 @@ def _failed(tree: Path, tests: Sequence[str], *, wanted: bool) -> str:
     done = subprocess.run(
         [
             *(str(tree / ".venv" / "bin" / "python"), "-m", "pytest", "-n", "0", "-q", "-rfE"),
-            *("--tb", "no", "-o", "timeout_method=signal", *tests),
+            *("--tb", "no", "-o", "timeout_method=signal"),
+            # Without its safeguard, a test may hang.
+            *("-o", f"timeout={DEADLINE_SECONDS // 2}", *tests),
         ],
         cwd=tree,
         # Two changes of a file within a second, of the same length, would share one bytecode file.
