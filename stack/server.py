@@ -189,11 +189,11 @@ class Server(ABC):
         recorded = self._recorded()
         main = [recorded.pid] if recorded and recorded.is_running else []
         processes.send(main, self.stop_signal)
-        left = processes.wait_gone(main, timeout_seconds=_STOP_SECONDS)
+        processes.wait_gone(main, timeout_seconds=_STOP_SECONDS)
         for number, seconds in ((signal.SIGQUIT, _QUIT_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
             # Without /proc, only the server itself is known.
-            found = processes.working_in(self.data, executable=self.program)
-            left = list(dict.fromkeys([*left, *found]))
+            main = [recorded.pid] if recorded and recorded.is_running else []
+            left = processes.working_in(self.data, executable=self.program) or main
             processes.send(left, number)
             left = processes.wait_gone(left, timeout_seconds=seconds)
             if not left:

@@ -135,19 +135,17 @@ class Nudger:
 
     def _open(self) -> None:
         connection: Connection | None = None
-        error: Exception | None = None
         try:
             connection = self._open_connection()
         except Exception as exc:  # noqa: BLE001 - the relay checks without nudges too
-            error = exc
+            self._log(exc)  # without the lock: no commit waits for a log that hangs
         with self._lock:
             is_wanted = self._opener is threading.current_thread()
             if is_wanted:
+                self._opener = None
                 self._use(connection)
         if not is_wanted and connection is not None:  # `close` hasn't waited longer
             connection.close()
-        if is_wanted and error is not None:
-            self._log(error)  # without the lock: no commit waits for a log that hangs
 
     def _use(self, connection: Connection | None) -> None:
         self._connection = connection
@@ -165,8 +163,8 @@ class Nudger:
 
     def _log(self, error: Exception) -> None:
         if str(error) != self._logged:  # a repeated error is logged once
-            log.warning("relays are not nudged: %s; trying again each second", error)
             self._logged = str(error)
+            log.warning("relays are not nudged: %s; trying again each second", error)
 
     def _send(self, connection: Connection, label: str) -> bool:
         # Set before sending, for two reasons: this interval must start before the relay's, and

@@ -22,7 +22,7 @@ def test_a_new_customers_order_is_confirmed_within_a_second(shop: Shop) -> None:
     assert (confirmed["user_id"], confirmed["total"]) == (customer.id, "25.00")
     soon(lambda: customer.reserved() == Decimal("25.00"), "the credit is reserved")
     # A busy machine may delay one order. Without nudges, about half of the orders take longer.
-    slowest, slow, *_ = sorted((confirmation_seconds(customer) for _ in range(5)), reverse=True)
+    slowest, slow, *_ = sorted((confirmation_seconds(customer) for _ in range(8)), reverse=True)
     assert slow < CONFIRMED_WITHIN_SECONDS, (slowest, slow)
 
 

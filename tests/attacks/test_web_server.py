@@ -28,7 +28,6 @@ SECRET: Final = "a-captured-token"
 pytestmark = [
     pytest.mark.xdist_group("attacked web server"),
     pytest.mark.shape("accounts", "orders"),
-    pytest.mark.timeout(180),
 ]
 
 

@@ -15,7 +15,7 @@ from tests.support.manage import manage, managed
 from tests.support.surroundings import LABELS, SHAPES
 
 Environments = Callable[..., dict[str, str]]
-pytestmark = [pytest.mark.timeout(180), pytest.mark.shape("accounts", "orders")]
+pytestmark = pytest.mark.shape("accounts", "orders")
 
 
 # One process runs all four commands, since the start takes most of its time.

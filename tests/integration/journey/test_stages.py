@@ -20,7 +20,6 @@ ROLES = (JOURNEY, *JOURNEY_SERVICES)
 LINES = 300  # the limit for both stages, without their tests and the generated migrations
 
 Run = Callable[..., str]
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture

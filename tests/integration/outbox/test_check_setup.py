@@ -337,7 +337,6 @@ def database(postgres: Any) -> Iterator[str]:
         postgres.query(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.mark.timeout(180)  # five commands
 def test_tables_in_schemas_mixed_case_and_a_long_label_work(tmp_path, database, valkey):
     label = "a_label_with_as_many_bytes_as_can_be_47_exactly"
     project = write_project(

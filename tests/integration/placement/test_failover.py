@@ -134,7 +134,6 @@ def test_writes_and_log_ins_answer_503_while_the_primary_is_away(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)  # two sites start
 def test_a_site_started_after_a_promotion_accepts_earlier_tokens(
     replicated: Replicated, environment: Callable[..., dict[str, str]]
 ) -> None:

@@ -18,9 +18,6 @@ from tests.support.waiting import eventually
 
 PAGE = surroundings.CHECKOUT / "docs" / "using-placement.md"
 
-# The servers, the copy and the migrations are made once.
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(scope="module")
 def copied(replicated: Replicated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Placed]:

@@ -27,7 +27,6 @@ NEEDS_CULLING: Final = {"test_cull", "test_cull_delete_when_store_empty", "test_
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_the_ring_passes_all_tests_of_a_cache_backend_except_those_that_pickle(
     servers: Servers,
 ) -> None:

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
 from stack import commands, lock
-from stack.errors import StackInUse
+from stack.errors import StackError, StackInUse
 from stack.lock import RootLock
 from stack.processes import Recorded
 from stack.runfile import Run, write_run
@@ -85,22 +86,29 @@ def test_down_ends_the_supervisor_of_an_earlier_release(
     """Its lock file has no identity; its run file has one."""
     (root / "lock").write_text(str(holder.pid))
     write_run(root, Run(shape="monolith", state="ready", supervisor=Recorded.of(holder.pid)))
-    down = threading.Thread(target=commands.down, args=[root])
+    printed: list[str] = []
+    down = threading.Thread(target=lambda: printed.append(commands.down(root)))
     down.start()
     assert holder.wait(30) == -signal.SIGTERM
     down.join(30)
+    assert printed == ["stopped; nothing is left running"]
 
 
-def test_down_ends_no_later_holder(
-    root: Path, holder: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = subprocess.Popen(["/bin/true"])
-    ended.wait()
-    answers = iter([ended.pid, ended.pid, holder.pid])
+def test_down_ends_no_later_holder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another `down`, for which this one waits."""
+    first, later = 4_194_305, 4_194_306  # no process has such a high pid
+    sent: list[tuple[list[int], int]] = []
+    monkeypatch.setattr(commands, "send", lambda *each: sent.append(each))
+    answers = iter([first, first, later, later, None])
     monkeypatch.setattr(RootLock, "holder", lambda _: next(answers))
-    with pytest.raises(StackInUse, match=f"^process {holder.pid} "):
+    commands.down(root)
+
+    for limit in ("DOWN_SECONDS", "KILL_SECONDS"):
+        monkeypatch.setattr(commands, limit, 0.05)
+    answers = chain([first, first], repeat(later))
+    with pytest.raises(StackError, match=f"^process {later} does not release the lock"):
         commands.down(root)
-    assert holder.poll() is None
+    assert sent == 2 * [([first], signal.SIGTERM)]
 
 
 def test_the_lock_is_taken_after_another_process_has_tested_it(root: Path) -> None:
